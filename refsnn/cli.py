@@ -1,0 +1,213 @@
+"""The command line: `refsnn train`, `refsnn evaluate RUN`, `refsnn spec [CLAUSE]`.
+
+Exit codes: 0 done; 1 a run diverged; 2 something was asked that can't be done, said
+in one line; 128 + signal when stopped by one.
+"""
+
+import argparse
+import json
+import signal
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from refsnn import __version__
+
+
+class Parser(argparse.ArgumentParser):
+    """One line for an error."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def entry() -> NoReturn:
+    sys.exit(main())
+
+
+def main(argv: list[str] | None = None) -> int:
+    from refsnn.training.monitor import Diverged
+
+    arguments = build_parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        return code
+    except BrokenPipeError:  # the reader of a pipe went away
+        sys.stderr.close()
+        return 0
+    except Diverged as error:
+        print(f"refsnn: stopped: {error}", file=sys.stderr)
+        return 1
+    except (ValueError, TypeError, OSError) as error:
+        text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
+        print(f"refsnn: error: {' '.join(text.split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="refsnn", description="Spiking ResNets by shortcut back-propagation.")
+    parser.add_argument("--version", action="version", version=f"refsnn {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    add_train(commands)
+    add_evaluate(commands)
+    add_spec(commands)
+    return parser
+
+
+def add_train(commands: Any) -> None:
+    from refsnn.training.config import PRESETS, TrainConfig
+
+    train = commands.add_parser(
+        "train", help="train a network into a run folder",
+        description="Train a spiking ResNet (Algorithm 1). Without options: evolutionary "
+        "training on the handwritten digits that come with the package.",
+    )  # fmt: skip
+    train.add_argument(
+        "--out", type=Path, metavar="DIR",
+        help="run folder (default: a new one, runs/DATASET-ARCH-METHOD-seedS)",
+    )  # fmt: skip
+    train.add_argument(
+        "--resume", nargs="?", const=True, metavar="RUN",
+        help="go on with the run in the folder RUN, or in --out",
+    )  # fmt: skip
+    train.add_argument(
+        "--preset", default="digits", choices=PRESETS,
+        help="settings to start from; options override them (default: digits)",
+    )  # fmt: skip
+    for item in fields(TrainConfig):
+        add_option(train, item)
+    train.set_defaults(run=run_train)
+
+
+def add_option(parser: Any, item: Any) -> None:
+    """The option of one setting: --detach-reset and --no-detach-reset for a yes or no."""
+    unit, choices = item.metadata["unit"], item.metadata["choices"]
+    shown = "by kind" if item.default is None else item.default
+    text = item.metadata["help"] + (f", in {unit}" if unit else "") + f" (default: {shown})"
+    options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
+    if isinstance(item.default, bool):
+        options["action"] = argparse.BooleanOptionalAction
+    else:
+        options["type"] = float if item.default is None else type(item.default)
+        if choices:
+            options["choices"] = choices
+        else:
+            options["metavar"] = {int: "N", float: "X"}.get(options["type"], "NAME")
+    parser.add_argument("--" + item.name.replace("_", "-"), **options)
+
+
+def run_train(arguments: argparse.Namespace) -> int:
+    from refsnn.training.config import TrainConfig, make_config
+    from refsnn.training.run import Interrupted, Run, create, read_config
+
+    names = [item.name for item in fields(TrainConfig)]
+    given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
+    if arguments.resume:
+        folder = Path(arguments.out if arguments.resume is True else arguments.resume or "")
+        if arguments.resume is True and arguments.out is None:
+            raise ValueError("resume: which run? give its folder: --resume RUN")
+        config = read_config(folder)
+        for name, value in given.items():
+            if value != getattr(config, name):
+                raise ValueError(
+                    f"{name}: got {value!r}, but the run to resume has {getattr(config, name)!r}"
+                )
+        run = Run(folder, config)
+    else:
+        config = make_config(arguments.preset, given)
+        folder = arguments.out or unused_folder(config)
+        create(folder, config)
+        run = Run(folder, config)
+    with Signals() as signals:
+        try:
+            run.train(lambda: signals.caught is not None)
+        except Interrupted:
+            print(f"stopped; go on with: refsnn train --resume {folder}", file=sys.stderr)
+            return 128 + int(signals.caught or 0)
+    summary = run.summarize()
+    print(
+        f"test accuracy {summary['test_accuracy']:.4f}, "
+        f"{summary['images_per_second']:.0f} images/s, run folder {folder}"
+    )
+    return 0
+
+
+def unused_folder(config: Any) -> Path:
+    """runs/…, numbered where the name is taken."""
+    stem = f"{Path(config.dataset).stem}-{config.arch}-{config.method}-seed{config.seed}"
+    folder, number = Path("runs") / stem.replace(":", "_"), 2
+    while folder.exists():
+        folder, number = Path("runs") / f"{stem.replace(':', '_')}-{number}", number + 1
+    return folder
+
+
+class Signals:
+    """Ctrl-C and SIGTERM ask once; a second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.caught: int | None = None
+
+    def __enter__(self) -> "Signals":
+        self.before = {s: signal.signal(s, self.note) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def note(self, number: int, frame: Any) -> None:
+        self.caught = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __exit__(self, *error: Any) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+def add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser(
+        "evaluate", help="test a trained network with its side branches removed",
+        description="Accuracy of the main branch on the held-out split, side branches removed.",
+    )  # fmt: skip
+    evaluate.add_argument("folder", type=Path, metavar="RUN", help="the run's folder")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    evaluate.set_defaults(run=run_evaluate)
+
+
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    from refsnn.training.evaluate import evaluate_run
+
+    result = evaluate_run(arguments.folder)
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+        return 0
+    print(
+        f"test accuracy {result['test_accuracy']:.4f}, test loss {result['test_loss']:.4f} "
+        f"on {result['images']} images of {result['dataset']}\n"
+        f"{result['parameters']} parameters; {result['parameters_removed']} of side branches "
+        f"removed; after iteration {result['iteration']}"
+    )
+    return 0
+
+
+def add_spec(commands: Any) -> None:
+    spec = commands.add_parser(
+        "spec", help="the ledger of equations and decisions",
+        description="Every equation of the paper and every decision it leaves open, "
+        "with the code that implements it.",
+    )  # fmt: skip
+    spec.add_argument("clause", nargs="?", metavar="CLAUSE", help="one clause whole, e.g. EQ3, D5")
+    spec.add_argument("--json", action="store_true", help="print a list of objects")
+    spec.set_defaults(run=run_spec)
+
+
+def run_spec(arguments: argparse.Namespace) -> int:
+    from refsnn import spec
+
+    clauses = spec.CLAUSES if arguments.clause is None else [spec.clause(arguments.clause)]
+    if arguments.json:
+        print(json.dumps([spec.to_dict(c) for c in clauses], indent=2, ensure_ascii=False))
+    elif arguments.clause is None:
+        print(spec.table())
+    else:
+        print(spec.whole(clauses[0]))
+    return 0

@@ -1,0 +1,42 @@
+"""The UCI handwritten digits that come with the package; source and licence: digits.md."""
+
+import hashlib
+from functools import partial
+from importlib import resources
+
+import numpy as np
+
+from refsnn.data.augment import random_crop
+from refsnn.data.dataset import Dataset, Split, channel_statistics
+from refsnn.ops import Array
+
+SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
+HELD_OUT = 5  # one of so many, in every class
+
+
+def digits() -> Dataset:
+    """1,442 training and 355 test images (N, 8, 8, 1) of ten classes; shifted by up to a pixel."""
+    with resources.files("refsnn.data").joinpath("digits.npz").open("rb") as file:
+        with np.load(file, allow_pickle=False) as archive:
+            images, labels = archive["images"], archive["labels"]
+    if hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest() != SHA256:
+        raise ValueError("digits.npz: the checksum is wrong; install refsnn again")
+    held_out = stratified_mask(labels)
+    images = images[..., None]
+    train = Split(images[~held_out], labels[~held_out])
+    return Dataset(
+        "digits",
+        train,
+        Split(images[held_out], labels[held_out]),
+        10,
+        *channel_statistics(train.images),
+        augment=(partial(random_crop, padding=1),),
+    )
+
+
+def stratified_mask(labels: Array) -> Array:
+    """True for the HELD_OUT-th, 2 HELD_OUT-th … image of each class, in file order (R2)."""
+    mask = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        mask[np.flatnonzero(labels == label)[HELD_OUT - 1 :: HELD_OUT]] = True  # R2
+    return mask

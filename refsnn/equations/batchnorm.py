@@ -1,0 +1,105 @@
+"""Batch normalisation over spiking sequences (D8), with running statistics (D25).
+
+Shapes: x_seq (T, N, H, W, C); gamma, beta and the running statistics (C,).
+`pooled` statistics are taken over T, N, H, W; `per_step` ones over N, H, W for
+each step, as if the layer were called once a step. `scale` multiplies the
+normalised value (tdBN: v_th).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from refsnn.equations.surrogate import Array
+from refsnn.equations.validate import ndim, one_of, positive
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    statistics: str = "pooled"  # D8
+    scale: float = 1.0  # D8
+    eps: float = 1e-5
+    momentum: float = 0.1  # D25
+
+    def __post_init__(self) -> None:
+        one_of("statistics", self.statistics, ("pooled", "per_step"))
+        positive("scale", self.scale)
+        positive("eps", self.eps)
+        if not 0 <= self.momentum <= 1:
+            raise ValueError(f"momentum: got {self.momentum!r}, want a number in [0, 1]")
+
+
+class Running(NamedTuple):
+    mean: Array  # (C,)
+    var: Array  # (C,), unbiased
+
+
+class BatchNormCache(NamedTuple):
+    x_hat: Array  # (T, N, H, W, C), normalised, before scale, gamma and beta
+    inv_std: Array  # (C,), or (T, 1, 1, 1, C) for statistics per step
+    gamma: Array  # (C,)
+    axes: tuple[int, ...]  # what the statistics pooled; () when they were the running ones
+    p: BatchNorm
+
+
+def batchnorm_forward(
+    x_seq: Array, gamma: Array, beta: Array, running: Running, p: BatchNorm, training: bool
+) -> tuple[Array, Running, BatchNormCache]:
+    """y = gamma scale x_hat + beta, and the running statistics after this batch."""
+    ndim("x_seq", x_seq, 5, "(T, N, H, W, C)")
+    if training:
+        axes = (0, 1, 2, 3) if p.statistics == "pooled" else (1, 2, 3)  # D8
+        mean = grouped_mean(x_seq, axes)
+        centred = x_seq - mean
+        var = grouped_mean(centred * centred, axes)  # biased  # D8
+        running = update_running(running, mean, var, x_seq.size // mean.size, p)
+    else:
+        axes, mean, var = (), running.mean, running.var
+        centred = x_seq - mean
+    inv_std = 1 / np.sqrt(var + p.eps)
+    x_hat = centred * inv_std
+    y = x_hat * (gamma * p.scale) + beta
+    return y, running, BatchNormCache(x_hat, inv_std, gamma, axes, p)
+
+
+def batchnorm_backward(dy_seq: Array, cache: BatchNormCache) -> tuple[Array, Array, Array]:
+    """(dx_seq, dgamma, dbeta)."""
+    x_hat, inv_std, gamma, axes, p = cache
+    dbeta = grouped_sum(dy_seq)
+    dgamma = grouped_sum(dy_seq * x_hat) * p.scale
+    dx_hat = dy_seq * (gamma * p.scale)
+    if not axes:  # forward: mean and variance were constants
+        return dx_hat * inv_std, dgamma, dbeta
+    # forward: x_hat = (x - mean) inv_std, and mean and inv_std moved with x
+    along = grouped_mean(dx_hat * x_hat, axes)
+    dx = (dx_hat - grouped_mean(dx_hat, axes) - x_hat * along) * inv_std
+    return dx, dgamma, dbeta
+
+
+def update_running(
+    running: Running, mean: Array, var: Array, count: int, p: BatchNorm
+) -> Running:
+    """PyTorch's rule (D25); statistics per step update once a step."""
+    unbiased = var * (count / max(count - 1, 1))
+    for m, v in zip(mean.reshape(-1, mean.shape[-1]), unbiased.reshape(-1, mean.shape[-1]),
+                    strict=True):
+        running = Running(
+            (1 - p.momentum) * running.mean + p.momentum * m,  # D25
+            (1 - p.momentum) * running.var + p.momentum * v,  # D25
+        )
+    return running
+
+
+def grouped_mean(x: Array, axes: tuple[int, ...]) -> Array:
+    """Mean over `axes`, innermost first: equal groups, so the same mean with less rounding."""
+    for axis in reversed(axes):
+        x = x.mean(axis=axis, keepdims=True)
+    return x
+
+
+def grouped_sum(x: Array) -> Array:
+    """Sum over all axes but the last, innermost first."""
+    while x.ndim > 1:
+        x = x.sum(axis=-2)
+    return x

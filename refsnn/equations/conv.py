@@ -1,0 +1,110 @@
+"""Two-dimensional convolution (cross-correlation, as networks use the word), without bias.
+
+Shapes: x (N, H, W, C_in), w (kh, kw, C_in, C_out), y (N, H', W', C_out) with
+H' = (H + 2 ph - kh) // sh + 1. Zero padding. Written as a sum over the kernel's taps.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from refsnn.equations.surrogate import Array
+from refsnn.equations.validate import at_least, ndim
+
+
+@dataclass(frozen=True)
+class Conv:
+    """Stride and zero padding, (rows, columns), in pixels."""
+
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        for stride, padding in zip(self.stride, self.padding, strict=True):
+            at_least("stride", stride, 1)
+            at_least("padding", padding, 0)
+
+
+class ConvCache(NamedTuple):
+    x: Array  # (N, H, W, C_in)
+    w: Array  # (kh, kw, C_in, C_out)
+    p: Conv
+
+
+def output_shape(x: Array, w: Array, p: Conv) -> tuple[int, int, int, int]:
+    """(N, H', W', C_out); checks `x` and `w` on the way."""
+    ndim("x", x, 4, "(N, H, W, C_in)")
+    ndim("w", w, 4, "(kh, kw, C_in, C_out)")
+    if x.dtype != w.dtype:
+        raise TypeError(f"w: got dtype {w.dtype}, want {x.dtype} like x")
+    if x.shape[3] != w.shape[2]:
+        raise ValueError(f"w: got {w.shape[2]} input channels, want {x.shape[3]} like x")
+    height, width = output_size(x.shape[1:3], w.shape[:2], p)
+    return x.shape[0], height, width, w.shape[3]
+
+
+def output_size(size: tuple[int, ...], kernel: tuple[int, ...], p: Conv) -> tuple[int, int]:
+    """(H', W')"""
+    height, width = (
+        (n + 2 * pad - k) // s + 1
+        for n, k, s, pad in zip(size, kernel, p.stride, p.padding, strict=True)
+    )
+    if height < 1 or width < 1:
+        raise ValueError(f"x: got {size} pixels, want at least the window's {kernel}")
+    return height, width
+
+
+def taps(
+    kernel: tuple[int, ...], out: tuple[int, ...], p: Conv
+) -> Iterator[tuple[int, int, slice, slice]]:
+    """For each tap (i, j): the rows and columns of the padded input that it meets."""
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            rows = slice(i, i + p.stride[0] * out[0], p.stride[0])
+            columns = slice(j, j + p.stride[1] * out[1], p.stride[1])
+            yield i, j, rows, columns
+
+
+def pad(x: Array, p: Conv) -> Array:
+    return np.pad(x, ((0, 0), (p.padding[0],) * 2, (p.padding[1],) * 2, (0, 0)))
+
+
+def conv_forward(x: Array, w: Array, p: Conv) -> tuple[Array, ConvCache]:
+    """y[n, r, s] = sum over taps (i, j) of x[n, r sh + i - ph, s sw + j - pw] @ w[i, j]."""
+    y = np.zeros(output_shape(x, w, p), x.dtype)
+    x_pad = pad(x, p)
+    for i, j, rows, columns in taps(w.shape, y.shape[1:3], p):
+        y += flat(x_pad[:, rows, columns]).dot(w[i, j]).reshape(y.shape)
+    return y, ConvCache(x, w, p)
+
+
+def conv_input_gradient(dy: Array, cache: ConvCache) -> Array:
+    """dx; forward: each tap read x_pad[rows, columns] and multiplied it by w[i, j]."""
+    x, w, p = cache
+    dx_pad = np.zeros_like(pad(x, p))
+    for i, j, rows, columns in taps(w.shape, dy.shape[1:3], p):
+        target = dx_pad[:, rows, columns]
+        target += flat(dy).dot(w[i, j].T).reshape(target.shape)
+    (ph, pw), (_, height, width, _) = p.padding, x.shape
+    return np.ascontiguousarray(dx_pad[:, ph : ph + height, pw : pw + width])
+
+
+def conv_weight_gradient(dy: Array, cache: ConvCache) -> Array:
+    """dw; forward: w[i, j] met every pixel of x_pad[rows, columns]."""
+    x, w, p = cache
+    dw, x_pad = np.empty_like(w), pad(x, p)
+    for i, j, rows, columns in taps(w.shape, dy.shape[1:3], p):
+        dw[i, j] = flat(x_pad[:, rows, columns]).T.dot(flat(dy))
+    return dw
+
+
+def conv_backward(dy: Array, cache: ConvCache) -> tuple[Array, Array]:
+    """(dx, dw)."""
+    return conv_input_gradient(dy, cache), conv_weight_gradient(dy, cache)
+
+
+def flat(x: Array) -> Array:
+    """(pixels, channels)"""
+    return x.reshape(-1, x.shape[-1])

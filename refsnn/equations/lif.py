@@ -1,0 +1,128 @@
+"""The leaky integrate-and-fire layer: Eq. 1 and 2 forward, Eq. 3 backward.
+
+Shapes: `c_seq`, `u_pre_seq`, `o_seq` are (T, ...); `u0` is (...), the same trailing
+shape. tau is the leak per step; potentials and v_th share one unit.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from refsnn.equations.surrogate import Array, Surrogate, Tanh
+from refsnn.equations.validate import floating, positive
+
+
+@dataclass(frozen=True)
+class LIF:
+    """The neuron's constants: tau and v_th (D1), reset gradient (D3), surrogate (D4)."""
+
+    tau: float = 0.5  # D1
+    v_th: float = 1.0  # D1
+    surrogate: Surrogate = Tanh()  # D4
+    detach_reset: bool = False  # D3
+    inclusive: bool = False  # D2: fire at u_pre == v_th too
+    smooth: bool = False  # fire the surrogate's primitive instead of a step
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tau <= 1:
+            raise ValueError(f"tau: got {self.tau!r}, want a leak factor in (0, 1]")
+        positive("v_th", self.v_th)
+
+
+class LIFCache(NamedTuple):
+    u_pre_seq: Array  # (T, ...) membrane potential before firing
+    o_seq: Array  # (T, ...) spikes, 0 or 1 (any real number where p.smooth)
+    u0: Array  # (...) potential before the first step
+    p: LIF
+
+
+class LIFGrads(NamedTuple):
+    dc_seq: Array  # (T, ...)
+    du0: Array  # (...)
+    dtau: float | None  # None where the constants' gradients were not asked for
+    dv_th: float | None
+
+
+def fire(u_pre: Array, p: LIF) -> Array:
+    """Spikes of the dtype of `u_pre`."""
+    if p.smooth:
+        return p.surrogate.primitive(u_pre - p.v_th, p.v_th)
+    if p.inclusive:
+        return (u_pre >= p.v_th).astype(u_pre.dtype)  # D2
+    return (u_pre > p.v_th).astype(u_pre.dtype)  # Eq. (2)  # D2
+
+
+def reset(u_pre: Array, o: Array) -> Array:
+    """The potential after a hard reset to zero."""
+    return u_pre * (1 - o)  # Eq. (2)
+
+
+def initial_potential(c_seq: Array, u0: Array | None) -> Array:
+    """`u0` checked against `c_seq`, or zeros (D6)."""
+    floating("c_seq", c_seq)
+    if c_seq.ndim < 1 or len(c_seq) == 0:
+        raise ValueError(f"c_seq: got shape {c_seq.shape}, want at least one time step")
+    if u0 is None:
+        return np.zeros_like(c_seq[0])  # D6
+    if u0.shape != c_seq.shape[1:] or u0.dtype != c_seq.dtype:
+        raise ValueError(
+            f"u0: got {u0.dtype} {u0.shape}, want {c_seq.dtype} {c_seq.shape[1:]} like c_seq[0]"
+        )
+    return u0
+
+
+def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache]:
+    """Spikes `o_seq` (T, ...) of the input currents `c_seq` (T, ...). Eq. 1, 2."""
+    u0 = initial_potential(c_seq, u0)
+    u_pre_seq, o_seq = np.empty_like(c_seq), np.empty_like(c_seq)
+    u = u0
+    for t in range(len(c_seq)):
+        u_pre_seq[t] = p.tau * u + c_seq[t]  # Eq. (1)
+        o_seq[t] = fire(u_pre_seq[t], p)
+        u = reset(u_pre_seq[t], o_seq[t])
+    return o_seq, LIFCache(u_pre_seq, o_seq, u0, p)
+
+
+def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFGrads:
+    """Gradients of the loss by `c_seq`, `u0`, tau and v_th, given `do_seq` = dL/do. Eq. 3.
+
+    `constants=False` leaves out those by tau and v_th, which cost two more passes.
+    """
+    check_cotangent(do_seq, cache)
+    u_pre_seq, o_seq, _, p = cache
+    h_seq = p.surrogate.slope(u_pre_seq - p.v_th, p.v_th)
+    delta_seq = np.empty_like(do_seq)
+    du = np.zeros_like(cache.u0)  # dL/du[t] by way of step t+1; delta[T+1] = 0
+    for t in reversed(range(len(do_seq))):
+        # forward: u[t] = u_pre[t] (1 - o[t]), and o[t] is a function of u_pre[t] too
+        bracket = 1 - o_seq[t] if p.detach_reset else (1 - o_seq[t]) - u_pre_seq[t] * h_seq[t]  # D3
+        delta_seq[t] = do_seq[t] * h_seq[t] + du * bracket  # Eq. (3)
+        # forward: u_pre[t] = tau u[t-1] + c[t]
+        du = p.tau * delta_seq[t]
+    if not constants:
+        return LIFGrads(delta_seq, du, None, None)
+    return LIFGrads(delta_seq, du, *constant_gradients(do_seq, h_seq, delta_seq, cache))
+
+
+def check_cotangent(do_seq: Array, cache: LIFCache) -> None:
+    want = cache.u_pre_seq
+    if do_seq.shape != want.shape or do_seq.dtype != want.dtype:
+        raise ValueError(
+            f"do_seq: got {do_seq.dtype} {do_seq.shape}, want {want.dtype} {want.shape} like o_seq"
+        )
+
+
+def constant_gradients(
+    do_seq: Array, h_seq: Array, delta_seq: Array, cache: LIFCache
+) -> tuple[float, float]:
+    """dL/dtau and dL/dv_th from the finished recursion of Eq. 3."""
+    u_pre_seq, o_seq, u0, p = cache
+    u_seq = reset(u_pre_seq, o_seq)
+    dtau = (delta_seq[0] * u0).sum() + (delta_seq[1:] * u_seq[:-1]).sum()  # Eq. (3)
+    # o is a function of u_pre - v_th, so do/dv_th = -h; the reset carries it on to the next step
+    do_total = do_seq.copy()
+    if not p.detach_reset:
+        do_total[:-1] -= p.tau * delta_seq[1:] * u_pre_seq[:-1]
+    dv_th = -(h_seq * do_total).sum()  # R1
+    return float(dtau), float(dv_th)

@@ -1,0 +1,120 @@
+"""Eq. 4: the surrogate slopes do/du_pre, each with its primitive.
+
+Every surrogate is a function of the distance from threshold, x = u_pre - v_th.
+`slope` stands in for the derivative of the firing; `primitive` is its
+antiderivative in x, so that a network that fires `primitive` instead of a step
+is differentiable and has exactly these slopes (finite differences can check it).
+Inputs are never written; the dtype of `x` is kept.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refsnn.equations.validate import positive
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Tanh:
+    """Eq. 4, third form, as it is surely meant (D5): k (1 - tanh^2 x)."""
+
+    k: float = 0.5
+
+    def __post_init__(self) -> None:
+        positive("k", self.k)
+
+    def slope(self, x: Array, v_th: float) -> Array:
+        return self.k * (1 - np.tanh(x) ** 2)  # Eq. (4)  # D5
+
+    def primitive(self, x: Array, v_th: float) -> Array:
+        return self.k * (1 + np.tanh(x))
+
+
+@dataclass(frozen=True)
+class TanhLiteral:
+    """Eq. 4, third form, as it is printed: k (1 - tanh x)^2, which tends to 4k far below v_th."""
+
+    k: float = 0.5
+
+    def __post_init__(self) -> None:
+        positive("k", self.k)
+
+    def slope(self, x: Array, v_th: float) -> Array:
+        return self.k * (1 - np.tanh(x)) ** 2  # Eq. (4)  # D5
+
+    def primitive(self, x: Array, v_th: float) -> Array:
+        log_cosh = np.abs(x) + np.log1p(np.exp(-2 * np.abs(x))) - np.log(2)  # no overflow
+        return (self.k * (2 * x - np.tanh(x) - 2 * log_cosh)).astype(x.dtype, copy=False)
+
+
+@dataclass(frozen=True)
+class Rectangular:
+    """Eq. 4, second form: 1/a within a/2 of the threshold; the edge counts where `inclusive`."""
+
+    a: float = 1.0
+    inclusive: bool = False
+
+    def __post_init__(self) -> None:
+        positive("a", self.a)
+
+    def slope(self, x: Array, v_th: float) -> Array:
+        near = np.abs(x) <= self.a / 2 if self.inclusive else np.abs(x) < self.a / 2
+        return (1 / self.a) * near.astype(x.dtype)  # Eq. (4)
+
+    def primitive(self, x: Array, v_th: float) -> Array:
+        return np.clip(x / self.a + 0.5, 0, 1)
+
+
+@dataclass(frozen=True)
+class Triangular:
+    """Eq. 4, first form: gamma max(0, 1 - |u_pre/v_th - 1|), and u_pre/v_th - 1 = x/v_th.
+
+    `width` replaces v_th as the half-width of the base, so that the threshold
+    can be moved while the shape stands still (R1).
+    """
+
+    gamma: float = 1.0
+    width: float | None = None
+
+    def __post_init__(self) -> None:
+        positive("gamma", self.gamma)
+        if self.width is not None:
+            positive("width", self.width)
+
+    def slope(self, x: Array, v_th: float) -> Array:
+        z = x / (self.width or v_th)
+        return self.gamma * np.maximum(0, 1 - np.abs(z))  # Eq. (4)
+
+    def primitive(self, x: Array, v_th: float) -> Array:
+        width = self.width or v_th
+        z = np.clip(x / width, -1, 1)
+        return self.gamma * width * (0.5 + z - 0.5 * z * np.abs(z))
+
+
+Surrogate = Tanh | TanhLiteral | Rectangular | Triangular
+
+#: name -> class; the default surrogate is D4's choice.
+SURROGATES: dict[str, type[Surrogate]] = {
+    "tanh": Tanh,  # D4
+    "tanh_literal": TanhLiteral,
+    "rectangular": Rectangular,
+    "triangular": Triangular,
+}
+#: name -> the field that scales it
+SHAPE_FIELD = {"tanh": "k", "tanh_literal": "k", "rectangular": "a", "triangular": "gamma"}
+
+
+def make_surrogate(name: str, shape: float | None = None, inclusive: bool = False) -> Surrogate:
+    """The surrogate called `name`; `shape` is its k, a or gamma (None: its default)."""
+    if name not in SURROGATES:
+        raise ValueError(f"surrogate: got {name!r}, want one of {', '.join(SURROGATES)}")
+    fields: dict[str, Any] = {} if shape is None else {SHAPE_FIELD[name]: shape}
+    if inclusive:
+        if name != "rectangular":
+            raise ValueError(f"inclusive: only the rectangular surrogate has an edge, got {name!r}")
+        fields["inclusive"] = True
+    return SURROGATES[name](**fields)

@@ -1,0 +1,51 @@
+"""Checks of arguments that several modules make: they name the argument, what came, what was wanted."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+
+def positive(name: str, value: float) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name}: got {value!r}, want a finite number above 0")
+
+
+def at_least(name: str, value: float, least: float) -> None:
+    if not (math.isfinite(value) and value >= least):
+        raise ValueError(f"{name}: got {value!r}, want a finite number of at least {least}")
+
+
+def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
+    allowed = list(allowed)
+    if value not in allowed:
+        raise ValueError(f"{name}: got {value!r}, want one of {', '.join(map(str, allowed))}")
+
+
+def floating(name: str, array: Any) -> None:
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name}: got {type(array).__name__}, want a numpy array")
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name}: got dtype {array.dtype}, want float32 or float64")
+
+
+def ndim(name: str, array: Any, dims: int, axes: str) -> None:
+    floating(name, array)
+    if array.ndim != dims:
+        raise ValueError(f"{name}: got shape {array.shape}, want {axes}")
+
+
+def labels(name: str, values: Any, count: int, num_classes: int) -> None:
+    """`count` integers in [0, num_classes)."""
+    values = np.asarray(values)
+    if values.dtype.kind not in "iu":
+        raise TypeError(f"{name}: got dtype {values.dtype}, want integers")
+    if values.shape != (count,):
+        raise ValueError(f"{name}: got shape {values.shape}, want ({count},)")
+    wrong = (values < 0) | (values >= num_classes)
+    if wrong.any():
+        where = int(np.argmax(wrong))
+        raise ValueError(
+            f"{name}: got {values[where]} at index {where}, want 0 to {num_classes - 1}"
+        )

@@ -1,0 +1,82 @@
+"""Numba twin of `equations.lif`, bit for bit: the same operations in the same order.
+
+Each thread takes a range of neurons through all steps. The surrogate's slope comes
+from Eq. 4's one NumPy implementation, since libraries differ in the last bit of tanh.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+from refsnn.equations import lif as equations
+from refsnn.equations.lif import LIF, LIFCache, LIFGrads, initial_potential
+from refsnn.equations.surrogate import Array
+
+BLOCK = 1024  # neurons a task: u stays in the first-level cache
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def forward_loop(c_seq, u0, tau, v_th, inclusive, u_pre_seq, o_seq):  # type: ignore[no-untyped-def]
+    steps, count = c_seq.shape
+    one, zero = u0.dtype.type(1), u0.dtype.type(0)
+    for block in prange((count + BLOCK - 1) // BLOCK):
+        first, last = block * BLOCK, min((block + 1) * BLOCK, count)
+        u = u0[first:last].copy()
+        for t in range(steps):
+            for m in range(last - first):
+                u_pre = tau * u[m] + c_seq[t, first + m]
+                fired = u_pre > v_th or (inclusive and u_pre == v_th)
+                o = one if fired else zero
+                u_pre_seq[t, first + m] = u_pre
+                o_seq[t, first + m] = o
+                u[m] = u_pre * (one - o)
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def backward_loop(do_seq, h_seq, u_pre_seq, o_seq, tau, detach, delta_seq, du0):  # type: ignore[no-untyped-def]
+    steps, count = do_seq.shape
+    one = du0.dtype.type(1)
+    for block in prange((count + BLOCK - 1) // BLOCK):
+        first, last = block * BLOCK, min((block + 1) * BLOCK, count)
+        for t in range(steps - 1, -1, -1):
+            for m in range(first, last):
+                bracket = one - o_seq[t, m]
+                if not detach:
+                    bracket -= u_pre_seq[t, m] * h_seq[t, m]
+                delta = do_seq[t, m] * h_seq[t, m] + du0[m] * bracket
+                delta_seq[t, m] = delta
+                du0[m] = tau * delta
+
+
+def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache]:
+    """See `equations.lif.lif_forward`; a smooth neuron is left to it."""
+    if p.smooth:
+        return equations.lif_forward(c_seq, u0, p)
+    u0 = initial_potential(c_seq, u0)
+    u_pre_seq, o_seq = np.empty(c_seq.shape, c_seq.dtype), np.empty(c_seq.shape, c_seq.dtype)
+    scalar = c_seq.dtype.type
+    forward_loop(
+        rows(c_seq), np.ascontiguousarray(u0).reshape(-1), scalar(p.tau), scalar(p.v_th),
+        p.inclusive, rows(u_pre_seq), rows(o_seq),
+    )  # fmt: skip
+    return o_seq, LIFCache(u_pre_seq, o_seq, u0, p)
+
+
+def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFGrads:
+    """See `equations.lif.lif_backward`."""
+    equations.check_cotangent(do_seq, cache)
+    u_pre_seq, o_seq, u0, p = cache
+    h_seq = p.surrogate.slope(u_pre_seq - p.v_th, p.v_th)
+    delta_seq, du0 = np.empty(do_seq.shape, do_seq.dtype), np.zeros(u0.shape, u0.dtype)
+    backward_loop(
+        rows(do_seq), rows(h_seq), rows(u_pre_seq), rows(o_seq), do_seq.dtype.type(p.tau),
+        p.detach_reset, rows(delta_seq), du0.reshape(-1),
+    )  # fmt: skip
+    if not constants:
+        return LIFGrads(delta_seq, du0, None, None)
+    constant = equations.constant_gradients(do_seq, h_seq, delta_seq, cache)
+    return LIFGrads(delta_seq, du0, *constant)
+
+
+def rows(x_seq: Array) -> Array:
+    """(T, neurons); a view where x_seq is contiguous."""
+    return np.ascontiguousarray(x_seq).reshape(len(x_seq), -1)

@@ -1,0 +1,56 @@
+"""Numba twins of `equations.pool`, bit for bit: the windows' taps are added in the same order."""
+
+import numpy as np
+from numba import njit, prange
+
+from refsnn.equations.pool import AvgPool, AvgPoolCache, pooled_shape
+from refsnn.equations.surrogate import Array
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def forward_loop(x, kernel, stride, padding, y):  # type: ignore[no-untyped-def]
+    images, height, width, channels = x.shape
+    area = y.dtype.type(kernel * kernel)
+    for n in prange(images):
+        y[n] = 0
+        for r in range(y.shape[1]):
+            for s in range(y.shape[2]):
+                for i in range(kernel):
+                    for j in range(kernel):
+                        row, column = r * stride + i - padding, s * stride + j - padding
+                        if 0 <= row < height and 0 <= column < width:
+                            for c in range(channels):
+                                y[n, r, s, c] += x[n, row, column, c]
+                for c in range(channels):
+                    y[n, r, s, c] /= area
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def backward_loop(dy, kernel, stride, padding, dx):  # type: ignore[no-untyped-def]
+    images, height, width, channels = dx.shape
+    area = dx.dtype.type(kernel * kernel)
+    for n in prange(images):
+        dx[n] = 0
+        for i in range(kernel):
+            for j in range(kernel):
+                for r in range(dy.shape[1]):
+                    for s in range(dy.shape[2]):
+                        row, column = r * stride + i - padding, s * stride + j - padding
+                        if 0 <= row < height and 0 <= column < width:
+                            for c in range(channels):
+                                dx[n, row, column, c] += dy[n, r, s, c] / area
+
+
+def avgpool_forward(x: Array, p: AvgPool) -> tuple[Array, AvgPoolCache]:
+    """See `equations.pool.avgpool_forward`."""
+    y = np.empty(pooled_shape(x, p), x.dtype)
+    forward_loop(np.ascontiguousarray(x), p.kernel, p.stride, p.padding, y)
+    return y, AvgPoolCache(x.shape, p)
+
+
+def avgpool_backward(dy: Array, cache: AvgPoolCache) -> Array:
+    """See `equations.pool.avgpool_backward`."""
+    dx = np.empty(cache.shape, dy.dtype)
+    p = cache.p
+    backward_loop(np.ascontiguousarray(dy), p.kernel, p.stride, p.padding, dx)
+    return dx

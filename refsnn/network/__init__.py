@@ -1,0 +1,20 @@
+"""Spiking ResNets with side branches: what they are, their parameters, forward and backward."""
+
+from refsnn.network.architecture import ARCHITECTURES, Architecture, Stem, architecture
+from refsnn.network.model import Forward, backward, encode, forward, neuron_caches
+from refsnn.network.network import (
+    Block,
+    Network,
+    Params,
+    check_params,
+    init_buffers,
+    init_params,
+    is_side,
+    without_branches,
+)
+
+__all__ = [
+    "ARCHITECTURES", "Architecture", "Block", "Forward", "Network", "Params", "Stem",
+    "architecture", "backward", "check_params", "encode", "forward", "init_buffers",
+    "init_params", "is_side", "neuron_caches", "without_branches",
+]  # fmt: skip

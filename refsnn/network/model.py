@@ -1,0 +1,162 @@
+"""Forward and backward of the whole network: stem, segments of blocks, branches."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refsnn.network.block import BlockCache, block_backward, block_forward
+from refsnn.network.layers import (
+    ConvNormCache,
+    Grads,
+    HeadCache,
+    NeuronCache,
+    Setting,
+    conv_norm_backward,
+    conv_norm_forward,
+    head_backward,
+    head_forward,
+    neuron_backward,
+    neuron_forward,
+    pool_backward,
+    pool_forward,
+)
+from refsnn.network.network import Block, Network, Params, check_params
+from refsnn.ops import Array, AvgPoolCache, LIFCache, Ops, validate
+
+
+class StemCache(NamedTuple):
+    units: list[tuple[ConvNormCache, NeuronCache]]
+    pool: AvgPoolCache | None
+
+
+class Forward(NamedTuple):
+    """What a forward pass leaves: the branches' logits b_1 … b_n, and what backward needs."""
+
+    branches: list[Array]  # each (N, K); the main branch last
+    buffers: Params  # running statistics after this batch
+    stem: StemCache
+    segments: list[list[BlockCache]]
+    heads: list[HeadCache]
+    at: Setting
+
+
+def encode(images: Array, steps: int) -> Array:
+    """(N, H, W, C) images -> (T, N, H, W, C), the same image at every step (D7)."""
+    validate.at_least("steps", steps, 1)
+    validate.ndim("images", images, 4, "(N, H, W, C)")
+    return np.broadcast_to(images, (steps, *images.shape))  # D7
+
+
+def forward(
+    net: Network, params: Params, buffers: Params, x_seq: Array, ops: Ops, training: bool = True
+) -> Forward:
+    """All branches' logits for the input sequence (T, N, H, W, C).
+
+    `training` normalises by the batch's statistics and moves the running ones;
+    otherwise the running ones serve. Membrane potentials start at 0 (D6).
+    """
+    validate.ndim("x_seq", x_seq, 5, "(T, N, H, W, C)")
+    if x_seq.shape[4] != net.in_channels:
+        raise ValueError(f"x_seq: got {x_seq.shape[4]} channels, want {net.in_channels}")
+    check_params(net, params)
+    at = Setting(net, params, buffers, ops, training)
+    x_seq, stem = stem_forward(x_seq, at)
+    branches, segments, heads = [], [], []
+    for blocks in net.segments():
+        x_seq, caches = segment_forward(x_seq, blocks, at)
+        logits, head = head_forward(x_seq, str(blocks[-1].branch), at)  # Eq. (7)  # D11
+        segments.append(caches)
+        branches.append(logits)
+        heads.append(head)
+    run = Forward(branches, {}, stem, segments, heads, at)
+    return run._replace(buffers=dict(buffers) | moved_buffers(run) if training else buffers)
+
+
+def backward(run: Forward, db: Sequence[Array]) -> Grads:
+    """Gradients by every parameter from `db`, the list of dL/db_l (Eq. 9)."""
+    at = run.at
+
+    def head(cache: HeadCache) -> Any:
+        return lambda db_l: head_backward(db_l, cache, at)
+
+    def segment(index: int) -> Any:
+        def pull(do_seq: Array) -> tuple[Array, Grads]:
+            dx_seq, grads = segment_backward(do_seq, run.segments[index], at)
+            return (dx_seq, grads) if index else (dx_seq, grads | stem_backward(dx_seq, run.stem, at))
+
+        return pull
+
+    blocks = [segment(index) for index in range(len(run.segments))]
+    _, grads = at.ops.shortcut_backward(db, [head(cache) for cache in run.heads], blocks)
+    return {name: grads[name] for name in at.net.shapes()}
+
+
+def stem_forward(x_seq: Array, at: Setting) -> tuple[Array, StemCache]:
+    """The encoder (D7): conv-BN-LIF, as often as the stem says, then its pooling."""
+    stem, units, pool = at.net.arch.stem, [], None
+    for index in range(stem.convs):
+        c_seq, conv = conv_norm_forward(
+            x_seq, f"stem.conv{index}", f"stem.bn{index}", stem.conv(index), at
+        )
+        x_seq, neuron = neuron_forward(c_seq, f"stem.lif{index}", at)
+        units.append((conv, neuron))
+    if stem.pool is not None:
+        x_seq, pool = pool_forward(x_seq, stem.pool, at)
+    return x_seq, StemCache(units, pool)
+
+
+def stem_backward(do_seq: Array, cache: StemCache, at: Setting) -> Grads:
+    if cache.pool is not None:
+        do_seq = pool_backward(do_seq, cache.pool, at)
+    grads: Grads = {}
+    for index, (conv, neuron) in reversed(list(enumerate(cache.units))):
+        dc_seq = neuron_backward(do_seq, neuron, at)
+        dx_seq, of_unit = conv_norm_backward(dc_seq, conv, at, need_dx=index > 0)
+        grads |= of_unit
+        if dx_seq is not None:
+            do_seq = dx_seq
+    return grads
+
+
+def segment_forward(
+    x_seq: Array, blocks: list[Block], at: Setting
+) -> tuple[Array, list[BlockCache]]:
+    caches = []
+    for block in blocks:
+        x_seq, cache = block_forward(x_seq, block, at)
+        caches.append(cache)
+    return x_seq, caches
+
+
+def segment_backward(
+    do_seq: Array, caches: list[BlockCache], at: Setting
+) -> tuple[Array, Grads]:
+    grads: Grads = {}
+    for cache in reversed(caches):
+        do_seq, of_block = block_backward(do_seq, cache, at)
+        grads |= of_block
+    return do_seq, grads
+
+
+def conv_norm_caches(run: Forward) -> Iterator[ConvNormCache]:
+    """Every convolution with its norm, from input to output."""
+    yield from (conv for conv, _ in run.stem.units)
+    for cache in (cache for segment in run.segments for cache in segment):
+        yield from (c for c in (cache.first, cache.second, cache.skip) if c is not None)
+
+
+def neuron_caches(run: Forward) -> Iterator[tuple[str, LIFCache]]:
+    """Every layer of neurons by name, from input to output."""
+    yield from (neuron for _, neuron in run.stem.units)
+    for cache in (cache for segment in run.segments for cache in segment):
+        yield from (cache.inner, cache.outer)
+    yield from (head.hidden[1] for head in run.heads if head.hidden is not None)
+
+
+def moved_buffers(run: Forward) -> Params:
+    moved: Params = {}
+    for cache in conv_norm_caches(run):
+        moved[f"{cache.norm_name}.running_mean"] = cache.running.mean
+        moved[f"{cache.norm_name}.running_var"] = cache.running.var
+    return moved

@@ -1,0 +1,94 @@
+"""Checkpoints: one `.npz` without pickle, written atomically, with a checksum over every array.
+
+The bytes depend on the state alone: no time, no path, no machine.
+"""
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refsnn.network import Params
+from refsnn.ops import Array
+from refsnn.training.files import write_atomic
+
+FORMAT = 1
+GROUPS = ("params", "buffers", "optimizer")
+
+
+class CheckpointError(ValueError):
+    """The file is no checkpoint, or a damaged one."""
+
+
+@dataclass
+class State:
+    """All that a run needs to go on: after `iteration` iterations of Algorithm 1."""
+
+    params: Params
+    buffers: Params  # running statistics of batch norm
+    optimizer: Params  # moments
+    rng: np.random.Generator  # order and augmentation of the batches
+    iteration: int = 0
+    order: Array = field(default_factory=lambda: np.empty(0, np.int64))  # of this epoch's images
+    sums: dict[str, float] = field(default_factory=dict)  # of this epoch's records so far
+
+
+def save(path: Path, state: State, config: dict[str, Any]) -> None:
+    arrays = {
+        f"{group}/{name}": value for group in GROUPS for name, value in getattr(state, group).items()
+    }
+    arrays["order"] = state.order
+    meta = {
+        "format": FORMAT,
+        "config": config,
+        "iteration": state.iteration,
+        "sums": state.sums,
+        "rng": state.rng.bit_generator.state,
+    }
+    arrays["meta"] = np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8)
+    arrays["sha256"] = np.frombuffer(digest(arrays), np.uint8)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomic(path, buffer.getvalue())
+
+
+def load(path: Path) -> tuple[State, dict[str, Any]]:
+    """The state and the configuration; CheckpointError says what is wrong with the file."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no checkpoint there") from None
+    except Exception as error:  # zipfile, zlib and numpy each have their own
+        raise CheckpointError(f"{path}: truncated or damaged ({error})") from None
+    expected = arrays.pop("sha256", None)
+    if expected is None or "meta" not in arrays or expected.tobytes() != digest(arrays):
+        raise CheckpointError(f"{path}: altered or damaged (the checksum does not match)")
+    meta = json.loads(arrays.pop("meta").tobytes())
+    if meta["format"] != FORMAT:
+        raise CheckpointError(f"{path}: format {meta['format']}, this version reads {FORMAT}")
+    groups: dict[str, Params] = {group: {} for group in GROUPS}
+    for key, value in arrays.items():
+        group, _, name = key.partition("/")
+        if group in groups:
+            groups[group][name] = value
+    rng = np.random.default_rng()
+    rng.bit_generator.state = meta["rng"]
+    state = State(
+        **groups, rng=rng, iteration=meta["iteration"], order=arrays["order"], sums=meta["sums"]
+    )
+    return state, meta["config"]
+
+
+def digest(arrays: dict[str, Array]) -> bytes:
+    """sha256 over names, dtypes, shapes and bytes."""
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        value = np.ascontiguousarray(arrays[name])
+        total.update(f"{name} {value.dtype.str} {value.shape}\n".encode())
+        total.update(value.tobytes())
+    return total.digest()

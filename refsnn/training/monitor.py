@@ -1,0 +1,55 @@
+"""What is recorded of a step, and where a number first went wrong."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from refsnn.network import Forward, Params, neuron_caches
+from refsnn.network.model import conv_norm_caches
+from refsnn.ops import Array
+
+
+class Diverged(ArithmeticError):
+    """The loss or a gradient is NaN or infinite."""
+
+
+def firing_rates(run: Forward) -> dict[str, float]:
+    """Mean spikes a neuron and step, for each layer of neurons."""
+    return {name: float(cache.o_seq.mean()) for name, cache in neuron_caches(run)}
+
+
+def norm(x: Array) -> float:
+    """Euclidean norm, in float64."""
+    return float(np.sqrt(np.square(x, dtype=np.float64).sum()))
+
+
+def first_gradient_norm(grads: Params) -> float:
+    """The norm of dL/dW_1 (Eq. 8, 9), the gradient that vanishes."""
+    return norm(grads["stem.conv0.weight"])
+
+
+def require_finite(iteration: int, loss: float, run: Forward, grads: Params) -> None:
+    """Diverged, naming the iteration and the layer, where anything is NaN or infinite."""
+    if np.isfinite(loss) and all(np.isfinite(g).all() for g in grads.values()):
+        return
+    where = next(
+        (name for name, x in in_order_of_computing(run, grads) if not np.isfinite(x).all()), "loss"
+    )
+    raise Diverged(
+        f"iteration {iteration}: the loss or a gradient became NaN or infinite "
+        f"(loss {loss}); first at {where}"
+    )
+
+
+def in_order_of_computing(run: Forward, grads: Params) -> Iterator[tuple[str, Array]]:
+    """Layers' values from input to output, then parameters' gradients from output to input."""
+    neurons = iter(neuron_caches(run))
+    for conv in conv_norm_caches(run):
+        yield conv.conv_name, run.at.params[f"{conv.conv_name}.weight"]
+        yield conv.norm_name, conv.norm.x_hat
+    for name, cache in neurons:
+        yield name, cache.u_pre_seq
+    for head, logits in zip(run.heads, run.branches, strict=True):
+        yield f"{head.name}.fc", logits
+    for name in reversed(list(grads)):
+        yield f"the gradient of {name}", grads[name]

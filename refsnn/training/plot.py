@@ -1,0 +1,51 @@
+"""curves.png: a run's records as four panels."""
+
+import io
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from refsnn.training.config import TrainConfig
+
+
+def draw_curves(rows: list[dict[str, Any]], config: TrainConfig) -> bytes:
+    """The PNG's bytes; `rows` are those of metrics.jsonl."""
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure.suptitle(
+        f"{config.method} on {config.dataset}: {config.arch}, T = {config.steps}, seed {config.seed}"
+    )
+    (loss, accuracy), (balance, rates) = figure.subplots(2, 2, sharex=True)
+    epochs = [row["epoch"] for row in rows]
+    mark = "." if len(rows) < 50 else None
+
+    def line(axes: Any, name: str, label: str, **style: Any) -> None:
+        axes.plot(epochs, [row[name] for row in rows], marker=mark, label=label, **style)
+
+    line(loss, "loss", "training (combined output)")
+    line(loss, "test_loss", "test (main branch)", linestyle="--")
+    loss.set(ylabel="cross-entropy", yscale="log")
+    line(accuracy, "train_accuracy", "training")
+    line(accuracy, "test_accuracy", "test", linestyle="--")
+    accuracy.set(ylabel="accuracy of the main branch")
+    line(balance, "lambda", "λ, weight of the side branches")
+    balance.set(ylabel="λ", xlabel="epoch", ylim=(-0.02 * (balance.get_ylim()[1] or 1), None))
+    gradient = balance.twinx()
+    line(gradient, "first_layer_gradient_norm", "norm of ∂L/∂W₁", color="C1", linestyle="--")
+    gradient.set(ylabel="first layer's gradient norm", yscale="log")
+    handles = balance.get_lines() + gradient.get_lines()
+    balance.legend(handles, [h.get_label() for h in handles], fontsize="small")
+    layers = list(rows[-1]["firing_rate"])
+    for index, layer in enumerate(layers):
+        rates.plot(
+            epochs, [row["firing_rate"][layer] for row in rows],
+            color=str(0.8 * index / max(len(layers) - 1, 1)),
+            label=layer if index in (0, len(layers) - 1) else None,
+        )  # fmt: skip
+    rates.set(ylabel="spikes a neuron and step", xlabel="epoch", ylim=(0, None))
+    for axes in (loss, accuracy, rates):
+        axes.legend(fontsize="small")
+    for axes in (loss, accuracy, balance, rates):
+        axes.grid(alpha=0.3)
+    png = io.BytesIO()
+    figure.savefig(png, dpi=120, metadata={"Software": None})
+    return png.getvalue()

@@ -1,0 +1,224 @@
+"""A run: a folder that is trained into, epoch by epoch, and can be resumed to the same bits."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from refsnn.data import Dataset, load
+from refsnn.network import Network, check_params, init_buffers, init_params
+from refsnn.ops import get_ops
+from refsnn.training import checkpoint
+from refsnn.training.algorithm import Step, evaluate, train_step
+from refsnn.training.checkpoint import CheckpointError, State
+from refsnn.training.config import TrainConfig, from_dict
+from refsnn.training.files import append_line, write_atomic, write_json
+from refsnn.training.monitor import firing_rates, first_gradient_norm
+from refsnn.training.optimizer import init_state
+
+CHECKPOINT_SECONDS = 300.0  # within an epoch; one more at each epoch's end
+
+
+class Interrupted(Exception):
+    """Stopped as asked, with a checkpoint to resume from."""
+
+
+def network_for(config: TrainConfig, dataset: Dataset) -> Network:
+    return config.network(dataset.train.images.shape[-1], dataset.num_classes)
+
+
+def initial_state(config: TrainConfig, net: Network) -> State:
+    """All draws come from the seed: one stream for parameters, one for the data's order."""
+    init_rng, data_rng = np.random.default_rng(config.seed).spawn(2)
+    params = init_params(net, init_rng, config.dtype)
+    buffers = init_buffers(net, config.dtype)
+    return State(params, buffers, init_state(params, config), data_rng)
+
+
+def read_config(folder: Path) -> TrainConfig:
+    path = folder / "config.json"
+    try:
+        return from_dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise ValueError(f"{folder}: no run there (config.json is missing)") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from None
+
+
+def load_state(folder: Path, config: TrainConfig, net: Network) -> State:
+    """The run's checkpoint, which must be of this configuration and network."""
+    path = folder / "checkpoint.npz"
+    state, made_with = checkpoint.load(path)
+    for name, value in config.to_dict().items():
+        if made_with.get(name) != value:
+            raise CheckpointError(
+                f"{path}: made with {name} {made_with.get(name)!r}, config.json says {value!r}"
+            )
+    try:
+        check_params(net, state.params)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: of another network ({error})") from None
+    return state
+
+
+def create(folder: Path, config: TrainConfig) -> None:
+    """A new run folder; ValueError where there is a run already."""
+    if (folder / "config.json").exists():
+        raise ValueError(f"out: {folder} holds a run already; resume it or choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", config.to_dict())
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl; a last line that a crash cut off does not count."""
+    path = folder / "metrics.jsonl"
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+class Run:
+    """A folder with its configuration, data, network and state."""
+
+    def __init__(self, folder: Path, config: TrainConfig) -> None:
+        self.folder, self.config = folder, config
+        self.dataset = load(config.dataset)
+        self.net = network_for(config, self.dataset)
+        self.ops = get_ops(config.ops)
+        if (folder / "checkpoint.npz").exists():
+            self.state = load_state(folder, config, self.net)
+        else:
+            self.state = initial_state(config, self.net)
+        images = len(self.dataset.train.labels)
+        self.batches = -(-images // config.batch_size)
+        if not 0 <= self.state.iteration <= self.total:
+            raise CheckpointError(f"{folder}: iteration {self.state.iteration} of {self.total}")
+
+    @property
+    def total(self) -> int:
+        return self.config.epochs * self.batches
+
+    def save(self) -> None:
+        checkpoint.save(self.folder / "checkpoint.npz", self.state, self.config.to_dict())
+
+    def train(self, stop: Callable[[], bool] = lambda: False, quiet: bool = False) -> None:
+        """Train to the end, or until `stop` says so, which raises Interrupted."""
+        done_epochs = self.state.iteration // self.batches
+        rows = [row for row in read_metrics(self.folder) if row["epoch"] <= done_epochs]
+        write_atomic(
+            self.folder / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows).encode()
+        )
+        images = len(self.dataset.train.labels)
+        with np.errstate(all="ignore"), tqdm(  # require_finite looks itself
+            total=self.config.epochs * images,
+            initial=done_epochs * images
+            + self.state.iteration % self.batches * self.config.batch_size,
+            unit="img", disable=quiet, smoothing=0.1, dynamic_ncols=True,
+        ) as bar:  # fmt: skip
+            while self.state.iteration < self.total:
+                self.train_epoch(bar, stop)
+
+    def train_epoch(self, bar: Any, stop: Callable[[], bool]) -> None:
+        """From where the state stands to the epoch's end: its row, then its checkpoint."""
+        state, size = self.state, self.config.batch_size
+        epoch, position = divmod(state.iteration, self.batches)
+        if position == 0:
+            state.order = state.rng.permutation(len(self.dataset.train.labels))
+            state.sums = {}
+        saved = start = time.monotonic()
+        first = position
+        for position in range(first, self.batches):
+            which = state.order[position * size : (position + 1) * size]
+            batch = self.dataset.batch(
+                self.dataset.train, which, self.config.dtype, state.rng
+            )
+            step = train_step(state, self.net, self.config, self.ops, batch, self.batches)
+            self.record(step, batch[1])
+            bar.update(len(which))
+            bar.set_postfix(self.progress(step, epoch), refresh=False)
+            last = position == self.batches - 1
+            if not last and (stop() or time.monotonic() - saved > CHECKPOINT_SECONDS):
+                self.save()
+                saved = time.monotonic()
+                if stop():
+                    raise Interrupted
+        trained = min(self.batches * size, len(state.order)) - first * size
+        self.finish_epoch(step, epoch + 1, trained, time.monotonic() - start)
+        if stop() and state.iteration < self.total:
+            raise Interrupted
+
+    def record(self, step: Step, labels: Any) -> None:
+        """Add one step's figures to the epoch's sums."""
+        correct = int((step.run.branches[-1].argmax(axis=1) == labels).sum())
+        figures = {
+            "images": len(labels),
+            "loss": step.loss * len(labels),
+            "correct": correct,
+            "steps": 1,
+            "gradient_norm": first_gradient_norm(step.grads),
+        } | {f"rate.{name}": rate for name, rate in firing_rates(step.run).items()}
+        sums = self.state.sums
+        self.state.sums = {name: sums.get(name, 0) + value for name, value in figures.items()}
+
+    def progress(self, step: Step, epoch: int) -> dict[str, str]:
+        sums = self.state.sums
+        return {
+            "epoch": f"{epoch + 1}/{self.config.epochs}",
+            "loss": f"{sums['loss'] / sums['images']:.3f}",
+            "acc": f"{sums['correct'] / sums['images']:.3f}",
+            "λ": f"{step.side:.3f}",
+        }
+
+    def finish_epoch(self, step: Step, epoch: int, images: int, seconds: float) -> None:
+        sums = self.state.sums
+        row: dict[str, Any] = {
+            "epoch": epoch,
+            "iteration": self.state.iteration,
+            "loss": sums["loss"] / sums["images"],
+            "train_accuracy": sums["correct"] / sums["images"],
+        }
+        row |= evaluate(self.state, self.net, self.config, self.ops, self.dataset)
+        row |= {
+            "lambda": step.side,
+            "lr": step.lr,
+            "first_layer_gradient_norm": sums["gradient_norm"] / sums["steps"],
+            "firing_rate": {
+                name.removeprefix("rate."): value / sums["steps"]
+                for name, value in sums.items()
+                if name.startswith("rate.")
+            },
+            "images": images,  # of them, those trained since the last start
+            "seconds": seconds,
+            "images_per_second": images / seconds,
+        }
+        append_line(self.folder / "metrics.jsonl", json.dumps(row))
+        self.save()
+
+    def summarize(self) -> dict[str, Any]:
+        """Write summary.json and curves.png of a finished run."""
+        from refsnn.training.plot import draw_curves
+
+        config, rows = self.config, read_metrics(self.folder)
+        summary = {
+            "test_accuracy": rows[-1]["test_accuracy"],
+            "method": config.method,
+            "arch": config.arch,
+            "time_steps": config.steps,
+            "seed": config.seed,
+            "images_per_second": sum(r["images"] for r in rows) / sum(r["seconds"] for r in rows),
+            "lambda_last": rows[-1]["lambda"],
+            "epochs": config.epochs,
+            "test_loss": rows[-1]["test_loss"],
+            "parameters": self.net.count_parameters(),
+        }
+        write_atomic(self.folder / "curves.png", draw_curves(rows, config))
+        write_json(self.folder / "summary.json", summary)
+        return summary
