@@ -26,7 +26,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Ops:
-    """Each field is the function of that name in `refsnn.equations`, or its twin in `refsnn.kernels`."""
+    """Each field is the function of that name in `equations`, or its twin in `kernels`."""
 
     name: str
     lif_forward: Callable[..., Any]

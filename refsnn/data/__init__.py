@@ -1,9 +1,12 @@
 """Data sets by name, or from a file of arrays."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from refsnn.data.augment import cutout
 from refsnn.data.dataset import Dataset, Split, channel_statistics
 from refsnn.data.digits import digits
 from refsnn.ops import Array
@@ -14,8 +17,15 @@ DATASETS = {"digits": digits}
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
-def load(name: str) -> Dataset:
-    """A data set of `DATASETS`, or the `.npz` file at the path `name`."""
+def load(name: str, cutout_size: int = 0) -> Dataset:
+    """A data set of `DATASETS`, or the `.npz` file at the path `name`; with Cutout (D24)."""
+    dataset = read(name)
+    if cutout_size == 0:
+        return dataset
+    return replace(dataset, augment=(*dataset.augment, partial(cutout, size=cutout_size)))
+
+
+def read(name: str) -> Dataset:
     if name in DATASETS:
         return DATASETS[name]()
     if not name.endswith(".npz"):

@@ -23,13 +23,12 @@ def random_flip(images: Array, rng: np.random.Generator) -> Array:
 
 
 def cutout(images: Array, rng: np.random.Generator, size: int) -> Array:
-    """A square of `size` pixels set to 0 in each image (D24), centred anywhere, cut at the border."""
+    """A square of `size` pixels set to 0 in each image (D24), centred anywhere in it."""
     validate.at_least("size", size, 1)
     n, height, width, _ = images.shape
-    top = rng.integers(0, height, n)[:, None] - size // 2
-    left = rng.integers(0, width, n)[:, None] - size // 2
-    rows, columns = np.arange(height)[None], np.arange(width)[None]
-    inside_rows = (rows >= top) & (rows < top + size)
-    inside_columns = (columns >= left) & (columns < left + size)
-    hole = inside_rows[:, :, None] & inside_columns[:, None, :]
+    top = rng.integers(0, height, (n, 1)) - size // 2
+    left = rng.integers(0, width, (n, 1)) - size // 2
+    in_rows = (np.arange(height) >= top) & (np.arange(height) < top + size)
+    in_columns = (np.arange(width) >= left) & (np.arange(width) < left + size)
+    hole = in_rows[:, :, None] & in_columns[:, None, :]
     return np.where(hole[..., None], 0, images).astype(images.dtype)  # D24

@@ -42,7 +42,7 @@ class Dataset:
         for part, split in (("train", self.train), ("test", self.test)):
             images = split.images
             if images.ndim != 4 or len(images) == 0:
-                raise ValueError(f"{part} images: got shape {images.shape}, want (N, H, W, C), N > 0")
+                raise ValueError(f"{part} images: got shape {images.shape}, want (N, H, W, C)")
             if images.dtype.kind == "f" and not np.isfinite(images).all():
                 where = int(np.argmin(np.isfinite(images).reshape(len(images), -1).all(axis=1)))
                 raise ValueError(f"{part} images: image {where} holds NaN or infinity")
@@ -65,7 +65,7 @@ class Dataset:
 
 
 def channel_statistics(images: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation of every channel, from the data (D22); 1 for a constant channel."""
+    """Mean and standard deviation of every channel of the data (D22); 1 for a constant one."""
     pixels = images.reshape(-1, images.shape[-1]).astype(np.float64)
     std = pixels.std(axis=0)
     return pixels.mean(axis=0), np.where(std > 0, std, 1.0)

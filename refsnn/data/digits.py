@@ -1,6 +1,7 @@
 """The UCI handwritten digits that come with the package; source and licence: digits.md."""
 
 import hashlib
+import io
 from functools import partial
 from importlib import resources
 
@@ -16,9 +17,9 @@ HELD_OUT = 5  # one of so many, in every class
 
 def digits() -> Dataset:
     """1,442 training and 355 test images (N, 8, 8, 1) of ten classes; shifted by up to a pixel."""
-    with resources.files("refsnn.data").joinpath("digits.npz").open("rb") as file:
-        with np.load(file, allow_pickle=False) as archive:
-            images, labels = archive["images"], archive["labels"]
+    packed = resources.files("refsnn.data").joinpath("digits.npz").read_bytes()
+    with np.load(io.BytesIO(packed), allow_pickle=False) as archive:
+        images, labels = archive["images"], archive["labels"]
     if hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest() != SHA256:
         raise ValueError("digits.npz: the checksum is wrong; install refsnn again")
     held_out = stratified_mask(labels)

@@ -1,4 +1,4 @@
-"""Event recordings as frames (D23). Events are arrays x, y (pixels), polarity (0, 1), time order."""
+"""Event recordings as frames (D23). Events are arrays t, x, y (pixels), polarity (0 or 1)."""
 
 import numpy as np
 

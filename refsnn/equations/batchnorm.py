@@ -48,6 +48,7 @@ def batchnorm_forward(
 ) -> tuple[Array, Running, BatchNormCache]:
     """y = gamma scale x_hat + beta, and the running statistics after this batch."""
     ndim("x_seq", x_seq, 5, "(T, N, H, W, C)")
+    axes: tuple[int, ...] = ()
     if training:
         axes = (0, 1, 2, 3) if p.statistics == "pooled" else (1, 2, 3)  # D8
         mean = grouped_mean(x_seq, axes)
@@ -55,7 +56,7 @@ def batchnorm_forward(
         var = grouped_mean(centred * centred, axes)  # biased  # D8
         running = update_running(running, mean, var, x_seq.size // mean.size, p)
     else:
-        axes, mean, var = (), running.mean, running.var
+        mean, var = running.mean, running.var
         centred = x_seq - mean
     inv_std = 1 / np.sqrt(var + p.eps)
     x_hat = centred * inv_std
@@ -77,13 +78,12 @@ def batchnorm_backward(dy_seq: Array, cache: BatchNormCache) -> tuple[Array, Arr
     return dx, dgamma, dbeta
 
 
-def update_running(
-    running: Running, mean: Array, var: Array, count: int, p: BatchNorm
-) -> Running:
+def update_running(running: Running, mean: Array, var: Array, count: int, p: BatchNorm) -> Running:
     """PyTorch's rule (D25); statistics per step update once a step."""
     unbiased = var * (count / max(count - 1, 1))
-    for m, v in zip(mean.reshape(-1, mean.shape[-1]), unbiased.reshape(-1, mean.shape[-1]),
-                    strict=True):
+    for m, v in zip(
+        mean.reshape(-1, mean.shape[-1]), unbiased.reshape(-1, mean.shape[-1]), strict=True
+    ):
         running = Running(
             (1 - p.momentum) * running.mean + p.momentum * m,  # D25
             (1 - p.momentum) * running.var + p.momentum * v,  # D25

@@ -4,7 +4,7 @@ Shapes: `c_seq`, `u_pre_seq`, `o_seq` are (T, ...); `u0` is (...), the same trai
 shape. tau is the leak per step; potentials and v_th share one unit.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ class LIF:
 
     tau: float = 0.5  # D1
     v_th: float = 1.0  # D1
-    surrogate: Surrogate = Tanh()  # D4
+    surrogate: Surrogate = field(default_factory=Tanh)  # D4
     detach_reset: bool = False  # D3
     inclusive: bool = False  # D2: fire at u_pre == v_th too
     smooth: bool = False  # fire the surrogate's primitive instead of a step

@@ -12,7 +12,7 @@ from refsnn.equations.validate import at_least, ndim
 
 @dataclass(frozen=True)
 class AvgPool:
-    """A square window of `kernel` pixels; padding counts as zeros in the mean (PyTorch's default)."""
+    """A square window of `kernel` pixels; padding counts as zeros in the mean (R4)."""
 
     kernel: int = 2
     stride: int = 2
@@ -47,7 +47,7 @@ def avgpool_forward(x: Array, p: AvgPool) -> tuple[Array, AvgPoolCache]:
     x_pad = pad(x, p.conv)
     for _, _, rows, columns in taps((p.kernel, p.kernel), y.shape[1:3], p.conv):
         y += x_pad[:, rows, columns]
-    return y / p.kernel**2, AvgPoolCache(x.shape, p)
+    return y / p.kernel**2, AvgPoolCache(x.shape, p)  # R4
 
 
 def avgpool_backward(dy: Array, cache: AvgPoolCache) -> Array:

@@ -77,7 +77,7 @@ def objective_backward(cache: ObjectiveCache) -> list[Array]:
     return combine_backward(cross_entropy_backward(cache.losses[0]), cache.n, cache.side)
 
 
-#: a vector-Jacobian product: the gradient at a function's output -> at its input, and by its weights
+#: a vector-Jacobian product: gradient at the output -> at the input, and by the weights
 Pullback = Callable[[Array], tuple[Array, dict[str, Any]]]
 
 

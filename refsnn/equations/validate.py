@@ -1,4 +1,4 @@
-"""Checks of arguments that several modules make: they name the argument, what came, what was wanted."""
+"""Checks of arguments; each error names the argument, what came, and what was wanted."""
 
 import math
 from collections.abc import Iterable

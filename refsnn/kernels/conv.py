@@ -61,7 +61,8 @@ def gather_row(x, w, row, up, down, padding, sign, y):  # type: ignore[no-untype
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def gather(x, w, up, down, padding, sign, y):  # type: ignore[no-untyped-def]
-    """y[n, r] = sum over taps i of x[n, (r up + sign (i - padding)) / down] @ w[i], where it divides.
+    """y[n, r] = sum of x[n, (r up + sign (i - padding)) / down] @ w[i] over the taps i
+    where that is a whole number.
 
     The convolution is up = stride, down = 1, sign = 1; its transpose, the input
     gradient, is up = 1, down = stride, sign = -1.

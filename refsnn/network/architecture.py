@@ -26,7 +26,7 @@ TRIPLE_STEM = Stem(convs=3, pool=AvgPool(2, 2))  # D21
 
 @dataclass(frozen=True)
 class Architecture:
-    """`depths` blocks a stage, `widths` channels a stage; stages after the first halve the image."""
+    """Blocks and channels of each stage; every stage after the first halves the image."""
 
     depths: tuple[int, ...]
     widths: tuple[int, ...]

@@ -10,8 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refsnn.network.network import Network, Params
-from refsnn.ops import Array, AvgPool, AvgPoolCache, BatchNormCache, Conv, ConvCache, LIFCache, Ops
-from refsnn.ops import Running
+from refsnn.ops import (
+    Array,
+    AvgPool,
+    AvgPoolCache,
+    BatchNormCache,
+    Conv,
+    ConvCache,
+    LIFCache,
+    Ops,
+    Running,
+)
 
 Grads = dict[str, Any]
 
@@ -120,7 +129,9 @@ def head_forward(x_seq: Array, name: str, at: Setting) -> tuple[Array, HeadCache
         )
         o_seq, neuron = neuron_forward(split(c, steps), f"{name}.lif", at)
         features, hidden = merge(o_seq), (linear, neuron)
-    y, fc = at.ops.linear_forward(features, params[f"{name}.fc.weight"], params[f"{name}.fc.bias"])
+    y, fc = at.ops.linear_forward(
+        features, params[f"{name}.fc.weight"], params[f"{name}.fc.bias"]
+    )  # D12
     logits = split(y, steps).sum(axis=0)  # D10
     if at.net.readout == "mean":
         logits = logits / steps  # D10

@@ -83,7 +83,9 @@ def backward(run: Forward, db: Sequence[Array]) -> Grads:
     def segment(index: int) -> Any:
         def pull(do_seq: Array) -> tuple[Array, Grads]:
             dx_seq, grads = segment_backward(do_seq, run.segments[index], at)
-            return (dx_seq, grads) if index else (dx_seq, grads | stem_backward(dx_seq, run.stem, at))
+            if index == 0:
+                grads |= stem_backward(dx_seq, run.stem, at)
+            return dx_seq, grads
 
         return pull
 
@@ -129,9 +131,7 @@ def segment_forward(
     return x_seq, caches
 
 
-def segment_backward(
-    do_seq: Array, caches: list[BlockCache], at: Setting
-) -> tuple[Array, Grads]:
+def segment_backward(do_seq: Array, caches: list[BlockCache], at: Setting) -> tuple[Array, Grads]:
     grads: Grads = {}
     for cache in reversed(caches):
         do_seq, of_block = block_backward(do_seq, cache, at)

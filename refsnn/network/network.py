@@ -72,7 +72,8 @@ class Network:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter's shape, from input to output, side branches last."""
-        arch, shapes = self.arch, {}
+        arch = self.arch
+        shapes: dict[str, tuple[int, ...]] = {}
 
         def conv_norm(conv: str, norm: str, kernel: int, c_in: int, c_out: int) -> None:
             shapes[f"{conv}.weight"] = (kernel, kernel, c_in, c_out)
@@ -100,7 +101,7 @@ class Network:
         linear("head.fc", features, self.num_classes)
         for block in self.blocks():
             if block.branch not in (None, "head"):
-                linear(f"{block.branch}.fc", block.c_out, self.num_classes)  # D12
+                linear(f"{block.branch}.fc", block.c_out, self.num_classes)
         return shapes
 
     def count_parameters(self) -> int:

@@ -30,9 +30,10 @@ def train_step(
     """
     i = state.iteration + 1
     images, labels = batch  # Alg. 1 line 2
-    run = forward(net, state.params, state.buffers, encode(images, config.steps), ops)  # line 3
+    x_seq = encode(images, config.steps)
+    run = forward(net, state.params, state.buffers, x_seq, ops)  # Alg. 1 line 3
     side = config.side_coefficient(i, batches)  # Alg. 1 line 4
-    loss, cache = ops.objective_forward(run.branches, labels, side, config.sum_of)  # lines 5, 6
+    loss, cache = ops.objective_forward(run.branches, labels, side, config.sum_of)  # Alg. 1 line 5
     grads = backward(run, ops.objective_backward(cache))  # Alg. 1 line 7
     require_finite(i, loss, run, grads)
     lr = cosine(config.lr, i, config.epochs * batches)

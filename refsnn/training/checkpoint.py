@@ -39,7 +39,9 @@ class State:
 
 def save(path: Path, state: State, config: dict[str, Any]) -> None:
     arrays = {
-        f"{group}/{name}": value for group in GROUPS for name, value in getattr(state, group).items()
+        f"{group}/{name}": value
+        for group in GROUPS
+        for name, value in getattr(state, group).items()
     }
     arrays["order"] = state.order
     meta = {
@@ -52,7 +54,7 @@ def save(path: Path, state: State, config: dict[str, Any]) -> None:
     arrays["meta"] = np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8)
     arrays["sha256"] = np.frombuffer(digest(arrays), np.uint8)
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    np.savez(buffer, **arrays)
     write_atomic(path, buffer.getvalue())
 
 

@@ -33,12 +33,10 @@ class TrainConfig:
     seed: int = option(0, "seed of every random draw")
     dtype: str = option("float32", "precision", choices=("float32", "float64"))
     dataset: str = option("digits", "digits, or a .npz file of arrays")
-    branches: str = option(
-        "stage", "where side branches attach (D11)", choices=("stage", "block")
-    )
+    branches: str = option("stage", "where side branches attach (D11)", choices=("stage", "block"))
     surrogate: str = option("tanh", "surrogate slope (Eq. 4, D4)", choices=tuple(SURROGATES))
     surrogate_shape: float | None = option(
-        None, "the surrogate's k, a or gamma; by itself 0.5, 1, 1", "slope (k, gamma), potential (a)"
+        None, "the surrogate's k, a or gamma; by itself 0.5, 1, 1", "slope or (a) potential"
     )
     surrogate_edge: bool = option(False, "the rectangle's edge counts as inside (D4)")
     tau: float = option(0.5, "leak factor in (0, 1] (D1)", "share kept a time step")
@@ -50,13 +48,9 @@ class TrainConfig:
     shortcut_weight: float = option(
         1.0, "side branches' weight in plain shortcut (D15)", "weight of a side branch"
     )
-    sum_of: str = option(
-        "logits", "what the branches add up (D13)", choices=("logits", "losses")
-    )
+    sum_of: str = option("logits", "what the branches add up (D13)", choices=("logits", "losses"))
     readout: str = option("mean", "logits over time (D10)", choices=("mean", "sum"))
-    downsample: str = option(
-        "conv", "skip where the size halves (D9)", choices=("conv", "avgpool")
-    )
+    downsample: str = option("conv", "skip where the size halves (D9)", choices=("conv", "avgpool"))
     norm_statistics: str = option(
         "pooled", "batch norm's statistics (D8)", choices=("pooled", "per_step")
     )

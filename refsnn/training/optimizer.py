@@ -1,4 +1,4 @@
-"""Optimisers (D17) and the learning rate's schedule. Parameters, gradients and state are flat dicts."""
+"""Optimisers (D17) and the learning rate's schedule; all they work on are flat dicts."""
 
 import math
 from collections.abc import Callable
@@ -13,8 +13,8 @@ Stepped = tuple[Params, Params]  # parameters and optimiser's state after a step
 
 
 def cosine(lr: float, i: int, total: int) -> float:
-    """Learning rate at iteration i = 1 … total: `lr` at the first, on its way to 0 after the last."""
-    return lr * (1 + math.cos(math.pi * (i - 1) / total)) / 2  # D17
+    """Learning rate at iteration i = 1 … total: `lr` at the first, on its way to 0."""
+    return lr * (1 + math.cos(math.pi * (i - 1) / total)) / 2  # D17  # R3
 
 
 def decay_of(name: str, config: TrainConfig) -> float:
@@ -45,7 +45,7 @@ def sgd(
 def adamw(
     params: Params, grads: Params, state: Params, i: int, lr: float, config: TrainConfig
 ) -> Stepped:
-    """Adam with decoupled decay (Loshchilov and Hutter 2019): w shrinks by lr decay apart from g."""
+    """Adam with decoupled decay (Loshchilov and Hutter 2019): w shrinks apart from g."""
     new, kept = {}, {}
     for name, w in params.items():
         g = grads[name]

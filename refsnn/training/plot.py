@@ -11,9 +11,8 @@ from refsnn.training.config import TrainConfig
 def draw_curves(rows: list[dict[str, Any]], config: TrainConfig) -> bytes:
     """The PNG's bytes; `rows` are those of metrics.jsonl."""
     figure = Figure(figsize=(9, 6), layout="constrained")
-    figure.suptitle(
-        f"{config.method} on {config.dataset}: {config.arch}, T = {config.steps}, seed {config.seed}"
-    )
+    title = f"{config.method} training on {config.dataset}: {config.arch}, T = {config.steps}"
+    figure.suptitle(f"{title}, seed {config.seed}")
     (loss, accuracy), (balance, rates) = figure.subplots(2, 2, sharex=True)
     epochs = [row["epoch"] for row in rows]
     mark = "." if len(rows) < 50 else None

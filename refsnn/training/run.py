@@ -90,7 +90,7 @@ class Run:
 
     def __init__(self, folder: Path, config: TrainConfig) -> None:
         self.folder, self.config = folder, config
-        self.dataset = load(config.dataset)
+        self.dataset = load(config.dataset, config.cutout)
         self.net = network_for(config, self.dataset)
         self.ops = get_ops(config.ops)
         if (folder / "checkpoint.npz").exists():
@@ -137,9 +137,7 @@ class Run:
         first = position
         for position in range(first, self.batches):
             which = state.order[position * size : (position + 1) * size]
-            batch = self.dataset.batch(
-                self.dataset.train, which, self.config.dtype, state.rng
-            )
+            batch = self.dataset.batch(self.dataset.train, which, self.config.dtype, state.rng)
             step = train_step(state, self.net, self.config, self.ops, batch, self.batches)
             self.record(step, batch[1])
             bar.update(len(which))
