@@ -101,26 +101,23 @@ def add_option(parser: Any, item: Any) -> None:
 
 def run_train(arguments: argparse.Namespace) -> int:
     from refsnn.training.config import TrainConfig, make_config
-    from refsnn.training.run import Interrupted, Run, create, read_config
+    from refsnn.training.run import Interrupted, resume, start
 
     names = [item.name for item in fields(TrainConfig)]
     given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
     if arguments.resume:
-        folder = Path(arguments.out if arguments.resume is True else arguments.resume or "")
         if arguments.resume is True and arguments.out is None:
             raise ValueError("resume: which run? give its folder: --resume RUN")
-        config = read_config(folder)
+        folder = Path(arguments.out if arguments.resume is True else arguments.resume)
+        run = resume(folder)
         for name, value in given.items():
-            if value != getattr(config, name):
-                raise ValueError(
-                    f"{name}: got {value!r}, but the run to resume has {getattr(config, name)!r}"
-                )
-        run = Run(folder, config)
+            has = getattr(run.config, name)
+            if value != has:
+                raise ValueError(f"{name}: got {value!r}, but the run to resume has {has!r}")
     else:
         config = make_config(arguments.preset, given)
         folder = arguments.out or unused_folder(config)
-        create(folder, config)
-        run = Run(folder, config)
+        run = start(folder, config)
     with Signals() as signals:
         try:
             run.train(lambda: signals.caught is not None)

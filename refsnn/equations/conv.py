@@ -1,7 +1,8 @@
 """Two-dimensional convolution (cross-correlation, as networks use the word), without bias.
 
 Shapes: x (N, H, W, C_in), w (kh, kw, C_in, C_out), y (N, H', W', C_out) with
-H' = (H + 2 ph - kh) // sh + 1. Zero padding. Written as a sum over the kernel's taps.
+H' = (H + 2 ph - kh) // sh + 1. Zero padding. Written as a sum over the kernel's taps, each
+a matrix product by BLAS, whose last bits may depend on its number of threads.
 """
 
 from collections.abc import Iterator

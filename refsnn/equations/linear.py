@@ -1,6 +1,11 @@
-"""Fully connected layer. x (N, in), w (in, out), b (out,)."""
+"""Fully connected layer. x (N, in), w (in, out), b (out,).
+
+`einsum` sums in one order; a BLAS product's bits can depend on the number of threads.
+"""
 
 from typing import NamedTuple
+
+import numpy as np
 
 from refsnn.equations.surrogate import Array
 from refsnn.equations.validate import ndim
@@ -16,9 +21,11 @@ def linear_forward(x: Array, w: Array, b: Array) -> tuple[Array, LinearCache]:
     ndim("x", x, 2, "(N, in)")
     if w.shape[0] != x.shape[1] or b.shape != w.shape[1:]:
         raise ValueError(f"w, b: got {w.shape} and {b.shape}, want ({x.shape[1]}, out) and (out,)")
-    return x.dot(w) + b, LinearCache(x, w)
+    return np.einsum("ni,io->no", x, w) + b, LinearCache(x, w)
 
 
 def linear_backward(dy: Array, cache: LinearCache) -> tuple[Array, Array, Array]:
     """(dx, dw, db)."""
-    return dy.dot(cache.w.T), cache.x.T.dot(dy), dy.sum(axis=0)
+    dx = np.einsum("no,io->ni", dy, cache.w)
+    dw = np.einsum("ni,no->io", cache.x, dy)
+    return dx, dw, dy.sum(axis=0)

@@ -35,13 +35,13 @@ def train_step(
     side = config.side_coefficient(i, batches)  # Alg. 1 line 4
     loss, cache = ops.objective_forward(run.branches, labels, side, config.sum_of)  # Alg. 1 line 5
     grads = backward(run, ops.objective_backward(cache))  # Alg. 1 line 7
-    require_finite(i, loss, run, grads)
     lr = cosine(config.lr, i, config.epochs * batches)
     update = OPTIMIZERS[config.optimizer]
-    state.params, state.optimizer = update(
+    params, moments = update(
         state.params, grads, state.optimizer, i, lr, config
     )  # Alg. 1 line 8
-    state.buffers, state.iteration = run.buffers, i
+    require_finite(i, loss, run, grads, params)
+    state.params, state.optimizer, state.buffers, state.iteration = params, moments, run.buffers, i
     return Step(loss, side, lr, run, grads)
 
 

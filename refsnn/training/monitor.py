@@ -28,28 +28,34 @@ def first_gradient_norm(grads: Params) -> float:
     return norm(grads["stem.conv0.weight"])
 
 
-def require_finite(iteration: int, loss: float, run: Forward, grads: Params) -> None:
-    """Diverged, naming the iteration and the layer, where anything is NaN or infinite."""
-    if np.isfinite(loss) and all(np.isfinite(g).all() for g in grads.values()):
+def require_finite(iteration: int, loss: float, run: Forward, grads: Params, new: Params) -> None:
+    """Diverged, naming the iteration and the layer, where anything is NaN or infinite.
+
+    `new` are the parameters after the update.
+    """
+    if np.isfinite(loss) and all(finite(x) for x in (*grads.values(), *new.values())):
         return
-    where = next(
-        (name for name, x in in_order_of_computing(run, grads) if not np.isfinite(x).all()), "loss"
-    )
-    raise Diverged(
-        f"iteration {iteration}: the loss or a gradient became NaN or infinite "
-        f"(loss {loss}); first at {where}"
-    )
+    values = in_order_of_computing(run, loss, grads, new)
+    where = next(name for name, x in values if not finite(x))
+    raise Diverged(f"iteration {iteration}: loss {loss}; the first NaN or infinity is in {where}")
 
 
-def in_order_of_computing(run: Forward, grads: Params) -> Iterator[tuple[str, Array]]:
-    """Layers' values from input to output, then parameters' gradients from output to input."""
-    neurons = iter(neuron_caches(run))
+def finite(x: Array) -> bool:
+    return bool(np.isfinite(x).all())
+
+
+def in_order_of_computing(
+    run: Forward, loss: float, grads: Params, new: Params
+) -> Iterator[tuple[str, Array]]:
+    """Layers' values from input to output, then gradients from output to input, then the update."""
     for conv in conv_norm_caches(run):
-        yield conv.conv_name, run.at.params[f"{conv.conv_name}.weight"]
         yield conv.norm_name, conv.norm.x_hat
-    for name, cache in neurons:
+    for name, cache in neuron_caches(run):
         yield name, cache.u_pre_seq
     for head, logits in zip(run.heads, run.branches, strict=True):
         yield f"{head.name}.fc", logits
+    yield "the loss", np.asarray(loss)
     for name in reversed(list(grads)):
         yield f"the gradient of {name}", grads[name]
+    for name, value in new.items():
+        yield f"the update of {name}", value

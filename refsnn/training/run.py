@@ -65,12 +65,22 @@ def load_state(folder: Path, config: TrainConfig, net: Network) -> State:
     return state
 
 
-def create(folder: Path, config: TrainConfig) -> None:
-    """A new run folder; ValueError where there is a run already."""
-    if (folder / "config.json").exists():
-        raise ValueError(f"out: {folder} holds a run already; resume it or choose another folder")
+def start(folder: Path, config: TrainConfig) -> "Run":
+    """A new run in a folder that is made for it; ValueError where there is a run already."""
+    for name in ("config.json", "checkpoint.npz", "metrics.jsonl", "summary.json", "curves.png"):
+        if (folder / name).exists():
+            raise ValueError(
+                f"out: {folder} holds a {name} already; resume that run or choose another folder"
+            )
+    run = Run(folder, config)  # all that can be wrong with the settings and data shows here
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config.to_dict())
+    return run
+
+
+def resume(folder: Path) -> "Run":
+    """The run of a folder, as far as its checkpoint."""
+    return Run(folder, read_config(folder))
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -111,6 +121,8 @@ class Run:
 
     def train(self, stop: Callable[[], bool] = lambda: False, quiet: bool = False) -> None:
         """Train to the end, or until `stop` says so, which raises Interrupted."""
+        if self.state.iteration == 0:
+            self.save()
         done_epochs = self.state.iteration // self.batches
         rows = [row for row in read_metrics(self.folder) if row["epoch"] <= done_epochs]
         write_atomic(

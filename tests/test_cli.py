@@ -1,0 +1,227 @@
+"""The command line as a user meets it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from refsnn.cli import main
+from refsnn.training.config import PRESETS, TrainConfig
+
+SMALL = ["--arch=1-1:4-8", "--epochs=2", "--batch-size=160", "--ops=numpy"]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", "--out", str(folder), *SMALL]) == 0
+    return folder
+
+
+def refused(arguments, capsys):
+    """The one line of an error with exit code 2."""
+    try:
+        code = main([str(a) for a in arguments])
+    except SystemExit as stop:  # from argparse
+        code = stop.code
+    lines = capsys.readouterr().err.splitlines()
+    assert code == 2
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def snapshot(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_train_leaves_a_run_folder_and_says_what_it_reached(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *SMALL]) == 0
+    shown = capsys.readouterr()
+    folder = tmp_path / "runs" / "digits-1-1_4-8-evolutionary-seed0"
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json", "metrics.jsonl", "summary.json", "checkpoint.npz", "curves.png",
+    }  # fmt: skip
+    summary = json.loads((folder / "summary.json").read_text())
+    assert f"test accuracy {summary['test_accuracy']:.4f}" in shown.out
+    for part in ("loss=", "acc=", "λ=", "img/s"):
+        assert part in shown.err
+    assert main(["train", *SMALL]) == 0  # a second run gets a folder of its own
+    assert folder.with_name(folder.name + "-2").exists()
+
+
+def test_help_gives_every_setting_with_its_default(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for item in fields(TrainConfig):
+        assert f"--{item.name.replace('_', '-')}" in shown
+        default = "by kind" if item.default is None else item.default
+        assert f"(default: {default})" in shown
+    for unit in ("in epochs", "in images", "in time steps", "in membrane potential"):
+        assert unit in shown
+
+
+def test_evaluate_takes_the_side_branches_off(run_folder, capsys):
+    capsys.readouterr()
+    assert main(["evaluate", str(run_folder), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    summary = json.loads((run_folder / "summary.json").read_text())
+    assert result["test_accuracy"] == summary["test_accuracy"]
+    assert result["test_loss"] == summary["test_loss"]
+    assert result["parameters_removed"] == 4 * 10 + 10
+    assert result["parameters"] + result["parameters_removed"] == summary["parameters"]
+    assert main(["evaluate", str(run_folder)]) == 0
+    assert f"test accuracy {summary['test_accuracy']:.4f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--method=magic"], "magic"),
+        (["--arch=resnet99"], "resnet99"),
+        (["--arch=2-0:4-8"], "depths"),
+        (["--arch=2-2:4"], "widths"),
+        (["--batch-size=-3"], "-3"),
+        (["--batch-size=2.5"], "2.5"),
+        (["--epochs=0"], "epochs"),
+        (["--steps=0"], "steps"),
+        (["--tau=0"], "tau"),
+        (["--tau=1.5"], "1.5"),
+        (["--tau=nan"], "nan"),
+        (["--v-th=-1"], "v_th"),
+        (["--lr=inf"], "inf"),
+        (["--dtype=float16"], "float16"),
+        (["--dataset=cats"], "cats"),
+        (["--dataset=none.npz"], "none.npz does not exist"),
+        (["--preset=mine"], "mine"),
+        (["--surrogate=square"], "square"),
+        (["--surrogate-edge"], "edge"),
+        (["--seed=-1"], "seed"),
+        (["--nonsense"], "nonsense"),
+        (["--resume"], "which run"),
+        (["--resume", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_settings_are_refused_in_a_line(arguments, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert words in refused(["train", *arguments], capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_made(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert "file" in refused(["train", "--out", tmp_path / "file" / "run", *SMALL], capsys)
+    assert "file" in refused(["train", "--out", tmp_path / "file", *SMALL], capsys)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_run_is_never_overwritten(run_folder, capsys):
+    before = snapshot(run_folder)
+    assert "already" in refused(["train", "--out", run_folder, *SMALL], capsys)
+    line = refused(["train", "--resume", run_folder, "--lr=0.5"], capsys)
+    assert "lr" in line
+    assert "0.5" in line
+    assert snapshot(run_folder) == before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered", "missing", "other"])
+def test_a_bad_checkpoint_is_refused_and_left_alone(damage, run_folder, tmp_path, capsys):
+    folder = tmp_path / "run"
+    arch = "--arch=1-1:4-16" if damage == "other" else "--arch=1-1:4-8"
+    assert main(["train", "--out", str(folder), *SMALL[1:], arch]) == 0
+    capsys.readouterr()
+    path, good = folder / "checkpoint.npz", (run_folder / "checkpoint.npz").read_bytes()
+    bad = {
+        "truncated": good[: len(good) // 2],
+        "altered": good[:3000] + bytes([good[3000] ^ 1]) + good[3001:],
+        "other": good,
+    }
+    if damage == "missing":
+        path.unlink()
+        assert "no checkpoint" in refused(["evaluate", folder], capsys)
+        return
+    path.write_bytes(bad[damage])
+    before = snapshot(folder)
+    words = {"truncated": "damaged", "altered": "damaged", "other": "1-1:4-8"}[damage]
+    assert words in refused(["evaluate", folder], capsys)
+    assert words in refused(["train", "--resume", folder], capsys)
+    assert snapshot(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda a: a["train_images"].__setitem__((3, 1, 1), np.nan), "image 3 holds NaN"),
+        (lambda a: a["test_labels"].__setitem__(2, 9), "got 9 at index 2, want 0 to 2"),
+        (lambda a: a["train_labels"].__setitem__(0, -1), "-1"),
+        (lambda a: a.pop("test_images"), "test_images"),
+    ],
+)
+def test_bad_data_is_refused_in_a_line(change, words, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "train_images": rng.normal(size=(9, 4, 4)), "train_labels": np.arange(9) % 3,
+        "test_images": rng.normal(size=(3, 4, 4)), "test_labels": np.arange(3),
+    }  # fmt: skip
+    change(arrays)
+    np.savez(tmp_path / "data.npz", **arrays)
+    line = refused(["train", f"--dataset={tmp_path}/data.npz", "--out", tmp_path / "run"], capsys)
+    assert words in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_on_arrays_of_the_users_own(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    images = rng.normal(size=(40, 6, 5, 3)) + 3 * labels[:, None, None, None]
+    np.savez(
+        tmp_path / "data.npz", train_images=images, train_labels=labels,
+        test_images=images[:10], test_labels=labels[:10],
+    )  # fmt: skip
+    options = [f"--dataset={tmp_path}/data.npz", "--arch=1:4", "--ops=numpy", "--epochs=30"]
+    assert main(["train", "--out", str(tmp_path / "run"), *options]) == 0
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["test_accuracy"] > 0.8
+
+
+def test_divergence_names_iteration_and_layer_and_keeps_the_last_checkpoint(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert main(["train", "--out", str(folder), *SMALL, "--lr=1e38", "--optimizer=sgd"]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "iteration " in line
+    assert "NaN or infinity is in " in line
+    assert main(["evaluate", str(folder)]) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_checkpoint_to_resume_from(number, tmp_path):
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "refsnn", "train", "--out", folder, *SMALL, "--epochs=500"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not (folder / "checkpoint.npz").exists():
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"refsnn train --resume {folder}" in error.splitlines()[-1]
+    assert "Traceback" not in error
+    with np.load(folder / "checkpoint.npz") as archive:
+        assert json.loads(archive["meta"].tobytes())["iteration"] > 0
+
+
+def test_presets_are_those_of_the_ledger():
+    assert set(PRESETS) == {"digits", "paper", "authors_code"}
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("refsnn ")

@@ -1,0 +1,65 @@
+"""The layers of the package: who may import whom."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import refsnn
+
+PACKAGE = Path(refsnn.__file__).parent
+LIBRARIES = {
+    "equations": {"numpy", "scipy"},
+    "kernels": {"numpy", "numba"},
+}
+#: a folder or module of the package -> what else of the package it may import
+BELOW = {
+    "equations": set(),
+    "kernels": {"equations"},
+    "ops": {"equations", "kernels"},
+    "network": {"ops"},
+    "data": {"ops"},
+    "training": {"ops", "network", "data"},
+    "spec": set(),
+    "cli": {"training", "spec"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+STANDARD = set(sys.stdlib_module_names)
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names that the file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_imports_point_down(path):
+    place = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for name in imports(path):
+        first, *rest = name.split(".")
+        if first == "refsnn":
+            if rest == ["__version__"]:
+                continue
+            assert rest[0] == place or rest[0] in BELOW[place], f"{place} imports {name}"
+        elif place in LIBRARIES:
+            assert first in LIBRARIES[place] | STANDARD, f"{place} imports {name}"
+
+
+def test_importing_the_command_line_loads_neither_numba_nor_matplotlib():
+
+    code = "import sys, refsnn.cli, refsnn.training.run; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert "refsnn.cli" in loaded.split()
+    assert not {"numba", "matplotlib", "scipy"} & set(loaded.split())

@@ -1,0 +1,169 @@
+"""Runs: resuming, killing and thread counts change no bit; what the folder holds."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from refsnn.training import run as run_module
+from refsnn.training.checkpoint import CheckpointError
+from refsnn.training.config import TrainConfig
+from refsnn.training.run import Interrupted, Run, read_metrics, resume, start
+
+SMALL = {"arch": "1-1:4-8", "epochs": 3, "batch_size": 160, "ops": "numpy"}
+
+
+def small(**settings):
+    return TrainConfig(**SMALL | settings)
+
+
+def content(folder):
+    """The checkpoint's bytes, and the records without the clock's."""
+    timing = {"seconds", "images_per_second", "images"}
+    rows = [{k: v for k, v in row.items() if k not in timing} for row in read_metrics(folder)]
+    return (folder / "checkpoint.npz").read_bytes(), rows
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    start(folder, small()).train(quiet=True)
+    return folder
+
+
+def test_an_epoch_is_a_row_and_lambda_ends_at_zero(uninterrupted):
+    rows = read_metrics(uninterrupted)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert rows[-1]["lambda"] == 0.0
+    assert rows[0]["lambda"] == 0.25 * (1 - 10 / 30)
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    for row in rows:
+        assert row["images"] == 1442
+        assert row["first_layer_gradient_norm"] > 0
+        assert len(row["firing_rate"]) == 5
+        assert all(0 <= rate <= 1 for rate in row["firing_rate"].values())
+
+
+def test_the_summary_and_the_curves(uninterrupted):
+    summary = resume(uninterrupted).summarize()
+    assert summary == json.loads((uninterrupted / "summary.json").read_text())
+    wanted = {
+        "method": "evolutionary", "arch": "1-1:4-8", "time_steps": 2, "seed": 0, "lambda_last": 0.0,
+    }  # fmt: skip
+    assert summary | wanted == summary
+    assert summary["test_accuracy"] == read_metrics(uninterrupted)[-1]["test_accuracy"]
+    assert summary["images_per_second"] > 0
+    with Image.open(uninterrupted / "curves.png") as image:
+        assert image.format == "PNG"
+
+
+@pytest.mark.parametrize("after", [1, 5, 10, 13, 29])
+def test_a_run_stopped_after_any_iteration_resumes_to_the_same_bits(after, uninterrupted, tmp_path):
+    run = start(tmp_path / "run", small())
+    with pytest.raises(Interrupted):
+        run.train(lambda: run.state.iteration >= after, quiet=True)
+    again = resume(tmp_path / "run")
+    assert again.state.iteration == after
+    again.train(quiet=True)
+    assert content(tmp_path / "run") == content(uninterrupted)
+
+
+def test_resuming_a_finished_run_changes_nothing(uninterrupted):
+    before = content(uninterrupted)
+    resume(uninterrupted).train(quiet=True)
+    assert content(uninterrupted) == before
+
+
+def test_records_beyond_the_checkpoint_and_half_lines_are_dropped(uninterrupted, tmp_path):
+    folder = tmp_path / "run"
+    run = start(folder, small())
+    with pytest.raises(Interrupted):
+        run.train(lambda: run.state.iteration >= 15, quiet=True)
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write(json.dumps({"epoch": 2, "loss": 0}) + '\n{"epoch": 3, "lo')
+    resume(folder).train(quiet=True)
+    assert content(folder) == content(uninterrupted)
+
+
+def test_long_epochs_are_checkpointed_within(monkeypatch, tmp_path):
+    monkeypatch.setattr(run_module, "CHECKPOINT_SECONDS", 0.0)
+    seen = []
+    monkeypatch.setattr(Run, "save", lambda self: seen.append(self.state.iteration))
+    start(tmp_path / "run", small(epochs=1)).train(quiet=True)
+    assert seen == list(range(11))  # the start, then every iteration
+
+
+def test_methods_share_the_main_path_and_the_batches(tmp_path):
+    runs = [start(tmp_path / m, small(method=m)) for m in ("vanilla", "shortcut", "evolutionary")]
+    first, *others = [run.state for run in runs]
+    for other in others:
+        assert all((first.params[name] == other.params[name]).all() for name in first.params)
+        assert first.rng.bit_generator.state == other.rng.bit_generator.state
+    assert len(first.params) < len(others[0].params)
+
+
+def command(folder, *options):
+    """The small run as a process of its own."""
+    settings = [f"--{k.replace('_', '-')}={v}" for k, v in SMALL.items()]
+    return [sys.executable, "-m", "refsnn", "train", "--out", str(folder), *settings, *options]
+
+
+@pytest.mark.parametrize("ops", ["numba", "numpy"])
+def test_the_number_of_threads_changes_no_bit(ops, tmp_path):
+    for threads in ("1", "2"):
+        limits = {"NUMBA_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        subprocess.run(
+            command(tmp_path / threads, f"--ops={ops}", "--epochs=1"),
+            env=os.environ | limits, check=True, capture_output=True,
+        )  # fmt: skip
+    assert content(tmp_path / "1") == content(tmp_path / "2")
+
+
+def test_sigkill_at_random_moments_changes_no_bit(tmp_path):
+    """Kill, resume, kill again … until the run gets through."""
+    options = ["--epochs=6", "--batch-size=40"]
+    subprocess.run(command(tmp_path / "whole", *options), check=True, capture_output=True)
+    folder, rng = tmp_path / "killed", random.Random(0)
+    process = subprocess.Popen(command(folder, *options), stderr=subprocess.DEVNULL)
+    while not (folder / "checkpoint.npz").exists():  # from here on there is a run to resume
+        time.sleep(0.01)
+    kills = 0
+    while True:
+        try:
+            process.wait(timeout=rng.uniform(0.1, 1.5) if kills < 6 else 120)
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            assert kills < 8, "the run does not get through"
+            process = subprocess.Popen(
+                [sys.executable, "-m", "refsnn", "train", "--resume", str(folder)],
+                stderr=subprocess.DEVNULL,
+            )
+    assert process.returncode == 0
+    assert kills > 0
+    assert content(folder) == content(tmp_path / "whole")
+    assert (folder / "summary.json").exists()
+    assert not list(folder.glob(".*"))  # no half-written file
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(uninterrupted, tmp_path):
+    folder = tmp_path / "run"
+    start(folder, small(arch="1-1:4-16"))
+    (folder / "checkpoint.npz").write_bytes((uninterrupted / "checkpoint.npz").read_bytes())
+    with pytest.raises(CheckpointError, match="made with arch '1-1:4-8'"):
+        resume(folder)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(uninterrupted):
+    before = content(uninterrupted)
+    with pytest.raises(ValueError, match=r"holds a config\.json already"):
+        start(uninterrupted, small())
+    assert content(uninterrupted) == before
