@@ -109,8 +109,11 @@ class Run:
             self.state = initial_state(config, self.net)
         images = len(self.dataset.train.labels)
         self.batches = -(-images // config.batch_size)
-        if not 0 <= self.state.iteration <= self.total:
-            raise CheckpointError(f"{folder}: iteration {self.state.iteration} of {self.total}")
+        if self.state.iteration > 0 and len(self.state.order) != images:
+            raise CheckpointError(
+                f"{folder}: started on {len(self.state.order)} training images, "
+                f"{config.dataset} has {images} now"
+            )
 
     @property
     def total(self) -> int:
@@ -152,8 +155,10 @@ class Run:
             batch = self.dataset.batch(self.dataset.train, which, self.config.dtype, state.rng)
             step = train_step(state, self.net, self.config, self.ops, batch, self.batches)
             self.record(step, batch[1])
+            side, lr = step.side, step.lr
+            del step  # or its activations would live through the next step
             bar.update(len(which))
-            bar.set_postfix(self.progress(step, epoch), refresh=False)
+            bar.set_postfix(self.progress(side, epoch), refresh=False)
             last = position == self.batches - 1
             if not last and (stop() or time.monotonic() - saved > CHECKPOINT_SECONDS):
                 self.save()
@@ -161,7 +166,8 @@ class Run:
                 if stop():
                     raise Interrupted
         trained = min(self.batches * size, len(state.order)) - first * size
-        self.finish_epoch(step, epoch + 1, trained, time.monotonic() - start)
+        speed = {"images": trained, "seconds": time.monotonic() - start}  # since the last start
+        self.finish_epoch({"epoch": epoch + 1, "lambda": side, "lr": lr} | speed)
         if stop() and state.iteration < self.total:
             raise Interrupted
 
@@ -178,37 +184,31 @@ class Run:
         sums = self.state.sums
         self.state.sums = {name: sums.get(name, 0) + value for name, value in figures.items()}
 
-    def progress(self, step: Step, epoch: int) -> dict[str, str]:
+    def progress(self, side: float, epoch: int) -> dict[str, str]:
         sums = self.state.sums
         return {
             "epoch": f"{epoch + 1}/{self.config.epochs}",
             "loss": f"{sums['loss'] / sums['images']:.3f}",
             "acc": f"{sums['correct'] / sums['images']:.3f}",
-            "λ": f"{step.side:.3f}",
+            "λ": f"{side:.3f}",
         }
 
-    def finish_epoch(self, step: Step, epoch: int, images: int, seconds: float) -> None:
+    def finish_epoch(self, row: dict[str, Any]) -> None:
+        """Complete the epoch's row by the sums and the test split, then write both files."""
         sums = self.state.sums
-        row: dict[str, Any] = {
-            "epoch": epoch,
+        row |= {
             "iteration": self.state.iteration,
             "loss": sums["loss"] / sums["images"],
             "train_accuracy": sums["correct"] / sums["images"],
-        }
-        row |= evaluate(self.state, self.net, self.config, self.ops, self.dataset)
-        row |= {
-            "lambda": step.side,
-            "lr": step.lr,
+            "images_per_second": row["images"] / row["seconds"],
             "first_layer_gradient_norm": sums["gradient_norm"] / sums["steps"],
             "firing_rate": {
                 name.removeprefix("rate."): value / sums["steps"]
                 for name, value in sums.items()
                 if name.startswith("rate.")
             },
-            "images": images,  # of them, those trained since the last start
-            "seconds": seconds,
-            "images_per_second": images / seconds,
         }
+        row |= evaluate(self.state, self.net, self.config, self.ops, self.dataset)
         append_line(self.folder / "metrics.jsonl", json.dumps(row))
         self.save()
 
@@ -217,6 +217,8 @@ class Run:
         from refsnn.training.plot import draw_curves
 
         config, rows = self.config, read_metrics(self.folder)
+        if not rows:
+            raise ValueError(f"{self.folder}: metrics.jsonl is missing or empty")
         summary = {
             "test_accuracy": rows[-1]["test_accuracy"],
             "method": config.method,

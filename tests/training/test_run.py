@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -167,3 +168,14 @@ def test_a_folder_with_a_run_is_not_overwritten(uninterrupted):
     with pytest.raises(ValueError, match=r"holds a config\.json already"):
         start(uninterrupted, small())
     assert content(uninterrupted) == before
+
+
+def test_data_of_another_size_is_refused(uninterrupted, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    run = start(folder, small())
+    with pytest.raises(Interrupted):
+        run.train(lambda: True, quiet=True)
+    fewer = replace(run.dataset, train=run.dataset.test)
+    monkeypatch.setattr(run_module, "load", lambda *_: fewer)
+    with pytest.raises(CheckpointError, match="1442 training images, digits has 355 now"):
+        resume(folder)

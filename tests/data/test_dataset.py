@@ -1,0 +1,111 @@
+"""Data sets, their statistics and their batches."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from refsnn.data import Dataset, Split, load
+from refsnn.data.augment import random_crop
+from refsnn.data.dataset import CHANNEL_STATISTICS, channel_statistics, standardize
+
+
+def dataset(**changes):
+    rng = np.random.default_rng(0)
+    fields = {
+        "name": "made",
+        "train": Split(rng.uniform(1, 9, (12, 4, 5, 2)), np.arange(12) % 3),
+        "test": Split(rng.uniform(1, 9, (6, 4, 5, 2)), np.arange(6) % 3),
+        "num_classes": 3,
+        "mean": np.zeros(2),
+        "std": np.ones(2),
+    }
+    return Dataset(**(fields | changes))
+
+
+def test_digits_are_standardised_by_the_training_split():
+    digits = load("digits")
+    images, _ = digits.batch(digits.train, np.arange(1442), np.float64)
+    assert abs(images.mean()) < 1e-12
+    assert abs(images.var() - 1) < 1e-12
+
+
+def test_statistics_are_by_channel_and_a_constant_channel_is_left_alone():
+    images = np.random.default_rng(0).integers(0, 256, (9, 3, 4, 3), dtype=np.uint8)
+    images[..., 1] = 7
+    mean, std = channel_statistics(images)
+    assert (mean[1], std[1]) == (7, 1)
+    z = standardize(images, mean, std, np.float64)
+    np.testing.assert_allclose(z.mean(axis=(0, 1, 2)), 0, atol=1e-13)
+    np.testing.assert_allclose(z.var(axis=(0, 1, 2)), [1, 0, 1], atol=1e-13)
+
+
+def test_channel_constants_of_cifar():
+    assert CHANNEL_STATISTICS == {
+        "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+        "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    }
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_batch_is_the_chosen_images_standardised_in_the_dtype_asked_for(dtype):
+    data = dataset(mean=np.array([2.0, 3.0]), std=np.array([4.0, 0.5]))
+    images, labels = data.batch(data.train, np.array([7, 0, 7]), dtype)
+    assert images.dtype == dtype
+    wanted = (data.train.images[[7, 0, 7]] - [2, 3]) / [4, 0.5]
+    np.testing.assert_allclose(images, wanted, atol=8 * np.finfo(dtype).eps)
+    assert labels.tolist() == [1, 0, 1]
+
+
+def test_a_batch_is_augmented_where_a_generator_is_given():
+    data = dataset(
+        mean=np.full(2, 3.0), std=np.full(2, 5.0),
+        augment=(partial(random_crop, padding=1), lambda images, rng: 2 * images),
+    )  # fmt: skip
+    which = np.arange(12)
+    images, _ = data.batch(data.train, which, np.float64, np.random.default_rng(4))
+    cropped = random_crop(data.train.images, np.random.default_rng(4), 1)
+    np.testing.assert_allclose(images, (2 * cropped - 3) / 5, rtol=1e-14)
+    plain, _ = data.batch(data.train, which, np.float64)
+    np.testing.assert_allclose(plain, (data.train.images - 3) / 5, rtol=1e-14)
+
+
+def test_making_a_batch_does_not_touch_the_data():
+    data = load("digits", cutout_size=3)
+    before = data.train.images.copy()
+    data.batch(data.train, np.arange(100), np.float32, np.random.default_rng(0))
+    assert np.array_equal(data.train.images, before)
+
+
+def changed(array, index, value):
+    array = array.copy()
+    array[index] = value
+    return array
+
+
+GOOD = dataset()
+IMAGES, LABELS = GOOD.train.images, GOOD.train.labels
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize(
+    ("images", "labels", "error", "message"),
+    [
+        (IMAGES[..., 0], LABELS, ValueError, r"images: got shape \(12, 4, 5\), want \(N,"),
+        (IMAGES[:0], LABELS[:0], ValueError, r"images: got shape \(0, 4, 5, 2\)"),
+        (changed(IMAGES, (5, 0, 0, 0), np.nan), LABELS, ValueError, "images: image 5 holds NaN"),
+        (changed(IMAGES, (7, 3, 4, 1), -np.inf), LABELS, ValueError, "images: image 7 holds NaN"),
+        (IMAGES, LABELS.astype(float), TypeError, "labels: got dtype float64, want integers"),
+        (IMAGES, LABELS[:-1], ValueError, r"labels: got shape \(11,\), want \(12,\)"),
+        (IMAGES, changed(LABELS, 3, 3), ValueError, "labels: got 3 at index 3, want 0 to 2"),
+        (IMAGES, changed(LABELS, 2, -1), ValueError, "labels: got -1 at index 2, want 0 to 2"),
+    ],
+)
+def test_a_split_that_is_wrong_is_named(part, images, labels, error, message):
+    with pytest.raises(error, match=f"^{part} {message}"):
+        dataset(**{part: Split(images, labels)})
+
+
+def test_both_splits_have_images_of_one_shape():
+    with pytest.raises(ValueError, match=r"test images: got \(5, 4, 2\), want \(4, 5, 2\) like"):
+        dataset(test=Split(IMAGES.swapaxes(1, 2), LABELS))

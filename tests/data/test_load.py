@@ -1,0 +1,154 @@
+"""Data sets by name and from the user's own files."""
+
+import numpy as np
+import pytest
+
+from refsnn.data import load
+
+
+@pytest.fixture
+def arrays():
+    rng = np.random.default_rng(0)
+    return {
+        "train_images": rng.integers(0, 256, (12, 5, 6, 3), dtype=np.uint8),
+        "train_labels": np.arange(12) % 4,
+        "test_images": rng.integers(0, 256, (5, 5, 6, 3), dtype=np.uint8),
+        "test_labels": np.arange(5) % 4,
+    }
+
+
+@pytest.fixture
+def write(tmp_path):
+    def to_file(arrays):
+        np.savez(tmp_path / "mine.npz", **arrays)
+        return str(tmp_path / "mine.npz")
+
+    return to_file
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "float64"])
+def test_a_file_of_arrays_is_a_data_set(arrays, write, dtype):
+    arrays = {k: v.astype(dtype) if "images" in k else v for k, v in arrays.items()}
+    data = load(write(arrays))
+    assert (data.name, data.num_classes, data.augment) == ("mine", 4, ())
+    for part, split in (("train", data.train), ("test", data.test)):
+        assert np.array_equal(split.images, arrays[f"{part}_images"])
+        assert np.array_equal(split.labels, arrays[f"{part}_labels"])
+    pixels = arrays["train_images"].reshape(-1, 3).astype(np.float64)
+    np.testing.assert_allclose(data.mean, pixels.mean(axis=0), rtol=1e-14)
+    np.testing.assert_allclose(data.std, pixels.std(axis=0), rtol=1e-14)
+
+
+def test_grey_images_get_a_channel(arrays, write):
+    grey = {k: v[..., 0] if "images" in k else v for k, v in arrays.items()}
+    data = load(write(grey))
+    assert data.train.images.shape == (12, 5, 6, 1)
+    assert data.test.images.shape == (5, 5, 6, 1)
+    assert np.array_equal(data.train.images[..., 0], grey["train_images"])
+
+
+@pytest.mark.parametrize("name", ["mnist", "Digits", "", "digits.npy"])
+def test_an_unknown_name_is_refused_with_the_known_ones(name):
+    with pytest.raises(ValueError, match=rf"^dataset: got '{name}', want one of digits, or a file"):
+        load(name)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"^dataset: .*nothing\.npz does not exist"):
+        load(str(tmp_path / "nothing.npz"))
+
+
+@pytest.mark.parametrize("name", ["train_images", "train_labels", "test_images", "test_labels"])
+def test_an_array_that_is_missing_is_named(arrays, write, name):
+    del arrays[name]
+    with pytest.raises(ValueError, match=rf"^dataset: .*mine\.npz: {name} is not a file"):
+        load(write(arrays))
+
+
+def test_a_truncated_file_is_refused_at_any_length(arrays, write, tmp_path):
+    with open(write(arrays), "rb") as file:
+        whole = file.read()
+    path = tmp_path / "cut.npz"
+    for length in range(0, len(whole), 37):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"^dataset: .*cut\.npz can't be read"):
+            load(str(path))
+
+
+def test_a_damaged_pixel_is_refused(arrays, write):
+    path = write(arrays)
+    with open(path, "r+b") as file:
+        at = file.read().index(arrays["train_images"].tobytes())
+        file.seek(at)
+        file.write(bytes([arrays["train_images"].flat[0] ^ 1]))
+    with pytest.raises(ValueError, match=r"^dataset: .*mine\.npz can't be read: .*CRC"):
+        load(path)
+
+
+def test_an_array_alone_is_no_data_set(tmp_path):
+    with open(tmp_path / "one.npz", "wb") as file:
+        np.save(file, np.zeros((3, 4, 4)))
+    with pytest.raises(ValueError, match=r"^dataset: .*one\.npz can't be read"):
+        load(str(tmp_path / "one.npz"))
+
+
+@pytest.mark.parametrize("name", ["train_images", "test_labels"])
+def test_pickled_objects_are_refused(arrays, write, name):
+    arrays[name] = np.array([{}], dtype=object)
+    with pytest.raises(ValueError, match=r"^dataset: .*mine\.npz can't be read: .*allow_pickle"):
+        load(write(arrays))
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown"),
+    [
+        ([0, 1, 3] * 4, "0, 1, 3"),
+        ([1, 2, 3] * 4, "1, 2, 3"),
+        ([-1, 0, 1] * 4, "-1, 0, 1"),
+        ([0] * 12, "0"),
+        ([0.5, 1.5] * 6, "0.5, 1.5"),
+    ],
+)
+def test_training_labels_are_all_of_a_number_of_classes(arrays, write, labels, shown):
+    arrays["train_labels"] = np.array(labels)
+    with pytest.raises(
+        ValueError, match=rf"mine\.npz: train_labels: got the classes {shown}, want every one"
+    ):
+        load(write(arrays))
+
+
+def test_a_long_list_of_classes_is_cut_short(arrays, write):
+    arrays["train_images"] = np.repeat(arrays["train_images"], 2, axis=0)
+    arrays["train_labels"] = np.arange(24) * 2
+    with pytest.raises(ValueError, match=r"0, 2, .*, 20, 22, \.\.\., want"):
+        load(write(arrays))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "error", "message"),
+    [
+        ("train_labels", lambda a: a.astype(float), TypeError, "train labels: got dtype float64"),
+        ("test_labels", lambda a: a.astype(float), TypeError, "test labels: got dtype float64"),
+        ("test_labels", lambda a: a + 1, ValueError, "test labels: got 4 at index 3, want 0 to 3"),
+        ("test_labels", lambda a: a - 1, ValueError, "test labels: got -1 at index 0"),
+        ("train_labels", lambda a: a[:-1], ValueError, "train labels: got shape"),
+        ("train_images", lambda a: a[0, 0], ValueError, "train images: got shape"),
+        ("test_images", lambda a: a[:, 1:], ValueError, "test images: got"),
+        ("train_images", lambda a: np.where(a == a[4, 0, 0, 0], np.nan, a), ValueError, "NaN"),
+        ("test_images", lambda a: a + np.inf, ValueError, "test images: image 0 holds NaN"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(arrays, write, name, change, error, message):
+    arrays[name] = change(arrays[name])
+    with pytest.raises(error, match=message):
+        load(write(arrays))
+
+
+def test_cutout_comes_after_what_the_data_set_does_itself():
+    plain, cut = load("digits"), load("digits", cutout_size=4)
+    assert len(plain.augment) == 1
+    assert len(cut.augment) == 2
+    images = np.ones((50, 8, 8, 1), np.uint8)
+    hole = cut.augment[-1](images, np.random.default_rng(0))
+    assert (hole == 0).sum(axis=(1, 2, 3)).max() == 16
+    assert np.array_equal(load("digits", 0).train.images, cut.train.images)

@@ -1,0 +1,174 @@
+"""Eq. 4: each slope has the printed values, and is the derivative of its primitive."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+from refsnn.equations.surrogate import (
+    SURROGATES,
+    Rectangular,
+    Surrogate,
+    Tanh,
+    TanhLiteral,
+    Triangular,
+    make_surrogate,
+)
+
+
+def named(value):
+    return repr(value) if isinstance(value, Surrogate) else None
+
+
+ATANH_HALF = 0.5493061443340548  # tanh of it is 1/2
+
+#: surrogate, v_th, {u_pre: slope}, worked by hand
+POINTS = [
+    (Tanh(), 1.0, {1: 0.5, 1 + ATANH_HALF: 0.375, 1 - ATANH_HALF: 0.375, 30: 0, -30: 0}),
+    (Tanh(2.0), 0.25, {0.25: 2.0, 0.25 - ATANH_HALF: 1.5}),
+    (TanhLiteral(), 1.0, {1: 0.5, 1 + ATANH_HALF: 0.125, 1 - ATANH_HALF: 1.125}),
+    (TanhLiteral(), 1.0, {30: 0, -30: 2.0}),  # 4k far below, where Eq. 4 wants 0
+    (TanhLiteral(0.25), 0.5, {0.5: 0.25, -30: 1.0}),
+    (Rectangular(), 1.0, {1: 1, 0.75: 1, 1.25: 1, 0.5: 0, 1.5: 0, 0: 0, 2: 0}),
+    (Rectangular(inclusive=True), 1.0, {1: 1, 0.5: 1, 1.5: 1, 0.4375: 0, 1.5625: 0}),
+    (Rectangular(), 0.5, {0: 0, 0.0625: 1, 1: 0}),  # a resting neuron sits on the edge
+    (Rectangular(inclusive=True), 0.5, {0: 1, 1: 1}),
+    (Rectangular(4.0), 1.0, {1: 0.25, -0.9375: 0.25, 2.9375: 0.25, -1: 0, 3: 0}),
+    (Rectangular(0.25), 1.0, {1: 4, 1.0625: 4, 0.875: 0, 1.125: 0}),
+    (Triangular(), 1.0, {1: 1, 0.5: 0.5, 1.5: 0.5, 0.25: 0.25, 0: 0, 2: 0, -1: 0, 3: 0}),
+    (Triangular(), 0.5, {0.5: 1, 0.25: 0.5, 0.75: 0.5, 0: 0, 1: 0, 1.5: 0}),
+    (Triangular(3.0), 2.0, {2: 3, 1: 1.5, 3: 1.5, 0: 0, 4: 0}),
+    (Triangular(1.0, width=2.0), 0.5, {0.5: 1, -0.5: 0.5, 1.5: 0.5, -1.5: 0, 2.5: 0}),
+]
+
+#: surrogate, Eq. 4 as a formula of u_pre and v_th
+PRINTED = [
+    (Tanh(0.7), lambda u, v: 0.7 * (1 - math.tanh(u - v) ** 2)),
+    (TanhLiteral(0.7), lambda u, v: 0.7 * (1 - math.tanh(u - v)) ** 2),
+    (Rectangular(0.7), lambda u, v: 1 / 0.7 if abs(u - v) < 0.35 else 0),
+    (Triangular(0.7), lambda u, v: 0.7 * max(0, 1 - abs(u / v - 1))),
+]
+
+ALL = [s for s, _ in PRINTED] + [Rectangular(0.7, inclusive=True), Triangular(0.7, width=1.3)]
+
+
+@pytest.mark.parametrize(("surrogate", "v_th", "points"), POINTS, ids=named)
+def test_slope_at_points_worked_by_hand(surrogate, v_th, points):
+    x = np.array(list(points), float) - v_th
+    np.testing.assert_allclose(
+        surrogate.slope(x, v_th), list(points.values()), rtol=1e-14, atol=1e-14
+    )
+
+
+@pytest.mark.parametrize("v_th", [0.3, 1.0, 2.5])
+@pytest.mark.parametrize(("surrogate", "formula"), PRINTED, ids=named)
+def test_slope_is_the_printed_formula_of_potential_and_threshold(surrogate, formula, v_th):
+    u_pre = np.linspace(-6.03, 7.01, 300)
+    expected = [formula(u, v_th) for u in u_pre.tolist()]
+    np.testing.assert_allclose(
+        surrogate.slope(u_pre - v_th, v_th), expected, rtol=1e-12, atol=1e-14
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_step_of_rounding_decides_at_the_strict_edge(dtype):
+    edge = dtype(0.5)
+    inside, outside = np.nextafter(edge, dtype(0)), np.nextafter(edge, dtype(1))
+    x = np.array([inside, edge, outside, -inside, -edge, -outside])
+    assert Rectangular().slope(x, 1.0).tolist() == [1, 0, 0, 1, 0, 0]
+    assert Rectangular(inclusive=True).slope(x, 1.0).tolist() == [1, 1, 0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("v_th", [0.5, 1.0])
+@pytest.mark.parametrize("surrogate", ALL, ids=named)
+def test_slope_is_the_derivative_of_the_primitive(surrogate, v_th):
+    x, step = np.linspace(-2.53, 2.61, 140), 1e-6
+    kinks = [0.35, 0, v_th, 1.3]
+    x = x[np.min([np.abs(np.abs(x) - kink) for kink in kinks], axis=0) > 2 * step]
+    assert len(x) > 130
+    rise = surrogate.primitive(x + step, v_th) - surrogate.primitive(x - step, v_th)
+    np.testing.assert_allclose(surrogate.slope(x, v_th), rise / (2 * step), atol=1e-9)
+
+
+@pytest.mark.parametrize("surrogate", ALL, ids=named)
+def test_primitive_never_falls_since_no_slope_is_negative(surrogate):
+    x = np.linspace(-20, 20, 4001)
+    assert (surrogate.slope(x, 0.5) >= 0).all()
+    assert (np.diff(surrogate.primitive(x, 0.5)) >= -1e-13).all()  # rounding
+
+
+@pytest.mark.parametrize(
+    ("surrogate", "below", "at", "above"),
+    [
+        (Tanh(0.7), 0, 0.7, 1.4),
+        (Rectangular(0.7), 0, 0.5, 1),
+        (Triangular(0.7), 0, 0.7, 1.4),  # v_th = 2: half of a base of 4, height 0.7
+        (Triangular(0.7, width=4.0), 0, 1.4, 2.8),
+        (TanhLiteral(0.7), 2.8 * -1e3 + 0.7 * (1 + 2 * math.log(2)), 0, 0.7 * math.log(4) - 0.7),
+    ],
+    ids=named,
+)
+def test_primitive_far_below_at_and_far_above_the_threshold(surrogate, below, at, above):
+    with np.errstate(over="raise", invalid="raise"):
+        values = surrogate.primitive(np.array([-1e3, 0, 1e3]), 2.0)
+    np.testing.assert_allclose(values, [below, at, above], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("surrogate", ALL, ids=named)
+def test_dtype_is_kept_and_the_input_is_not_written(surrogate, dtype):
+    x = np.linspace(-2, 2, 41).astype(dtype)
+    x.flags.writeable = False
+    for function in (surrogate.slope, surrogate.primitive):
+        y = function(x, 0.7)
+        assert (y.dtype, y.shape) == (dtype, x.shape)
+        np.testing.assert_allclose(y, function(x.astype(float), 0.7), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [0, -1.0, np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (Tanh, "k"),
+        (TanhLiteral, "k"),
+        (Rectangular, "a"),
+        (Triangular, "gamma"),
+        (lambda width: Triangular(1.0, width), "width"),
+    ],
+)
+def test_a_shape_that_is_not_positive_is_refused(make, name, bad):
+    with pytest.raises(ValueError, match=f"^{name}: got"):
+        make(bad)
+
+
+@pytest.mark.parametrize(
+    ("name", "surrogate"),
+    [
+        ("tanh", Tanh(0.25)),
+        ("tanh_literal", TanhLiteral(0.25)),
+        ("rectangular", Rectangular(0.25)),
+        ("triangular", Triangular(0.25)),
+    ],
+)
+def test_a_surrogate_is_made_by_name_and_shape(name, surrogate):
+    assert make_surrogate(name, 0.25) == surrogate
+    assert make_surrogate(name) == type(surrogate)() == SURROGATES[name]()
+
+
+def test_defaults_are_those_of_the_ledger():
+    assert (Tanh().k, TanhLiteral().k, Rectangular().a, Triangular().gamma) == (0.5, 0.5, 1, 1)
+    assert Rectangular().inclusive is False
+    assert Triangular().width is None
+
+
+def test_only_the_rectangle_takes_an_inclusive_edge():
+    assert make_surrogate("rectangular", 2.0, inclusive=True) == Rectangular(2.0, inclusive=True)
+    with pytest.raises(ValueError, match=r"inclusive: only the rectangular .* got 'tanh'"):
+        make_surrogate("tanh", inclusive=True)
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones():
+    names = ", ".join(SURROGATES)
+    with pytest.raises(ValueError, match=re.escape(f"surrogate: got 'atan', want one of {names}")):
+        make_surrogate("atan")

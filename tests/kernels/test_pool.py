@@ -1,0 +1,77 @@
+"""The pooling kernels equal their NumPy twin bit for bit."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refsnn.equations import pool as equations
+from refsnn.equations.pool import AvgPool
+from refsnn.kernels import pool as kernels
+
+DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def assert_same_bits(got, want):
+    """Equal in dtype, shape and every bit, the sign of zero too."""
+    assert (got.dtype, got.shape) == (want.dtype, want.shape)
+    assert got.tobytes() == want.tobytes()
+
+
+def assert_twins(x, p, seed=0):
+    y, cache = kernels.avgpool_forward(x, p)
+    want, want_cache = equations.avgpool_forward(x, p)
+    assert_same_bits(y, want)
+    assert cache == want_cache
+    dy = np.random.default_rng(seed).normal(size=y.shape).astype(x.dtype)
+    assert_same_bits(kernels.avgpool_backward(dy, cache), equations.avgpool_backward(dy, cache))
+
+
+@DTYPES
+@settings(deadline=None, max_examples=100, derandomize=True)
+@given(data=st.data())
+def test_twins_agree(dtype, data):
+    kernel = data.draw(st.integers(1, 5))
+    p = AvgPool(kernel, data.draw(st.integers(1, 6)), data.draw(st.integers(0, kernel // 2)))
+    n, height, width, channels = (data.draw(st.integers(1, 7)) for _ in range(4))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    assert_twins(rng.normal(size=(n, height + kernel, width + kernel, channels)).astype(dtype), p)
+
+
+@DTYPES
+@pytest.mark.parametrize("p", [AvgPool(), AvgPool(3, 2, 1), AvgPool(7, 7), AvgPool(3, 1)], ids=repr)
+@pytest.mark.parametrize("channels", [1, 17, 64])
+def test_twins_agree_at_the_sizes_of_networks(p, channels, dtype):
+    rng = np.random.default_rng(1)
+    assert_twins(rng.normal(size=(3, 13, 15, channels)).astype(dtype), p)
+    assert_twins((rng.random((3, 13, 15, channels)) < 0.2).astype(dtype), p)  # spikes
+
+
+@DTYPES
+def test_inputs_that_are_not_contiguous(dtype):
+    x = np.random.default_rng(2).normal(size=(4, 8, 7, 6)).astype(dtype)
+    for view in (x[:, ::2], x[..., ::-1], x.transpose(3, 2, 1, 0)):
+        assert_twins(view, AvgPool(3, 2, 1))
+    y, cache = kernels.avgpool_forward(x, AvgPool())
+    dy = np.broadcast_to(y[:, :1], y.shape)
+    assert_same_bits(kernels.avgpool_backward(dy, cache), equations.avgpool_backward(dy, cache))
+
+
+@DTYPES
+def test_nothing_given_is_written(dtype):
+    x = np.random.default_rng(3).normal(size=(2, 4, 4, 3)).astype(dtype)
+    y, cache = kernels.avgpool_forward(x, AvgPool())
+    copies = x.copy(), y.copy()
+    kernels.avgpool_forward(x, AvgPool())
+    kernels.avgpool_backward(y, cache)
+    assert_same_bits(x, copies[0])
+    assert_same_bits(y, copies[1])
+
+
+def test_wrong_inputs_are_refused_as_by_the_equations():
+    with pytest.raises(ValueError, match=r"^x: got shape \(4, 4, 2\), want \(N, H, W, C\)"):
+        kernels.avgpool_forward(np.ones((4, 4, 2)), AvgPool())
+    with pytest.raises(TypeError, match=r"^x: got dtype int64"):
+        kernels.avgpool_forward(np.ones((1, 4, 4, 2), int), AvgPool())
+    with pytest.raises(ValueError, match=r"^x: got \(1, 4\) pixels"):
+        kernels.avgpool_forward(np.ones((1, 1, 4, 2)), AvgPool())

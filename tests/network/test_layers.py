@@ -1,0 +1,73 @@
+"""The pieces of a block and of a head, against the operations that they are made of."""
+
+import numpy as np
+import pytest
+
+from refsnn.network.layers import (
+    Setting,
+    conv_norm_backward,
+    conv_norm_forward,
+    head_forward,
+    merge,
+    neuron_forward,
+    split,
+)
+from refsnn.ops import NUMPY, Conv
+
+
+@pytest.fixture(scope="module")
+def setting(build):
+    def make(arch="1-1:2-3", **settings):
+        return Setting(*build(arch, **settings), NUMPY, True)
+
+    return make
+
+
+def test_merge_puts_the_steps_of_an_image_n_apart_and_split_undoes_it():
+    x_seq = np.arange(2 * 3 * 4).reshape(2, 3, 2, 2, 1)
+    assert np.array_equal(merge(x_seq)[3], x_seq[1, 0])
+    assert np.array_equal(split(merge(x_seq), 2), x_seq)
+
+
+def test_a_convolution_without_input_gradient_has_the_same_weight_gradient(setting, sequence):
+    at, (x_seq, _) = setting(), sequence()
+    y_seq, cache = conv_norm_forward(x_seq, "stem.conv0", "stem.bn0", Conv((1, 1), (1, 1)), at)
+    dy_seq = np.cos(y_seq)
+    dx_seq, grads = conv_norm_backward(dy_seq, cache, at)
+    nothing, same = conv_norm_backward(dy_seq, cache, at, need_dx=False)
+    assert dx_seq.shape == x_seq.shape
+    assert nothing is None
+    assert list(same) == list(grads) == ["stem.conv0.weight", "stem.bn0.weight", "stem.bn0.bias"]
+    assert all(np.array_equal(same[name], grads[name]) for name in grads)
+
+
+def test_neurons_start_at_zero_at_every_call(setting, sequence):
+    at, (c_seq, _) = setting(), sequence()
+    first, cache = neuron_forward(c_seq, "lif", at)
+    again, _ = neuron_forward(c_seq, "lif", at)
+    assert np.array_equal(first, again)
+    assert np.array_equal(cache.lif.u_pre_seq[0], c_seq[0])
+
+
+@pytest.mark.parametrize("readout", ["mean", "sum"])
+def test_a_side_head_is_pooling_and_one_layer_read_out_over_time(setting, readout):
+    at = setting(readout=readout)
+    x_seq = np.random.default_rng(0).normal(size=(3, 4, 5, 5, 2))
+    logits, _ = head_forward(x_seq, "branch.stage1", at)
+    w, b = at.params["branch.stage1.fc.weight"], at.params["branch.stage1.fc.bias"]
+    steps = [x.mean(axis=(1, 2)) @ w + b for x in x_seq]
+    wanted = sum(steps) / (3 if readout == "mean" else 1)
+    np.testing.assert_allclose(logits, wanted, rtol=1e-13)
+
+
+def test_the_hidden_head_fires_between_its_two_layers(setting):
+    at = setting("resnet19-tet", width=1 / 64)
+    x_seq = np.random.default_rng(0).normal(size=(3, 4, 2, 2, 8)) + 1
+    logits, cache = head_forward(x_seq, "head", at)
+    p = at.params
+    c_seq = x_seq.mean(axis=(2, 3)) @ p["head.hidden.weight"] + p["head.hidden.bias"]
+    o_seq, _ = NUMPY.lif_forward(c_seq, None, at.net.lif)
+    wanted = (o_seq @ p["head.fc.weight"] + p["head.fc.bias"]).mean(axis=0)
+    assert 0 < o_seq.mean() < 1
+    assert np.array_equal(cache.hidden[1].lif.o_seq, o_seq)
+    np.testing.assert_allclose(logits, wanted, rtol=1e-13)

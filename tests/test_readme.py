@@ -1,0 +1,43 @@
+"""The README says what is so."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from refsnn import spec
+from refsnn.cli import build_parser
+from refsnn.network import ARCHITECTURES
+
+README = Path(__file__).parent.parent / "README.md"
+TEXT = README.read_text()
+
+
+def test_the_example_shows_that_both_gradients_are_equal(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    exec(compile(code, "README.md", "exec"), {})
+    assert float(capsys.readouterr().out) < 1e-14
+
+
+@pytest.mark.parametrize("clause", spec.CLAUSES, ids=lambda c: c.id)
+def test_every_clause_has_its_row(clause):
+    assert f"| {clause.id} | {clause.statement} | {clause.choice} |" in TEXT.replace("\\|", "|")
+
+
+def test_names_of_architectures():
+    for name in ARCHITECTURES:
+        assert f"`{name.removesuffix('-imagenet')}`" in TEXT
+
+
+def test_commands_parse():
+    commands = re.findall(r"(?:bin/|`)refsnn ([^`\n]*)", TEXT)
+    assert len(commands) > 5
+    for command in commands:
+        if "--help" not in command:
+            build_parser().parse_args(shlex.split(command))
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
+        assert (README.parent / target).exists(), target

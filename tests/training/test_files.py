@@ -1,0 +1,70 @@
+"""Files are written whole or not at all."""
+
+import json
+import os
+
+import pytest
+
+from refsnn.training.files import append_line, write_atomic, write_json
+
+
+def test_content_is_written_and_replaced(tmp_path):
+    path = tmp_path / "a.bin"
+    write_atomic(path, b"first")
+    write_atomic(path, b"2")
+    assert path.read_bytes() == b"2"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_the_old_file_survives_when_writing_fails_midway(tmp_path, monkeypatch, call):
+    path = tmp_path / "a.bin"
+    write_atomic(path, b"old")
+
+    def fail(*arguments):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_content_is_on_the_disk_before_it_takes_the_name_and_the_folder_after(
+    tmp_path, monkeypatch
+):
+    calls = []
+
+    def spy(name, real):
+        def call(*arguments):
+            size = os.fstat(arguments[0]).st_size if name == "fsync" else 0
+            calls.append((name, size if name == "fsync" and len(calls) == 0 else None))
+            return real(*arguments)
+
+        return call
+
+    for name in ("fsync", "replace"):
+        monkeypatch.setattr(os, name, spy(name, getattr(os, name)))
+    write_atomic(tmp_path / "a.bin", b"12345")
+    assert calls == [("fsync", 5), ("replace", None), ("fsync", None)]
+
+
+def test_a_folder_that_is_missing_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_atomic(tmp_path / "none" / "a.bin", b"")
+
+
+def test_json_ends_with_a_newline_and_reads_back(tmp_path):
+    value = {"a": [1, 2.5, None], "b": "λ"}
+    write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(text) == value
+    assert text.endswith("}\n")
+
+
+def test_lines_are_appended(tmp_path):
+    path = tmp_path / "a.jsonl"
+    append_line(path, "one")
+    append_line(path, "λ")
+    assert path.read_text(encoding="utf-8") == "one\nλ\n"

@@ -1,0 +1,126 @@
+"""What is recorded of a step, and where a number first went wrong."""
+
+import numpy as np
+import pytest
+
+from refsnn.network import backward, forward, init_buffers, init_params
+from refsnn.ops import NUMPY
+from refsnn.training.config import TrainConfig
+from refsnn.training.monitor import (
+    Diverged,
+    firing_rates,
+    first_gradient_norm,
+    norm,
+    require_finite,
+)
+
+
+@pytest.fixture
+def net():
+    return TrainConfig(arch="resnet19-tet", width=1 / 32).network(1, 3)
+
+
+@pytest.fixture
+def params(net):
+    return init_params(net, np.random.default_rng(0))
+
+
+@pytest.fixture
+def step(net):
+    """A forward and a backward pass, and parameters as if the update had left them."""
+
+    def make(params):
+        x_seq = np.random.default_rng(1).normal(size=(2, 4, 8, 8, 1))
+        run = forward(net, params, init_buffers(net), x_seq, NUMPY)
+        return run, backward(run, [b - 1 for b in run.branches]), params
+
+    return make
+
+
+def test_firing_rates_are_the_share_of_spikes_of_each_layer(step, params):
+    run, _, _ = step(params)
+    rates = firing_rates(run)
+    assert list(rates)[:3] == ["stem.lif0", "stage1.block0.lif1", "stage1.block0.lif2"]
+    assert list(rates)[-1] == "head.lif"
+    assert len(rates) == 1 + 2 * 8 + 1
+    cache = run.segments[1][0].outer.lif
+    fired = np.count_nonzero(cache.u_pre_seq > 1) / cache.u_pre_seq.size
+    assert rates["stage2.block0.lif2"] == fired > 0
+    assert all(0 <= rate <= 1 for rate in rates.values())
+
+
+def test_the_gradient_norm_is_the_first_layers(step, params):
+    grads = step(params)[1]
+    wanted = np.sqrt((grads["stem.conv0.weight"] ** 2).sum())
+    assert first_gradient_norm(grads) == pytest.approx(wanted, rel=1e-14)
+    assert wanted > 0
+
+
+def test_the_norm_does_not_leave_the_range_of_single_precision():
+    assert norm(np.array([3e30, -4e30], "float32")) == pytest.approx(5e30, rel=1e-6)
+    assert norm(np.array([3e-30, 4e-30], "float32")) == pytest.approx(5e-30, rel=1e-6)
+
+
+def test_finite_numbers_pass(step, params):
+    assert require_finite(1, 0.5, *step(params)) is None
+
+
+BAD = pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+FIRST = "the first NaN or infinity is in"
+
+
+@BAD
+@pytest.mark.parametrize(
+    ("names", "layer"),
+    [
+        (["stem.conv0.weight"], "stem.(conv|bn)0"),
+        (["stage1.block0.conv1.weight"], "stage1.block0.(conv|bn)1"),
+        (["stage2.block1.conv2.weight"], "stage2.block1.(conv|bn)2"),
+        (["stage3.block0.skip.conv.weight"], "stage3.block0.skip.(conv|bn)"),
+        (["stem.bn0.weight"], "stem.(bn|lif)0"),
+        (["stage2.block0.bn1.bias"], "stage2.block0.(bn|lif)1"),
+        (["head.hidden.weight"], "head.(hidden|lif)"),
+        (["head.fc.weight"], "head.fc"),
+        (["branch.stage1.fc.bias"], "branch.stage1.fc"),
+        (["stage3.block1.conv1.weight", "stage1.block1.conv1.weight"], "stage1.block1.(conv|bn)1"),
+        (["stage2.block0.conv2.weight", "stage2.block0.conv1.weight"], "stage2.block0.(conv|bn)1"),
+        (["head.fc.weight", "stem.conv0.weight"], "stem.(conv|bn)0"),
+        (["head.fc.weight", "branch.stage2.fc.weight"], "branch.stage2.fc"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_the_first_layer_that_is_not_finite_is_named_with_the_iteration(
+    step, params, names, layer, value
+):
+    for name in names:
+        params[name].flat[0] = value
+    run, grads, new = step(params)
+    loss, _ = NUMPY.objective_forward(run.branches, np.array([0, 1, 2, 0]), 1.0)
+    with pytest.raises(Diverged, match=rf"^iteration 41: .*{FIRST} {layer}$"):
+        require_finite(41, loss, run, grads, new)
+
+
+@BAD
+def test_where_gradients_are_not_finite_the_last_layer_is_named(step, params, value):
+    run, grads, new = step(params)
+    for name in ("stage1.block0.conv1.weight", "stage2.block0.conv2.weight"):
+        grads[name].flat[-1] = value
+    broken = {name: np.full_like(w, value) for name, w in new.items()}
+    message = rf"iteration 3: .*{FIRST} the gradient of stage2\.block0\.conv2\.weight$"
+    for updated in (new, broken):
+        with pytest.raises(Diverged, match=message):
+            require_finite(3, 0.5, run, grads, updated)
+
+
+@BAD
+def test_where_the_update_alone_is_not_finite_its_parameter_is_named(step, params, value):
+    run, grads, new = step(params)
+    new = new | {"head.fc.bias": np.full(3, value)}
+    with pytest.raises(Diverged, match=rf"iteration 3: .*{FIRST} the update of head\.fc\.bias$"):
+        require_finite(3, 0.5, run, grads, new)
+
+
+@BAD
+def test_a_loss_that_is_not_finite_is_shown(step, params, value):
+    with pytest.raises(Diverged, match=rf"^iteration 3: loss {value}; {FIRST} the loss$"):
+        require_finite(3, value, *step(params))

@@ -1,0 +1,69 @@
+"""The picture of a run."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from refsnn.training.config import TrainConfig
+from refsnn.training.plot import draw_curves
+
+
+def records(count, layers=5):
+    return [
+        {
+            "epoch": k, "loss": 2 / k, "test_loss": 2.5 / k, "train_accuracy": 1 - 0.9 / k,
+            "test_accuracy": 1 - 0.95 / k, "lambda": 0.25 * (1 - k / count),
+            "first_layer_gradient_norm": 0.1 / k,
+            "firing_rate": {f"layer{n}": 0.1 + 0.01 * n + 0.1 / k for n in range(layers)},
+        }
+        for k in range(1, count + 1)
+    ]  # fmt: skip
+
+
+def pixels(png):
+    with Image.open(io.BytesIO(png)) as image:
+        assert image.format == "PNG"
+        image.load()
+        return np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.parametrize(("count", "layers"), [(1, 1), (1, 5), (60, 5)])
+@pytest.mark.filterwarnings("error")
+def test_curves_are_a_picture_that_opens(count, layers):
+    shown = pixels(draw_curves(records(count, layers), TrainConfig()))
+    assert shown.shape == (720, 1080, 3)
+    assert shown.std() > 5
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_vanilla_run_whose_balance_is_zero_throughout_can_be_drawn():
+    rows = [row | {"lambda": 0.0} for row in records(3)]
+    assert pixels(draw_curves(rows, TrainConfig(method="vanilla"))).std() > 5
+
+
+def test_the_same_rows_give_the_same_bytes():
+    rows = records(2)
+    assert draw_curves(rows, TrainConfig()) == draw_curves(rows, TrainConfig())
+
+
+@pytest.mark.parametrize("panel", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_each_panel_shows_its_records(panel):
+    """Changing one record changes the panel that it stands in, and no other."""
+    names = {
+        (0, 0): ["loss", "test_loss"],
+        (0, 1): ["train_accuracy", "test_accuracy"],
+        (1, 0): ["lambda", "first_layer_gradient_norm"],
+        (1, 1): ["firing_rate"],
+    }[panel]
+    rows = records(5)
+    before = pixels(draw_curves(rows, TrainConfig()))
+    for name in names:
+        value = rows[2][name]
+        other = value | {"layer3": 0.9 * value["layer3"]} if name == "firing_rate" else 0.9 * value
+        changed = [*rows[:2], rows[2] | {name: other}, *rows[3:]]
+        differs = (pixels(draw_curves(changed, TrainConfig())) != before).any(axis=2)
+        halves = [np.split(half, 2, axis=1) for half in np.split(differs, 2, axis=0)]
+        touched = {(r, c) for r in (0, 1) for c in (0, 1) if halves[r][c].any()}
+        assert touched == {panel}, name
