@@ -7,7 +7,7 @@ from refsnn.ops import Array, validate
 
 def random_crop(images: Array, rng: np.random.Generator, padding: int) -> Array:
     """Each image shifted by up to `padding` pixels each way; zeros come in from outside."""
-    validate.at_least("padding", padding, 0)
+    validate.whole("padding", padding, 0)
     n, height, width, _ = images.shape
     padded = np.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     rows, columns = rng.integers(0, 2 * padding + 1, (2, n))
@@ -24,7 +24,7 @@ def random_flip(images: Array, rng: np.random.Generator) -> Array:
 
 def cutout(images: Array, rng: np.random.Generator, size: int) -> Array:
     """A square of `size` pixels set to 0 in each image (D24), centred anywhere in it."""
-    validate.at_least("size", size, 1)
+    validate.whole("size", size, 1)
     n, height, width, _ = images.shape
     top = rng.integers(0, height, (n, 1)) - size // 2
     left = rng.integers(0, width, (n, 1)) - size // 2

@@ -13,7 +13,7 @@ def events_to_frames(
     `slices` cuts the recording into T parts of equal event count or equal
     duration; a remainder of the count goes to the last slice.
     """
-    validate.at_least("steps", steps, 1)
+    validate.whole("steps", steps, 1)
     validate.one_of("slices", slices, ("count", "duration"))
     n = len(t)
     if n == 0:
@@ -35,7 +35,7 @@ def events_to_frames(
 
 def resize_nearest(frames: Array, size: int) -> Array:
     """(T, H, W, C) -> (T, size, size, C); pixel i shows the source's floor(i H / size)."""
-    validate.at_least("size", size, 1)
+    validate.whole("size", size, 1)
     rows = np.arange(size) * frames.shape[1] // size
     columns = np.arange(size) * frames.shape[2] // size
     return frames[:, rows[:, None], columns[None, :]]  # D23

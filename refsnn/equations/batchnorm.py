@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refsnn.equations.surrogate import Array
-from refsnn.equations.validate import ndim, one_of, positive
+from refsnn.equations.validate import as_floats, like, ndim, one_of, positive
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class BatchNorm:
         one_of("statistics", self.statistics, ("pooled", "per_step"))
         positive("scale", self.scale)
         positive("eps", self.eps)
+        as_floats(self, "scale", "eps", "momentum")
         if not 0 <= self.momentum <= 1:
             raise ValueError(f"momentum: got {self.momentum!r}, want a number in [0, 1]")
 
@@ -48,6 +49,8 @@ def batchnorm_forward(
 ) -> tuple[Array, Running, BatchNormCache]:
     """y = gamma scale x_hat + beta, and the running statistics after this batch."""
     ndim("x_seq", x_seq, 5, "(T, N, H, W, C)")
+    for name, value in (("gamma", gamma), ("beta", beta), *running._asdict().items()):
+        like(name, value, x_seq.shape[-1:], x_seq.dtype, "x_seq's channels")
     axes: tuple[int, ...] = ()
     if training:
         axes = (0, 1, 2, 3) if p.statistics == "pooled" else (1, 2, 3)  # D8
@@ -67,6 +70,7 @@ def batchnorm_forward(
 def batchnorm_backward(dy_seq: Array, cache: BatchNormCache) -> tuple[Array, Array, Array]:
     """(dx_seq, dgamma, dbeta)."""
     x_hat, inv_std, gamma, axes, p = cache
+    like("dy_seq", dy_seq, x_hat.shape, x_hat.dtype, "y_seq")
     dbeta = grouped_sum(dy_seq)
     dgamma = grouped_sum(dy_seq * x_hat) * p.scale
     dx_hat = dy_seq * (gamma * p.scale)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refsnn.equations.surrogate import Array
-from refsnn.equations.validate import at_least, ndim
+from refsnn.equations.validate import like, ndim, whole
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,12 @@ class Conv:
     padding: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
-        for stride, padding in zip(self.stride, self.padding, strict=True):
-            at_least("stride", stride, 1)
-            at_least("padding", padding, 0)
+        for name, least in (("stride", 1), ("padding", 0)):
+            pair = getattr(self, name)
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                raise ValueError(f"{name}: got {pair!r}, want a pair (rows, columns)")
+            for value in pair:
+                whole(name, value, least)
 
 
 class ConvCache(NamedTuple):
@@ -53,8 +56,14 @@ def output_size(size: tuple[int, ...], kernel: tuple[int, ...], p: Conv) -> tupl
         for n, k, s, pad in zip(size, kernel, p.stride, p.padding, strict=True)
     )
     if height < 1 or width < 1:
-        raise ValueError(f"x: got {size} pixels, want at least the window's {kernel}")
+        raise ValueError(
+            f"x: got {size} pixels with padding {p.padding}, want at least the window's {kernel}"
+        )
     return height, width
+
+
+def check_cotangent(dy: Array, cache: ConvCache) -> None:
+    like("dy", dy, output_shape(*cache), cache.x.dtype, "y")
 
 
 def taps(
@@ -83,6 +92,7 @@ def conv_forward(x: Array, w: Array, p: Conv) -> tuple[Array, ConvCache]:
 
 def conv_input_gradient(dy: Array, cache: ConvCache) -> Array:
     """dx; forward: each tap read x_pad[rows, columns] and multiplied it by w[i, j]."""
+    check_cotangent(dy, cache)
     x, w, p = cache
     dx_pad = np.zeros_like(pad(x, p))
     for i, j, rows, columns in taps(w.shape, dy.shape[1:3], p):
@@ -94,6 +104,7 @@ def conv_input_gradient(dy: Array, cache: ConvCache) -> Array:
 
 def conv_weight_gradient(dy: Array, cache: ConvCache) -> Array:
     """dw; forward: w[i, j] met every pixel of x_pad[rows, columns]."""
+    check_cotangent(dy, cache)
     x, w, p = cache
     dw, x_pad = np.empty_like(w), pad(x, p)
     for i, j, rows, columns in taps(w.shape, dy.shape[1:3], p):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refsnn.equations.surrogate import Array, Surrogate, Tanh
-from refsnn.equations.validate import floating, positive
+from refsnn.equations.validate import as_floats, floating, like, positive
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class LIF:
         if not 0 < self.tau <= 1:
             raise ValueError(f"tau: got {self.tau!r}, want a leak factor in (0, 1]")
         positive("v_th", self.v_th)
+        as_floats(self, "tau", "v_th")
 
 
 class LIFCache(NamedTuple):
@@ -65,17 +66,14 @@ def initial_potential(c_seq: Array, u0: Array | None) -> Array:
         raise ValueError(f"c_seq: got shape {c_seq.shape}, want at least one time step")
     if u0 is None:
         return np.zeros_like(c_seq[0])  # D6
-    if u0.shape != c_seq.shape[1:] or u0.dtype != c_seq.dtype:
-        raise ValueError(
-            f"u0: got {u0.dtype} {u0.shape}, want {c_seq.dtype} {c_seq.shape[1:]} like c_seq[0]"
-        )
+    like("u0", u0, c_seq.shape[1:], c_seq.dtype, "c_seq[0]")
     return u0
 
 
 def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache]:
     """Spikes `o_seq` (T, ...) of the input currents `c_seq` (T, ...). Eq. 1, 2."""
     u0 = initial_potential(c_seq, u0)
-    u_pre_seq, o_seq = np.empty_like(c_seq), np.empty_like(c_seq)
+    u_pre_seq, o_seq = np.empty(c_seq.shape, c_seq.dtype), np.empty(c_seq.shape, c_seq.dtype)
     u = u0
     for t in range(len(c_seq)):
         u_pre_seq[t] = p.tau * u + c_seq[t]  # Eq. (1)
@@ -89,10 +87,10 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
 
     `constants=False` leaves out those by tau and v_th, which cost two more passes.
     """
-    check_cotangent(do_seq, cache)
     u_pre_seq, o_seq, _, p = cache
+    like("do_seq", do_seq, o_seq.shape, o_seq.dtype, "o_seq")
     h_seq = p.surrogate.slope(u_pre_seq - p.v_th, p.v_th)
-    delta_seq = np.empty_like(do_seq)
+    delta_seq = np.empty(do_seq.shape, do_seq.dtype)
     du = np.zeros_like(cache.u0)  # dL/du[t] by way of step t+1; delta[T+1] = 0
     for t in reversed(range(len(do_seq))):
         # forward: u[t] = u_pre[t] (1 - o[t]), and o[t] is a function of u_pre[t] too
@@ -105,14 +103,6 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
     return LIFGrads(delta_seq, du, *constant_gradients(do_seq, h_seq, delta_seq, cache))
 
 
-def check_cotangent(do_seq: Array, cache: LIFCache) -> None:
-    want = cache.u_pre_seq
-    if do_seq.shape != want.shape or do_seq.dtype != want.dtype:
-        raise ValueError(
-            f"do_seq: got {do_seq.dtype} {do_seq.shape}, want {want.dtype} {want.shape} like o_seq"
-        )
-
-
 def constant_gradients(
     do_seq: Array, h_seq: Array, delta_seq: Array, cache: LIFCache
 ) -> tuple[float, float]:
@@ -121,7 +111,7 @@ def constant_gradients(
     u_seq = reset(u_pre_seq, o_seq)
     dtau = (delta_seq[0] * u0).sum() + (delta_seq[1:] * u_seq[:-1]).sum()  # Eq. (3)
     # o is a function of u_pre - v_th, so do/dv_th = -h; the reset carries it on to the next step
-    do_total = do_seq.copy()
+    do_total = do_seq.copy(order="C")
     if not p.detach_reset:
         do_total[:-1] -= p.tau * delta_seq[1:] * u_pre_seq[:-1]
     dv_th = -(h_seq * do_total).sum()  # R1

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refsnn.equations.surrogate import Array
-from refsnn.equations.validate import ndim
+from refsnn.equations.validate import like, ndim
 
 
 class LinearCache(NamedTuple):
@@ -19,13 +19,15 @@ class LinearCache(NamedTuple):
 def linear_forward(x: Array, w: Array, b: Array) -> tuple[Array, LinearCache]:
     """y = x w + b, (N, out)."""
     ndim("x", x, 2, "(N, in)")
-    if w.shape[0] != x.shape[1] or b.shape != w.shape[1:]:
-        raise ValueError(f"w, b: got {w.shape} and {b.shape}, want ({x.shape[1]}, out) and (out,)")
+    ndim("w", w, 2, "(in, out)")
+    like("w", w, (x.shape[1], w.shape[1]), x.dtype, "x")
+    like("b", b, w.shape[1:], x.dtype, "w")
     return np.einsum("ni,io->no", x, w) + b, LinearCache(x, w)
 
 
 def linear_backward(dy: Array, cache: LinearCache) -> tuple[Array, Array, Array]:
     """(dx, dw, db)."""
+    like("dy", dy, (len(cache.x), cache.w.shape[1]), cache.x.dtype, "y")
     dx = np.einsum("no,io->ni", dy, cache.w)
     dw = np.einsum("ni,no->io", cache.x, dy)
     return dx, dw, dy.sum(axis=0)

@@ -1,13 +1,13 @@
 """Average pooling and global average pooling. x (N, H, W, C)."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from refsnn.equations.conv import Conv, output_size, pad, taps
 from refsnn.equations.surrogate import Array
-from refsnn.equations.validate import at_least, ndim
+from refsnn.equations.validate import like, ndim, whole
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,10 @@ class AvgPool:
     padding: int = 0
 
     def __post_init__(self) -> None:
-        at_least("kernel", self.kernel, 1)
-        at_least("stride", self.stride, 1)
-        if not 0 <= self.padding <= self.kernel // 2:
+        whole("kernel", self.kernel, 1)
+        whole("stride", self.stride, 1)
+        whole("padding", self.padding, 0)
+        if self.padding > self.kernel // 2:
             raise ValueError(f"padding: got {self.padding}, want 0 to {self.kernel // 2}")
 
     @property
@@ -31,28 +32,34 @@ class AvgPool:
 
 class AvgPoolCache(NamedTuple):
     shape: tuple[int, ...]  # (N, H, W, C) of x
+    dtype: Any  # of x
     p: AvgPool
 
 
-def pooled_shape(x: Array, p: AvgPool) -> tuple[int, int, int, int]:
-    """(N, H', W', C)"""
-    ndim("x", x, 4, "(N, H, W, C)")
-    height, width = output_size(x.shape[1:3], (p.kernel, p.kernel), p.conv)
-    return x.shape[0], height, width, x.shape[3]
+def pooled_shape(shape: tuple[int, ...], p: AvgPool) -> tuple[int, int, int, int]:
+    """(N, H', W', C) of the pooled x of this shape."""
+    height, width = output_size(shape[1:3], (p.kernel, p.kernel), p.conv)
+    return shape[0], height, width, shape[3]
+
+
+def check_cotangent(dy: Array, cache: AvgPoolCache) -> None:
+    like("dy", dy, pooled_shape(cache.shape, cache.p), cache.dtype, "y")
 
 
 def avgpool_forward(x: Array, p: AvgPool) -> tuple[Array, AvgPoolCache]:
     """y[n, r, s] = mean of the window of x at (r, s); taps are added in reading order."""
-    y = np.zeros(pooled_shape(x, p), x.dtype)
+    ndim("x", x, 4, "(N, H, W, C)")
+    y = np.zeros(pooled_shape(x.shape, p), x.dtype)
     x_pad = pad(x, p.conv)
     for _, _, rows, columns in taps((p.kernel, p.kernel), y.shape[1:3], p.conv):
         y += x_pad[:, rows, columns]
-    return y / p.kernel**2, AvgPoolCache(x.shape, p)  # R4
+    return y / p.kernel**2, AvgPoolCache(x.shape, x.dtype, p)  # R4
 
 
 def avgpool_backward(dy: Array, cache: AvgPoolCache) -> Array:
     """dx; forward: each pixel of x went into every window that holds it, divided by k^2."""
-    (n, height, width, channels), p = cache
+    check_cotangent(dy, cache)
+    (n, height, width, channels), _, p = cache
     edge = p.padding
     dx_pad = np.zeros((n, height + 2 * edge, width + 2 * edge, channels), dy.dtype)
     share = dy / p.kernel**2

@@ -14,7 +14,7 @@ from refsnn.equations.loss import (
     cross_entropy_forward,
 )
 from refsnn.equations.surrogate import Array
-from refsnn.equations.validate import at_least, one_of
+from refsnn.equations.validate import at_least, like, one_of
 
 METHODS = ("vanilla", "shortcut", "evolutionary")
 
@@ -39,7 +39,11 @@ def side_coefficient(method: str, i: int, total: int, lam: float, shortcut: floa
 
 def combine_forward(branches: Sequence[Array], side: float) -> Array:
     """o_final: Eq. 7 at side = 0, Eq. 6 at side = 1, Eq. 10 at side = lambda(i)."""
+    if not branches:
+        raise ValueError("branches: got none, want at least the main one")
     *sides, main = branches
+    for index, b in enumerate(sides):
+        like(f"branches[{index}]", b, main.shape, main.dtype, "the main branch")
     if not sides:
         return main  # Eq. (7)
     return main + side * sum(sides[1:], start=sides[0])  # Eq. (6)  # Eq. (10)  # D14
@@ -97,7 +101,8 @@ def shortcut_backward(
         d_path, of_head = head(db_l)
         dx = d_path if dx is None else dx + d_path  # Eq. (9)
         dx, of_block = block(dx)  # Eq. (8)
-        grads |= of_head | of_block
+        for name, g in (*of_head.items(), *of_block.items()):
+            grads[name] = grads[name] + g if name in grads else g  # shared weights: all paths
     if dx is None:
         raise ValueError("db: got no branches, want at least the main one")
     return dx, grads

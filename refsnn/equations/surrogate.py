@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refsnn.equations.validate import positive
+from refsnn.equations.validate import as_floats, positive
 
 Array = NDArray[Any]
 
@@ -26,6 +26,7 @@ class Tanh:
 
     def __post_init__(self) -> None:
         positive("k", self.k)
+        as_floats(self, "k")
 
     def slope(self, x: Array, v_th: float) -> Array:
         return self.k * (1 - np.tanh(x) ** 2)  # Eq. (4)  # D5
@@ -42,6 +43,7 @@ class TanhLiteral:
 
     def __post_init__(self) -> None:
         positive("k", self.k)
+        as_floats(self, "k")
 
     def slope(self, x: Array, v_th: float) -> Array:
         return self.k * (1 - np.tanh(x)) ** 2  # Eq. (4)  # D5
@@ -60,6 +62,7 @@ class Rectangular:
 
     def __post_init__(self) -> None:
         positive("a", self.a)
+        as_floats(self, "a")
 
     def slope(self, x: Array, v_th: float) -> Array:
         near = np.abs(x) <= self.a / 2 if self.inclusive else np.abs(x) < self.a / 2
@@ -82,8 +85,10 @@ class Triangular:
 
     def __post_init__(self) -> None:
         positive("gamma", self.gamma)
+        as_floats(self, "gamma")
         if self.width is not None:
             positive("width", self.width)
+            as_floats(self, "width")
 
     def slope(self, x: Array, v_th: float) -> Array:
         z = x / (self.width or v_th)

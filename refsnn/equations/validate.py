@@ -17,6 +17,17 @@ def at_least(name: str, value: float, least: float) -> None:
         raise ValueError(f"{name}: got {value!r}, want a finite number of at least {least}")
 
 
+def whole(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name}: got {value!r}, want a whole number of at least {least}")
+
+
+def as_floats(record: Any, *names: str) -> None:
+    """Make fields of a frozen dataclass Python floats, which leave a float32 array float32."""
+    for name in names:
+        object.__setattr__(record, name, float(getattr(record, name)))
+
+
 def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
     allowed = list(allowed)
     if value not in allowed:
@@ -34,6 +45,15 @@ def ndim(name: str, array: Any, dims: int, axes: str) -> None:
     floating(name, array)
     if array.ndim != dims:
         raise ValueError(f"{name}: got shape {array.shape}, want {axes}")
+
+
+def like(name: str, array: Any, shape: tuple[int, ...], dtype: Any, model: str) -> None:
+    """An array of this shape and dtype, which are those of `model`."""
+    floating(name, array)
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(
+            f"{name}: got {array.dtype} {array.shape}, want {dtype} {shape} like {model}"
+        )
 
 
 def labels(name: str, values: Any, count: int, num_classes: int) -> None:

@@ -1,7 +1,8 @@
 """Numba twins of `equations.conv`.
 
 Direct convolution, channels innermost, so that the compiler vectorises over them
-without reordering any sum. A zero input is passed over: most inputs are spikes.
+without reordering any sum. A zero input is passed over, since most inputs are spikes
+(so 0 times infinity is 0 here, where NumPy has NaN).
 Every output element belongs to one task and is summed in one order, so the bits do
 not depend on the number of threads.
 
@@ -13,7 +14,7 @@ so they differ by at most 2 n eps sum |x||w|.
 import numpy as np
 from numba import njit, prange
 
-from refsnn.equations.conv import Conv, ConvCache, output_shape
+from refsnn.equations.conv import Conv, ConvCache, check_cotangent, output_shape
 from refsnn.equations.surrogate import Array
 
 CHANNELS = 16  # of the input, a task of the weight gradient
@@ -125,6 +126,7 @@ def conv_forward(x: Array, w: Array, p: Conv) -> tuple[Array, ConvCache]:
 
 def conv_input_gradient(dy: Array, cache: ConvCache) -> Array:
     """See `equations.conv.conv_input_gradient`."""
+    check_cotangent(dy, cache)
     x, w, p = cache
     dx = np.empty(x.shape, x.dtype)
     w_t = np.ascontiguousarray(w.swapaxes(2, 3))
@@ -134,6 +136,7 @@ def conv_input_gradient(dy: Array, cache: ConvCache) -> Array:
 
 def conv_weight_gradient(dy: Array, cache: ConvCache) -> Array:
     """See `equations.conv.conv_weight_gradient`."""
+    check_cotangent(dy, cache)
     x, w, p = cache
     dw = np.empty(w.shape, w.dtype)
     weight_gradient(np.ascontiguousarray(x), np.ascontiguousarray(dy), p.stride, p.padding, dw)

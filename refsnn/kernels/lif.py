@@ -10,6 +10,7 @@ from numba import njit, prange
 from refsnn.equations import lif as equations
 from refsnn.equations.lif import LIF, LIFCache, LIFGrads, initial_potential
 from refsnn.equations.surrogate import Array
+from refsnn.equations.validate import like
 
 BLOCK = 1024  # neurons a task: u stays in the first-level cache
 
@@ -63,8 +64,8 @@ def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache
 
 def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFGrads:
     """See `equations.lif.lif_backward`."""
-    equations.check_cotangent(do_seq, cache)
     u_pre_seq, o_seq, u0, p = cache
+    like("do_seq", do_seq, o_seq.shape, o_seq.dtype, "o_seq")
     h_seq = p.surrogate.slope(u_pre_seq - p.v_th, p.v_th)
     delta_seq, du0 = np.empty(do_seq.shape, do_seq.dtype), np.zeros(u0.shape, u0.dtype)
     backward_loop(

@@ -3,8 +3,9 @@
 import numpy as np
 from numba import njit, prange
 
-from refsnn.equations.pool import AvgPool, AvgPoolCache, pooled_shape
+from refsnn.equations.pool import AvgPool, AvgPoolCache, check_cotangent, pooled_shape
 from refsnn.equations.surrogate import Array
+from refsnn.equations.validate import ndim
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -43,13 +44,15 @@ def backward_loop(dy, kernel, stride, padding, dx):  # type: ignore[no-untyped-d
 
 def avgpool_forward(x: Array, p: AvgPool) -> tuple[Array, AvgPoolCache]:
     """See `equations.pool.avgpool_forward`."""
-    y = np.empty(pooled_shape(x, p), x.dtype)
+    ndim("x", x, 4, "(N, H, W, C)")
+    y = np.empty(pooled_shape(x.shape, p), x.dtype)
     forward_loop(np.ascontiguousarray(x), p.kernel, p.stride, p.padding, y)
-    return y, AvgPoolCache(x.shape, p)
+    return y, AvgPoolCache(x.shape, x.dtype, p)
 
 
 def avgpool_backward(dy: Array, cache: AvgPoolCache) -> Array:
     """See `equations.pool.avgpool_backward`."""
+    check_cotangent(dy, cache)
     dx = np.empty(cache.shape, dy.dtype)
     p = cache.p
     backward_loop(np.ascontiguousarray(dy), p.kernel, p.stride, p.padding, dx)

@@ -41,8 +41,8 @@ class Architecture:
             )
         for name, values in (("depths", self.depths), ("widths", self.widths)):
             for value in values:
-                validate.at_least(name, value, 1)
-        validate.at_least("stem_width", self.stem_width, 1)
+                validate.whole(name, value, 1)
+        validate.whole("stem_width", self.stem_width, 1)
 
     def scaled(self, factor: float) -> "Architecture":
         """All widths times `factor` (D19), rounded, at least 1."""

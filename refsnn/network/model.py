@@ -43,7 +43,7 @@ class Forward(NamedTuple):
 
 def encode(images: Array, steps: int) -> Array:
     """(N, H, W, C) images -> (T, N, H, W, C), the same image at every step (D7)."""
-    validate.at_least("steps", steps, 1)
+    validate.whole("steps", steps, 1)
     validate.ndim("images", images, 4, "(N, H, W, C)")
     return np.broadcast_to(images, (steps, *images.shape))  # D7
 

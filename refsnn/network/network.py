@@ -35,8 +35,8 @@ class Network:
     readout: str = "mean"  # D10: mean or sum of the logits over time
 
     def __post_init__(self) -> None:
-        validate.at_least("in_channels", self.in_channels, 1)
-        validate.at_least("num_classes", self.num_classes, 2)
+        validate.whole("in_channels", self.in_channels, 1)
+        validate.whole("num_classes", self.num_classes, 2)
         validate.one_of("branches", self.branches, ("none", "stage", "block"))
         validate.one_of("downsample", self.downsample, ("conv", "avgpool"))
         validate.one_of("readout", self.readout, ("mean", "sum"))

@@ -64,8 +64,10 @@ class TrainConfig:
             if item.metadata["choices"]:
                 validate.one_of(item.name, getattr(self, item.name), item.metadata["choices"])
         for name in ("steps", "epochs", "batch_size"):
-            validate.at_least(name, getattr(self, name), 1)
-        for name in ("seed", "lam", "shortcut_weight", "weight_decay", "cutout"):
+            validate.whole(name, getattr(self, name), 1)
+        for name in ("seed", "cutout"):
+            validate.whole(name, getattr(self, name), 0)
+        for name in ("lam", "shortcut_weight", "weight_decay"):
             validate.at_least(name, getattr(self, name), 0)
         validate.positive("lr", self.lr)
         if not 0 <= self.momentum < 1:

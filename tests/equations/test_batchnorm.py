@@ -176,3 +176,15 @@ def test_a_sequence_without_time_is_refused():
         ValueError, match=r"^x_seq: got shape \(2, 1, 1, 1\), want \(T, N, H, W, C\)"
     ):
         batchnorm_forward(column(1, 2)[0], ONE, ONE, FRESH, BatchNorm(), True)
+
+
+def test_parameters_that_do_not_fit_the_channels_are_refused():
+    x, two, three = np.ones((1, 2, 2, 2, 3)), np.ones(2), np.ones(3)
+    for arguments, name in (
+        ((two, three, Running(three, three)), "gamma"),
+        ((three, two, Running(three, three)), "beta"),
+        ((three, three, Running(two, three)), "mean"),
+        ((three, three, Running(three, three.astype(np.float32))), "var"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name}: got "):
+            batchnorm_forward(x, *arguments, BatchNorm(), True)

@@ -63,6 +63,7 @@ def test_gradients_are_the_adjoints_of_the_forward(layer):
     dy.flags.writeable = False
     dx, dw = conv_backward(dy, cache)
     assert (dx.shape, dw.shape) == (x.shape, w.shape)
+    assert dx.flags.c_contiguous
     # y is linear in x and in w, so these hold exactly, not to first order
     close = {"rtol": 1e-10, "atol": 1e-10}
     np.testing.assert_allclose((dx * x_step).sum(), (dy * by_scipy(x_step, w, p)).sum(), **close)
@@ -134,8 +135,18 @@ X, W = np.ones((1, 5, 5, 3)), np.ones((3, 3, 3, 2))
         (X, W.astype(int), TypeError, "w: got dtype int64, want float32 or float64"),
         (X[0], W, ValueError, "x: got shape (5, 5, 3), want (N, H, W, C_in)"),
         (X, W[0], ValueError, "w: got shape (3, 3, 2), want (kh, kw, C_in, C_out)"),
-        (X[:, :2], W, ValueError, "x: got (2, 5) pixels, want at least the window's (3, 3)"),
-        (X[:, :, :2], W, ValueError, "x: got (5, 2) pixels, want at least the window's (3, 3)"),
+        (
+            X[:, :2],
+            W,
+            ValueError,
+            "x: got (2, 5) pixels with padding (0, 0), want at least the window's (3, 3)",
+        ),
+        (
+            X[:, :, :2],
+            W,
+            ValueError,
+            "x: got (5, 2) pixels with padding (0, 0), want at least the window's (3, 3)",
+        ),
         (X.tolist(), W, TypeError, "x: got list, want a numpy array"),
     ],
 )
@@ -157,3 +168,30 @@ def test_a_stride_below_one_is_refused(stride):
 def test_negative_padding_is_refused():
     with pytest.raises(ValueError, match=r"^padding: got -1, .* at least 0"):
         Conv(padding=(0, -1))
+
+
+@pytest.mark.parametrize("gradient", [conv_input_gradient, conv_weight_gradient])
+@pytest.mark.parametrize(
+    ("dy", "message"),
+    [
+        (np.ones((1, 3, 3, 2)), "dy: got float64 (1, 3, 3, 2), want float64 (2, 3, 3, 2) like y"),
+        (np.ones((2, 3, 3, 1)), "dy: got float64 (2, 3, 3, 1)"),
+        (np.ones((2, 3, 3, 2), np.float32), "dy: got float32"),
+    ],
+)
+def test_a_cotangent_unlike_the_output_is_refused(gradient, dy, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        gradient(dy, conv_forward(np.concatenate([X, X]), W, Conv())[1])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"stride": 2}, "stride: got 2, want a pair"),
+        ({"stride": (2,)}, "stride: got (2,), want a pair"),
+        ({"padding": (1.5, 1)}, "padding: got 1.5, want a whole number"),
+    ],
+)
+def test_strides_and_paddings_are_pairs_of_whole_numbers(fields, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        Conv(**fields)

@@ -59,6 +59,7 @@ def test_backward_is_the_adjoint_of_the_forward(layer):
     dy.flags.writeable = False
     dx = avgpool_backward(dy, cache)
     assert dx.shape == x.shape
+    assert dx.flags.c_contiguous
     np.testing.assert_allclose((dx * step).sum(), (dy * by_loops(step, p)).sum(), rtol=1e-10)
 
 
@@ -113,7 +114,7 @@ def test_images_without_a_batch_or_with_integers_are_refused(forward):
 
 
 def test_an_image_smaller_than_the_window_is_refused():
-    with pytest.raises(ValueError, match=r"^x: got \(1, 4\) pixels, .* window's \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"^x: got \(1, 4\) pixels .* window's \(2, 2\)"):
         avgpool_forward(np.ones((1, 1, 4, 1)), AvgPool())
 
 
@@ -122,10 +123,17 @@ def test_an_image_smaller_than_the_window_is_refused():
     [
         ((0, 1, 0), "kernel: got 0"),
         ((2, 0, 0), "stride: got 0"),
-        ((3, 1, -1), "padding: got -1, want 0 to 1"),
+        ((3, 1, -1), "padding: got -1, want a whole number"),
         ((3, 1, 2), "padding: got 2, want 0 to 1"),
     ],
 )
 def test_impossible_windows_are_refused(fields, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         AvgPool(*fields)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 2, 3), (2, 2, 2, 1), (2, 1, 2, 3)])
+def test_a_cotangent_unlike_the_output_is_refused(shape):
+    _, cache = avgpool_forward(np.ones((2, 4, 4, 3)), AvgPool())
+    with pytest.raises(ValueError, match=r"^dy: got .*, want float64 \(2, 2, 2, 3\) like y"):
+        avgpool_backward(np.ones(shape), cache)

@@ -219,3 +219,24 @@ def test_no_branches_and_unequal_numbers_of_them_are_refused():
         shortcut_backward([], [], [])
     with pytest.raises(ValueError, match="zip"):
         shortcut_backward(db[:1], heads, blocks)
+
+
+def test_weights_that_two_blocks_share_get_both_paths():
+    def block(dx):
+        return 2 * dx, {"w": dx.copy()}
+
+    def head(db):
+        return db, {"v": db.copy()}
+
+    one = np.ones(1)
+    dx, grads = shortcut_backward([one, one], [head, head], [block, block])
+    assert grads["w"] == 1 + 3  # 1 at the last block; 2 * 1 + 1 at the one before
+    assert grads["v"] == 2
+    assert dx == 6
+
+
+def test_branches_that_do_not_fit_together_are_refused():
+    with pytest.raises(ValueError, match=r"^branches: got none"):
+        combine_forward([], 1.0)
+    with pytest.raises(ValueError, match=r"^branches\[0\]: got .*, want .* like the main branch"):
+        combine_forward([np.ones((1, 3)), np.ones((2, 3))], 1.0)

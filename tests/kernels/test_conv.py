@@ -20,10 +20,6 @@ def results(module, x, w, dy, p):
     return y, *module.conv_backward(dy, cache)
 
 
-def output_like(x, w, p):
-    return equations.output_shape(x, w, p)
-
-
 def bounds(x, w, dy, p):
     """2 n eps sum |a||b| for each element of y, dx and dw; n its number of products.
 
@@ -46,12 +42,12 @@ def assert_twins(x, w, dy, p):
 
 
 def drawn(seed, size, kernel, c_in, c_out, p, dtype, density=None):
-    """x, w, dy; x holds spikes of that density, or normal numbers where it is None."""
+    """x, w, dy, p; x holds spikes of that density, or normal numbers where it is None."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(*size, c_in)) if density is None else rng.random((*size, c_in)) < density
     w = rng.normal(size=(*kernel, c_in, c_out)).astype(dtype)
     x = x.astype(dtype)
-    return x, w, rng.normal(size=output_like(x, w, p)).astype(dtype), p
+    return x, w, rng.normal(size=equations.output_shape(x, w, p)).astype(dtype), p
 
 
 LAYERS = [
@@ -115,15 +111,17 @@ def test_whole_numbers_give_the_twins_numbers_exactly(size, kernel, p, dtype):
 
 
 @DTYPES
-def test_inputs_that_are_not_contiguous(dtype):
+def test_inputs_that_are_not_contiguous_give_the_same_bits_without_compiling_again(dtype):
     p = Conv((2, 1), (1, 0))
     x, w, dy, _ = drawn(2, (3, 6, 7), (3, 2), 5, 4, p, dtype)
+    want = results(kernels, x, w, dy, p)
+    compiled = len(kernels.gather.signatures), len(kernels.weight_gradient.signatures)
     views = [np.asfortranarray(a) for a in (x, w, dy)]
     assert not any(a.flags.c_contiguous for a in views)
-    for a, b in zip(results(kernels, *views, p), results(kernels, x, w, dy, p), strict=True):
+    for a, b in zip(results(kernels, *views, p), want, strict=True):
         assert a.tobytes() == b.tobytes()
-    repeated = np.broadcast_to(x[:1], x.shape)  # as an image at every step
-    assert_twins(repeated, w, dy, p)
+    assert_twins(np.broadcast_to(x[:1], x.shape), w, dy, p)  # as an image at every step
+    assert compiled == (len(kernels.gather.signatures), len(kernels.weight_gradient.signatures))
 
 
 @DTYPES
@@ -170,3 +168,12 @@ def test_each_gradient_alone_is_the_one_of_the_pair_and_nothing_given_is_written
 def test_wrong_inputs_are_refused_as_by_the_equations(x, w, error, message):
     with pytest.raises(error, match=f"^{message}"):
         kernels.conv_forward(np.ones(x), w, Conv())
+
+
+def test_a_cotangent_unlike_the_output_never_reaches_a_kernel():
+    x, w = np.ones((2, 5, 5, 3)), np.ones((3, 3, 3, 2))
+    _, cache = kernels.conv_forward(x, w, Conv())
+    for gradient in (kernels.conv_input_gradient, kernels.conv_weight_gradient):
+        for shape in ((1, 3, 3, 2), (2, 3, 3, 1), (2, 2, 3, 2)):
+            with pytest.raises(ValueError, match=r"^dy: got "):
+                gradient(np.ones(shape), cache)

@@ -103,11 +103,14 @@ def test_inputs_on_the_threshold_fire_only_where_it_is_inclusive(inclusive, dtyp
 def test_inputs_that_are_not_contiguous(view, dtype):
     c, u0, do = (view(a) for a in drawn(1, (4, 6, 10), 1.0, dtype))
     assert not c.flags.c_contiguous
-    assert_twins(c, u0, do, LIF(), constants=False)
-    # tau and v_th sum over all neurons, in the order in which memory holds them
-    got = kernels.lif_backward(do, kernels.lif_forward(c, u0, LIF())[1])
-    want = equations.lif_backward(do, equations.lif_forward(c, u0, LIF())[1])
-    np.testing.assert_allclose(got[2:], want[2:], rtol=1e-4 if dtype is np.float32 else 1e-12)
+    assert_twins(c, u0, do, LIF())
+
+
+def test_constants_given_as_numpy_numbers_leave_float32_alone():
+    c, u0, do = drawn(4, (3, 50), 0.7, np.float32)
+    p = LIF(np.float64(0.3), np.float64(0.7), Tanh(np.float64(0.4)))
+    assert equations.lif_forward(c, u0, p)[0].dtype == np.float32
+    assert_twins(c, u0, do, p)
 
 
 @DTYPES

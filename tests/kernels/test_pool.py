@@ -75,3 +75,10 @@ def test_wrong_inputs_are_refused_as_by_the_equations():
         kernels.avgpool_forward(np.ones((1, 4, 4, 2), int), AvgPool())
     with pytest.raises(ValueError, match=r"^x: got \(1, 4\) pixels"):
         kernels.avgpool_forward(np.ones((1, 1, 4, 2)), AvgPool())
+
+
+def test_a_cotangent_unlike_the_output_never_reaches_a_kernel():
+    _, cache = kernels.avgpool_forward(np.ones((2, 4, 4, 3)), AvgPool())
+    for shape in ((1, 2, 2, 3), (2, 2, 2, 1), (2, 1, 2, 3)):
+        with pytest.raises(ValueError, match=r"^dy: got "):
+            kernels.avgpool_backward(np.ones(shape), cache)
