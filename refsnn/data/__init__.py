@@ -8,12 +8,12 @@ import numpy as np
 
 from refsnn.data.augment import cutout
 from refsnn.data.dataset import Dataset, Split, channel_statistics
-from refsnn.data.digits import digits
+from refsnn.data.digits import load_digits
 from refsnn.ops import Array
 
 __all__ = ["DATASETS", "Dataset", "Split", "load"]
 
-DATASETS = {"digits": digits}
+DATASETS = {"digits": load_digits}
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -45,11 +45,7 @@ def from_npz(path: Path) -> Dataset:
         raise ValueError(f"dataset: {path}: {error.args[0]}") from None
     except Exception as error:  # a damaged archive raises many kinds
         raise ValueError(f"dataset: {path} can't be read: {error}") from None
-    for name in ("train_images", "test_images"):
-        if arrays[name].ndim == 3:
-            arrays[name] = arrays[name][..., None]
-    train = Split(arrays["train_images"], arrays["train_labels"])
-    test = Split(arrays["test_images"], arrays["test_labels"])
+    train, test = (split_of(path, part, arrays) for part in ("train", "test"))
     present = np.unique(train.labels)
     num_classes = len(present)
     if present.tolist() != list(range(num_classes)) or num_classes < 2:
@@ -58,6 +54,16 @@ def from_npz(path: Path) -> Dataset:
             "want every one of 0 to K-1, K > 1"
         )
     return Dataset(path.stem, train, test, num_classes, *channel_statistics(train.images))
+
+
+def split_of(path: Path, part: str, arrays: dict[str, Array]) -> Split:
+    images = arrays[f"{part}_images"]
+    if images.ndim == 3:
+        images = images[..., None]
+    try:
+        return Split(images, arrays[f"{part}_labels"])
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"dataset: {path}: {part}_{error}") from None
 
 
 def summary(values: Array) -> str:

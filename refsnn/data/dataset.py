@@ -20,10 +20,20 @@ CHANNEL_STATISTICS = {
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N, H, W, C), real or integer, and labels (N,)."""
+    """Images (N, H, W, C), real or integer, all finite, and labels (N,)."""
 
     images: Array
     labels: Array
+
+    def __post_init__(self) -> None:
+        images = self.images
+        if images.dtype.kind not in "fiub":
+            raise TypeError(f"images: got dtype {images.dtype}, want real numbers")
+        if images.ndim != 4 or images.size == 0:
+            raise ValueError(f"images: got shape {images.shape}, want (N, H, W, C), none of them 0")
+        finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
+        if not finite.all():
+            raise ValueError(f"images: image {int(np.argmin(finite))} holds NaN or infinity")
 
 
 @dataclass(frozen=True)
@@ -40,13 +50,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         for part, split in (("train", self.train), ("test", self.test)):
-            images = split.images
-            if images.ndim != 4 or len(images) == 0:
-                raise ValueError(f"{part} images: got shape {images.shape}, want (N, H, W, C)")
-            if images.dtype.kind == "f" and not np.isfinite(images).all():
-                where = int(np.argmin(np.isfinite(images).reshape(len(images), -1).all(axis=1)))
-                raise ValueError(f"{part} images: image {where} holds NaN or infinity")
-            validate.labels(f"{part} labels", split.labels, len(images), self.num_classes)
+            validate.labels(f"{part} labels", split.labels, len(split.images), self.num_classes)
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
             raise ValueError(
                 f"test images: got {self.test.images.shape[1:]}, "

@@ -7,13 +7,20 @@ from typing import Any
 import numpy as np
 
 
+def finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
+
+
 def positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
+    if not (finite(value) and value > 0):
         raise ValueError(f"{name}: got {value!r}, want a finite number above 0")
 
 
 def at_least(name: str, value: float, least: float) -> None:
-    if not (math.isfinite(value) and value >= least):
+    if not (finite(value) and value >= least):
         raise ValueError(f"{name}: got {value!r}, want a finite number of at least {least}")
 
 

@@ -139,24 +139,28 @@ def segment_backward(do_seq: Array, caches: list[BlockCache], at: Setting) -> tu
     return do_seq, grads
 
 
-def conv_norm_caches(run: Forward) -> Iterator[ConvNormCache]:
-    """Every convolution with its norm, from input to output."""
-    yield from (conv for conv, _ in run.stem.units)
+def layers(run: Forward) -> Iterator[ConvNormCache | NeuronCache]:
+    """Every convolution with its norm, and every layer of neurons, in the order of computing."""
+    for conv, neuron in run.stem.units:
+        yield conv
+        yield neuron
     for cache in (cache for segment in run.segments for cache in segment):
-        yield from (c for c in (cache.first, cache.second, cache.skip) if c is not None)
+        yield from (cache.first, cache.inner, cache.second)
+        if cache.skip is not None:
+            yield cache.skip
+        yield cache.outer
+    yield from (head.hidden[1] for head in run.heads if head.hidden is not None)
 
 
 def neuron_caches(run: Forward) -> Iterator[tuple[str, LIFCache]]:
     """Every layer of neurons by name, from input to output."""
-    yield from (neuron for _, neuron in run.stem.units)
-    for cache in (cache for segment in run.segments for cache in segment):
-        yield from (cache.inner, cache.outer)
-    yield from (head.hidden[1] for head in run.heads if head.hidden is not None)
+    yield from (layer for layer in layers(run) if isinstance(layer, NeuronCache))
 
 
 def moved_buffers(run: Forward) -> Params:
     moved: Params = {}
-    for cache in conv_norm_caches(run):
-        moved[f"{cache.norm_name}.running_mean"] = cache.running.mean
-        moved[f"{cache.norm_name}.running_var"] = cache.running.var
+    for layer in layers(run):
+        if isinstance(layer, ConvNormCache):
+            moved[f"{layer.norm_name}.running_mean"] = layer.running.mean
+            moved[f"{layer.norm_name}.running_var"] = layer.running.var
     return moved

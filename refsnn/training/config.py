@@ -23,7 +23,7 @@ class TrainConfig:
     arch: str = option("resnet8", "architecture by name, or depths:widths such as 2-2-2:16-32-64")
     width: float = option(1.0, "factor on all widths (D19)", "times")
     steps: int = option(2, "length T of the simulation", "time steps")
-    epochs: int = option(30, "passes over the training split", "epochs")
+    epochs: int = option(20, "passes over the training split", "epochs")
     batch_size: int = option(32, "images in a mini-batch", "images")
     lr: float = option(0.01, "learning rate at the start; falls to 0 as a cosine", "1 / step")
     optimizer: str = option("adamw", "optimiser (D17)", choices=("adamw", "sgd"))
@@ -72,7 +72,12 @@ class TrainConfig:
         validate.positive("lr", self.lr)
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum: got {self.momentum!r}, want a number in [0, 1)")
-        self.network(1, 2)
+        validate.positive("norm_scale", self.norm_scale)
+        if self.surrogate_shape is not None:
+            validate.positive("surrogate_shape", self.surrogate_shape)
+        if self.surrogate_edge and self.surrogate != "rectangular":
+            raise ValueError(f"surrogate_edge: {self.surrogate} has no edge, want rectangular")
+        self.network(1, 2)  # the rest is checked where it belongs
 
     def network(self, in_channels: int, num_classes: int) -> Network:
         """The network that this configuration trains; vanilla training has no side branches."""
@@ -102,17 +107,13 @@ class TrainConfig:
 
 
 def check_type(name: str, value: Any, default: Any) -> None:
-    """Settings may come from a file: a number must be a number."""
-    if isinstance(default, bool) or isinstance(value, bool):
-        wanted: tuple[type, ...] = (bool,) if isinstance(default, bool) else (type(default),)
-    elif default is None:
-        wanted = (int, float, type(None))
-    else:
-        wanted = (int, float) if isinstance(default, float) else (type(default),)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
-        raise TypeError(
-            f"{name}: got {value!r}, want a value of type {' or '.join(t.__name__ for t in wanted)}"
-        )
+    """Settings may come from a file: a number must be a number, and True is none."""
+    wanted = float if default is None else type(default)
+    allowed = (int, float) if wanted is float else (wanted,)
+    fits = isinstance(value, allowed) and isinstance(value, bool) == (wanted is bool)
+    if fits or (value is None and default is None):
+        return
+    raise TypeError(f"{name}: got {value!r}, want a value of type {wanted.__name__}")
 
 
 #: A preset names what it changes against the defaults (which are the paper's neuron and

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from refsnn.network import Forward, Params, neuron_caches
-from refsnn.network.model import conv_norm_caches
+from refsnn.network.layers import ConvNormCache
+from refsnn.network.model import layers
 from refsnn.ops import Array
 
 
@@ -33,7 +34,8 @@ def require_finite(iteration: int, loss: float, run: Forward, grads: Params, new
 
     `new` are the parameters after the update.
     """
-    if np.isfinite(loss) and all(finite(x) for x in (*grads.values(), *new.values())):
+    known = (*grads.values(), *new.values(), *run.buffers.values())
+    if np.isfinite(loss) and all(finite(x) for x in known):
         return
     values = in_order_of_computing(run, loss, grads, new)
     where = next(name for name, x in values if not finite(x))
@@ -48,10 +50,12 @@ def in_order_of_computing(
     run: Forward, loss: float, grads: Params, new: Params
 ) -> Iterator[tuple[str, Array]]:
     """Layers' values from input to output, then gradients from output to input, then the update."""
-    for conv in conv_norm_caches(run):
-        yield conv.norm_name, conv.norm.x_hat
-    for name, cache in neuron_caches(run):
-        yield name, cache.u_pre_seq
+    for layer in layers(run):
+        if isinstance(layer, ConvNormCache):
+            yield layer.norm_name, layer.norm.x_hat
+            yield layer.norm_name, layer.running.var
+        else:
+            yield layer.name, layer.lif.u_pre_seq
     for head, logits in zip(run.heads, run.branches, strict=True):
         yield f"{head.name}.fc", logits
     yield "the loss", np.asarray(loss)

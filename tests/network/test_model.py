@@ -12,7 +12,8 @@ from refsnn.network import (
     neuron_caches,
     without_branches,
 )
-from refsnn.network.model import conv_norm_caches
+from refsnn.network.layers import ConvNormCache
+from refsnn.network.model import layers
 from refsnn.ops import LIF, NUMPY, BatchNorm
 
 SMOOTH = LIF(smooth=True)
@@ -262,7 +263,7 @@ def test_layers_are_listed_from_input_to_output(build, sequence):
     lifs = [f"{block.name}.lif{k}" for block in net.blocks() for k in (1, 2)]
     assert [name for name, _ in neuron_caches(run)] == ["stem.lif0", *lifs, "head.lif"]
     convs = [name.removesuffix(".weight") for name in params if ".conv" in name]
-    assert [cache.conv_name for cache in conv_norm_caches(run)] == convs
+    assert [c.conv_name for c in layers(run) if isinstance(c, ConvNormCache)] == convs
 
 
 def test_encoding_shows_the_image_at_every_step():
