@@ -53,12 +53,6 @@ def test_one_altered_number_is_noticed(packed, tmp_path, monkeypatch, name):
         load("digits")
 
 
-def test_the_unaltered_file_is_accepted_from_anywhere(packed, tmp_path, monkeypatch):
-    np.savez(tmp_path / "digits.npz", **packed)
-    monkeypatch.setattr(module, "resources", SimpleNamespace(files=lambda package: tmp_path))
-    assert len(load("digits").train.labels) == 1442
-
-
 def test_training_images_are_shifted_by_up_to_one_pixel():
     (augment,) = load("digits").augment
     images = np.arange(1, 65, dtype=np.uint8).reshape(1, 8, 8, 1).repeat(200, axis=0)

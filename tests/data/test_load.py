@@ -132,10 +132,10 @@ def test_a_long_list_of_classes_is_cut_short(arrays, write):
         ("test_labels", lambda a: a + 1, ValueError, "test labels: got 4 at index 3, want 0 to 3"),
         ("test_labels", lambda a: a - 1, ValueError, "test labels: got -1 at index 0"),
         ("train_labels", lambda a: a[:-1], ValueError, "train labels: got shape"),
-        ("train_images", lambda a: a[0, 0], ValueError, "train images: got shape"),
+        ("train_images", lambda a: a[0, 0], ValueError, "train_images: got shape"),
         ("test_images", lambda a: a[:, 1:], ValueError, "test images: got"),
         ("train_images", lambda a: np.where(a == a[4, 0, 0, 0], np.nan, a), ValueError, "NaN"),
-        ("test_images", lambda a: a + np.inf, ValueError, "test images: image 0 holds NaN"),
+        ("test_images", lambda a: a + np.inf, ValueError, "test_images: image 0 holds NaN"),
     ],
 )
 def test_arrays_that_do_not_fit_are_named(arrays, write, name, change, error, message):

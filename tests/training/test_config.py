@@ -66,7 +66,7 @@ def test_shape_and_scale_are_above_zero(values):
 
 
 def test_only_the_rectangle_has_an_edge():
-    with pytest.raises(ValueError, match="only the rectangular surrogate has an edge, got 'tanh'"):
+    with pytest.raises(ValueError, match="surrogate_edge: tanh has no edge"):
         TrainConfig(surrogate_edge=True)
 
 
