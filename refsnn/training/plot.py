@@ -4,13 +4,14 @@ import io
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from refsnn.training.config import TrainConfig
 
 
 def draw_curves(rows: list[dict[str, Any]], config: TrainConfig) -> bytes:
     """The PNG's bytes; `rows` are those of metrics.jsonl."""
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure = Figure(figsize=(9, 6), layout=ConstrainedLayoutEngine(wspace=0.06))
     title = f"{config.method} training on {config.dataset}: {config.arch}, T = {config.steps}"
     figure.suptitle(f"{title}, seed {config.seed}")
     (loss, accuracy), (balance, rates) = figure.subplots(2, 2, sharex=True)
