@@ -93,6 +93,10 @@ IMAGES, LABELS = GOOD.train.images, GOOD.train.labels
     [
         (IMAGES[..., 0], LABELS, ValueError, r"images: got shape \(12, 4, 5\), want \(N,"),
         (IMAGES[:0], LABELS[:0], ValueError, r"images: got shape \(0, 4, 5, 2\)"),
+        (np.array(1.0), LABELS, ValueError, r"images: got shape \(\), want \(N,"),
+        (IMAGES[:, :, :0], LABELS, ValueError, r"images: got shape \(12, 4, 0, 2\)"),
+        (IMAGES.astype(complex), LABELS, TypeError, "images: got dtype complex128, want real"),
+        (IMAGES.astype(str), LABELS, TypeError, "images: got dtype <U32, want real"),
         (changed(IMAGES, (5, 0, 0, 0), np.nan), LABELS, ValueError, "images: image 5 holds NaN"),
         (changed(IMAGES, (7, 3, 4, 1), -np.inf), LABELS, ValueError, "images: image 7 holds NaN"),
         (IMAGES, LABELS.astype(float), TypeError, "labels: got dtype float64, want integers"),

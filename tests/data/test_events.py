@@ -84,6 +84,27 @@ def test_values_outside_their_bounds_are_named(name, wrong):
         events_to_frames(**events, steps=2, sensor=SENSOR)
 
 
+def test_slices_of_duration_are_exact_for_long_recordings():
+    late = 10**15
+    t = late + np.array([0, 1, 2, 3 * 10**12])
+    where = np.zeros(4, int)
+    frames = events_to_frames(t, where, where, where, 3, SENSOR, "duration")
+    assert frames.sum(axis=(1, 2, 3)).tolist() == [3, 0, 1]
+    t = late + np.array([0, 10**12 - 1, 10**12, 2 * 10**12 - 1, 2 * 10**12, 3 * 10**12])
+    where = np.zeros(6, int)
+    frames = events_to_frames(t, where, where, where, 3, SENSOR, "duration")
+    assert frames.sum(axis=(1, 2, 3)).tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("name", ["t", "x", "y", "polarity"])
+@pytest.mark.parametrize("dtype", [float, bool, complex])
+def test_values_that_are_not_integers_are_refused(name, dtype):
+    events = dict.fromkeys(("t", "x", "y", "polarity"), np.ones(3, int))
+    events[name] = events[name].astype(dtype)
+    with pytest.raises(TypeError, match=rf"^{name}: got dtype \w+, want integers"):
+        events_to_frames(**events, steps=2, sensor=SENSOR)
+
+
 @pytest.mark.parametrize("dtype", ["int64", "uint32"])
 def test_times_out_of_order_are_refused(dtype):
     zero = np.zeros(3, int)
@@ -124,6 +145,8 @@ def test_the_first_recordings_of_each_class_are_for_training():
     labels = np.array([2, 0, 2, 2, 0, 1, 2])
     assert split_by_order(labels, 2).tolist() == [True, True, True, False, True, True, False]
     assert not split_by_order(labels, 0).any()
+    with pytest.raises(ValueError, match="train: got -1"):
+        split_by_order(labels, -1)
     many = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 1000))
     mask = split_by_order(many, 900)
     assert (np.bincount(many[mask]) == 900).all()

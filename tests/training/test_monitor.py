@@ -112,6 +112,14 @@ def test_where_gradients_are_not_finite_the_last_layer_is_named(step, params, va
             require_finite(3, 0.5, run, grads, updated)
 
 
+def test_a_running_variance_that_overflowed_names_its_layer(step, params):
+    run, grads, new = step(params)
+    for name in ("stage2.block0.bn1.running_var", "stage3.block0.bn1.running_var"):
+        run.buffers[name][0] = np.inf
+    with pytest.raises(Diverged, match=rf"iteration 3: .*{FIRST} stage2\.block0\.bn1$"):
+        require_finite(3, 0.5, run, grads, new)
+
+
 @BAD
 def test_where_the_update_alone_is_not_finite_its_parameter_is_named(step, params, value):
     run, grads, new = step(params)
