@@ -86,11 +86,11 @@ def test_values_outside_their_bounds_are_named(name, wrong):
 
 def test_slices_of_duration_are_exact_for_long_recordings():
     late = 10**15
-    t = late + np.array([0, 1, 2, 3 * 10**12])
+    t = late + np.array([0, 1, 2, 3 * 10**17])
     where = np.zeros(4, int)
     frames = events_to_frames(t, where, where, where, 3, SENSOR, "duration")
     assert frames.sum(axis=(1, 2, 3)).tolist() == [3, 0, 1]
-    t = late + np.array([0, 10**12 - 1, 10**12, 2 * 10**12 - 1, 2 * 10**12, 3 * 10**12])
+    t = late + np.array([0, 10**17 - 1, 10**17, 2 * 10**17 - 1, 2 * 10**17, 3 * 10**17])
     where = np.zeros(6, int)
     frames = events_to_frames(t, where, where, where, 3, SENSOR, "duration")
     assert frames.sum(axis=(1, 2, 3)).tolist() == [2, 2, 2]
