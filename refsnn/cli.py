@@ -6,6 +6,7 @@ in one line; 128 + signal when stopped by one.
 
 import argparse
 import json
+import shlex
 import signal
 import sys
 from dataclasses import fields
@@ -40,7 +41,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"refsnn: stopped: {error}", file=sys.stderr)
         return 1
     except (ValueError, TypeError, OSError) as error:
-        text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
+        text = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            text = f"{error.strerror}: {error.filename}"
         print(f"refsnn: error: {' '.join(text.split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -66,7 +69,7 @@ def add_train(commands: Any) -> None:
         "training on the handwritten digits that come with the package.",
     )  # fmt: skip
     train.add_argument(
-        "--out", type=Path, metavar="DIR",
+        "--out", type=folder_name, metavar="DIR",
         help="run folder (default: a new one, runs/DATASET-ARCH-METHOD-seedS)",
     )  # fmt: skip
     train.add_argument(
@@ -80,6 +83,12 @@ def add_train(commands: Any) -> None:
     for item in fields(TrainConfig):
         add_option(train, item)
     train.set_defaults(run=run_train)
+
+
+def folder_name(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("got an empty name")
+    return Path(text)
 
 
 def add_option(parser: Any, item: Any) -> None:
@@ -105,9 +114,15 @@ def run_train(arguments: argparse.Namespace) -> int:
 
     names = [item.name for item in fields(TrainConfig)]
     given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
+    if given.get("dataset", "").endswith(".npz"):
+        given["dataset"] = str(Path(given["dataset"]).resolve())  # the run may be used elsewhere
     if arguments.resume:
         if arguments.resume is True and arguments.out is None:
             raise ValueError("resume: which run? give its folder: --resume RUN")
+        if arguments.resume is not True and arguments.out is not None:
+            raise ValueError(
+                f"out: got {arguments.out}, but --resume names the run's folder already"
+            )
         folder = Path(arguments.out if arguments.resume is True else arguments.resume)
         run = resume(folder)
         for name, value in given.items():
@@ -122,9 +137,10 @@ def run_train(arguments: argparse.Namespace) -> int:
         try:
             run.train(lambda: signals.caught is not None)
         except Interrupted:
-            print(f"stopped; go on with: refsnn train --resume {folder}", file=sys.stderr)
+            again = f"refsnn train --resume {shlex.quote(str(folder))}"
+            print(f"stopped; go on with: {again}", file=sys.stderr)
             return 128 + int(signals.caught or 0)
-    summary = run.summarize()
+        summary = run.summarize()
     print(
         f"test accuracy {summary['test_accuracy']:.4f}, "
         f"{summary['images_per_second']:.0f} images/s, run folder {folder}"

@@ -106,6 +106,9 @@ def test_evaluate_takes_the_side_branches_off(run_folder, capsys):
         (["--nonsense"], "nonsense"),
         (["--resume"], "which run"),
         (["--resume", "nowhere"], "nowhere"),
+        (["--resume", "run", "--out", "other"], "out: got other"),
+        (["--out", ""], "empty name"),
+        (["--cutout=100"], "cutout: got 100, want at most 8"),
     ],
 )
 def test_bad_settings_are_refused_in_a_line(arguments, words, tmp_path, capsys, monkeypatch):
@@ -189,6 +192,44 @@ def test_training_on_arrays_of_the_users_own(tmp_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["test_accuracy"] > 0.8
 
 
+def test_a_data_set_is_found_again_from_another_folder(tmp_path, monkeypatch, capsys):
+    images, labels = np.random.default_rng(0).normal(size=(20, 4, 4)), np.arange(20) % 2
+    np.savez(
+        tmp_path / "data.npz", train_images=images, train_labels=labels,
+        test_images=images, test_labels=labels,
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    options = ["--dataset=data.npz", "--arch=1:4", "--ops=numpy", "--epochs=1"]
+    assert main(["train", "--out", "run", *options]) == 0
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    assert main(["evaluate", "../run"]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--resume", "run", "--dataset=data.npz"]) == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"some text", np.arange(3).tobytes()])
+def test_what_is_no_archive_is_called_so(content, run_folder, tmp_path, capsys):
+    (tmp_path / "data.npz").write_bytes(content)
+    assert "not an .npz file" in refused(["train", f"--dataset={tmp_path}/data.npz"], capsys)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.json").write_bytes((run_folder / "config.json").read_bytes())
+    (folder / "checkpoint.npz").write_bytes(content)
+    assert "not an .npz file" in refused(["evaluate", folder], capsys)
+    (folder / "checkpoint.npz").unlink()
+    (folder / "checkpoint.npz").mkdir()
+    assert "Is a directory" in refused(["evaluate", folder], capsys)
+
+
+def test_an_unknown_setting_in_a_run_names_the_file(run_folder, tmp_path, capsys):
+    config = json.loads((run_folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"foo": 1}))
+    line = refused(["evaluate", tmp_path], capsys)
+    assert "config.json" in line
+    assert "'foo'" in line
+
+
 def test_divergence_names_iteration_and_layer_and_keeps_the_last_checkpoint(tmp_path, capsys):
     folder = tmp_path / "run"
     assert main(["train", "--out", str(folder), *SMALL, "--lr=1e38", "--optimizer=sgd"]) == 1
@@ -215,6 +256,32 @@ def test_a_signal_leaves_a_checkpoint_to_resume_from(number, tmp_path):
     assert "Traceback" not in error
     with np.load(folder / "checkpoint.npz") as archive:
         assert json.loads(archive["meta"].tobytes())["iteration"] > 0
+
+
+def test_ctrl_c_after_the_last_iteration_lets_the_run_finish(tmp_path, monkeypatch, capsys):
+    from refsnn.training.run import Run
+
+    finish = Run.summarize
+
+    def pressed(run):
+        signal.raise_signal(signal.SIGINT)
+        return finish(run)
+
+    monkeypatch.setattr(Run, "summarize", pressed)
+    assert main(["train", "--out", str(tmp_path / "run"), *SMALL]) == 0
+    assert "test accuracy" in capsys.readouterr().out
+
+
+def test_the_command_to_go_on_can_be_pasted(tmp_path):
+    folder = tmp_path / "my run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "refsnn", "train", "--out", folder, *SMALL, "--epochs=500"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not (folder / "checkpoint.npz").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert f"--resume '{folder}'" in process.communicate(timeout=60)[1]
 
 
 def test_presets_are_those_of_the_ledger():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from refsnn.data.arrays import read_npz
 from refsnn.data.augment import cutout
 from refsnn.data.dataset import Dataset, Split, channel_statistics
 from refsnn.data.digits import load_digits
@@ -22,6 +23,12 @@ def load(name: str, cutout_size: int = 0) -> Dataset:
     dataset = read(name)
     if cutout_size == 0:
         return dataset
+    height, width = dataset.train.images.shape[1:3]
+    if cutout_size > max(height, width):
+        raise ValueError(
+            f"cutout: got {cutout_size}, want at most {max(height, width)} for images of "
+            f"{height}x{width} pixels"
+        )
     return replace(dataset, augment=(*dataset.augment, partial(cutout, size=cutout_size)))
 
 
@@ -37,14 +44,14 @@ def read(name: str) -> Dataset:
 def from_npz(path: Path) -> Dataset:
     """A file with the arrays of `ARRAYS`: images (N, H, W) or (N, H, W, C), labels 0 … K-1."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ARRAYS}
+        arrays = read_npz(path)
     except FileNotFoundError:
         raise ValueError(f"dataset: {path} does not exist") from None
-    except KeyError as error:
-        raise ValueError(f"dataset: {path}: {error.args[0]}") from None
-    except Exception as error:  # a damaged archive raises many kinds
+    except ValueError as error:
         raise ValueError(f"dataset: {path} can't be read: {error}") from None
+    for name in ARRAYS:
+        if name not in arrays:
+            raise ValueError(f"dataset: {path}: {name} is missing, want {', '.join(ARRAYS)}")
     train, test = (split_of(path, part, arrays) for part in ("train", "test"))
     present = np.unique(train.labels)
     num_classes = len(present)

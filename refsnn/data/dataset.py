@@ -30,7 +30,9 @@ class Split:
         if images.dtype.kind not in "fiub":
             raise TypeError(f"images: got dtype {images.dtype}, want real numbers")
         if images.ndim != 4 or images.size == 0:
-            raise ValueError(f"images: got shape {images.shape}, want (N, H, W, C), none of them 0")
+            raise ValueError(
+                f"images: got shape {images.shape}, want (N, H, W, C), or (N, H, W) in a file"
+            )
         finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
         if not finite.all():
             raise ValueError(f"images: image {int(np.argmin(finite))} holds NaN or infinity")

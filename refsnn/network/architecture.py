@@ -37,7 +37,7 @@ class Architecture:
     def __post_init__(self) -> None:
         if len(self.depths) != len(self.widths) or not self.depths:
             raise ValueError(
-                f"widths: got {len(self.widths)} stages, want {len(self.depths)} like depths"
+                f"widths: got {len(self.widths)} numbers, want {len(self.depths)} like depths"
             )
         for name, values in (("depths", self.depths), ("widths", self.widths)):
             for value in values:

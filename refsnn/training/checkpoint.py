@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from refsnn.data.arrays import read_npz
 from refsnn.network import Params
 from refsnn.ops import Array
 from refsnn.training.files import write_atomic
@@ -35,6 +36,7 @@ class State:
     iteration: int = 0
     order: Array = field(default_factory=lambda: np.empty(0, np.int64))  # of this epoch's images
     sums: dict[str, float] = field(default_factory=dict)  # of this epoch's records so far
+    data: str = ""  # digest of the data set
 
 
 def save(path: Path, state: State, config: dict[str, Any]) -> None:
@@ -49,6 +51,7 @@ def save(path: Path, state: State, config: dict[str, Any]) -> None:
         "config": config,
         "iteration": state.iteration,
         "sums": state.sums,
+        "data": state.data,
         "rng": state.rng.bit_generator.state,
     }
     arrays["meta"] = np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8)
@@ -61,11 +64,10 @@ def save(path: Path, state: State, config: dict[str, Any]) -> None:
 def load(path: Path) -> tuple[State, dict[str, Any]]:
     """The state and the configuration; CheckpointError says what is wrong with the file."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = read_npz(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no checkpoint there") from None
-    except Exception as error:  # zipfile, zlib and numpy each have their own
+    except ValueError as error:
         raise CheckpointError(f"{path}: truncated or damaged ({error})") from None
     expected = arrays.pop("sha256", None)
     if expected is None or "meta" not in arrays or expected.tobytes() != digest(arrays):
@@ -81,8 +83,9 @@ def load(path: Path) -> tuple[State, dict[str, Any]]:
     rng = np.random.default_rng()
     rng.bit_generator.state = meta["rng"]
     state = State(
-        **groups, rng=rng, iteration=meta["iteration"], order=arrays["order"], sums=meta["sums"]
-    )
+        **groups, rng=rng, iteration=meta["iteration"], order=arrays["order"], sums=meta["sums"],
+        data=meta["data"],
+    )  # fmt: skip
     return state, meta["config"]
 
 

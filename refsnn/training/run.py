@@ -39,6 +39,17 @@ def initial_state(config: TrainConfig, net: Network) -> State:
     return State(params, buffers, init_state(params, config), data_rng)
 
 
+def fingerprint(dataset: Dataset) -> str:
+    """A digest of all images and labels, so that a run is not resumed on other ones."""
+    return checkpoint.digest(
+        {
+            f"{part} {name}": getattr(getattr(dataset, part), name)
+            for part in ("train", "test")
+            for name in ("images", "labels")
+        }
+    ).hex()
+
+
 def read_config(folder: Path) -> TrainConfig:
     path = folder / "config.json"
     try:
@@ -47,6 +58,8 @@ def read_config(folder: Path) -> TrainConfig:
         raise ValueError(f"{folder}: no run there (config.json is missing)") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def load_state(folder: Path, config: TrainConfig, net: Network) -> State:
@@ -105,15 +118,14 @@ class Run:
         self.ops = get_ops(config.ops)
         if (folder / "checkpoint.npz").exists():
             self.state = load_state(folder, config, self.net)
+        elif (folder / "metrics.jsonl").exists():
+            raise CheckpointError(f"{folder}: the run has begun, but its checkpoint.npz is missing")
         else:
             self.state = initial_state(config, self.net)
-        images = len(self.dataset.train.labels)
-        self.batches = -(-images // config.batch_size)
-        if self.state.iteration > 0 and len(self.state.order) != images:
-            raise CheckpointError(
-                f"{folder}: started on {len(self.state.order)} training images, "
-                f"{config.dataset} has {images} now"
-            )
+            self.state.data = fingerprint(self.dataset)
+        if self.state.data != fingerprint(self.dataset):
+            raise CheckpointError(f"{folder}: {config.dataset} is not the data that it began with")
+        self.batches = -(-len(self.dataset.train.labels) // config.batch_size)
 
     @property
     def total(self) -> int:

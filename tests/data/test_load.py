@@ -61,7 +61,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 @pytest.mark.parametrize("name", ["train_images", "train_labels", "test_images", "test_labels"])
 def test_an_array_that_is_missing_is_named(arrays, write, name):
     del arrays[name]
-    with pytest.raises(ValueError, match=rf"^dataset: .*mine\.npz: {name} is not a file"):
+    with pytest.raises(ValueError, match=rf"^dataset: .*mine\.npz: {name} is missing, want"):
         load(write(arrays))
 
 

@@ -55,8 +55,8 @@ def test_a_name_that_is_none_is_refused_with_the_known_ones(name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("1-1:4", "widths: got 1 stages, want 2 like depths"),
-        ("1:4-4", "widths: got 2 stages, want 1"),
+        ("1-1:4", "widths: got 1 numbers, want 2 like depths"),
+        ("1:4-4", "widths: got 2 numbers, want 1"),
         ("0-1:4-4", "depths: got 0"),
         ("1-1:4-0", "widths: got 0"),
     ],

@@ -170,12 +170,24 @@ def test_a_folder_with_a_run_is_not_overwritten(uninterrupted):
     assert content(uninterrupted) == before
 
 
-def test_data_of_another_size_is_refused(uninterrupted, tmp_path, monkeypatch):
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("field", ["images", "labels"])
+def test_a_run_is_not_resumed_on_other_data(part, field, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     run = start(folder, small())
     with pytest.raises(Interrupted):
         run.train(lambda: True, quiet=True)
-    fewer = replace(run.dataset, train=run.dataset.test)
-    monkeypatch.setattr(run_module, "load", lambda *_: fewer)
-    with pytest.raises(CheckpointError, match="1442 training images, digits has 355 now"):
+    split = getattr(run.dataset, part)
+    other = replace(run.dataset, **{part: replace(split, **{field: getattr(split, field)[::-1]})})
+    monkeypatch.setattr(run_module, "load", lambda *_: other)
+    with pytest.raises(CheckpointError, match="digits is not the data that it began with"):
+        resume(folder)
+
+
+def test_a_run_whose_checkpoint_is_gone_does_not_start_again(uninterrupted, tmp_path):
+    folder = tmp_path / "run"
+    start(folder, small())
+    resume(folder)  # nothing was computed yet
+    (folder / "metrics.jsonl").write_bytes((uninterrupted / "metrics.jsonl").read_bytes())
+    with pytest.raises(CheckpointError, match=r"checkpoint\.npz is missing"):
         resume(folder)
