@@ -1,0 +1,1 @@
+"""The argument that the mathematics is right; run it as `python -m verification`."""

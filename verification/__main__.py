@@ -1,0 +1,147 @@
+"""`python -m verification`: run the checks, print the ledger. Exit 1 where a check fails.
+
+`python -m verification mutants` puts faults into a copy of the code and shows which checks
+kill each.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+# The arrays are tiny: threads that spin between kernels would only get in each other's way.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from refsnn import spec
+from verification.record import NOT_REACHED, Row, ratio
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["mutants"]:
+        from verification.mutants import main as mutants
+
+        return mutants(arguments[1:])
+    options = build_parser().parse_args(arguments)
+    if options.clause and options.clause.upper() not in [c.id for c in spec.CLAUSES]:
+        print(f"verification: error: clause: got {options.clause!r}, want one of "
+              f"{', '.join(c.id for c in spec.CLAUSES)}", file=sys.stderr)  # fmt: skip
+        return 2
+    rows = campaign(options) if options.hours else one_run(options, options.seed)
+    rows += unchecked(rows, options.clause)
+    if options.json:
+        text = json.dumps([row.to_dict() for row in rows], indent=2)
+        sys.stdout.write(text + "\n") if options.json == "-" else Path(options.json).write_text(
+            text
+        )
+    if options.json != "-":
+        print(table(rows))
+    return 0 if all(row.passed for row in rows) else 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m verification", description=__doc__)
+    parser.add_argument("--clause", metavar="ID", help="only the checks of one clause, e.g. EQ3")
+    parser.add_argument("--quick", action="store_true", help="few draws: under a minute")
+    parser.add_argument("--no-shrink", action="store_true", help="report failures as drawn")
+    parser.add_argument("--no-peers", action="store_true", help="leave PyTorch out")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the draws (default: 0)"
+    )
+    parser.add_argument("--hours", type=float, metavar="H", help="go on with new seeds so long")
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="write the ledger to FILE, or print it"
+    )
+    return parser
+
+
+def one_run(options: argparse.Namespace, seed: int, say: bool = True) -> list[Row]:
+    from verification.suite import CHECKS, run_check
+
+    wanted = options.clause and options.clause.upper()
+    rows = []
+    for one in CHECKS:
+        if (wanted and wanted not in one.clauses) or (options.no_peers and one.side == "peer"):
+            continue
+        found = run_check(one, seed, options.quick, shrink=not options.no_shrink)
+        for row in found:
+            if not row.passed and row.failure != NOT_REACHED:
+                print(failure(row, seed, options.quick), file=sys.stderr, flush=True)
+        rows += [row for row in found if wanted in (None, row.clause)]
+        if say and sys.stderr.isatty():
+            print(f"\r\033[K{one.name}", end="", file=sys.stderr, flush=True)
+    if say and sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    return rows
+
+
+def failure(row: Row, seed: int, quick: bool) -> str:
+    """One line that says what, how far off, and how to see it again."""
+    replay = f"python -m verification --clause {row.clause} --seed {seed}" + " --quick" * quick
+    return f"[{row.clause}] {row.check}: {row.failure}, replay: {replay}"
+
+
+def campaign(options: argparse.Namespace) -> list[Row]:
+    """Run after run with the next seed until the time is up; a row's cases add up."""
+    end, seed, total = time.monotonic() + 3600 * options.hours, options.seed, dict[tuple, Row]()
+    while True:
+        for row in one_run(options, seed, say=False):
+            merge(total, row)
+        failed = sum(not row.passed for row in total.values())
+        cases = sum(row.cases for row in total.values())
+        print(
+            f"seed {seed}: {cases} cases so far, {failed} rows failed", file=sys.stderr, flush=True
+        )
+        seed += 1
+        if time.monotonic() >= end:
+            return list(total.values())
+
+
+def merge(total: dict[tuple, Row], row: Row) -> None:
+    known = total.setdefault((row.clause, row.check), row)
+    if known is row:
+        return
+    known.cases += row.cases
+    known.rejected += row.rejected
+    if ratio(row.worst_error, row.tolerance) > ratio(known.worst_error, known.tolerance):
+        known.worst_error, known.tolerance = row.worst_error, row.tolerance
+    if known.passed and not row.passed:
+        known.passed, known.failure = False, row.failure
+
+
+def unchecked(rows: Iterable[Row], only: str | None) -> list[Row]:
+    """A failing row for each clause that no check has touched."""
+    seen = {row.clause for row in rows}
+    wanted = [only.upper()] if only else [c.id for c in spec.CLAUSES]
+    return [
+        Row(clause, "none", "none", passed=False, failure="no check")
+        for clause in wanted
+        if clause not in seen
+    ]
+
+
+def table(rows: list[Row]) -> str:
+    """Clause by clause, in the ledger's order."""
+    order = {c.id: index for index, c in enumerate(spec.CLAUSES)}
+    lines = [f"{'clause':<12}{'check':<34}{'side':<14}{'cases':>7}{'rejected':>10}"
+             f"{'worst error':>13}{'tolerance':>11}  verdict"]  # fmt: skip
+    for row in sorted(rows, key=lambda row: order[row.clause]):
+        lines.append(
+            f"{row.clause:<12}{row.check:<34}{row.side:<14}{row.cases:>7}{row.rejected:>10}"
+            f"{row.worst_error:>13.2g}{row.tolerance:>11.2g}  {'ok' if row.passed else 'FAILED'}"
+        )
+    failed = [row for row in rows if not row.passed]
+    clauses = {row.clause for row in rows}
+    lines.append(
+        f"{len(clauses)} clauses, {len({row.check for row in rows})} checks, "
+        f"{sum(row.cases for row in rows)} cases: "
+        + (f"{len(failed)} FAILED" if failed else "all passed")
+    )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

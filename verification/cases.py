@@ -1,0 +1,282 @@
+"""What Hypothesis draws, and the bridge from plain descriptions to the package's objects.
+
+A neuron and a network are described by plain dicts, which the oracles read; `lif_of` and
+`network_of` make of them what the package under test wants.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from refsnn.network import Architecture, Network, Stem, init_buffers, init_params
+from refsnn.ops import LIF, AvgPool, BatchNorm, get_ops, make_surrogate
+
+Draw = Any
+BACKENDS = st.sampled_from(["numpy", "numba"])
+SEEDS = st.integers(0, 2**32 - 1)
+DTYPES = st.sampled_from(["float64", "float64", "float32"])
+
+
+@st.composite
+def neurons(draw: Draw, surrogate: str | None = None) -> dict[str, Any]:
+    """Constants of a neuron, often round numbers; round ones are exact in float32 too."""
+    name = surrogate or draw(st.sampled_from(["tanh", "tanh_literal", "rectangular", "triangular"]))
+    return {
+        "tau": draw(st.sampled_from([0.5, 0.25, 1.0, 0.75, 0.9])),
+        "v_th": draw(st.sampled_from([1.0, 0.5, 0.75, 1.25])),
+        "surrogate": name,
+        "shape": draw(st.sampled_from([1.0, 0.5, 2.0])),
+        "edge": name == "rectangular" and draw(st.booleans()),
+        "detach_reset": draw(st.booleans()),
+        "inclusive": draw(st.booleans()),
+    }
+
+
+def surrogate_of(neuron: dict[str, Any]) -> Any:
+    return make_surrogate(neuron["surrogate"], neuron["shape"], neuron["edge"])
+
+
+def lif_of(neuron: dict[str, Any], smooth: bool = False) -> LIF:
+    return LIF(
+        neuron["tau"], neuron["v_th"], surrogate_of(neuron),
+        neuron["detach_reset"], neuron["inclusive"], smooth,
+    )  # fmt: skip
+
+
+def kinks(neuron: dict[str, Any]) -> list[float]:
+    """Distances from the threshold at which the slope jumps or bends."""
+    name, shape, v_th = neuron["surrogate"], neuron["shape"], neuron["v_th"]
+    return {"rectangular": [shape / 2, -shape / 2], "triangular": [0.0, v_th, -v_th]}.get(name, [])
+
+
+def near_threshold(u_pre: Any, neuron: dict[str, Any]) -> float:
+    """Least distance of any potential from the threshold or a kink of the slope."""
+    x = np.asarray(u_pre) - neuron["v_th"]
+    return min(float(np.abs(x - k).min(initial=np.inf)) for k in [0.0, *kinks(neuron)])
+
+
+def gradient_scale(neuron: dict[str, Any], u_pre_seq: Any, do_seq: Any) -> float:
+    """A bound on the terms of LIF's gradients: they may cancel, or the slope be all rounding."""
+    shape = neuron["shape"]
+    steepest = {"tanh_literal": 4 * shape, "rectangular": 1 / shape}.get(neuron["surrogate"], shape)
+    return float(steepest * np.abs(do_seq).sum() * max(1.0, np.abs(u_pre_seq).max()))
+
+
+@dataclass(repr=False)
+class LIFCase:
+    neuron: dict[str, Any]
+    c_seq: Any  # (T, n)
+    u0: Any  # (n,), or None
+    do_seq: Any  # (T, n)
+    rng: Any
+    ops: Any
+    exact: bool  # every potential is a binary fraction that the dtype holds
+
+
+def critical_potentials(neuron: dict[str, Any], dtype: Any) -> list[float]:
+    """On the threshold, on the slope's edges, and one unit in the last place to either side;
+    those alone whose distance from the threshold the dtype holds without rounding."""
+    scalar = np.dtype(dtype).type
+    found, v_th = [], scalar(neuron["v_th"])
+    for distance in [0.0, *kinks(neuron)]:
+        at = scalar(neuron["v_th"] + distance)
+        found += [at, np.nextafter(at, scalar(np.inf)), np.nextafter(at, scalar(-np.inf))]
+    return [
+        float(u) for u in found
+        if Fraction(float(u - v_th)) == Fraction(float(u)) - Fraction(neuron["v_th"])
+    ]  # fmt: skip
+
+
+@st.composite
+def lif_cases(draw: Draw, surrogate: str | None = None, smooth: bool = False) -> LIFCase:
+    """Currents that are random, on a binary grid, or that hit critical potentials exactly.
+
+    The last sort takes every other step to fire for certain, since after a reset u_pre = c.
+    """
+    neuron = draw(neurons(surrogate))
+    dtype = "float64" if smooth else draw(DTYPES)
+    if dtype == "float32" and neuron["tau"] == 0.9:
+        neuron["tau"] = 0.75  # the oracle computes with the same number
+    steps, n = draw(st.integers(1, 6)), draw(st.integers(1, 9))
+    rng = np.random.default_rng(draw(SEEDS))
+    sorts = ["random"] if smooth else ["random", "grid", "critical"]
+    sort = draw(st.sampled_from(sorts))
+    u0 = rng.normal(0, 1, n) if draw(st.booleans()) else None
+    exact = False
+    if sort == "random":
+        c_seq = rng.normal(0.5, 1.0, (steps, n))
+    elif sort == "grid":
+        c_seq = rng.integers(-8, 17, (steps, n)) / 8
+        u0 = None if u0 is None else np.round(u0 * 8) / 8
+        exact = neuron["tau"] != 0.9
+    else:
+        c_seq = rng.choice(critical_potentials(neuron, dtype), (steps, n))
+        c_seq[1::2] = 16.0
+        u0 = None
+    return LIFCase(
+        neuron, c_seq.astype(dtype), None if u0 is None else u0.astype(dtype),
+        rng.normal(size=(steps, n)).astype(dtype), rng, get_ops(draw(BACKENDS)), exact,
+    )  # fmt: skip
+
+
+@dataclass(repr=False)
+class ConvCase:
+    x: Any  # (N, H, W, C_in)
+    w: Any  # (kh, kw, C_in, C_out)
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    rng: Any
+    ops: Any
+
+
+@st.composite
+def conv_cases(draw: Draw, dtype: str | None = None) -> ConvCase:
+    """Any kernel, stride and padding, uneven sizes; half of the inputs are spikes."""
+    dtype = dtype or draw(DTYPES)
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    size = [
+        max(k - 2 * p, 1) + draw(st.integers(0, 4)) for k, p in zip(kernel, padding, strict=True)
+    ]
+    n, c_in, c_out = draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.integers(1, 4))
+    rng = np.random.default_rng(draw(SEEDS))
+    x = rng.normal(size=(n, *size, c_in))
+    if draw(st.booleans()):
+        x = (x > 0.5).astype(float)
+    w = rng.normal(size=(*kernel, c_in, c_out))
+    return ConvCase(x.astype(dtype), w.astype(dtype), stride, padding, rng, get_ops(draw(BACKENDS)))
+
+
+@dataclass(repr=False)
+class NormCase:
+    x_seq: Any  # (T, N, H, W, C)
+    dy_seq: Any
+    gamma: Any  # (C,)
+    beta: Any
+    mean: Any
+    var: Any
+    norm: dict[str, Any]
+    training: bool
+
+
+NORMS = st.fixed_dictionaries(
+    {
+        "statistics": st.sampled_from(["pooled", "per_step"]),
+        "scale": st.sampled_from([1.0, 0.5]),
+        "eps": st.sampled_from([1e-5, 1e-3]),
+        "momentum": st.sampled_from([0.1, 0.3]),
+    }
+)
+
+
+@st.composite
+def norm_cases(draw: Draw, training: bool | None = None) -> NormCase:
+    shape = tuple(draw(st.integers(1, most)) for most in (3, 3, 3, 2, 3))
+    rng = np.random.default_rng(draw(SEEDS))
+    c = shape[-1]
+    return NormCase(
+        rng.normal(rng.normal(size=c), rng.uniform(0.5, 2, c), shape), rng.normal(size=shape),
+        rng.uniform(0.5, 1.5, c), rng.normal(size=c), rng.normal(size=c), rng.uniform(0.5, 2, c),
+        draw(NORMS), draw(st.booleans()) if training is None else training,
+    )  # fmt: skip
+
+
+@dataclass(repr=False)
+class NetCase:
+    net: dict[str, Any]
+    model: Network
+    params: dict[str, Any]
+    buffers: dict[str, Any]
+    x_seq: Any  # (T, N, H, W, C)
+    labels: Any  # (N,)
+    side: float
+    sum_of: str
+    training: bool
+    rng: Any
+    ops: Any
+
+
+def network_of(net: dict[str, Any], smooth: bool = False) -> Network:
+    stem = net["stem"]
+    pool = None if stem["pool"] is None else AvgPool(*stem["pool"])
+    arch = Architecture(
+        net["depths"], net["widths"], stem["width"],
+        Stem(stem["kernel"], stem["stride"], stem["convs"], pool), net["hidden"],
+    )  # fmt: skip
+    return Network(
+        arch, net["in_channels"], net["num_classes"], net["branches"],
+        lif_of(net["neuron"], smooth), BatchNorm(**net["norm"]), net["downsample"], net["readout"],
+    )  # fmt: skip
+
+
+#: stem, and the images' size that it leaves room for
+STEMS = [
+    ({"convs": 1, "kernel": 3, "stride": 1, "pool": None}, 1),
+    ({"convs": 2, "kernel": 3, "stride": 1, "pool": (2, 2, 0)}, 2),
+    ({"convs": 1, "kernel": 5, "stride": 2, "pool": (3, 2, 1)}, 4),
+]
+
+
+@st.composite
+def networks(draw: Draw, most: int, surrogate: str | None = None) -> tuple[dict[str, Any], int]:
+    """A description with up to `most` channels and the side of the images that suits it."""
+    stages = draw(st.integers(1, 3))
+    stem, room = draw(st.sampled_from(STEMS))
+    widths = st.integers(2, most)
+    net = {
+        "in_channels": draw(st.integers(1, 2)),
+        "num_classes": draw(st.integers(2, 4)),
+        "stem": stem | {"width": draw(widths)},
+        "depths": tuple(draw(st.integers(1, 2)) for _ in range(stages)),
+        "widths": tuple(draw(widths) for _ in range(stages)),
+        "hidden": draw(st.sampled_from([0, 0, 3])),
+        "branches": draw(st.sampled_from(["stage", "block", "none"])),
+        "downsample": draw(st.sampled_from(["conv", "avgpool"])),
+        "readout": draw(st.sampled_from(["mean", "sum"])),
+        "neuron": draw(neurons(surrogate)),
+        "norm": draw(NORMS),
+    }
+    return net, room * 2 ** (stages - 1)
+
+
+@st.composite
+def net_cases(
+    draw: Draw, most: int = 3, images: int = 3, room: int = 1, surrogate: str | None = None,
+    smooth: bool = False,
+) -> NetCase:  # fmt: skip
+    """A network with random parameters, statistics, input and labels, in float64.
+
+    `room` is the least size of the last stage's images.
+    """
+    net, unit = draw(networks(most, surrogate))
+    size = unit * (room + draw(st.integers(0, 1)))
+    steps, n = draw(st.integers(1, 3)), draw(st.integers(2, images))
+    while steps * n * room**2 < 6:
+        n += 1  # batch norm of two values gives plus and minus one, whatever they are
+    rng = np.random.default_rng(draw(SEEDS))
+    model = network_of(net, smooth)
+    params, buffers = random_numbers(model, rng)
+    return NetCase(
+        net, model, params, buffers, rng.normal(size=(steps, n, size, size, net["in_channels"])),
+        rng.integers(0, net["num_classes"], n), draw(st.sampled_from([0.25, 1.0, 0.0, 0.6])),
+        draw(st.sampled_from(["logits", "losses"])), draw(st.sampled_from([True, True, False])),
+        rng, get_ops("numpy" if smooth else draw(BACKENDS)),
+    )  # fmt: skip
+
+
+def random_numbers(model: Network, rng: np.random.Generator) -> tuple[dict, dict]:
+    """Parameters and running statistics with no special values: no zeros, no ones."""
+    params = {
+        name: value + rng.normal(0, 0.3, value.shape)
+        for name, value in init_params(model, rng).items()
+    }
+    buffers = {
+        name: rng.uniform(0.5, 1.5, value.shape) if name.endswith("var") else value
+        + rng.normal(0, 0.3, value.shape)
+        for name, value in init_buffers(model).items()
+    }  # fmt: skip
+    return params, buffers

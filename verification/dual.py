@@ -1,0 +1,210 @@
+"""Dual numbers on float64 arrays: every operation carries a value and a directional derivative.
+
+Only elementary rules stand here (product, quotient, chain of a few functions); the derivatives of
+layers follow from them.  The one rule that isn't calculus is `fire`: a step with a chosen slope.
+"""
+
+import numpy as np
+
+
+class Dual:
+    """A value and its tangent, two float64 arrays of one shape; without a tangent a constant."""
+
+    # Lets `array * dual` reach __rmul__ instead of making an array of objects.
+    __array_ufunc__ = None
+
+    def __init__(self, value, tangent=None):
+        self.value = np.asarray(value, dtype=np.float64)
+        if tangent is None:
+            tangent = np.zeros(self.value.shape)
+        self.tangent = np.asarray(tangent, dtype=np.float64)
+        if self.tangent.shape != self.value.shape:
+            raise ValueError(f"value {self.value.shape} and tangent {self.tangent.shape} differ")
+
+    @property
+    def shape(self):
+        return self.value.shape
+
+    @property
+    def ndim(self):
+        return self.value.ndim
+
+    def __repr__(self):
+        return f"Dual({self.value!r}, {self.tangent!r})"
+
+    def __len__(self):
+        return len(self.value)
+
+    def __getitem__(self, key):
+        return Dual(self.value[key], self.tangent[key])
+
+    def __neg__(self):
+        return Dual(-self.value, -self.tangent)
+
+    def __add__(self, other):
+        other = as_dual(other)
+        return Dual(self.value + other.value, self.tangent + other.tangent)
+
+    __radd__ = __add__
+
+    def __sub__(self, other):
+        other = as_dual(other)
+        return Dual(self.value - other.value, self.tangent - other.tangent)
+
+    def __rsub__(self, other):
+        return as_dual(other) - self
+
+    def __mul__(self, other):
+        other = as_dual(other)
+        tangent = self.tangent * other.value + self.value * other.tangent
+        return Dual(self.value * other.value, tangent)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other):
+        other = as_dual(other)
+        quotient = self.value / other.value
+        return Dual(quotient, (self.tangent - quotient * other.tangent) / other.value)
+
+    def __rtruediv__(self, other):
+        return as_dual(other) / self
+
+    def __pow__(self, power):
+        """Power by a plain number."""
+        return Dual(self.value**power, power * self.value ** (power - 1) * self.tangent)
+
+    def __matmul__(self, other):
+        other = as_dual(other)
+        tangent = self.tangent @ other.value + self.value @ other.tangent
+        return Dual(self.value @ other.value, tangent)
+
+    def __rmatmul__(self, other):
+        return as_dual(other) @ self
+
+    def reshape(self, *shape):
+        return Dual(self.value.reshape(*shape), self.tangent.reshape(*shape))
+
+    def sum(self, axis=None, keepdims=False):
+        return Dual(_sum(self.value, axis, keepdims), _sum(self.tangent, axis, keepdims))
+
+    def mean(self, axis=None, keepdims=False):
+        total = self.sum(axis, keepdims)
+        return total / (self.value.size / total.value.size)
+
+    def max_constant(self, axis=None, keepdims=False):
+        """The maximum as a plain array, for shifts that cancel."""
+        return self.value.max(axis=axis, keepdims=keepdims)
+
+
+def as_dual(x):
+    """x itself if it is a Dual, otherwise a constant."""
+    return x if isinstance(x, Dual) else Dual(x)
+
+
+def _sum(a, axis, keepdims):
+    """Sum over axes, pairwise: NumPy does so only along a contiguous last axis."""
+    axes = range(a.ndim) if axis is None else np.atleast_1d(axis) % a.ndim
+    summed = sorted({int(i) for i in axes})
+    kept = [i for i in range(a.ndim) if i not in summed]
+    count = int(np.prod([a.shape[i] for i in summed], dtype=int))
+    flat = np.ascontiguousarray(a.transpose(kept + summed))
+    total = flat.reshape([a.shape[i] for i in kept] + [count]).sum(axis=-1)
+    if keepdims:
+        return total.reshape([1 if i in summed else n for i, n in enumerate(a.shape)])
+    return total
+
+
+def sqrt(x):
+    root = np.sqrt(x.value)
+    return Dual(root, x.tangent / (2.0 * root))
+
+
+def exp(x):
+    power = np.exp(x.value)
+    return Dual(power, power * x.tangent)
+
+
+def log(x):
+    return Dual(np.log(x.value), x.tangent / x.value)
+
+
+def tanh(x):
+    slope = _one_minus_tanh(x.value) * _one_minus_tanh(-x.value)
+    return Dual(np.tanh(x.value), slope * x.tangent)
+
+
+def pad(x, widths):
+    """Zero padding; widths as in numpy.pad."""
+    return Dual(np.pad(x.value, widths), np.pad(x.tangent, widths))
+
+
+def stack(items, axis=0):
+    items = [as_dual(item) for item in items]
+    return Dual(
+        np.stack([item.value for item in items], axis),
+        np.stack([item.tangent for item in items], axis),
+    )
+
+
+def concatenate(items, axis=0):
+    items = [as_dual(item) for item in items]
+    return Dual(
+        np.concatenate([item.value for item in items], axis),
+        np.concatenate([item.tangent for item in items], axis),
+    )
+
+
+def _one_minus_tanh(x):
+    """1 - tanh x without the cancellation at large x."""
+    e = np.exp(-2.0 * np.abs(x))
+    return np.where(x > 0.0, 2.0 * e, 2.0) / (1.0 + e)
+
+
+def slope(x, v_th, neuron):
+    """Surrogate slope (Eq. 4, D4, D5) at x = u_pre - v_th; plain arrays."""
+    kind, shape = neuron["surrogate"], neuron["shape"]
+    if kind == "tanh":
+        return shape * _one_minus_tanh(x) * _one_minus_tanh(-x)
+    if kind == "tanh_literal":
+        return shape * _one_minus_tanh(x) ** 2
+    if kind == "rectangular":
+        distance = np.abs(x)
+        inside = distance <= shape / 2.0 if neuron["edge"] else distance < shape / 2.0
+        return inside / shape
+    if kind == "triangular":
+        return shape * np.maximum(0.0, 1.0 - np.abs(x) / v_th)
+    raise ValueError(f"unknown surrogate {kind!r}")
+
+
+def primitive(x, v_th, neuron):
+    """An antiderivative of `slope` in x, v_th held; plain arrays."""
+    kind, shape = neuron["surrogate"], neuron["shape"]
+    if kind == "tanh":
+        return shape * _one_minus_tanh(-x)
+    if kind == "tanh_literal":
+        # 2x - tanh x - 2 ln cosh x, with ln cosh x = |x| + ln(1 + e^(-2|x|)) - ln 2
+        size = np.abs(x)
+        tail = np.log1p(np.exp(-2.0 * size)) - np.log(2.0)
+        return shape * (2.0 * (x - size) - np.tanh(x) - 2.0 * tail)
+    if kind == "rectangular":
+        return np.clip(x / shape + 0.5, 0.0, 1.0)
+    if kind == "triangular":
+        z = np.clip(x / v_th, -1.0, 1.0)
+        return shape * v_th * (0.5 + z - z * np.abs(z) / 2.0)
+    raise ValueError(f"unknown surrogate {kind!r}")
+
+
+def fire(u_pre, v_th, neuron):
+    """Spikes (Eq. 2, D2) with the surrogate slope as the derivative of the firing (Eq. 4).
+
+    With neuron["smooth"] the value is the slope's primitive, so that differences can be taken.
+    """
+    u_pre, v_th = as_dual(u_pre), as_dual(v_th)
+    x = u_pre - v_th
+    if neuron.get("smooth"):
+        value = primitive(x.value, v_th.value, neuron)
+    elif neuron["inclusive"]:
+        value = u_pre.value >= v_th.value
+    else:
+        value = u_pre.value > v_th.value
+    return Dual(value, slope(x.value, v_th.value, neuron) * x.tangent)

@@ -1,0 +1,1 @@
+"""Naive oracles: the paper's equations as plain loops over Python numbers."""

@@ -1,0 +1,112 @@
+"""Batch normalisation over a sequence (D8, D25), channel by channel.
+
+Sequences are (T, ..., C). A group is the set of elements that share one mean and variance:
+all steps ("pooled") or one step ("per_step").
+"""
+
+import math
+
+import numpy as np
+
+
+def forward(x_seq, gamma, beta, running_mean, running_var, norm, training):
+    """y = gamma * scale * (x - mean) / sqrt(var + eps) + beta -> (y_seq, new_mean, new_var)."""
+    x, shape = _flat(x_seq)
+    gamma, beta = _list(gamma), _list(beta)
+    new_mean, new_var = _list(running_mean), _list(running_var)
+    y = np.zeros((len(x), len(x[0]), shape[-1]))
+    for c in range(shape[-1]):
+        for group in _groups(x, norm):
+            mean, var = new_mean[c], new_var[c]
+            if training:
+                mean, var = _statistics([x[t][m][c] for t, m in group])
+                unbiased = var * len(group) / max(len(group) - 1, 1)
+                rate = norm["momentum"]
+                new_mean[c] = (1.0 - rate) * new_mean[c] + rate * mean
+                new_var[c] = (1.0 - rate) * new_var[c] + rate * unbiased
+            root = math.sqrt(var + norm["eps"])
+            for t, m in group:
+                y[t, m, c] = gamma[c] * norm["scale"] * (x[t][m][c] - mean) / root + beta[c]
+    return y.reshape(shape), np.asarray(new_mean, dtype=float), np.asarray(new_var, dtype=float)
+
+
+def backward(dy_seq, x_seq, gamma, running_mean, running_var, norm, training):
+    """Chain rule through `forward`: dy_seq (T, ..., C) -> (dx_seq, dgamma (C,), dbeta (C,))."""
+    x, shape = _flat(x_seq)
+    dy, _ = _flat(dy_seq)
+    gamma, running_mean, running_var = _list(gamma), _list(running_mean), _list(running_var)
+    dx = np.zeros((len(x), len(x[0]), shape[-1]))
+    dgamma, dbeta = np.zeros(shape[-1]), np.zeros(shape[-1])
+    for c in range(shape[-1]):
+        for group in _groups(x, norm):
+            values = [x[t][m][c] for t, m in group]
+            grads = [dy[t][m][c] for t, m in group]
+            mean, var = _statistics(values) if training else (running_mean[c], running_var[c])
+            deviations = [value - mean for value in values]
+            root = math.sqrt(var + norm["eps"])
+            factor = gamma[c] * norm["scale"]
+            if training:
+                dx_group = _through_statistics(grads, deviations, root, factor)
+            else:
+                dx_group = [grad * factor / root for grad in grads]
+            for (t, m), value in zip(group, dx_group, strict=True):
+                dx[t, m, c] = value
+            for grad, deviation in zip(grads, deviations, strict=True):
+                dgamma[c] += grad * norm["scale"] * deviation / root
+                dbeta[c] += grad
+    return dx.reshape(shape), dgamma, dbeta
+
+
+def _through_statistics(grads, deviations, root, factor):
+    """dx_i = sum_j dy_j dy_j/dx_i with y_j = factor (x_j - mean) / root + beta.
+
+    Every x_i moves the mean by 1/n and the variance by sum_j 2 (x_j - mean)(d_ij - 1/n) / n.
+    """
+    n = len(grads)
+    sum_of_deviations = 0.0  # zero but for rounding
+    for deviation in deviations:
+        sum_of_deviations += deviation
+    dx = []
+    for i in range(n):
+        d_mean = 1.0 / n
+        d_var = 2.0 * (deviations[i] - sum_of_deviations / n) / n
+        d_inverse_root = -0.5 * d_var / root**3
+        total = 0.0
+        for j in range(n):
+            d_deviation = (1.0 if i == j else 0.0) - d_mean
+            total += grads[j] * factor * (d_deviation / root + deviations[j] * d_inverse_root)
+        dx.append(total)
+    return dx
+
+
+def _statistics(values):
+    """Mean and biased variance."""
+    total = 0.0
+    for value in values:
+        total += value
+    mean = total / len(values)
+    squares = 0.0
+    for value in values:
+        squares += (value - mean) ** 2
+    return mean, squares / len(values)
+
+
+def _groups(x, norm):
+    """Lists of the (step, position) pairs that are normalised together, in order of time."""
+    by_step = [[(t, m) for m in range(len(x[t]))] for t in range(len(x))]
+    if norm["statistics"] == "per_step":
+        return by_step
+    if norm["statistics"] == "pooled":
+        return [[pair for step in by_step for pair in step]]
+    raise ValueError(f"unknown statistics {norm['statistics']!r}")
+
+
+def _flat(seq):
+    """(T, ..., C) -> nested lists [T][positions][C], and the original shape."""
+    seq = np.asarray(seq, dtype=float)
+    positions = math.prod(seq.shape[1:-1])
+    return seq.reshape(seq.shape[0], positions, seq.shape[-1]).tolist(), seq.shape
+
+
+def _list(array):
+    return np.asarray(array, dtype=float).tolist()

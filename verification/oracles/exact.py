@@ -1,0 +1,16 @@
+"""The LIF neuron in rational numbers: no rounding, so ties with the threshold are real ties."""
+
+from fractions import Fraction
+
+
+def lif(c, u0, tau, v_th, inclusive=False):
+    """One neuron over time (Eq. 1, 2, D2): c [T] Fractions -> (u_pre [T], o [T] of 0 and 1)."""
+    u = Fraction(u0)
+    u_pre_seq, o_seq = [], []
+    for current in c:
+        u_pre = tau * u + current
+        fired = u_pre >= v_th if inclusive else u_pre > v_th
+        u_pre_seq.append(u_pre)
+        o_seq.append(int(fired))
+        u = Fraction(0) if fired else u_pre
+    return u_pre_seq, o_seq

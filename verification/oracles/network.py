@@ -1,0 +1,286 @@
+"""The whole network (D8 to D12, D18 to D21) and its gradient by Eq. 9.
+
+Every branch is back-propagated alone, through all blocks below it (Eq. 8); then the branches'
+gradients are added.
+"""
+
+import numpy as np
+
+from . import batchnorm, layers, neuron
+
+
+def blocks(net):
+    """All residual blocks in order: name, channels "in" and "out", stride, projection, branch."""
+    found = []
+    channels, stages = net["stem"]["width"], len(net["depths"])
+    for s in range(1, stages + 1):
+        depth, width = net["depths"][s - 1], net["widths"][s - 1]
+        for b in range(depth):
+            name, branch = f"stage{s}.block{b}", None
+            very_last = s == stages and b == depth - 1
+            if net["branches"] == "block" and not very_last:
+                branch = f"branch.{name}"
+            if net["branches"] == "stage" and not very_last and b == depth - 1:
+                branch = f"branch.stage{s}"
+            stride = 2 if s > 1 and b == 0 else 1
+            project = stride != 1 or channels != width
+            found.append(
+                {
+                    "name": name,
+                    "in": channels,
+                    "out": width,
+                    "stride": stride,
+                    "project": project,
+                    "branch": branch,
+                }
+            )
+            channels = width
+    return found
+
+
+def shapes(net):
+    """Shape of every parameter by name."""
+    stem, result = net["stem"], {}
+    channels = net["in_channels"]
+    for i in range(stem["convs"]):
+        size = stem["kernel"]
+        result |= _conv_bn_shapes(f"stem.conv{i}", f"stem.bn{i}", size, channels, stem["width"])
+        channels = stem["width"]
+    for block in blocks(net):
+        name, c_in, c_out = block["name"], block["in"], block["out"]
+        result |= _conv_bn_shapes(f"{name}.conv1", f"{name}.bn1", 3, c_in, c_out)
+        result |= _conv_bn_shapes(f"{name}.conv2", f"{name}.bn2", 3, c_out, c_out)
+        if block["project"]:
+            result |= _conv_bn_shapes(f"{name}.skip.conv", f"{name}.skip.bn", 1, c_in, c_out)
+        if block["branch"]:
+            result |= _fc_shapes(f"{block['branch']}.fc", c_out, net["num_classes"])
+    features = net["widths"][-1]
+    if net["hidden"]:
+        result |= _fc_shapes("head.hidden", features, net["hidden"])
+        features = net["hidden"]
+    return result | _fc_shapes("head.fc", features, net["num_classes"])
+
+
+def buffer_shapes(net):
+    """Shape of every running statistic by name."""
+    result = {}
+    for name, shape in shapes(net).items():
+        if len(shape) == 1 and name.endswith(".weight"):
+            bn = name.removesuffix(".weight")
+            result |= {f"{bn}.running_mean": shape, f"{bn}.running_var": shape}
+    return result
+
+
+def forward(net, params, buffers, x_seq, training=True):
+    """x_seq (T, N, H, W, C) -> "branches" [(N, K)], "spikes", "u_pre" by layer, new "buffers"."""
+    run = _forward(net, params, buffers, x_seq, training)
+    return {key: run[key] for key in ("branches", "spikes", "u_pre", "buffers")}
+
+
+def gradients(net, params, buffers, x_seq, db, training=True):
+    """Gradients by every parameter for db = [dL/db_l] (N, K), the main branch last (Eq. 9)."""
+    run = _forward(net, params, buffers, x_seq, training)
+    result = {name: np.zeros(shape) for name, shape in shapes(net).items()}
+    chain = blocks(net)
+    below = [j + 1 for j, block in enumerate(chain) if block["branch"]] + [len(chain)]
+    for depth, db_l in zip(below, db, strict=True):
+        of_branch = _one_branch(run, chain[:depth], depth == len(chain), db_l)
+        for name, part in of_branch.items():
+            result[name] = _add(result[name], part)
+    return result
+
+
+def _conv_bn_shapes(conv, bn, size, c_in, c_out):
+    return {
+        f"{conv}.weight": (size, size, c_in, c_out),
+        f"{bn}.weight": (c_out,),
+        f"{bn}.bias": (c_out,),
+    }
+
+
+def _fc_shapes(fc, size_in, size_out):
+    return {f"{fc}.weight": (size_in, size_out), f"{fc}.bias": (size_out,)}
+
+
+def _forward(net, params, buffers, x_seq, training):
+    """Forward pass that keeps every layer's input in "inputs"."""
+    run = {"net": net, "params": params, "buffers": dict(buffers), "training": training}
+    run |= {"inputs": {}, "spikes": {}, "u_pre": {}, "branches": []}
+    x = np.asarray(x_seq, dtype=float)
+    stem = net["stem"]
+    for i in range(stem["convs"]):
+        c = _conv_bn(run, f"stem.conv{i}", f"stem.bn{i}", x, stem["stride"] if i == 0 else 1)
+        x = _lif(run, f"stem.lif{i}", c)
+    if stem["pool"]:
+        x = _pool(run, "stem.pool", x, *stem["pool"])
+    for block in blocks(net):
+        x = _block(run, block, x)
+        if block["branch"]:
+            run["branches"].append(_head(run, block["branch"], x))
+    run["branches"].append(_head(run, "head", x))
+    return run
+
+
+def _one_branch(run, chain, is_main, db_l):
+    """Gradients of one branch's path: its head, the blocks below it, the stem (Eq. 8)."""
+    grads, stem = {}, run["net"]["stem"]
+    dx = _head_back(run, grads, "head" if is_main else chain[-1]["branch"], db_l)
+    for block in reversed(chain):
+        dx = _block_back(run, grads, block, dx)
+    if stem["pool"]:
+        dx = _pool_back(run, "stem.pool", dx, *stem["pool"])
+    for i in reversed(range(stem["convs"])):
+        dc = _lif_back(run, f"stem.lif{i}", dx)
+        stride = stem["stride"] if i == 0 else 1
+        dx = _conv_bn_back(run, grads, f"stem.conv{i}", f"stem.bn{i}", dc, stride)
+    return grads
+
+
+def _block(run, block, x):
+    """o = g(f(x) + x) (Eq. 5, D9)."""
+    name = block["name"]
+    c = _conv_bn(run, f"{name}.conv1", f"{name}.bn1", x, block["stride"])
+    spikes = _lif(run, f"{name}.lif1", c)
+    f = _conv_bn(run, f"{name}.conv2", f"{name}.bn2", spikes, 1)
+    skip, stride = x, block["stride"]
+    if block["project"]:
+        if _pools_skip(run, block):
+            skip, stride = _pool(run, f"{name}.skip.pool", x, 2, 2, 0), 1
+        skip = _conv_bn(run, f"{name}.skip.conv", f"{name}.skip.bn", skip, stride)
+    return _lif(run, f"{name}.lif2", _add(f, skip))
+
+
+def _block_back(run, grads, block, do):
+    name = block["name"]
+    dsum = _lif_back(run, f"{name}.lif2", do)
+    dspikes = _conv_bn_back(run, grads, f"{name}.conv2", f"{name}.bn2", dsum, 1)
+    dc = _lif_back(run, f"{name}.lif1", dspikes)
+    dx = _conv_bn_back(run, grads, f"{name}.conv1", f"{name}.bn1", dc, block["stride"])
+    if not block["project"]:
+        return _add(dx, dsum)
+    pools = _pools_skip(run, block)
+    stride = 1 if pools else block["stride"]
+    dskip = _conv_bn_back(run, grads, f"{name}.skip.conv", f"{name}.skip.bn", dsum, stride)
+    if pools:
+        dskip = _pool_back(run, f"{name}.skip.pool", dskip, 2, 2, 0)
+    return _add(dx, dskip)
+
+
+def _pools_skip(run, block):
+    return run["net"]["downsample"] == "avgpool" and block["stride"] == 2
+
+
+def _head(run, name, x):
+    """Pooling, FC (with LIF and a second FC in D20's main head), readout over time (D10, D12)."""
+    run["inputs"][f"{name}.gap"] = x
+    features = _split(layers.gap_forward(_merge(x)), x)
+    if name == "head" and run["net"]["hidden"]:
+        features = _lif(run, "head.lif", _fc(run, "head.hidden", features))
+    logits = _fc(run, f"{name}.fc", features).tolist()
+    steps, count, classes = len(logits), len(logits[0]), len(logits[0][0])
+    result = np.zeros((count, classes))
+    for n in range(count):
+        for k in range(classes):
+            total = 0.0
+            for t in range(steps):
+                total += logits[t][n][k]
+            result[n, k] = total / _readout_divisor(run, steps)
+    return result
+
+
+def _head_back(run, grads, name, db):
+    x = run["inputs"][f"{name}.gap"]
+    steps = len(x)
+    db = np.asarray(db, dtype=float)
+    step = np.zeros(db.shape)
+    for n in range(db.shape[0]):
+        for k in range(db.shape[1]):
+            step[n, k] = db[n, k] / _readout_divisor(run, steps)
+    dfeatures = _fc_back(run, grads, f"{name}.fc", np.asarray([step] * steps))
+    if name == "head" and run["net"]["hidden"]:
+        dhidden = _lif_back(run, "head.lif", dfeatures)
+        dfeatures = _fc_back(run, grads, "head.hidden", dhidden)
+    return _split(layers.gap_backward(_merge(dfeatures), _merge(x).shape), x)
+
+
+def _readout_divisor(run, steps):
+    return {"mean": steps, "sum": 1}[run["net"]["readout"]]
+
+
+def _conv_bn(run, conv, bn, x, stride):
+    run["inputs"][conv] = x
+    w = run["params"][f"{conv}.weight"]
+    y = _split(layers.conv_forward(_merge(x), w, stride, len(w) // 2), x)
+    run["inputs"][bn] = y
+    gamma, beta = run["params"][f"{bn}.weight"], run["params"][f"{bn}.bias"]
+    mean, var = f"{bn}.running_mean", f"{bn}.running_var"
+    buffers, norm = run["buffers"], run["net"]["norm"]
+    z, buffers[mean], buffers[var] = batchnorm.forward(
+        y, gamma, beta, buffers[mean], buffers[var], norm, run["training"]
+    )
+    return z
+
+
+def _conv_bn_back(run, grads, conv, bn, dz, stride):
+    # running statistics enter only in evaluation, where the forward pass has not moved them
+    mean, var = run["buffers"][f"{bn}.running_mean"], run["buffers"][f"{bn}.running_var"]
+    gamma, norm = run["params"][f"{bn}.weight"], run["net"]["norm"]
+    dy, grads[f"{bn}.weight"], grads[f"{bn}.bias"] = batchnorm.backward(
+        dz, run["inputs"][bn], gamma, mean, var, norm, run["training"]
+    )
+    x, w = run["inputs"][conv], run["params"][f"{conv}.weight"]
+    dx, grads[f"{conv}.weight"] = layers.conv_backward(
+        _merge(dy), _merge(x), w, stride, len(w) // 2
+    )
+    return _split(dx, x)
+
+
+def _lif(run, name, c):
+    run["inputs"][name] = c
+    u_pre, o = neuron.lif_forward(c, 0.0, run["net"]["neuron"])
+    run["u_pre"][name], run["spikes"][name] = u_pre, o
+    return o
+
+
+def _lif_back(run, name, do):
+    return neuron.lif_backward(do, run["inputs"][name], 0.0, run["net"]["neuron"])["dc_seq"]
+
+
+def _fc(run, name, x):
+    run["inputs"][name] = x
+    w, b = run["params"][f"{name}.weight"], run["params"][f"{name}.bias"]
+    return _split(layers.linear_forward(_merge(x), w, b), x)
+
+
+def _fc_back(run, grads, name, dy):
+    x, w = run["inputs"][name], run["params"][f"{name}.weight"]
+    dx, dw, grads[f"{name}.bias"] = layers.linear_backward(_merge(dy), _merge(x), w)
+    grads[f"{name}.weight"] = dw
+    return _split(dx, x)
+
+
+def _pool(run, name, x, kernel, stride, padding):
+    run["inputs"][name] = x
+    return _split(layers.avgpool_forward(_merge(x), kernel, stride, padding), x)
+
+
+def _pool_back(run, name, dy, kernel, stride, padding):
+    x = run["inputs"][name]
+    return _split(layers.avgpool_backward(_merge(dy), _merge(x).shape, kernel, stride, padding), x)
+
+
+def _merge(seq):
+    """(T, N, ...) -> (T N, ...): layers without state treat steps like examples."""
+    return np.reshape(seq, (-1, *np.shape(seq)[2:]))
+
+
+def _split(merged, like):
+    """(T N, ...) -> (T, N, ...) with T and N of `like`."""
+    return np.reshape(merged, (*np.shape(like)[:2], *np.shape(merged)[1:]))
+
+
+def _add(a, b):
+    numbers = a.reshape(-1).tolist()
+    for j, value in enumerate(b.reshape(-1).tolist()):
+        numbers[j] += value
+    return np.asarray(numbers, dtype=float).reshape(a.shape)

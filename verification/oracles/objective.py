@@ -1,0 +1,86 @@
+"""The objective on all branches: Eq. 6, 7, 10 and D13 to D15. The main branch is the last."""
+
+import math
+
+import numpy as np
+
+
+def balance(i, total, lam):
+    """lam(i) = lam (1 - i/I) (Eq. 10), i = 1..I (D16)."""
+    return lam * (1.0 - i / total)
+
+
+def coefficient(method, i, total, lam, shortcut=1.0):
+    """The side branches' coefficient: Eq. 7, 6 (D15) or 10."""
+    if method == "vanilla":
+        return 0.0
+    if method == "shortcut":
+        return float(shortcut)
+    if method == "evolutionary":
+        return balance(i, total, lam)
+    raise ValueError(f"unknown method {method!r}")
+
+
+def combine(branches, side):
+    """b_n + side * sum_{l<n} b_l (Eq. 10, D14); every branch (N, K)."""
+    rows = [np.asarray(branch, dtype=float).tolist() for branch in branches]
+    combined = np.zeros(np.shape(branches[-1]))
+    for n in range(combined.shape[0]):
+        for k in range(combined.shape[1]):
+            side_sum = 0.0
+            for branch in rows[:-1]:
+                side_sum += branch[n][k]
+            combined[n, k] = rows[-1][n][k] + side * side_sum
+    return combined
+
+
+def cross_entropy(logits, labels):
+    """Mean over the batch of -ln softmax(logits)[label]; logits (N, K), labels (N,)."""
+    rows = np.asarray(logits, dtype=float).tolist()
+    total = 0.0
+    for row, label in zip(rows, labels, strict=True):
+        highest = max(row)
+        scale = 0.0
+        for value in row:
+            scale += math.exp(value - highest)
+        total += highest + math.log(scale) - row[int(label)]
+    return total / len(rows)
+
+
+def cross_entropy_gradient(logits, labels):
+    """(softmax - one-hot) / N, (N, K)."""
+    rows = np.asarray(logits, dtype=float).tolist()
+    gradient = np.zeros(np.shape(logits))
+    for n, (row, label) in enumerate(zip(rows, labels, strict=True)):
+        highest = max(row)
+        scale = 0.0
+        for value in row:
+            scale += math.exp(value - highest)
+        for k, value in enumerate(row):
+            target = 1.0 if k == int(label) else 0.0
+            gradient[n, k] = (math.exp(value - highest) / scale - target) / len(rows)
+    return gradient
+
+
+def objective(branches, labels, side, sum_of):
+    """Loss and [dL/db_l] in the order of `branches`; sum_of "logits" or "losses" (D13)."""
+    weights = [side] * (len(branches) - 1) + [1.0]
+    if sum_of == "logits":
+        combined = combine(branches, side)
+        loss = cross_entropy(combined, labels)
+        points = [combined] * len(branches)
+    elif sum_of == "losses":
+        loss = 0.0
+        for branch, weight in zip(branches, weights, strict=True):
+            loss += weight * cross_entropy(branch, labels)
+        points = branches
+    else:
+        raise ValueError(f"unknown sum_of {sum_of!r}")
+    gradients = []
+    for point, weight in zip(points, weights, strict=True):
+        gradient = cross_entropy_gradient(point, labels)
+        for n in range(gradient.shape[0]):
+            for k in range(gradient.shape[1]):
+                gradient[n, k] = weight * gradient[n, k]
+        gradients.append(gradient)
+    return loss, gradients

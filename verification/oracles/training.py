@@ -1,0 +1,83 @@
+"""Algorithm 1 with the optimisers of D17, number by number."""
+
+import math
+
+import numpy as np
+
+from . import network
+from .objective import coefficient, objective
+
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
+
+
+def cosine(lr, i, total):
+    """Learning rate of iteration i = 1..total: `lr` at first, towards 0 (D17)."""
+    return lr * (1.0 + math.cos(math.pi * (i - 1) / total)) / 2.0
+
+
+def sgd_step(w, g, v, lr, momentum, decay):
+    """One number: PyTorch's SGD with coupled decay; v starts at 0 -> (w, v)."""
+    v = momentum * v + (g + decay * w)
+    return w - lr * v, v
+
+
+def adamw_step(w, g, m, s, i, lr, decay):
+    """One number: PyTorch's AdamW, i = 1 at the first step; m, s start at 0 -> (w, m, s)."""
+    m = BETA1 * m + (1.0 - BETA1) * g
+    s = BETA2 * s + (1.0 - BETA2) * g * g
+    mean = m / (1.0 - BETA1**i)
+    root = math.sqrt(s / (1.0 - BETA2**i))
+    return w * (1.0 - lr * decay) - lr * mean / (root + EPS), m, s
+
+
+def train(net, params, buffers, batches, settings):
+    """Algorithm 1 over [(images (N, H, W, C), labels), ...].
+
+    Returns final "params" and "buffers", and "losses" and "sides" of every iteration.
+    """
+    params = {name: np.asarray(value, dtype=float) for name, value in params.items()}
+    memory = {name: [(0.0, 0.0)] * value.size for name, value in params.items()}
+    losses, sides = [], []
+    for i, (images, labels) in enumerate(batches, start=1):
+        x_seq = np.asarray([images] * settings["steps"], dtype=float)  # D7
+        result = network.forward(net, params, buffers, x_seq, training=True)
+        side = side_coefficient(i, settings)
+        loss, db = objective(result["branches"], labels, side, settings["sum_of"])
+        grads = network.gradients(net, params, buffers, x_seq, db, training=True)
+        params = {
+            name: _update(name, params[name], grads[name], memory[name], i, settings)
+            for name in params
+        }
+        buffers = result["buffers"]
+        losses.append(loss)
+        sides.append(side)
+    return {"params": params, "buffers": buffers, "losses": losses, "sides": sides}
+
+
+def side_coefficient(i, settings):
+    """Coefficient at iteration i = 1..total by the clock of D16."""
+    now, end = i, settings["total"]
+    if settings["clock"] == "epoch":
+        now = (i - 1) // settings["batches_per_epoch"] + 1
+        end = settings["total"] / settings["batches_per_epoch"]
+    elif settings["clock"] != "iteration":
+        raise ValueError(f"unknown clock {settings['clock']!r}")
+    return coefficient(settings["method"], now, end, settings["lam"], settings["shortcut"])
+
+
+def _update(name, weights, gradient, memory, i, settings):
+    """A parameter after one step; `memory` holds the optimiser's state of every number."""
+    lr = cosine(settings["lr"], i, settings["total"])
+    # batch norm's parameters and all biases are the ones with a single dimension
+    decay = settings["weight_decay"] if settings["decay_all"] or weights.ndim > 1 else 0.0
+    numbers, grads = weights.reshape(-1).tolist(), gradient.reshape(-1).tolist()
+    for j, (w, g) in enumerate(zip(numbers, grads, strict=True)):
+        m, s = memory[j]
+        if settings["optimizer"] == "sgd":
+            numbers[j], m = sgd_step(w, g, m, lr, settings["momentum"], decay)
+        elif settings["optimizer"] == "adamw":
+            numbers[j], m, s = adamw_step(w, g, m, s, i, lr, decay)
+        else:
+            raise ValueError(f"unknown optimizer {settings['optimizer']!r}")
+        memory[j] = (m, s)
+    return np.asarray(numbers, dtype=float).reshape(weights.shape)

@@ -1,0 +1,221 @@
+"""The same networks in PyTorch: autograd with a custom firing function, from the same numbers."""
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from refsnn.network import ARCHITECTURES, neuron_caches
+from refsnn.network.model import layers
+from verification import cases, torch_network
+from verification.networks import compare_spikes, gradient_unit, run_network, side_clause
+from verification.record import Recorder
+from verification.registry import check
+from verification.training import compare_parameters, train, training_cases
+
+TOLERANCE = 1e-10
+METHODS = {"vanilla": 0.0, "shortcut": 1.0, "evolutionary": 0.25}
+SURROGATES = [("tanh", 0.5), ("tanh_literal", 0.25), ("rectangular", 1.0), ("triangular", 1.0)]
+PLAIN_NORM = {"statistics": "pooled", "scale": 1.0, "eps": 1e-5, "momentum": 0.1}
+
+
+def describe(name: str, width: float) -> dict[str, Any]:
+    """A named architecture as a plain description."""
+    arch = ARCHITECTURES[name].scaled(width)
+    stem, pool = arch.stem, arch.stem.pool
+    return {
+        "in_channels": 3, "num_classes": 10, "depths": arch.depths, "widths": arch.widths,
+        "hidden": arch.hidden, "downsample": "conv", "readout": "mean", "norm": PLAIN_NORM,
+        "stem": {
+            "convs": stem.convs, "kernel": stem.kernel, "stride": stem.stride,
+            "width": arch.stem_width,
+            "pool": None if pool is None else (pool.kernel, pool.stride, pool.padding),
+        },
+    }  # fmt: skip
+
+
+#: name, width, side of the images, images; ResNet-20 is whole, the others narrow
+NETWORKS = [
+    ("resnet18", 1 / 16, 8, 3), ("resnet34", 1 / 16, 8, 3), ("resnet19", 1 / 32, 8, 3),
+    ("resnet19-tet", 1 / 32, 8, 3), ("resnet20", 1.0, 8, 3), ("resnet20m", 1 / 16, 16, 3),
+    ("resnet18-imagenet", 1 / 16, 32, 2), ("resnet34-imagenet", 1 / 16, 32, 2),
+]  # fmt: skip
+ALL = list(product(NETWORKS, METHODS, (1, 2, 4), SURROGATES, (False, True)))
+
+
+def named_case(index: int) -> cases.NetCase:
+    """One of all combinations of network, method, T, surrogate and reset."""
+    (name, width, size, images), method, steps, (surrogate, shape), detach = ALL[index]
+    rng = np.random.default_rng(index)
+    neuron = {
+        "tau": (0.5, 0.25)[index % 5 == 0], "v_th": (1.0, 0.5)[index % 5 == 0],
+        "surrogate": surrogate, "shape": shape, "edge": False, "detach_reset": detach,
+        "inclusive": False,
+    }  # fmt: skip
+    branches = "none" if method == "vanilla" else ("stage", "block")[index % 3 == 0]
+    net = describe(name, width) | {"neuron": neuron, "branches": branches}
+    model = cases.network_of(net)
+    params, buffers = cases.random_numbers(model, rng)
+    return cases.NetCase(
+        net, model, params, buffers, rng.normal(size=(steps, images, size, size, 3)),
+        rng.integers(0, 10, images), METHODS[method], "logits", True, rng,
+        cases.get_ops("numba"),
+    )  # fmt: skip
+
+
+PEER = "D7 D9 EQ5 EQ1 EQ2 EQ3 D3 EQ4 D8 D10 D12 D13 D25 EQ6 EQ7 EQ8 EQ9 EQ10"
+
+
+def compare(case: Any, record: Recorder) -> None:
+    """Logits, every activation, running statistics, loss and every gradient."""
+    want = torch_network.run(
+        case.net, case.params, case.buffers, case.x_seq, case.labels, case.side, case.sum_of,
+        case.training,
+    )  # fmt: skip
+    for u_pre in want["u_pre"].values():
+        if cases.near_threshold(u_pre, case.net["neuron"]) < 1e-9:
+            record.reject()
+    run, loss, grads = run_network(case)
+    compare_spikes(run, want["spikes"], record)
+    record.equal("EQ2", "layers", len(dict(neuron_caches(run))), len(want["spikes"]))
+    for name, cache in neuron_caches(run):
+        record.close("EQ1", f"u_pre of {name}", cache.u_pre_seq, want["u_pre"][name], TOLERANCE)
+    for layer in layers(run):
+        if hasattr(layer, "norm_name"):
+            name, norm = layer.norm_name, layer.norm
+            y = norm.x_hat * norm.gamma * norm.p.scale + case.params[f"{name}.bias"]
+            record.close("D8", f"output of {name}", y, want["norms"][name], TOLERANCE)
+    for index, (got, b) in enumerate(zip(run.branches, want["branches"], strict=True)):
+        clause = "D10" if index == len(run.branches) - 1 else "D12"
+        record.close(clause, f"branch {index + 1}", got, b, TOLERANCE, axes="nk")
+    for name, value in want["buffers"].items():
+        record.close("D25", name, run.buffers[name], value, TOLERANCE, axes="c")
+    combined = side_clause(case.side)
+    record.close(f"D13 {combined}", "loss", loss, want["loss"], TOLERANCE)
+    record.values_ok()
+    reset = "D3" if case.net["neuron"]["detach_reset"] else "EQ3"
+    unit = gradient_unit(run, want["grads"], 1e-6)
+    for name in reversed(list(grads)):
+        clause = "EQ9" if len(run.branches) > 1 else "EQ8"
+        record.close(f"{clause} {reset} EQ4 {combined}", f"gradient of {name}", grads[name],
+                     want["grads"][name], TOLERANCE, unit(name))  # fmt: skip
+
+
+@check("architectures in PyTorch", "peer", PEER, st.integers(0, len(ALL) - 1),
+       quick=12, full=len(ALL))  # fmt: skip
+def architectures(index: int, record: Recorder) -> None:
+    compare(named_case(index), record)
+
+
+@check("options in PyTorch", "peer", PEER + " D2 D11", cases.net_cases(most=6, images=4),
+       quick=15, full=300)  # fmt: skip
+def options(case: Any, record: Recorder) -> None:
+    """Drawn networks: every alternative of the decisions, training and inference."""
+    compare(case, record)
+    case.net["neuron"]["inclusive"] ^= True
+    other = torch_network.run(
+        case.net, case.params, case.buffers, case.x_seq, case.labels, case.side, case.sum_of,
+        case.training,
+    )  # fmt: skip
+    run, _, _ = run_network(replace(case, model=cases.network_of(case.net)))
+    for name, cache in neuron_caches(run):
+        record.equal("D2", f"spikes of {name}", cache.o_seq, other["spikes"][name], "tnhwc")
+    record.equal("D11", "parameters", case.model.shapes(), torch_network.parameter_shapes(case.net))
+
+
+@check("LIF in PyTorch", "peer", "EQ1 EQ2 EQ3 D2 D3 D6 R1", cases.lif_cases(),
+       quick=40, full=1000)  # fmt: skip
+def lif(case: Any, record: Recorder) -> None:
+    """Critical potentials too: both frameworks round alike."""
+    c_seq, do_seq = case.c_seq.astype(float), case.do_seq.astype(float)
+    u0 = np.zeros(c_seq.shape[1:]) if case.u0 is None else case.u0.astype(float)
+    want = torch_network.lif(c_seq, u0, case.neuron, do_seq)
+    o_seq, cache = case.ops.lif_forward(c_seq, u0, cases.lif_of(case.neuron))
+    record.close("EQ1", "u_pre_seq", cache.u_pre_seq, want["u_pre_seq"], 1e-14, axes="tn")
+    record.equal("D2" if case.neuron["inclusive"] else "EQ2", "o_seq", o_seq, want["o_seq"], "tn")
+    record.values_ok()
+    got = case.ops.lif_backward(do_seq, cache)
+    clause = "D3" if case.neuron["detach_reset"] else "EQ3"
+    scale = cases.gradient_scale(case.neuron, cache.u_pre_seq, do_seq)
+    for name, blame in (("dc_seq", clause), ("du0", "D6"), ("dtau", clause), ("dv_th", "R1")):
+        record.close(blame, name, getattr(got, name), want[name], TOLERANCE, scale, "tn")
+
+
+@check("surrogates in PyTorch", "peer", "EQ4 D5", cases.lif_cases(), quick=40, full=1000)
+def surrogates(case: Any, record: Recorder) -> None:
+    """The slope is autograd's derivative of the primitive, away from its kinks."""
+    u_pre = 2 * case.c_seq.astype(float).reshape(-1)
+    if cases.near_threshold(u_pre, case.neuron) < 1e-9:
+        record.reject()
+    v_th = case.neuron["v_th"]
+    got = cases.surrogate_of(case.neuron).slope(u_pre - v_th, v_th)
+    clause = "D5" if case.neuron["surrogate"].startswith("tanh") else "EQ4"
+    want = torch_network.surrogate_by_autograd(u_pre, case.neuron)
+    record.close(clause, "slope", got, want, TOLERANCE, max(1.0, float(np.abs(want).max())), "u")
+
+
+@check("batch norm in PyTorch", "peer", "D8 D25", cases.norm_cases(), quick=40, full=1000)
+def batch_norm(case: Any, record: Recorder) -> None:
+    from refsnn.equations.batchnorm import (
+        BatchNorm,
+        Running,
+        batchnorm_backward,
+        batchnorm_forward,
+    )
+
+    axes = (0, 1, 2, 3) if case.norm["statistics"] == "pooled" else (1, 2, 3)
+    group = np.prod([case.x_seq.shape[a] for a in axes])
+    if case.training and (group == 1 or case.x_seq.std(axis=axes).min() < 1e-2):
+        record.reject()  # PyTorch refuses a single value
+    want = torch_network.batchnorm(
+        case.x_seq, case.gamma, case.beta, case.mean, case.var, case.norm, case.dy_seq,
+        case.training,
+    )  # fmt: skip
+    y, running, cache = batchnorm_forward(
+        case.x_seq, case.gamma, case.beta, Running(case.mean, case.var), BatchNorm(**case.norm),
+        case.training,
+    )  # fmt: skip
+    record.close("D8", "y_seq", y, want["y_seq"], TOLERANCE, axes="tnhwc")
+    record.close("D25", "running mean", running.mean, want["running_mean"], TOLERANCE)
+    record.close("D25", "running variance", running.var, want["running_var"], TOLERANCE)
+    record.values_ok()
+    scale = float(np.abs(case.dy_seq).sum() * cache.inv_std.max())
+    for name, got in zip(("dx_seq", "dgamma", "dbeta"), batchnorm_backward(case.dy_seq, cache),
+                         strict=True):  # fmt: skip
+        record.close("D8", name, got, want[name], TOLERANCE, scale)
+
+
+@check("parameters in PyTorch", "peer", "D9 D11 D12 D19 D20 D21")
+def parameter_shapes(case: Any, record: Recorder) -> None:
+    """Names and shapes of the named networks at full width, derived from torch's modules."""
+    own = {"resnet19": "D20", "resnet19-tet": "D20", "resnet20": "D21", "resnet20m": "D21"}
+    neuron = named_case(0).net["neuron"]
+    for name in ARCHITECTURES:
+        for branches in ("none", "stage", "block"):
+            net = describe(name, 1.0) | {"neuron": neuron, "branches": branches}
+            clauses = f"{own.get(name, 'D19')} D9 D11 D12"
+            record.equal(clauses, f"parameters of {name}", cases.network_of(net).shapes(),
+                         torch_network.parameter_shapes(net))  # fmt: skip
+
+
+@check("training in PyTorch", "peer", "ALG1-TRAIN D17 R3 D15 D16 D25", training_cases(),
+       quick=6, full=150)  # fmt: skip
+def training(case: Any, record: Recorder) -> None:
+    """Four iterations with torch.optim and its cosine schedule."""
+    case, plain, batches = case
+    want = torch_network.train(case.net, case.params, case.buffers, batches, plain)
+    state, steps = train(case, plain, batches)
+    for step in steps:
+        if any(cases.near_threshold(c.u_pre_seq, case.net["neuron"]) < 1e-6
+               for _, c in neuron_caches(step.run)):  # fmt: skip
+            record.reject()
+    clock = "D15" if plain["method"] == "shortcut" else "D16"
+    for index, step in enumerate(steps):
+        record.close(clock, "coefficient", step.side, want["sides"][index], 1e-14, 1.0)
+        record.close("R3", "learning rate", step.lr, want["lrs"][index], 1e-12)
+        record.close("ALG1-TRAIN", f"loss {index + 1}", step.loss, want["losses"][index], 1e-7)
+    for name, value in want["buffers"].items():
+        record.close("D25 ALG1-TRAIN", name, state.buffers[name], value, 1e-6, axes="c")
+    compare_parameters(plain, steps, state.params, want["params"], record)

@@ -1,0 +1,104 @@
+"""The checks, in dependency order, and how one is run: Hypothesis draws, the recorder judges."""
+
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, assume
+from hypothesis.errors import HypothesisWarning
+from hypothesis.strategies import SearchStrategy, just
+
+from verification.record import NOT_REACHED, Failed, Recorder, Rejected, Row
+
+SIDES = {
+    "oracle": "naive loops or exact fractions, written from the paper alone",
+    "forward mode": "dual numbers pushed through the spiking network",
+    "differences": "finite differences of the smooth network",
+    "adjoint": "<J v, w> = <v, J^T w>, and linearity of every backward",
+    "structure": "properties that the paper's claims imply",
+    "twin": "Numba kernels against NumPy equations",
+    "peer": "the same in PyTorch",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    side: str
+    clauses: tuple[str, ...]
+    function: Callable[[Any, Recorder], None]
+    cases: SearchStrategy[Any]
+    quick: int  # draws in a quick run
+    full: int
+
+
+CHECKS: list[Check] = []
+
+
+def check(
+    name: str, side: str, clauses: str, cases: SearchStrategy[Any] | None = None,
+    quick: int = 1, full: int = 1,
+) -> Callable[[Callable[[Any, Recorder], None]], Callable[[Any, Recorder], None]]:  # fmt: skip
+    """Register `function(case, record)` as a check of `clauses`, on `quick` or `full` draws.
+
+    Without `cases` it runs once, with None.
+    """
+    assert side in SIDES
+
+    def register(function: Callable[[Any, Recorder], None]) -> Callable[[Any, Recorder], None]:
+        drawn = just(None) if cases is None else cases
+        CHECKS.append(Check(name, side, tuple(clauses.split()), function, drawn, quick, full))
+        return function
+
+    return register
+
+
+def run_check(one: Check, seed: int, quick: bool, shrink: bool) -> list[Row]:
+    """A row for each clause of the check. A failure ends it; `shrink` looks for a small case."""
+    record = Recorder(one.name, one.side, one.clauses)
+
+    @hypothesis.seed(seed ^ zlib.crc32(one.name.encode()))
+    @hypothesis.settings(
+        max_examples=one.quick if quick else one.full, database=None, deadline=None,
+        suppress_health_check=list(HealthCheck), report_multiple_bugs=False,
+        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
+    )  # fmt: skip
+    @hypothesis.given(one.cases)
+    def run(case: Any) -> None:
+        record.start_case()
+        try:
+            one.function(case, record)
+        except Rejected:
+            assume(False)
+        record.end_case()
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", HypothesisWarning)  # about the length of a case's repr
+            run()
+    except Failed as failure:
+        mark(record.rows[failure.clause], failure.text)
+    except hypothesis.errors.Unsatisfiable:
+        pass  # every draw was rejected: the rows below have no case
+    except Exception as error:  # the code under test may raise anything, and that is a finding
+        mark(record.rows[one.clauses[0]], f"raised {type(error).__name__}: {error}".splitlines()[0])
+    rows = list(record.rows.values())
+    stopped = any(not row.passed for row in rows)
+    for row in rows:
+        if row.cases == 0 and row.passed and (stopped or not quick):
+            mark(row, NOT_REACHED if stopped else "no case was compared")
+    return [row for row in rows if row.cases or not row.passed]  # few draws may miss a clause
+
+
+def mark(row: Row, failure: str) -> None:
+    row.passed, row.failure = False, failure
+
+
+def run_checks(
+    chosen: list[Check], seed: int, quick: bool, shrink: bool = True
+) -> Iterator[list[Row]]:
+    for one in chosen:
+        yield run_check(one, seed, quick, shrink)

@@ -1,0 +1,335 @@
+"""Algorithm 1: whole iterations of training against loops, and what must not happen in one."""
+
+import copy
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from refsnn.network import forward
+from refsnn.training.algorithm import evaluate, main_logits, train_step
+from refsnn.training.checkpoint import State
+from refsnn.training.config import PRESETS, TrainConfig, make_config
+from refsnn.training.monitor import Diverged, firing_rates, first_gradient_norm
+from refsnn.training.optimizer import OPTIMIZERS, cosine, init_state
+from verification import cases
+from verification.oracles import data as naive_data
+from verification.oracles import network as naive_network
+from verification.oracles import objective
+from verification.oracles import training as naive
+from verification.record import Recorder
+from verification.registry import check
+
+
+@st.composite
+def settings(draw: Any) -> dict[str, Any]:
+    return {
+        "method": draw(st.sampled_from(["vanilla", "shortcut", "evolutionary", "evolutionary"])),
+        "lam": draw(st.sampled_from([0.25, 0.8])),
+        "shortcut": draw(st.sampled_from([1.0, 0.3])),
+        "clock": draw(st.sampled_from(["iteration", "epoch"])),
+        "batches_per_epoch": 2,
+        "total": 4,
+        "lr": draw(st.sampled_from([0.01, 0.1])),
+        "optimizer": draw(st.sampled_from(["sgd", "adamw"])),
+        "momentum": draw(st.sampled_from([0.9, 0.0])),
+        "weight_decay": draw(st.sampled_from([0.02, 0.3])),
+        "decay_all": draw(st.booleans()),
+        "steps": 2,
+        "sum_of": draw(st.sampled_from(["logits", "losses"])),
+    }
+
+
+def config_of(plain: dict[str, Any], dtype: str = "float64") -> TrainConfig:
+    return TrainConfig(
+        method=plain["method"], lam=plain["lam"], shortcut_weight=plain["shortcut"],
+        lam_clock=plain["clock"], epochs=plain["total"] // plain["batches_per_epoch"],
+        lr=plain["lr"], optimizer=plain["optimizer"], momentum=plain["momentum"],
+        weight_decay=plain["weight_decay"], decay_all=plain["decay_all"], steps=plain["steps"],
+        sum_of=plain["sum_of"], dtype=dtype,
+    )  # fmt: skip
+
+
+@st.composite
+def training_cases(draw: Any) -> Any:
+    """A network, four batches of different images, and settings; vanilla has no branches."""
+    plain, case = draw(settings()), draw(cases.net_cases())
+    if plain["method"] == "vanilla":
+        case.net["branches"] = "none"
+        case.model = cases.network_of(case.net)
+        case.params = {name: case.params[name] for name in case.model.shapes()}
+    shape = case.x_seq.shape[1:]
+    batches = [
+        (case.rng.normal(size=shape), case.rng.integers(0, case.net["num_classes"], shape[0]))
+        for _ in range(plain["total"])
+    ]
+    return case, plain, batches
+
+
+def train(case: Any, plain: dict[str, Any], batches: list[Any]) -> tuple[State, list[Any]]:
+    """The package's own iterations."""
+    config = config_of(plain)
+    state = State(
+        dict(case.params), dict(case.buffers), init_state(case.params, config),
+        np.random.default_rng(0),
+    )  # fmt: skip
+    steps = [
+        train_step(state, case.model, config, case.ops, batch, plain["batches_per_epoch"])
+        for batch in batches
+    ]
+    return state, steps
+
+
+TRAINING = "ALG1-TRAIN D17 D15 D16 R3 D13 D25 D7 EQ10"
+
+
+@check("training against loops", "oracle", TRAINING, training_cases(), quick=6, full=120)
+def training_values(case: Any, record: Recorder) -> None:
+    """Losses, coefficients, rates, running statistics and parameters over two or four steps."""
+    case, plain, batches = case
+    batches = batches[: int(case.rng.choice([2, 4]))]
+    want = naive.train(case.net, case.params, case.buffers, batches, plain)
+    before = {name: value.copy() for name, value in case.params.items()}
+    state, steps = train(case, plain, batches)
+    for step in steps:
+        if any(
+            cases.near_threshold(c.u_pre_seq, case.net["neuron"]) < 1e-7 for c in lifs(step.run)
+        ):
+            record.reject()
+    clock = "D15" if plain["method"] == "shortcut" else "D16 EQ10"
+    for index, step in enumerate(steps):
+        record.close(clock, f"coefficient {index + 1}", step.side, want["sides"][index], 1e-15, 1.0)
+        lr = naive.cosine(plain["lr"], index + 1, plain["total"])
+        record.close("R3", f"learning rate {index + 1}", step.lr, lr, 1e-14)
+        record.close(
+            "D13 D7 ALG1-TRAIN", f"loss {index + 1}", step.loss, want["losses"][index], 1e-8
+        )
+    for name, value in want["buffers"].items():
+        record.close("D25 ALG1-TRAIN", name, state.buffers[name], value, 1e-7, axes="c")
+    record.equal("ALG1-TRAIN", "iterations", state.iteration, len(batches))
+    compare_parameters(plain, steps, state.params, want["params"], record)
+    for name, value in before.items():
+        record.equal("ALG1-TRAIN", f"{name} of the first state", case.params[name], value)
+
+
+def compare_parameters(
+    plain: dict[str, Any], steps: list[Any], params: Any, want: Any, record: Recorder
+) -> None:
+    """Adam divides by the root of a squared gradient: where one is rounding, so is the step."""
+    whole = max(float(np.abs(g).max()) for step in steps for g in step.grads.values())
+    for name, value in want.items():
+        smallest = np.min([np.abs(step.grads[name]) for step in steps], axis=0)
+        chosen = smallest > 1e-5 * whole if plain["optimizer"] == "adamw" else ...
+        record.close("D17 ALG1-TRAIN", name, params[name][chosen], value[chosen], 1e-6,
+                     max(1.0, float(np.abs(value).max())))  # fmt: skip
+
+
+def lifs(run: Any) -> list[Any]:
+    from refsnn.network import neuron_caches
+
+    return [cache for _, cache in neuron_caches(run)]
+
+
+@st.composite
+def update_cases(draw: Any) -> Any:
+    rng = np.random.default_rng(draw(cases.SEEDS))
+    names = ["stem.conv0.weight", "stem.bn0.weight", "stem.bn0.bias", "head.fc.weight",
+             "head.fc.bias", "branch.stage1.fc.bias", "stage2.block0.skip.bn.weight"]  # fmt: skip
+    params = {name: rng.normal(size=3) for name in names}
+    return params, [{n: rng.normal(size=3) for n in names} for _ in range(3)], draw(settings())
+
+
+@check("optimisers against loops", "oracle", "D17 R3", update_cases(), quick=40, full=1000)
+def optimizers(case: Any, record: Recorder) -> None:
+    """Three updates of single numbers; which parameters decay; inputs unmutated."""
+    params, gradients, plain = case
+    config, sgd = config_of(plain), plain["optimizer"] == "sgd"
+    state, now = init_state(params, config), params
+    scalars = {name: [(float(w), 0.0, 0.0) for w in value] for name, value in params.items()}
+    for i, grads in enumerate(gradients, 1):
+        kept = copy.deepcopy((now, grads, state))
+        lr = cosine(config.lr, i, 4)
+        record.close("R3", "learning rate", lr, naive.cosine(config.lr, i, 4), 1e-15)
+        new, moved = OPTIMIZERS[config.optimizer](now, grads, state, i, lr, config)
+        for old, given in zip(kept, (now, grads, state), strict=True):
+            for name, value in old.items():
+                record.equal("D17", f"{name} unmutated", given[name], value)
+        now, state = new, moved
+        for name, values in scalars.items():
+            is_weight = name.endswith((".conv0.weight", ".fc.weight"))
+            decay = plain["weight_decay"] if is_weight or plain["decay_all"] else 0.0
+            for k, (w, a, b) in enumerate(values):
+                g = float(grads[name][k])
+                if sgd:
+                    w, a = naive.sgd_step(w, g, a, lr, plain["momentum"], decay)[:2]
+                else:
+                    w, a, b = naive.adamw_step(w, g, a, b, i, lr, decay)
+                values[k] = (w, a, b)
+            want = [w for w, _, _ in values]
+            record.close("D17", f"{name} after step {i}", now[name], want, 1e-13, 1.0)
+
+
+@check("presets", "structure", "D1 D2 D3 D4 D17 D10 D11 D12 D13 D15 D16 D24")
+def presets(case: Any, record: Recorder) -> None:
+    """The decisions' values, set down here once more."""
+    for name in PRESETS:
+        config = make_config(name, {})
+        network = config.network(3, 10)
+        code = name == "authors_code"
+        record.equal("D1", f"tau and v_th of {name}", (config.tau, config.v_th),
+                     (0.25, 0.5) if code else (0.5, 1.0))  # fmt: skip
+        record.equal("D1", "tau and v_th of its neuron", (network.lif.tau, network.lif.v_th),
+                     (0.25, 0.5) if code else (0.5, 1.0))  # fmt: skip
+        surrogate = vars(network.lif.surrogate)
+        want = {"a": 1.0, "inclusive": False} if code else {"k": 0.5}
+        record.equal("D4", f"surrogate of {name}", surrogate, want)
+        record.equal("D2", f"firing on v_th in {name}", network.lif.inclusive, False)
+        record.equal("D3", f"detached reset in {name}", network.lif.detach_reset, False)
+        chosen = (config.optimizer, config.lr, config.weight_decay, config.decay_all)
+        optimizer = ("sgd", 0.1, 1e-4, False) if code else ("adamw", 0.01, 0.02, True)
+        record.equal("D17", f"optimiser of {name}", chosen, optimizer)
+        if code:
+            record.equal("D17", "momentum", config.momentum, 0.9)
+        if name != "digits":
+            record.equal("D17", f"length of {name}", (config.batch_size, config.epochs), (128, 300))
+        record.equal("D10", "readout", config.readout, "mean")
+        record.equal("D11", "branches", [b.branch for b in network.blocks() if b.branch],
+                     ["branch.stage1", "branch.stage2", "head"])  # fmt: skip
+        shapes = network.shapes()
+        own = [n for n in shapes if n.startswith("branch.")]
+        fc = [f"branch.stage{s}.fc.{part}" for s in (1, 2) for part in ("weight", "bias")]
+        record.equal("D12", "what a branch owns", own, fc)
+        record.equal("D13", "sum of", config.sum_of, "logits")
+        record.equal("D15", "shortcut's weight", config.shortcut_weight, 1.0)
+        record.equal("D16", "clock and lambda", (config.lam_clock, config.lam), ("iteration", 0.25))
+        record.equal("D24", "cutout", config.cutout, 0)
+
+
+@check("an iteration that diverges", "structure", "ALG1-TRAIN", training_cases(),
+       quick=4, full=60)  # fmt: skip
+def divergence(case: Any, record: Recorder) -> None:
+    """Nothing moves where the loss is no number; the layer is named."""
+    case, plain, batches = case
+    config = config_of(plain)
+    bad = {name: value.copy() for name, value in case.params.items()}
+    bad["head.fc.weight"][0, 0] = np.nan
+    state = State(bad, dict(case.buffers), init_state(bad, config), np.random.default_rng(0))
+    before = copy.deepcopy((state.params, state.buffers, state.optimizer))
+    try:
+        train_step(state, case.model, config, case.ops, batches[0], 2)
+        said = "nothing"
+    except Diverged as error:
+        said = str(error)
+    record.true("ALG1-TRAIN", "iteration and layer are named", "iteration 1" in said
+                and "head.fc" in said)  # fmt: skip
+    for old, now in zip(before, (state.params, state.buffers, state.optimizer), strict=True):
+        for name, value in old.items():
+            same = np.array_equal(now[name], value, equal_nan=True)
+            record.true("ALG1-TRAIN", f"{name} stays where it was", same)
+    record.equal("ALG1-TRAIN", "iteration", state.iteration, 0)
+
+
+@check("what is recorded of a step", "structure", "ALG1-TRAIN", training_cases(),
+       quick=4, full=60)  # fmt: skip
+def records(case: Any, record: Recorder) -> None:
+    """Firing rates count spikes; the first layer's gradient norm is that of its weight."""
+    case, plain, batches = case
+    _, steps = train(case, plain, batches[:1])
+    rates = firing_rates(steps[0].run)
+    for name, cache in zip(rates, lifs(steps[0].run), strict=True):
+        fired = np.count_nonzero(
+            cache.u_pre_seq >= cache.p.v_th if cache.p.inclusive else cache.u_pre_seq > cache.p.v_th
+        )
+        record.close(
+            "ALG1-TRAIN", f"rate of {name}", rates[name], fired / cache.o_seq.size, 1e-14, 1.0
+        )
+    first = [float(g) for g in steps[0].grads["stem.conv0.weight"].reshape(-1)]
+    want = sum(g * g for g in first) ** 0.5
+    record.close(
+        "ALG1-TRAIN", "first gradient norm", first_gradient_norm(steps[0].grads), want, 1e-12
+    )
+
+
+class Data:
+    """As much of a data set as `evaluate` looks at."""
+
+    def __init__(self, images: Any, labels: Any) -> None:
+        self.test, self.images = self, images
+        self.labels = labels
+
+    def batch(self, split: Any, which: Any, dtype: Any) -> tuple[Any, Any]:
+        return self.images[which].astype(dtype), self.labels[which]
+
+
+@check("inference against loops", "oracle", "ALG1-INFER", training_cases(), quick=6, full=150)
+def inference_values(case: Any, record: Recorder) -> None:
+    """Main logits, accuracy and mean cross-entropy over uneven batches, running statistics."""
+    case, plain, batches = case
+    net = case.net | {"branches": "none"}
+    params = {name: value for name, value in case.params.items() if not name.startswith("branch.")}
+    images = np.concatenate([images for images, _ in batches])
+    labels = np.concatenate([labels for _, labels in batches])
+    x_seq = np.stack([images] * plain["steps"])
+    want = naive_network.forward(net, params, case.buffers, x_seq, False)
+    for u_pre in want["u_pre"].values():
+        if cases.near_threshold(u_pre, net["neuron"]) < 1e-9:
+            record.reject()
+    logits = want["branches"][0]
+    got = main_logits(case.model, case.params, case.buffers, images, plain["steps"], case.ops)
+    record.close("ALG1-INFER", "main logits", got, logits, 1e-12, axes="nk")
+    state = State(case.params, case.buffers, {}, np.random.default_rng(0))
+    result = evaluate(state, case.model, config_of(plain), case.ops, Data(images, labels), 3)
+    correct = sum(max(range(len(row)), key=row.__getitem__) == label
+                  for row, label in zip(logits.tolist(), labels.tolist(), strict=True))  # fmt: skip
+    record.close(
+        "ALG1-INFER", "accuracy", result["test_accuracy"], correct / len(labels), 1e-14, 1.0
+    )
+    loss = objective.cross_entropy(logits, labels)
+    record.close("ALG1-INFER", "loss", result["test_loss"], loss, 1e-12)
+
+
+@check("initial parameters", "oracle", "D18", cases.net_cases(most=40), quick=15, full=200)
+def initial_values(case: Any, record: Recorder) -> None:
+    """Every parameter's standard deviation, as a share of six of its own standard errors."""
+    from refsnn.network import init_buffers, init_params
+
+    params = init_params(case.model, np.random.default_rng(int(case.rng.integers(2**31))))
+    for name, value in params.items():
+        std = naive_data.initial_std(name, value.shape)
+        mean = naive_data.initial_mean(name, value.shape)
+        if std == 0:
+            record.equal("D18", name, value, np.full(value.shape, mean))
+            continue
+        error = 6 * std / np.sqrt(2 * value.size)
+        measured = float(np.sqrt(np.mean((value - mean) ** 2)))
+        if value.size >= 100:
+            record.close("D18", f"deviation of {name}", measured, std, 1.0, error)
+            record.close("D18", f"mean of {name}", float(value.mean()), mean, 1.0, 2 * error)
+    for name, value in init_buffers(case.model).items():
+        record.equal("D18", name, value, np.full(value.shape, float(name.endswith("var"))))
+
+
+@check("initial draws", "structure", "D18", cases.net_cases(most=40), quick=8, full=100)
+def initial_draws(case: Any, record: Recorder) -> None:
+    """Normal by Kolmogorov and Smirnov; with or without branches, a seed gives one main path."""
+    from scipy import stats
+
+    from refsnn.network import init_params, without_branches
+
+    seed = int(case.rng.integers(2**31))
+    params = init_params(case.model, np.random.default_rng(seed))
+    drawn = [
+        value.reshape(-1) / value.std()
+        for value in params.values()
+        if value.ndim > 1 and value.size > 50
+    ]
+    if drawn:
+        p_value = float(stats.kstest(np.concatenate(drawn), "norm").pvalue)
+        record.true("D18", f"weights are normal (p = {p_value:.2g})", p_value > 1e-6)
+    main, _ = without_branches(case.model, params)
+    for name, value in init_params(main, np.random.default_rng(seed)).items():
+        record.equal("D18", f"{name} without branches", value, params[name])
+    run = forward(case.model, params, case.buffers, case.x_seq, case.ops)
+    record.true(
+        "D18", "a fresh network gives numbers", all(np.isfinite(b).all() for b in run.branches)
+    )

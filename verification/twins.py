@@ -1,0 +1,161 @@
+"""Numba kernels against the NumPy equations on sizes that loops in Python can't reach, and
+against themselves on one thread: more neurons than a task holds, more channels than a vector.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numba
+import numpy as np
+from hypothesis import strategies as st
+
+from refsnn.equations.conv import ConvCache
+from refsnn.ops import NUMPY, AvgPool, Conv, get_ops
+from verification import cases
+from verification.record import Recorder
+from verification.registry import check
+
+
+def on_each_count_of_threads(call: Any) -> list[Any]:
+    """What `call` gives on one thread, then twice on all."""
+    most = numba.get_num_threads()
+    results = []
+    for threads in (1, most, most):
+        numba.set_num_threads(threads)
+        try:
+            results.append(call())
+        finally:
+            numba.set_num_threads(most)
+    return results
+
+
+def agree(record: Recorder, clause: str, name: str, call: Any) -> tuple[Any, ...]:
+    """The same bits on any number of threads; what they are."""
+    first, *others = on_each_count_of_threads(call)
+    for other in others:
+        for index, (a, b) in enumerate(zip(first, other, strict=True)):
+            record.equal(clause, f"{name} {index} on other threads", b, a)
+    return first
+
+
+@st.composite
+def many_neurons(draw: Any) -> Any:
+    shape = draw(st.sampled_from([(3, 1023), (2, 1024), (2, 1025), (4, 2500), (1, 3, 700)]))
+    rng, dtype = np.random.default_rng(draw(cases.SEEDS)), draw(cases.DTYPES)
+    u0 = rng.normal(size=shape[1:]).astype(dtype) if draw(st.booleans()) else None
+    c_seq, do_seq = rng.normal(0.5, 1, shape).astype(dtype), rng.normal(size=shape).astype(dtype)
+    return draw(cases.neurons()), c_seq, u0, do_seq
+
+
+@check("LIF kernels", "twin", "EQ1 EQ2 EQ3 D2 D3 R1 D6", many_neurons(), quick=12, full=300)
+def lif_twins(case: Any, record: Recorder) -> None:
+    """Bit for bit, in both precisions; half of the draws have their inputs in another layout."""
+    neuron, c_seq, u0, do_seq = case
+    p, kernels = cases.lif_of(neuron), get_ops("numba")
+    o_seq, want = NUMPY.lif_forward(c_seq, u0, p)
+    turned = np.asfortranarray(c_seq)
+    u_pre_seq, o = agree(record, "EQ1", "LIF", lambda: run_forward(kernels, turned, u0, p))
+    record.equal("EQ1", "u_pre_seq", u_pre_seq, want.u_pre_seq)
+    record.equal("D2 EQ2" if neuron["inclusive"] else "EQ2 D2", "o_seq", o, o_seq)
+    record.equal("D6", "u0", kernels.lif_forward(turned, u0, p)[1].u0, want.u0)
+    record.values_ok()
+    clause = "D3 EQ3" if neuron["detach_reset"] else "EQ3 D3"
+    wanted = NUMPY.lif_backward(do_seq, want)
+    got = agree(
+        record, clause, "gradient", lambda: kernels.lif_backward(np.asfortranarray(do_seq), want)
+    )
+    for name, a, b in zip(wanted._fields, got, wanted, strict=True):
+        record.equal("R1" if name == "dv_th" else clause, name, a, b)
+    short = kernels.lif_backward(do_seq, want, constants=False)
+    record.equal(clause, "dc_seq without constants", short.dc_seq, wanted.dc_seq)
+    record.equal("R1", "constants left out", (short.dtau, short.dv_th), (None, None))
+
+
+def run_forward(ops: Any, c_seq: Any, u0: Any, p: Any) -> tuple[Any, Any]:
+    o_seq, cache = ops.lif_forward(c_seq, u0, p)
+    return cache.u_pre_seq, o_seq
+
+
+@st.composite
+def large_convs(draw: Any) -> Any:
+    """More channels than a task of the kernels takes, and no multiple of anything."""
+    c_in, c_out = draw(st.sampled_from([(3, 17), (17, 5), (33, 19), (16, 16), (40, 1)]))
+    kernel = draw(st.sampled_from([(3, 3), (1, 1), (5, 3), (2, 4)]))
+    size = draw(st.tuples(st.integers(5, 9), st.integers(5, 9)))
+    p = Conv(
+        draw(st.sampled_from([(1, 1), (2, 2), (1, 3)])),
+        draw(st.sampled_from([(0, 0), (1, 1), (2, 1)])),
+    )
+    rng, dtype = np.random.default_rng(draw(cases.SEEDS)), draw(cases.DTYPES)
+    x = rng.normal(size=(draw(st.integers(2, 7)), *size, c_in))
+    if draw(st.booleans()):
+        x = (x > 0.8).astype(float)
+    w = rng.normal(size=(*kernel, c_in, c_out))
+    return x.astype(dtype), w.astype(dtype), p, rng
+
+
+@check("convolution kernels", "twin", "EQ1 EQ3 EQ8", large_convs(), quick=12, full=300)
+def conv_twins(case: Any, record: Recorder) -> None:
+    """Both are sums of the same n products, so they differ by 2 n eps sum |x||w| at most."""
+    x, w, p, rng = case
+    kernels, eps = get_ops("numba"), float(np.finfo(x.dtype).eps)
+    y, cache = NUMPY.conv_forward(x, w, p)
+    (got,) = agree(
+        record, "EQ1", "c",
+        lambda: kernels.conv_forward(np.asfortranarray(x), np.asfortranarray(w), p)[:1],
+    )  # fmt: skip
+    absolute = ConvCache(np.abs(x), np.abs(w), p)
+    within(record, "EQ1", "c", got, y, np.prod(w.shape[:3]), NUMPY.conv_forward(*absolute)[0], eps)
+    record.values_ok()
+    dy = rng.normal(size=y.shape).astype(x.dtype)
+    turned = np.asfortranarray(dy)
+    got_dx, got_dw = agree(record, "EQ3", "gradient", lambda: kernels.conv_backward(turned, cache))
+    dx, dw = NUMPY.conv_backward(dy, cache)
+    bound_x, bound_w = NUMPY.conv_backward(np.abs(dy), absolute)
+    within(record, "EQ8", "dx", got_dx, dx, w.size / w.shape[2], bound_x, eps)
+    within(record, "EQ3", "dw", got_dw, dw, np.prod(dy.shape[:3]), bound_w, eps)
+    alone = kernels.conv_weight_gradient(dy, cache)
+    record.equal("EQ3", "dw alone", alone, got_dw)
+
+
+def within(
+    record: Recorder, clause: str, name: str, got: Any, want: Any, n: float, bound: Any, eps: float
+) -> None:
+    """Each element's error as a share of its own bound."""
+    scale = np.where(bound > 0, 2 * n * eps * bound, 1.0)
+    record.equal(clause, f"shape of {name}", got.shape, want.shape)
+    record.close(clause, f"{name}, in units of its bound", got / scale, want / scale, 1.0, 1.0)
+
+
+@st.composite
+def large_pools(draw: Any) -> Any:
+    rng, dtype = np.random.default_rng(draw(cases.SEEDS)), draw(cases.DTYPES)
+    shape = (draw(st.integers(1, 9)), 9, 7, draw(st.sampled_from([1, 17, 40])))
+    p = AvgPool(*draw(st.sampled_from([(2, 2, 0), (3, 2, 1), (3, 1, 1), (4, 3, 2)])))
+    return rng.normal(size=shape).astype(dtype), p, rng
+
+
+@check("pooling kernels", "twin", "R4", large_pools(), quick=10, full=200)
+def pool_twins(case: Any, record: Recorder) -> None:
+    x, p, rng = case
+    kernels = get_ops("numba")
+    y, cache = NUMPY.avgpool_forward(x, p)
+    (got,) = agree(record, "R4", "y", lambda: kernels.avgpool_forward(np.asfortranarray(x), p)[:1])
+    record.equal("R4", "y", got, y, "nhwc")
+    dy = rng.normal(size=y.shape).astype(x.dtype)
+    (dx,) = agree(
+        record, "R4", "dx", lambda: (kernels.avgpool_backward(np.asfortranarray(dy), cache),)
+    )
+    record.equal("R4", "dx", dx, NUMPY.avgpool_backward(dy, cache), "nhwc")
+
+
+@check("operations by name", "twin", "EQ9", quick=1)
+def choice_of_operations(case: Any, record: Recorder) -> None:
+    """What is not a kernel is the equations' own function, so it needs no twin."""
+    kernels = get_ops("numba")
+    shared = replace(NUMPY, name="numba", **{
+        name: getattr(kernels, name)
+        for name in ("lif_forward", "lif_backward", "conv_forward", "conv_backward",
+                     "conv_weight_gradient", "avgpool_forward", "avgpool_backward")
+    })  # fmt: skip
+    record.equal("EQ9", "operations that have kernels", kernels, shared)
