@@ -9,8 +9,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+
+from tqdm import tqdm
 
 # The arrays are tiny: threads that spin between kernels would only get in each other's way.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -46,6 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m verification", description=__doc__)
     parser.add_argument("--clause", metavar="ID", help="only the checks of one clause, e.g. EQ3")
     parser.add_argument("--quick", action="store_true", help="few draws: under a minute")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N",
+                        help="checks at a time (default: the number of cores)")  # fmt: skip
     parser.add_argument("--no-shrink", action="store_true", help="report failures as drawn")
     parser.add_argument("--no-peers", action="store_true", help="leave PyTorch out")
     parser.add_argument(
@@ -58,24 +66,37 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def one_run(options: argparse.Namespace, seed: int, say: bool = True) -> list[Row]:
-    from verification.suite import CHECKS, run_check
+def one_run(options: argparse.Namespace, seed: int) -> list[Row]:
+    from verification.suite import CHECKS, run_named
 
     wanted = options.clause and options.clause.upper()
+    chosen = [
+        one.name
+        for one in CHECKS
+        if (not wanted or wanted in one.clauses) and not (options.no_peers and one.side == "peer")
+    ]
+    run = partial(run_named, seed=seed, quick=options.quick, shrink=not options.no_shrink)
     rows = []
-    for one in CHECKS:
-        if (wanted and wanted not in one.clauses) or (options.no_peers and one.side == "peer"):
-            continue
-        found = run_check(one, seed, options.quick, shrink=not options.no_shrink)
-        for row in found:
-            if not row.passed and row.failure != NOT_REACHED:
-                print(failure(row, seed, options.quick), file=sys.stderr, flush=True)
-        rows += [row for row in found if wanted in (None, row.clause)]
-        if say and sys.stderr.isatty():
-            print(f"\r\033[K{one.name}", end="", file=sys.stderr, flush=True)
-    if say and sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
+    with workers(min(options.jobs, len(chosen))) as in_order:
+        bar = tqdm(
+            in_order(run, chosen), total=len(chosen), unit="check", disable=None, leave=False
+        )
+        for found in bar:
+            for row in found:
+                if not row.passed and row.failure != NOT_REACHED:
+                    tqdm.write(failure(row, seed, options.quick), file=sys.stderr)
+            rows += [row for row in found if wanted in (None, row.clause)]
     return rows
+
+
+@contextmanager
+def workers(count: int) -> Iterator[Callable[..., Iterable[list[Row]]]]:
+    """A `map` that keeps the order, over so many processes."""
+    if count <= 1:
+        yield map
+        return
+    with ProcessPoolExecutor(count, get_context("spawn")) as pool:
+        yield pool.map
 
 
 def failure(row: Row, seed: int, quick: bool) -> str:
@@ -88,7 +109,7 @@ def campaign(options: argparse.Namespace) -> list[Row]:
     """Run after run with the next seed until the time is up; a row's cases add up."""
     end, seed, total = time.monotonic() + 3600 * options.hours, options.seed, dict[tuple, Row]()
     while True:
-        for row in one_run(options, seed, say=False):
+        for row in one_run(options, seed):
             merge(total, row)
         failed = sum(not row.passed for row in total.values())
         cases = sum(row.cases for row in total.values())

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from refsnn.network import Architecture, Network, Stem, init_buffers, init_params
 from refsnn.ops import LIF, AvgPool, BatchNorm, get_ops, make_surrogate
+from verification.oracles.neuron import slope
 
 Draw = Any
 BACKENDS = st.sampled_from(["numpy", "numba"])
@@ -59,10 +60,17 @@ def near_threshold(u_pre: Any, neuron: dict[str, Any]) -> float:
 
 
 def gradient_scale(neuron: dict[str, Any], u_pre_seq: Any, do_seq: Any) -> float:
-    """A bound on the terms of LIF's gradients: they may cancel, or the slope be all rounding."""
+    """The sum of the terms of LIF's gradients without their signs, since they may cancel; slopes
+    count a thousandth of the steepest at least, since a flat one is all rounding."""
     shape = neuron["shape"]
     steepest = {"tanh_literal": 4 * shape, "rectangular": 1 / shape}.get(neuron["surrogate"], shape)
-    return float(steepest * np.abs(do_seq).sum() * max(1.0, np.abs(u_pre_seq).max()))
+    slopes = [slope(float(u), neuron) for u in np.asarray(u_pre_seq).reshape(-1)]
+    h_seq = np.maximum(np.reshape(slopes, np.shape(u_pre_seq)), 1e-3 * steepest)
+    delta, total = 0.0, 0.0
+    for do, u_pre, h in zip(do_seq[::-1], u_pre_seq[::-1], h_seq[::-1], strict=True):
+        delta = np.abs(do) * h + neuron["tau"] * (1 + np.abs(u_pre) * h) * delta
+        total += float(np.sum(delta))
+    return total * max(1.0, float(np.abs(u_pre_seq).max()))
 
 
 @dataclass(repr=False)

@@ -127,8 +127,8 @@ class Workshop:
         """Names of failing checks; `import` or `time` where they could not even run."""
         ledger = self.root / "ledger.json"
         ledger.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "verification", "--quick", "--no-shrink", "--no-peers",
-                   "--json", str(ledger)]  # fmt: skip
+        options = ["--quick", "--no-shrink", "--no-peers", "--jobs=1", "--json", str(ledger)]
+        command = [sys.executable, "-m", "verification", *options]
         environment = os.environ | {
             "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(self.root),
             "PYTHONDONTWRITEBYTECODE": "1",

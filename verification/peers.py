@@ -13,7 +13,7 @@ from verification import cases, torch_network
 from verification.networks import compare_spikes, gradient_unit, run_network, side_clause
 from verification.record import Recorder
 from verification.registry import check
-from verification.training import compare_parameters, train, training_cases
+from verification.training import compare_parameters, reject_noise, train, training_cases
 
 TOLERANCE = 1e-10
 METHODS = {"vanilla": 0.0, "shortcut": 1.0, "evolutionary": 0.25}
@@ -68,8 +68,9 @@ def named_case(index: int) -> cases.NetCase:
 PEER = "D7 D9 EQ5 EQ1 EQ2 EQ3 D3 EQ4 D8 D10 D12 D13 D25 EQ6 EQ7 EQ8 EQ9 EQ10"
 
 
-def compare(case: Any, record: Recorder) -> None:
-    """Logits, every activation, running statistics, loss and every gradient."""
+def compare(case: Any, record: Recorder, floor: float) -> None:
+    """Logits, every activation, running statistics, loss and every gradient; for `floor` see
+    `gradient_unit`: small drawn networks may have layers whose gradient is all rounding."""
     want = torch_network.run(
         case.net, case.params, case.buffers, case.x_seq, case.labels, case.side, case.sum_of,
         case.training,
@@ -96,7 +97,7 @@ def compare(case: Any, record: Recorder) -> None:
     record.close(f"D13 {combined}", "loss", loss, want["loss"], TOLERANCE)
     record.values_ok()
     reset = "D3" if case.net["neuron"]["detach_reset"] else "EQ3"
-    unit = gradient_unit(run, want["grads"], 1e-6)
+    unit = gradient_unit(run, want["grads"], floor)
     for name in reversed(list(grads)):
         clause = "EQ9" if len(run.branches) > 1 else "EQ8"
         record.close(f"{clause} {reset} EQ4 {combined}", f"gradient of {name}", grads[name],
@@ -106,14 +107,14 @@ def compare(case: Any, record: Recorder) -> None:
 @check("architectures in PyTorch", "peer", PEER, st.integers(0, len(ALL) - 1),
        quick=12, full=len(ALL))  # fmt: skip
 def architectures(index: int, record: Recorder) -> None:
-    compare(named_case(index), record)
+    compare(named_case(index), record, 1e-6)
 
 
 @check("options in PyTorch", "peer", PEER + " D2 D11", cases.net_cases(most=6, images=4),
        quick=15, full=300)  # fmt: skip
 def options(case: Any, record: Recorder) -> None:
     """Drawn networks: every alternative of the decisions, training and inference."""
-    compare(case, record)
+    compare(case, record, 1e-3)
     case.net["neuron"]["inclusive"] ^= True
     other = torch_network.run(
         case.net, case.params, case.buffers, case.x_seq, case.labels, case.side, case.sum_of,
@@ -211,6 +212,7 @@ def training(case: Any, record: Recorder) -> None:
         if any(cases.near_threshold(c.u_pre_seq, case.net["neuron"]) < 1e-6
                for _, c in neuron_caches(step.run)):  # fmt: skip
             record.reject()
+    reject_noise(plain, steps, record)
     clock = "D15" if plain["method"] == "shortcut" else "D16"
     for index, step in enumerate(steps):
         record.close(clock, "coefficient", step.side, want["sides"][index], 1e-14, 1.0)

@@ -2,7 +2,7 @@
 
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,10 +95,3 @@ def run_check(one: Check, seed: int, quick: bool, shrink: bool) -> list[Row]:
 
 def mark(row: Row, failure: str) -> None:
     row.passed, row.failure = False, failure
-
-
-def run_checks(
-    chosen: list[Check], seed: int, quick: bool, shrink: bool = True
-) -> Iterator[list[Row]]:
-    for one in chosen:
-        yield run_check(one, seed, quick, shrink)

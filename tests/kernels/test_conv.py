@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import get_num_threads, set_num_threads
+from numba import config, get_num_threads, set_num_threads
 
 from refsnn.equations import conv as equations
 from refsnn.equations.conv import Conv
@@ -110,6 +110,7 @@ def test_whole_numbers_give_the_twins_numbers_exactly(size, kernel, p, dtype):
         assert np.array_equal(a, b)
 
 
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
 @DTYPES
 def test_inputs_that_are_not_contiguous_give_the_same_bits_without_compiling_again(dtype):
     p = Conv((2, 1), (1, 0))
