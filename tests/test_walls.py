@@ -57,8 +57,25 @@ def test_imports_point_down(path):
             assert first in LIBRARIES[place] | STANDARD, f"{place} imports {name}"
 
 
-def test_importing_the_command_line_loads_neither_numba_nor_matplotlib():
+SECOND_OPINIONS = PACKAGE.parent / "verification"
 
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *sorted((SECOND_OPINIONS / "oracles").glob("*.py")),
+        *(SECOND_OPINIONS / f"{name}.py" for name in ("dual", "forward_mode", "torch_network")),
+    ],
+    ids=lambda p: p.stem,
+)
+def test_second_opinions_share_no_code_with_the_package(path):
+    allowed = {"numpy", "torch"} | STANDARD
+    for name in imports(path):
+        inside = name.startswith(("verification.oracles", "verification.dual"))
+        assert inside or name.split(".")[0] in allowed, f"{path.stem} imports {name}"
+
+
+def test_importing_the_command_line_loads_neither_numba_nor_matplotlib():
     code = "import sys, refsnn.cli, refsnn.training.run; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     assert "refsnn.cli" in loaded.split()

@@ -52,6 +52,7 @@ def main(argv: list[str]) -> int:
     try:
         mutants = [] if options.only_extra else read(FAULTS)
         mutants += read(options.extra) if options.extra else []
+        require_unique(mutants)
         for mutant in mutants:
             mutated(mutant)
     except (FaultError, OSError, json.JSONDecodeError) as error:
@@ -70,7 +71,7 @@ def main(argv: list[str]) -> int:
 
 
 def read(path: Path) -> list[Mutant]:
-    """The faults of a file; FaultError names the first that isn't whole or whose id comes twice."""
+    """The faults of a file; FaultError names the first that isn't whole."""
     found = json.loads(path.read_text())
     if not isinstance(found, list):
         raise FaultError(f"{path}: want a list of faults")
@@ -79,10 +80,13 @@ def read(path: Path) -> list[Mutant]:
         if not isinstance(item, dict) or not set(Mutant._fields) <= set(item):
             raise FaultError(f"{path}: fault {index}: want {', '.join(Mutant._fields)}")
         mutants.append(Mutant(*(str(item[name]) for name in Mutant._fields)))
+    return mutants
+
+
+def require_unique(mutants: list[Mutant]) -> None:
     ids = [mutant.id for mutant in mutants]
     if twice := {i for i in ids if ids.count(i) > 1}:
-        raise FaultError(f"{path}: {min(twice)} comes twice")
-    return mutants
+        raise FaultError(f"id: {min(twice)} comes twice")
 
 
 def mutated(mutant: Mutant) -> str:

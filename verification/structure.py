@@ -56,9 +56,12 @@ def sum_over_branches(case: Any, record: Recorder) -> None:
         record.close("EQ8", f"{name} at lambda = 0", shortcut[name], g, 1e-12, unit(name))
 
 
-@check("gradients of side heads", "structure", "EQ10 EQ6 EQ7", WITH_BRANCHES, quick=25, full=800)
+@check(
+    "gradients of side heads", "structure", "EQ10 EQ6 EQ7 D14", WITH_BRANCHES, quick=25, full=800
+)
 def side_heads(case: Any, record: Recorder) -> None:
-    """dL/db_l = lambda (p - y) / N, through the head's FC; exactly zero at lambda = 0."""
+    """dL/db_l = lambda (p - y) / N, through the head's FC, and exactly zero at lambda = 0; the
+    main head's is (p - y) / N whatever lambda is: it counts once."""
     passed = run(case)
     *sides, main = passed.branches
     for side, clause in ((0.25, "EQ10"), (1.0, "EQ6"), (0.0, "EQ7")):
@@ -73,6 +76,8 @@ def side_heads(case: Any, record: Recorder) -> None:
         for name in names:
             got = grads[name]
             record.close(clause, name, got, factor * want.sum(axis=0), 1e-12, 1.0, "k")
+        own = factor * ((p - y) / len(y)).sum(axis=0)
+        record.close("D14", "head.fc.bias", grads["head.fc.bias"], own, 1e-12, 1.0, "k")
         for name in (n for n in grads if is_side(n)):
             if side == 0:
                 record.equal(clause, f"{name} at lambda = 0", grads[name], 0 * grads[name])
@@ -260,6 +265,35 @@ def orthogonality(case: Any, record: Recorder) -> None:
     want = along * p.eps / (v + p.eps) / np.sqrt(v + p.eps)
     record.close("D8", "<dx, x_hat>", (dx * x_hat).sum(axis=axes), want, 1e-12 * count,
                  scale * max(1.0, float(np.abs(x_hat).max())))  # fmt: skip
+
+
+@check(
+    "running statistics", "structure", "D25", cases.norm_cases(training=True), quick=30, full=800
+)
+def running_statistics(case: Any, record: Recorder) -> None:
+    """Momentum 1 leaves the last group's mean and unbiased variance, 0 leaves the old ones, and
+    between them lies what is linear in momentum; inference moves nothing."""
+    x, before = case.x_seq, Running(case.mean, case.var)
+    p = BatchNorm(**case.norm)
+
+    def after(momentum: float, x: Any = x, training: bool = True) -> Running:
+        q = replace(p, momentum=momentum)
+        return batchnorm_forward(x, case.gamma, case.beta, before, q, training)[1]
+
+    last = x if p.statistics == "pooled" else x[-1:]
+    count = last.size // last.shape[-1]
+    mean, var = last.mean(axis=(0, 1, 2, 3)), last.var(axis=(0, 1, 2, 3), ddof=count > 1)
+    for name, got, want in (
+        ("mean at momentum 1", after(1.0).mean, mean),
+        ("variance at momentum 1", after(1.0).var, var),
+        ("mean at momentum 0", after(0.0).mean, case.mean),
+        ("variance at momentum 0", after(0.0).var, case.var),
+        ("mean after inference", after(1.0, training=False).mean, case.mean),
+        ("variance after inference", after(1.0, training=False).var, case.var),
+        ("mean of a step", after(0.3, last).mean, 0.7 * case.mean + 0.3 * mean),
+        ("variance of a step", after(0.3, last).var, 0.7 * case.var + 0.3 * var),
+    ):
+        record.close("D25", name, got, want, 1e-12, 1.0 + float(np.abs(want).max()), "c")
 
 
 @check("readout and encoding", "structure", "D7 D10", NETS, quick=10, full=200)

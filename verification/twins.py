@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from refsnn.equations.conv import ConvCache
-from refsnn.ops import NUMPY, AvgPool, Conv, get_ops
+from refsnn.ops import LIF, NUMPY, AvgPool, Conv, get_ops
 from verification import cases
 from verification.record import Recorder
 from verification.registry import check
@@ -148,6 +148,23 @@ def pool_twins(case: Any, record: Recorder) -> None:
         record, "R4", "dx", lambda: (kernels.avgpool_backward(np.asfortranarray(dy), cache),)
     )
     record.equal("R4", "dx", dx, NUMPY.avgpool_backward(dy, cache), "nhwc")
+
+
+@check("races", "twin", "EQ1 EQ3 EQ8 R4", cases.SEEDS, quick=2, full=20)
+def races(seed: int, record: Recorder) -> None:
+    """Arrays so large that the threads' tasks overlap in time: the same bits every time."""
+    rng, kernels, same = np.random.default_rng(seed), get_ops("numba"), Conv((1, 1), (1, 1))
+    x, w = rng.normal(size=(128, 16, 16, 16)), rng.normal(size=(3, 3, 16, 16))
+    (y,) = agree(record, "EQ1", "c", lambda: kernels.conv_forward(x, w, same)[:1])
+    agree(record, "EQ3 EQ8", "gradient", lambda: kernels.conv_backward(y, ConvCache(x, w, same)))
+    p = LIF()
+    agree(record, "EQ1", "o", lambda: kernels.lif_forward(x, None, p)[:1])
+    _, cache = kernels.lif_forward(x, None, p)
+    agree(record, "EQ3", "delta", lambda: kernels.lif_backward(x, cache)[:2])
+    half = AvgPool(2, 2)
+    (y,) = agree(record, "R4", "y", lambda: kernels.avgpool_forward(x, half)[:1])
+    _, cache = kernels.avgpool_forward(x, half)
+    agree(record, "R4", "dx", lambda: (kernels.avgpool_backward(y, cache),))
 
 
 @check("operations by name", "twin", "EQ9", quick=1)

@@ -6,7 +6,7 @@ gradients are added.
 
 import numpy as np
 
-from . import batchnorm, layers, neuron
+from verification.oracles import batchnorm, layers, neuron
 
 
 def blocks(net):

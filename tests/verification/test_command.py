@@ -1,0 +1,132 @@
+"""`python -m verification`: its output, its exit codes, and that it names what is broken."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from refsnn import spec
+from verification import __main__ as command
+from verification.record import Row
+from verification.suite import CHECKS
+
+ROOT = Path(__file__).parents[2]
+FIELDS = {"clause", "check", "side", "cases", "worst_error", "tolerance", "passed"}
+
+
+def test_every_clause_is_checked_and_those_with_numbers_from_two_sides():
+    conventions = {"D1", "D24"}  # two constants and a switch
+    for clause in spec.CLAUSES:
+        sides = {one.side for one in CHECKS if clause.id in one.clauses} - {"peer"}
+        assert len(sides) >= (1 if clause.id in conventions else 2), (clause.id, sides)
+
+
+def test_checks_name_clauses_of_the_ledger_and_have_names_of_their_own():
+    known = {clause.id for clause in spec.CLAUSES}
+    assert all(set(one.clauses) <= known for one in CHECKS)
+    names = [one.name for one in CHECKS]
+    assert len(names) == len(set(names))
+
+
+def test_a_clause_alone_as_json(tmp_path, capsys):
+    file = tmp_path / "ledger.json"
+    assert command.main(["--clause", "r3", "--quick", "--jobs=1", "--json", str(file)]) == 0
+    rows = json.loads(file.read_text())
+    assert {row["clause"] for row in rows} == {"R3"}
+    assert all(set(row) >= FIELDS and row["passed"] and row["cases"] > 0 for row in rows)
+    shown = capsys.readouterr().out
+    assert "cosine schedule" in shown
+    assert "all passed" in shown
+    assert command.main(["--clause", "R3", "--quick", "--jobs=1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == rows
+
+
+def test_a_clause_that_is_none_is_refused(capsys):
+    assert command.main(["--clause", "EQ11"]) == 2
+    line = capsys.readouterr().err
+    assert "EQ11" in line
+    assert len(line.splitlines()) == 1
+
+
+def test_a_clause_without_a_check_fails(monkeypatch, capsys):
+    monkeypatch.setattr(command, "one_run", lambda *_: [Row("EQ1", "a", "oracle", cases=1)])
+    assert command.main(["--quick"]) == 1
+    shown = capsys.readouterr().out
+    assert f"{len(spec.CLAUSES) - 1} FAILED" in shown
+
+
+def test_a_failed_row_gives_exit_code_one_and_stands_in_the_table(monkeypatch, capsys):
+    rows = [Row(clause.id, "a", "oracle", cases=1) for clause in spec.CLAUSES]
+    monkeypatch.setattr(command, "one_run", lambda *_: [Row(**vars(row)) for row in rows])
+    assert command.main([]) == 0
+    rows[4].passed = False
+    assert command.main([]) == 1
+    assert "1 FAILED" in capsys.readouterr().out
+
+
+def test_a_campaign_adds_cases_up_and_keeps_the_worst(monkeypatch, capsys):
+    seeds = []
+
+    def one_run(options, seed):
+        seeds.append(seed)
+        error = 0.5 if seed == 4 else 0.1
+        return [Row(c.id, "a", "oracle", 2, 1, error, 1.0, seed != 4) for c in spec.CLAUSES]
+
+    monkeypatch.setattr(command, "one_run", one_run)
+    clock = iter(range(10))
+    monkeypatch.setattr(command.time, "monotonic", lambda: next(clock))
+    options = command.build_parser().parse_args(["--seed=3", "--hours", str(2.5 / 3600)])
+    rows = command.campaign(options)
+    assert seeds == [3, 4, 5]
+    assert (rows[0].cases, rows[0].rejected, rows[0].worst_error) == (6, 3, 0.5)
+    assert not rows[0].passed
+
+
+def test_a_failure_says_how_to_see_it_again():
+    row = Row("EQ3", "LIF", "oracle", passed=False, failure="dc_seq[t=3]: got 1, want 2")
+    line = command.failure(row, 7, quick=False)
+    assert line == (
+        "[EQ3] LIF: dc_seq[t=3]: got 1, want 2, "
+        "replay: python -m verification --clause EQ3 --seed 7"
+    )
+    assert command.failure(row, 7, quick=True).endswith("--seed 7 --quick")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "clauses"),
+    [
+        ("equations/lif.py", "du = p.tau * delta_seq[t]", "du = delta_seq[t]", {"EQ3", "D3"}),
+        ("kernels/conv.py", "acc[c, k] += value * dy", "acc[c, k] -= value * dy", {"EQ3"}),
+        (
+            "equations/shortcut.py",
+            "return main + side * sum(sides[1:]",
+            "return main - side * sum(sides[1:]",
+            {"EQ6", "EQ10"},
+        ),
+    ],
+)
+def test_a_broken_line_is_named_by_its_clause_in_the_first_failing_line(
+    file, old, new, clauses, tmp_path
+):
+    for name in ("refsnn", "verification"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
+    path = tmp_path / "refsnn" / file
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "verification", "--quick", "--jobs=1", "--no-peers"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    first = process.stderr.readline()
+    process.kill()
+    process.communicate()
+    assert first[1:].split("]")[0] in clauses, first
+    assert "replay: python -m verification --clause" in first
