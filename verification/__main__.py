@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from refsnn import spec
 from verification.record import NOT_REACHED, Row, ratio
+from verification.suite import HAS_PEERS, checks, run_named
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,11 +41,14 @@ def main(argv: list[str] | None = None) -> int:
     rows += unchecked(rows, options.clause)
     if options.json:
         text = json.dumps([row.to_dict() for row in rows], indent=2)
-        sys.stdout.write(text + "\n") if options.json == "-" else Path(options.json).write_text(
-            text
-        )
-    if options.json != "-":
+        if options.json != "-":
+            Path(options.json).write_text(text + "\n")
+    if options.json == "-":
+        print(text)
+    else:
         print(table(rows))
+        if not HAS_PEERS:
+            print("without PyTorch's checks: it is not installed")
     return 0 if all(row.passed for row in rows) else 1
 
 
@@ -67,15 +71,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def one_run(options: argparse.Namespace, seed: int) -> list[Row]:
-    from verification.suite import CHECKS, run_named
-
     wanted = options.clause and options.clause.upper()
-    chosen = [
-        one.name
-        for one in CHECKS
-        if (not wanted or wanted in one.clauses) and not (options.no_peers and one.side == "peer")
-    ]
-    run = partial(run_named, seed=seed, quick=options.quick, shrink=not options.no_shrink)
+    peers = HAS_PEERS and not options.no_peers
+    chosen = [one.name for one in checks(peers) if not wanted or wanted in one.clauses]
+    run = partial(
+        run_named, peers=peers, seed=seed, quick=options.quick, shrink=not options.no_shrink
+    )
     rows = []
     with workers(min(options.jobs, len(chosen))) as in_order:
         bar = tqdm(

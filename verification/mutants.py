@@ -172,7 +172,12 @@ def run_all(mutants: list[Mutant], jobs: int) -> dict[str, list[str]] | None:
             found = pool.map(verify, mutants)
             bar: Any = tqdm(zip(mutants, found, strict=True), total=len(mutants), unit="fault",
                             disable=None)  # fmt: skip
-            return {mutant.id: killed_by for mutant, killed_by in bar}
+            results = {}
+            for mutant, killed_by in bar:
+                results[mutant.id] = killed_by
+                if not killed_by:
+                    tqdm.write(f"[{mutant.clause}] {mutant.id} SURVIVED", file=sys.stderr)
+            return results
 
 
 def matrix(mutants: list[Mutant], results: dict[str, list[str]]) -> str:

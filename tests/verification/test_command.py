@@ -12,9 +12,10 @@ import pytest
 from refsnn import spec
 from verification import __main__ as command
 from verification.record import Row
-from verification.suite import CHECKS
+from verification.suite import checks
 
 ROOT = Path(__file__).parents[2]
+CHECKS = checks()
 FIELDS = {"clause", "check", "side", "cases", "worst_error", "tolerance", "passed"}
 
 
