@@ -59,6 +59,9 @@ def architectures(case: Any, record: Recorder) -> None:
             want = naive_network.shapes(written(name, branches))
             got = Network(architecture(name), 3, 10, branches).shapes()
             record.equal(f"{WRITTEN[name][0]} D9 D11 D12", f"parameters of {name}", got, want)
+        # strides and pooling have no parameters
+        same = cases.network_of(written(name, "none")).arch
+        record.equal(WRITTEN[name][0], f"structure of {name}", architecture(name), same)
 
 
 @check("published sizes", "structure", "D19 D20 D21 D11")
@@ -185,7 +188,7 @@ def statistics_by_loops(case: Any, record: Recorder) -> None:
         record.close("D22", "a standardised pixel", got, want, 1e-12, 1.0)
 
 
-@check("digits split", "structure", "R2")
+@check("digits split", "structure", "R2 D22")
 def digits_split(case: Any, record: Recorder) -> None:
     """1,442 and 355 of the 1,797 digits, each class in proportion, each writer on both sides."""
     data = load("digits")
@@ -193,6 +196,9 @@ def digits_split(case: Any, record: Recorder) -> None:
     for k in range(10):
         total = int((data.train.labels == k).sum() + (data.test.labels == k).sum())
         record.equal("R2", f"held-out {k}s", int((data.test.labels == k).sum()), total // 5)
+    images = data.train.images.astype(float)
+    record.close("D22", "mean of the training images", data.mean[0], images.mean(), 1e-12)
+    record.close("D22", "deviation of the training images", data.std[0], images.std(), 1e-12)
 
 
 @check("digits split against loops", "oracle", "R2", st.tuples(st.integers(0, 60), cases.SEEDS),

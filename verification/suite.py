@@ -9,7 +9,7 @@ from verification.registry import CHECKS, Check, run_check
 
 HAS_PEERS = find_spec("torch") is not None
 MODULES = [
-    "operations", "twins", "networks", "adjoint", "differences", "structure", "training",
+    "operations", "twins", "networks", "adjoint", "differences", "structure", "training", "runs",
     "decisions",
 ]  # fmt: skip
 

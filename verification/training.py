@@ -1,6 +1,7 @@
 """Algorithm 1: whole iterations of training against loops, and what must not happen in one."""
 
 import copy
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -213,6 +214,30 @@ def presets(case: Any, record: Recorder) -> None:
         record.equal("D24", "cutout", config.cutout, 0)
 
 
+#: setting, another value of it, clause, where it must arrive
+SETTINGS = [
+    ("tau", 0.7, "D1", "lif.tau"), ("v_th", 0.7, "D1", "lif.v_th"),
+    ("fire_at_threshold", True, "D2", "lif.inclusive"),
+    ("detach_reset", True, "D3", "lif.detach_reset"),
+    ("surrogate_shape", 0.7, "D4", "lif.surrogate.k"),
+    ("norm_statistics", "per_step", "D8", "norm.statistics"),
+    ("norm_scale", 0.7, "D8", "norm.scale"),
+    ("downsample", "avgpool", "D9", "downsample"), ("readout", "sum", "D10", "readout"),
+    ("branches", "block", "D11", "branches"),
+]  # fmt: skip
+
+
+@check("settings", "structure", "D1 D2 D3 D4 D8 D9 D10 D11")
+def settings_arrive(case: Any, record: Recorder) -> None:
+    """A setting changes its own field of the network and no other."""
+    places = [place for *_, place in SETTINGS]
+    default = {place: attrgetter(place)(TrainConfig().network(1, 2)) for place in places}
+    for name, value, clause, place in SETTINGS:
+        network = TrainConfig(**{name: value}).network(1, 2)
+        got = {p: attrgetter(p)(network) for p in places}
+        record.equal(clause, f"network with {name} {value}", got, default | {place: value})
+
+
 @check("an iteration that diverges", "structure", "ALG1-TRAIN", training_cases(),
        quick=4, full=60)  # fmt: skip
 def divergence(case: Any, record: Recorder) -> None:
@@ -275,8 +300,8 @@ def inference_values(case: Any, record: Recorder) -> None:
     case, plain, batches = case
     net = case.net | {"branches": "none"}
     params = {name: value for name, value in case.params.items() if not name.startswith("branch.")}
-    images = np.concatenate([images for images, _ in batches])
-    labels = np.concatenate([labels for _, labels in batches])
+    images = np.concatenate([images for images, _ in batches])[:-1]  # no multiple of the batch
+    labels = np.concatenate([labels for _, labels in batches])[:-1]
     x_seq = np.stack([images] * plain["steps"])
     want = naive_network.forward(net, params, case.buffers, x_seq, False)
     for u_pre in want["u_pre"].values():

@@ -1,0 +1,134 @@
+"""Whole runs: every image once an epoch, records that are the steps' means, resuming to the bit."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from refsnn.network import without_branches
+from refsnn.training import run as runs
+from refsnn.training.algorithm import Step
+from refsnn.training.config import TrainConfig
+from refsnn.training.run import Interrupted, Run, read_metrics, resume, start
+from verification import cases
+from verification.oracles import training as naive
+from verification.record import Recorder
+from verification.registry import check
+from verification.training import config_of, lifs, settings
+
+
+LENGTHS = st.tuples(settings(), st.integers(1, 5), st.integers(1, 6))
+
+
+@check("coefficients of a run", "oracle", "D15 D16 EQ10 EQ7", LENGTHS, quick=40, full=1000)
+def coefficients(case: Any, record: Recorder) -> None:
+    """The side branches' weight at each iteration, for all methods and clocks."""
+    plain, epochs, batches = case
+    plain = plain | {"batches_per_epoch": batches, "total": epochs * batches}
+    config = config_of(plain)
+    clause = {"vanilla": "EQ7", "shortcut": "D15"}.get(plain["method"], "D16 EQ10")
+    for i in range(1, epochs * batches + 1):
+        got, want = config.side_coefficient(i, batches), naive.side_coefficient(i, plain)
+        record.close(clause, f"coefficient at iteration {i}", got, want, 1e-15, 1.0)
+
+
+@st.composite
+def run_cases(draw: Any) -> Any:
+    """Images that are told apart by their first pixel, in batches that do not come out even."""
+    n, seed = draw(st.sampled_from([7, 10])), draw(cases.SEEDS)
+    rng = np.random.default_rng(seed)
+    images = rng.normal(size=(n, 4, 4, 1))
+    images[:, 0, 0, 0] = np.arange(n)
+    options = {
+        "method": draw(st.sampled_from(["shortcut", "evolutionary"])), "arch": "1-1:2-3",
+        "epochs": 3, "batch_size": 4, "seed": draw(st.integers(0, 99)), "dtype": "float64",
+        "optimizer": draw(st.sampled_from(["adamw", "sgd"])), "ops": "numpy",
+    }  # fmt: skip
+    return images, np.arange(n) % 2, options, draw(st.integers(1, 5))
+
+
+def watched(run: Run, steps: list[tuple[Step, Any, Any]], stop_after: int | None = None) -> None:
+    """Train, noting each step with its images' first pixels and labels."""
+    original = runs.train_step
+
+    def train_step(*arguments: Any) -> Step:
+        step = original(*arguments)
+        images, labels = arguments[4]
+        first = images[:, 0, 0, 0] * run.dataset.std[0] + run.dataset.mean[0]
+        steps.append((step, np.round(first).astype(int), labels))
+        return step
+
+    runs.train_step = train_step
+    try:
+        run.train(lambda: run.state.iteration == stop_after, quiet=True)
+    finally:
+        runs.train_step = original
+
+
+@check("runs", "structure", "ALG1-TRAIN R3 D16 D18", run_cases(), quick=3, full=40)
+def whole_runs(case: Any, record: Recorder) -> None:
+    images, labels, options, stop_after = case
+    n, blame = len(labels), "ALG1-TRAIN"
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        np.savez(
+            work / "data.npz", train_images=images, train_labels=labels,
+            test_images=images[:5], test_labels=labels[:5],
+        )  # fmt: skip
+        config = TrainConfig(dataset=str(work / "data.npz"), **options)
+        run, steps = start(work / "whole", config), []
+        main = without_branches(run.net, run.state.params)[1]
+        vanilla = runs.initial_state(
+            TrainConfig(**vars(config) | {"method": "vanilla"}),
+            without_branches(run.net, run.state.params)[0],
+        )
+        for layer, value in vanilla.params.items():
+            record.equal("D18", f"{layer} of the same seed", main[layer], value)
+        watched(run, steps)
+        batches = -(-n // 4)
+        record.equal(blame, "iterations", (len(steps), run.state.iteration), (3 * batches,) * 2)
+        rows = read_metrics(work / "whole")
+        record.equal(blame, "rows", [row["epoch"] for row in rows], [1, 2, 3])
+        orders = []
+        for epoch, row in enumerate(rows):
+            own = steps[epoch * batches : (epoch + 1) * batches]
+            orders.append([int(i) for _, first, _ in own for i in first])
+            record.equal(blame, "each image once", sorted(orders[-1]), list(range(n)))
+            seen = np.concatenate([y for _, _, y in own])
+            record.equal(blame, "each with its label", seen, labels[orders[-1]])
+            record.equal("D16", "lambda", row["lambda"], own[-1][0].side)
+            record.equal("R3", "learning rate", row["lr"], own[-1][0].lr)
+            compare_row(row, own, record)
+        record.true(blame, "an order of its own for each epoch", orders[0] != orders[1])
+        halted, own_steps = start(work / "halted", config), []
+        try:
+            watched(halted, own_steps, stop_after)
+        except Interrupted:
+            watched(resume(work / "halted"), own_steps)
+        same = [(work / name / "checkpoint.npz").read_bytes() for name in ("whole", "halted")]
+        record.true(blame, "a resumed run ends with the same bytes", same[0] == same[1])
+        again = read_metrics(work / "halted")
+        for row, other in zip(rows, again, strict=True):
+            for key in ("loss", "train_accuracy", "test_loss", "first_layer_gradient_norm"):
+                record.equal(blame, f"{key} of a resumed run", other[key], row[key])
+
+
+def compare_row(row: dict[str, Any], own: list[Any], record: Recorder) -> None:
+    """Means over images (loss, accuracy) or over steps (gradient norm, firing rates)."""
+    weights = [len(y) for _, _, y in own]
+    losses = [step.loss for step, _, _ in own]
+    correct = [
+        sum(int(np.argmax(b)) == k for b, k in zip(step.run.branches[-1], y, strict=True))
+        for step, _, y in own
+    ]
+    norms = [float(np.linalg.norm(step.grads["stem.conv0.weight"])) for step, _, _ in own]
+    rates = [float(np.mean(lifs(step.run)[0].o_seq)) for step, _, _ in own]
+    for key, got, want in (
+        ("loss", row["loss"], np.average(losses, weights=weights)),
+        ("train_accuracy", row["train_accuracy"], sum(correct) / sum(weights)),
+        ("gradient norm", row["first_layer_gradient_norm"], np.mean(norms)),
+        ("firing rate", row["firing_rate"]["stem.lif0"], np.mean(rates)),
+    ):
+        record.close("ALG1-TRAIN", key, got, want, 1e-12)
