@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -58,7 +58,7 @@ class Recorder:
         for clause in self.seen:
             self.rows[clause].cases += 1
 
-    def reject(self) -> None:
+    def reject(self) -> NoReturn:
         """This draw can't be judged; it is counted."""
         for row in self.rows.values():
             row.rejected += 1

@@ -18,7 +18,6 @@ from verification.record import Recorder
 from verification.registry import check
 from verification.training import config_of, lifs, settings
 
-
 LENGTHS = st.tuples(settings(), st.integers(1, 5), st.integers(1, 6))
 
 
