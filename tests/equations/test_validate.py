@@ -10,7 +10,7 @@ from refsnn.equations import validate
 
 @pytest.mark.parametrize("value", [1e-300, 1, 2.5, 1e300])
 def test_positive_numbers_pass(value):
-    validate.positive("v_th", value)
+    assert validate.positive("v_th", value) is None
 
 
 @pytest.mark.parametrize("value", [0, -0.0, -1, np.nan, np.inf, -np.inf])
@@ -21,7 +21,7 @@ def test_what_is_not_positive_and_finite_is_refused_by_name_and_value(value):
 
 @pytest.mark.parametrize("value", [2, 2.5, 10])
 def test_the_least_value_itself_passes(value):
-    validate.at_least("stride", value, 2)
+    assert validate.at_least("stride", value, 2) is None
 
 
 @pytest.mark.parametrize("value", [1.99, -3, np.nan, np.inf])
@@ -38,7 +38,7 @@ def test_one_of_takes_what_is_listed_and_lists_it_otherwise():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_both_precisions_are_floating(dtype):
-    validate.floating("x", np.zeros(3, dtype))
+    assert validate.floating("x", np.zeros(3, dtype)) is None
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.int64, np.bool_, np.complex128, np.longdouble])
@@ -63,7 +63,7 @@ def test_the_number_of_axes_is_checked_after_the_dtype():
 
 @pytest.mark.parametrize("values", [[0, 2, 1], np.array([0, 2, 1], np.uint8)])
 def test_labels_from_zero_to_the_number_of_classes_less_one_pass(values):
-    validate.labels("labels", values, 3, 3)
+    assert validate.labels("labels", values, 3, 3) is None
 
 
 @pytest.mark.parametrize(
