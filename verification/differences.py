@@ -232,9 +232,11 @@ def smooth_network(case: Any, record: Recorder) -> None:
         ({name: everything[name]}, parameter_clause(name)),
     ):
         own = {n: grads[n] for n in direction}
-        got, scale = inner(own, direction), max(length(own), 1e-3 * length(grads)) or 1.0
+        got, least = inner(own, direction), max(length(own), 1e-3 * length(grads))
+        record.true(clauses, "gradients are finite", np.isfinite(least))
         for h in (3e-3, 3e-4, 3e-5):
             want, doubt, potentials = derivative(along(direction), h)
+            scale = max(least, abs(want)) or 1.0
             if doubt <= TOLERANCE / 10 * scale and not crosses(neuron, at_base, potentials):
                 break
         else:

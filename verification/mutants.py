@@ -38,7 +38,10 @@ class FaultError(ValueError):
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m verification mutants", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m verification mutants", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument("--extra", type=Path, metavar="FILE", help="more faults, a JSON list")
     parser.add_argument("--only-extra", action="store_true", help="run those of --extra alone")
     parser.add_argument(
@@ -55,7 +58,7 @@ def main(argv: list[str]) -> int:
         require_unique(mutants)
         for mutant in mutants:
             mutated(mutant)
-    except (FaultError, OSError, json.JSONDecodeError) as error:
+    except (ValueError, OSError) as error:
         print(f"verification: error: {error}", file=sys.stderr)
         return 2
     results = run_all(mutants, max(options.jobs, 1))
@@ -72,7 +75,10 @@ def main(argv: list[str]) -> int:
 
 def read(path: Path) -> list[Mutant]:
     """The faults of a file; FaultError names the first that isn't whole."""
-    found = json.loads(path.read_text())
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:  # of the text's encoding too
+        raise FaultError(f"{path}: no JSON ({error})") from None
     if not isinstance(found, list):
         raise FaultError(f"{path}: want a list of faults")
     mutants = []
@@ -91,9 +97,10 @@ def require_unique(mutants: list[Mutant]) -> None:
 
 def mutated(mutant: Mutant) -> str:
     """The file's text with the fault in it."""
-    path = ROOT / mutant.file
-    if not path.is_file():
-        raise FaultError(f"{mutant.id}: no file {mutant.file}")
+    path = (ROOT / mutant.file).resolve()
+    inside = path.is_relative_to(ROOT / "refsnn") and not Path(mutant.file).is_absolute()
+    if not path.is_file() or not inside:
+        raise FaultError(f"{mutant.id}: no file {mutant.file} in refsnn/")
     text = path.read_text()
     if text.count(mutant.old) != 1 or mutant.old == mutant.new:
         raise FaultError(

@@ -50,8 +50,10 @@ def compare(op: Operation, record: Recorder) -> None:
     record.equal(op.clause, f"{op.name}: dtype of y", y.dtype, dtype)
     record.close(op.clause, f"{op.name}: y", y, op.want, tolerance, axes=op.axes)
     untouched(op, before, record)
+    first = y.copy()
     again, _ = op.forward()
-    record.equal(op.clause, f"{op.name}: y computed again", again, y, op.axes)
+    record.equal(op.clause, f"{op.name}: y computed again", again, first, op.axes)
+    record.equal(op.clause, f"{op.name}: y after that", y, first, op.axes)
     record.values_ok()
     dy = op.dy.copy()
     gradients = op.backward(dy, cache)
@@ -62,8 +64,10 @@ def compare(op: Operation, record: Recorder) -> None:
         record.close(clause, f"{op.name}: {name}", got, want, tolerance, op.scale, op.axes)
         record.equal(clause, f"{op.name}: dy unmutated", dy, op.dy)
         untouched(op, before, record)
+        first = np.array(got)
         twice = op.backward(dy, cache)[name]
-        record.equal(clause, f"{op.name}: {name} computed again", twice, got)
+        record.equal(clause, f"{op.name}: {name} computed again", twice, first)
+        record.equal(clause, f"{op.name}: {name} after that", got, first)
 
 
 def untouched(op: Operation, before: dict[str, Any], record: Recorder) -> None:

@@ -1,6 +1,5 @@
 """The same networks in PyTorch: autograd with a custom firing function, from the same numbers."""
 
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -110,19 +109,11 @@ def architectures(index: int, record: Recorder) -> None:
     compare(named_case(index), record, 1e-6)
 
 
-@check("options in PyTorch", "peer", PEER + " D2 D11", cases.net_cases(most=6, images=4),
+@check("options in PyTorch", "peer", PEER + " D11", cases.net_cases(most=6, images=4),
        quick=15, full=300)  # fmt: skip
 def options(case: Any, record: Recorder) -> None:
     """Drawn networks: every alternative of the decisions, training and inference."""
     compare(case, record, 1e-3)
-    case.net["neuron"]["inclusive"] ^= True
-    other = torch_network.run(
-        case.net, case.params, case.buffers, case.x_seq, case.labels, case.side, case.sum_of,
-        case.training,
-    )  # fmt: skip
-    run, _, _ = run_network(replace(case, model=cases.network_of(case.net)))
-    for name, cache in neuron_caches(run):
-        record.equal("D2", f"spikes of {name}", cache.o_seq, other["spikes"][name], "tnhwc")
     record.equal("D11", "parameters", case.model.shapes(), torch_network.parameter_shapes(case.net))
 
 

@@ -34,9 +34,9 @@ class Row:
 class Failed(AssertionError):
     """A comparison that did not hold."""
 
-    def __init__(self, clause: str, text: str) -> None:
+    def __init__(self, clauses: list[str], text: str) -> None:
         super().__init__(text)
-        self.clause, self.text = clause, text
+        self.clauses, self.text = clauses, text  # the first is the one to blame
 
 
 class Rejected(Exception):
@@ -96,12 +96,12 @@ class Recorder:
             ratio = f", err/tol {worst / tolerance:.3g}" if tolerance else ""
             self.fail(
                 clause,
-                f"{name}{place(at, axes)}: got {got[at]!r}, want {want[at]!r}{ratio}"
+                f"{name}{place(at, axes)}: got {got[at].item()!r}, want {want[at].item()!r}{ratio}"
                 + (", values OK" if self.passed_values else ""),
             )
 
     def equal(self, clause: str, name: str, got: Any, want: Any, axes: str = "") -> None:
-        """The same, to the last bit; arrays element by element."""
+        """The same values, arrays element by element; -0 is 0."""
         if isinstance(got, np.ndarray) or isinstance(want, np.ndarray):
             got, want = np.asarray(got), np.asarray(want)
             if got.dtype.kind in "biufc" and want.dtype.kind in "biufc":
@@ -130,7 +130,7 @@ class Recorder:
                 row.worst_error, row.tolerance = error, tolerance
 
     def fail(self, clause: str, text: str) -> None:
-        raise Failed(clause.split()[0], text)
+        raise Failed(clause.split(), text)
 
 
 def ratio(error: float, tolerance: float) -> tuple[float, float]:

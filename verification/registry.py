@@ -80,12 +80,18 @@ def run_check(one: Check, seed: int, quick: bool, shrink: bool) -> list[Row]:
             warnings.simplefilter("ignore", HypothesisWarning)  # about the length of a case's repr
             run()
     except Failed as failure:
-        mark(record.rows[failure.clause], failure.text)
+        blamed, *others = failure.clauses
+        mark(record.rows[blamed], failure.text)
+        for name in others:
+            mark(record.rows[name], f"{NOT_REACHED}: see [{blamed}]")
     except hypothesis.errors.Unsatisfiable:
-        pass  # every draw was rejected: the rows below have no case
+        mark(record.rows[one.clauses[0]], "every draw was rejected")
     except Exception as error:  # the code under test may raise anything, and that is a finding
         mark(record.rows[one.clauses[0]], f"raised {type(error).__name__}: {error}".splitlines()[0])
     rows = list(record.rows.values())
+    judged, rejected = max(row.cases for row in rows), rows[0].rejected
+    if rejected > 2 * judged + 10 and all(row.passed for row in rows):
+        mark(rows[0], f"{rejected} draws were rejected, {judged} judged")
     stopped = any(not row.passed for row in rows)
     for row in rows:
         if row.cases == 0 and row.passed and (stopped or not quick):

@@ -121,15 +121,15 @@ def surrogate_factors(case: Any, record: Recorder) -> None:
             passed = run(case, model=replace(model, lif=lif), params=of(model, case.params))
             grads = backward(passed, db)
             sizes.append(float(np.abs(grads["stem.conv0.weight"]).max()))
-        return float(np.log2(sizes[1] / sizes[0])) if sizes[0] > 1e-280 else np.nan
+        if sizes[0] < 1e-280:
+            record.reject()  # no spike leads from the first layer to the loss
+        return float(np.log2(sizes[1] / sizes[0]))
 
     shape = (len(case.labels), net["num_classes"])
     db = [case.rng.normal(size=shape) for _ in case.model.segments()]
     vanilla, _ = without_branches(case.model, case.params)
     depth = net["stem"]["convs"] + sum(net["depths"]) + (net["hidden"] > 0)
     got = exponent(vanilla, db[-1:])
-    if not np.isfinite(got):
-        record.reject()
     record.close(
         "EQ8 EQ5 EQ4", "slopes on the shortest path, vanilla", got, float(depth), 1e-4, 1.0
     )
@@ -152,7 +152,7 @@ def silent_surrogates(case: Any, record: Recorder) -> None:
     if any((cache.u_pre_seq == silent.lif.v_th).any() for _, cache in neuron_caches(passed)):
         record.reject()
     for name, g in backward(passed, pulled(case, 1.0)).items():
-        if not is_side(name) and not name.startswith("head"):
+        if not is_side(name) and not name.startswith("head.fc"):
             record.true("EQ5 EQ8 EQ9", f"gradient of {name} is 0", not g.any())
 
 
@@ -161,6 +161,7 @@ def inference(case: Any, record: Recorder) -> None:
     """Side branches off: the same main logits to the bit, fewer parameters, none of them side's."""
     from refsnn.training.algorithm import main_logits
 
+    same = {name: value.copy() for name, value in case.buffers.items()}
     whole = forward(case.model, case.params, case.buffers, case.x_seq, case.ops, False)
     net, params = without_branches(case.model, case.params)
     alone = forward(net, params, case.buffers, case.x_seq, case.ops, False)
@@ -174,7 +175,6 @@ def inference(case: Any, record: Recorder) -> None:
     wanted = forward(case.model, case.params, case.buffers, encode(image, steps), case.ops, False)
     got = main_logits(case.model, case.params, case.buffers, image, steps, case.ops)
     record.equal("ALG1-INFER", "main_logits", got, wanted.branches[-1], "nk")
-    same = {name: value.copy() for name, value in case.buffers.items()}
     for name, value in same.items():
         record.equal("ALG1-INFER", f"{name} stays", alone.buffers[name], value)
 
@@ -225,7 +225,8 @@ def separate_neurons(case: Any, record: Recorder) -> None:
         o, c = ops.lif_forward(case.c_seq[:, own], None if case.u0 is None else case.u0[own], p)
         record.equal("EQ1", f"neuron {n}", o, o_seq[:, own], "tn")
         dc = ops.lif_backward(case.do_seq[:, own], c).dc_seq
-        record.close("EQ3", f"dc of neuron {n}", dc, dc_seq[:, own], 1e-6)
+        few = 4 * float(np.finfo(dc.dtype).eps)  # the slope's last bit may depend on its place
+        record.close("EQ3", f"dc of neuron {n}", dc, dc_seq[:, own], few)
 
 
 @check("order of the batch", "structure", "D8 EQ8 EQ9 D6", NETS, quick=15, full=400)

@@ -123,7 +123,7 @@ def within(
     record: Recorder, clause: str, name: str, got: Any, want: Any, n: float, bound: Any, eps: float
 ) -> None:
     """Each element's error as a share of its own bound."""
-    scale = np.where(bound > 0, 2 * n * eps * bound, 1.0)
+    scale = np.maximum(2 * n * eps * bound, np.finfo(bound.dtype).tiny)  # bound 0: exactly 0
     record.equal(clause, f"shape of {name}", got.shape, want.shape)
     record.close(clause, f"{name}, in units of its bound", got / scale, want / scale, 1.0, 1.0)
 

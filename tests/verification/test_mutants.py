@@ -41,6 +41,8 @@ def test_all_faults_of_the_list_can_be_put_into_the_code():
         ({"old": "no such text"}, "sign: old occurs 0 times"),
         ({"old": "dlogits"}, "times in refsnn/equations/loss.py, want once"),
         ({"file": "refsnn/nowhere.py"}, "sign: no file refsnn/nowhere.py"),
+        ({"file": str(ROOT / GOOD["file"])}, "sign: no file"),  # it would be edited there
+        ({"file": "tests/test_cli.py"}, "sign: no file tests/test_cli.py in refsnn/"),
         ({"new": "labels] -= 1"}, "another text as new"),
     ],
 )
@@ -53,7 +55,7 @@ def test_a_fault_that_does_not_fit_is_refused(change, words, write, capsys):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "Expecting"),
+        ("{", "faults.json: no JSON"),
         ({"id": "x"}, "want a list"),
         ([{"id": "x"}], "fault 0: want id, file, old, new, clause"),
         ([GOOD, GOOD], "sign comes twice"),

@@ -27,7 +27,7 @@ def test_a_failure_is_shrunk_and_later_clauses_are_not_reached():
 
     rows = run(fails)
     assert not rows["EQ1"].passed
-    assert rows["EQ1"].failure.startswith("x: got np.int64(101), want np.int64(0)")
+    assert rows["EQ1"].failure.startswith("x: got 101, want 0")
     assert (rows["EQ3"].passed, rows["EQ3"].failure) == (False, NOT_REACHED)
 
 
@@ -60,8 +60,29 @@ def test_rejected_draws_do_not_count_as_cases():
     assert row.passed
     assert row.cases == 20
     assert row.rejected > 0
-    nothing = run(lambda case, record: record.reject())["EQ1"]
-    assert (nothing.passed, nothing.cases) == (False, 0)
+    for quick in (True, False):
+        nothing = run(lambda case, record: record.reject(), quick=quick)["EQ1"]
+        assert (nothing.passed, nothing.cases) == (False, 0)
+
+
+def test_more_rejected_draws_than_that_fail():
+    def rejects(case, record):
+        if case % 5:
+            record.reject()
+        both(case, record)
+
+    assert "draws were rejected" in run(rejects)["EQ1"].failure
+
+
+def test_all_clauses_that_a_failed_comparison_depends_on_fail():
+    def fails_late(case, record):
+        both(case, record)
+        record.close("EQ3 EQ1", "x", case, 0, 1.0, scale=10.0)
+
+    rows = run(fails_late)
+    assert rows["EQ3"].failure.startswith("x: got")
+    assert rows["EQ1"].failure == f"{NOT_REACHED}: see [EQ3]"
+    assert not rows["EQ1"].passed
 
 
 def test_the_seed_fixes_the_draws():
