@@ -67,7 +67,7 @@ def test_rejected_draws_do_not_count_as_cases():
 
 def test_more_rejected_draws_than_that_fail():
     def rejects(case, record):
-        if case % 5:
+        if case % 10:
             record.reject()
         both(case, record)
 
