@@ -61,16 +61,6 @@ def shapes(net):
     return result | _fc_shapes("head.fc", features, net["num_classes"])
 
 
-def buffer_shapes(net):
-    """Shape of every running statistic by name."""
-    result = {}
-    for name, shape in shapes(net).items():
-        if len(shape) == 1 and name.endswith(".weight"):
-            bn = name.removesuffix(".weight")
-            result |= {f"{bn}.running_mean": shape, f"{bn}.running_var": shape}
-    return result
-
-
 def forward(net, params, buffers, x_seq, training=True):
     """x_seq (T, N, H, W, C) -> "branches" [(N, K)], "spikes", "u_pre" by layer, new "buffers"."""
     run = _forward(net, params, buffers, x_seq, training)
