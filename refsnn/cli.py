@@ -1,4 +1,5 @@
-"""The command line: `refsnn train`, `refsnn evaluate RUN`, `refsnn spec [CLAUSE]`.
+"""The command line: `refsnn train`, `refsnn evaluate RUN`, `refsnn bench`,
+`refsnn spec [CLAUSE]`.
 
 Exit codes: 0 done; 1 a run diverged; 2 something was asked that can't be done, said
 in one line; 128 + signal when stopped by one.
@@ -56,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_train(commands)
     add_evaluate(commands)
+    add_bench(commands)
     add_spec(commands)
     return parser
 
@@ -200,6 +202,18 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         f"removed; after iteration {result['iteration']}"
     )
     return 0
+
+
+def add_bench(commands: Any) -> None:
+    from refsnn.bench.command import add_options, run
+
+    bench = commands.add_parser(
+        "bench", help="time training steps and inference, alone or beside PyTorch",
+        description="Images per second and peak memory of whole training steps and of inference, "
+        "each in a process of its own.",
+    )  # fmt: skip
+    add_options(bench)
+    bench.set_defaults(run=run)
 
 
 def add_spec(commands: Any) -> None:

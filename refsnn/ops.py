@@ -6,11 +6,19 @@ else, so that the two sets can stand in for each other.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
-from refsnn.equations import batchnorm, conv, lif, linear, loss, pool, shortcut, validate
-from refsnn.equations.batchnorm import BatchNorm, BatchNormCache, Running
+import numpy as np
+
+from refsnn.equations import batchnorm, conv, lif, linear, loss, pool, shortcut, update, validate
+from refsnn.equations.batchnorm import (
+    BatchNorm,
+    BatchNormCache,
+    NormGrads,
+    NormInput,
+    Running,
+)
 from refsnn.equations.conv import Conv, ConvCache
 from refsnn.equations.lif import LIF, LIFCache
 from refsnn.equations.pool import AvgPool, AvgPoolCache
@@ -19,20 +27,27 @@ from refsnn.equations.surrogate import SURROGATES, Array, Surrogate, make_surrog
 
 __all__ = [
     "METHODS", "NUMPY", "SURROGATES", "Array", "AvgPool", "AvgPoolCache", "BatchNorm",
-    "BatchNormCache", "Conv", "ConvCache", "LIF", "LIFCache", "Ops", "Pullback", "Running",
-    "Surrogate", "get_ops", "make_surrogate", "validate",
+    "BatchNormCache", "CONV_METHODS", "Conv", "ConvCache", "LIF", "LIFCache", "NormGrads", "NormInput", "Ops",
+    "Pullback", "Running", "Surrogate", "get_ops", "make_surrogate", "validate",
 ]  # fmt: skip
+
+
+CONV_METHODS = ("auto", "direct", "dense", "event", "winograd")
 
 
 @dataclass(frozen=True)
 class Ops:
-    """Each field is the function of that name in `equations`, or its twin in `kernels`."""
+    """Each field is the function of that name in `equations`, or its twin in `kernels`.
+
+    The last three are of the kernels alone: batch norm, sum and LIF in one pass over float32
+    (None: they are computed one after the other), and which method a convolution takes.
+    """
 
     name: str
     lif_forward: Callable[..., Any]
     lif_backward: Callable[..., Any]
     conv_forward: Callable[..., Any]
-    conv_backward: Callable[..., Any]
+    conv_input_gradient: Callable[..., Any]
     conv_weight_gradient: Callable[..., Any]
     batchnorm_forward: Callable[..., Any]
     batchnorm_backward: Callable[..., Any]
@@ -47,6 +62,15 @@ class Ops:
     objective_forward: Callable[..., Any]
     objective_backward: Callable[..., Any]
     shortcut_backward: Callable[..., Any]
+    sgd_update: Callable[..., Any]
+    adamw_update: Callable[..., Any]
+    norm_neuron_forward: Callable[..., Any] | None = None
+    norm_neuron_backward: Callable[..., Any] | None = None
+    conv_choice: Callable[..., str] | None = None
+
+    def fuses(self, dtype: Any, p: LIF) -> bool:
+        """Whether norm_neuron_forward and _backward serve for arrays of this dtype."""
+        return self.norm_neuron_forward is not None and dtype == np.float32 and not p.smooth
 
 
 NUMPY = Ops(
@@ -54,7 +78,7 @@ NUMPY = Ops(
     lif_forward=lif.lif_forward,
     lif_backward=lif.lif_backward,
     conv_forward=conv.conv_forward,
-    conv_backward=conv.conv_backward,
+    conv_input_gradient=conv.conv_input_gradient,
     conv_weight_gradient=conv.conv_weight_gradient,
     batchnorm_forward=batchnorm.batchnorm_forward,
     batchnorm_backward=batchnorm.batchnorm_backward,
@@ -69,25 +93,37 @@ NUMPY = Ops(
     objective_forward=shortcut.objective_forward,
     objective_backward=shortcut.objective_backward,
     shortcut_backward=shortcut.shortcut_backward,
+    sgd_update=update.sgd_update,
+    adamw_update=update.adamw_update,
 )
 
 
 @cache
-def get_ops(name: str) -> Ops:
-    """`numpy` or `numba`; Numba is imported only when it is asked for."""
+def get_ops(name: str, conv_method: str = "auto") -> Ops:
+    """`numpy` or `numba`; Numba is imported only when it is asked for.
+
+    `conv_method` forces the kernels' convolutions in float32 (see `kernels.conv`).
+    """
     validate.one_of("ops", name, ("numpy", "numba"))
+    validate.one_of("conv", conv_method, CONV_METHODS)
     if name == "numpy":
         return NUMPY
-    from refsnn.kernels import conv, lif, pool
+    from refsnn.kernels import conv, lif, norm_neuron, pool, update
 
     return replace(
         NUMPY,
         name="numba",
         lif_forward=lif.lif_forward,
         lif_backward=lif.lif_backward,
-        conv_forward=conv.conv_forward,
-        conv_backward=conv.conv_backward,
-        conv_weight_gradient=conv.conv_weight_gradient,
+        conv_forward=partial(conv.conv_forward, method=conv_method),
+        conv_input_gradient=partial(conv.conv_input_gradient, method=conv_method),
+        conv_weight_gradient=partial(conv.conv_weight_gradient, method=conv_method),
         avgpool_forward=pool.avgpool_forward,
         avgpool_backward=pool.avgpool_backward,
+        global_avgpool_forward=pool.global_avgpool_forward,
+        sgd_update=update.sgd_update,
+        adamw_update=update.adamw_update,
+        norm_neuron_forward=norm_neuron.norm_neuron_forward,
+        norm_neuron_backward=norm_neuron.norm_neuron_backward,
+        conv_choice=partial(conv.conv_choice, method=conv_method),
     )

@@ -22,8 +22,9 @@ BELOW = {
     "network": {"ops"},
     "data": {"ops"},
     "training": {"ops", "network", "data"},
+    "bench": {"ops", "network", "training", "data"},
     "spec": set(),
-    "cli": {"training", "spec"},
+    "cli": {"training", "bench", "spec"},
     "__main__": {"cli"},
     "__init__": set(),
 }

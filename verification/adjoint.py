@@ -77,10 +77,10 @@ def conv_adjoint(case: Any, record: Recorder) -> None:
     p, ops, rng = Conv(case.stride, case.padding), case.ops, case.rng
     y, cache = ops.conv_forward(case.x, case.w, p)
     w, vx, vw = (rng.normal(size=a.shape) for a in (y, case.x, case.w))
-    dx, dw = ops.conv_backward(w, cache)
+    dx, dw = cases.conv_backward(ops, w, cache)
     adjoint(record, "EQ8", "C_x", ops.conv_forward(vx, case.w, p)[0], w, [(vx, dx)])
     adjoint(record, "EQ3", "C_w", ops.conv_forward(case.x, vw, p)[0], w, [(vw, dw)])
-    linearity(record, "EQ8 EQ3", "conv", lambda w: ops.conv_backward(w, cache), w, rng, 1.0)
+    linearity(record, "EQ8 EQ3", "conv", lambda w: cases.conv_backward(ops, w, cache), w, rng, 1.0)
     double = ops.conv_forward(2 * case.x, case.w, p)[0]
     record.close("EQ1", "c of 2 x", double, 2 * y, TOLERANCE, max(1.0, norm(y)), "nhwc")
 

@@ -84,6 +84,11 @@ class LIFCase:
     exact: bool  # every potential is a binary fraction that the dtype holds
 
 
+def conv_backward(ops: Any, dy: Any, cache: Any) -> tuple[Any, Any]:
+    """(dx, dw)"""
+    return ops.conv_input_gradient(dy, cache), ops.conv_weight_gradient(dy, cache)
+
+
 def critical_potentials(neuron: dict[str, Any], dtype: Any) -> list[float]:
     """On the threshold, on the slope's edges, and one unit in the last place to either side;
     those alone whose distance from the threshold the dtype holds without rounding."""

@@ -7,8 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from refsnn.network import Forward, backward, forward, neuron_caches
-from refsnn.network.layers import ConvNormCache
-from refsnn.network.model import layers
+from refsnn.network.model import neurons
 from refsnn.ops import NUMPY
 from verification import cases, forward_mode
 from verification.oracles import network as naive
@@ -78,7 +77,8 @@ def network_values(case: Any, record: Recorder) -> None:
 
 def condition(run: Forward) -> float:
     """How much batch norm magnifies rounding on its way back: its largest 1 / deviation."""
-    norms = [layer.norm for layer in layers(run) if isinstance(layer, ConvNormCache)]
+    parts = [neuron.of for neuron, _ in neurons(run)]
+    norms = [norm for part in parts for norm in (part.norm, part.skip) if norm is not None]
     return max(1.0, *(float(norm.inv_std.max()) for norm in norms))
 
 

@@ -194,7 +194,7 @@ def conv_values(case: Any, record: Recorder) -> None:
         Operation(
             "conv", "EQ1", {"dx": "EQ8", "dw": "EQ3"},
             lambda: case.ops.conv_forward(case.x, case.w, p),
-            lambda dy, cache: named(case.ops.conv_backward(dy, cache), "dx", "dw"),
+            lambda dy, cache: named(cases.conv_backward(case.ops, dy, cache), "dx", "dw"),
             {"x": case.x, "w": case.w}, dy, want, {"dx": dx, "dw": dw}, "nhwc",
         ),
         record,

@@ -110,9 +110,11 @@ def conv_twins(case: Any, record: Recorder) -> None:
     record.values_ok()
     dy = rng.normal(size=y.shape).astype(x.dtype)
     turned = np.asfortranarray(dy)
-    got_dx, got_dw = agree(record, "EQ3", "gradient", lambda: kernels.conv_backward(turned, cache))
-    dx, dw = NUMPY.conv_backward(dy, cache)
-    bound_x, bound_w = NUMPY.conv_backward(np.abs(dy), absolute)
+    got_dx, got_dw = agree(
+        record, "EQ3", "gradient", lambda: cases.conv_backward(kernels, turned, cache)
+    )
+    dx, dw = cases.conv_backward(NUMPY, dy, cache)
+    bound_x, bound_w = cases.conv_backward(NUMPY, np.abs(dy), absolute)
     within(record, "EQ8", "dx", got_dx, dx, w.size / w.shape[2], bound_x, eps)
     within(record, "EQ3", "dw", got_dw, dw, np.prod(dy.shape[:3]), bound_w, eps)
     alone = kernels.conv_weight_gradient(dy, cache)
@@ -156,7 +158,12 @@ def races(seed: int, record: Recorder) -> None:
     rng, kernels, same = np.random.default_rng(seed), get_ops("numba"), Conv((1, 1), (1, 1))
     x, w = rng.normal(size=(128, 16, 16, 16)), rng.normal(size=(3, 3, 16, 16))
     (y,) = agree(record, "EQ1", "c", lambda: kernels.conv_forward(x, w, same)[:1])
-    agree(record, "EQ3 EQ8", "gradient", lambda: kernels.conv_backward(y, ConvCache(x, w, same)))
+    agree(
+        record,
+        "EQ3 EQ8",
+        "gradient",
+        lambda: cases.conv_backward(kernels, y, ConvCache(x, w, same)),
+    )
     p = LIF()
     agree(record, "EQ1", "o", lambda: kernels.lif_forward(x, None, p)[:1])
     _, cache = kernels.lif_forward(x, None, p)

@@ -36,6 +36,21 @@ class Running(NamedTuple):
     var: Array  # (C,), unbiased
 
 
+class NormInput(NamedTuple):
+    """What a batch norm is applied to."""
+
+    x_seq: Array  # (T, N, H, W, C)
+    gamma: Array  # (C,)
+    beta: Array  # (C,)
+    running: Running
+
+
+class NormGrads(NamedTuple):
+    dx_seq: Array  # (T, N, H, W, C)
+    dgamma: Array  # (C,)
+    dbeta: Array  # (C,)
+
+
 class BatchNormCache(NamedTuple):
     x_hat: Array  # (T, N, H, W, C), normalised, before scale, gamma and beta
     inv_std: Array  # (C,), or (T, 1, 1, 1, C) for statistics per step
@@ -67,19 +82,18 @@ def batchnorm_forward(
     return y, running, BatchNormCache(x_hat, inv_std, gamma, axes, p)
 
 
-def batchnorm_backward(dy_seq: Array, cache: BatchNormCache) -> tuple[Array, Array, Array]:
-    """(dx_seq, dgamma, dbeta)."""
+def batchnorm_backward(dy_seq: Array, cache: BatchNormCache) -> NormGrads:
     x_hat, inv_std, gamma, axes, p = cache
     like("dy_seq", dy_seq, x_hat.shape, x_hat.dtype, "y_seq")
     dbeta = grouped_sum(dy_seq)
     dgamma = grouped_sum(dy_seq * x_hat) * p.scale
     dx_hat = dy_seq * (gamma * p.scale)
     if not axes:  # forward: mean and variance were constants
-        return dx_hat * inv_std, dgamma, dbeta
+        return NormGrads(dx_hat * inv_std, dgamma, dbeta)
     # forward: x_hat = (x - mean) inv_std, and mean and inv_std moved with x
     along = grouped_mean(dx_hat * x_hat, axes)
     dx = (dx_hat - grouped_mean(dx_hat, axes) - x_hat * along) * inv_std
-    return dx, dgamma, dbeta
+    return NormGrads(dx, dgamma, dbeta)
 
 
 def update_running(running: Running, mean: Array, var: Array, count: int, p: BatchNorm) -> Running:

@@ -112,11 +112,6 @@ def conv_weight_gradient(dy: Array, cache: ConvCache) -> Array:
     return dw
 
 
-def conv_backward(dy: Array, cache: ConvCache) -> tuple[Array, Array]:
-    """(dx, dw)."""
-    return conv_input_gradient(dy, cache), conv_weight_gradient(dy, cache)
-
-
 def flat(x: Array) -> Array:
     """(pixels, channels)"""
     return x.reshape(-1, x.shape[-1])

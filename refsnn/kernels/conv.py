@@ -1,148 +1,131 @@
-"""Numba twins of `equations.conv`.
+"""Numba twins of `equations.conv`: the choice of a method for each layer and direction.
 
-Direct convolution, channels innermost, so that the compiler vectorises over them
-without reordering any sum. A zero input is passed over, since most inputs are spikes
-(so 0 times infinity is 0 here, where NumPy has NaN).
-Every output element belongs to one task and is summed in one order, so the bits do
-not depend on the number of threads.
+float64 is always direct. In float32 the method follows from the layer's shape and the
+density of its spikes alone, so that the same numbers give the same bits on any machine:
 
-Bound against the NumPy twin: both are sums of the same n products, each within
-n eps sum |x||w| of the exact one (Higham, Accuracy and Stability, 2nd ed., eq. 3.5),
-so they differ by at most 2 n eps sum |x||w|.
+direct    loops as in the equations (`direct`)
+dense     register-blocked sums (`dense`): any layer
+event     sums over spikes (`event`): forward and weight gradient, where x is uint8
+winograd  F(4x4, 3x3) (`winograd`): 3x3, stride 1, whole vectors of channels
+
+Against the direct sum, each element is off by less than 1e-4 of the largest.
 """
 
+from typing import Any
+
 import numpy as np
-from numba import njit, prange
 
-from refsnn.equations.conv import Conv, ConvCache, check_cotangent, output_shape
+from refsnn.equations.conv import Conv, ConvCache, output_shape
 from refsnn.equations.surrogate import Array
+from refsnn.equations.validate import like, one_of
+from refsnn.kernels import dense, direct, event, layout, winograd
+from refsnn.kernels.simd import aligned
 
-CHANNELS = 16  # of the input, a task of the weight gradient
-
-
-@njit(cache=True, error_model="numpy")
-def add_product(acc, values, matrix):  # type: ignore[no-untyped-def]
-    """acc += values @ matrix, four non-zero values a pass."""
-    waiting = i0 = i1 = i2 = 0
-    for i in range(values.shape[0]):
-        if values[i] == 0:
-            continue
-        if waiting < 3:
-            i0, i1, i2 = i1, i2, i
-            waiting += 1
-            continue
-        a, b, c, d = values[i0], values[i1], values[i2], values[i]
-        for k in range(acc.shape[0]):
-            acc[k] += (a * matrix[i0, k] + b * matrix[i1, k]) + (
-                c * matrix[i2, k] + d * matrix[i, k]
-            )
-        waiting = 0
-    for _ in range(waiting):
-        for k in range(acc.shape[0]):
-            acc[k] += values[i2] * matrix[i2, k]
-        i1, i2 = i0, i1
+METHODS = ("auto", "direct", "dense", "event", "winograd")
 
 
-@njit(cache=True, error_model="numpy")
-def gather_row(x, w, row, up, down, padding, sign, y):  # type: ignore[no-untyped-def]
-    """One row of one image: y (W', C') from x (H, W, C). See `gather`."""
-    for column in range(y.shape[0]):
-        acc = y[column]
-        for k in range(acc.shape[0]):
-            acc[k] = 0
-        for i in range(w.shape[0]):
-            r = row * up[0] + sign * (i - padding[0])
-            if r < 0 or r % down[0] != 0 or r // down[0] >= x.shape[0]:
-                continue
-            for j in range(w.shape[1]):
-                s = column * up[1] + sign * (j - padding[1])
-                if s >= 0 and s % down[1] == 0 and s // down[1] < x.shape[1]:
-                    add_product(acc, x[r // down[0], s // down[1]], w[i, j])
+def conv_choice(direction: str, x: Array, w: Array, p: Conv, method: str = "auto") -> str:
+    """The method for `forward`, `input_gradient` or `weight_gradient`; one that is forced gives
+    way to the dense one where it can't be used."""
+    one_of("direction", direction, ("forward", "input_gradient", "weight_gradient"))
+    one_of("conv", method, METHODS)
+    if w.dtype == np.float64:
+        return "direct"
+    spikes = x.dtype == np.uint8 and direction != "input_gradient"
+    minimal = (
+        w.shape[:2] == (3, 3) and p.stride == (1, 1) and max(p.padding) <= 2
+        and winograd.fits(*w.shape[2:])
+    )  # fmt: skip
+    if method == "auto":
+        return automatic(direction, x, w, spikes, minimal)
+    usable = {"event": spikes, "winograd": minimal}
+    return method if usable.get(method, True) else "dense"
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def gather(x, w, up, down, padding, sign, y):  # type: ignore[no-untyped-def]
-    """y[n, r] = sum of x[n, (r up + sign (i - padding)) / down] @ w[i] over the taps i
-    where that is a whole number.
-
-    The convolution is up = stride, down = 1, sign = 1; its transpose, the input
-    gradient, is up = 1, down = stride, sign = -1.
-    """
-    rows = y.shape[1]
-    for task in prange(y.shape[0] * rows):
-        n, row = task // rows, task % rows
-        gather_row(x[n], w, row, up, down, padding, sign, y[n, row])
+def automatic(direction: str, x: Array, w: Array, spikes: bool, minimal: bool) -> str:
+    """By measurement."""
+    if spikes and event_pays(direction, density(x), w, minimal):
+        return "event"
+    return "winograd" if minimal else "dense"
 
 
-@njit(cache=True, error_model="numpy")
-def tap_gradient(x, dy, i, j, first, stride, padding, dw):  # type: ignore[no-untyped-def]
-    """dw (channels, C_out) of tap (i, j) and the input channels from `first` on.
-
-    Each image is summed by itself first, which keeps the rounding low.
-    """
-    channels, c_out = dw.shape
-    acc = np.empty_like(dw)
-    for c in range(channels):
-        for k in range(c_out):
-            dw[c, k] = 0
-    for n in range(x.shape[0]):
-        acc[:] = 0
-        for r in range(dy.shape[1]):
-            row = r * stride[0] + i - padding[0]
-            if row < 0 or row >= x.shape[1]:
-                continue
-            for s in range(dy.shape[2]):
-                column = s * stride[1] + j - padding[1]
-                if column < 0 or column >= x.shape[2]:
-                    continue
-                for c in range(channels):
-                    value = x[n, row, column, first + c]
-                    if value != 0:
-                        for k in range(c_out):
-                            acc[c, k] += value * dy[n, r, s, k]
-        for c in range(channels):
-            for k in range(c_out):
-                dw[c, k] += acc[c, k]
+def event_pays(direction: str, share: float, w: Array, minimal: bool) -> bool:
+    return share < 0.2
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def weight_gradient(x, dy, stride, padding, dw):  # type: ignore[no-untyped-def]
-    """Each task owns one tap and up to CHANNELS input channels of dw."""
-    kw, c_in = dw.shape[1:3]
-    blocks = (c_in + CHANNELS - 1) // CHANNELS
-    for task in prange(dw.shape[0] * kw * blocks):
-        i, j = task // blocks // kw, task // blocks % kw
-        first = task % blocks * CHANNELS
-        last = min(first + CHANNELS, c_in)
-        tap_gradient(x, dy, i, j, first, stride, padding, dw[i, j, first:last])
+def density(x: Array) -> float:
+    """Spikes per element."""
+    return np.count_nonzero(x) / x.size
 
 
-def conv_forward(x: Array, w: Array, p: Conv) -> tuple[Array, ConvCache]:
-    """See `equations.conv.conv_forward`."""
-    y = np.empty(output_shape(x, w, p), x.dtype)
-    gather(np.ascontiguousarray(x), np.ascontiguousarray(w), p.stride, (1, 1), p.padding, 1, y)
+def conv_forward(x: Array, w: Array, p: Conv, method: str = "auto") -> tuple[Array, ConvCache]:
+    """See `equations.conv.conv_forward`; x may be spikes as uint8 where w is float32."""
+    shape = output_shape(x[:0].astype(w.dtype) if is_spikes(x, w) else x, w, p)
+    y = aligned(len(x), *shape[1:]) if w.dtype == np.float32 else np.empty(shape, w.dtype)
+    chosen = conv_choice("forward", x, w, p, method)
+    if chosen == "direct":
+        direct.forward(x, w, p, y)
+        return y, ConvCache(x, w, p)
+    correlation = layout.forward_correlation(shape[1:3], w.shape[:2], p)
+    images = np.ascontiguousarray(x)
+    if chosen == "event":
+        event.correlate(images, w, correlation, y)
+    elif chosen == "winograd":
+        winograd.correlate(images, w, False, correlation, y)
+    else:
+        dense.correlate(images, w, correlation, y)
     return y, ConvCache(x, w, p)
 
 
-def conv_input_gradient(dy: Array, cache: ConvCache) -> Array:
+def is_spikes(x: Any, w: Array) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype == np.uint8 and w.dtype == np.float32
+
+
+def check_cotangent(dy: Array, cache: ConvCache) -> None:
+    x, w, p = cache
+    shape = output_shape(np.broadcast_to(w.dtype.type(0), x.shape), w, p)
+    like("dy", dy, shape, w.dtype, "y")
+
+
+def conv_input_gradient(dy: Array, cache: ConvCache, method: str = "auto") -> Array:
     """See `equations.conv.conv_input_gradient`."""
     check_cotangent(dy, cache)
     x, w, p = cache
-    dx = np.empty(x.shape, x.dtype)
-    w_t = np.ascontiguousarray(w.swapaxes(2, 3))
-    gather(np.ascontiguousarray(dy), w_t, (1, 1), p.stride, p.padding, -1, dx)
+    chosen = conv_choice("input_gradient", x, w, p, method)
+    dx = aligned(*x.shape) if w.dtype == np.float32 else np.empty(x.shape, w.dtype)
+    if chosen == "direct":
+        direct.input_gradient(dy, w, p, dx)
+        return dx
+    kh, kw, channels, columns = w.shape
+    w_t = np.empty((kh, kw, columns, channels), w.dtype)
+    layout.transpose(
+        np.ascontiguousarray(w).reshape(-1, channels, columns), w_t.reshape(-1, columns, channels)
+    )
+    images = np.ascontiguousarray(dy)
+    correlations = layout.input_correlations(x.shape[1:3], w.shape[:2], p)
+    if chosen == "winograd":
+        winograd.correlate(images, w_t, True, correlations[0][1], dx)
+        return dx
+    if min(kh, kw) < max(p.stride):
+        dx[:] = 0  # the pixels that no tap meets
+    for taps, correlation in correlations:
+        dense.correlate(images, w_t[taps][::-1, ::-1], correlation, dx)
     return dx
 
 
-def conv_weight_gradient(dy: Array, cache: ConvCache) -> Array:
+def conv_weight_gradient(dy: Array, cache: ConvCache, method: str = "auto") -> Array:
     """See `equations.conv.conv_weight_gradient`."""
     check_cotangent(dy, cache)
     x, w, p = cache
+    chosen = conv_choice("weight_gradient", x, w, p, method)
     dw = np.empty(w.shape, w.dtype)
-    weight_gradient(np.ascontiguousarray(x), np.ascontiguousarray(dy), p.stride, p.padding, dw)
+    images, cotangent = np.ascontiguousarray(x), np.ascontiguousarray(dy)
+    if chosen == "direct":
+        direct.weight_gradient(images, cotangent, p, dw)
+    elif chosen == "event":
+        event.weight_gradient(images, cotangent, p, dw)
+    elif chosen == "winograd":
+        winograd.weight_gradient(images, cotangent, p.padding, dw)
+    else:
+        dense.weight_gradient(images, cotangent, p, dw)
     return dw
-
-
-def conv_backward(dy: Array, cache: ConvCache) -> tuple[Array, Array]:
-    """(dx, dw)."""
-    return conv_input_gradient(dy, cache), conv_weight_gradient(dy, cache)

@@ -1,8 +1,11 @@
 """Numba twins of `equations.pool`, bit for bit: the windows' taps are added in the same order."""
 
+from typing import Any
+
 import numpy as np
 from numba import njit, prange
 
+from refsnn.equations import pool as equations
 from refsnn.equations.pool import AvgPool, AvgPoolCache, check_cotangent, pooled_shape
 from refsnn.equations.surrogate import Array
 from refsnn.equations.validate import ndim
@@ -42,12 +45,40 @@ def backward_loop(dy, kernel, stride, padding, dx):  # type: ignore[no-untyped-d
                                 dx[n, row, column, c] += dy[n, r, s, c] / area
 
 
+def of_spikes(x: Array) -> Any:
+    """The dtype of x's mean: float32 of spikes, which are uint8."""
+    if isinstance(x, np.ndarray) and x.dtype == np.uint8 and x.ndim == 4:
+        return np.dtype(np.float32)
+    ndim("x", x, 4, "(N, H, W, C)")
+    return x.dtype
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def count_spikes(x, y):  # type: ignore[no-untyped-def]
+    """x (N, H W, C) -> y (N, C), how many of the pixels fired."""
+    for n in prange(x.shape[0]):
+        y[n] = 0
+        for pixel in range(x.shape[1]):
+            for c in range(x.shape[2]):
+                y[n, c] += x[n, pixel, c]
+
+
+def global_avgpool_forward(x: Array) -> tuple[Array, tuple[int, ...]]:
+    """See `equations.pool.global_avgpool_forward`; x may be spikes as uint8."""
+    if of_spikes(x) == x.dtype:
+        return equations.global_avgpool_forward(x)
+    images, height, width, channels = x.shape
+    y = np.empty((images, channels), np.float32)
+    count_spikes(np.ascontiguousarray(x).reshape(images, height * width, channels), y)
+    return y / (height * width), x.shape
+
+
 def avgpool_forward(x: Array, p: AvgPool) -> tuple[Array, AvgPoolCache]:
     """See `equations.pool.avgpool_forward`."""
-    ndim("x", x, 4, "(N, H, W, C)")
-    y = np.empty(pooled_shape(x.shape, p), x.dtype)
+    dtype = of_spikes(x)
+    y = np.empty(pooled_shape(x.shape, p), dtype)
     forward_loop(np.ascontiguousarray(x), p.kernel, p.stride, p.padding, y)
-    return y, AvgPoolCache(x.shape, x.dtype, p)
+    return y, AvgPoolCache(x.shape, dtype, p)
 
 
 def avgpool_backward(dy: Array, cache: AvgPoolCache) -> Array:

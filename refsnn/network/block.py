@@ -3,58 +3,57 @@
 from typing import NamedTuple
 
 from refsnn.network.layers import (
-    ConvNormCache,
+    ConvLayer,
     Grads,
     NeuronCache,
     Setting,
-    conv_norm_backward,
-    conv_norm_forward,
+    conv_backward,
+    conv_forward,
     neuron_backward,
     neuron_forward,
     pool_backward,
     pool_forward,
 )
 from refsnn.network.network import Block
-from refsnn.ops import Array, AvgPool, AvgPoolCache, Conv
+from refsnn.ops import Array, AvgPool, AvgPoolCache, Conv, NormGrads, NormInput
 
 
 class BlockCache(NamedTuple):
-    first: ConvNormCache
+    first: ConvLayer
     inner: NeuronCache
-    second: ConvNormCache
+    second: ConvLayer
     pool: AvgPoolCache | None  # of the skip, where it averages
-    skip: ConvNormCache | None  # None: identity
+    skip: ConvLayer | None  # None: identity
     outer: NeuronCache
 
 
 def block_forward(x_seq: Array, block: Block, at: Setting) -> tuple[Array, BlockCache]:
     """conv-BN-LIF-conv-BN, plus the skip, then LIF."""
     name, stride = block.name, (block.stride, block.stride)
-    y_seq, first = conv_norm_forward(
-        x_seq, f"{name}.conv1", f"{name}.bn1", Conv(stride, (1, 1)), at
-    )
-    y_seq, inner = neuron_forward(y_seq, f"{name}.lif1", at)
-    f_seq, second = conv_norm_forward(
-        y_seq, f"{name}.conv2", f"{name}.bn2", Conv((1, 1), (1, 1)), at
-    )
-    skip_seq, pool, skip = skip_forward(x_seq, block, at)
-    o_seq, outer = neuron_forward(f_seq + skip_seq, f"{name}.lif2", at)  # Eq. (5)  # D9
-    return o_seq, BlockCache(first, inner, second, pool, skip, outer)
+    f, first = conv_forward(x_seq, f"{name}.conv1", f"{name}.bn1", Conv(stride, (1, 1)), at)
+    y_seq, inner = neuron_forward(f, None, f"{name}.lif1", at)
+    f, second = conv_forward(y_seq, f"{name}.conv2", f"{name}.bn2", Conv((1, 1), (1, 1)), at)
+    skip, pool, of_skip = skip_forward(x_seq, block, at)
+    o_seq, outer = neuron_forward(f, skip, f"{name}.lif2", at)  # Eq. (5)  # D9
+    return o_seq, BlockCache(first, inner, second, pool, of_skip, outer)
 
 
 def block_backward(do_seq: Array, cache: BlockCache, at: Setting) -> tuple[Array, Grads]:
     """forward: x went into f and into the skip, so both paths' gradients add."""
-    dsum_seq = neuron_backward(do_seq, cache.outer, at)
-    dskip_seq, of_skip = skip_backward(dsum_seq, cache, at)
-    dy_seq, of_second = conv_norm_backward(dsum_seq, cache.second, at)
+    df, dskip = neuron_backward(do_seq, cache.outer, at)
+    dskip_seq, of_skip = skip_backward(dskip, cache, at)
+    dy_seq, of_second = conv_backward(df, cache.second, at)
     assert dy_seq is not None
-    dy_seq, of_first = conv_norm_backward(neuron_backward(dy_seq, cache.inner, at), cache.first, at)
-    return dy_seq + dskip_seq, of_first | of_second | of_skip
+    df, _ = neuron_backward(dy_seq, cache.inner, at)
+    dx_seq, of_first = conv_backward(df, cache.first, at)
+    assert dx_seq is not None
+    dx_seq += dskip_seq
+    return dx_seq, of_first | of_second | of_skip
 
 
 def skip_forward(
     x_seq: Array, block: Block, at: Setting
-) -> tuple[Array, AvgPoolCache | None, ConvNormCache | None]:
+) -> tuple[Array | NormInput, AvgPoolCache | None, ConvLayer | None]:
     """Identity, or a 1x1 convolution with batch norm and no neuron (D9)."""
     if not at.net.has_projection(block):
         return x_seq, None, None  # D9
@@ -64,16 +63,18 @@ def skip_forward(
             raise ValueError(f"downsample: avgpool wants even sizes, got {x_seq.shape[2:4]} pixels")
         x_seq, pool = pool_forward(x_seq, AvgPool(stride, stride), at)
         stride = 1
-    y_seq, skip = conv_norm_forward(
+    skip, layer = conv_forward(
         x_seq, f"{block.name}.skip.conv", f"{block.name}.skip.bn", Conv((stride, stride)), at
     )  # D9
-    return y_seq, pool, skip
+    return skip, pool, layer
 
 
-def skip_backward(dy_seq: Array, cache: BlockCache, at: Setting) -> tuple[Array, Grads]:
+def skip_backward(dskip: Array | NormGrads, cache: BlockCache, at: Setting) -> tuple[Array, Grads]:
     if cache.skip is None:
-        return dy_seq, {}
-    dx_seq, grads = conv_norm_backward(dy_seq, cache.skip, at)
+        assert not isinstance(dskip, NormGrads)
+        return dskip, {}
+    assert isinstance(dskip, NormGrads)
+    dx_seq, grads = conv_backward(dskip, cache.skip, at)
     assert dx_seq is not None
     if cache.pool is not None:
         dx_seq = pool_backward(dx_seq, cache.pool, at)

@@ -18,6 +18,8 @@ from refsnn.ops import (
     Conv,
     ConvCache,
     LIFCache,
+    NormGrads,
+    NormInput,
     Ops,
     Running,
 )
@@ -33,17 +35,30 @@ class Setting(NamedTuple):
     training: bool  # batch norm by the batch's statistics
 
 
-class ConvNormCache(NamedTuple):
+class ConvLayer(NamedTuple):
+    """A convolution, and the batch norm after it."""
+
     conv_name: str
     norm_name: str
     conv: ConvCache
+
+
+class Parts(NamedTuple):
+    """Caches of batch norm, of the skip's batch norm, and of LIF."""
+
     norm: BatchNormCache
-    running: Running  # after this batch
+    skip: BatchNormCache | None
+    lif: LIFCache
+
+    @property
+    def o_seq(self) -> Array:
+        return self.lif.o_seq
 
 
 class NeuronCache(NamedTuple):
     name: str
-    lif: LIFCache
+    running: list[Running]  # of the batch norms, after this batch
+    of: Any  # Parts, or the cache of a fused pass, which has a `lif` too
 
 
 def merge(x_seq: Array) -> Array:
@@ -56,49 +71,66 @@ def split(x: Array, steps: int) -> Array:
     return x.reshape(steps, -1, *x.shape[1:])
 
 
-def conv_norm_forward(
+def conv_forward(
     x_seq: Array, conv_name: str, norm_name: str, conv: Conv, at: Setting
-) -> tuple[Array, ConvNormCache]:
-    """Convolution of every step, then batch norm."""
+) -> tuple[NormInput, ConvLayer]:
+    """Convolution of every step; what it leaves is to be normalised."""
     params, buffers = at.params, at.buffers
-    c, conv_cache = at.ops.conv_forward(merge(x_seq), params[f"{conv_name}.weight"], conv)
-    y_seq, running, norm_cache = at.ops.batchnorm_forward(
-        split(c, len(x_seq)),
-        params[f"{norm_name}.weight"],
-        params[f"{norm_name}.bias"],
-        Running(buffers[f"{norm_name}.running_mean"], buffers[f"{norm_name}.running_var"]),
-        at.net.norm,
-        at.training,
+    c, cache = at.ops.conv_forward(merge(x_seq), params[f"{conv_name}.weight"], conv)
+    running = Running(buffers[f"{norm_name}.running_mean"], buffers[f"{norm_name}.running_var"])
+    of = NormInput(
+        split(c, len(x_seq)), params[f"{norm_name}.weight"], params[f"{norm_name}.bias"], running
     )
-    return y_seq, ConvNormCache(conv_name, norm_name, conv_cache, norm_cache, running)
+    return of, ConvLayer(conv_name, norm_name, cache)
 
 
-def conv_norm_backward(
-    dy_seq: Array, cache: ConvNormCache, at: Setting, need_dx: bool = True
+def conv_backward(
+    d: NormGrads, layer: ConvLayer, at: Setting, need_dx: bool = True
 ) -> tuple[Array | None, Grads]:
     """`need_dx=False` where nothing stands before the convolution but the data."""
-    dc_seq, dgamma, dbeta = at.ops.batchnorm_backward(dy_seq, cache.norm)
-    dx: Array | None = None
-    if need_dx:
-        dx, dw = at.ops.conv_backward(merge(dc_seq), cache.conv)
-    else:
-        dw = at.ops.conv_weight_gradient(merge(dc_seq), cache.conv)
+    dc = merge(d.dx_seq)
     grads = {
-        f"{cache.conv_name}.weight": dw,
-        f"{cache.norm_name}.weight": dgamma,
-        f"{cache.norm_name}.bias": dbeta,
+        f"{layer.conv_name}.weight": at.ops.conv_weight_gradient(dc, layer.conv),
+        f"{layer.norm_name}.weight": d.dgamma,
+        f"{layer.norm_name}.bias": d.dbeta,
     }
-    return None if dx is None else split(dx, len(dy_seq)), grads
+    if not need_dx:
+        return None, grads
+    return split(at.ops.conv_input_gradient(dc, layer.conv), len(d.dx_seq)), grads
 
 
-def neuron_forward(c_seq: Array, name: str, at: Setting) -> tuple[Array, NeuronCache]:
-    o_seq, cache = at.ops.lif_forward(c_seq, None, at.net.lif)
-    return o_seq, NeuronCache(name, cache)
+def neuron_forward(
+    f: NormInput, skip: Array | NormInput | None, name: str, at: Setting
+) -> tuple[Array, NeuronCache]:
+    """Batch norm of f, plus the skip, which may have a batch norm of its own, then LIF."""
+    net, ops, training = at.net, at.ops, at.training
+    if ops.fuses(f.x_seq.dtype, net.lif):
+        assert ops.norm_neuron_forward is not None
+        o_seq, running, cache = ops.norm_neuron_forward(f, skip, net.norm, net.lif, training)
+        return o_seq, NeuronCache(name, running, cache)
+    c_seq, moved, norm = ops.batchnorm_forward(*f, net.norm, training)
+    running, skip_norm = [moved], None
+    if isinstance(skip, NormInput):
+        skip, moved, skip_norm = ops.batchnorm_forward(*skip, net.norm, training)
+        running.append(moved)
+    if skip is not None:
+        c_seq = c_seq + skip  # Eq. (5)  # D9
+    o_seq, lif = ops.lif_forward(c_seq, None, net.lif)
+    return o_seq, NeuronCache(name, running, Parts(norm, skip_norm, lif))
 
 
-def neuron_backward(do_seq: Array, cache: NeuronCache, at: Setting) -> Array:
-    dc_seq: Array = at.ops.lif_backward(do_seq, cache.lif, constants=False).dc_seq
-    return dc_seq
+def neuron_backward(
+    do_seq: Array, cache: NeuronCache, at: Setting
+) -> tuple[NormGrads, Array | NormGrads]:
+    """forward: the sum's gradient goes to both of its terms, each through its own batch norm."""
+    if not isinstance(cache.of, Parts):
+        assert at.ops.norm_neuron_backward is not None
+        d, dskip = at.ops.norm_neuron_backward(do_seq, cache.of)
+        return d, dskip
+    norm, skip, lif = cache.of
+    dc_seq = at.ops.lif_backward(do_seq, lif, constants=False).dc_seq
+    d = at.ops.batchnorm_backward(dc_seq, norm)
+    return d, dc_seq if skip is None else at.ops.batchnorm_backward(dc_seq, skip)
 
 
 def pool_forward(x_seq: Array, p: AvgPool, at: Setting) -> tuple[Array, AvgPoolCache]:
@@ -114,7 +146,7 @@ class HeadCache(NamedTuple):
     name: str
     steps: int
     pooled: Any
-    hidden: Any  # (LinearCache, NeuronCache) or None
+    hidden: Any  # (LinearCache, name, LIFCache) or None
     fc: Any
 
 
@@ -127,8 +159,8 @@ def head_forward(x_seq: Array, name: str, at: Setting) -> tuple[Array, HeadCache
         c, linear = at.ops.linear_forward(
             features, params[f"{name}.hidden.weight"], params[f"{name}.hidden.bias"]
         )
-        o_seq, neuron = neuron_forward(split(c, steps), f"{name}.lif", at)
-        features, hidden = merge(o_seq), (linear, neuron)
+        o_seq, lif = at.ops.lif_forward(split(c, steps), None, at.net.lif)
+        features, hidden = merge(o_seq), (linear, f"{name}.lif", lif)
     y, fc = at.ops.linear_forward(
         features, params[f"{name}.fc.weight"], params[f"{name}.fc.bias"]
     )  # D12
@@ -146,8 +178,8 @@ def head_backward(dlogits: Array, cache: HeadCache, at: Setting) -> tuple[Array,
     dfeatures, dw, db = at.ops.linear_backward(dy, cache.fc)
     grads = {f"{name}.fc.weight": dw, f"{name}.fc.bias": db}
     if cache.hidden is not None:
-        linear, neuron = cache.hidden
-        dc = merge(neuron_backward(split(dfeatures, steps), neuron, at))
-        dfeatures, dw, db = at.ops.linear_backward(dc, linear)
+        linear, _, lif = cache.hidden
+        dc_seq = at.ops.lif_backward(split(dfeatures, steps), lif, constants=False).dc_seq
+        dfeatures, dw, db = at.ops.linear_backward(merge(dc_seq), linear)
         grads |= {f"{name}.hidden.weight": dw, f"{name}.hidden.bias": db}
     return split(at.ops.global_avgpool_backward(dfeatures, cache.pooled), steps), grads

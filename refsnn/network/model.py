@@ -7,13 +7,13 @@ import numpy as np
 
 from refsnn.network.block import BlockCache, block_backward, block_forward
 from refsnn.network.layers import (
-    ConvNormCache,
+    ConvLayer,
     Grads,
     HeadCache,
     NeuronCache,
     Setting,
-    conv_norm_backward,
-    conv_norm_forward,
+    conv_backward,
+    conv_forward,
     head_backward,
     head_forward,
     neuron_backward,
@@ -22,11 +22,11 @@ from refsnn.network.layers import (
     pool_forward,
 )
 from refsnn.network.network import Block, Network, Params, check_params
-from refsnn.ops import Array, AvgPoolCache, LIFCache, Ops, validate
+from refsnn.ops import Array, AvgPoolCache, LIFCache, Ops, Running, validate
 
 
 class StemCache(NamedTuple):
-    units: list[tuple[ConvNormCache, NeuronCache]]
+    units: list[tuple[ConvLayer, NeuronCache]]
     pool: AvgPoolCache | None
 
 
@@ -98,10 +98,8 @@ def stem_forward(x_seq: Array, at: Setting) -> tuple[Array, StemCache]:
     """The encoder (D7): conv-BN-LIF, as often as the stem says, then its pooling."""
     stem, units, pool = at.net.arch.stem, [], None
     for index in range(stem.convs):
-        c_seq, conv = conv_norm_forward(
-            x_seq, f"stem.conv{index}", f"stem.bn{index}", stem.conv(index), at
-        )
-        x_seq, neuron = neuron_forward(c_seq, f"stem.lif{index}", at)
+        f, conv = conv_forward(x_seq, f"stem.conv{index}", f"stem.bn{index}", stem.conv(index), at)
+        x_seq, neuron = neuron_forward(f, None, f"stem.lif{index}", at)
         units.append((conv, neuron))
     if stem.pool is not None:
         x_seq, pool = pool_forward(x_seq, stem.pool, at)
@@ -113,8 +111,8 @@ def stem_backward(do_seq: Array, cache: StemCache, at: Setting) -> Grads:
         do_seq = pool_backward(do_seq, cache.pool, at)
     grads: Grads = {}
     for index, (conv, neuron) in reversed(list(enumerate(cache.units))):
-        dc_seq = neuron_backward(do_seq, neuron, at)
-        dx_seq, of_unit = conv_norm_backward(dc_seq, conv, at, need_dx=index > 0)
+        df, _ = neuron_backward(do_seq, neuron, at)
+        dx_seq, of_unit = conv_backward(df, conv, at, need_dx=index > 0)
         grads |= of_unit
         if dx_seq is not None:
             do_seq = dx_seq
@@ -139,28 +137,31 @@ def segment_backward(do_seq: Array, caches: list[BlockCache], at: Setting) -> tu
     return do_seq, grads
 
 
-def layers(run: Forward) -> Iterator[ConvNormCache | NeuronCache]:
-    """Every convolution with its norm, and every layer of neurons, in the order of computing."""
+def neurons(run: Forward) -> Iterator[tuple[NeuronCache, list[str]]]:
+    """Every layer of neurons that follows batch norms, with their names, in order of computing."""
     for conv, neuron in run.stem.units:
-        yield conv
-        yield neuron
+        yield neuron, [conv.norm_name]
     for cache in (cache for segment in run.segments for cache in segment):
-        yield from (cache.first, cache.inner, cache.second)
-        if cache.skip is not None:
-            yield cache.skip
-        yield cache.outer
-    yield from (head.hidden[1] for head in run.heads if head.hidden is not None)
+        yield cache.inner, [cache.first.norm_name]
+        skip = [] if cache.skip is None else [cache.skip.norm_name]
+        yield cache.outer, [cache.second.norm_name, *skip]
 
 
 def neuron_caches(run: Forward) -> Iterator[tuple[str, LIFCache]]:
     """Every layer of neurons by name, from input to output."""
-    yield from (layer for layer in layers(run) if isinstance(layer, NeuronCache))
+    yield from ((neuron.name, neuron.of.lif) for neuron, _ in neurons(run))
+    yield from (head.hidden[1:] for head in run.heads if head.hidden is not None)
+
+
+def moved_norms(run: Forward) -> Iterator[tuple[str, Running]]:
+    """Every batch norm's running statistics after this batch."""
+    for neuron, names in neurons(run):
+        yield from zip(names, neuron.running, strict=True)
 
 
 def moved_buffers(run: Forward) -> Params:
     moved: Params = {}
-    for layer in layers(run):
-        if isinstance(layer, ConvNormCache):
-            moved[f"{layer.norm_name}.running_mean"] = layer.running.mean
-            moved[f"{layer.norm_name}.running_var"] = layer.running.var
+    for name, running in moved_norms(run):
+        moved[f"{name}.running_mean"] = running.mean
+        moved[f"{name}.running_var"] = running.var
     return moved

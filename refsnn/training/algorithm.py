@@ -37,7 +37,9 @@ def train_step(
     grads = backward(run, ops.objective_backward(cache))  # Alg. 1 line 7
     lr = cosine(config.lr, i, config.epochs * batches)
     update = OPTIMIZERS[config.optimizer]
-    params, moments = update(state.params, grads, state.optimizer, i, lr, config)  # Alg. 1 line 8
+    params, moments = update(
+        state.params, grads, state.optimizer, i, lr, config, ops
+    )  # Alg. 1 line 8
     require_finite(i, loss, run, grads, params)
     state.params, state.optimizer, state.buffers, state.iteration = params, moments, run.buffers, i
     return Step(loss, side, lr, run, grads)

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from refsnn.network import Forward, Params, neuron_caches
-from refsnn.network.layers import ConvNormCache
-from refsnn.network.model import layers
+from refsnn.network import Forward, Params
+from refsnn.network.model import neurons
 from refsnn.ops import Array
 
 
@@ -16,7 +15,13 @@ class Diverged(ArithmeticError):
 
 def firing_rates(run: Forward) -> dict[str, float]:
     """Mean spikes a neuron and step, for each layer of neurons."""
-    return {name: float(cache.o_seq.mean()) for name, cache in neuron_caches(run)}
+    rates = {neuron.name: share(neuron.of.o_seq) for neuron, _ in neurons(run)}
+    hidden = (head.hidden for head in run.heads if head.hidden is not None)
+    return rates | {name: share(lif.o_seq) for _, name, lif in hidden}
+
+
+def share(o_seq: Array) -> float:
+    return np.count_nonzero(o_seq) / o_seq.size
 
 
 def norm(x: Array) -> float:
@@ -43,20 +48,21 @@ def require_finite(iteration: int, loss: float, run: Forward, grads: Params, new
 
 
 def finite(x: Array) -> bool:
-    return bool(np.isfinite(x).all())
+    """A sum is quick, and finite where nothing is not; it may overflow by itself."""
+    return bool(np.isfinite(x.sum()) or np.isfinite(x).all())
 
 
 def in_order_of_computing(
     run: Forward, loss: float, grads: Params, new: Params
 ) -> Iterator[tuple[str, Array]]:
     """Layers' values from input to output, then gradients from output to input, then the update."""
-    for layer in layers(run):
-        if isinstance(layer, ConvNormCache):
-            yield layer.norm_name, layer.norm.x_hat
-            yield layer.norm_name, layer.running.var
-        else:
-            yield layer.name, layer.lif.u_pre_seq
+    for neuron, names in neurons(run):
+        for name, running in zip(names, neuron.running, strict=True):
+            yield from ((name, x) for x in running)
+        yield neuron.name, neuron.of.lif.u_pre_seq
     for head, logits in zip(run.heads, run.branches, strict=True):
+        if head.hidden is not None:
+            yield head.hidden[1], head.hidden[2].u_pre_seq
         yield f"{head.name}.fc", logits
     yield "the loss", np.asarray(loss)
     for name in reversed(list(grads)):

@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+
 from refsnn.network import Params
+from refsnn.ops import NUMPY, Ops
 from refsnn.training.config import TrainConfig
 
-BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # PyTorch's defaults
 Stepped = tuple[Params, Params]  # parameters and optimiser's state after a step
 
 
@@ -30,30 +31,36 @@ def init_state(params: Params, config: TrainConfig) -> Params:
 
 
 def sgd(
-    params: Params, grads: Params, state: Params, i: int, lr: float, config: TrainConfig
+    params: Params,
+    grads: Params,
+    state: Params,
+    i: int,
+    lr: float,
+    config: TrainConfig,
+    ops: Ops = NUMPY,
 ) -> Stepped:
-    """v <- momentum v + (g + decay w);  w <- w - lr v."""
     new, kept = {}, {}
     for name, w in params.items():
-        g = grads[name] + decay_of(name, config) * w
-        v = config.momentum * state[f"momentum.{name}"] + g
-        kept[f"momentum.{name}"] = v
-        new[name] = w - lr * v  # Alg. 1 line 8
+        decay, v = decay_of(name, config), f"momentum.{name}"
+        new[name], kept[v] = ops.sgd_update(w, grads[name], state[v], lr, config.momentum, decay)
     return new, kept
 
 
 def adamw(
-    params: Params, grads: Params, state: Params, i: int, lr: float, config: TrainConfig
+    params: Params,
+    grads: Params,
+    state: Params,
+    i: int,
+    lr: float,
+    config: TrainConfig,
+    ops: Ops = NUMPY,
 ) -> Stepped:
-    """Adam with decoupled decay (Loshchilov and Hutter 2019): w shrinks apart from g."""
     new, kept = {}, {}
     for name, w in params.items():
-        g = grads[name]
-        mean = BETA1 * state[f"mean.{name}"] + (1 - BETA1) * g
-        square = BETA2 * state[f"square.{name}"] + (1 - BETA2) * (g * g)
-        kept[f"mean.{name}"], kept[f"square.{name}"] = mean, square
-        direction = (mean / (1 - BETA1**i)) / (np.sqrt(square / (1 - BETA2**i)) + EPS)
-        new[name] = w * (1 - lr * decay_of(name, config)) - lr * direction  # Alg. 1 line 8
+        decay, mean, square = decay_of(name, config), f"mean.{name}", f"square.{name}"
+        new[name], kept[mean], kept[square] = ops.adamw_update(
+            w, grads[name], state[mean], state[square], i, lr, decay
+        )
     return new, kept
 
 

@@ -5,14 +5,14 @@ import pytest
 
 from refsnn.network.layers import (
     Setting,
-    conv_norm_backward,
-    conv_norm_forward,
+    conv_backward,
+    conv_forward,
     head_forward,
     merge,
     neuron_forward,
     split,
 )
-from refsnn.ops import NUMPY, Conv
+from refsnn.ops import NUMPY, Conv, NormGrads, NormInput, Running
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +31,10 @@ def test_merge_puts_the_steps_of_an_image_n_apart_and_split_undoes_it():
 
 def test_a_convolution_without_input_gradient_has_the_same_weight_gradient(setting, sequence):
     at, (x_seq, _) = setting(), sequence()
-    y_seq, cache = conv_norm_forward(x_seq, "stem.conv0", "stem.bn0", Conv((1, 1), (1, 1)), at)
-    dy_seq = np.cos(y_seq)
-    dx_seq, grads = conv_norm_backward(dy_seq, cache, at)
-    nothing, same = conv_norm_backward(dy_seq, cache, at, need_dx=False)
+    f, layer = conv_forward(x_seq, "stem.conv0", "stem.bn0", Conv((1, 1), (1, 1)), at)
+    d = NormGrads(np.cos(f.x_seq), f.gamma, f.beta)
+    dx_seq, grads = conv_backward(d, layer, at)
+    nothing, same = conv_backward(d, layer, at, need_dx=False)
     assert dx_seq.shape == x_seq.shape
     assert nothing is None
     assert list(same) == list(grads) == ["stem.conv0.weight", "stem.bn0.weight", "stem.bn0.bias"]
@@ -42,11 +42,15 @@ def test_a_convolution_without_input_gradient_has_the_same_weight_gradient(setti
 
 
 def test_neurons_start_at_zero_at_every_call(setting, sequence):
-    at, (c_seq, _) = setting(), sequence()
-    first, cache = neuron_forward(c_seq, "lif", at)
-    again, _ = neuron_forward(c_seq, "lif", at)
+    at, (x_seq, _) = setting(), sequence()
+    one, zero = np.ones(x_seq.shape[-1]), np.zeros(x_seq.shape[-1])
+    f = NormInput(x_seq, one, zero, Running(zero, one))
+    first, cache = neuron_forward(f, None, "lif", at)
+    again, _ = neuron_forward(f, None, "lif", at)
     assert np.array_equal(first, again)
-    assert np.array_equal(cache.lif.u_pre_seq[0], c_seq[0])
+    assert np.array_equal(
+        cache.of.lif.u_pre_seq[0], NUMPY.batchnorm_forward(*f, at.net.norm, True)[0][0]
+    )
 
 
 @pytest.mark.parametrize("readout", ["mean", "sum"])
@@ -69,5 +73,5 @@ def test_the_hidden_head_fires_between_its_two_layers(setting):
     o_seq, _ = NUMPY.lif_forward(c_seq, None, at.net.lif)
     wanted = (o_seq @ p["head.fc.weight"] + p["head.fc.bias"]).mean(axis=0)
     assert 0 < o_seq.mean() < 1
-    assert np.array_equal(cache.hidden[1].lif.o_seq, o_seq)
+    assert np.array_equal(cache.hidden[2].o_seq, o_seq)
     np.testing.assert_allclose(logits, wanted, rtol=1e-13)

@@ -1,0 +1,94 @@
+"""Libraries side by side: one worker each, one step at a time, in turns."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import sleep
+from typing import Any
+
+from refsnn.bench.processes import Worker, single
+from refsnn.bench.workload import Spec
+
+WARM_UP = 2  # steps that do not count
+PAUSE = 0.2  # seconds after a step: threads that it woke spin a while before they sleep
+
+Say = Callable[[str], None]
+Row = dict[str, Any]
+
+
+@contextmanager
+def prepared(spec: Spec) -> Iterator[tuple[Spec, Row]]:
+    """The spec with a file of numbers to start from, and the density that they lead to."""
+    with TemporaryDirectory(prefix="refsnn-bench-") as folder:
+        spec = replace(spec, numbers=str(Path(folder) / "numbers.npz"))
+        yield spec, single(replace(spec, task="prepare", library="refsnn"))
+
+
+def compare(
+    spec: Spec, libraries: Sequence[str], repeats: int, peaks: Row, say: Say
+) -> tuple[list[Row], list[Row]]:
+    """Results of each library, refsnn first, and refsnn's ratios to the others."""
+    say(f"{spec.arch} {spec.phase}: preparing")
+    with prepared(spec) as (ready, known), ExitStack() as stack:
+        workers, facts = [], []
+        for library in libraries:
+            say(f"{spec.arch} {spec.phase}: {library} warms up")
+            worker = stack.enter_context(Worker(replace(ready, library=library)))
+            facts.append(worker.answer())
+            workers.append(worker)
+            for _ in range(WARM_UP):
+                step(worker)
+        rounds = []
+        for index in range(repeats):
+            say(f"{spec.arch} {spec.phase}: round {index + 1} of {repeats}")
+            rounds.append([step(worker) for worker in workers])
+        results = []
+        for library, fact, steps in zip(libraries, facts, zip(*rounds, strict=True), strict=True):
+            row = describe(spec, library) | known | fact | summary(spec, steps)
+            results.append(row)
+        asked = {name: peaks[name] for name in ("gemm_gflops", "copy_gib_s")}
+        results[0]["breakdown"] = workers[0].ask(json.dumps(asked))
+    return results, ratios(results)
+
+
+def step(worker: Worker) -> Row:
+    answer = worker.ask("step")
+    sleep(PAUSE)
+    return answer
+
+
+def describe(spec: Spec, library: str) -> Row:
+    return {
+        "arch": spec.arch, "phase": spec.phase, "library": library, "steps": spec.steps,
+        "batch_size": spec.batch_size, "size": spec.size, "density_asked": spec.density,
+    }  # fmt: skip
+
+
+def summary(spec: Spec, steps: Sequence[Row]) -> Row:
+    """Medians over the rounds; memory is the peak of them all."""
+    seconds = [row["seconds"] for row in steps]
+    return {
+        "images_per_second": median(spec.batch_size / s for s in seconds),
+        "peak_mib": max(row["peak_mib"] for row in steps),
+        "seconds": seconds,
+    }
+
+
+def ratios(results: Sequence[Row]) -> list[Row]:
+    """The first result over each other one: speed as the median over rounds, in which both
+    met the same state of the machine."""
+    ours, *others = results
+    return [
+        {
+            "arch": ours["arch"], "phase": ours["phase"], "library": row["library"],
+            "images_per_second": median(
+                theirs / mine for mine, theirs in zip(ours["seconds"], row["seconds"], strict=True)
+            ),
+            "peak_mib": ours["peak_mib"] / row["peak_mib"],
+        }
+        for row in others
+    ]  # fmt: skip

@@ -1,0 +1,76 @@
+"""Worker processes: started, asked one at a time, and what they died of."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+from refsnn.bench.workload import Spec
+
+THREAD_VARIABLES = (
+    "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
+)  # fmt: skip
+
+
+def environment(threads: int | None) -> dict[str, str]:
+    """This process's own, with the thread pools' sizes where they were asked for."""
+    sizes = {} if threads is None else dict.fromkeys(THREAD_VARIABLES, str(threads))
+    return os.environ | sizes
+
+
+class Worker:
+    """`refsnn.bench.worker` in a process of its own; a context manager that ends it."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - nobody would empty a pipe
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "refsnn.bench.worker", spec.to_json()],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True,
+            env=environment(spec.threads),
+        )  # fmt: skip
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if error[0] is not None:
+            self.process.kill()
+        self.process.communicate()  # the end of its input is its end
+        self.errors.close()
+
+    def answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line.endswith("\n"):
+            raise ValueError(self.epitaph())
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def ask(self, question: str) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(question + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise ValueError(self.epitaph()) from None
+        return self.answer()
+
+    def epitaph(self) -> str:
+        """Who died, at what, and the last line that it wrote."""
+        code = self.process.wait()
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").strip().splitlines()
+        end = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        spec = self.spec
+        task = spec.phase if spec.task == "steps" else spec.task
+        who = "peaks" if task == "peaks" else f"{spec.library}, {spec.arch}, {task}"
+        return f"bench: a worker ended ({who}): {lines[-1] if lines and code > 0 else end}"
+
+
+def single(spec: Spec) -> dict[str, Any]:
+    """The one answer of a worker that does one thing."""
+    with Worker(spec) as worker:
+        return worker.answer()

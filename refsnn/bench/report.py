@@ -1,0 +1,114 @@
+"""What was measured, as plain text."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+LEFT = ("library", "part", "convolution", "direction", "choice")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Aligned columns: words left, numbers right."""
+    lines = [tuple(head), *map(tuple, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    left = [name in LEFT for name in head]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if to_left else cell.rjust(width)
+            for cell, width, to_left in zip(line, widths, left, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def machine_lines(machine: Row) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, "
+        f"{machine['system']}\n{versions}\n"
+        f"matrix product {machine['gemm_gflops']:.0f} GFLOP/s (NumPy, float32), "
+        f"copy {machine['copy_gib_s']:.1f} GiB/s (read and written)"
+    )
+
+
+def comparison(results: Sequence[Row], ratios: Sequence[Row]) -> str:
+    """The libraries on one workload; ratios are refsnn over the other."""
+    first = results[0]
+    by_library = {row["library"]: row for row in ratios}
+    low, high = first["density_range"]
+    title = (
+        f"{first['arch']}, {first['phase']}: T = {first['steps']}, batch {first['batch_size']}, "
+        f"{first['size']}x{first['size']} pixels, {first['density']:.3f} spikes a neuron and "
+        f"step (layers {low:.3f} to {high:.3f})"
+    )
+    head = ["library", "images/s", "peak MiB", "imports MiB", "threads"]
+    if ratios:
+        head += ["refsnn's images/s", "refsnn's memory"]
+    rows = []
+    for row in results:
+        cells = [
+            row["library"], f"{row['images_per_second']:.1f}", f"{row['peak_mib']:.0f}",
+            f"{row['baseline_mib']:.0f}", str(row["threads"]),
+        ]  # fmt: skip
+        if ratio := by_library.get(row["library"]):
+            cells += [f"{ratio['images_per_second']:.2f}x", f"{ratio['peak_mib']:.2f}x"]
+        rows.append(cells + [""] * (len(head) - len(cells)))
+    return f"{title}\n{table(head, rows)}"
+
+
+def workload(results: Sequence[Row], ratios: Sequence[Row]) -> str:
+    """The comparison, and where refsnn's time goes."""
+    breakdown = results[0]["breakdown"]
+    tables = comparison(results, ratios), parts_table(breakdown), convolutions_table(breakdown)
+    return "\n\n".join(tables)
+
+
+def parts_table(breakdown: Row) -> str:
+    def share(row: Row, name: str) -> str:
+        return f"{row[name]:.0%}" if name in row else ""
+
+    def number(row: Row, name: str) -> str:
+        return f"{row[name]:.1f}" if name in row else ""
+
+    head = ["part", "ms", "of step", "GFLOP/s", "of matrix product", "GiB/s", "of copy"]
+    return table(
+        head,
+        [
+            [
+                row["part"], f"{1e3 * row['seconds']:.1f}", share(row, "share"),
+                number(row, "gflops"), share(row, "of_gemm_peak"), number(row, "gib_s"),
+                share(row, "of_copy_peak"),
+            ]
+            for row in breakdown["parts"]
+        ],
+    )  # fmt: skip
+
+
+def convolutions_table(breakdown: Row) -> str:
+    head = ["convolution", "direction", "choice", "calls", "density", "ms", "GFLOP/s"]
+    return table(
+        head,
+        [
+            [
+                row["shape"], row["direction"], row["choice"], str(row["calls"]),
+                f"{row['density']:.3f}", f"{1e3 * row['seconds']:.1f}", f"{row['gflops']:.1f}",
+            ]
+            for row in breakdown["convolutions"]
+        ],
+    )  # fmt: skip
+
+
+def scaling_table(row: Row) -> str:
+    """Time and memory at every point, and how far from a straight line."""
+    name = {"steps": "T", "batch_size": "batch"}
+    fixed = ", ".join(f"{name[key]} = {value}" for key, value in row["fixed"].items())
+    body = [
+        [str(value), f"{seconds:.3f}", f"{mib:.0f}"]
+        for value, seconds, mib in zip(row["values"], row["seconds"], row["peak_mib"], strict=True)
+    ]
+    return (
+        f"{row['arch']}, {row['phase']}, {fixed}\n"
+        f"{table([name[row['against']], 's a step', 'peak MiB'], body)}\n"
+        f"at most {row['seconds_deviation_percent']:.0f} % (time) and "
+        f"{row['peak_mib_deviation_percent']:.0f} % (memory) off a straight line"
+    )

@@ -1,0 +1,43 @@
+"""How time and memory of a step grow with T and with the batch: along a straight line?"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from refsnn.bench.measure import WARM_UP, Row, Say, prepared, step
+from refsnn.bench.processes import Worker
+from refsnn.bench.workload import Spec
+
+POINTS = {"steps": (1, 2, 4, 8, 16), "batch_size": (4, 8, 16, 32)}
+
+
+def scaling(spec: Spec, repeats: int, say: Say) -> Iterator[Row]:
+    """A row for each of T and batch size, the other one as the spec says."""
+    with prepared(spec) as (ready, _):
+        for against, values in POINTS.items():
+            seconds, mib = [], []
+            for value in values:
+                say(f"{spec.arch} {spec.phase}: {against} {value}")
+                change: dict[str, Any] = {against: value}
+                with Worker(replace(ready, **change)) as worker:
+                    worker.answer()
+                    answers = [step(worker) for _ in range(WARM_UP + repeats)]
+                seconds.append(median(a["seconds"] for a in answers[WARM_UP:]))
+                mib.append(max(a["peak_mib"] for a in answers))
+            yield {
+                "arch": spec.arch, "phase": spec.phase, "library": spec.library,
+                "against": against, "values": list(values),
+                "fixed": {n: getattr(spec, n) for n in ("steps", "batch_size") if n != against},
+                "seconds": seconds, "seconds_deviation_percent": deviation(values, seconds),
+                "peak_mib": mib, "peak_mib_deviation_percent": deviation(values, mib),
+            }  # fmt: skip
+
+
+def deviation(x: Sequence[float], y: Sequence[float]) -> float:
+    """The largest distance from the least-squares line a + b x, in % of the line."""
+    b, a = np.polyfit(x, y, 1)
+    line = a + b * np.asarray(x)
+    return float(100 * np.max(np.abs(np.asarray(y) / line - 1)))

@@ -1,0 +1,117 @@
+"""A process that does one thing, so that its memory and its threads are that thing's alone.
+
+`python -m refsnn.bench.worker SPEC`: prints a line of JSON when it is ready, and one for
+each line that it reads. The word "step" asks for a timed step, anything else, a JSON
+object with the machine's peaks, for the breakdown of a step.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple, TextIO
+
+from refsnn.bench.workload import Spec, load_numbers, network_of, ops_of, refsnn_step
+
+BREAKDOWN_REPEATS = 3
+
+
+def peak_mib() -> float:
+    """The most memory that this process ever had resident.
+
+    Linux counts a parent's memory in a child's ru_maxrss, but not in its VmHWM.
+    """
+    try:
+        (line,) = (
+            row for row in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in row
+        )
+        return int(line.split()[1]) / 2**10
+    except (OSError, ValueError):
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 2**10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def main(spec: Spec, commands: TextIO, answer: Callable[[dict[str, Any]], None]) -> None:
+    if spec.task == "prepare":
+        from refsnn.bench.density import prepare
+
+        answer(prepare(spec))
+    elif spec.task == "peaks":
+        from refsnn.bench.peaks import peaks
+
+        answer(peaks())
+    else:
+        serve(spec, commands, answer)
+
+
+def serve(spec: Spec, commands: TextIO, answer: Callable[[dict[str, Any]], None]) -> None:
+    worker = ready(spec)
+    answer({"baseline_mib": worker.baseline_mib, "threads": worker.threads})
+    for line in commands:
+        if line.strip() == "step":
+            start = perf_counter()
+            worker.step()
+            answer({"seconds": perf_counter() - start, "peak_mib": peak_mib()})
+        else:
+            answer(worker.analyse(**json.loads(line)))
+
+
+class Ready(NamedTuple):
+    step: Callable[[], None]
+    analyse: Callable[..., dict[str, Any]]  # the breakdown of a step, given the machine's peaks
+    threads: int
+    baseline_mib: float  # with all imported and nothing made
+
+
+def ready(spec: Spec) -> Ready:
+    return refsnn_ready(spec) if spec.library == "refsnn" else peer_ready(spec)
+
+
+def refsnn_ready(spec: Spec) -> Ready:
+    from refsnn.bench.timing import breakdown, watch
+
+    ops, threads = ops_of(spec), 1
+    if spec.ops == "numba":
+        import numba
+
+        threads = numba.get_num_threads()
+    baseline = peak_mib()
+    step = refsnn_step(spec, *load_numbers(spec))
+
+    def analyse(gemm_gflops: float, copy_gib_s: float) -> dict[str, Any]:
+        return breakdown(*watch(step, ops, BREAKDOWN_REPEATS), gemm_gflops, copy_gib_s)
+
+    return Ready(lambda: step(ops), analyse, threads, baseline)
+
+
+def peer_ready(spec: Spec) -> Ready:
+    import torch
+
+    from refsnn.bench.peer_neurons import NEURONS
+    from refsnn.bench.peers import peer_step
+
+    if spec.threads is not None:
+        torch.set_num_threads(spec.threads)
+    NEURONS[spec.library](1, network_of(spec).lif)  # imports the library
+    baseline = peak_mib()
+    step = peer_step(spec, *load_numbers(spec))
+
+    def refuse(**peaks: float) -> dict[str, Any]:
+        raise ValueError(f"library: got {spec.library}, want refsnn for a breakdown")
+
+    return Ready(step, refuse, torch.get_num_threads(), baseline)
+
+
+if __name__ == "__main__":
+    # what libraries print must not mix with the answers
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def write(answer: dict[str, Any]) -> None:
+        print(json.dumps(answer), file=answers, flush=True)
+
+    main(Spec(**json.loads(sys.argv[1])), sys.stdin, write)

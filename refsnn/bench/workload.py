@@ -1,0 +1,134 @@
+"""What is timed: a whole training step, or inference, of one network on random images."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refsnn.network import Architecture, Network, Params, architecture, init_buffers, init_params
+from refsnn.ops import CONV_METHODS, Array, Ops, get_ops, validate
+from refsnn.training.algorithm import main_logits, train_step
+from refsnn.training.checkpoint import State
+from refsnn.training.config import TrainConfig
+from refsnn.training.optimizer import init_state
+
+LIBRARIES = ("refsnn", "spikingjelly", "snntorch", "torch")
+PHASES = ("training", "inference")
+CHANNELS, CLASSES = 3, 10
+#: so low that the density of spikes stays what it was; the arithmetic is the same
+LR = 1e-8
+BATCHES = 10**6  # of the run that the timed steps stand in: the learning rate stays put
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a worker process is to do; it travels as JSON."""
+
+    arch: str = "resnet8"
+    phase: str = "training"
+    library: str = "refsnn"
+    steps: int = 4
+    batch_size: int = 16
+    size: int = 32  # pixels
+    density: float | None = None  # spikes a neuron and step; None: as initialised
+    threads: int | None = None  # None: as the environment says
+    ops: str = "numba"
+    conv: str = "auto"
+    channels_last: bool = True  # the peers' memory format
+    numbers: str = ""  # file of parameters and running statistics
+    task: str = "steps"  # or prepare, peaks
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        architecture(self.arch)
+        validate.one_of("phase", self.phase, PHASES)
+        validate.one_of("library", self.library, LIBRARIES)
+        validate.one_of("ops", self.ops, ("numba", "numpy"))
+        validate.one_of("conv", self.conv, CONV_METHODS if self.ops == "numba" else ("auto",))
+        for name in ("steps", "batch_size", "size"):
+            validate.whole(name, getattr(self, name), 1)
+        if self.threads is not None:
+            validate.whole("threads", self.threads, 1)
+        if self.density is not None and not 0 < self.density < 1:
+            raise ValueError(
+                f"density: got {self.density!r}, want spikes a neuron and step, in (0, 1)"
+            )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def config_of(spec: Spec) -> TrainConfig:
+    """The paper's neuron and optimiser, without side branches."""
+    return TrainConfig(
+        method="vanilla", arch=spec.arch, steps=spec.steps, batch_size=spec.batch_size,
+        epochs=1, lr=LR, ops=spec.ops,
+    )  # fmt: skip
+
+
+def network_of(spec: Spec) -> Network:
+    return config_of(spec).network(CHANNELS, CLASSES)
+
+
+def ops_of(spec: Spec) -> Ops:
+    return get_ops(spec.ops, spec.conv)
+
+
+def batch_of(spec: Spec) -> tuple[Array, Array]:
+    """Images (N, H, W, C) and labels (N,), the same in every process."""
+    rng = np.random.default_rng(spec.seed)
+    images = rng.normal(size=(spec.batch_size, spec.size, spec.size, CHANNELS))
+    return images.astype(np.float32), rng.integers(CLASSES, size=spec.batch_size)
+
+
+def fresh_numbers(spec: Spec) -> tuple[Params, Params]:
+    """Parameters and running statistics as a run begins."""
+    net = network_of(spec)
+    params = init_params(net, np.random.default_rng(spec.seed), np.float32)
+    return params, init_buffers(net, np.float32)
+
+
+def save_numbers(path: str, params: Params, buffers: Params) -> None:
+    numbers: dict[str, Any] = {**params, **buffers}
+    np.savez(Path(path), **numbers)
+
+
+def load_numbers(spec: Spec) -> tuple[Params, Params]:
+    with np.load(spec.numbers) as archive:
+        numbers = {name: archive[name] for name in archive.files}
+    shapes = network_of(spec).shapes()
+    params = {name: numbers[name] for name in shapes}
+    return params, {name: value for name, value in numbers.items() if name not in shapes}
+
+
+def refsnn_step(spec: Spec, params: Params, buffers: Params) -> Callable[[Ops], None]:
+    """One step with the given operations. What it leaves is freed within, as a run does."""
+    net, config, (images, labels) = network_of(spec), config_of(spec), batch_of(spec)
+    if spec.phase == "inference":
+
+        def infer(ops: Ops) -> None:
+            main_logits(net, params, buffers, images, spec.steps, ops)
+
+        return infer
+    state = State(params, buffers, init_state(params, config), np.random.default_rng(0))
+
+    def train(ops: Ops) -> None:
+        train_step(state, net, config, ops, (images, labels), BATCHES)
+
+    return train
+
+
+def with_batch_statistics(net: Network) -> Network:
+    """The network whose running statistics are those of the last batch alone."""
+    return replace(net, norm=replace(net.norm, momentum=1.0))
+
+
+def check_stem(arch: Architecture) -> None:
+    if arch.stem.convs != 1 or arch.stem.pool is not None:
+        raise ValueError(
+            f"arch: got a stem of {arch.stem.convs} convolutions and pooling {arch.stem.pool}, "
+            "want one convolution and none for the peers"
+        )

@@ -1,0 +1,56 @@
+"""Numba twins of `equations.update`, bit for bit: the same operations, in one pass over memory."""
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from refsnn.equations.surrogate import Array
+from refsnn.equations.update import BETA1, BETA2, EPS
+
+BLOCK = 1 << 14  # elements a task
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def sgd_loop(w, g, v, numbers, new_w, new_v):  # type: ignore[no-untyped-def]
+    lr, momentum, decay = numbers
+    for block in prange((w.size + BLOCK - 1) // BLOCK):
+        for k in range(block * BLOCK, min((block + 1) * BLOCK, w.size)):
+            new_v[k] = momentum * v[k] + (g[k] + decay * w[k])
+            new_w[k] = w[k] - lr * new_v[k]
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def adamw_loop(w, g, mean, square, numbers, new_w, new_mean, new_square):  # type: ignore[no-untyped-def]
+    beta1, rest1, beta2, rest2, whole1, whole2, eps, keep, lr = numbers
+    for block in prange((w.size + BLOCK - 1) // BLOCK):
+        for k in range(block * BLOCK, min((block + 1) * BLOCK, w.size)):
+            m = beta1 * mean[k] + rest1 * g[k]
+            s = beta2 * square[k] + rest2 * (g[k] * g[k])
+            direction = (m / whole1) / (math.sqrt(s / whole2) + eps)
+            new_w[k] = w[k] * keep - lr * direction
+            new_mean[k] = m
+            new_square[k] = s
+
+
+def sgd_update(
+    w: Array, g: Array, v: Array, lr: float, momentum: float, decay: float
+) -> tuple[Array, Array]:
+    """See `equations.update.sgd_update`."""
+    numbers = tuple(w.dtype.type(x) for x in (lr, momentum, decay))
+    new = np.empty(w.shape, w.dtype), np.empty(w.shape, w.dtype)
+    sgd_loop(*(np.ravel(x) for x in (w, g, v)), numbers, *(x.reshape(-1) for x in new))
+    return new
+
+
+def adamw_update(
+    w: Array, g: Array, mean: Array, square: Array, i: int, lr: float, decay: float
+) -> tuple[Array, Array, Array]:
+    """See `equations.update.adamw_update`."""
+    constants = (
+        BETA1, 1 - BETA1, BETA2, 1 - BETA2, 1 - BETA1**i, 1 - BETA2**i, EPS, 1 - lr * decay, lr,
+    )  # fmt: skip
+    numbers = tuple(w.dtype.type(x) for x in constants)
+    new = np.empty(w.shape, w.dtype), np.empty(w.shape, w.dtype), np.empty(w.shape, w.dtype)
+    adamw_loop(*(np.ravel(x) for x in (w, g, mean, square)), numbers, *(x.reshape(-1) for x in new))
+    return new

@@ -1,0 +1,128 @@
+"""`refsnn bench` as a user meets it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from refsnn.bench import command, scaling
+from refsnn.cli import build_parser, main
+
+TINY = ["bench", "--arch=1-1:4-8", "--size=8", "--batch-size=2", "--steps=2", "--repeats=1"]
+
+
+def refused(arguments, capsys):
+    """The one line of an error with exit code 2."""
+    try:
+        code = main([str(a) for a in arguments])
+    except SystemExit as stop:  # from argparse
+        code = stop.code
+    shown = capsys.readouterr()
+    lines = shown.err.splitlines()
+    assert code == 2
+    assert len(lines) == 1, lines
+    assert not shown.out
+    return lines[0]
+
+
+def test_a_run_prints_tables_and_writes_an_object(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "bench.json"
+    options = ["--ops=numpy", "--threads=1", "--scaling", "--json", str(path)]
+    monkeypatch.setattr(scaling, "POINTS", {"steps": (1, 2, 3)})
+    assert main([*TINY, *options]) == 0
+    shown, found = capsys.readouterr(), json.loads(path.read_text())
+    assert not shown.err
+    for words in ("images/s", "convolution forward", "norm and neuron", "4x8x8x3", "straight line"):
+        assert words in shown.out
+    assert {"cpu", "cores", "threads", "versions", "gemm_gflops", "copy_gib_s"} <= set(
+        found["machine"]
+    )
+    assert found["machine"]["threads"] == 1
+    assert found["ratios"] == []
+    training, inference = found["results"]
+    for row, phase in ((training, "training"), (inference, "inference")):
+        assert (row["arch"], row["phase"], row["library"]) == ("1-1:4-8", phase, "refsnn")
+        assert row["images_per_second"] > 0
+        assert row["peak_mib"] >= row["baseline_mib"] > 1
+        assert 0 < row["density"] < 1
+        parts = row["breakdown"]["parts"]
+        assert sum(part["share"] for part in parts) == pytest.approx(1)
+        assert parts[-1]["part"] == "rest"
+    assert inference["density"] == pytest.approx(0.15, rel=0.2)
+    assert [row["against"] for row in found["scaling"]] == ["steps"]
+    assert len(found["scaling"][0]["seconds"]) == 3
+
+
+def test_defaults():
+    specs = command.specs(build_parser().parse_args(["bench"]))
+    assert [(s.arch, s.phase, s.batch_size, s.density) for s in specs] == [
+        ("resnet20", "training", 32, None), ("resnet20", "inference", 32, 0.15),
+        ("resnet18", "training", 16, None), ("resnet18", "inference", 16, 0.15),
+    ]  # fmt: skip
+    given = ["bench", "--arch", "resnet8", "1:4", "--arch=resnet8", "--density=0.2"]
+    specs = command.specs(build_parser().parse_args([*given, "--batch-size=3"]))
+    assert [(s.arch, s.batch_size, s.density) for s in specs] == [
+        ("resnet8", 3, 0.2), ("resnet8", 3, 0.2), ("1:4", 3, 0.2), ("1:4", 3, 0.2)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--arch=resnet99"], "resnet99"),
+        (["--steps=0"], "steps: got 0"),
+        (["--batch-size=0"], "batch_size: got 0"),
+        (["--size=0"], "size: got 0"),
+        (["--threads=0"], "threads: got 0"),
+        (["--repeats=0"], "repeats: got 0"),
+        (["--density=1.5"], "density: got 1.5"),
+        (["--ops=cuda"], "cuda"),
+        (["--ops=numpy", "--conv=event"], "conv: got 'event', want one of auto"),
+        (["--json=missing/bench.json"], "missing/bench.json"),
+        (["--json=."], "Is a directory"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_runs(
+    arguments, words, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "single", None)  # would start a process
+    assert words in refused([*TINY, *arguments], capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_peers_that_are_not_installed(capsys, monkeypatch):
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    line = refused([*TINY, "--peers"], capsys)
+    assert "peers: torch is not installed; pip install 'refsnn[peers]'" in line
+
+
+def test_peers_are_built_with_a_plain_stem_only(capsys, monkeypatch):
+    monkeypatch.setattr(command, "find_spec", lambda name: name)
+    assert "arch: got a stem of 3" in refused(["bench", "--arch=resnet20m", "--peers"], capsys)
+
+
+def test_a_worker_that_dies_ends_the_run_in_a_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "0")
+    path = tmp_path / "bench.json"
+    line = refused([*TINY, "--json", path], capsys)
+    assert "a worker ended (peaks): ValueError: Number of threads" in line
+    assert not path.exists()
+
+
+def test_json_alone_on_standard_output(capsys, monkeypatch):
+    monkeypatch.setattr(
+        command, "single", lambda spec: {"gemm_gflops": 1.0, "copy_gib_s": 1.0, "threads": 1}
+    )
+    monkeypatch.setattr(command, "compare", lambda *_: ([], []))
+    monkeypatch.setattr(command.report, "workload", lambda *_: "not for a program")
+    assert main([*TINY, "--json=-"]) == 0
+    assert json.loads(capsys.readouterr().out)["results"] == []
+
+
+def test_the_command_line_loads_none_of_the_libraries():
+    code = "import sys, refsnn.cli; refsnn.cli.build_parser(); print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert "refsnn.bench.command" in loaded.split()
+    assert not {"numba", "torch", "matplotlib", "scipy"} & set(loaded.split())

@@ -1,0 +1,113 @@
+"""The peers are the same network: same numbers in, same logits and gradient out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from refsnn.bench import measure, peers, workload  # noqa: E402
+from refsnn.network import (  # noqa: E402
+    Network,
+    architecture,
+    backward,
+    encode,
+    forward,
+    init_buffers,
+    init_params,
+)
+from refsnn.ops import LIF, NUMPY  # noqa: E402
+
+STEPS = 3
+
+
+def network(arch="1-1:4-8"):
+    """A network in float64 whose biases and running statistics are no round numbers."""
+    net, rng = Network(architecture(arch), 3, 10, "none"), np.random.default_rng(0)
+    params, buffers = init_params(net, rng), init_buffers(net)
+    for name in params:
+        if name.endswith(".bias"):
+            params[name] = rng.normal(0.2, 0.2, params[name].shape)
+    buffers = {name: x + rng.uniform(0, 0.3, x.shape) for name, x in buffers.items()}
+    return net, params, buffers, rng.normal(size=(2, 8, 8, 3)), rng.integers(10, size=2)
+
+
+def our_gradient(net, params, buffers, images, labels):
+    run = forward(net, params, buffers, encode(images, STEPS), NUMPY)
+    _, cache = NUMPY.objective_forward(run.branches, labels, side=0.0)
+    grads = backward(run, NUMPY.objective_backward(cache))
+    return run, grads["stem.conv0.weight"]
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("library", peers.NEURONS)
+def test_logits_gradient_and_running_statistics(library, channels_last):
+    if library != "torch":
+        pytest.importorskip(library)
+    net, params, buffers, images, labels = network()
+    run, gradient = our_gradient(net, params, buffers, images, labels)
+    model = peers.build(net, library, STEPS, params | buffers, channels_last)
+    x = peers.encode(peers.to_images(images, channels_last), STEPS)
+    for _ in range(2):  # nothing is kept between passes
+        model.load_state_dict(
+            {name: peers.torch_order(value) for name, value in buffers.items()}, strict=False
+        )
+        model.zero_grad()
+        peers.reset(model, library)
+        logits = model(x)
+        torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)).backward()
+        np.testing.assert_allclose(logits.detach(), run.branches[-1], rtol=0, atol=1e-9)
+        found = model.stem.conv0.weight.grad.numpy().transpose(2, 3, 1, 0)
+        np.testing.assert_allclose(found, gradient, rtol=0, atol=1e-9)
+    state = model.state_dict()
+    for name, value in run.buffers.items():
+        np.testing.assert_allclose(state[name], value, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("arch", ["1-1:4-8", "resnet8", "resnet19-tet"])
+@pytest.mark.parametrize("library", peers.NEURONS)
+def test_inference(library, arch):
+    if library != "torch":
+        pytest.importorskip(library)
+    net, params, buffers, images, _ = network("1-1:4-8")
+    if arch != "1-1:4-8":
+        net = replace(net, arch=architecture(arch).scaled(1 / 16))
+        params, buffers = init_params(net, np.random.default_rng(1)), init_buffers(net)
+    want = forward(net, params, buffers, encode(images, STEPS), NUMPY, training=False)
+    model = peers.build(net, library, STEPS, params | buffers, True).eval()
+    with torch.no_grad():
+        found = model(peers.encode(peers.to_images(images, True), STEPS))
+    np.testing.assert_allclose(found, want.branches[-1], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("phase", workload.PHASES)
+def test_workers_take_turns(phase, tiny):
+    libraries = ["refsnn", "torch"]
+    spec, peaks = replace(tiny, phase=phase), {"gemm_gflops": 1.0, "copy_gib_s": 1.0}
+    results, ratios = measure.compare(spec, libraries, 1, peaks, lambda text: None)
+    assert [row["library"] for row in results] == libraries
+    assert [row["library"] for row in ratios] == ["torch"]
+    assert results[0]["images_per_second"] / results[1]["images_per_second"] == pytest.approx(
+        ratios[0]["images_per_second"]
+    )
+
+
+@pytest.mark.parametrize("phase", workload.PHASES)
+@pytest.mark.parametrize("library", ["spikingjelly", "snntorch"])
+def test_a_step_of_the_libraries(library, phase, tiny):
+    pytest.importorskip(library)
+    spec = replace(tiny, library=library, phase=phase)
+    step = peers.peer_step(spec, *workload.fresh_numbers(spec))
+    step()
+    step()
+
+
+def test_only_the_plain_network_is_built():
+    for name in ("resnet20m", "resnet18-imagenet"):
+        with pytest.raises(ValueError, match="arch: got a stem of"):
+            peers.SpikingResNet(Network(architecture(name), 3, 10, "none"), "torch", 2)
+    for change in ({"branches": "stage"}, {"readout": "sum"}, {"lif": LIF(tau=0.25)}):
+        net = replace(Network(architecture("1:4"), 3, 10, "none"), **change)
+        with pytest.raises(ValueError, match="net: got"):
+            peers.SpikingResNet(net, "torch", 2)
