@@ -26,9 +26,9 @@ from refsnn.equations.shortcut import METHODS, Pullback
 from refsnn.equations.surrogate import SURROGATES, Array, Surrogate, make_surrogate
 
 __all__ = [
-    "METHODS", "NUMPY", "SURROGATES", "Array", "AvgPool", "AvgPoolCache", "BatchNorm",
-    "BatchNormCache", "CONV_METHODS", "Conv", "ConvCache", "LIF", "LIFCache", "NormGrads", "NormInput", "Ops",
-    "Pullback", "Running", "Surrogate", "get_ops", "make_surrogate", "validate",
+    "CONV_METHODS", "METHODS", "NUMPY", "SURROGATES", "Array", "AvgPool", "AvgPoolCache",
+    "BatchNorm", "BatchNormCache", "Conv", "ConvCache", "LIF", "LIFCache", "NormGrads",
+    "NormInput", "Ops", "Pullback", "Running", "Surrogate", "get_ops", "make_surrogate", "validate",
 ]  # fmt: skip
 
 

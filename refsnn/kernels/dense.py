@@ -81,9 +81,9 @@ def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
     packed = aligned(depth * packed_columns(columns, WIDTH))
     pack(np.ascontiguousarray(w).reshape(depth, columns), WIDTH, packed)
     rows, wide = g.padded
-    pixels = g.count[0] * g.count[1]
+    pixels = g.out[0] * g.out[1]
     images = min(len(x), max(1, PIXELS // pixels))
-    n, r, s = (i.reshape(-1) for i in np.indices((images, *g.count)))
+    n, r, s = (i.reshape(-1) for i in np.indices((images, *g.out)))
     source = ((n * rows + r * g.stride[0]) * wide + s * g.stride[1]) * channels
     out_r, out_s = g.first[0] + r * g.step[0], g.first[1] + s * g.step[1]
     target = ((n * y.shape[1] + out_r) * y.shape[2] + out_s) * columns

@@ -95,7 +95,7 @@ def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
     names = np.empty((threads, x[0].size + 1), np.uint32)
     bounds = np.empty((threads, rows * wide + 1), np.int64)
     correlate_tasks(
-        x, packed, columns, width, (*g.before, rows, wide, kh, kw, *g.stride, *g.count), y,
+        x, packed, columns, width, (*g.before, rows, wide, kh, kw, *g.stride, *g.out), y,
         names, bounds, aligned(threads, width),
     )  # fmt: skip
 
@@ -143,7 +143,6 @@ def list_pixels(x, first, last, row, column, rows, wide, width, names, bounds): 
 def weight_tasks(x, dy, columns, width, row, column, more, dw, names, bounds, aside):  # type: ignore[no-untyped-def]
     """Each task owns a few input channels. row and column: (first, step, count, tap, taps)."""
     images, channels = x.shape[0], x.shape[3]
-    kw = dw.shape[1]
     share = max(1, min(MOST, channels // 8))
     rows, wide = row[2] + row[4] - 1, column[2] + column[4] - 1
     for task in prange((channels + share - 1) // share):
@@ -182,7 +181,7 @@ def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
     axes = [residues(*axis) for axis in zip(x.shape[1:3], kernel, p.stride, p.padding, strict=True)]
     for row in axes[0]:
         for column in axes[1]:
-            if min(row.count, column.count, row.taps, column.taps) > 0:
+            if min(row.pixels, column.pixels, row.taps, column.taps) > 0:
                 residue_gradient(x, dy, p, (row, column), width_of(columns), dw)
 
 
@@ -190,14 +189,14 @@ def residue_gradient(
     x: Array, dy: Array, p: Conv, pair: tuple[Residue, Residue], width: int, dw: Array
 ) -> None:
     columns, threads = dw.shape[3], get_num_threads()
-    rows, wide = (r.count + r.taps - 1 for r in pair)
+    rows, wide = (r.pixels + r.taps - 1 for r in pair)
     top, left = (r.taps - 1 - r.shift for r in pair)
     images = min(len(x), max(1, CHUNK // (rows * wide * width)))
     padded = aligned(images * rows * wide * packed_columns(columns, width) + width)
-    names = np.empty((threads, MOST * (images * pair[0].count * pair[1].count + 1)), np.uint32)
+    names = np.empty((threads, MOST * (images * pair[0].pixels * pair[1].pixels + 1)), np.uint32)
     bounds = np.empty((threads, 2 * MOST), np.int64)
     row, column = (
-        (r.first, s, r.count, r.tap, r.taps) for r, s in zip(pair, p.stride, strict=True)
+        (r.first, s, r.pixels, r.tap, r.taps) for r, s in zip(pair, p.stride, strict=True)
     )
     for first in range(0, len(x), images):
         some = slice(first, first + images)

@@ -2,11 +2,9 @@
 
 from typing import NamedTuple
 
-import numpy as np
 from numba import njit, prange
 
 from refsnn.equations.conv import Conv
-from refsnn.equations.surrogate import Array
 from refsnn.kernels.simd import LANES
 
 
@@ -16,7 +14,7 @@ class Correlation(NamedTuple):
     kernel: tuple[int, int]
     stride: tuple[int, int]
     before: tuple[int, int]  # top, left
-    count: tuple[int, int]  # of r and s
+    out: tuple[int, int]  # how many r and s
     first: tuple[int, int]  # r0, s0
     step: tuple[int, int]  # dr, ds
 
@@ -24,7 +22,7 @@ class Correlation(NamedTuple):
     def padded(self) -> tuple[int, int]:
         """Rows and columns of the padded x."""
         height, width = (
-            (n - 1) * s + k for n, s, k in zip(self.count, self.stride, self.kernel, strict=True)
+            (n - 1) * s + k for n, s, k in zip(self.out, self.stride, self.kernel, strict=True)
         )
         return height, width
 
@@ -34,11 +32,11 @@ def forward_correlation(out: tuple[int, int], kernel: tuple[int, int], p: Conv) 
 
 
 class Residue(NamedTuple):
-    """One axis of a convolution, restricted to x's pixels `first + step n`, n < count, and the
+    """One axis of a convolution, restricted to x's pixels `first + step n`, n < pixels, and the
     taps `tap + step m`, m < taps, that meet them: tap m meets n in y's pixel n + shift - m."""
 
     first: int
-    count: int
+    pixels: int
     tap: int
     taps: int
     shift: int
@@ -66,12 +64,12 @@ def input_correlations(
     for row in axes[0]:
         for column in axes[1]:
             pair = (row, column)
-            if min(*(r.count for r in pair), *(r.taps for r in pair)) > 0:
+            if min(*(r.pixels for r in pair), *(r.taps for r in pair)) > 0:
                 chosen = [slice(r.tap, None, s) for r, s in zip(pair, p.stride, strict=True)]
                 correlation = Correlation(
                     (row.taps, column.taps), (1, 1),
                     (row.taps - 1 - row.shift, column.taps - 1 - column.shift),
-                    (row.count, column.count), (row.first, column.first), p.stride,
+                    (row.pixels, column.pixels), (row.first, column.first), p.stride,
                 )  # fmt: skip
                 found.append(((chosen[0], chosen[1]), correlation))
     return found

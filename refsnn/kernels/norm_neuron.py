@@ -186,12 +186,11 @@ def slopes(kind, shape, width, inclusive, v_th, u_pre, h):  # type: ignore[no-un
         for m in range(h.size):
             x = min(max(u_pre[m] - v_th, -EDGE), EDGE)
             square = x * x
-            odd = ODD[0]
-            for k in range(1, 7):
-                odd = odd * square + ODD[k]
-            even = EVEN[0]
-            for k in range(1, 4):
-                even = even * square + EVEN[k]
+            odd = ODD[0] * square + ODD[1]
+            odd = (odd * square + ODD[2]) * square + ODD[3]
+            odd = ((odd * square + ODD[4]) * square + ODD[5]) * square + ODD[6]
+            even = EVEN[0] * square + EVEN[1]
+            even = (even * square + EVEN[2]) * square + EVEN[3]
             tanh = x * odd / even
             h[m] = shape * (one - tanh * tanh) if kind == 0 else shape * (one - tanh) * (one - tanh)
     elif kind == 2:
@@ -205,21 +204,10 @@ def slopes(kind, shape, width, inclusive, v_th, u_pre, h):  # type: ignore[no-un
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def backward_blocks(
-    do_seq,
-    c,
-    skip,
-    kind,
-    affine,
-    skip_affine,
-    tau,
-    v_th,
-    inclusive,
-    detach,
-    surrogate,
-    delta_seq,
+def backward_blocks(  # type: ignore[no-untyped-def]
+    do_seq, c, skip, kind, affine, skip_affine, tau, v_th, inclusive, detach, surrogate, delta_seq,
     sums,
-):  # type: ignore[no-untyped-def]
+):  # fmt: skip
     """delta (Eq. 3), and each task's sums (task, t, C) of delta, delta x_hat, delta x_hat_skip."""
     steps, count = c.shape
     block, channels = affine.shape[2], sums.shape[3]
@@ -254,8 +242,9 @@ def backward_blocks(
                     du[m] = tau * delta
                 mean, inv_std, now = affine[0, t], affine[1, t], c[t, at : at + width]
                 sum0, sum1, sum2 = total[0, t], total[1, t], total[2, t]
-                for m in range(width):
+                for m in range(width):  # one sum a loop, or the compiler sees too many arrays
                     sum0[m] += delta_row[m]
+                for m in range(width):
                     sum1[m] += delta_row[m] * ((now[m] - mean[m]) * inv_std[m])
                 if kind == NORMED:
                     mean, inv_std = skip_affine[0, t], skip_affine[1, t]
@@ -364,7 +353,7 @@ def norm_neuron_backward(
     do_seq: Array, cache: FusedCache
 ) -> tuple[NormGrads, Array | NormGrads | None]:
     """Gradients at the batch norm's input, and at the skip as it was given."""
-    of, affine, skip, skip_affine, o_seq, norm, p, training = cache
+    of, affine, skip, skip_affine, _, norm, p, training = cache
     c_seq = of.x_seq
     like("do_seq", do_seq, c_seq.shape, c_seq.dtype, "o_seq")
     steps, channels = len(c_seq), c_seq.shape[-1]

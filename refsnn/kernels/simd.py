@@ -207,9 +207,9 @@ def make_add_rows(vectors: int) -> Any:
     """See `add_rows_twin`; rows of `vectors` vectors."""
 
     @intrinsic
-    def add_rows(
+    def add_rows(  # type: ignore[no-untyped-def]
         context, names, bounds, first, pitch, span, count, b, b_at, b_pitch, c, c_at, more
-    ):  # type: ignore[no-untyped-def]
+    ):
         def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
             of = Arguments(context, builder, signature, values)
             name, bound, b_data = of.pointer(0), of.pointer(1), of.pointer(6)

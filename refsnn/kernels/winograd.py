@@ -128,7 +128,7 @@ def correlate(x: Array, w: Array, flip: bool, g: Correlation, y: Array) -> None:
     pitch = channels * columns + LANES  # no power of two, or all 36 would share cache lines
     u = aligned(36 * pitch)
     transform_weights(np.ascontiguousarray(w).reshape(-1), channels, columns, flip, pitch, u)
-    down, across = (-(-n // 4) for n in g.count)
+    down, across = (-(-n // 4) for n in g.out)
     images = min(len(x), max(1, TILES // (down * across)))
     tiles = -(-images * down * across // GROUP) * GROUP
     size = 36 * (tiles * (channels + columns) + 2 * LANES)

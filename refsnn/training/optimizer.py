@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-
 from refsnn.network import Params
 from refsnn.ops import NUMPY, Ops
 from refsnn.training.config import TrainConfig
