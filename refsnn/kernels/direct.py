@@ -1,5 +1,6 @@
 """Direct convolution in any precision, channels innermost, so that the compiler vectorises over
-them without reordering any sum. A zero input is passed over, since most inputs are spikes (so 0 times infinity is 0 here, where NumPy has NaN).
+them without reordering any sum. A zero input is passed over, since most inputs are spikes
+(so 0 times infinity is 0 here, where NumPy has NaN).
 Every output element belongs to one task and is summed in one order, so the bits do
 not depend on the number of threads.
 
