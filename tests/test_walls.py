@@ -12,7 +12,7 @@ import refsnn
 PACKAGE = Path(refsnn.__file__).parent
 LIBRARIES = {
     "equations": {"numpy", "scipy"},
-    "kernels": {"numpy", "numba"},
+    "kernels": {"numpy", "numba", "llvmlite"},
 }
 #: a folder or module of the package -> what else of the package it may import
 BELOW = {

@@ -101,7 +101,7 @@ def test_a_failure_says_how_to_see_it_again():
     ("file", "old", "new", "clauses"),
     [
         ("equations/lif.py", "du = p.tau * delta_seq[t]", "du = delta_seq[t]", {"EQ3", "D3"}),
-        ("kernels/conv.py", "acc[c, k] += value * dy", "acc[c, k] -= value * dy", {"EQ3"}),
+        ("kernels/direct.py", "acc[c, k] += value * dy", "acc[c, k] -= value * dy", {"EQ3"}),
         (
             "equations/shortcut.py",
             "return main + side * sum(sides[1:]",
