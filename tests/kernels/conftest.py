@@ -1,0 +1,46 @@
+"""What the tests of several kernels ask for."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from numba import get_num_threads, set_num_threads
+from numba.core.dispatcher import Dispatcher
+
+
+@pytest.fixture(scope="session")
+def assert_same_bits() -> Callable[[Any, Any], None]:
+    def check(got, want):
+        """Equal in dtype, shape and every bit, the sign of zero too."""
+        got, want = np.asarray(got), np.asarray(want)
+        assert (got.dtype, got.shape) == (want.dtype, want.shape)
+        assert got.tobytes() == want.tobytes()
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def with_threads() -> Callable[..., Any]:
+    """`with_threads(count, f, ...)` is f(...) on so many threads."""
+
+    def run(count, function, *args):
+        before = get_num_threads()
+        set_num_threads(count)
+        try:
+            return function(*args)
+        finally:
+            set_num_threads(before)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def compiled() -> Callable[..., int]:
+    def count(*modules: ModuleType) -> int:
+        """How many signatures of the modules' functions have been compiled."""
+        found = {f for m in modules for f in vars(m).values() if isinstance(f, Dispatcher)}
+        return sum(len(f.signatures) for f in found)
+
+    return count
