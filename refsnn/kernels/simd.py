@@ -389,6 +389,27 @@ def transform_twin(matrix: Array) -> Callable[..., None]:
     return transform
 
 
+def make_copy() -> Any:
+    """See `copy_twin`."""
+
+    @intrinsic
+    def copy_vector(context, x, x_at, y, y_at):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            of = Arguments(context, builder, signature, values)
+            vector = floats(builder, of.pointer(0, of.integer(1)))
+            store(builder, vector, of.pointer(2, of.integer(3)))
+            return context.get_dummy_value()
+
+        return types.void(x, x_at, y, y_at), codegen
+
+    return copy_vector
+
+
+def copy_twin(x, x_at, y, y_at):  # type: ignore[no-untyped-def]
+    """A vector of x, float32 or uint8, to y[y_at:]."""
+    y[y_at : y_at + LANES] = x[x_at : x_at + LANES]
+
+
 def transformer(matrix: Array) -> Any:
     matrix = np.asarray(matrix, np.float32)
     return transform_twin(matrix) if config.DISABLE_JIT else make_transform(matrix)
@@ -397,6 +418,8 @@ def transformer(matrix: Array) -> Any:
 if config.DISABLE_JIT:
     tile, narrow_tile = tile_twin(ROWS, 2 * LANES), tile_twin(2 * ROWS, LANES)
     add_rows1, add_rows2, add_rows4 = (add_rows_twin(v * LANES) for v in (1, 2, 4))
+    copy_vector = copy_twin
 else:
     tile, narrow_tile = make_tile(ROWS, 2), make_tile(2 * ROWS, 1)
     add_rows1, add_rows2, add_rows4 = (make_add_rows(v) for v in (1, 2, 4))
+    copy_vector = make_copy()
