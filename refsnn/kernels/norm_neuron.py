@@ -78,38 +78,45 @@ def normalise(c_seq: Array, affine: Affine) -> Array:
     return (c_seq - mean) * inv_std * affine.weight + affine.bias
 
 
+@njit(cache=True, error_model="numpy")
+def add_moments(c, centre, total, square):  # type: ignore[no-untyped-def]
+    for m in range(c.size):
+        away = c[m] - centre[m]
+        total[m] += away
+        square[m] += away * away
+
+
 @njit(parallel=True, cache=True, error_model="numpy")
-def moments(c, channels, block, mean, square):  # type: ignore[no-untyped-def]
-    """c (T, M) -> for each step and task, each channel's mean and sum of squares around it."""
+def moments(c, channels, block, mean, spread):  # type: ignore[no-untyped-def]
+    """c (T, M) -> for each step and task, each channel's mean and sum of squares around it.
+
+    One pass, around the mean of the task's first block: being one of the SHARE blocks, it is
+    so near that the squares lose no more than SHARE times their rounding.
+    """
     steps, count = c.shape
     tasks = mean.shape[1]
     size = block * SHARE
     for task in prange(steps * tasks):
         t, part = task // tasks, task % tasks
         first, last = part * size, min((part + 1) * size, count)
-        pixels = np.float32((last - first) // channels)
-        total = np.zeros(block, np.float32)
-        for at in range(first, last, block):
-            for m in range(min(block, last - at)):
-                total[m] += c[t, at + m]
-        centre = np.empty(block, np.float32)
+        lanes = min(block, last - first)
+        centre = np.empty(lanes, np.float32)
         for k in range(channels):
             value = np.float32(0)
-            for m in range(k, block, channels):
-                value += total[m]
-            mean[t, part, k] = value / pixels
-            for m in range(k, block, channels):
-                centre[m] = mean[t, part, k]
-        total[:] = 0
+            for m in range(k, lanes, channels):
+                value += c[t, first + m]
+            centre[k::channels] = value / np.float32(lanes // channels)
+        total, square = np.zeros(lanes, np.float32), np.zeros(lanes, np.float32)
         for at in range(first, last, block):
-            for m in range(min(block, last - at)):
-                away = c[t, at + m] - centre[m]
-                total[m] += away * away
+            add_moments(c[t, at : min(at + block, last)], centre, total, square)
+        pixels = (last - first) // channels
         for k in range(channels):
-            value = np.float32(0)
-            for m in range(k, block, channels):
-                value += total[m]
-            square[t, part, k] = value
+            away, squares = 0.0, 0.0
+            for m in range(k, lanes, channels):
+                away += total[m]
+                squares += square[m]
+            mean[t, part, k] = centre[k] + away / pixels
+            spread[t, part, k] = max(squares - away * away / pixels, 0.0)
 
 
 def statistics(c_seq: Array, p: BatchNorm) -> tuple[Array, Array]:
@@ -118,13 +125,13 @@ def statistics(c_seq: Array, p: BatchNorm) -> tuple[Array, Array]:
     c = c_seq.reshape(steps, -1)
     size = block_size(channels)
     tasks = -(-c.shape[1] // (size * SHARE))
-    mean, square = (np.empty((steps, tasks, channels), np.float32) for _ in range(2))
+    mean, square = (np.empty((steps, tasks, channels)) for _ in range(2))
     moments(c, channels, size, mean, square)
     edges = np.minimum(np.arange(tasks + 1) * size * SHARE, c.shape[1])
     weights = np.tile(np.diff(edges) // channels, steps).astype(float)
     rows = 1 if p.statistics == "pooled" else steps
     weights = weights.reshape(rows, -1, 1)
-    means, squares = (x.astype(float).reshape(rows, -1, channels) for x in (mean, square))
+    means, squares = (x.reshape(rows, -1, channels) for x in (mean, square))
     total = weights.sum(axis=1)
     centre = (weights * means).sum(axis=1) / total
     spread = (squares + weights * (means - centre[:, None]) ** 2).sum(axis=1)
