@@ -22,6 +22,14 @@ from refsnn.kernels import dense, direct, event, layout, winograd
 from refsnn.kernels.simd import aligned
 
 METHODS = ("auto", "direct", "dense", "event", "winograd")
+#: The density below which `event` is the quickest, as measured: by direction, by whether
+#: Winograd could serve instead, and with fewer than 64 columns or with more.
+EVENT_BELOW = {
+    ("forward", True): (0.03, 0.18),
+    ("forward", False): (0.2, 0.4),
+    ("weight_gradient", True): (0.0, 0.04),
+    ("weight_gradient", False): (0.1, 0.25),
+}
 
 
 def conv_choice(direction: str, x: Array, w: Array, p: Conv, method: str = "auto") -> str:
@@ -50,7 +58,8 @@ def automatic(direction: str, x: Array, w: Array, spikes: bool, minimal: bool) -
 
 
 def event_pays(direction: str, share: float, w: Array, minimal: bool) -> bool:
-    return share < 0.2
+    few, many = EVENT_BELOW[direction, minimal]
+    return share < (many if w.shape[3] >= 64 else few)
 
 
 def density(x: Array) -> float:

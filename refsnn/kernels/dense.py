@@ -11,7 +11,7 @@ from numba import get_num_threads, get_thread_id, njit, prange
 from refsnn.equations.conv import Conv
 from refsnn.equations.surrogate import Array
 from refsnn.kernels.layout import Correlation, pack, packed_columns, pad_image, unpack
-from refsnn.kernels.simd import LANES, ROWS, aligned, narrow_tile, tile, whole_vectors
+from refsnn.kernels.simd import LANES, ROWS, aligned, copy_vector, narrow_tile, tile, whole_vectors
 
 WIDTH = 2 * LANES  # columns of a block of weights; the last block may have LANES
 GROUP = 2 * ROWS  # pixels of a group
@@ -103,13 +103,36 @@ def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
     )  # fmt: skip
 
 
+@njit(cache=True, error_model="numpy")
+def lay_out_planes(x, top, left, rows, wide, target, at):  # type: ignore[no-untyped-def]
+    """x (H, W, C) to target[at:] (C / LANES, rows, wide, LANES), zeros around it: the pixels that
+    a tile sums over then stand side by side, whatever the stride, and share no cache line's set."""
+    height, width, channels = x.shape
+    flat = x.reshape(-1)
+    for first in range(0, channels, LANES):
+        for r in range(rows):
+            for s in range(wide):
+                place = at + ((first // LANES * rows + r) * wide + s) * LANES
+                if not (top <= r < top + height and left <= s < left + width):
+                    target[place : place + LANES] = 0
+                    continue
+                pixel = ((r - top) * width + s - left) * channels + first
+                if first + LANES <= channels:
+                    copy_vector(flat, pixel, target, place)
+                else:
+                    for c in range(channels - first):
+                        target[place + c] = flat[pixel + c]
+
+
 @njit(parallel=True, cache=True, error_model="numpy")
 def lay_out(x, dy, top, left, rows, wide, x_pad, dy_packed):  # type: ignore[no-untyped-def]
-    """x's images padded; dy (n, H', W', C') in blocks of columns, zero-padded."""
+    """x's images padded, in planes of LANES channels; dy (n, H', W', C') in blocks of columns,
+    zero-padded."""
     images = x.shape[0]
     pixels, columns = dy.shape[1] * dy.shape[2], dy.shape[3]
+    size = rows * wide * LANES * -(-x.shape[3] // LANES)
     for n in prange(images):
-        pad_image(x[n], top, left, rows, wide, x_pad, n * rows * wide * x.shape[3])
+        lay_out_planes(x[n], top, left, rows, wide, x_pad, n * size)
         image = dy[n].reshape(pixels, columns)
         for first in range(0, columns, WIDTH):
             width = WIDTH if columns - first > LANES else LANES
@@ -173,17 +196,21 @@ def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
     kh, kw, channels, columns = dw.shape
     (sh, sw), (_, height, across, _) = p.stride, dy.shape
     rows, wide = (height - 1) * sh + kh, (across - 1) * sw + kw
-    x_size, dy_size = rows * wide * channels, height * across * packed_columns(columns, WIDTH)
+    plane = rows * wide * LANES
+    x_size, dy_size = (
+        plane * -(-channels // LANES),
+        height * across * packed_columns(columns, WIDTH),
+    )
     images = min(len(x), max(1, CHUNK // (x_size + dy_size)))
     x_pad, dy_packed = aligned(images * x_size), aligned(images * dy_size)
     i, j, c = (axis.reshape(-1) for axis in np.indices((kh, kw, channels)))
-    offsets = (i * wide + j) * channels + c
+    offsets = c // LANES * plane + (i * wide + j) * LANES + c % LANES
     surplus = np.full(-len(offsets) % GROUP, offsets[-1])
     offsets = np.concatenate([offsets, surplus])
     loops = np.stack([
         steps(
             1, height, across, (x_size, height * across * width),
-            (sh * wide * channels, across * width), (sw * channels, width),
+            (sh * wide * LANES, across * width), (sw * LANES, width),
         )
         for width in (WIDTH, LANES)
     ])  # fmt: skip

@@ -10,11 +10,13 @@ from numba import get_num_threads, get_thread_id, njit, prange
 
 from refsnn.equations.conv import Conv
 from refsnn.equations.surrogate import Array
-from refsnn.kernels.layout import Correlation, Residue, pack, packed_columns, residues
+from refsnn.kernels.layout import Correlation, Residue, pack, residues
 from refsnn.kernels.simd import LANES, add_rows1, add_rows2, add_rows4, aligned
 
 CHUNK = 1 << 17  # floats of dy, a block wide, that the lists of a weight gradient point into
-MOST = 16  # channels of a task
+MOST = 16  # channels of a task of the weight gradient
+PIXELS = 256  # of y, a task: each block of the weights is read once for so many
+CACHE = 3 << 15  # bytes of weights that a task works with at a time
 
 
 def width_of(columns: int) -> int:
@@ -34,14 +36,13 @@ def add(names, bounds, first, pitch, span, count, b, b_at, b_pitch, c, c_at, wid
 
 
 @njit(cache=True, error_model="numpy")
-def list_spikes(x, top, left, rows, columns, width, names, bounds):  # type: ignore[no-untyped-def]
-    """Name the spikes of x (H, W, C), padded, row by row.
+def list_spikes(x, top, left, rows, columns, width, names, count, bounds):  # type: ignore[no-untyped-def]
+    """Name the spikes of x (H, W, C), padded, row by row, from names[count] on; how many then.
 
     A name is the spike's place in its padded row times `width`; the names of pixel (r, s)
     stand from bounds[r columns + s] to the next.
     """
     height, across, channels = x.shape
-    count = 0
     for r in range(rows):
         for s in range(columns):
             bounds[r * columns + s] = count
@@ -49,55 +50,82 @@ def list_spikes(x, top, left, rows, columns, width, names, bounds):  # type: ign
                 name = s * channels * width
                 for c in range(channels):  # no branch: a silent name is overwritten
                     names[count] = name
-                    count += x[r - top, s - left, c]
+                    count += np.int64(x[r - top, s - left, c])
                     name += width
     bounds[rows * columns] = count
+    return count
 
 
 @njit(cache=True, error_model="numpy")
-def correlate_image(x, w, columns, width, g, y, names, bounds, aside):  # type: ignore[no-untyped-def]
-    """One image: x (H, W, C), y flat (H', W', columns)."""
-    top, left, rows, wide, kh, kw, sh, sw, height, across = g
-    channels = x.shape[2]
-    list_spikes(x, top, left, rows, wide, width, names, bounds)
-    depth = kh * kw * channels
+def correlate_images(x, w, columns, width, g, y, names, bounds):  # type: ignore[no-untyped-def]
+    """A few images: x (n, H, W, C), y flat (n, H', W', columns), `tall` times `span` taps at a
+    time."""
+    top, left, rows, wide, kh, kw, sh, sw, height, across, tall, span = g
+    images, channels = x.shape[0], x.shape[3]
+    pixels, count = rows * wide + 1, 0
+    for n in range(images):
+        count = list_spikes(
+            x[n], top, left, rows, wide, width, names, count, bounds[n * pixels : (n + 1) * pixels]
+        )
+    size = channels * width
     for first in range(0, columns, width):
-        whole = first + width <= columns
-        for r in range(height):
-            for s in range(across):
-                at = (r * across + s) * columns + first
-                add(
-                    names, bounds, r * sh * wide + s * sw, wide, kw, kh,
-                    w, (first * depth - s * sw * channels * width), kw * channels * width,
-                    y if whole else aside, at if whole else 0, width, False,
-                )  # fmt: skip
-                if not whole:
-                    for c in range(columns - first):
-                        y[at + c] = aside[c]
+        for tap in range(0, kh * kw, tall * span):
+            i, j = tap // kw, tap % kw
+            for n in range(images):
+                for r in range(height):
+                    for s in range(across):
+                        row, column = r * sh + i, s * sw + j
+                        add(
+                            names, bounds, n * pixels + row * wide + column, wide, span, tall,
+                            w, first * kh * kw * channels + (tap - column) * size, kw * size,
+                            y, ((n * height + r) * across + s) * columns + first, width, tap > 0,
+                        )  # fmt: skip
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def correlate_tasks(x, w, columns, width, g, y, names, bounds, aside):  # type: ignore[no-untyped-def]
-    for n in prange(x.shape[0]):
-        own = get_thread_id()
-        correlate_image(
-            x[n], w, columns, width, g, y[n].reshape(-1), names[own], bounds[own], aside[own]
+def correlate_tasks(x, w, columns, width, g, images, y, names, bounds):  # type: ignore[no-untyped-def]
+    for task in prange((x.shape[0] + images - 1) // images):
+        own, some = get_thread_id(), slice(task * images, (task + 1) * images)
+        correlate_images(
+            x[some], w, columns, width, g, y[some].reshape(-1), names[own], bounds[own]
         )
+
+
+def taps_at_once(kh: int, kw: int, size: int) -> tuple[int, int]:
+    """Rows and columns of the window: all, a row, or one tap of `size` floats."""
+    if 4 * kh * kw * size <= CACHE:
+        return kh, kw
+    return 1, kw if 4 * kw * size <= CACHE else 1
 
 
 def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
     """Write the whole of y: x (N, H, W, C) uint8 of zeros and ones, w (kh, kw, C, columns)."""
     kh, kw, channels, columns = w.shape
     depth, width = kh * kw * channels, width_of(columns)
-    packed = aligned(depth * packed_columns(columns, width) + width)
+    if columns % width:  # blocks are whole
+        wider = np.zeros((kh, kw, channels, columns + -columns % width), np.float32)
+        wider[..., :columns] = w
+        target = aligned(*y.shape[:3], wider.shape[3])
+        correlate(x, wider, g, target)
+        y[:] = target[..., :columns]
+        return
+    packed = aligned(depth * columns)
     pack(np.ascontiguousarray(w).reshape(depth, columns), width, packed)
     (rows, wide), threads = g.padded, get_num_threads()
-    names = np.empty((threads, x[0].size + 1), np.uint32)
-    bounds = np.empty((threads, rows * wide + 1), np.int64)
-    correlate_tasks(
-        x, packed, columns, width, (*g.before, rows, wide, kh, kw, *g.stride, *g.out), y,
-        names, bounds, aligned(threads, width),
-    )  # fmt: skip
+    images = min(len(x), max(1, PIXELS // (g.out[0] * g.out[1])))
+    names = np.empty((threads, images * x[0].size + 1), np.uint32)
+    bounds = np.empty((threads, images * (rows * wide + 1)), np.int64)
+    numbers = (
+        *g.before,
+        rows,
+        wide,
+        kh,
+        kw,
+        *g.stride,
+        *g.out,
+        *taps_at_once(kh, kw, channels * width),
+    )
+    correlate_tasks(x, packed, columns, width, numbers, images, y, names, bounds)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -136,7 +164,7 @@ def list_pixels(x, first, last, row, column, rows, wide, width, names, bounds): 
                 pixel = x[n, row[0] + r * row[1], column[0] + s * column[1]]
                 for c in range(last - first):  # no branch: a silent name is overwritten
                     names[bounds[2 * c + 1]] = name
-                    bounds[2 * c + 1] += pixel[first + c]
+                    bounds[2 * c + 1] += np.int64(pixel[first + c])
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -192,7 +220,7 @@ def residue_gradient(
     rows, wide = (r.pixels + r.taps - 1 for r in pair)
     top, left = (r.taps - 1 - r.shift for r in pair)
     images = min(len(x), max(1, CHUNK // (rows * wide * width)))
-    padded = aligned(images * rows * wide * packed_columns(columns, width) + width)
+    padded = aligned(images * rows * wide * (columns + -columns % width))
     names = np.empty((threads, MOST * (images * pair[0].pixels * pair[1].pixels + 1)), np.uint32)
     bounds = np.empty((threads, 2 * MOST), np.int64)
     row, column = (

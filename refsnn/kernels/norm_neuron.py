@@ -78,38 +78,45 @@ def normalise(c_seq: Array, affine: Affine) -> Array:
     return (c_seq - mean) * inv_std * affine.weight + affine.bias
 
 
+@njit(cache=True, error_model="numpy")
+def add_moments(c, centre, total, square):  # type: ignore[no-untyped-def]
+    for m in range(c.size):
+        away = c[m] - centre[m]
+        total[m] += away
+        square[m] += away * away
+
+
 @njit(parallel=True, cache=True, error_model="numpy")
-def moments(c, channels, block, mean, square):  # type: ignore[no-untyped-def]
-    """c (T, M) -> for each step and task, each channel's mean and sum of squares around it."""
+def moments(c, channels, block, mean, spread):  # type: ignore[no-untyped-def]
+    """c (T, M) -> for each step and task, each channel's mean and sum of squares around it.
+
+    One pass, around the mean of the task's first block: being one of the SHARE blocks, it is
+    so near that the squares lose no more than SHARE times their rounding.
+    """
     steps, count = c.shape
     tasks = mean.shape[1]
     size = block * SHARE
     for task in prange(steps * tasks):
         t, part = task // tasks, task % tasks
         first, last = part * size, min((part + 1) * size, count)
-        pixels = np.float32((last - first) // channels)
-        total = np.zeros(block, np.float32)
-        for at in range(first, last, block):
-            for m in range(min(block, last - at)):
-                total[m] += c[t, at + m]
-        centre = np.empty(block, np.float32)
+        lanes = min(block, last - first)
+        centre = np.empty(lanes, np.float32)
         for k in range(channels):
             value = np.float32(0)
-            for m in range(k, block, channels):
-                value += total[m]
-            mean[t, part, k] = value / pixels
-            for m in range(k, block, channels):
-                centre[m] = mean[t, part, k]
-        total[:] = 0
+            for m in range(k, lanes, channels):
+                value += c[t, first + m]
+            centre[k::channels] = value / np.float32(lanes // channels)
+        total, square = np.zeros(lanes, np.float32), np.zeros(lanes, np.float32)
         for at in range(first, last, block):
-            for m in range(min(block, last - at)):
-                away = c[t, at + m] - centre[m]
-                total[m] += away * away
+            add_moments(c[t, at : min(at + block, last)], centre, total, square)
+        pixels = (last - first) // channels
         for k in range(channels):
-            value = np.float32(0)
-            for m in range(k, block, channels):
-                value += total[m]
-            square[t, part, k] = value
+            away, squares = 0.0, 0.0
+            for m in range(k, lanes, channels):
+                away += total[m]
+                squares += square[m]
+            mean[t, part, k] = centre[k] + away / pixels
+            spread[t, part, k] = max(squares - away * away / pixels, 0.0)
 
 
 def statistics(c_seq: Array, p: BatchNorm) -> tuple[Array, Array]:
@@ -118,13 +125,13 @@ def statistics(c_seq: Array, p: BatchNorm) -> tuple[Array, Array]:
     c = c_seq.reshape(steps, -1)
     size = block_size(channels)
     tasks = -(-c.shape[1] // (size * SHARE))
-    mean, square = (np.empty((steps, tasks, channels), np.float32) for _ in range(2))
+    mean, square = (np.empty((steps, tasks, channels)) for _ in range(2))
     moments(c, channels, size, mean, square)
     edges = np.minimum(np.arange(tasks + 1) * size * SHARE, c.shape[1])
     weights = np.tile(np.diff(edges) // channels, steps).astype(float)
     rows = 1 if p.statistics == "pooled" else steps
     weights = weights.reshape(rows, -1, 1)
-    means, squares = (x.astype(float).reshape(rows, -1, channels) for x in (mean, square))
+    means, squares = (x.reshape(rows, -1, channels) for x in (mean, square))
     total = weights.sum(axis=1)
     centre = (weights * means).sum(axis=1) / total
     spread = (squares + weights * (means - centre[:, None]) ** 2).sum(axis=1)
@@ -183,7 +190,7 @@ def slopes(kind, shape, width, inclusive, v_th, u_pre, h):  # type: ignore[no-un
     """Eq. 4 for the potentials u_pre; `kind` counts the surrogates as `surrogate_of` does."""
     one = np.float32(1)
     if kind <= 1:
-        for m in range(h.size):
+        for m in range(u_pre.size):
             x = min(max(u_pre[m] - v_th, -EDGE), EDGE)
             square = x * x
             odd = ODD[0] * square + ODD[1]
@@ -195,12 +202,47 @@ def slopes(kind, shape, width, inclusive, v_th, u_pre, h):  # type: ignore[no-un
             h[m] = shape * (one - tanh * tanh) if kind == 0 else shape * (one - tanh) * (one - tanh)
     elif kind == 2:
         half, height = shape / np.float32(2), one / shape
-        for m in range(h.size):
+        for m in range(u_pre.size):
             x = abs(u_pre[m] - v_th)
             h[m] = height if x < half or (inclusive and x == half) else np.float32(0)
     else:
-        for m in range(h.size):
+        for m in range(u_pre.size):
             h[m] = shape * max(np.float32(0), one - abs((u_pre[m] - v_th) / width))
+
+
+@njit(cache=True, error_model="numpy")
+def charge(tau, v_th, inclusive, y, u, u_pre):  # type: ignore[no-untyped-def]
+    """Eq. 1, 2 for one step: u_pre from u and the current y; u moves on."""
+    for m in range(u.size):
+        now = tau * u[m] + y[m]
+        u_pre[m] = now
+        u[m] = np.float32(0) if now > v_th or (inclusive and now == v_th) else now
+
+
+@njit(cache=True, error_model="numpy")
+def step_back(tau, v_th, inclusive, detach, do, h, u_pre, du, delta):  # type: ignore[no-untyped-def]
+    """Eq. 3 for one step: delta from do and du = tau delta[t+1]; du moves on."""
+    for m in range(u_pre.size):
+        now = u_pre[m]
+        fired = now > v_th or (inclusive and now == v_th)
+        bracket = np.float32(0) if fired else np.float32(1)
+        if not detach:
+            bracket -= now * h[m]
+        value = do[m] * h[m] + du[m] * bracket
+        delta[m] = value
+        du[m] = tau * value
+
+
+@njit(cache=True, error_model="numpy")
+def add_values(delta, total):  # type: ignore[no-untyped-def]
+    for m in range(delta.size):
+        total[m] += delta[m]
+
+
+@njit(cache=True, error_model="numpy")
+def add_products(delta, c, mean, inv_std, total):  # type: ignore[no-untyped-def]
+    for m in range(delta.size):
+        total[m] += delta[m] * ((c[m] - mean[m]) * inv_std[m])
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -208,49 +250,37 @@ def backward_blocks(  # type: ignore[no-untyped-def]
     do_seq, c, skip, kind, affine, skip_affine, tau, v_th, inclusive, detach, surrogate, delta_seq,
     sums,
 ):  # fmt: skip
-    """delta (Eq. 3), and each task's sums (task, t, C) of delta, delta x_hat, delta x_hat_skip."""
+    """delta (Eq. 3), and each task's sums (task, t, C) of delta, delta x_hat, delta x_hat_skip.
+
+    Every loop is a function of few arrays: with more, the compiler gives up on vectors.
+    """
     steps, count = c.shape
     block, channels = affine.shape[2], sums.shape[3]
-    one = np.float32(1)
     size = block * SHARE
     for task in prange((count + size - 1) // size):
         u_pre, h = np.empty((steps, block), np.float32), np.empty(block, np.float32)
-        y, du = np.empty(block, np.float32), np.empty(block, np.float32)
+        y, u = np.empty(block, np.float32), np.empty(block, np.float32)
         total = np.zeros((3, steps, block), np.float32)
         for at in range(task * size, min((task + 1) * size, count), block):
             width = min(block, count - at)
-            du[:] = 0  # holds u on the way forward
+            u[:] = 0
             for t in range(steps):
                 load_current(c, skip, kind, t, at, width, affine, skip_affine, y)
-                row = u_pre[t]
-                for m in range(width):
-                    u = tau * du[m] + y[m]
-                    row[m] = u
-                    du[m] = np.float32(0) if u > v_th or (inclusive and u == v_th) else u
-            du[:] = 0
+                charge(tau, v_th, inclusive, y[:width], u[:width], u_pre[t, :width])
+            u[:] = 0  # holds du on the way back
             for t in range(steps - 1, -1, -1):
-                row, delta_row = u_pre[t], delta_seq[t, at : at + width]
+                row, delta = u_pre[t, :width], delta_seq[t, at : at + width]
                 slopes(surrogate[0], surrogate[1], surrogate[2], surrogate[3], v_th, row, h)
-                do = do_seq[t, at : at + width]
-                for m in range(width):
-                    u = row[m]
-                    bracket = np.float32(0) if u > v_th or (inclusive and u == v_th) else one
-                    if not detach:
-                        bracket -= u * h[m]
-                    delta = do[m] * h[m] + du[m] * bracket
-                    delta_row[m] = delta
-                    du[m] = tau * delta
-                mean, inv_std, now = affine[0, t], affine[1, t], c[t, at : at + width]
-                sum0, sum1, sum2 = total[0, t], total[1, t], total[2, t]
-                for m in range(width):  # one sum a loop, or the compiler sees too many arrays
-                    sum0[m] += delta_row[m]
-                for m in range(width):
-                    sum1[m] += delta_row[m] * ((now[m] - mean[m]) * inv_std[m])
+                step_back(
+                    tau, v_th, inclusive, detach, do_seq[t, at : at + width], h, row, u, delta
+                )
+                add_values(delta, total[0, t])
+                add_products(delta, c[t, at : at + width], affine[0, t], affine[1, t], total[1, t])
                 if kind == NORMED:
-                    mean, inv_std = skip_affine[0, t], skip_affine[1, t]
-                    other = skip[t, at : at + width]
-                    for m in range(width):
-                        sum2[m] += delta_row[m] * ((other[m] - mean[m]) * inv_std[m])
+                    add_products(
+                        delta, skip[t, at : at + width], skip_affine[0, t], skip_affine[1, t],
+                        total[2, t],
+                    )  # fmt: skip
         for which in range(3):
             for t in range(steps):
                 for k in range(channels):

@@ -78,6 +78,14 @@ class Arguments:
     def integer(self, index: int) -> Value:
         return self.context.cast(self.builder, self.values[index], self.types[index], types.int64)
 
+    def integers(self, index: int) -> list[Value]:
+        """Those of a tuple."""
+        parts, kinds = self.values[index], self.types[index]
+        return [
+            self.context.cast(self.builder, self.builder.extract_value(parts, i), kind, types.int64)
+            for i, kind in enumerate(kinds)
+        ]
+
     def pointer(self, index: int, offset: Value | None = None) -> Value:
         data = self.context.make_array(self.types[index])(
             self.context, self.builder, self.values[index]
@@ -294,24 +302,59 @@ def constant(value: float) -> Value:
     return ir.Constant(VECTOR, [float(np.float32(value))] * LANES)
 
 
+def floats(builder: Value, pointer: Value) -> Value:
+    """A vector of float32, or of bytes made float32."""
+    if pointer.type.pointee == FLOAT:
+        return load(builder, pointer)
+    kind = ir.VectorType(ir.IntType(8), LANES)
+    value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
+    value.align = 1
+    return builder.uitofp(value, VECTOR)
+
+
+def zeros_like(builder: Value, pointer: Value) -> Value:
+    """Where a vector of zeros of the pointer's type stands."""
+    kind = ir.ArrayType(pointer.type.pointee, LANES)
+    zeros = cgutils.global_constant(builder, "zeros", ir.Constant(kind, None))
+    return builder.bitcast(zeros, pointer.type)
+
+
 def make_transform(matrix: Array) -> Any:
     """See `transform_twin`."""
     m, n = matrix.shape
 
     @intrinsic
-    def transform(context, x, x_at, x_row, x_column, y, y_at, y_row, y_column):  # type: ignore[no-untyped-def]
+    def transform(context, x, x_at, x_row, x_column, inside, y, y_at, y_row, y_column):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
             of = Arguments(context, builder, signature, values)
-            x_data, y_data = of.pointer(0, of.integer(1)), of.pointer(4, of.integer(5))
+            x_data, y_data = of.pointer(0, of.integer(1)), of.pointer(5, of.integer(6))
+            top, bottom, left, right = of.integers(4)
+            silent = zeros_like(builder, x_data)
 
             def place(data: Value, row: Value, column: Value, i: int, j: int) -> Value:
                 across = builder.add(builder.mul(row, INDEX(i)), builder.mul(column, INDEX(j)))
                 return builder.gep(data, [across])
 
-            x_step, y_step = (of.integer(2), of.integer(3)), (of.integer(6), of.integer(7))
+            def within(low: Value, high: Value) -> list[Value]:
+                return [
+                    builder.and_(
+                        builder.icmp_signed("<=", low, INDEX(i)),
+                        builder.icmp_signed("<", INDEX(i), high),
+                    )
+                    for i in range(n)
+                ]
+
+            x_step, y_step = (of.integer(2), of.integer(3)), (of.integer(7), of.integer(8))
+            row_is, column_is = within(top, bottom), within(left, right)
             half = []  # columns of matrix x
             for j in range(n):
-                column = [load(builder, place(x_data, *x_step, i, j)) for i in range(n)]
+                places = [
+                    builder.select(
+                        builder.and_(row_is[i], column_is[j]), place(x_data, *x_step, i, j), silent
+                    )
+                    for i in range(n)
+                ]
+                column = [floats(builder, place) for place in places]
                 half.append([combine(builder, matrix[i], column) for i in range(m)])
             for i in range(m):
                 row = [half[j][i] for j in range(n)]
@@ -319,7 +362,7 @@ def make_transform(matrix: Array) -> Any:
                     store(builder, combine(builder, matrix[j], row), place(y_data, *y_step, i, j))
             return context.get_dummy_value()
 
-        return types.void(x, x_at, x_row, x_column, y, y_at, y_row, y_column), codegen
+        return types.void(x, x_at, x_row, x_column, inside, y, y_at, y_row, y_column), codegen
 
     return transform
 
@@ -327,20 +370,44 @@ def make_transform(matrix: Array) -> Any:
 def transform_twin(matrix: Array) -> Callable[..., None]:
     m, n = matrix.shape
 
-    def transform(x, x_at, x_row, x_column, y, y_at, y_row, y_column):  # type: ignore[no-untyped-def]
-        """y = matrix x matrix^T for one vector of channels.
+    def transform(x, x_at, x_row, x_column, inside, y, y_at, y_row, y_column):  # type: ignore[no-untyped-def]
+        """y = matrix x matrix^T for one vector of channels; x is float32 or uint8.
 
-        Element (i, j) of x stands at x_at + i x_row + j x_column, and so in y.
+        Element (i, j) of x stands at x_at + i x_row + j x_column, and so in y. Those outside
+        top <= i < bottom, left <= j < right, given as `inside`, are 0 and not looked at.
         """
 
         def places(at: int, row: int, column: int, size: int) -> Array:
             i, j, lane = np.ogrid[:size, :size, :LANES]
             return at + i * row + j * column + lane
 
-        d = x[places(x_at, x_row, x_column, n)]
+        (top, bottom, left, right), (i, j, _) = inside, np.ogrid[:n, :n, :1]
+        known = (top <= i) & (i < bottom) & (left <= j) & (j < right)
+        d = np.where(known, x[np.where(known, places(x_at, x_row, x_column, n), 0)], np.float32(0))
         y[places(y_at, y_row, y_column, m)] = np.einsum("ip,pql,jq->ijl", matrix, d, matrix)
 
     return transform
+
+
+def make_copy() -> Any:
+    """See `copy_twin`."""
+
+    @intrinsic
+    def copy_vector(context, x, x_at, y, y_at):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            of = Arguments(context, builder, signature, values)
+            vector = floats(builder, of.pointer(0, of.integer(1)))
+            store(builder, vector, of.pointer(2, of.integer(3)))
+            return context.get_dummy_value()
+
+        return types.void(x, x_at, y, y_at), codegen
+
+    return copy_vector
+
+
+def copy_twin(x, x_at, y, y_at):  # type: ignore[no-untyped-def]
+    """A vector of x, float32 or uint8, to y[y_at:]."""
+    y[y_at : y_at + LANES] = x[x_at : x_at + LANES]
 
 
 def transformer(matrix: Array) -> Any:
@@ -351,6 +418,8 @@ def transformer(matrix: Array) -> Any:
 if config.DISABLE_JIT:
     tile, narrow_tile = tile_twin(ROWS, 2 * LANES), tile_twin(2 * ROWS, LANES)
     add_rows1, add_rows2, add_rows4 = (add_rows_twin(v * LANES) for v in (1, 2, 4))
+    copy_vector = copy_twin
 else:
     tile, narrow_tile = make_tile(ROWS, 2), make_tile(2 * ROWS, 1)
     add_rows1, add_rows2, add_rows4 = (make_add_rows(v) for v in (1, 2, 4))
+    copy_vector = make_copy()

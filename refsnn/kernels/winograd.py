@@ -11,8 +11,8 @@ import numpy as np
 from numba import get_num_threads, get_thread_id, njit, prange
 
 from refsnn.equations.surrogate import Array
-from refsnn.kernels.dense import GROUP, WIDTH, product, steps
-from refsnn.kernels.layout import Correlation, pad_image
+from refsnn.kernels.dense import GROUP, WIDTH, product
+from refsnn.kernels.layout import Correlation
 from refsnn.kernels.simd import LANES, aligned, transformer
 
 AT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
@@ -32,8 +32,9 @@ G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0
 of_input, of_output, of_weights = transformer(BT), transformer(AT), transformer(G)
 of_cotangent, of_products = transformer(AT.T), transformer(G.T)
 
-TILES = 32  # of a task, at least
-CHUNK = 1 << 20  # floats that a weight gradient transforms at a time
+TILES = 32  # at a time
+SIDE = 64  # channels and columns of a block: its 36 products stay in the second-level cache
+PARTS = 16  # that its sum is shared out to, blocks times groups of images
 
 
 def fits(channels: int, columns: int) -> bool:
@@ -41,193 +42,222 @@ def fits(channels: int, columns: int) -> bool:
     return channels % 16 == 0 and columns % 16 == 0
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def transform_weights(w, channels, columns, flip, pitch, u):  # type: ignore[no-untyped-def]
-    """w flat (3, 3, channels, columns) -> u: 36 times blocks of columns (channels, WIDTH)."""
-    size = channels * columns
-    at, row, column = (8 * size, -3 * size, -size) if flip else (0, 3 * size, size)
-    for c in prange(channels):
-        for first in range(0, columns, WIDTH):
-            width = WIDTH if columns - first > LANES else LANES
-            for k in range(0, width, LANES):
-                of_weights(
-                    w, at + c * columns + first + k, row, column,
-                    u, first * channels + c * width + k, 6 * pitch, pitch,
-                )  # fmt: skip
-
-
 @njit(cache=True, error_model="numpy")
-def correlate_images(x, u, columns, g, loops, y, scratch):  # type: ignore[no-untyped-def]
-    """A few images: x (n, H, W, C), y (n, H', W', columns)."""
-    top, left, down, across, u_pitch = g
-    images, channels = x.shape[0], x.shape[3]
-    height, width_y = y.shape[1], y.shape[2]
-    rows, wide = 4 * down + 2, 4 * across + 2
-    tiles = images * down * across
-    whole = tiles + -tiles % GROUP
-    v_pitch, m_pitch = whole * channels + LANES, whole * columns + LANES
-    m_at = 36 * v_pitch
-    x_at = m_at + 36 * m_pitch
-    aside = x_at + rows * wide * channels
-    for n in range(images):
-        pad_image(x[n], top, left, rows, wide, scratch, x_at)
-        for r in range(down):
-            for s in range(across):
-                t = (n * down + r) * across + s
-                for c in range(0, channels, LANES):
-                    of_input(
-                        scratch, x_at + (4 * r * wide + 4 * s) * channels + c, wide * channels,
-                        channels, scratch, t * channels + c, 6 * v_pitch, v_pitch,
-                    )  # fmt: skip
-    for place in range(36):  # surplus tiles of the last group
-        scratch[place * v_pitch + tiles * channels : place * v_pitch + whole * channels] = 0
-    source, target = np.arange(whole) * channels, np.arange(whole) * columns
-    for place in range(36):
-        for first in range(0, columns, WIDTH):
-            width = WIDTH if columns - first > LANES else LANES
-            for group in range(0, whole, GROUP):
-                product(
-                    scratch, place * v_pitch, source, group,
-                    u, place * u_pitch + first * channels, loops, width,
-                    scratch, m_at + place * m_pitch + first, target, group, False,
-                )  # fmt: skip
-    out = y.reshape(-1)
-    for t in range(tiles):
-        n, r, s = t // (down * across), t // across % down * 4, t % across * 4
-        inside = r + 4 <= height and s + 4 <= width_y
-        place = ((n * height + r) * width_y + s) * columns
-        for c in range(0, columns, LANES):
-            at = m_at + t * columns + c
-            if inside:
-                of_output(
-                    scratch, at, 6 * m_pitch, m_pitch, out, place + c, width_y * columns, columns
-                )
-                continue
-            of_output(scratch, at, 6 * m_pitch, m_pitch, scratch, aside, 4 * LANES, LANES)
-            for i in range(min(4, height - r)):
-                for j in range(min(4, width_y - s)):
-                    for k in range(LANES):
-                        y[n, r + i, s + j, c + k] = scratch[aside + (4 * i + j) * LANES + k]
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-def correlate_tasks(x, u, columns, g, images, loops, y, scratch):  # type: ignore[no-untyped-def]
-    for task in prange((x.shape[0] + images - 1) // images):
-        first, last = task * images, min((task + 1) * images, x.shape[0])
-        correlate_images(
-            x[first:last], u, columns, g, loops, y[first:last], scratch[get_thread_id()]
+def transform_tile(x, top, left, r, s, first, width, target, at, pitch):  # type: ignore[no-untyped-def]
+    """B^T x B of tile (r, s), `width` channels of x (H, W, C) from the first on: vectors one after
+    the other from target[at] on, 36 times, `pitch` apart."""
+    height, across, channels = x.shape
+    r, s = 4 * r - top, 4 * s - left
+    inside = -r, height - r, -s, across - s
+    place, pixels = (r * across + s) * channels + first, x.reshape(-1)
+    for c in range(0, width, LANES):
+        of_input(
+            pixels, place + c, across * channels, channels, inside, target, at + c, 6 * pitch, pitch
         )
 
 
-def correlate(x: Array, w: Array, flip: bool, g: Correlation, y: Array) -> None:
-    """Write the whole of y: x (N, H, W, C) of any dtype, w (3, 3, C, columns), stride 1.
+@njit(cache=True, error_model="numpy")
+def transform_cotangent(dy, r, s, first, width, target, at, pitch):  # type: ignore[no-untyped-def]
+    """A dy A^T of tile (r, s), as `transform_tile`."""
+    height, across, columns = dy.shape
+    inside = 0, height - 4 * r, 0, across - 4 * s
+    place, pixels = (4 * r * across + 4 * s) * columns + first, dy.reshape(-1)
+    for c in range(0, width, LANES):
+        of_cotangent(
+            pixels, place + c, across * columns, columns, inside, target, at + c, 6 * pitch, pitch
+        )
 
-    `flip`: from the last tap to the first, as the input gradient has them.
+
+@njit(cache=True, error_model="numpy")
+def transform_weights(w, at, steps, channels, columns, target, begin, pitch):  # type: ignore[no-untyped-def]
+    """G w G^T of a block of the weights: (channel, column) from target[begin] on, 36 times."""
+    row, column, across = steps  # from one to the next in w
+    for c in range(channels):
+        for k in range(0, columns, LANES):
+            of_weights(
+                w, at + c * across + k, row, column, (0, 3, 0, 3),
+                target, begin + c * columns + k, 6 * pitch, pitch,
+            )  # fmt: skip
+
+
+@njit(cache=True, error_model="numpy")
+def write_tile(m, at, pitch, width, r, s, y, first):  # type: ignore[no-untyped-def]
+    """y's tile (r, s), `width` columns from the first on, from m: vectors from m[at] on, 36 times.
+
+    What hangs over y's edge goes through the room for one tile at the end of m.
     """
-    channels, columns = w.shape[2:]
-    pitch = channels * columns + LANES  # no power of two, or all 36 would share cache lines
-    u = aligned(36 * pitch)
-    transform_weights(np.ascontiguousarray(w).reshape(-1), channels, columns, flip, pitch, u)
-    down, across = (-(-n // 4) for n in g.out)
-    images = min(len(x), max(1, TILES // (down * across)))
-    tiles = -(-images * down * across // GROUP) * GROUP
-    size = 36 * (tiles * (channels + columns) + 2 * LANES)
-    size += (4 * down + 2) * (4 * across + 2) * channels + 16 * LANES
+    height, across, columns = y.shape
+    r, s, aside, every = 4 * r, 4 * s, m.size - 16 * LANES, (0, 6, 0, 6)
+    inside = r + 4 <= height and s + 4 <= across
+    out, place = y.reshape(-1), (r * across + s) * columns + first
+    for c in range(0, width, LANES):
+        if inside:
+            of_output(m, at + c, 6 * pitch, pitch, every, out, place + c, across * columns, columns)
+            continue
+        of_output(m, at + c, 6 * pitch, pitch, every, m, aside, 4 * LANES, LANES)
+        for i in range(min(4, height - r)):
+            for j in range(min(4, across - s)):
+                for k in range(LANES):
+                    y[r + i, s + j, first + c + k] = m[aside + (4 * i + j) * LANES + k]
+
+
+@njit(cache=True, error_model="numpy")
+def correlate_block(x, w, w_at, w_steps, top, left, block, scratch, y):  # type: ignore[no-untyped-def]
+    """A few tiles of y (N, H', W', C') and a block of its columns, channels after channels.
+
+    The scratch holds v, u and m: 36 times (tile, channel), (channel, column), (tile, column).
+    """
+    begun, count, first, columns = block
+    channels = x.shape[3]
+    down, across = -(-y.shape[1] // 4), -(-y.shape[2] // 4)
+    whole = count + -count % GROUP
+    side = min(SIDE, channels)
+    v_pitch, u_pitch, m_pitch = (
+        whole * side + LANES,
+        side * columns + LANES,
+        whole * columns + LANES,
+    )
+    u_at, m_at = 36 * v_pitch, 36 * (v_pitch + u_pitch)
+    tiles = np.arange(whole)
+    target, loops = tiles * columns, np.ones((2, 9), np.int64)
+    loops[:, 8] = columns  # a channel further in u
+    for begin in range(0, channels, SIDE):
+        width = min(SIDE, channels - begin)
+        source, loops[:, 2] = tiles * width, width
+        for k in range(count):
+            n, r, s = (
+                (begun + k) // (down * across),
+                (begun + k) // across % down,
+                (begun + k) % across,
+            )
+            transform_tile(x[n], top, left, r, s, begin, width, scratch, k * width, v_pitch)
+        for place in range(36):  # surplus tiles of the last group
+            scratch[place * v_pitch + count * width : place * v_pitch + whole * width] = 0
+        at = w_at + begin * w_steps[2] + first
+        transform_weights(w, at, w_steps, width, columns, scratch, u_at, u_pitch)
+        for place in range(36):
+            for k in range(0, columns, WIDTH):
+                for group in range(0, whole, GROUP):
+                    product(
+                        scratch, place * v_pitch, source, group,
+                        scratch, u_at + place * u_pitch + k, loops, min(WIDTH, columns - k),
+                        scratch, m_at + place * m_pitch + k, target, group, begin > 0,
+                    )  # fmt: skip
+    for k in range(count):
+        n, r, s = (begun + k) // (down * across), (begun + k) // across % down, (begun + k) % across
+        write_tile(scratch, m_at + k * columns, m_pitch, columns, r, s, y[n], first)
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def correlate_tasks(x, w, w_at, w_steps, top, left, scratch, y):  # type: ignore[no-untyped-def]
+    columns = y.shape[3]
+    blocks = -(-columns // SIDE)
+    tiles = y.shape[0] * -(-y.shape[1] // 4) * -(-y.shape[2] // 4)
+    for task in prange(-(-tiles // TILES) * blocks):
+        begun, first = task // blocks * TILES, task % blocks * SIDE
+        block = begun, min(TILES, tiles - begun), first, min(SIDE, columns - first)
+        correlate_block(x, w, w_at, w_steps, top, left, block, scratch[get_thread_id()], y)
+
+
+def correlate(x: Array, w: Array, flip: bool, g: Correlation, y: Array) -> None:
+    """Write the whole of y: x (N, H, W, C) float32 or uint8, w (3, 3, C, columns), stride 1.
+
+    `flip`: from the last tap to the first, as the input gradient has them. A task owns some
+    tiles and columns of y, and transforms what it needs: all that it works on stays in its
+    core's cache.
+    """
+    columns = w.shape[3]
+    size = w.shape[2] * columns
+    at, row, column = (8 * size, -3 * size, -size) if flip else (0, 3 * size, size)
+    scratch = aligned(
+        get_num_threads(), 36 * (2 * TILES * SIDE + SIDE * SIDE + 3 * LANES) + 16 * LANES
+    )
     correlate_tasks(
-        x, u, columns, (*g.before, down, across, pitch), images, inner_loops(channels), y,
-        aligned(get_num_threads(), size),
-    )  # fmt: skip
-
-
-def inner_loops(depth: int, a_step: int = 1) -> Array:
-    """A plain product, b in blocks of columns."""
-    return np.stack(
-        [steps(1, 1, depth, (0, 0), (0, 0), (a_step, width)) for width in (WIDTH, LANES)]
+        x, np.ascontiguousarray(w).reshape(-1), at, (row, column, columns), *g.before, scratch, y
     )
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def transform_images(x, dy, top, left, down, across, v, v_pitch, d, d_pitch, scratch):  # type: ignore[no-untyped-def]
-    """v: 36 times (tiles, C) of x; d: 36 times blocks of columns (tiles, WIDTH) of dy."""
-    images, channels, columns = x.shape[0], x.shape[3], dy.shape[3]
-    rows, wide = 4 * down + 2, 4 * across + 2
-    tiles = images * down * across
-    for n in prange(images):
-        own = scratch[get_thread_id()]
-        pad_image(x[n], top, left, rows, wide, own, 0)
-        for r in range(down):
-            for s in range(across):
-                t = (n * down + r) * across + s
-                for c in range(0, channels, LANES):
-                    of_input(
-                        own, (4 * r * wide + 4 * s) * channels + c, wide * channels, channels,
-                        v, t * channels + c, 6 * v_pitch, v_pitch,
+@njit(cache=True, error_model="numpy")
+def gradient_block(x, dy, top, left, block, scratch, dw):  # type: ignore[no-untyped-def]
+    """A block of channels and columns of dw flat (3, 3, C, C'), from a few images.
+
+    The scratch holds v, d and du: 36 times (tile, channel), (tile, column), (channel, column).
+    """
+    first, width, begin, columns = block
+    down, across = -(-dy.shape[1] // 4), -(-dy.shape[2] // 4)
+    v_pitch, d_pitch, du_pitch = (
+        TILES * width + LANES,
+        TILES * columns + LANES,
+        width * columns + LANES,
+    )
+    d_at, du_at = 36 * v_pitch, 36 * (v_pitch + d_pitch)
+    rows = np.arange(width)
+    target = rows * columns
+    loops = np.ones((2, 9), np.int64)
+    loops[:, 7], loops[:, 8] = width, columns  # a tile further in v and d
+    tiles = x.shape[0] * down * across
+    for begun in range(0, tiles, TILES):
+        count = min(TILES, tiles - begun)
+        for k in range(count):
+            t = begun + k
+            n, r, s = t // (down * across), t // across % down, t % across
+            transform_tile(x[n], top, left, r, s, first, width, scratch, k * width, v_pitch)
+            transform_cotangent(dy[n], r, s, begin, columns, scratch, d_at + k * columns, d_pitch)
+        loops[:, 2] = count
+        for place in range(36):
+            for k in range(0, columns, WIDTH):
+                for c in range(0, width, GROUP):
+                    product(
+                        scratch, place * v_pitch, rows, c, scratch, d_at + place * d_pitch + k,
+                        loops, min(WIDTH, columns - k), scratch, du_at + place * du_pitch + k,
+                        target, c, begun > 0,
                     )  # fmt: skip
-        pad_image(dy[n], 0, 0, 4 * down, 4 * across, own, 0)
-        for r in range(down):
-            for s in range(across):
-                t = (n * down + r) * across + s
-                for c in range(0, columns, LANES):
-                    first = c // WIDTH * WIDTH
-                    width = WIDTH if columns - first > LANES else LANES
-                    of_cotangent(
-                        own, (16 * r * across + 4 * s) * columns + c, 4 * across * columns,
-                        columns, d, first * tiles + t * width + c - first, 6 * d_pitch, d_pitch,
-                    )  # fmt: skip
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-def multiply(v, v_pitch, d, d_pitch, tiles, channels, columns, loops, more, du, du_pitch):  # type: ignore[no-untyped-def]
-    """du: 36 times blocks of columns (C, WIDTH)."""
-    blocks = (columns + WIDTH - 1) // WIDTH
-    rows = np.arange(channels)
-    for task in prange(36 * blocks):
-        place, first = task // blocks, task % blocks * WIDTH
-        width = WIDTH if columns - first > LANES else LANES
-        target = rows * width
-        for c in range(0, channels, GROUP):
-            product(
-                v, place * v_pitch, rows, c, d, place * d_pitch + first * tiles, loops, width,
-                du, place * du_pitch + first * channels, target, c, more,
-            )  # fmt: skip
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-def transform_products(du, du_pitch, channels, columns, dw):  # type: ignore[no-untyped-def]
-    """dw flat (3, 3, C, columns)."""
-    size = channels * columns
-    for c in prange(channels):
+    row = dy.shape[3]
+    size = x.shape[3] * row
+    for c in range(width):
         for k in range(0, columns, LANES):
-            first = k // WIDTH * WIDTH
-            width = WIDTH if columns - first > LANES else LANES
             of_products(
-                du, first * channels + c * width + k - first, 6 * du_pitch, du_pitch,
-                dw, c * columns + k, 3 * size, size,
+                scratch, du_at + c * columns + k, 6 * du_pitch, du_pitch, (0, 6, 0, 6),
+                dw, (first + c) * row + begin + k, 3 * size, size,
             )  # fmt: skip
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def gradient_tasks(x, dy, top, left, images, scratch, partial):  # type: ignore[no-untyped-def]
+    """partial (part, 3 3 C C'): a part's images are summed by themselves."""
+    channels, columns = x.shape[3], dy.shape[3]
+    high, wide = -(-channels // SIDE), -(-columns // SIDE)
+    for task in prange(partial.shape[0] * high * wide):
+        part, first, begin = task // (high * wide), task // wide % high * SIDE, task % wide * SIDE
+        some = slice(part * images, (part + 1) * images)
+        block = first, min(SIDE, channels - first), begin, min(SIDE, columns - begin)
+        gradient_block(x[some], dy[some], top, left, block, scratch[get_thread_id()], partial[part])
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def add_parts(partial, dw):  # type: ignore[no-untyped-def]
+    step = 1 << 12
+    for task in prange((dw.size + step - 1) // step):
+        for k in range(task * step, min((task + 1) * step, dw.size)):
+            dw[k] = partial[0, k]
+        for part in range(1, partial.shape[0]):
+            for k in range(task * step, min((task + 1) * step, dw.size)):
+                dw[k] += partial[part, k]
 
 
 def weight_gradient(x: Array, dy: Array, padding: tuple[int, int], dw: Array) -> None:
-    """Write into dw (3, 3, C, C') from x (N, H, W, C) of any dtype and dy; stride 1.
+    """Write into dw (3, 3, C, C') from x (N, H, W, C) float32 or uint8, and dy; stride 1.
 
-    A few images at a time: each product adds them up in order.
+    A task owns a block of dw, SIDE by SIDE, and some images, and transforms what it needs: all
+    that it works on stays in its core's cache.
     """
     channels, columns = dw.shape[2:]
-    down, across = (-(-n // 4) for n in dy.shape[1:3])
-    per_image = 36 * down * across * (channels + columns)
-    images = min(len(x), max(1, CHUNK // per_image))
-    tiles = images * down * across
-    v_pitch, d_pitch = tiles * channels + LANES, tiles * columns + LANES
-    v, d = aligned(36 * v_pitch), aligned(36 * d_pitch)
-    du_pitch = channels * columns + LANES
-    du = aligned(36 * du_pitch)
-    size = (4 * down + 2) * (4 * across + 2) * max(channels, columns)
-    scratch = aligned(get_num_threads(), size)
-    for first in range(0, len(x), images):
-        some = slice(first, first + images)
-        count = len(x[some]) * down * across
-        transform_images(x[some], dy[some], *padding, down, across, v, v_pitch, d, d_pitch, scratch)
-        multiply(
-            v, v_pitch, d, d_pitch, count, channels, columns, inner_loops(count, channels),
-            first > 0, du, du_pitch,
-        )  # fmt: skip
-    transform_products(du, du_pitch, channels, columns, dw.reshape(-1))
+    blocks = -(-channels // SIDE) * -(-columns // SIDE)
+    parts = max(1, min(len(x), -(-PARTS // blocks)))
+    images = -(-len(x) // parts)
+    parts = -(-len(x) // images)
+    scratch = aligned(get_num_threads(), 36 * (2 * TILES * SIDE + SIDE * SIDE + 3 * LANES))
+    partial = dw.reshape(1, -1) if parts == 1 else aligned(parts, dw.size)
+    gradient_tasks(x, dy, *padding, images, scratch, partial)
+    if parts > 1:
+        add_parts(partial, dw.reshape(-1))
