@@ -227,8 +227,27 @@ def test_float64_is_direct_and_within_its_bound_whatever_is_forced(layer, densit
     got, limit = by_kernel(direction, problem), bound(direction, problem)
     assert got.dtype == F8
     assert_within(got, exactly(direction, problem), 2 * limit)
-    for method in METHODS:
+    for method in METHODS if COMPILED else ("winograd",):
         assert by_kernel(direction, problem, method).tobytes() == got.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("module", "limit"), [(event, "CHUNK"), (event, "CACHE"), (event, "PIXELS"), (dense, "CHUNK")]
+)
+@DIRECTION
+def test_working_in_the_smallest_parts_changes_nothing(direction, module, limit, monkeypatch):
+    monkeypatch.setattr(module, limit, 1)
+    for layer in ODD:
+        problem, want = expected(layer, direction, U1, numbers=True)
+        for method in ("event", "dense"):
+            assert np.array_equal(by_kernel(direction, problem, method), want)
+
+
+def test_event_takes_as_many_taps_at_a_time_as_its_cache_holds():
+    size = event.CACHE // 4
+    assert event.taps_at_once(3, 5, size // 15) == (3, 5)
+    assert event.taps_at_once(3, 5, size // 15 + 1) == event.taps_at_once(3, 5, size // 5) == (1, 5)
+    assert event.taps_at_once(3, 5, size // 5 + 1) == event.taps_at_once(3, 5, 2 * size) == (1, 1)
 
 
 @settings(deadline=None, max_examples=150 if COMPILED else 50, derandomize=True)
