@@ -22,6 +22,7 @@ from tqdm import tqdm
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from refsnn import spec
+from refsnn.ops import CONV_METHODS
 from verification.record import NOT_REACHED, Row, ratio
 from verification.suite import HAS_PEERS, checks, run_named
 
@@ -66,6 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the draws (default: 0)"
     )
+    parser.add_argument("--conv", choices=CONV_METHODS, default="auto",
+                        help="the method of all float32 convolutions (default: auto)")  # fmt: skip
     parser.add_argument("--hours", type=float, metavar="H", help="go on with new seeds so long")
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FILE", help="write the ledger to FILE, or print it"
@@ -78,8 +81,9 @@ def one_run(options: argparse.Namespace, seed: int) -> list[Row]:
     peers = HAS_PEERS and not options.no_peers
     chosen = [one.name for one in checks(peers) if not wanted or wanted in one.clauses]
     run = partial(
-        run_named, peers=peers, seed=seed, quick=options.quick, shrink=not options.no_shrink
-    )
+        run_named, peers=peers, seed=seed, quick=options.quick, shrink=not options.no_shrink,
+        conv=options.conv,
+    )  # fmt: skip
     rows = []
     with workers(min(options.jobs, len(chosen))) as in_order:
         bar = tqdm(
@@ -88,7 +92,7 @@ def one_run(options: argparse.Namespace, seed: int) -> list[Row]:
         for found in bar:
             for row in found:
                 if not row.passed and not row.failure.startswith(NOT_REACHED):
-                    tqdm.write(failure(row, seed, options.quick), file=sys.stderr)
+                    tqdm.write(failure(row, seed, options.quick, options.conv), file=sys.stderr)
             rows += [row for row in found if wanted in (None, row.clause) or not row.passed]
     return rows
 
@@ -103,9 +107,10 @@ def workers(count: int) -> Iterator[Callable[..., Iterable[list[Row]]]]:
         yield pool.map
 
 
-def failure(row: Row, seed: int, quick: bool) -> str:
+def failure(row: Row, seed: int, quick: bool, conv: str = "auto") -> str:
     """One line that says what, how far off, and how to see it again."""
     replay = f"python -m verification --clause {row.clause} --seed {seed}" + " --quick" * quick
+    replay += f" --conv {conv}" * (conv != "auto")
     return f"[{row.clause}] {row.check}: {row.failure}, replay: {replay}"
 
 

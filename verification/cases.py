@@ -11,14 +11,32 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from refsnn import ops as package
 from refsnn.network import Architecture, Network, Stem, init_buffers, init_params
-from refsnn.ops import LIF, AvgPool, BatchNorm, get_ops, make_surrogate
+from refsnn.ops import LIF, AvgPool, BatchNorm, Ops, make_surrogate
 from verification.oracles.neuron import slope
 
 Draw = Any
 BACKENDS = st.sampled_from(["numpy", "numba"])
 SEEDS = st.integers(0, 2**32 - 1)
 DTYPES = st.sampled_from(["float64", "float64", "float32"])
+forced = "auto"  # the method that all kernels' convolutions take, in this process
+
+
+def force_conv(method: str) -> None:
+    """From now on `get_ops` gives kernels whose float32 convolutions take this method."""
+    global forced
+    forced = method
+
+
+def get_ops(name: str, method: str = "") -> Ops:
+    """The operations that checks compute with; none takes them from the package itself."""
+    return package.get_ops(name, method or forced)
+
+
+def conv_methods() -> list[str]:
+    """What a check that goes through all methods goes through: the forced one alone if any is."""
+    return list(package.CONV_METHODS) if forced == "auto" else [forced]
 
 
 @st.composite

@@ -20,6 +20,7 @@ SIDES = {
     "adjoint": "<J v, w> = <v, J^T w>, and linearity of every backward",
     "structure": "properties that the paper's claims imply",
     "twin": "Numba kernels against NumPy equations",
+    "float32": "kernels that float32 has to itself against NumPy equations, mostly in float64",
     "peer": "the same in PyTorch",
 }
 

@@ -4,13 +4,14 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 
+from verification import cases
 from verification.record import Row
 from verification.registry import CHECKS, Check, run_check
 
 HAS_PEERS = find_spec("torch") is not None
 MODULES = [
-    "operations", "twins", "networks", "adjoint", "differences", "structure", "training", "runs",
-    "decisions",
+    "operations", "twins", "float32", "networks", "float32_networks", "adjoint", "differences",
+    "structure", "training", "runs", "decisions",
 ]  # fmt: skip
 
 
@@ -28,6 +29,9 @@ def checks(peers: bool = HAS_PEERS) -> list[Check]:
     return sorted(wanted, key=lambda one: modules.index(module(one)))
 
 
-def run_named(name: str, peers: bool, seed: int, quick: bool, shrink: bool) -> list[Row]:
+def run_named(
+    name: str, peers: bool, seed: int, quick: bool, shrink: bool, conv: str = "auto"
+) -> list[Row]:
     """`run_check` of the check of this name: names, unlike checks, pass between processes."""
+    cases.force_conv(conv)
     return run_check(next(one for one in checks(peers) if one.name == name), seed, quick, shrink)

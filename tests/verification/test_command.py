@@ -1,5 +1,6 @@
 """`python -m verification`: its output, its exit codes, and that it names what is broken."""
 
+import ast
 import json
 import os
 import shutil
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from refsnn import spec
+from refsnn.ops import NUMPY, get_ops
 from verification import __main__ as command
+from verification import cases
 from verification.record import Row
 from verification.suite import checks
 
@@ -95,6 +98,40 @@ def test_a_failure_says_how_to_see_it_again():
         "replay: python -m verification --clause EQ3 --seed 7"
     )
     assert command.failure(row, 7, quick=True).endswith("--seed 7 --quick")
+    assert command.failure(row, 7, False, "event").endswith("--seed 7 --conv event")
+
+
+@pytest.fixture
+def unforced():
+    yield
+    cases.force_conv("auto")
+
+
+def test_the_method_of_convolutions_reaches_every_kernel_that_a_check_asks_for(unforced):
+    assert cases.conv_methods() == ["auto", "direct", "dense", "event", "winograd"]
+    assert command.main(["--clause=R4", "--quick", "--jobs=1", "--conv=event", "--json"]) == 0
+    assert cases.conv_methods() == ["event"]
+    assert cases.get_ops("numba") is get_ops("numba", "event")
+    assert cases.get_ops("numba", "dense") is get_ops("numba", "dense")  # a check's own choice
+    assert cases.get_ops("numpy") is NUMPY
+
+
+def test_a_failing_replay_carries_the_method(unforced, monkeypatch, capsys):
+    broken = Row("R4", "pooling", "twin", passed=False, failure="y: got 1, want 2")
+    monkeypatch.setattr(command, "run_named", lambda name, **options: [broken])
+    command.main(["--clause=R4", "--jobs=1", "--conv=dense"])
+    assert "--clause R4 --seed 0 --conv dense" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "verification").glob("*.py")), ids=lambda path: path.name
+)
+def test_no_check_takes_its_operations_past_the_choice(path):
+    names = {
+        alias.name for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "refsnn.ops" for alias in node.names
+    }  # fmt: skip
+    assert "get_ops" not in names
 
 
 @pytest.mark.parametrize(
