@@ -12,7 +12,7 @@ import refsnn
 PACKAGE = Path(refsnn.__file__).parent
 LIBRARIES = {
     "equations": {"numpy", "scipy"},
-    "kernels": {"numpy", "numba"},
+    "kernels": {"numpy", "numba", "llvmlite"},
 }
 #: a folder or module of the package -> what else of the package it may import
 BELOW = {
@@ -22,9 +22,10 @@ BELOW = {
     "network": {"ops"},
     "data": {"ops"},
     "training": {"ops", "network", "data"},
-    "bench": {"ops", "network", "training", "data"},
+    "bench": {"ops", "network", "training", "data", "process"},
     "spec": set(),
-    "cli": {"training", "bench", "spec"},
+    "process": set(),
+    "cli": {"training", "bench", "spec", "process"},
     "__main__": {"cli"},
     "__init__": set(),
 }
