@@ -32,9 +32,10 @@ G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0
 of_input, of_output, of_weights = transformer(BT), transformer(AT), transformer(G)
 of_cotangent, of_products = transformer(AT.T), transformer(G.T)
 
-TILES = 32  # at a time
+TILES = 32  # at a time, of SIDE channels
 SIDE = 64  # channels and columns of a block: its 36 products stay in the second-level cache
 PARTS = 16  # that its sum is shared out to, blocks times groups of images
+SCRATCH = 36 * (2 * TILES * SIDE + SIDE * SIDE + 3 * LANES) + 16 * LANES  # floats of a thread
 
 
 def fits(channels: int, columns: int) -> bool:
@@ -43,29 +44,42 @@ def fits(channels: int, columns: int) -> bool:
 
 
 @njit(cache=True, error_model="numpy")
-def transform_tile(x, top, left, r, s, first, width, target, at, pitch):  # type: ignore[no-untyped-def]
-    """B^T x B of tile (r, s), `width` channels of x (H, W, C) from the first on: vectors one after
-    the other from target[at] on, 36 times, `pitch` apart."""
-    height, across, channels = x.shape
-    r, s = 4 * r - top, 4 * s - left
-    inside = -r, height - r, -s, across - s
-    place, pixels = (r * across + s) * channels + first, x.reshape(-1)
-    for c in range(0, width, LANES):
-        of_input(
-            pixels, place + c, across * channels, channels, inside, target, at + c, 6 * pitch, pitch
-        )
+def tiles_at_once(channels, columns):  # type: ignore[no-untyped-def]
+    """More of them where there are fewer channels."""
+    return TILES * SIDE // min(SIDE, max(channels, columns)) // GROUP * GROUP
 
 
 @njit(cache=True, error_model="numpy")
-def transform_cotangent(dy, r, s, first, width, target, at, pitch):  # type: ignore[no-untyped-def]
-    """A dy A^T of tile (r, s), as `transform_tile`."""
-    height, across, columns = dy.shape
-    inside = 0, height - 4 * r, 0, across - 4 * s
-    place, pixels = (4 * r * across + 4 * s) * columns + first, dy.reshape(-1)
-    for c in range(0, width, LANES):
-        of_cotangent(
-            pixels, place + c, across * columns, columns, inside, target, at + c, 6 * pitch, pitch
-        )
+def transform_tiles(x, shape, top, left, begun, count, first, width, target, pitch):  # type: ignore[no-untyped-def]
+    """B^T x B of `count` tiles and `width` channels, from the `begun`-th tile and the first channel
+    on, of x flat (n, H, W, C): 36 times (tile, channel), `pitch` apart, in the target."""
+    height, across, channels, down, over = shape
+    for k in range(count):
+        t = begun + k
+        r, s = 4 * (t // over % down) - top, 4 * (t % over) - left
+        inside = -r, height - r, -s, across - s
+        place = ((t // (down * over) * height + r) * across + s) * channels + first
+        for c in range(0, width, LANES):
+            of_input(
+                x, place + c, across * channels, channels, inside,
+                target, k * width + c, 6 * pitch, pitch,
+            )  # fmt: skip
+
+
+@njit(cache=True, error_model="numpy")
+def transform_cotangents(dy, shape, begun, count, first, width, target, at, pitch):  # type: ignore[no-untyped-def]
+    """A dy A^T, as `transform_tiles`, from target[at] on."""
+    height, across, columns, down, over = shape
+    for k in range(count):
+        t = begun + k
+        r, s = 4 * (t // over % down), 4 * (t % over)
+        inside = 0, height - r, 0, across - s
+        place = ((t // (down * over) * height + r) * across + s) * columns + first
+        for c in range(0, width, LANES):
+            of_cotangent(
+                dy, place + c, across * columns, columns, inside,
+                target, at + k * width + c, 6 * pitch, pitch,
+            )  # fmt: skip
 
 
 @njit(cache=True, error_model="numpy")
@@ -81,24 +95,33 @@ def transform_weights(w, at, steps, channels, columns, target, begin, pitch):  #
 
 
 @njit(cache=True, error_model="numpy")
-def write_tile(m, at, pitch, width, r, s, y, first):  # type: ignore[no-untyped-def]
-    """y's tile (r, s), `width` columns from the first on, from m: vectors from m[at] on, 36 times.
+def write_tiles(m, at, pitch, width, y, shape, begun, count, first):  # type: ignore[no-untyped-def]
+    """`count` tiles and `width` columns of y flat (n, H', W', C'), from m[at:], which holds them as
+    `transform_tiles` leaves them.
 
     What hangs over y's edge goes through the room for one tile at the end of m.
     """
-    height, across, columns = y.shape
-    r, s, aside, every = 4 * r, 4 * s, m.size - 16 * LANES, (0, 6, 0, 6)
-    inside = r + 4 <= height and s + 4 <= across
-    out, place = y.reshape(-1), (r * across + s) * columns + first
-    for c in range(0, width, LANES):
-        if inside:
-            of_output(m, at + c, 6 * pitch, pitch, every, out, place + c, across * columns, columns)
-            continue
-        of_output(m, at + c, 6 * pitch, pitch, every, m, aside, 4 * LANES, LANES)
-        for i in range(min(4, height - r)):
-            for j in range(min(4, across - s)):
-                for k in range(LANES):
-                    y[r + i, s + j, first + c + k] = m[aside + (4 * i + j) * LANES + k]
+    height, across, columns, down, over = shape
+    aside, every = m.size - 16 * LANES, (0, 6, 0, 6)
+    for k in range(count):
+        t = begun + k
+        r, s = 4 * (t // over % down), 4 * (t % over)
+        rows, wide = min(4, height - r), min(4, across - s)
+        place = ((t // (down * over) * height + r) * across + s) * columns + first
+        for c in range(0, width, LANES):
+            source = at + k * width + c
+            if rows == 4 and wide == 4:
+                of_output(
+                    m, source, 6 * pitch, pitch, every, y, place + c, across * columns, columns
+                )
+                continue
+            of_output(m, source, 6 * pitch, pitch, every, m, aside, 4 * LANES, LANES)
+            for i in range(rows):
+                for j in range(wide):
+                    for lane in range(LANES):
+                        y[place + c + (i * across + j) * columns + lane] = m[
+                            aside + (4 * i + j) * LANES + lane
+                        ]
 
 
 @njit(cache=True, error_model="numpy")
@@ -108,8 +131,9 @@ def correlate_block(x, w, w_at, w_steps, top, left, block, scratch, y):  # type:
     The scratch holds v, u and m: 36 times (tile, channel), (channel, column), (tile, column).
     """
     begun, count, first, columns = block
-    channels = x.shape[3]
-    down, across = -(-y.shape[1] // 4), -(-y.shape[2] // 4)
+    channels, height, across = x.shape[3], y.shape[1], y.shape[2]
+    grid = -(-height // 4), -(-across // 4)
+    pixels, shape = x.reshape(-1), (x.shape[1], x.shape[2], channels, *grid)
     whole = count + -count % GROUP
     side = min(SIDE, channels)
     v_pitch, u_pitch, m_pitch = (
@@ -124,13 +148,7 @@ def correlate_block(x, w, w_at, w_steps, top, left, block, scratch, y):  # type:
     for begin in range(0, channels, SIDE):
         width = min(SIDE, channels - begin)
         source, loops[:, 2] = tiles * width, width
-        for k in range(count):
-            n, r, s = (
-                (begun + k) // (down * across),
-                (begun + k) // across % down,
-                (begun + k) % across,
-            )
-            transform_tile(x[n], top, left, r, s, begin, width, scratch, k * width, v_pitch)
+        transform_tiles(pixels, shape, top, left, begun, count, begin, width, scratch, v_pitch)
         for place in range(36):  # surplus tiles of the last group
             scratch[place * v_pitch + count * width : place * v_pitch + whole * width] = 0
         at = w_at + begin * w_steps[2] + first
@@ -143,9 +161,8 @@ def correlate_block(x, w, w_at, w_steps, top, left, block, scratch, y):  # type:
                         scratch, u_at + place * u_pitch + k, loops, min(WIDTH, columns - k),
                         scratch, m_at + place * m_pitch + k, target, group, begin > 0,
                     )  # fmt: skip
-    for k in range(count):
-        n, r, s = (begun + k) // (down * across), (begun + k) // across % down, (begun + k) % across
-        write_tile(scratch, m_at + k * columns, m_pitch, columns, r, s, y[n], first)
+    shape = height, across, y.shape[3], *grid
+    write_tiles(scratch, m_at, m_pitch, columns, y.reshape(-1), shape, begun, count, first)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -153,9 +170,10 @@ def correlate_tasks(x, w, w_at, w_steps, top, left, scratch, y):  # type: ignore
     columns = y.shape[3]
     blocks = -(-columns // SIDE)
     tiles = y.shape[0] * -(-y.shape[1] // 4) * -(-y.shape[2] // 4)
-    for task in prange(-(-tiles // TILES) * blocks):
-        begun, first = task // blocks * TILES, task % blocks * SIDE
-        block = begun, min(TILES, tiles - begun), first, min(SIDE, columns - first)
+    step = tiles_at_once(x.shape[3], columns)
+    for task in prange(-(-tiles // step) * blocks):
+        begun, first = task // blocks * step, task % blocks * SIDE
+        block = begun, min(step, tiles - begun), first, min(SIDE, columns - first)
         correlate_block(x, w, w_at, w_steps, top, left, block, scratch[get_thread_id()], y)
 
 
@@ -169,9 +187,7 @@ def correlate(x: Array, w: Array, flip: bool, g: Correlation, y: Array) -> None:
     columns = w.shape[3]
     size = w.shape[2] * columns
     at, row, column = (8 * size, -3 * size, -size) if flip else (0, 3 * size, size)
-    scratch = aligned(
-        get_num_threads(), 36 * (2 * TILES * SIDE + SIDE * SIDE + 3 * LANES) + 16 * LANES
-    )
+    scratch = aligned(get_num_threads(), SCRATCH)
     correlate_tasks(
         x, np.ascontiguousarray(w).reshape(-1), at, (row, column, columns), *g.before, scratch, y
     )
@@ -184,10 +200,13 @@ def gradient_block(x, dy, top, left, block, scratch, dw):  # type: ignore[no-unt
     The scratch holds v, d and du: 36 times (tile, channel), (tile, column), (channel, column).
     """
     first, width, begin, columns = block
-    down, across = -(-dy.shape[1] // 4), -(-dy.shape[2] // 4)
+    grid = -(-dy.shape[1] // 4), -(-dy.shape[2] // 4)
+    x_shape, dy_shape = (*x.shape[1:], *grid), (*dy.shape[1:], *grid)
+    pixels, cotangents = x.reshape(-1), dy.reshape(-1)
+    step = tiles_at_once(x.shape[3], dy.shape[3])
     v_pitch, d_pitch, du_pitch = (
-        TILES * width + LANES,
-        TILES * columns + LANES,
+        step * width + LANES,
+        step * columns + LANES,
         width * columns + LANES,
     )
     d_at, du_at = 36 * v_pitch, 36 * (v_pitch + d_pitch)
@@ -195,14 +214,13 @@ def gradient_block(x, dy, top, left, block, scratch, dw):  # type: ignore[no-unt
     target = rows * columns
     loops = np.ones((2, 9), np.int64)
     loops[:, 7], loops[:, 8] = width, columns  # a tile further in v and d
-    tiles = x.shape[0] * down * across
-    for begun in range(0, tiles, TILES):
-        count = min(TILES, tiles - begun)
-        for k in range(count):
-            t = begun + k
-            n, r, s = t // (down * across), t // across % down, t % across
-            transform_tile(x[n], top, left, r, s, first, width, scratch, k * width, v_pitch)
-            transform_cotangent(dy[n], r, s, begin, columns, scratch, d_at + k * columns, d_pitch)
+    tiles = x.shape[0] * grid[0] * grid[1]
+    for begun in range(0, tiles, step):
+        count = min(step, tiles - begun)
+        transform_tiles(pixels, x_shape, top, left, begun, count, first, width, scratch, v_pitch)
+        transform_cotangents(
+            cotangents, dy_shape, begun, count, begin, columns, scratch, d_at, d_pitch
+        )
         loops[:, 2] = count
         for place in range(36):
             for k in range(0, columns, WIDTH):
@@ -256,7 +274,7 @@ def weight_gradient(x: Array, dy: Array, padding: tuple[int, int], dw: Array) ->
     parts = max(1, min(len(x), -(-PARTS // blocks)))
     images = -(-len(x) // parts)
     parts = -(-len(x) // images)
-    scratch = aligned(get_num_threads(), 36 * (2 * TILES * SIDE + SIDE * SIDE + 3 * LANES))
+    scratch = aligned(get_num_threads(), SCRATCH)
     partial = dw.reshape(1, -1) if parts == 1 else aligned(parts, dw.size)
     gradient_tasks(x, dy, *padding, images, scratch, partial)
     if parts > 1:
