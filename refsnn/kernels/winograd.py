@@ -11,7 +11,7 @@ import numpy as np
 from numba import get_num_threads, get_thread_id, njit, prange
 
 from refsnn.equations.surrogate import Array
-from refsnn.kernels.dense import GROUP, WIDTH, product
+from refsnn.kernels.dense import GROUP, SIDE, block_of, in_parts, products
 from refsnn.kernels.layout import Correlation
 from refsnn.kernels.simd import LANES, aligned, transformer
 
@@ -32,9 +32,7 @@ G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0
 of_input, of_output, of_weights = transformer(BT), transformer(AT), transformer(G)
 of_cotangent, of_products = transformer(AT.T), transformer(G.T)
 
-TILES = 32  # at a time, of SIDE channels
-SIDE = 64  # channels and columns of a block: its 36 products stay in the second-level cache
-PARTS = 16  # that its sum is shared out to, blocks times groups of images
+TILES = 32  # at a time, of SIDE channels: the 36 products stay in the second-level cache
 SCRATCH = 36 * (2 * TILES * SIDE + SIDE * SIDE + 3 * LANES) + 16 * LANES  # floats of a thread
 
 
@@ -153,14 +151,10 @@ def correlate_block(x, w, w_at, w_steps, top, left, block, scratch, y):  # type:
             scratch[place * v_pitch + count * width : place * v_pitch + whole * width] = 0
         at = w_at + begin * w_steps[2] + first
         transform_weights(w, at, w_steps, width, columns, scratch, u_at, u_pitch)
-        for place in range(36):
-            for k in range(0, columns, WIDTH):
-                for group in range(0, whole, GROUP):
-                    product(
-                        scratch, place * v_pitch, source, group,
-                        scratch, u_at + place * u_pitch + k, loops, min(WIDTH, columns - k),
-                        scratch, m_at + place * m_pitch + k, target, group, begin > 0,
-                    )  # fmt: skip
+        products(
+            scratch, 36, source, v_pitch, u_at, u_pitch, columns, loops, m_at, target, m_pitch,
+            begin > 0,
+        )  # fmt: skip
     shape = height, across, y.shape[3], *grid
     write_tiles(scratch, m_at, m_pitch, columns, y.reshape(-1), shape, begun, count, first)
 
@@ -211,7 +205,6 @@ def gradient_block(x, dy, top, left, block, scratch, dw):  # type: ignore[no-unt
     )
     d_at, du_at = 36 * v_pitch, 36 * (v_pitch + d_pitch)
     rows = np.arange(width)
-    target = rows * columns
     loops = np.ones((2, 9), np.int64)
     loops[:, 7], loops[:, 8] = width, columns  # a tile further in v and d
     tiles = x.shape[0] * grid[0] * grid[1]
@@ -222,14 +215,10 @@ def gradient_block(x, dy, top, left, block, scratch, dw):  # type: ignore[no-unt
             cotangents, dy_shape, begun, count, begin, columns, scratch, d_at, d_pitch
         )
         loops[:, 2] = count
-        for place in range(36):
-            for k in range(0, columns, WIDTH):
-                for c in range(0, width, GROUP):
-                    product(
-                        scratch, place * v_pitch, rows, c, scratch, d_at + place * d_pitch + k,
-                        loops, min(WIDTH, columns - k), scratch, du_at + place * du_pitch + k,
-                        target, c, begun > 0,
-                    )  # fmt: skip
+        products(
+            scratch, 36, rows, v_pitch, d_at, d_pitch, columns, loops, du_at, rows * columns,
+            du_pitch, begun > 0,
+        )  # fmt: skip
     row = dy.shape[3]
     size = x.shape[3] * row
     for c in range(width):
@@ -241,41 +230,22 @@ def gradient_block(x, dy, top, left, block, scratch, dw):  # type: ignore[no-unt
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def gradient_tasks(x, dy, top, left, images, scratch, partial):  # type: ignore[no-untyped-def]
-    """partial (part, 3 3 C C'): a part's images are summed by themselves."""
-    channels, columns = x.shape[3], dy.shape[3]
-    high, wide = -(-channels // SIDE), -(-columns // SIDE)
-    for task in prange(partial.shape[0] * high * wide):
-        part, first, begin = task // (high * wide), task // wide % high * SIDE, task % wide * SIDE
+def gradient_tasks(x, dy, top, left, images, tasks, scratch, partial):  # type: ignore[no-untyped-def]
+    for task in prange(tasks):
+        part, block = block_of(task, x.shape[3], dy.shape[3])
         some = slice(part * images, (part + 1) * images)
-        block = first, min(SIDE, channels - first), begin, min(SIDE, columns - begin)
         gradient_block(x[some], dy[some], top, left, block, scratch[get_thread_id()], partial[part])
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-def add_parts(partial, dw):  # type: ignore[no-untyped-def]
-    step = 1 << 12
-    for task in prange((dw.size + step - 1) // step):
-        for k in range(task * step, min((task + 1) * step, dw.size)):
-            dw[k] = partial[0, k]
-        for part in range(1, partial.shape[0]):
-            for k in range(task * step, min((task + 1) * step, dw.size)):
-                dw[k] += partial[part, k]
 
 
 def weight_gradient(x: Array, dy: Array, padding: tuple[int, int], dw: Array) -> None:
     """Write into dw (3, 3, C, C') from x (N, H, W, C) float32 or uint8, and dy; stride 1.
 
-    A task owns a block of dw, SIDE by SIDE, and some images, and transforms what it needs: all
-    that it works on stays in its core's cache.
+    Shared out as `dense.weight_gradient`.
     """
-    channels, columns = dw.shape[2:]
-    blocks = -(-channels // SIDE) * -(-columns // SIDE)
-    parts = max(1, min(len(x), -(-PARTS // blocks)))
-    images = -(-len(x) // parts)
-    parts = -(-len(x) // images)
     scratch = aligned(get_num_threads(), SCRATCH)
-    partial = dw.reshape(1, -1) if parts == 1 else aligned(parts, dw.size)
-    gradient_tasks(x, dy, *padding, images, scratch, partial)
-    if parts > 1:
-        add_parts(partial, dw.reshape(-1))
+    in_parts(
+        len(x), dw,
+        lambda share, tasks, partial: gradient_tasks(
+            x, dy, *padding, share, tasks, scratch, partial
+        ),
+    )  # fmt: skip
