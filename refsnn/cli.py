@@ -84,7 +84,15 @@ def add_train(commands: Any) -> None:
     )  # fmt: skip
     for item in fields(TrainConfig):
         add_option(train, item)
+    add_threads(train)
     train.set_defaults(run=run_train)
+
+
+def add_threads(parser: Any) -> None:
+    parser.add_argument(
+        "--threads", type=int, metavar="N",
+        help="threads of the kernels and of BLAS (default: as the environment says)",
+    )  # fmt: skip
 
 
 def folder_name(text: str) -> Path:
@@ -111,8 +119,12 @@ def add_option(parser: Any, item: Any) -> None:
 
 
 def run_train(arguments: argparse.Namespace) -> int:
+    from refsnn.process import keep_freed_memory, limit_threads
     from refsnn.training.config import TrainConfig, make_config
     from refsnn.training.run import Interrupted, resume, start
+
+    limit_threads(arguments.threads)
+    keep_freed_memory()
 
     names = [item.name for item in fields(TrainConfig)]
     given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
@@ -185,12 +197,15 @@ def add_evaluate(commands: Any) -> None:
     )  # fmt: skip
     evaluate.add_argument("folder", type=Path, metavar="RUN", help="the run's folder")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    add_threads(evaluate)
     evaluate.set_defaults(run=run_evaluate)
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
+    from refsnn.process import limit_threads
     from refsnn.training.evaluate import evaluate_run
 
+    limit_threads(arguments.threads)
     result = evaluate_run(arguments.folder)
     if arguments.json:
         print(json.dumps(result, indent=2))

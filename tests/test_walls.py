@@ -22,9 +22,10 @@ BELOW = {
     "network": {"ops"},
     "data": {"ops"},
     "training": {"ops", "network", "data"},
-    "bench": {"ops", "network", "training", "data"},
+    "bench": {"ops", "network", "training", "data", "process"},
     "spec": set(),
-    "cli": {"training", "bench", "spec"},
+    "process": set(),
+    "cli": {"training", "bench", "spec", "process"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -147,7 +147,7 @@ def measure_all(arguments: argparse.Namespace, made: list[Spec]) -> dict[str, An
         show(report.workload(results, ratios))
     if arguments.scaling:
         found["scaling"] = []
-        for spec in (spec for spec in made if spec.phase == "training"):
+        for spec in (spec for spec in made if spec.phase == "train"):
             for row in scaling(spec, arguments.repeats, say):
                 found["scaling"].append(row)
                 show(report.scaling_table(row))

@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Any, NamedTuple, TextIO
 
 from refsnn.bench.workload import Spec, load_numbers, network_of, ops_of, refsnn_step
+from refsnn.process import keep_freed_memory
 
 BREAKDOWN_REPEATS = 3
 
@@ -79,6 +80,7 @@ def refsnn_ready(spec: Spec) -> Ready:
         import numba
 
         threads = numba.get_num_threads()
+    keep_freed_memory()
     baseline = peak_mib()
     step = refsnn_step(spec, *load_numbers(spec))
 

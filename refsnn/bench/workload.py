@@ -16,7 +16,7 @@ from refsnn.training.config import TrainConfig
 from refsnn.training.optimizer import init_state
 
 LIBRARIES = ("refsnn", "spikingjelly", "snntorch", "torch")
-PHASES = ("training", "inference")
+PHASES = ("train", "inference")
 CHANNELS, CLASSES = 3, 10
 #: so low that the density of spikes stays what it was; the arithmetic is the same
 LR = 1e-8
@@ -28,7 +28,7 @@ class Spec:
     """What a worker process is to do; it travels as JSON."""
 
     arch: str = "resnet8"
-    phase: str = "training"
+    phase: str = "train"
     library: str = "refsnn"
     steps: int = 4
     batch_size: int = 16

@@ -1,23 +1,25 @@
 """Dense convolution in float32: all three directions are sums of `simd.tile`s.
 
-Nothing is unfolded (im2col): a tile finds its window by offsets into a padded copy of its
-images. A task is a few images (forward, input gradient) or a block of the weights (their
-gradient), whatever the number of threads.
+Nothing is unfolded (im2col) but for a few pixels at a time: a tile finds its window by
+offsets into a padded copy of its images. A task is a few images (forward, input gradient),
+or a block of the weights and some images (their gradient), whatever the number of threads.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 from numba import get_num_threads, get_thread_id, njit, prange
 
 from refsnn.equations.conv import Conv
 from refsnn.equations.surrogate import Array
-from refsnn.kernels.layout import Correlation, pack, packed_columns, pad_image, unpack
+from refsnn.kernels.layout import Correlation, pack, packed_columns, pad_image
 from refsnn.kernels.simd import LANES, ROWS, aligned, copy_vector, narrow_tile, tile, whole_vectors
 
 WIDTH = 2 * LANES  # columns of a block of weights; the last block may have LANES
-GROUP = 2 * ROWS  # pixels of a group
-PIXELS = 128  # a task of images at least; as many of dy's stay in the first-level cache
-TASKS = 16  # that the weights are shared out to
-CHUNK = 1 << 20  # floats that a weight gradient lays out at a time: 4 MiB
+GROUP = 2 * ROWS  # pixels, or channels, of a group: as many as LANES
+PIXELS = 128  # a task of images at least
+SIDE = 64  # channels and columns of a block of the weights' gradient
+PARTS = 16  # that a gradient's sum is shared out to, blocks times groups of images
 
 
 def steps(planes: int, rows: int, inner: int, *pairs: tuple[int, int]) -> Array:
@@ -104,120 +106,143 @@ def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
 
 
 @njit(cache=True, error_model="numpy")
-def lay_out_planes(x, top, left, rows, wide, target, at):  # type: ignore[no-untyped-def]
-    """x (H, W, C) to target[at:] (C / LANES, rows, wide, LANES), zeros around it: the pixels that
-    a tile sums over then stand side by side, whatever the stride, and share no cache line's set."""
-    height, width, channels = x.shape
-    flat = x.reshape(-1)
-    for first in range(0, channels, LANES):
-        for r in range(rows):
-            for s in range(wide):
-                place = at + ((first // LANES * rows + r) * wide + s) * LANES
-                if not (top <= r < top + height and left <= s < left + width):
-                    target[place : place + LANES] = 0
-                    continue
-                pixel = ((r - top) * width + s - left) * channels + first
-                if first + LANES <= channels:
-                    copy_vector(flat, pixel, target, place)
-                else:
-                    for c in range(channels - first):
-                        target[place + c] = flat[pixel + c]
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-def lay_out(x, dy, top, left, rows, wide, x_pad, dy_packed):  # type: ignore[no-untyped-def]
-    """x's images padded, in planes of LANES channels; dy (n, H', W', C') in blocks of columns,
-    zero-padded."""
-    images = x.shape[0]
-    pixels, columns = dy.shape[1] * dy.shape[2], dy.shape[3]
-    size = rows * wide * LANES * -(-x.shape[3] // LANES)
-    for n in prange(images):
-        lay_out_planes(x[n], top, left, rows, wide, x_pad, n * size)
-        image = dy[n].reshape(pixels, columns)
-        for first in range(0, columns, WIDTH):
-            width = WIDTH if columns - first > LANES else LANES
-            last = min(columns, first + width)
-            for pixel in range(pixels):
-                at = first * images * pixels + (n * pixels + pixel) * width - first
-                for c in range(first, last):
-                    dy_packed[at + c] = image[pixel, c]
-                for c in range(last, first + width):
-                    dy_packed[at + c] = 0
-
-
-@njit(cache=True, error_model="numpy")
-def weight_tiles(x_pad, dy, offsets, first, groups, shape, loops, more, dw):  # type: ignore[no-untyped-def]
-    """The tiles `groups` of dw's block of columns that begins at `first`.
-
-    Pixel by pixel, so many that they stay in the first-level cache: the block of dy meets
-    every tile.
-    """
-    images, height, at_once, columns = shape
-    width = WIDTH if columns - first > LANES else LANES
-    lines = np.arange(GROUP) * width
-    x_image, x_row, y_row = loops[0, 3], loops[0, 5], loops[0, 2] * width
-    part = loops.copy()
-    whole = max(1, at_once // height)  # images at once
-    for n in range(0, images, whole):
-        for r in range(0, height, at_once):
-            part[:, 0], part[:, 1] = min(whole, images - n), min(at_once, height - r)
-            x_at = n * x_image + r * x_row
-            dy_at = first * images * height * loops[0, 2] + (n * height + r) * y_row
-            for group in range(*groups):
-                at = first * len(offsets) + group * width
+def products(  # type: ignore[no-untyped-def]
+    scratch, places, a_rows, a_pitch, b_at, b_pitch, columns, loops, c_at, c_rows, c_pitch, more
+):
+    """Products of small matrices that stand in a scratch, `*_pitch` apart; `*_rows` are the
+    beginnings of a's and c's rows, `columns` whole vectors."""
+    for place in range(places):
+        for k in range(0, columns, WIDTH):
+            for row in range(0, a_rows.size, GROUP):
                 product(
-                    x_pad, x_at, offsets, group, dy, dy_at, part, width, dw, at, lines, 0,
-                    more or n > 0 or r > 0,
+                    scratch, place * a_pitch, a_rows, row, scratch, b_at + place * b_pitch + k,
+                    loops, min(WIDTH, columns - k), scratch, c_at + place * c_pitch + k,
+                    c_rows, row, more,
                 )  # fmt: skip
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def weight_tasks(x_pad, dy, offsets, shape, loops, more, dw):  # type: ignore[no-untyped-def]
-    """dw is laid out as (block of columns, row of the weights as a matrix, column in the block).
+@njit(cache=True, error_model="numpy")
+def copy_row(x, at, width, target, to):  # type: ignore[no-untyped-def]
+    """`width` numbers of x, filled up with zeros to whole vectors."""
+    whole = width // LANES * LANES
+    for c in range(0, whole, LANES):
+        copy_vector(x, at + c, target, to + c)
+    if whole < width:
+        for c in range(whole, width):
+            target[to + c] = x[at + c]
+        target[to + width : to + whole + LANES] = 0
 
-    How the tiles are shared out changes nothing in how each is summed.
+
+@njit(cache=True, error_model="numpy")
+def gather(x, shape, begun, count, first, width, target, pitch):  # type: ignore[no-untyped-def]
+    """`width` channels, from the first on, of what each tap meets in `count` pixels of y, of x flat
+    (n, H, W, C): as often as there are taps (pixel, channel), `pitch` apart, in the target."""
+    height, across, channels, down, over, kh, kw, sh, sw, top, left = shape
+    padded = -(-width // LANES) * LANES
+    for k in range(count):
+        t = begun + k
+        r, s = t // over % down * sh - top, t % over * sw - left
+        image = t // (down * over) * height
+        for i in range(kh):
+            for j in range(kw):
+                at = (i * kw + j) * pitch + k * padded
+                if 0 <= r + i < height and 0 <= s + j < across:
+                    place = ((image + r + i) * across + s + j) * channels + first
+                    copy_row(x, place, width, target, at)
+                else:
+                    target[at : at + padded] = 0
+
+
+@njit(cache=True, error_model="numpy")
+def gradient_block(x, dy, window, block, scratch, dw):  # type: ignore[no-untyped-def]
+    """A block of channels and columns of dw flat (kh, kw, C, C'), from a few images.
+
+    The scratch holds v, d and dw's block: as often as there are taps (pixel, channel), once
+    (pixel, column), as often as there are taps (channel, column).
     """
-    groups, blocks = len(offsets) // GROUP, (shape[3] + WIDTH - 1) // WIDTH
-    share = (blocks * groups + TASKS - 1) // TASKS
-    parts = (groups + share - 1) // share
-    for task in prange(blocks * parts):
-        first, begin = task // parts * WIDTH, task % parts * share
-        end = min(begin + share, groups)
-        weight_tiles(
-            x_pad, dy, offsets, first, (begin * GROUP, end * GROUP, GROUP), shape, loops, more, dw
-        )
+    first, width, begin, columns = block
+    taps, row = window[0] * window[1], dy.shape[3]
+    high, wide = -(-width // LANES) * LANES, -(-columns // LANES) * LANES
+    v_pitch = PIXELS * high + LANES
+    dw_pitch = high * wide + LANES
+    d_at = taps * v_pitch
+    dw_at = d_at + PIXELS * wide
+    shape = (*x.shape[1:], dy.shape[1], dy.shape[2], *window)
+    pixels, cotangents = x.reshape(-1), dy.reshape(-1)
+    rows = np.arange(high)
+    loops = np.ones((2, 9), np.int64)
+    loops[:, 7], loops[:, 8] = high, wide  # a pixel further in v and d
+    total = x.shape[0] * dy.shape[1] * dy.shape[2]
+    for begun in range(0, total, PIXELS):
+        count = min(PIXELS, total - begun)
+        gather(pixels, shape, begun, count, first, width, scratch, v_pitch)
+        for k in range(count):
+            copy_row(cotangents, (begun + k) * row + begin, columns, scratch, d_at + k * wide)
+        loops[:, 2] = count
+        products(
+            scratch, taps, rows, v_pitch, d_at, 0, wide, loops, dw_at, rows * wide, dw_pitch,
+            begun > 0,
+        )  # fmt: skip
+    for tap in range(taps):
+        for c in range(width):
+            at = dw_at + tap * dw_pitch + c * wide
+            place = (tap * x.shape[3] + first + c) * row + begin
+            for k in range(columns):
+                dw[place + k] = scratch[at + k]
+
+
+@njit(cache=True, error_model="numpy")
+def block_of(task, channels, columns):  # type: ignore[no-untyped-def]
+    """The part that a task belongs to, and (channel, how many, column, how many) of its block."""
+    high, wide = -(-channels // SIDE), -(-columns // SIDE)
+    first, begin = task // wide % high * SIDE, task % wide * SIDE
+    return task // (high * wide), (
+        first, min(SIDE, channels - first), begin, min(SIDE, columns - begin)
+    )  # fmt: skip
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def gradient_tasks(x, dy, window, images, tasks, scratch, partial):  # type: ignore[no-untyped-def]
+    for task in prange(tasks):
+        part, block = block_of(task, x.shape[3], dy.shape[3])
+        some = slice(part * images, (part + 1) * images)
+        gradient_block(x[some], dy[some], window, block, scratch[get_thread_id()], partial[part])
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def add_parts(partial, dw):  # type: ignore[no-untyped-def]
+    step = 1 << 12
+    for task in prange((dw.size + step - 1) // step):
+        for k in range(task * step, min((task + 1) * step, dw.size)):
+            dw[k] = partial[0, k]
+        for part in range(1, partial.shape[0]):
+            for k in range(task * step, min((task + 1) * step, dw.size)):
+                dw[k] += partial[part, k]
+
+
+def in_parts(images: int, dw: Array, work: Callable[[int, int, Array], None]) -> None:
+    """Let `work(images of a part, tasks, partial)` write the sums over each part's images to
+    partial (part, dw.size), and add them up. A task is a block of a part."""
+    blocks = -(-dw.shape[2] // SIDE) * -(-dw.shape[3] // SIDE)
+    share = -(-images // max(1, min(images, -(-PARTS // blocks))))
+    parts = -(-images // share)
+    partial = dw.reshape(1, -1) if parts == 1 else aligned(parts, dw.size)
+    work(share, parts * blocks, partial)
+    if parts > 1:
+        add_parts(partial, dw.reshape(-1))
 
 
 def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
-    """Write into dw (kh, kw, C, C') the weight gradient from x (N, H, W, C) of any dtype and dy.
+    """Write into dw (kh, kw, C, C') from x (N, H, W, C), float32 or uint8, and dy.
 
-    A few images at a time: each element of dw adds them up in order.
+    A task owns a block of dw, SIDE by SIDE, and some images, and gathers what it needs: all
+    that it works on stays in its core's cache.
     """
-    kh, kw, channels, columns = dw.shape
-    (sh, sw), (_, height, across, _) = p.stride, dy.shape
-    rows, wide = (height - 1) * sh + kh, (across - 1) * sw + kw
-    plane = rows * wide * LANES
-    x_size, dy_size = (
-        plane * -(-channels // LANES),
-        height * across * packed_columns(columns, WIDTH),
-    )
-    images = min(len(x), max(1, CHUNK // (x_size + dy_size)))
-    x_pad, dy_packed = aligned(images * x_size), aligned(images * dy_size)
-    i, j, c = (axis.reshape(-1) for axis in np.indices((kh, kw, channels)))
-    offsets = c // LANES * plane + (i * wide + j) * LANES + c % LANES
-    surplus = np.full(-len(offsets) % GROUP, offsets[-1])
-    offsets = np.concatenate([offsets, surplus])
-    loops = np.stack([
-        steps(
-            1, height, across, (x_size, height * across * width),
-            (sh * wide * LANES, across * width), (sw * LANES, width),
-        )
-        for width in (WIDTH, LANES)
-    ])  # fmt: skip
-    tiles = aligned(len(offsets) * packed_columns(columns, WIDTH))
-    for first in range(0, len(x), images):
-        some = slice(first, first + images)
-        lay_out(x[some], dy[some], *p.padding, rows, wide, x_pad, dy_packed)
-        shape = (len(x[some]), height, max(1, PIXELS // across), columns)
-        weight_tasks(x_pad, dy_packed, offsets, shape, loops, first > 0, tiles)
-    unpack(tiles, len(offsets), WIDTH, dw.reshape(-1, columns))
+    kh, kw = dw.shape[:2]
+    high, wide = (whole_vectors(min(SIDE, n)) for n in dw.shape[2:])
+    size = kh * kw * (PIXELS * high + high * wide + 2 * LANES) + PIXELS * wide
+    scratch, window = aligned(get_num_threads(), size), (kh, kw, *p.stride, *p.padding)
+    in_parts(
+        len(x), dw,
+        lambda share, tasks, partial: gradient_tasks(x, dy, window, share, tasks, scratch, partial),
+    )  # fmt: skip

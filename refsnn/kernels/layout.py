@@ -109,19 +109,6 @@ def pack(w, width, packed):  # type: ignore[no-untyped-def]
                 packed[at + c] = 0
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def unpack(packed, rows, width, w):  # type: ignore[no-untyped-def]
-    """The inverse of `pack` for blocks of `rows` rows; what w (K, C) has not is dropped."""
-    depth, columns = w.shape
-    for block in prange((columns + width - 1) // width):
-        first = block * width
-        step = width if columns - first > LANES else LANES
-        for k in range(depth):
-            at = first * rows + k * step - first
-            for c in range(first, min(columns, first + step)):
-                w[k, c] = packed[at + c]
-
-
 def packed_columns(columns: int, width: int) -> int:
     """Columns of all blocks together."""
     first = (columns - 1) // width * width

@@ -11,7 +11,7 @@ import numpy as np
 from numba import get_num_threads, get_thread_id, njit, prange
 
 from refsnn.equations.surrogate import Array
-from refsnn.kernels.dense import GROUP, WIDTH, product
+from refsnn.kernels.dense import GROUP, SIDE, block_of, in_parts, products
 from refsnn.kernels.layout import Correlation
 from refsnn.kernels.simd import LANES, aligned, transformer
 
@@ -32,9 +32,8 @@ G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0
 of_input, of_output, of_weights = transformer(BT), transformer(AT), transformer(G)
 of_cotangent, of_products = transformer(AT.T), transformer(G.T)
 
-TILES = 32  # at a time
-SIDE = 64  # channels and columns of a block: its 36 products stay in the second-level cache
-PARTS = 16  # that its sum is shared out to, blocks times groups of images
+TILES = 32  # at a time, of SIDE channels: the 36 products stay in the second-level cache
+SCRATCH = 36 * (2 * TILES * SIDE + SIDE * SIDE + 3 * LANES) + 16 * LANES  # floats of a thread
 
 
 def fits(channels: int, columns: int) -> bool:
@@ -43,29 +42,42 @@ def fits(channels: int, columns: int) -> bool:
 
 
 @njit(cache=True, error_model="numpy")
-def transform_tile(x, top, left, r, s, first, width, target, at, pitch):  # type: ignore[no-untyped-def]
-    """B^T x B of tile (r, s), `width` channels of x (H, W, C) from the first on: vectors one after
-    the other from target[at] on, 36 times, `pitch` apart."""
-    height, across, channels = x.shape
-    r, s = 4 * r - top, 4 * s - left
-    inside = -r, height - r, -s, across - s
-    place, pixels = (r * across + s) * channels + first, x.reshape(-1)
-    for c in range(0, width, LANES):
-        of_input(
-            pixels, place + c, across * channels, channels, inside, target, at + c, 6 * pitch, pitch
-        )
+def tiles_at_once(channels, columns):  # type: ignore[no-untyped-def]
+    """More of them where there are fewer channels."""
+    return TILES * SIDE // min(SIDE, max(channels, columns)) // GROUP * GROUP
 
 
 @njit(cache=True, error_model="numpy")
-def transform_cotangent(dy, r, s, first, width, target, at, pitch):  # type: ignore[no-untyped-def]
-    """A dy A^T of tile (r, s), as `transform_tile`."""
-    height, across, columns = dy.shape
-    inside = 0, height - 4 * r, 0, across - 4 * s
-    place, pixels = (4 * r * across + 4 * s) * columns + first, dy.reshape(-1)
-    for c in range(0, width, LANES):
-        of_cotangent(
-            pixels, place + c, across * columns, columns, inside, target, at + c, 6 * pitch, pitch
-        )
+def transform_tiles(x, shape, top, left, begun, count, first, width, target, pitch):  # type: ignore[no-untyped-def]
+    """B^T x B of `count` tiles and `width` channels, from the `begun`-th tile and the first channel
+    on, of x flat (n, H, W, C): 36 times (tile, channel), `pitch` apart, in the target."""
+    height, across, channels, down, over = shape
+    for k in range(count):
+        t = begun + k
+        r, s = 4 * (t // over % down) - top, 4 * (t % over) - left
+        inside = -r, height - r, -s, across - s
+        place = ((t // (down * over) * height + r) * across + s) * channels + first
+        for c in range(0, width, LANES):
+            of_input(
+                x, place + c, across * channels, channels, inside,
+                target, k * width + c, 6 * pitch, pitch,
+            )  # fmt: skip
+
+
+@njit(cache=True, error_model="numpy")
+def transform_cotangents(dy, shape, begun, count, first, width, target, at, pitch):  # type: ignore[no-untyped-def]
+    """A dy A^T, as `transform_tiles`, from target[at] on."""
+    height, across, columns, down, over = shape
+    for k in range(count):
+        t = begun + k
+        r, s = 4 * (t // over % down), 4 * (t % over)
+        inside = 0, height - r, 0, across - s
+        place = ((t // (down * over) * height + r) * across + s) * columns + first
+        for c in range(0, width, LANES):
+            of_cotangent(
+                dy, place + c, across * columns, columns, inside,
+                target, at + k * width + c, 6 * pitch, pitch,
+            )  # fmt: skip
 
 
 @njit(cache=True, error_model="numpy")
@@ -81,24 +93,33 @@ def transform_weights(w, at, steps, channels, columns, target, begin, pitch):  #
 
 
 @njit(cache=True, error_model="numpy")
-def write_tile(m, at, pitch, width, r, s, y, first):  # type: ignore[no-untyped-def]
-    """y's tile (r, s), `width` columns from the first on, from m: vectors from m[at] on, 36 times.
+def write_tiles(m, at, pitch, width, y, shape, begun, count, first):  # type: ignore[no-untyped-def]
+    """`count` tiles and `width` columns of y flat (n, H', W', C'), from m[at:], which holds them as
+    `transform_tiles` leaves them.
 
     What hangs over y's edge goes through the room for one tile at the end of m.
     """
-    height, across, columns = y.shape
-    r, s, aside, every = 4 * r, 4 * s, m.size - 16 * LANES, (0, 6, 0, 6)
-    inside = r + 4 <= height and s + 4 <= across
-    out, place = y.reshape(-1), (r * across + s) * columns + first
-    for c in range(0, width, LANES):
-        if inside:
-            of_output(m, at + c, 6 * pitch, pitch, every, out, place + c, across * columns, columns)
-            continue
-        of_output(m, at + c, 6 * pitch, pitch, every, m, aside, 4 * LANES, LANES)
-        for i in range(min(4, height - r)):
-            for j in range(min(4, across - s)):
-                for k in range(LANES):
-                    y[r + i, s + j, first + c + k] = m[aside + (4 * i + j) * LANES + k]
+    height, across, columns, down, over = shape
+    aside, every = m.size - 16 * LANES, (0, 6, 0, 6)
+    for k in range(count):
+        t = begun + k
+        r, s = 4 * (t // over % down), 4 * (t % over)
+        rows, wide = min(4, height - r), min(4, across - s)
+        place = ((t // (down * over) * height + r) * across + s) * columns + first
+        for c in range(0, width, LANES):
+            source = at + k * width + c
+            if rows == 4 and wide == 4:
+                of_output(
+                    m, source, 6 * pitch, pitch, every, y, place + c, across * columns, columns
+                )
+                continue
+            of_output(m, source, 6 * pitch, pitch, every, m, aside, 4 * LANES, LANES)
+            for i in range(rows):
+                for j in range(wide):
+                    for lane in range(LANES):
+                        y[place + c + (i * across + j) * columns + lane] = m[
+                            aside + (4 * i + j) * LANES + lane
+                        ]
 
 
 @njit(cache=True, error_model="numpy")
@@ -108,8 +129,9 @@ def correlate_block(x, w, w_at, w_steps, top, left, block, scratch, y):  # type:
     The scratch holds v, u and m: 36 times (tile, channel), (channel, column), (tile, column).
     """
     begun, count, first, columns = block
-    channels = x.shape[3]
-    down, across = -(-y.shape[1] // 4), -(-y.shape[2] // 4)
+    channels, height, across = x.shape[3], y.shape[1], y.shape[2]
+    grid = -(-height // 4), -(-across // 4)
+    pixels, shape = x.reshape(-1), (x.shape[1], x.shape[2], channels, *grid)
     whole = count + -count % GROUP
     side = min(SIDE, channels)
     v_pitch, u_pitch, m_pitch = (
@@ -124,28 +146,17 @@ def correlate_block(x, w, w_at, w_steps, top, left, block, scratch, y):  # type:
     for begin in range(0, channels, SIDE):
         width = min(SIDE, channels - begin)
         source, loops[:, 2] = tiles * width, width
-        for k in range(count):
-            n, r, s = (
-                (begun + k) // (down * across),
-                (begun + k) // across % down,
-                (begun + k) % across,
-            )
-            transform_tile(x[n], top, left, r, s, begin, width, scratch, k * width, v_pitch)
+        transform_tiles(pixels, shape, top, left, begun, count, begin, width, scratch, v_pitch)
         for place in range(36):  # surplus tiles of the last group
             scratch[place * v_pitch + count * width : place * v_pitch + whole * width] = 0
         at = w_at + begin * w_steps[2] + first
         transform_weights(w, at, w_steps, width, columns, scratch, u_at, u_pitch)
-        for place in range(36):
-            for k in range(0, columns, WIDTH):
-                for group in range(0, whole, GROUP):
-                    product(
-                        scratch, place * v_pitch, source, group,
-                        scratch, u_at + place * u_pitch + k, loops, min(WIDTH, columns - k),
-                        scratch, m_at + place * m_pitch + k, target, group, begin > 0,
-                    )  # fmt: skip
-    for k in range(count):
-        n, r, s = (begun + k) // (down * across), (begun + k) // across % down, (begun + k) % across
-        write_tile(scratch, m_at + k * columns, m_pitch, columns, r, s, y[n], first)
+        products(
+            scratch, 36, source, v_pitch, u_at, u_pitch, columns, loops, m_at, target, m_pitch,
+            begin > 0,
+        )  # fmt: skip
+    shape = height, across, y.shape[3], *grid
+    write_tiles(scratch, m_at, m_pitch, columns, y.reshape(-1), shape, begun, count, first)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -153,9 +164,10 @@ def correlate_tasks(x, w, w_at, w_steps, top, left, scratch, y):  # type: ignore
     columns = y.shape[3]
     blocks = -(-columns // SIDE)
     tiles = y.shape[0] * -(-y.shape[1] // 4) * -(-y.shape[2] // 4)
-    for task in prange(-(-tiles // TILES) * blocks):
-        begun, first = task // blocks * TILES, task % blocks * SIDE
-        block = begun, min(TILES, tiles - begun), first, min(SIDE, columns - first)
+    step = tiles_at_once(x.shape[3], columns)
+    for task in prange(-(-tiles // step) * blocks):
+        begun, first = task // blocks * step, task % blocks * SIDE
+        block = begun, min(step, tiles - begun), first, min(SIDE, columns - first)
         correlate_block(x, w, w_at, w_steps, top, left, block, scratch[get_thread_id()], y)
 
 
@@ -169,9 +181,7 @@ def correlate(x: Array, w: Array, flip: bool, g: Correlation, y: Array) -> None:
     columns = w.shape[3]
     size = w.shape[2] * columns
     at, row, column = (8 * size, -3 * size, -size) if flip else (0, 3 * size, size)
-    scratch = aligned(
-        get_num_threads(), 36 * (2 * TILES * SIDE + SIDE * SIDE + 3 * LANES) + 16 * LANES
-    )
+    scratch = aligned(get_num_threads(), SCRATCH)
     correlate_tasks(
         x, np.ascontiguousarray(w).reshape(-1), at, (row, column, columns), *g.before, scratch, y
     )
@@ -184,34 +194,31 @@ def gradient_block(x, dy, top, left, block, scratch, dw):  # type: ignore[no-unt
     The scratch holds v, d and du: 36 times (tile, channel), (tile, column), (channel, column).
     """
     first, width, begin, columns = block
-    down, across = -(-dy.shape[1] // 4), -(-dy.shape[2] // 4)
+    grid = -(-dy.shape[1] // 4), -(-dy.shape[2] // 4)
+    x_shape, dy_shape = (*x.shape[1:], *grid), (*dy.shape[1:], *grid)
+    pixels, cotangents = x.reshape(-1), dy.reshape(-1)
+    step = tiles_at_once(x.shape[3], dy.shape[3])
     v_pitch, d_pitch, du_pitch = (
-        TILES * width + LANES,
-        TILES * columns + LANES,
+        step * width + LANES,
+        step * columns + LANES,
         width * columns + LANES,
     )
     d_at, du_at = 36 * v_pitch, 36 * (v_pitch + d_pitch)
     rows = np.arange(width)
-    target = rows * columns
     loops = np.ones((2, 9), np.int64)
     loops[:, 7], loops[:, 8] = width, columns  # a tile further in v and d
-    tiles = x.shape[0] * down * across
-    for begun in range(0, tiles, TILES):
-        count = min(TILES, tiles - begun)
-        for k in range(count):
-            t = begun + k
-            n, r, s = t // (down * across), t // across % down, t % across
-            transform_tile(x[n], top, left, r, s, first, width, scratch, k * width, v_pitch)
-            transform_cotangent(dy[n], r, s, begin, columns, scratch, d_at + k * columns, d_pitch)
+    tiles = x.shape[0] * grid[0] * grid[1]
+    for begun in range(0, tiles, step):
+        count = min(step, tiles - begun)
+        transform_tiles(pixels, x_shape, top, left, begun, count, first, width, scratch, v_pitch)
+        transform_cotangents(
+            cotangents, dy_shape, begun, count, begin, columns, scratch, d_at, d_pitch
+        )
         loops[:, 2] = count
-        for place in range(36):
-            for k in range(0, columns, WIDTH):
-                for c in range(0, width, GROUP):
-                    product(
-                        scratch, place * v_pitch, rows, c, scratch, d_at + place * d_pitch + k,
-                        loops, min(WIDTH, columns - k), scratch, du_at + place * du_pitch + k,
-                        target, c, begun > 0,
-                    )  # fmt: skip
+        products(
+            scratch, 36, rows, v_pitch, d_at, d_pitch, columns, loops, du_at, rows * columns,
+            du_pitch, begun > 0,
+        )  # fmt: skip
     row = dy.shape[3]
     size = x.shape[3] * row
     for c in range(width):
@@ -223,41 +230,22 @@ def gradient_block(x, dy, top, left, block, scratch, dw):  # type: ignore[no-unt
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def gradient_tasks(x, dy, top, left, images, scratch, partial):  # type: ignore[no-untyped-def]
-    """partial (part, 3 3 C C'): a part's images are summed by themselves."""
-    channels, columns = x.shape[3], dy.shape[3]
-    high, wide = -(-channels // SIDE), -(-columns // SIDE)
-    for task in prange(partial.shape[0] * high * wide):
-        part, first, begin = task // (high * wide), task // wide % high * SIDE, task % wide * SIDE
+def gradient_tasks(x, dy, top, left, images, tasks, scratch, partial):  # type: ignore[no-untyped-def]
+    for task in prange(tasks):
+        part, block = block_of(task, x.shape[3], dy.shape[3])
         some = slice(part * images, (part + 1) * images)
-        block = first, min(SIDE, channels - first), begin, min(SIDE, columns - begin)
         gradient_block(x[some], dy[some], top, left, block, scratch[get_thread_id()], partial[part])
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-def add_parts(partial, dw):  # type: ignore[no-untyped-def]
-    step = 1 << 12
-    for task in prange((dw.size + step - 1) // step):
-        for k in range(task * step, min((task + 1) * step, dw.size)):
-            dw[k] = partial[0, k]
-        for part in range(1, partial.shape[0]):
-            for k in range(task * step, min((task + 1) * step, dw.size)):
-                dw[k] += partial[part, k]
 
 
 def weight_gradient(x: Array, dy: Array, padding: tuple[int, int], dw: Array) -> None:
     """Write into dw (3, 3, C, C') from x (N, H, W, C) float32 or uint8, and dy; stride 1.
 
-    A task owns a block of dw, SIDE by SIDE, and some images, and transforms what it needs: all
-    that it works on stays in its core's cache.
+    Shared out as `dense.weight_gradient`.
     """
-    channels, columns = dw.shape[2:]
-    blocks = -(-channels // SIDE) * -(-columns // SIDE)
-    parts = max(1, min(len(x), -(-PARTS // blocks)))
-    images = -(-len(x) // parts)
-    parts = -(-len(x) // images)
-    scratch = aligned(get_num_threads(), 36 * (2 * TILES * SIDE + SIDE * SIDE + 3 * LANES))
-    partial = dw.reshape(1, -1) if parts == 1 else aligned(parts, dw.size)
-    gradient_tasks(x, dy, *padding, images, scratch, partial)
-    if parts > 1:
-        add_parts(partial, dw.reshape(-1))
+    scratch = aligned(get_num_threads(), SCRATCH)
+    in_parts(
+        len(x), dw,
+        lambda share, tasks, partial: gradient_tasks(
+            x, dy, *padding, share, tasks, scratch, partial
+        ),
+    )  # fmt: skip

@@ -40,8 +40,8 @@ def test_a_run_prints_tables_and_writes_an_object(tmp_path, capsys, monkeypatch)
     )
     assert found["machine"]["threads"] == 1
     assert found["ratios"] == []
-    training, inference = found["results"]
-    for row, phase in ((training, "training"), (inference, "inference")):
+    train, inference = found["results"]
+    for row, phase in ((train, "train"), (inference, "inference")):
         assert (row["arch"], row["phase"], row["library"]) == ("1-1:4-8", phase, "refsnn")
         assert row["images_per_second"] > 0
         assert row["peak_mib"] >= row["baseline_mib"] > 1
@@ -57,8 +57,8 @@ def test_a_run_prints_tables_and_writes_an_object(tmp_path, capsys, monkeypatch)
 def test_defaults():
     specs = command.specs(build_parser().parse_args(["bench"]))
     assert [(s.arch, s.phase, s.batch_size, s.density) for s in specs] == [
-        ("resnet20", "training", 32, None), ("resnet20", "inference", 32, 0.15),
-        ("resnet18", "training", 16, None), ("resnet18", "inference", 16, 0.15),
+        ("resnet20", "train", 32, None), ("resnet20", "inference", 32, 0.15),
+        ("resnet18", "train", 16, None), ("resnet18", "inference", 16, 0.15),
     ]  # fmt: skip
     given = ["bench", "--arch", "resnet8", "1:4", "--arch=resnet8", "--density=0.2"]
     specs = command.specs(build_parser().parse_args([*given, "--batch-size=3"]))

@@ -10,14 +10,14 @@ from refsnn.bench.processes import Worker, single
 
 def row(library, seconds, mib):
     return {
-        "arch": "a", "phase": "training", "library": library, "seconds": seconds, "peak_mib": mib,
+        "arch": "a", "phase": "train", "library": library, "seconds": seconds, "peak_mib": mib,
     }  # fmt: skip
 
 
 def test_ratios_are_medians_within_rounds():
     ours, theirs = row("refsnn", [1, 2, 4], 100), row("torch", [3, 4, 4], 400)
     assert measure.ratios([ours, theirs]) == [
-        {"arch": "a", "phase": "training", "library": "torch", "images_per_second": 2,
+        {"arch": "a", "phase": "train", "library": "torch", "images_per_second": 2,
          "peak_mib": 0.25},
     ]  # fmt: skip
     assert measure.ratios([ours]) == []
@@ -50,7 +50,7 @@ def test_a_worker_steps_when_told(tiny):
 
 
 def test_a_workers_end_is_told_with_its_last_line(tiny):
-    words = r"a worker ended \(refsnn, 1-1:4-8, training\): FileNotFoundError: .*missing.npz"
+    words = r"a worker ended \(refsnn, 1-1:4-8, train\): FileNotFoundError: .*missing.npz"
     with pytest.raises(ValueError, match=words):
         single(replace(tiny, numbers="missing.npz"))
 

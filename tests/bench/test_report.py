@@ -13,13 +13,13 @@ def test_words_left_numbers_right():
 
 def test_ratios_stand_beside_the_other_library():
     common = {
-        "arch": "resnet8", "phase": "training", "steps": 4, "batch_size": 2, "size": 32,
+        "arch": "resnet8", "phase": "train", "steps": 4, "batch_size": 2, "size": 32,
         "density": 0.15, "density_range": [0.1, 0.2], "baseline_mib": 50.0, "threads": 2,
     }  # fmt: skip
     ours = common | {"library": "refsnn", "images_per_second": 30.0, "peak_mib": 100.0}
     theirs = common | {"library": "torch", "images_per_second": 10.0, "peak_mib": 400.0}
     ratio = {"library": "torch", "images_per_second": 3.0, "peak_mib": 0.25}
     title, _, first, second = report.comparison([ours, theirs], [ratio]).splitlines()
-    assert "resnet8, training: T = 4, batch 2, 32x32 pixels, 0.150 spikes" in title
+    assert "resnet8, train: T = 4, batch 2, 32x32 pixels, 0.150 spikes" in title
     assert first.split() == ["refsnn", "30.0", "100", "50", "2"]
     assert second.split() == ["torch", "10.0", "400", "50", "2", "3.00x", "0.25x"]

@@ -18,11 +18,11 @@ def test_one_worker_a_point(tiny, monkeypatch):
     told = []
     monkeypatch.setattr(scaling, "POINTS", {"batch_size": (1, 2, 3)})
     (row,) = scaling.scaling(tiny, 1, told.append)
-    assert told == [f"1-1:4-8 training: batch_size {n}" for n in (1, 2, 3)]
+    assert told == [f"1-1:4-8 train: batch_size {n}" for n in (1, 2, 3)]
     assert row["values"] == [1, 2, 3]
     assert row["fixed"] == {"steps": 2}
     assert len(row["peak_mib"]) == len(row["seconds"]) == 3
     assert min(row["seconds"]) > 0
     text = report.scaling_table(row)
-    assert text.startswith("1-1:4-8, training, T = 2\nbatch")
+    assert text.startswith("1-1:4-8, train, T = 2\nbatch")
     assert "off a straight line" in text

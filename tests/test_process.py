@@ -1,0 +1,80 @@
+"""What a command sets for its process; each test in a process of its own, since it stays set."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from refsnn.cli import main
+from refsnn.process import limit_threads
+
+
+def printed_by(code, **environment):
+    """The words that a fresh interpreter prints."""
+    known = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=known | environment, check=True, text=True,
+        stdout=subprocess.PIPE,
+    ).stdout.split()  # fmt: skip
+
+
+FAULTS = """
+import resource
+import numpy as np
+from refsnn.process import keep_freed_memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        np.empty(3 << 20, np.uint8).fill(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(keep_freed_memory() if KEEP else True)
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_freed_memory_is_not_fetched_from_the_system_again():
+    kept, faults = printed_by(FAULTS.replace("KEEP", "True"))
+    if kept == "False":
+        pytest.skip("no glibc")
+    assert int(faults) < 100
+    _, without = printed_by(FAULTS.replace("KEEP", "False"), MALLOC_MMAP_THRESHOLD_="100000")
+    assert int(without) > 1000, "nothing was to be gained, so nothing is shown"
+
+
+def test_threads_are_limited_in_numba_and_in_blas():
+    code = (
+        "import numba, numpy, scipy.linalg, threadpoolctl\n"
+        "from refsnn.process import limit_threads\n"
+        "limit_threads(1)\n"
+        "print(numba.get_num_threads(),"
+        " *(pool['num_threads'] for pool in threadpoolctl.threadpool_info()))"
+    )
+    found = printed_by(code, NUMBA_NUM_THREADS="2")
+    assert len(found) > 1
+    assert set(found) == {"1"}
+
+
+def test_none_leaves_the_environments_number():
+    code = (
+        "import numba\nfrom refsnn.process import limit_threads\nlimit_threads(None)\n"
+        "print(numba.get_num_threads())"
+    )
+    assert printed_by(code, NUMBA_NUM_THREADS="2") == ["2"]
+
+
+@pytest.mark.parametrize("threads", [0, -1, 10**6])
+def test_threads_that_there_are_not_are_refused(threads, capsys):
+    with pytest.raises(ValueError, match=rf"^threads: got {threads}, want 1 to \d+ \(the cores"):
+        limit_threads(threads)
+    for command in (["train"], ["evaluate", "nowhere"]):
+        assert main([*command, "--threads", str(threads)]) == 2
+        assert capsys.readouterr().err.startswith(f"refsnn: error: threads: got {threads}")
+
+
+def test_waiting_threads_sleep_unless_the_environment_says_otherwise():
+    code = "import os, refsnn.kernels\nprint(os.environ['OMP_WAIT_POLICY'])"
+    assert printed_by(code) == ["PASSIVE"]
+    assert printed_by(code, OMP_WAIT_POLICY="ACTIVE") == ["ACTIVE"]
