@@ -77,13 +77,17 @@ def near_threshold(u_pre: Any, neuron: dict[str, Any]) -> float:
     return min(float(np.abs(x - k).min(initial=np.inf)) for k in [0.0, *kinks(neuron)])
 
 
+def steepest(neuron: dict[str, Any]) -> float:
+    """The largest slope that the surrogate has anywhere."""
+    shape = neuron["shape"]
+    return {"tanh_literal": 4 * shape, "rectangular": 1 / shape}.get(neuron["surrogate"], shape)
+
+
 def gradient_scale(neuron: dict[str, Any], u_pre_seq: Any, do_seq: Any) -> float:
     """The sum of the terms of LIF's gradients without their signs, since they may cancel; slopes
     count a thousandth of the steepest at least, since a flat one is all rounding."""
-    shape = neuron["shape"]
-    steepest = {"tanh_literal": 4 * shape, "rectangular": 1 / shape}.get(neuron["surrogate"], shape)
     slopes = [slope(float(u), neuron) for u in np.asarray(u_pre_seq).reshape(-1)]
-    h_seq = np.maximum(np.reshape(slopes, np.shape(u_pre_seq)), 1e-3 * steepest)
+    h_seq = np.maximum(np.reshape(slopes, np.shape(u_pre_seq)), 1e-3 * steepest(neuron))
     delta, total = 0.0, 0.0
     for do, u_pre, h in zip(do_seq[::-1], u_pre_seq[::-1], h_seq[::-1], strict=True):
         delta = np.abs(do) * h + neuron["tau"] * (1 + np.abs(u_pre) * h) * delta
