@@ -64,6 +64,7 @@ class Ops:
     shortcut_backward: Callable[..., Any]
     sgd_update: Callable[..., Any]
     adamw_update: Callable[..., Any]
+    add_into: Callable[..., None]
     norm_neuron_forward: Callable[..., Any] | None = None
     norm_neuron_backward: Callable[..., Any] | None = None
     conv_choice: Callable[..., str] | None = None
@@ -71,6 +72,11 @@ class Ops:
     def fuses(self, dtype: Any, p: LIF) -> bool:
         """Whether norm_neuron_forward and _backward serve for arrays of this dtype."""
         return self.norm_neuron_forward is not None and dtype == np.float32 and not p.smooth
+
+
+def add_into(total: Array, x: Array) -> None:
+    """total += x: gradients that meet."""
+    total += x
 
 
 NUMPY = Ops(
@@ -95,6 +101,7 @@ NUMPY = Ops(
     shortcut_backward=shortcut.shortcut_backward,
     sgd_update=update.sgd_update,
     adamw_update=update.adamw_update,
+    add_into=add_into,
 )
 
 
@@ -108,7 +115,7 @@ def get_ops(name: str, conv_method: str = "auto") -> Ops:
     validate.one_of("conv", conv_method, CONV_METHODS)
     if name == "numpy":
         return NUMPY
-    from refsnn.kernels import conv, lif, norm_neuron, pool, update
+    from refsnn.kernels import add, conv, lif, norm_neuron, pool, update
 
     return replace(
         NUMPY,
@@ -123,6 +130,7 @@ def get_ops(name: str, conv_method: str = "auto") -> Ops:
         global_avgpool_forward=pool.global_avgpool_forward,
         sgd_update=update.sgd_update,
         adamw_update=update.adamw_update,
+        add_into=add.add_into,
         norm_neuron_forward=norm_neuron.norm_neuron_forward,
         norm_neuron_backward=norm_neuron.norm_neuron_backward,
         conv_choice=partial(conv.conv_choice, method=conv_method),

@@ -211,7 +211,7 @@ def choice_of_operations(case: Any, record: Recorder) -> None:
         name: getattr(kernels, name)
         for name in ("lif_forward", "lif_backward", "conv_forward", "conv_input_gradient",
                      "conv_weight_gradient", "avgpool_forward", "avgpool_backward",
-                     "global_avgpool_forward", "sgd_update", "adamw_update",
+                     "global_avgpool_forward", "sgd_update", "adamw_update", "add_into",
                      "norm_neuron_forward", "norm_neuron_backward", "conv_choice")
     })  # fmt: skip
     record.equal("EQ9", "operations that have kernels", kernels, shared)

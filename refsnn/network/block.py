@@ -47,7 +47,7 @@ def block_backward(do_seq: Array, cache: BlockCache, at: Setting) -> tuple[Array
     df, _ = neuron_backward(dy_seq, cache.inner, at)
     dx_seq, of_first = conv_backward(df, cache.first, at)
     assert dx_seq is not None
-    dx_seq += dskip_seq
+    at.ops.add_into(dx_seq, dskip_seq)
     return dx_seq, of_first | of_second | of_skip
 
 
