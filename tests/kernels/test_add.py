@@ -25,7 +25,7 @@ def test_a_summand_in_another_layout_is_added_where_it_belongs():
 
 def test_a_summand_of_another_shape_or_dtype_is_refused():
     total = np.zeros((2, 3), np.float32)
-    with pytest.raises(ValueError, match="^x: got shape"):
+    with pytest.raises(ValueError, match=r"^x: got "):
         add_into(total, np.zeros((3, 2), np.float32))
-    with pytest.raises(TypeError, match="^x: got dtype float64"):
+    with pytest.raises(ValueError, match=r"^x: got float64"):
         add_into(total, np.zeros((2, 3)))
