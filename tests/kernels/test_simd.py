@@ -170,12 +170,11 @@ def test_lists_that_are_all_empty_sum_to_what_was_held(add_rows, width, more):
 
 @COMPILED
 @SUMS
-def test_the_end_of_the_row_before_may_lie_beyond_the_beginning(add_rows, width):
-    """Offsets before the array's beginning, made up for by the names."""
-    b = np.arange(3 * width, dtype=np.float32)
-    c = np.empty(width, np.float32)
-    names, bounds = np.array([5 * width, 3 * width], np.uint32), np.array([0, 2])
-    add_rows(names, bounds, 0, 1, 1, 1, b, -3 * width, 0, c, 0, False)
+@pytest.mark.parametrize("before", [3, 1 << 31])
+def test_names_make_up_for_an_offset_before_the_beginning(add_rows, width, before):
+    b, c = np.arange(3 * width, dtype=np.float32), np.empty(width, np.float32)
+    names, bounds = np.array([before + 2 * width, before], np.uint32), np.array([0, 2])
+    add_rows(names, bounds, 0, 1, 1, 1, b, -before, 0, c, 0, False)
     assert np.array_equal(c, b[2 * width :] + b[:width])
 
 
