@@ -12,7 +12,8 @@ from refsnn.process import limit_threads
 
 def printed_by(code, **environment):
     """The words that a fresh interpreter prints."""
-    known = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")}
+    pools = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT")
+    known = {k: v for k, v in os.environ.items() if k not in pools}
     return subprocess.run(
         [sys.executable, "-c", code], env=known | environment, check=True, text=True,
         stdout=subprocess.PIPE,
@@ -74,7 +75,11 @@ def test_threads_that_there_are_not_are_refused(threads, capsys):
         assert capsys.readouterr().err.startswith(f"refsnn: error: threads: got {threads}")
 
 
-def test_waiting_threads_sleep_unless_the_environment_says_otherwise():
-    code = "import os, refsnn.kernels\nprint(os.environ['OMP_WAIT_POLICY'])"
-    assert printed_by(code) == ["PASSIVE"]
-    assert printed_by(code, OMP_WAIT_POLICY="ACTIVE") == ["ACTIVE"]
+def test_waiting_threads_soon_sleep_unless_the_environment_says_otherwise():
+    code = (
+        "import os, refsnn.kernels\n"
+        "print(os.environ['OMP_WAIT_POLICY'], os.environ.get('GOMP_SPINCOUNT'))"
+    )
+    assert printed_by(code) == ["PASSIVE", "20000"]
+    assert printed_by(code, GOMP_SPINCOUNT="5") == ["PASSIVE", "5"]
+    assert printed_by(code, OMP_WAIT_POLICY="ACTIVE") == ["ACTIVE", "None"]

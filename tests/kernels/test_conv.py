@@ -233,7 +233,7 @@ def test_float64_is_direct_and_within_its_bound_whatever_is_forced(layer, densit
 
 
 @pytest.mark.parametrize(
-    ("module", "limit"), [(event, "CHUNK"), (event, "CACHE"), (event, "PIXELS"), (dense, "CHUNK")]
+    ("module", "limit"), [(event, "CHUNK"), (event, "CACHE"), (event, "PIXELS")]
 )
 @DIRECTION
 def test_working_in_the_smallest_parts_changes_nothing(direction, module, limit, monkeypatch):
