@@ -127,9 +127,9 @@ def updates(draw: Any) -> Any:
     return arrays, i, lr, draw(st.sampled_from([0.0, 0.02, 1e-4]))
 
 
-@check("updates", "float32", "D17 ALG1-TRAIN", updates(), quick=20, full=300)
+@check("updates", "float32", "D17 ALG1-TRAIN EQ5", updates(), quick=20, full=300)
 def optimiser_updates(case: Any, record: Recorder) -> None:
-    """Both rules bit for bit, in both precisions."""
+    """Both rules bit for bit, in both precisions, and so the sum of gradients that meet."""
     (w, g, mean, square), i, lr, decay = case
     kernels, square = cases.get_ops("numba"), np.abs(square)
     sgd, adamw = (w, g, mean, lr, 0.9, decay), (w, g, mean, square, i, lr, decay)
@@ -139,3 +139,6 @@ def optimiser_updates(case: Any, record: Recorder) -> None:
         for a, b in zip(got, getattr(NUMPY, name)(*arguments), strict=True):
             record.equal("D17 ALG1-TRAIN", f"dtype of {name}", a.dtype, w.dtype)
             record.equal("D17 ALG1-TRAIN", name, a, b)
+    total = np.ascontiguousarray(w).copy()
+    kernels.add_into(total, g)
+    record.equal("EQ5", "sum of two gradients", total, w + g)
