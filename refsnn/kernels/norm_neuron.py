@@ -369,6 +369,8 @@ def norm_neuron_forward(
         like("skip", skip.x_seq, c_seq.shape, c_seq.dtype, "c_seq")
         skip_affine, moved = make_affine(skip, norm, training)
         running.append(moved)
+    elif skip is not None and (skip.shape != c_seq.shape or skip.dtype != np.uint8):
+        like("skip", skip, c_seq.shape, c_seq.dtype, "c_seq")  # or spikes
     kind, rows = skip_rows(skip, steps)
     o_seq = np.empty(c_seq.shape, np.uint8)
     forward_blocks(

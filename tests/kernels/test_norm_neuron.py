@@ -410,3 +410,22 @@ def test_a_normalised_skip_unlike_the_input_is_refused():
     for wrong in (skip.x_seq[:1], skip.x_seq[..., :2], skip.x_seq.astype(float)):
         with pytest.raises(ValueError, match=r"^skip: got .* like c_seq"):
             norm_neuron_forward(of, skip._replace(x_seq=wrong), BatchNorm(), LIF(), True)
+
+
+@pytest.mark.parametrize(
+    "skip",
+    [
+        np.ones((2, 1, 2, 2, 1), np.float32), np.ones((1, 1, 2, 2, 3), np.float32),
+        np.ones((2, 1, 2, 2, 3)), np.ones((2, 1, 2, 2, 1), np.uint8),
+    ],
+    ids=["channels", "steps", "dtype", "spikes of other channels"],
+)  # fmt: skip
+def test_a_skip_unlike_the_input_never_reaches_the_kernel(skip):
+    from refsnn.equations.batchnorm import BatchNorm, NormInput, Running
+    from refsnn.equations.lif import LIF
+    from refsnn.kernels.norm_neuron import norm_neuron_forward
+
+    one, zero = np.ones(3, np.float32), np.zeros(3, np.float32)
+    of = NormInput(np.ones((2, 1, 2, 2, 3), np.float32), one, zero, Running(zero, one))
+    with pytest.raises((ValueError, TypeError), match=r"^skip: got "):
+        norm_neuron_forward(of, skip, BatchNorm(), LIF(), True)
