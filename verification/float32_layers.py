@@ -42,12 +42,13 @@ def layers(draw: Any, training: bool) -> LayerCase:
     shape = draw(st.sampled_from(LAYERS))
     rng = np.random.default_rng(draw(cases.SEEDS))
     of = norm_input(shape, rng)
-    skip = draw(st.sampled_from(["none", "array", "spikes", "normed"]))
+    sorts = ["none", "array", "spikes", "normed", *(["critical"] * 2 * (not training))]
+    skip = draw(st.sampled_from(sorts))
     given = {
-        "none": None, "array": rng.normal(size=shape).astype(np.float32),
+        "none": None, "critical": None, "array": rng.normal(size=shape).astype(np.float32),
         "spikes": (rng.random(shape) < 0.2).astype(np.uint8), "normed": norm_input(shape, rng),
     }[skip]  # fmt: skip
-    if not training and skip == "none" and draw(st.booleans()):
+    if skip == "critical":
         of, norm = critical_input(neuron, shape, rng), norm | {"eps": 2.0**-10, "scale": 1.0}
     do_seq = rng.normal(size=shape).astype(np.float32)
     return LayerCase(neuron, norm, of, given, do_seq, training)
@@ -68,10 +69,14 @@ def norm_input(shape: tuple[int, ...], rng: Any) -> NormInput:
 
 
 def critical_input(neuron: dict[str, Any], shape: tuple[int, ...], rng: Any) -> NormInput:
-    """Potentials on the threshold and the slope's edges, past a batch norm that changes nothing;
-    every other step fires for certain, since after a reset u_pre = c."""
+    """Potentials on the threshold and the slope's edges, past a batch norm that changes nothing.
+
+    After a reset u_pre = c: every other step fires for certain in half of the neurons; in the
+    others its slope is not 0, so that a gradient comes back to what the critical step left.
+    """
     c_seq = rng.choice(cases.critical_potentials(neuron, "float32"), shape)
-    c_seq[1::2] = 16.0
+    between = c_seq[1::2].shape
+    c_seq[1::2] = np.where(rng.random(between[1:]) < 0.5, 16.0, rng.normal(0.5, 1, between))
     zero, one = np.zeros(shape[-1], np.float32), np.ones(shape[-1], np.float32)
     return NormInput(c_seq.astype(np.float32), one, zero, Running(zero, one - np.float32(2**-10)))
 
