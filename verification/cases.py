@@ -290,7 +290,8 @@ def net_cases(
     net, unit = draw(networks(most, surrogate))
     size = unit * (room + draw(st.integers(0, 1)))
     steps, n = draw(st.integers(1, 3)), draw(st.integers(2, images))
-    while steps * n * room**2 < 6:
+    group = room**2 * (steps if net["norm"]["statistics"] == "pooled" else 1)
+    while n * group < 6:
         n += 1  # batch norm of two values gives plus and minus one, whatever they are
     rng = np.random.default_rng(draw(SEEDS))
     model = network_of(net, smooth)
