@@ -76,19 +76,10 @@ def network_values(case: Any, record: Recorder) -> None:
 
 
 def condition(run: Forward) -> float:
-    """How much batch norm magnifies rounding on its way back: its largest 1 / deviation, times
-    that of every layer with a dead channel, whose deviation is all eps; one behind another, they
-    multiply."""
+    """How much batch norm magnifies rounding on its way back: its largest 1 / deviation."""
     parts = [neuron.of for neuron, _ in neurons(run)]
     norms = [norm for part in parts for norm in (part.norm, part.skip) if norm is not None]
-    alive, dead = 1.0, 1.0
-    for norm in norms:
-        largest = float(norm.inv_std.max())
-        if 2 * norm.p.eps * largest**2 > 1:
-            dead *= largest
-        else:
-            alive = max(alive, largest)
-    return alive * dead
+    return max(1.0, *(float(norm.inv_std.max()) for norm in norms))
 
 
 def gradient_unit(run: Forward, wanted: dict[str, Any], floor: float) -> Callable[[str], float]:
