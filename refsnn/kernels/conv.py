@@ -22,8 +22,8 @@ from refsnn.kernels import dense, direct, event, layout, winograd
 from refsnn.kernels.simd import aligned
 
 METHODS = ("auto", "direct", "dense", "event", "winograd")
-#: The density below which `event` is the quickest, as measured: by direction, by whether
-#: Winograd could serve instead, and with fewer than 64 columns or with more.
+#: The density below which `event` is about the quickest on two AVX-512 cores: by direction, by
+#: whether Winograd could serve instead, and with fewer than 64 columns or with more.
 EVENT_BELOW = {
     ("forward", True): (0.03, 0.18),
     ("forward", False): (0.2, 0.4),

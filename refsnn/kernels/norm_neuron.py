@@ -111,7 +111,7 @@ def moments(c, channels, block, mean, spread):  # type: ignore[no-untyped-def]
             add_moments(c[t, at : min(at + block, last)], centre, total, square)
         pixels = (last - first) // channels
         for k in range(channels):
-            away, squares = 0.0, 0.0
+            away, squares = np.float64(0), np.float64(0)
             for m in range(k, lanes, channels):
                 away += total[m]
                 squares += square[m]

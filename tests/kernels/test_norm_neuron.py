@@ -421,10 +421,6 @@ def test_a_normalised_skip_unlike_the_input_is_refused():
     ids=["channels", "steps", "dtype", "spikes of other channels"],
 )  # fmt: skip
 def test_a_skip_unlike_the_input_never_reaches_the_kernel(skip):
-    from refsnn.equations.batchnorm import BatchNorm, NormInput, Running
-    from refsnn.equations.lif import LIF
-    from refsnn.kernels.norm_neuron import norm_neuron_forward
-
     one, zero = np.ones(3, np.float32), np.zeros(3, np.float32)
     of = NormInput(np.ones((2, 1, 2, 2, 3), np.float32), one, zero, Running(zero, one))
     with pytest.raises((ValueError, TypeError), match=r"^skip: got "):
