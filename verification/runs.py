@@ -16,7 +16,7 @@ from verification import cases
 from verification.oracles import training as naive
 from verification.record import Recorder
 from verification.registry import check
-from verification.training import config_of, lifs, settings
+from verification.training import config_of, settings
 
 LENGTHS = st.tuples(settings(), st.integers(1, 5), st.integers(1, 6))
 
@@ -119,11 +119,11 @@ def compare_row(row: dict[str, Any], own: list[Any], record: Recorder) -> None:
     weights = [len(y) for _, _, y in own]
     losses = [step.loss for step, _, _ in own]
     correct = [
-        sum(int(np.argmax(b)) == k for b, k in zip(step.run.branches[-1], y, strict=True))
+        sum(int(np.argmax(b)) == k for b, k in zip(step.logits, y, strict=True))
         for step, _, y in own
     ]
     norms = [float(np.linalg.norm(step.grads["stem.conv0.weight"])) for step, _, _ in own]
-    rates = [float(np.mean(lifs(step.run)[0].o_seq)) for step, _, _ in own]
+    rates = [step.rates["stem.lif0"] for step, _, _ in own]
     for key, got, want in (
         ("loss", row["loss"], np.average(losses, weights=weights)),
         ("train_accuracy", row["train_accuracy"], sum(correct) / sum(weights)),

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from refsnn.network import forward
+from refsnn.network import encode, forward
 from refsnn.training.algorithm import evaluate, main_logits, train_step
 from refsnn.training.checkpoint import State
 from refsnn.training.config import PRESETS, TrainConfig, make_config
-from refsnn.training.monitor import Diverged, firing_rates, first_gradient_norm
+from refsnn.training.monitor import Diverged, first_gradient_norm
 from refsnn.training.optimizer import OPTIMIZERS, cosine, init_state
 from verification import cases
 from verification.oracles import data as naive_data
@@ -67,18 +67,23 @@ def training_cases(draw: Any) -> Any:
     return case, plain, batches
 
 
-def train(case: Any, plain: dict[str, Any], batches: list[Any]) -> tuple[State, list[Any]]:
-    """The package's own iterations."""
+def train(
+    case: Any, plain: dict[str, Any], batches: list[Any]
+) -> tuple[State, list[Any], list[Any]]:
+    """The package's own iterations: the last state, each step, and the neurons that it saw."""
     config = config_of(plain)
     state = State(
         dict(case.params), dict(case.buffers), init_state(case.params, config),
         np.random.default_rng(0),
     )  # fmt: skip
-    steps = [
-        train_step(state, case.model, config, case.ops, batch, plain["batches_per_epoch"])
-        for batch in batches
-    ]
-    return state, steps
+    steps, neurons = [], []
+    for batch in batches:
+        x_seq = encode(batch[0], config.steps)
+        neurons.append(lifs(forward(case.model, state.params, state.buffers, x_seq, case.ops)))
+        steps.append(
+            train_step(state, case.model, config, case.ops, batch, plain["batches_per_epoch"])
+        )
+    return state, steps, neurons
 
 
 TRAINING = "ALG1-TRAIN D17 D15 D16 R3 D13 D25 D7 EQ10"
@@ -115,14 +120,14 @@ def train_steadily(
     Adam, which divides by the root of a squared gradient, where a gradient is all rounding."""
     try:
         with np.errstate(all="ignore"):
-            state, steps = train(case, plain, batches)
+            state, steps, neurons = train(case, plain, batches)
     except Diverged as error:
         if loops_survive(case, plain, batches):
             record.true("ALG1-TRAIN", f"loops diverge too ({error})", False)
         record.reject()
-    for step in steps:
+    for step, layers in zip(steps, neurons, strict=True):
         whole = max(float(np.abs(g).max()) for g in step.grads.values())
-        near = min(cases.near_threshold(c.u_pre_seq, case.net["neuron"]) for c in lifs(step.run))
+        near = min(cases.near_threshold(c.u_pre_seq, case.net["neuron"]) for c in layers)
         noise = plain["optimizer"] == "adamw" and any(
             ((g != 0) & (np.abs(g) < 1e-8 * whole)).any() for g in step.grads.values()
         )
@@ -283,9 +288,9 @@ def divergence(case: Any, record: Recorder) -> None:
 def records(case: Any, record: Recorder) -> None:
     """Firing rates count spikes; the first layer's gradient norm is that of its weight."""
     case, plain, batches = case
-    _, steps = train(case, plain, batches[:1])
-    rates = firing_rates(steps[0].run)
-    for name, cache in zip(rates, lifs(steps[0].run), strict=True):
+    _, steps, neurons = train(case, plain, batches[:1])
+    rates = steps[0].rates
+    for name, cache in zip(rates, neurons[0], strict=True):
         fired = np.count_nonzero(
             cache.u_pre_seq >= cache.p.v_th if cache.p.inclusive else cache.u_pre_seq > cache.p.v_th
         )

@@ -8,16 +8,31 @@ from refsnn.network import Forward, Network, Params, backward, encode, forward, 
 from refsnn.ops import Array, Ops
 from refsnn.training.checkpoint import State
 from refsnn.training.config import TrainConfig
-from refsnn.training.monitor import require_finite
+from refsnn.training.monitor import firing_rates, require_finite, require_finite_update
 from refsnn.training.optimizer import OPTIMIZERS, cosine
 
 
 class Step(NamedTuple):
+    """What is known of an iteration after it; the activations are gone by then."""
+
     loss: float
     side: float  # the side branches' weight, lambda(i)
     lr: float
-    run: Forward
+    logits: Array  # the main branch's, (N, K)
+    rates: dict[str, float]  # spikes a neuron and step, for each layer of neurons
     grads: Params
+
+
+def gradients(
+    state: State, net: Network, config: TrainConfig, ops: Ops, batch: tuple[Array, Array],
+    side: float,
+) -> tuple[float, Forward, Params]:  # fmt: skip
+    """Loss, forward pass and gradients, with the side branches weighted by `side`."""
+    images, labels = batch  # Alg. 1 line 2
+    x_seq = encode(images, config.steps)
+    run = forward(net, state.params, state.buffers, x_seq, ops)  # Alg. 1 line 3
+    loss, cache = ops.objective_forward(run.branches, labels, side, config.sum_of)  # Alg. 1 line 5
+    return loss, run, backward(run, ops.objective_backward(cache))  # Alg. 1 line 7
 
 
 def train_step(
@@ -29,20 +44,19 @@ def train_step(
     Diverged is raised before anything has moved.
     """
     i = state.iteration + 1
-    images, labels = batch  # Alg. 1 line 2
-    x_seq = encode(images, config.steps)
-    run = forward(net, state.params, state.buffers, x_seq, ops)  # Alg. 1 line 3
     side = config.side_coefficient(i, batches)  # Alg. 1 line 4
-    loss, cache = ops.objective_forward(run.branches, labels, side, config.sum_of)  # Alg. 1 line 5
-    grads = backward(run, ops.objective_backward(cache))  # Alg. 1 line 7
+    loss, run, grads = gradients(state, net, config, ops, batch, side)
+    require_finite(i, loss, run, grads)
+    logits, rates, buffers = run.branches[-1], firing_rates(run), run.buffers
+    del run  # its memory serves the update, which holds old and new numbers at once
     lr = cosine(config.lr, i, config.epochs * batches)
     update = OPTIMIZERS[config.optimizer]
     params, moments = update(
         state.params, grads, state.optimizer, i, lr, config, ops
     )  # Alg. 1 line 8
-    require_finite(i, loss, run, grads, params)
-    state.params, state.optimizer, state.buffers, state.iteration = params, moments, run.buffers, i
-    return Step(loss, side, lr, run, grads)
+    require_finite_update(i, loss, params)
+    state.params, state.optimizer, state.buffers, state.iteration = params, moments, buffers, i
+    return Step(loss, side, lr, logits, rates, grads)
 
 
 def main_logits(

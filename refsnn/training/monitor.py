@@ -1,6 +1,6 @@
 """What is recorded of a step, and where a number first went wrong."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -34,17 +34,24 @@ def first_gradient_norm(grads: Params) -> float:
     return norm(grads["stem.conv0.weight"])
 
 
-def require_finite(iteration: int, loss: float, run: Forward, grads: Params, new: Params) -> None:
-    """Diverged, naming the iteration and the layer, where anything is NaN or infinite.
+def require_finite(iteration: int, loss: float, run: Forward, grads: Params) -> None:
+    """Diverged, naming the iteration and the layer, where anything is NaN or infinite."""
+    known = (*grads.values(), *run.buffers.values())
+    if not np.isfinite(loss) or not all(finite(x) for x in known):
+        raise_first(iteration, loss, in_order_of_computing(run, loss, grads))
 
-    `new` are the parameters after the update.
-    """
-    known = (*grads.values(), *new.values(), *run.buffers.values())
-    if np.isfinite(loss) and all(finite(x) for x in known):
-        return
-    values = in_order_of_computing(run, loss, grads, new)
-    where = next(name for name, x in values if not finite(x))
-    raise Diverged(f"iteration {iteration}: loss {loss}; the first NaN or infinity is in {where}")
+
+def require_finite_update(iteration: int, loss: float, new: Params) -> None:
+    """The same for the parameters after the update."""
+    raise_first(iteration, loss, ((f"the update of {name}", x) for name, x in new.items()))
+
+
+def raise_first(iteration: int, loss: float, values: Iterable[tuple[str, Array]]) -> None:
+    for where, x in values:
+        if not finite(x):
+            raise Diverged(
+                f"iteration {iteration}: loss {loss}; the first NaN or infinity is in {where}"
+            )
 
 
 def finite(x: Array) -> bool:
@@ -52,10 +59,8 @@ def finite(x: Array) -> bool:
     return bool(np.isfinite(x.sum()) or np.isfinite(x).all())
 
 
-def in_order_of_computing(
-    run: Forward, loss: float, grads: Params, new: Params
-) -> Iterator[tuple[str, Array]]:
-    """Layers' values from input to output, then gradients from output to input, then the update."""
+def in_order_of_computing(run: Forward, loss: float, grads: Params) -> Iterator[tuple[str, Array]]:
+    """Layers' values from input to output, then gradients from output to input."""
     for neuron, names in neurons(run):
         for name, running in zip(names, neuron.running, strict=True):
             yield from ((name, x) for x in running)
@@ -67,5 +72,3 @@ def in_order_of_computing(
     yield "the loss", np.asarray(loss)
     for name in reversed(list(grads)):
         yield f"the gradient of {name}", grads[name]
-    for name, value in new.items():
-        yield f"the update of {name}", value

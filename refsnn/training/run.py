@@ -17,7 +17,7 @@ from refsnn.training.algorithm import Step, evaluate, train_step
 from refsnn.training.checkpoint import CheckpointError, State
 from refsnn.training.config import TrainConfig, from_dict
 from refsnn.training.files import append_line, write_atomic, write_json
-from refsnn.training.monitor import firing_rates, first_gradient_norm
+from refsnn.training.monitor import first_gradient_norm
 from refsnn.training.optimizer import init_state
 
 CHECKPOINT_SECONDS = 300.0  # within an epoch; one more at each epoch's end
@@ -168,7 +168,7 @@ class Run:
             step = train_step(state, self.net, self.config, self.ops, batch, self.batches)
             self.record(step, batch[1])
             side, lr = step.side, step.lr
-            del step  # or its activations would live through the next step
+            del step  # or its gradients would live through the next step
             bar.update(len(which))
             bar.set_postfix(self.progress(side, epoch), refresh=False)
             last = position == self.batches - 1
@@ -185,14 +185,14 @@ class Run:
 
     def record(self, step: Step, labels: Any) -> None:
         """Add one step's figures to the epoch's sums."""
-        correct = int((step.run.branches[-1].argmax(axis=1) == labels).sum())
+        correct = int((step.logits.argmax(axis=1) == labels).sum())
         figures = {
             "images": len(labels),
             "loss": step.loss * len(labels),
             "correct": correct,
             "steps": 1,
             "gradient_norm": first_gradient_norm(step.grads),
-        } | {f"rate.{name}": rate for name, rate in firing_rates(step.run).items()}
+        } | {f"rate.{name}": rate for name, rate in step.rates.items()}
         sums = self.state.sums
         self.state.sums = {name: sums.get(name, 0) + value for name, value in figures.items()}
 

@@ -1,6 +1,7 @@
 """Algorithm 1, line by line."""
 
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -8,11 +9,12 @@ import pytest
 from refsnn.data import Dataset, Split, load
 from refsnn.network import backward, encode, forward, init_buffers, init_params, neuron_caches
 from refsnn.ops import NUMPY, get_ops
-from refsnn.training.algorithm import evaluate, main_logits, train_step
+from refsnn.training import algorithm
+from refsnn.training.algorithm import evaluate, gradients, main_logits, train_step
 from refsnn.training.checkpoint import State
 from refsnn.training.config import TrainConfig
-from refsnn.training.monitor import Diverged
-from refsnn.training.optimizer import init_state
+from refsnn.training.monitor import Diverged, firing_rates
+from refsnn.training.optimizer import OPTIMIZERS, init_state
 
 BATCHES = 3
 
@@ -74,6 +76,8 @@ def test_an_iteration_is_algorithm_1(digits, method, sum_of):
 
     assert (step.side, step.lr) == (pytest.approx(side, rel=1e-14), pytest.approx(lr, rel=1e-14))
     assert step.loss == pytest.approx(loss, rel=1e-13)
+    assert np.array_equal(step.logits, main)
+    assert step.rates == firing_rates(run)
     assert state.iteration == 5
     for name, w in params.items():
         scale = max(np.abs(grads[name]).max(), 1e-300)
@@ -194,14 +198,39 @@ def test_kernels_and_equations_train_alike(digits, method):
     order, losses = np.random.default_rng(1).permutation(1442), []
     for i in range(20):
         batch = digits.batch(digits.train, order[32 * i : 32 * i + 32], np.float64)
+        passes = [
+            gradients(state, net, config, get_ops(name), batch, 0.1)[1]
+            for name, state in states.items()
+        ]
+        for (name, a), (_, b) in zip(*map(neuron_caches, passes), strict=True):
+            assert np.array_equal(a.o_seq, b.o_seq), (i, name)
         one, two = (
             train_step(state, net, config, get_ops(name), batch, 20)
             for name, state in states.items()
         )
-        for (name, a), (_, b) in zip(neuron_caches(one.run), neuron_caches(two.run), strict=True):
-            assert np.array_equal(a.o_seq, b.o_seq), (i, name)
         assert abs(one.loss - two.loss) <= 1e-12
         for name, g in one.grads.items():
             assert np.abs(g - two.grads[name]).max() <= 1e-11 * np.abs(g).max(), (i, name)
         losses.append(one.loss)
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.15
+
+
+def test_the_update_has_the_memory_of_the_activations(digits, monkeypatch):
+    """What the forward pass kept is freed before the optimiser makes its new numbers."""
+    config, net, state = start()
+    seen = []
+
+    def watched(*arguments):
+        loss, run, grads = gradients(*arguments)
+        seen.append(weakref.ref(run.stem.units[0][1].of.o_seq))
+        return loss, run, grads
+
+    def update(*arguments):
+        seen.append(seen[0]() is None)
+        return OPTIMIZERS[config.optimizer](*arguments)
+
+    monkeypatch.setattr(algorithm, "gradients", watched)
+    monkeypatch.setattr(algorithm, "OPTIMIZERS", {config.optimizer: update})
+    batch = digits.batch(digits.train, np.arange(8), np.float64)
+    train_step(state, net, config, NUMPY, batch, BATCHES)
+    assert seen[1:] == [True]
