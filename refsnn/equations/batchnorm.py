@@ -59,13 +59,18 @@ class BatchNormCache(NamedTuple):
     p: BatchNorm
 
 
+def check_input(of: NormInput) -> None:
+    x_seq, gamma, beta, running = of
+    ndim("x_seq", x_seq, 5, "(T, N, H, W, C)")
+    for name, value in (("gamma", gamma), ("beta", beta), *running._asdict().items()):
+        like(name, value, x_seq.shape[-1:], x_seq.dtype, "x_seq's channels")
+
+
 def batchnorm_forward(
     x_seq: Array, gamma: Array, beta: Array, running: Running, p: BatchNorm, training: bool
 ) -> tuple[Array, Running, BatchNormCache]:
     """y = gamma scale x_hat + beta, and the running statistics after this batch."""
-    ndim("x_seq", x_seq, 5, "(T, N, H, W, C)")
-    for name, value in (("gamma", gamma), ("beta", beta), *running._asdict().items()):
-        like(name, value, x_seq.shape[-1:], x_seq.dtype, "x_seq's channels")
+    check_input(NormInput(x_seq, gamma, beta, running))
     axes: tuple[int, ...] = ()
     if training:
         axes = (0, 1, 2, 3) if p.statistics == "pooled" else (1, 2, 3)  # D8

@@ -68,9 +68,13 @@ def density(x: Array) -> float:
 
 
 def conv_forward(x: Array, w: Array, p: Conv, method: str = "auto") -> tuple[Array, ConvCache]:
-    """See `equations.conv.conv_forward`; x may be spikes as uint8 where w is float32."""
-    shape = output_shape(x[:0].astype(w.dtype) if is_spikes(x, w) else x, w, p)
-    y = aligned(len(x), *shape[1:]) if w.dtype == np.float32 else np.empty(shape, w.dtype)
+    """See `equations.conv.conv_forward`; x may be spikes, 0 and 1 as uint8, if w is float32."""
+    shape = checked_shape(x, w, p)
+    if not x.size:
+        return np.zeros(shape, w.dtype), ConvCache(x, w, p)
+    if x.dtype == np.uint8 and x.max() > 1:
+        raise ValueError(f"x: got {x.max()} among spikes, want 0 and 1")
+    y = aligned(*shape) if w.dtype == np.float32 else np.empty(shape, w.dtype)
     chosen = conv_choice("forward", x, w, p, method)
     if chosen == "direct":
         direct.forward(x, w, p, y)
@@ -86,20 +90,23 @@ def conv_forward(x: Array, w: Array, p: Conv, method: str = "auto") -> tuple[Arr
     return y, ConvCache(x, w, p)
 
 
-def is_spikes(x: Any, w: Array) -> bool:
-    return isinstance(x, np.ndarray) and x.dtype == np.uint8 and w.dtype == np.float32
+def checked_shape(x: Any, w: Array, p: Conv) -> tuple[int, int, int, int]:
+    """`equations.conv.output_shape`, to which spikes are as good as floats."""
+    if isinstance(x, np.ndarray) and x.dtype == np.uint8 and w.dtype == np.float32:
+        x = np.broadcast_to(np.float32(0), x.shape)
+    return output_shape(x, w, p)
 
 
 def check_cotangent(dy: Array, cache: ConvCache) -> None:
-    x, w, p = cache
-    shape = output_shape(np.broadcast_to(w.dtype.type(0), x.shape), w, p)
-    like("dy", dy, shape, w.dtype, "y")
+    like("dy", dy, checked_shape(*cache), cache.w.dtype, "y")
 
 
 def conv_input_gradient(dy: Array, cache: ConvCache, method: str = "auto") -> Array:
     """See `equations.conv.conv_input_gradient`."""
     check_cotangent(dy, cache)
     x, w, p = cache
+    if not dy.size:
+        return np.zeros(x.shape, w.dtype)
     chosen = conv_choice("input_gradient", x, w, p, method)
     dx = aligned(*x.shape) if w.dtype == np.float32 else np.empty(x.shape, w.dtype)
     if chosen == "direct":
@@ -126,6 +133,8 @@ def conv_weight_gradient(dy: Array, cache: ConvCache, method: str = "auto") -> A
     """See `equations.conv.conv_weight_gradient`."""
     check_cotangent(dy, cache)
     x, w, p = cache
+    if not dy.size:
+        return np.zeros(w.shape, w.dtype)
     chosen = conv_choice("weight_gradient", x, w, p, method)
     dw = np.empty(w.shape, w.dtype)
     images, cotangent = np.ascontiguousarray(x), np.ascontiguousarray(dy)

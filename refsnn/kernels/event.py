@@ -2,7 +2,8 @@
 
 Forward, the spikes of a window are listed and their rows of the weights summed; in the
 weight gradient, the pixels at which a channel fired are listed and their rows of dy
-summed. Only for inputs of zeros and ones, as uint8.
+summed. Only for inputs of zeros and ones, as uint8. A weight that is not finite is not met
+where its input is silent, unlike in a product with 0.
 """
 
 import numpy as np

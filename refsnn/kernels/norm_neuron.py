@@ -20,6 +20,7 @@ from refsnn.equations.batchnorm import (
     NormGrads,
     NormInput,
     Running,
+    check_input,
     update_running,
 )
 from refsnn.equations.lif import LIF, LIFCache
@@ -360,17 +361,26 @@ def norm_neuron_forward(
     of: NormInput, skip: Array | NormInput | None, norm: BatchNorm, p: LIF, training: bool
 ) -> tuple[Array, list[Running], FusedCache]:
     """Spikes (T, N, H, W, C), uint8, of LIF(batch norm of `of` + skip), and the running statistics
-    after this batch; the skip is absent, an array, or a batch norm's input itself."""
+    after this batch; the skip is absent, an array, or a batch norm's input itself.
+
+    All in float32 (but for spikes as a skip), and with a neuron that fires (not `smooth`).
+    """
+    check_input(of)
+    if of.x_seq.dtype != np.float32:
+        raise TypeError(f"x_seq: got dtype {of.x_seq.dtype}, want float32")
+    if p.smooth:
+        raise ValueError("p: got a smooth neuron, want one that fires")
     c_seq = of.x_seq
     steps, channels = len(c_seq), c_seq.shape[-1]
     affine, moved = make_affine(of, norm, training)
     running, skip_affine = [moved], None
     if isinstance(skip, NormInput):
-        like("skip", skip.x_seq, c_seq.shape, c_seq.dtype, "c_seq")
+        like("skip", skip.x_seq, c_seq.shape, c_seq.dtype, "x_seq")
+        check_input(skip)
         skip_affine, moved = make_affine(skip, norm, training)
         running.append(moved)
     elif skip is not None and (skip.shape != c_seq.shape or skip.dtype != np.uint8):
-        like("skip", skip, c_seq.shape, c_seq.dtype, "c_seq")  # or spikes
+        like("skip", skip, c_seq.shape, c_seq.dtype, "x_seq")  # or spikes
     kind, rows = skip_rows(skip, steps)
     o_seq = np.empty(c_seq.shape, np.uint8)
     forward_blocks(

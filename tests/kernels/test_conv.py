@@ -480,7 +480,8 @@ X, W = np.ones((1, 5, 5, 3)), np.ones((3, 3, 3, 2))
         (X[:, :2], W, ValueError, "x: got (2, 5) pixels"),
         (X[:, :2].astype(U1), W.astype(F4), ValueError, "x: got (2, 5) pixels"),
         (X[0], W, ValueError, "x: got shape (5, 5, 3)"),
-        (X[0].astype(U1), W.astype(F4), ValueError, "x: got shape ("),
+        (X[0].astype(U1), W.astype(F4), ValueError, "x: got shape (5, 5, 3)"),
+        (np.array(1, U1), W.astype(F4), ValueError, "x: got shape ()"),
         (X.astype(U1), W[..., :1, :].astype(F4), ValueError, "w: got 1 input channels, want 3"),
         (X, W[0], ValueError, "w: got shape (3, 3, 2)"),
     ],
@@ -488,6 +489,26 @@ X, W = np.ones((1, 5, 5, 3)), np.ones((3, 3, 3, 2))
 def test_wrong_inputs_are_refused_as_by_the_equations(x, w, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}"):
         kernels.conv_forward(x, w, Conv())
+
+
+@METHOD
+def test_spikes_are_zeros_and_ones(method):
+    """A spike of 2 would take two places in an event-driven list."""
+    x = X.astype(U1)
+    x[0, 4, 4, 2] = 2
+    with pytest.raises(ValueError, match=r"^x: got 2 among spikes, want 0 and 1"):
+        kernels.conv_forward(x, W.astype(F4), Conv(), method)
+
+
+@METHOD
+@DIRECTION
+@pytest.mark.parametrize(("x_dtype", "w_dtype"), [(F4, F4), (U1, F4), (F8, F8)])
+def test_no_images_are_a_batch_too(direction, x_dtype, w_dtype, method):
+    dy = np.ones((0, 3, 3, 2), w_dtype)
+    problem = Problem(X[:0].astype(x_dtype), W.astype(w_dtype), dy, Conv())
+    got, want = by_kernel(direction, problem, method), exactly(direction, problem, w_dtype)
+    assert (got.shape, got.dtype) == (want.shape, want.dtype)
+    assert not got.any()
 
 
 @METHOD

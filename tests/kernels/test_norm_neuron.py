@@ -408,7 +408,7 @@ def test_a_cotangent_unlike_the_spikes_is_refused():
 def test_a_normalised_skip_unlike_the_input_is_refused():
     of, skip, _ = drawn((2, 1, 2, 2, 3), "normed")
     for wrong in (skip.x_seq[:1], skip.x_seq[..., :2], skip.x_seq.astype(float)):
-        with pytest.raises(ValueError, match=r"^skip: got .* like c_seq"):
+        with pytest.raises(ValueError, match=r"^skip: got .* like x_seq"):
             norm_neuron_forward(of, skip._replace(x_seq=wrong), BatchNorm(), LIF(), True)
 
 
@@ -425,3 +425,28 @@ def test_a_skip_unlike_the_input_never_reaches_the_kernel(skip):
     of = NormInput(np.ones((2, 1, 2, 2, 3), np.float32), one, zero, Running(zero, one))
     with pytest.raises((ValueError, TypeError), match=r"^skip: got "):
         norm_neuron_forward(of, skip, BatchNorm(), LIF(), True)
+
+
+@pytest.mark.parametrize("name", ["gamma", "beta", "running"])
+@pytest.mark.parametrize("of_skip", [False, True])
+def test_numbers_of_a_batch_norm_for_other_channels_are_refused(name, of_skip):
+    of, skip, _ = drawn((2, 1, 2, 2, 3), "normed")
+    short = np.ones(2, np.float32)
+    wrong = {name: Running(short, short) if name == "running" else short}
+    of, skip = (of, skip._replace(**wrong)) if of_skip else (of._replace(**wrong), skip)
+    with pytest.raises(
+        ValueError, match=rf"^{'mean' if name == 'running' else name}: got .*\(2,\)"
+    ):
+        norm_neuron_forward(of, skip, BatchNorm(), LIF(), True)
+
+
+def test_what_the_fused_pass_cannot_compute_is_refused():
+    of, _, _ = drawn((2, 1, 2, 2, 3))
+    with pytest.raises(ValueError, match=r"^x_seq: got shape \(1, 2, 2, 3\)"):
+        norm_neuron_forward(of._replace(x_seq=of.x_seq[0]), None, BatchNorm(), LIF(), True)
+    with pytest.raises(ValueError, match=r"^p: got a smooth neuron"):
+        norm_neuron_forward(of, None, BatchNorm(), LIF(smooth=True), True)
+    x, one, zero = of.x_seq.astype(float), np.ones(3), np.zeros(3)
+    of = NormInput(x, one, zero, Running(zero, one))
+    with pytest.raises(TypeError, match=r"^x_seq: got dtype float64, want float32"):
+        norm_neuron_forward(of, None, BatchNorm(), LIF(), True)
