@@ -77,8 +77,8 @@ class SpikingJellyNeuron(nn.Module):
 
     It charges v - v / tau + x, so the leak 1/2 is its tau = 2. Sigmoid(2) has the
     slope 2 s (1 - s) with s = sigmoid(2x) = (1 + tanh x) / 2, so (1 - tanh^2 x) / 2;
-    a surrogate of ours would shut out that operator. It fires at v_th too, where a float
-    hardly ever is.
+    a surrogate of ours would shut out that operator. It fires at v_th too, which a float
+    hardly ever meets: only a spike over an identity skip, beside a branch of exact zeros.
     """
 
     def __init__(self, steps: int, lif: LIF) -> None:

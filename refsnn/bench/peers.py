@@ -132,23 +132,25 @@ def encode(x: Any, steps: int) -> Any:
     return torch.cat([x] * steps)  # keeps the memory format
 
 
-def peer_step(spec: Spec, params: Params, buffers: Params) -> Callable[[], None]:
-    """One step of the library's. The graph is freed within, as it is in training."""
+def peer_step(spec: Spec, params: Params, buffers: Params) -> Callable[[], Any]:
+    """One step of the library's: logits or loss, without the graph, which is freed within."""
     library, config = spec.library, config_of(spec)
     images, labels = batch_of(spec)
     model = build(network_of(spec), library, spec.steps, params | buffers, spec.channels_last)
     x, targets = to_images(images, spec.channels_last), torch.from_numpy(labels)
 
-    def infer() -> None:
+    def infer() -> Any:
         reset(model, library)
         with torch.no_grad():
-            model(encode(x, spec.steps))
+            return model(encode(x, spec.steps))
 
-    def train() -> None:
+    def train() -> Any:
         reset(model, library)
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(model(encode(x, spec.steps)), targets).backward()
+        loss = F.cross_entropy(model(encode(x, spec.steps)), targets)
+        loss.backward()
         optimizer.step()
+        return loss.detach()
 
     if spec.phase == "inference":
         model.eval()
