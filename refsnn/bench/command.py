@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from refsnn.bench import report
-from refsnn.bench.machine import describe_machine
+from refsnn.bench.machine import describe_machine, load_average, usable_cores
 from refsnn.bench.measure import compare
 from refsnn.bench.processes import single
 from refsnn.bench.scaling import scaling
@@ -49,7 +49,8 @@ def add_options(parser: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--conv", default="auto", choices=CONV_METHODS,
-        help="the way of convolving (default: auto, by shape and density)",
+        help="the way of convolving, where it can be used, else dense (default: auto, by shape "
+        "and density)",
     )  # fmt: skip
     parser.add_argument(
         "--peers", action="store_true",
@@ -91,6 +92,10 @@ def specs(arguments: argparse.Namespace) -> list[Spec]:
 def check(arguments: argparse.Namespace, made: list[Spec]) -> None:
     """ValueError for what would fail only after a while."""
     validate.whole("repeats", arguments.repeats, 1)
+    if arguments.threads is not None and arguments.threads > usable_cores():
+        raise ValueError(
+            f"threads: got {arguments.threads}, want at most {usable_cores()}, the cores"
+        )
     if arguments.peers:
         for name in LIBRARIES[:0:-1]:  # torch first: the others need it
             if find_spec(name) is None:
@@ -135,8 +140,9 @@ def measure_all(arguments: argparse.Namespace, made: list[Spec]) -> dict[str, An
             print(text, end="\n\n", flush=True)
 
     say("peaks of the machine")
+    load = load_average()
     peaks = single(replace(made[0], task="peaks"))
-    machine = describe_machine(peaks)
+    machine = describe_machine(peaks, load)
     show(report.machine_lines(machine))
     libraries = LIBRARIES if arguments.peers else LIBRARIES[:1]
     found: dict[str, Any] = {"machine": machine, "results": [], "ratios": []}

@@ -11,14 +11,19 @@ from refsnn import __version__
 PACKAGES = ("numpy", "numba", "torch", "spikingjelly", "snntorch")
 
 
-def describe_machine(peaks: dict[str, Any]) -> dict[str, Any]:
-    """`peaks` as measured by a worker: gemm_gflops, copy_gib_s, threads."""
+def describe_machine(peaks: dict[str, Any], load: float) -> dict[str, Any]:
+    """`peaks` as measured by a worker: gemm_gflops, copy_gib_s, threads; `load` before that."""
     return {
         "cpu": cpu_model(), "cores": usable_cores(), "threads": peaks["threads"],
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {"refsnn": __version__, "python": platform.python_version()} | versions(),
-        "gemm_gflops": peaks["gemm_gflops"], "copy_gib_s": peaks["copy_gib_s"],
+        "load": load, "gemm_gflops": peaks["gemm_gflops"], "copy_gib_s": peaks["copy_gib_s"],
     }  # fmt: skip
+
+
+def load_average() -> float:
+    """Threads that ran or wanted to in the last minute, on average; 0 where nobody counts."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def cpu_model() -> str:

@@ -80,15 +80,18 @@ def summary(spec: Spec, steps: Sequence[Row]) -> Row:
 
 def ratios(results: Sequence[Row]) -> list[Row]:
     """The first result over each other one: speed as the median over rounds, in which both
-    met the same state of the machine."""
+    met the same state of the machine, and its range."""
     ours, *others = results
-    return [
-        {
-            "arch": ours["arch"], "phase": ours["phase"], "library": row["library"],
-            "images_per_second": median(
-                theirs / mine for mine, theirs in zip(ours["seconds"], row["seconds"], strict=True)
-            ),
-            "peak_mib": ours["peak_mib"] / row["peak_mib"],
-        }
-        for row in others
-    ]  # fmt: skip
+    made = []
+    for row in others:
+        pairs = zip(ours["seconds"], row["seconds"], strict=True)
+        speed = [theirs / mine for mine, theirs in pairs]
+        made.append(
+            {
+                "arch": ours["arch"], "phase": ours["phase"], "library": row["library"],
+                "images_per_second": median(speed),
+                "images_per_second_range": [min(speed), max(speed)],
+                "peak_mib": ours["peak_mib"] / row["peak_mib"],
+            }
+        )  # fmt: skip
+    return made

@@ -67,7 +67,10 @@ class Worker:
         spec = self.spec
         task = spec.phase if spec.task == "steps" else spec.task
         who = "peaks" if task == "peaks" else f"{spec.library}, {spec.arch}, {task}"
-        return f"bench: a worker ended ({who}): {lines[-1] if lines and code > 0 else end}"
+        last = lines[-1] if lines and code > 0 else end
+        if last.startswith("ValueError: "):  # it knows what was wrong with what was asked
+            return last.removeprefix("ValueError: ")
+        return f"bench: a worker ended ({who}): {last}"
 
 
 def single(spec: Spec) -> dict[str, Any]:

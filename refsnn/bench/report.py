@@ -5,6 +5,7 @@ from typing import Any
 
 Row = dict[str, Any]
 LEFT = ("library", "part", "convolution", "direction", "choice")
+BUSY = 0.5  # running threads, on average, before anything is measured
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -23,16 +24,22 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def machine_lines(machine: Row) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    return (
+    text = (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, "
         f"{machine['system']}\n{versions}\n"
         f"matrix product {machine['gemm_gflops']:.0f} GFLOP/s (NumPy, float32), "
         f"copy {machine['copy_gib_s']:.1f} GiB/s (read and written)"
     )
+    if machine["load"] > BUSY:
+        text += (
+            f"\nother programs use the cores (load {machine['load']:.1f} in the last minute): "
+            "neither times nor ratios mean much"
+        )
+    return text
 
 
 def comparison(results: Sequence[Row], ratios: Sequence[Row]) -> str:
-    """The libraries on one workload; ratios are refsnn over the other."""
+    """The libraries on one workload; ratios are refsnn over the other, with their range."""
     first = results[0]
     by_library = {row["library"]: row for row in ratios}
     low, high = first["density_range"]
@@ -43,7 +50,7 @@ def comparison(results: Sequence[Row], ratios: Sequence[Row]) -> str:
     )
     head = ["library", "images/s", "peak MiB", "imports MiB", "threads"]
     if ratios:
-        head += ["refsnn's images/s", "refsnn's memory"]
+        head += ["refsnn is faster by", "rounds", "refsnn's memory is"]
     rows = []
     for row in results:
         cells = [
@@ -51,7 +58,11 @@ def comparison(results: Sequence[Row], ratios: Sequence[Row]) -> str:
             f"{row['baseline_mib']:.0f}", str(row["threads"]),
         ]  # fmt: skip
         if ratio := by_library.get(row["library"]):
-            cells += [f"{ratio['images_per_second']:.2f}x", f"{ratio['peak_mib']:.2f}x"]
+            low, high = ratio["images_per_second_range"]
+            cells += [
+                f"{ratio['images_per_second']:.2f}x", f"{low:.2f} to {high:.2f}",
+                f"{ratio['peak_mib']:.2f}x",
+            ]  # fmt: skip
         rows.append(cells + [""] * (len(head) - len(cells)))
     return f"{title}\n{table(head, rows)}"
 
@@ -59,8 +70,14 @@ def comparison(results: Sequence[Row], ratios: Sequence[Row]) -> str:
 def workload(results: Sequence[Row], ratios: Sequence[Row]) -> str:
     """The comparison, and where refsnn's time goes."""
     breakdown = results[0]["breakdown"]
-    tables = comparison(results, ratios), parts_table(breakdown), convolutions_table(breakdown)
-    return "\n\n".join(tables)
+    parts = f"refsnn's parts, in a step of {1e3 * breakdown['seconds']:.0f} ms with clocks in it"
+    return "\n\n".join(
+        [
+            comparison(results, ratios),
+            f"{parts}\n{parts_table(breakdown)}",
+            f"{convolutions_table(breakdown)}\n{KEY}",
+        ]
+    )
 
 
 def parts_table(breakdown: Row) -> str:
@@ -96,6 +113,12 @@ def convolutions_table(breakdown: Row) -> str:
             for row in breakdown["convolutions"]
         ],
     )  # fmt: skip
+
+
+KEY = """\
+convolution: images (T N) x height x width x channels, kernel / stride -> channels; one line for
+each method that was chosen. density: share of the input that is not 0. GFLOP/s: as if all
+products were formed, so that event and winograd, which leave most out, may pass the peak."""
 
 
 def scaling_table(row: Row) -> str:

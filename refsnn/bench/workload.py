@@ -47,7 +47,9 @@ class Spec:
         validate.one_of("phase", self.phase, PHASES)
         validate.one_of("library", self.library, LIBRARIES)
         validate.one_of("ops", self.ops, ("numba", "numpy"))
-        validate.one_of("conv", self.conv, CONV_METHODS if self.ops == "numba" else ("auto",))
+        validate.one_of("conv", self.conv, CONV_METHODS)
+        if self.ops == "numpy" and self.conv != "auto":
+            raise ValueError(f"conv: got {self.conv!r}, but ops numpy has one way of convolving")
         for name in ("steps", "batch_size", "size"):
             validate.whole(name, getattr(self, name), 1)
         if self.threads is not None:

@@ -6,7 +6,7 @@ density of its spikes alone, so that the same numbers give the same bits on any 
 direct    loops as in the equations (`direct`)
 dense     register-blocked sums (`dense`): any layer
 event     sums over spikes (`event`): forward and weight gradient, where x is uint8
-winograd  F(4x4, 3x3) (`winograd`): 3x3, stride 1, whole vectors of channels
+winograd  F(4x4, 3x3) (`winograd`): 3x3, stride 1, padding up to 2, whole vectors of channels
 
 Against the direct sum, each element is off by less than 1e-4 of the largest.
 """
@@ -22,13 +22,14 @@ from refsnn.kernels import dense, direct, event, layout, winograd
 from refsnn.kernels.simd import aligned
 
 METHODS = ("auto", "direct", "dense", "event", "winograd")
-#: The density below which `event` is about the quickest on two AVX-512 cores: by direction, by
-#: whether Winograd could serve instead, and with fewer than 64 columns or with more.
+#: Where `event` is about the quickest on AVX-512 cores, by direction and by whether Winograd could
+#: serve instead: below the first density with fewer channels than said, below the second with more.
+#: What counts are output channels forward and input channels for the weight gradient.
 EVENT_BELOW = {
-    ("forward", True): (0.03, 0.18),
-    ("forward", False): (0.2, 0.4),
-    ("weight_gradient", True): (0.0, 0.04),
-    ("weight_gradient", False): (0.1, 0.25),
+    ("forward", True): (64, 0.03, 0.18),
+    ("forward", False): (64, 0.2, 0.4),
+    ("weight_gradient", True): (64, 0.0, 0.04),
+    ("weight_gradient", False): (128, 0.0, 0.2),
 }
 
 
@@ -58,8 +59,8 @@ def automatic(direction: str, x: Array, w: Array, spikes: bool, minimal: bool) -
 
 
 def event_pays(direction: str, share: float, w: Array, minimal: bool) -> bool:
-    few, many = EVENT_BELOW[direction, minimal]
-    return share < (many if w.shape[3] >= 64 else few)
+    channels, few, many = EVENT_BELOW[direction, minimal]
+    return share < (many if w.shape[3 if direction == "forward" else 2] >= channels else few)
 
 
 def density(x: Array) -> float:

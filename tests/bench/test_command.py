@@ -78,7 +78,8 @@ def test_defaults():
         (["--repeats=0"], "repeats: got 0"),
         (["--density=1.5"], "density: got 1.5"),
         (["--ops=cuda"], "cuda"),
-        (["--ops=numpy", "--conv=event"], "conv: got 'event', want one of auto"),
+        (["--ops=numpy", "--conv=event"], "conv: got 'event', but ops numpy has one"),
+        (["--threads=99999"], "threads: got 99999, want at most"),
         (["--json=missing/bench.json"], "missing/bench.json"),
         (["--json=."], "Is a directory"),
     ],
@@ -107,7 +108,7 @@ def test_a_worker_that_dies_ends_the_run_in_a_line(capsys, monkeypatch, tmp_path
     monkeypatch.setenv("NUMBA_NUM_THREADS", "0")
     path = tmp_path / "bench.json"
     line = refused([*TINY, "--json", path], capsys)
-    assert "a worker ended (peaks): ValueError: Number of threads" in line
+    assert "refsnn: error: Number of threads" in line
     assert not path.exists()
 
 

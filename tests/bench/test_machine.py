@@ -11,10 +11,10 @@ PEAKS = {"gemm_gflops": 100.0, "copy_gib_s": 10.0, "threads": 2}
 
 
 def test_it_names_processor_cores_and_versions():
-    found = machine.describe_machine(PEAKS)
+    found = machine.describe_machine(PEAKS, 0.25)
     assert found["cpu"]
     assert found["cores"] >= 1
-    assert found["threads"] == 2
+    assert (found["threads"], found["load"]) == (2, 0.25)
     assert found["versions"]["python"] == platform.python_version()
     assert found["versions"]["numpy"] == np.__version__
     assert "numba" in found["versions"]

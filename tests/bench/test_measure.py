@@ -18,7 +18,7 @@ def test_ratios_are_medians_within_rounds():
     ours, theirs = row("refsnn", [1, 2, 4], 100), row("torch", [3, 4, 4], 400)
     assert measure.ratios([ours, theirs]) == [
         {"arch": "a", "phase": "train", "library": "torch", "images_per_second": 2,
-         "peak_mib": 0.25},
+         "images_per_second_range": [1, 3], "peak_mib": 0.25},
     ]  # fmt: skip
     assert measure.ratios([ours]) == []
 
