@@ -85,6 +85,7 @@ def add_train(commands: Any) -> None:
     for item in fields(TrainConfig):
         add_option(train, item)
     add_threads(train)
+    add_workers(train)
     train.set_defaults(run=run_train)
 
 
@@ -93,6 +94,19 @@ def add_threads(parser: Any) -> None:
         "--threads", type=int, metavar="N",
         help="threads of the kernels and of BLAS (default: as the environment says)",
     )  # fmt: skip
+
+
+def add_workers(parser: Any) -> None:
+    parser.add_argument(
+        "--workers", type=number_of_workers, metavar="N",
+        help="processes that make batches ahead (default: 1 where that is costly, else 0)",
+    )  # fmt: skip
+
+
+def number_of_workers(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"got {text!r}, want a whole number, 0 for none")
+    return int(text)
 
 
 def folder_name(text: str) -> Path:
@@ -105,7 +119,9 @@ def add_option(parser: Any, item: Any) -> None:
     """The option of one setting: --detach-reset and --no-detach-reset for a yes or no."""
     unit, choices = item.metadata["unit"], item.metadata["choices"]
     shown = "by kind" if item.default is None else item.default
-    text = item.metadata["help"] + (f", in {unit}" if unit else "") + f" (default: {shown})"
+    text = item.metadata["help"] + (f", in {unit}" if unit else "")
+    if shown != "":
+        text += f" (default: {shown})"
     options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
     if isinstance(item.default, bool):
         options["action"] = argparse.BooleanOptionalAction
@@ -128,8 +144,9 @@ def run_train(arguments: argparse.Namespace) -> int:
 
     names = [item.name for item in fields(TrainConfig)]
     given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
-    if given.get("dataset", "").endswith(".npz"):
-        given["dataset"] = str(Path(given["dataset"]).resolve())  # the run may be used elsewhere
+    for name in ("dataset", "data_dir"):  # the run may be used elsewhere
+        if given.get(name, "") and (name == "data_dir" or given[name].endswith(".npz")):
+            given[name] = str(Path(given[name]).resolve())
     if arguments.resume:
         if arguments.resume is True and arguments.out is None:
             raise ValueError("resume: which run? give its folder: --resume RUN")
@@ -149,7 +166,7 @@ def run_train(arguments: argparse.Namespace) -> int:
         run = start(folder, config)
     with Signals() as signals:
         try:
-            run.train(lambda: signals.caught is not None)
+            run.train(lambda: signals.caught is not None, workers=arguments.workers)
         except Interrupted:
             again = f"refsnn train --resume {shlex.quote(str(folder))}"
             print(f"stopped; go on with: {again}", file=sys.stderr)
@@ -198,6 +215,7 @@ def add_evaluate(commands: Any) -> None:
     evaluate.add_argument("folder", type=Path, metavar="RUN", help="the run's folder")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     add_threads(evaluate)
+    add_workers(evaluate)
     evaluate.set_defaults(run=run_evaluate)
 
 
@@ -206,7 +224,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     from refsnn.training.evaluate import evaluate_run
 
     limit_threads(arguments.threads)
-    result = evaluate_run(arguments.folder)
+    result = evaluate_run(arguments.folder, arguments.workers)
     if arguments.json:
         print(json.dumps(result, indent=2))
         return 0

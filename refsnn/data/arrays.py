@@ -1,4 +1,4 @@
-"""Files of arrays."""
+"""Files of arrays: `.npz`, and the data sets that they may hold."""
 
 import io
 import zipfile
@@ -6,7 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from refsnn.data.dataset import Dataset, Split, channel_statistics
 from refsnn.ops import Array
+
+#: what an `.npz` file must hold to be a data set
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def read_npz(path: Path) -> dict[str, Array]:
@@ -20,3 +24,42 @@ def read_npz(path: Path) -> dict[str, Array]:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # zipfile, zlib and numpy each have their own
         raise ValueError(str(error)) from None
+
+
+def from_npz(path: Path) -> Dataset:
+    """A file with the arrays of `ARRAYS`: images (N, H, W) or (N, H, W, C), or sequences of frames
+    (N, T, H, W, C); labels 0 … K-1."""
+    try:
+        arrays = read_npz(path)
+    except FileNotFoundError:
+        raise ValueError(f"dataset: {path} does not exist") from None
+    except ValueError as error:
+        raise ValueError(f"dataset: {path} can't be read: {error}") from None
+    for name in ARRAYS:
+        if name not in arrays:
+            raise ValueError(f"dataset: {path}: {name} is missing, want {', '.join(ARRAYS)}")
+    train, test = (split_of(path, part, arrays) for part in ("train", "test"))
+    present = np.unique(train.labels)
+    num_classes = len(present)
+    if present.tolist() != list(range(num_classes)) or num_classes < 2:
+        raise ValueError(
+            f"dataset: {path}: train_labels: got the classes {summary(present)}, "
+            "want every one of 0 to K-1, K > 1"
+        )
+    assert isinstance(train.images, np.ndarray)
+    return Dataset(path.stem, train, test, num_classes, *channel_statistics(train.images))
+
+
+def split_of(path: Path, part: str, arrays: dict[str, Array]) -> Split:
+    images = arrays[f"{part}_images"]
+    if images.ndim == 3:
+        images = images[..., None]
+    try:
+        return Split(images, arrays[f"{part}_labels"])
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"dataset: {path}: {part}_{error}") from None
+
+
+def summary(values: Array) -> str:
+    shown = [str(value) for value in values[:12]]
+    return ", ".join(shown + ["..."] * (len(values) > 12))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,29 +18,63 @@ CHANNEL_STATISTICS = {
 }
 
 
+class Images(Protocol):
+    """Images that are made when they are asked for, such as files that must be decoded."""
+
+    shape: tuple[int, ...]  # (N, H, W, C)
+    dtype: np.dtype[Any]
+
+    def take(self, which: Array, rng: np.random.Generator | None) -> Array:
+        """Those images; with a generator as training sees them (crops at random)."""
+
+    def identity(self) -> Array:
+        """An array that differs where the images do."""
+
+
 @dataclass(frozen=True)
 class Split:
-    """Images (N, H, W, C), real or integer, all finite, and labels (N,)."""
+    """Images (N, H, W, C), or sequences of frames (N, T, H, W, C), and labels (N,).
 
-    images: Array
+    Pixels are real or integer, and all finite.
+    """
+
+    images: Array | Images
     labels: Array
 
     def __post_init__(self) -> None:
         images = self.images
         if images.dtype.kind not in "fiub":
             raise TypeError(f"images: got dtype {images.dtype}, want real numbers")
-        if images.ndim != 4 or images.size == 0:
+        if len(images.shape) not in (4, 5) or 0 in images.shape:
             raise ValueError(
                 f"images: got shape {images.shape}, want (N, H, W, C), or (N, H, W) in a file"
             )
-        finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
-        if not finite.all():
-            raise ValueError(f"images: image {int(np.argmin(finite))} holds NaN or infinity")
+        if isinstance(images, np.ndarray) and images.dtype.kind == "f":
+            finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
+            if not finite.all():
+                raise ValueError(f"images: image {int(np.argmin(finite))} holds NaN or infinity")
+
+    def take(self, which: Array, rng: np.random.Generator | None = None) -> Array:
+        """Images (n, H, W, C) or sequences (n, T, H, W, C), in memory."""
+        if isinstance(self.images, np.ndarray):
+            return np.asarray(self.images[which])
+        return self.images.take(which, rng)
+
+    def identity(self) -> dict[str, Array]:
+        """What two splits of different data differ in."""
+        images = self.images
+        return {
+            "images": images if isinstance(images, np.ndarray) else images.identity(),
+            "labels": self.labels,
+        }
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A training and a test split; `mean` and `std` (C,) in the unit of the pixels."""
+    """A training and a test split; `mean` and `std` (C,) in the unit of the pixels.
+
+    `costly` says that making a batch is work enough for a process of its own.
+    """
 
     name: str
     train: Split
@@ -49,24 +83,32 @@ class Dataset:
     mean: Array
     std: Array
     augment: tuple[Augmentation, ...] = ()
+    costly: bool = False
 
     def __post_init__(self) -> None:
         for part, split in (("train", self.train), ("test", self.test)):
-            validate.labels(f"{part} labels", split.labels, len(split.images), self.num_classes)
+            validate.labels(f"{part} labels", split.labels, split.images.shape[0], self.num_classes)
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
             raise ValueError(
                 f"test images: got {self.test.images.shape[1:]}, "
                 f"want {self.train.images.shape[1:]} like the training images"
             )
 
-    def batch(
-        self, split: Split, which: Array, dtype: Any, rng: np.random.Generator | None = None
-    ) -> tuple[Array, Array]:
-        """Standardised images (N, H, W, C) and labels; augmented where a generator is given."""
-        images = split.images[which]
+    def raw_batch(
+        self, split: Split, which: Array, rng: np.random.Generator | None = None
+    ) -> Array:
+        """Images in the unit of the pixels, augmented where a generator is given."""
+        images = split.take(which, rng)
         if rng is not None:
             for augment in self.augment:
                 images = augment(images, rng)
+        return images
+
+    def batch(
+        self, split: Split, which: Array, dtype: Any, rng: np.random.Generator | None = None
+    ) -> tuple[Array, Array]:
+        """Standardised images and labels; augmented where a generator is given."""
+        images = self.raw_batch(split, which, rng)
         return standardize(images, self.mean, self.std, dtype), split.labels[which]
 
 

@@ -23,14 +23,13 @@ def load_digits() -> Dataset:
     with np.load(io.BytesIO(packed), allow_pickle=False) as archive:
         images, labels = archive["images"], archive["labels"]
     held_out = stratified_mask(labels)
-    images = images[..., None]
-    train = Split(images[~held_out], labels[~held_out])
+    train, test = images[~held_out, ..., None], images[held_out, ..., None]
     return Dataset(
         "digits",
-        train,
-        Split(images[held_out], labels[held_out]),
+        Split(train, labels[~held_out]),
+        Split(test, labels[held_out]),
         10,
-        *channel_statistics(train.images),
+        *channel_statistics(train),
         augment=(partial(random_crop, padding=1),),
     )
 

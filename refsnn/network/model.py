@@ -42,9 +42,17 @@ class Forward(NamedTuple):
 
 
 def encode(images: Array, steps: int) -> Array:
-    """(N, H, W, C) images -> (T, N, H, W, C), the same image at every step (D7)."""
+    """Images (N, H, W, C), each shown at every step (D7), or T frames (N, T, H, W, C), one a step.
+
+    Returns (T, N, H, W, C).
+    """
     validate.whole("steps", steps, 1)
-    validate.ndim("images", images, 4, "(N, H, W, C)")
+    validate.floating("images", images)
+    if images.ndim == 5:
+        if images.shape[1] != steps:
+            raise ValueError(f"images: got sequences of {images.shape[1]} frames, want {steps}")
+        return images.swapaxes(0, 1)  # D23
+    validate.ndim("images", images, 4, "(N, H, W, C) or (N, T, H, W, C)")
     return np.broadcast_to(images, (steps, *images.shape))  # D7
 
 

@@ -1,8 +1,7 @@
 """Algorithm 1 of the paper: one iteration of training, and inference."""
 
-from typing import Any, NamedTuple
-
-import numpy as np
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from refsnn.network import Forward, Network, Params, backward, encode, forward, without_branches
 from refsnn.ops import Array, Ops
@@ -69,15 +68,14 @@ def main_logits(
 
 
 def evaluate(
-    state: State, net: Network, config: TrainConfig, ops: Ops, dataset: Any, batch_size: int = 128
-) -> dict[str, float]:
-    """Accuracy and mean cross-entropy of the main branch on the test split."""
-    split, correct, loss = dataset.test, 0, 0.0
-    total = len(split.labels)
-    for first in range(0, total, batch_size):
-        which = np.arange(first, min(first + batch_size, total))
-        images, labels = dataset.batch(split, which, config.dtype)
+    state: State, net: Network, config: TrainConfig, ops: Ops,
+    batches: Iterable[tuple[Array, Array]],
+) -> dict[str, float]:  # fmt: skip
+    """Accuracy and mean cross-entropy of the main branch over batches of images and labels."""
+    total, correct, loss = 0, 0, 0.0
+    for images, labels in batches:
         logits = main_logits(net, state.params, state.buffers, images, config.steps, ops)
+        total += len(labels)
         correct += int((logits.argmax(axis=1) == labels).sum())  # Alg. 1 inference line 6
         loss += ops.cross_entropy_forward(logits, labels)[0] * len(labels)
     return {"test_accuracy": correct / total, "test_loss": loss / total}

@@ -6,6 +6,7 @@ The command line, the checks and `config.json` are all made from these fields.
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from refsnn.data.load import AUGMENT, SLICES, Options
 from refsnn.network import Network, architecture
 from refsnn.ops import LIF, METHODS, SURROGATES, BatchNorm, get_ops, make_surrogate, validate
 
@@ -56,6 +57,12 @@ class TrainConfig:
     )
     norm_scale: float = option(1.0, "factor on normalised values; v_th makes tdBN (D8)", "times")
     cutout: int = option(0, "side of Cutout's square, 0 for none (D24)", "pixels")
+    augment: str = option("full", "augmentation; basic is without AutoAugment", choices=AUGMENT)
+    image_size: int = option(0, "side of images and frames, 0 for the data set's own", "pixels")
+    event_slices: str = option(
+        "count", "events in a frame: equal count or duration (D23)", choices=SLICES
+    )
+    data_dir: str = option("", "folder of the data sets (default: $REFSNN_DATA, or the cache's)")
     ops: str = option("numba", "kernels or reference equations", choices=("numba", "numpy"))
 
     def __post_init__(self) -> None:
@@ -65,7 +72,7 @@ class TrainConfig:
                 validate.one_of(item.name, getattr(self, item.name), item.metadata["choices"])
         for name in ("steps", "epochs", "batch_size"):
             validate.whole(name, getattr(self, name), 1)
-        for name in ("seed", "cutout"):
+        for name in ("seed", "cutout", "image_size"):
             validate.whole(name, getattr(self, name), 0)
         for name in ("lam", "shortcut_weight", "weight_decay"):
             validate.at_least(name, getattr(self, name), 0)
@@ -92,6 +99,9 @@ class TrainConfig:
             self.downsample,
             self.readout,
         )
+
+    def data_options(self) -> Options:
+        return Options(**{item.name: getattr(self, item.name) for item in fields(Options)})
 
     def side_coefficient(self, i: int, batches: int) -> float:
         """The side branches' weight at iteration i = 1 … epochs * batches (Eq. 6, 7, 10)."""

@@ -1,22 +1,26 @@
 """Inference on a run: Algorithm 1's second half, with the side branches taken off."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from refsnn.data import load
+from refsnn.data import Loader, in_order, load
 from refsnn.network import without_branches
 from refsnn.ops import get_ops
 from refsnn.training.algorithm import evaluate
 from refsnn.training.run import load_state, network_for, read_config
 
 
-def evaluate_run(folder: Path) -> dict[str, Any]:
+def evaluate_run(folder: Path, workers: int | None = None) -> dict[str, Any]:
     """Accuracy and loss on the held-out split, and what was removed."""
     config = read_config(folder)
-    dataset = load(config.dataset)
+    make = partial(load, config.dataset, config.data_options())
+    dataset = make()
     net = network_for(config, dataset)
     state = load_state(folder, config, net)
-    result: dict[str, Any] = evaluate(state, net, config, get_ops(config.ops), dataset)
+    with Loader(dataset, make, workers) as loader:
+        batches = loader.batches("test", in_order(len(dataset.test.labels)), config.dtype)
+        result: dict[str, Any] = evaluate(state, net, config, get_ops(config.ops), batches)
     kept = without_branches(net, state.params)[0].count_parameters()
     return result | {
         "images": len(dataset.test.labels),

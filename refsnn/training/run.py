@@ -2,14 +2,15 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from refsnn.data import Dataset, load
+from refsnn.data import Batch, Dataset, Loader, in_order, load
 from refsnn.network import Network, check_params, init_buffers, init_params
 from refsnn.ops import get_ops
 from refsnn.training import checkpoint
@@ -32,20 +33,26 @@ def network_for(config: TrainConfig, dataset: Dataset) -> Network:
 
 
 def initial_state(config: TrainConfig, net: Network) -> State:
-    """All draws come from the seed: one stream for parameters, one for the data's order."""
+    """All draws come from the seed: one stream for parameters, one for the data's order (and one
+    for each batch's augmentation, `batch_seed`)."""
     init_rng, data_rng = np.random.default_rng(config.seed).spawn(2)
     params = init_params(net, init_rng, config.dtype)
     buffers = init_buffers(net, config.dtype)
     return State(params, buffers, init_state(params, config), data_rng)
 
 
+def batch_seed(seed: int, i: int) -> np.random.SeedSequence:
+    """Of the augmentation at iteration i: a batch can be made before its turn, or again."""
+    return np.random.SeedSequence(seed, spawn_key=(2, i))
+
+
 def fingerprint(dataset: Dataset) -> str:
     """A digest of all images and labels, so that a run is not resumed on other ones."""
     return checkpoint.digest(
         {
-            f"{part} {name}": getattr(getattr(dataset, part), name)
-            for part in ("train", "test")
-            for name in ("images", "labels")
+            f"{part} {name}": value
+            for part, split in (("train", dataset.train), ("test", dataset.test))
+            for name, value in split.identity().items()
         }
     ).hex()
 
@@ -113,7 +120,8 @@ class Run:
 
     def __init__(self, folder: Path, config: TrainConfig) -> None:
         self.folder, self.config = folder, config
-        self.dataset = load(config.dataset, config.cutout)
+        self.make_dataset = partial(load, config.dataset, config.data_options())
+        self.dataset = self.make_dataset()
         self.net = network_for(config, self.dataset)
         self.ops = get_ops(config.ops)
         if (folder / "checkpoint.npz").exists():
@@ -134,8 +142,14 @@ class Run:
     def save(self) -> None:
         checkpoint.save(self.folder / "checkpoint.npz", self.state, self.config.to_dict())
 
-    def train(self, stop: Callable[[], bool] = lambda: False, quiet: bool = False) -> None:
-        """Train to the end, or until `stop` says so, which raises Interrupted."""
+    def train(
+        self, stop: Callable[[], bool] = lambda: False, quiet: bool = False,
+        workers: int | None = None,
+    ) -> None:  # fmt: skip
+        """Train to the end, or until `stop` says so, which raises Interrupted.
+
+        `workers` processes make the batches (see `Loader`).
+        """
         if self.state.iteration == 0:
             self.save()
         done_epochs = self.state.iteration // self.batches
@@ -149,11 +163,18 @@ class Run:
             initial=done_epochs * images
             + self.state.iteration % self.batches * self.config.batch_size,
             unit="img", disable=quiet, smoothing=0.1, dynamic_ncols=True,
-        ) as bar:  # fmt: skip
+        ) as bar, Loader(self.dataset, self.make_dataset, workers) as loader:  # fmt: skip
             while self.state.iteration < self.total:
-                self.train_epoch(bar, stop)
+                self.train_epoch(loader, bar, stop)
 
-    def train_epoch(self, bar: Any, stop: Callable[[], bool]) -> None:
+    def plan(self, epoch: int, first: int) -> Iterator[Batch]:
+        """The batches of an epoch (from 0), from the one at position `first` on."""
+        order, size = self.state.order, self.config.batch_size
+        for position in range(first, self.batches):
+            seed = batch_seed(self.config.seed, epoch * self.batches + position + 1)
+            yield Batch(order[position * size : (position + 1) * size], seed)
+
+    def train_epoch(self, loader: Loader, bar: Any, stop: Callable[[], bool]) -> None:
         """From where the state stands to the epoch's end: its row, then its checkpoint."""
         state, size = self.state, self.config.batch_size
         epoch, position = divmod(state.iteration, self.batches)
@@ -162,14 +183,13 @@ class Run:
             state.sums = {}
         saved = start = time.monotonic()
         first = position
-        for position in range(first, self.batches):
-            which = state.order[position * size : (position + 1) * size]
-            batch = self.dataset.batch(self.dataset.train, which, self.config.dtype, state.rng)
+        batches = loader.batches("train", self.plan(epoch, first), self.config.dtype)
+        for position, batch in enumerate(batches, first):
             step = train_step(state, self.net, self.config, self.ops, batch, self.batches)
             self.record(step, batch[1])
             side, lr = step.side, step.lr
             del step  # or its gradients would live through the next step
-            bar.update(len(which))
+            bar.update(len(batch[1]))
             bar.set_postfix(self.progress(side, epoch), refresh=False)
             last = position == self.batches - 1
             if not last and (stop() or time.monotonic() - saved > CHECKPOINT_SECONDS):
@@ -179,7 +199,7 @@ class Run:
                     raise Interrupted
         trained = min(self.batches * size, len(state.order)) - first * size
         speed = {"images": trained, "seconds": time.monotonic() - start}  # since the last start
-        self.finish_epoch({"epoch": epoch + 1, "lambda": side, "lr": lr} | speed)
+        self.finish_epoch(loader, {"epoch": epoch + 1, "lambda": side, "lr": lr} | speed)
         if stop() and state.iteration < self.total:
             raise Interrupted
 
@@ -205,7 +225,7 @@ class Run:
             "λ": f"{side:.3f}",
         }
 
-    def finish_epoch(self, row: dict[str, Any]) -> None:
+    def finish_epoch(self, loader: Loader, row: dict[str, Any]) -> None:
         """Complete the epoch's row by the sums and the test split, then write both files."""
         sums = self.state.sums
         row |= {
@@ -220,7 +240,9 @@ class Run:
                 if name.startswith("rate.")
             },
         }
-        row |= evaluate(self.state, self.net, self.config, self.ops, self.dataset)
+        images = in_order(len(self.dataset.test.labels))
+        batches = loader.batches("test", images, self.config.dtype)
+        row |= evaluate(self.state, self.net, self.config, self.ops, batches)
         append_line(self.folder / "metrics.jsonl", json.dumps(row))
         self.save()
 

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from refsnn.data import Dataset, Split, load
+from refsnn.data import Dataset, Options, Split, load
 from refsnn.data.augment import random_crop
 from refsnn.data.dataset import CHANNEL_STATISTICS, channel_statistics, standardize
 
@@ -71,7 +71,7 @@ def test_a_batch_is_augmented_where_a_generator_is_given():
 
 
 def test_making_a_batch_does_not_touch_the_data():
-    data = load("digits", cutout_size=3)
+    data = load("digits", Options(cutout=3))
     before = data.train.images.copy()
     data.batch(data.train, np.arange(100), np.float32, np.random.default_rng(0))
     assert np.array_equal(data.train.images, before)

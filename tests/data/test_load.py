@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from refsnn.data import load
+from refsnn.data import Options, load
 
 
 @pytest.fixture
@@ -145,10 +145,10 @@ def test_arrays_that_do_not_fit_are_named(arrays, write, name, change, error, me
 
 
 def test_cutout_comes_after_what_the_data_set_does_itself():
-    plain, cut = load("digits"), load("digits", cutout_size=4)
+    plain, cut = load("digits"), load("digits", Options(cutout=4))
     assert len(plain.augment) == 1
     assert len(cut.augment) == 2
     images = np.ones((50, 8, 8, 1), np.uint8)
     hole = cut.augment[-1](images, np.random.default_rng(0))
     assert (hole == 0).sum(axis=(1, 2, 3)).max() == 16
-    assert np.array_equal(load("digits", 0).train.images, cut.train.images)
+    assert np.array_equal(load("digits", Options()).train.images, cut.train.images)

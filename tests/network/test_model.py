@@ -274,9 +274,18 @@ def test_encoding_shows_the_image_at_every_step():
     assert all(np.array_equal(x, images) for x in x_seq)
 
 
+def test_frames_are_shown_one_a_step():
+    sequences = np.random.default_rng(0).normal(size=(2, 5, 4, 3, 2))
+    x_seq = encode(sequences, 5)
+    assert x_seq.shape == (5, 2, 4, 3, 2)
+    assert all(np.array_equal(x_seq[t], sequences[:, t]) for t in range(5))
+
+
 @pytest.mark.parametrize(
     ("images", "steps", "error", "message"),
     [
+        (np.zeros((2, 3, 4, 4, 1)), 2, ValueError, "images: got sequences of 3 frames, want 2"),
+        (np.zeros((2, 3, 4, 4, 1), int), 3, TypeError, "images: got dtype int64"),
         (np.zeros((2, 4, 4, 1)), 0, ValueError, "steps: got 0"),
         (np.zeros((2, 4, 4)), 1, ValueError, r"images: got shape \(2, 4, 4\)"),
         (np.zeros((2, 4, 4, 1), int), 1, TypeError, "images: got dtype int64"),
