@@ -101,7 +101,7 @@ class FolderImages:
     def identity(self) -> Array:
         """Folder, name and length of every file, as bytes."""
         lines = (
-            os.fsencode(os.path.join(*Path(path).parts[-2:])) + b" %d" % os.path.getsize(path)
+            os.fsencode(os.sep.join(path.split(os.sep)[-2:])) + b" %d" % os.path.getsize(path)
             for path in self.paths
         )
         return np.frombuffer(b"\n".join(lines), np.uint8)

@@ -172,6 +172,7 @@ def test_operations_come_as_often_as_the_policy_says(monkeypatch):
     assert applied.keys() == {operation for operation, mean in expected.items() if mean}
     for operation, mean in expected.items():
         assert abs(applied[operation] - mean) <= 5 * np.sqrt(mean), operation
+    assert abs(applied.total() - expected.total()) <= 5 * np.sqrt(expected.total())
 
 
 def test_a_sub_policy_is_two_operations_in_order(pixels, monkeypatch):
@@ -202,7 +203,7 @@ def test_an_image_does_not_depend_on_the_others(pixels):
     assert not np.array_equal(half[::2], whole[::2])
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int64", "int8", "bool"])
+@pytest.mark.parametrize("dtype", ["float32", "int64", "int8", "uint16", "bool"])
 def test_other_pixels_than_bytes_are_refused(dtype):
     with pytest.raises(TypeError, match=f"^images: got {dtype}, want uint8"):
         auto_augment(np.zeros((2, 4, 4, 3), dtype), np.random.default_rng(0))
