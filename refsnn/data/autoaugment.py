@@ -73,9 +73,9 @@ def auto_augment(images: Array, rng: np.random.Generator) -> Array:
 
     At level 9: rotate 30°, shear 0.3, translate 150/331 of the size (to the nearest pixel), all
     either way; colour, contrast, brightness, sharpness 1 ± 0.9; posterize to 4 bits, solarize
-    from 0 on. At level 0 all of these change nothing. So do torchvision and Guo et al.; Cubuk et
-    al.'s own code takes colour and its like from 0.1 to 1.9 without a sign, and translates by
-    up to 10 pixels. TypeError, ValueError: other arrays.
+    from 0 on. At level 0 all of these change nothing. The ranges are torchvision's and Guo et
+    al.'s; in Cubuk et al.'s own code colour and its like go from 0.1 to 1.9 without a sign, and
+    translate up to 10 pixels. TypeError, ValueError: other arrays.
     """
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         raise TypeError(f"images: got {getattr(images, 'dtype', type(images))}, want uint8")
