@@ -17,9 +17,11 @@ def random_crop(images: Array, rng: np.random.Generator, padding: int) -> Array:
 
 
 def random_flip(images: Array, rng: np.random.Generator) -> Array:
-    """Each image mirrored left to right with probability 1/2."""
+    """Each image, or sequence (N, T, H, W, C), mirrored left to right with probability 1/2."""
     flip = rng.random(len(images)) < 0.5
-    return np.where(flip[:, None, None, None], images[:, :, ::-1], images)
+    out = images.copy()
+    out[flip] = images[flip][..., ::-1, :]
+    return out
 
 
 def cutout(images: Array, rng: np.random.Generator, size: int) -> Array:

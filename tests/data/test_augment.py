@@ -76,6 +76,19 @@ def test_half_of_the_images_are_mirrored_left_to_right():
     assert abs(kept.sum() - 1000) < 110  # five standard deviations
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float32"])
+def test_all_frames_of_a_sequence_are_mirrored_or_none(dtype):
+    rng = np.random.default_rng(0)
+    sequences = rng.integers(0, 100, (200, 3, 4, 5, 2)).astype(dtype)
+    sequences.flags.writeable = False
+    out = random_flip(sequences, np.random.default_rng(1))
+    assert out.dtype == sequences.dtype
+    flip = np.random.default_rng(1).random(200) < 0.5
+    assert 0 < flip.sum() < 200
+    for after, before, mirrored in zip(out, sequences, flip, strict=True):
+        assert np.array_equal(after, np.flip(before, axis=2) if mirrored else before)
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(1, 9), st.integers(0))
 def test_cutout_clears_one_square_around_a_pixel_of_the_image(height, width, size, seed):

@@ -1,0 +1,179 @@
+"""Photographs in class folders, root/train/CLASS/*.jpg and root/val/CLASS/*.jpg, as ImageNet's."""
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from refsnn.ops import Array, validate
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+FORMATS = ("JPEG", "PNG")  # by content: ImageNet has a PNG that is called .JPEG
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+
+
+class Files(NamedTuple):
+    """Paths in the order of class and name, and labels (N,), int64."""
+
+    paths: list[str]
+    labels: Array
+
+
+class ImageFolder(NamedTuple):
+    """Sorted class names, of which labels are indices, and the files."""
+
+    classes: list[str]
+    train: Files
+    val: Files
+
+
+def scan(root: Path) -> ImageFolder:
+    """The files of every class. Names that begin with a dot and other suffixes are passed over.
+
+    ValueError names a folder that is missing or empty.
+    """
+    classes = {part: class_names(root / part) for part in ("train", "val")}
+    for part, other in (("train", "val"), ("val", "train")):
+        for name in classes[other]:
+            if name not in classes[part]:
+                raise ValueError(f"dataset: {root / part / name} is missing, {other} has it")
+    names = classes["train"]
+    return ImageFolder(names, *(files(root / part, names) for part in ("train", "val")))
+
+
+def class_names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise ValueError(f"dataset: {folder} is missing, want a folder with one for each class")
+    names = sorted(entry.name for entry in visible(folder) if entry.is_dir())
+    if not names:
+        raise ValueError(f"dataset: {folder} holds no folders, want one for each class")
+    return names
+
+
+def files(folder: Path, classes: list[str]) -> Files:
+    paths: list[str] = []
+    counts = []
+    for name in classes:
+        found = sorted(
+            entry.path
+            for entry in visible(folder / name)
+            if entry.name.lower().endswith(SUFFIXES) and entry.is_file()
+        )
+        if not found:
+            raise ValueError(f"dataset: {folder / name} holds no file in {', '.join(SUFFIXES)}")
+        paths += found
+        counts.append(len(found))
+    return Files(paths, np.repeat(np.arange(len(classes)), counts))
+
+
+def visible(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if not entry.name.startswith(".")]
+
+
+class FolderImages:
+    """Files as a read-only array (N, size, size, 3), uint8, decoded when they are taken."""
+
+    def __init__(self, paths: Sequence[str], size: int) -> None:
+        validate.whole("size", size, 1)
+        self.paths, self.size = paths, size
+        self.shape: tuple[int, ...] = (len(paths), size, size, 3)
+        self.dtype: np.dtype[Any] = np.dtype(np.uint8)
+
+    def take(self, which: Array, rng: np.random.Generator | None = None) -> Array:
+        """Those images (n, size, size, 3) as `read` makes them.
+
+        Each has a seed of its own, drawn first: its bits depend neither on how much the
+        others draw nor on where they are decoded.
+        """
+        images = np.empty((len(which), *self.shape[1:]), self.dtype)
+        seeds = [None] * len(which) if rng is None else rng.integers(2**63, size=len(which))
+        for image, index, seed in zip(images, which, seeds, strict=True):
+            own = None if seed is None else np.random.default_rng(seed)
+            image[...] = read(self.paths[index], self.size, own)
+        return images
+
+    def identity(self) -> Array:
+        """Folder, name and length of every file, as bytes."""
+        lines = (
+            os.fsencode(os.sep.join(path.split(os.sep)[-2:])) + b" %d" % os.path.getsize(path)
+            for path in self.paths
+        )
+        return np.frombuffer(b"\n".join(lines), np.uint8)
+
+
+def read(path: str | Path, size: int, rng: np.random.Generator | None = None) -> Array:
+    """A JPEG or PNG file as (size, size, 3), uint8.
+
+    With a generator a random resized crop, mirrored with probability 1/2, as for training;
+    without one the centre. An orientation in EXIF data is ignored, as torchvision does.
+    ValueError: a file that is missing, damaged, none of these, or larger than Pillow's limit.
+    """
+    validate.whole("size", size, 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                if rng is None:
+                    return np.array(resize_center_crop(image, size))
+                crop = random_resized_crop(image, size, rng)
+                return np.array(ImageOps.mirror(crop) if rng.random() < 0.5 else crop)
+    except Exception as error:  # Pillow, its decoders and zlib each have their own
+        raise ValueError(f"dataset: {path} can't be read: {error}") from None
+
+
+def random_resized_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
+    """8 to 100 % of the area, sides 3:4 to 4:3, as torchvision draws it; RGB, size x size.
+
+    Where ten draws do not fit into the image: its centre, as large as these ratios allow.
+    """
+    width, height = image.size
+    for _ in range(10):
+        area = width * height * rng.uniform(0.08, 1)
+        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            break
+    else:
+        w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+        left, top = (width - w) // 2, (height - h) // 2
+    return resized(image, (left, top, left + w, top + h), size)
+
+
+def resize_center_crop(image: Image.Image, size: int) -> Image.Image:
+    """The short side to 8/7 of `size` (256 for 224), then the centre; RGB, size x size."""
+    width, height = image.size
+    w, h = (size * 8 // 7 * side // min(width, height) for side in (width, height))
+    left, top = round((w - size) / 2), round((h - size) / 2)
+    x, y = width / w, height / h
+    return resized(image, (left * x, top * y, (left + size) * x, (top + size) * y), size)
+
+
+def resized(image: Image.Image, box: Box, size: int) -> Image.Image:
+    """What `box` shows, in RGB, size x size; bilinear, averaging where it shrinks.
+
+    A JPEG file with at least 4 times the pixels wanted each way is decoded at a half, a quarter
+    or an eighth: that moves a photograph's pixels by some 0.3 of 255.
+    """
+    left, top, right, bottom = box
+    width, height = image.size
+    shrink = min(right - left, bottom - top) / (2 * size)
+    drafted = image.draft("RGB", (int(width / shrink), int(height / shrink)))
+    scale = width / drafted[1][2] if drafted else 1
+    box = left / scale, top / scale, right / scale, bottom / scale
+    return to_rgb(image).resize((size, size), Image.Resampling.BILINEAR, box)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """In 8 bits; transparency is dropped, as torchvision does."""
+    if image.mode.startswith("I"):  # 16-bit grey: the high byte, which Pillow takes of colours
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode == "P":  # whose transparency Pillow warns of
+        image = image.convert("RGBA")
+    return image.convert("RGB")
