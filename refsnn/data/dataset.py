@@ -15,6 +15,7 @@ Augmentation = Callable[[Array, np.random.Generator], Array]
 CHANNEL_STATISTICS = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),  # D22
     "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),  # D22
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # the customary ones
 }
 
 

@@ -77,11 +77,14 @@ def visible(folder: Path) -> list[os.DirEntry[str]]:
 
 
 class FolderImages:
-    """Files as a read-only array (N, size, size, 3), uint8, decoded when they are taken."""
+    """Files as a read-only array (N, size, size, 3), uint8, decoded when they are taken.
 
-    def __init__(self, paths: Sequence[str], size: int) -> None:
+    `crops` at random where a generator is given; without them it is always the centre.
+    """
+
+    def __init__(self, paths: Sequence[str], size: int, crops: bool = True) -> None:
         validate.whole("size", size, 1)
-        self.paths, self.size = paths, size
+        self.paths, self.size, self.crops = paths, size, crops
         self.shape: tuple[int, ...] = (len(paths), size, size, 3)
         self.dtype: np.dtype[Any] = np.dtype(np.uint8)
 
@@ -92,7 +95,9 @@ class FolderImages:
         others draw nor on where they are decoded.
         """
         images = np.empty((len(which), *self.shape[1:]), self.dtype)
-        seeds = [None] * len(which) if rng is None else rng.integers(2**63, size=len(which))
+        seeds = [None] * len(which)
+        if rng is not None and self.crops:
+            seeds = rng.integers(2**63, size=len(which)).tolist()
         for image, index, seed in zip(images, which, seeds, strict=True):
             own = None if seed is None else np.random.default_rng(seed)
             image[...] = read(self.paths[index], self.size, own)
