@@ -13,6 +13,7 @@ import numpy as np
 from refsnn.data.aedat import in_order, read_aedat
 from refsnn.data.arrays import read_npz
 from refsnn.data.events import Events, events_to_frames, resize_nearest, split_by_order
+from refsnn.data.matlab import read_variables
 from refsnn.ops import Array, validate
 
 EVENT_BYTES = 5
@@ -70,27 +71,20 @@ def read_mat(path: Path) -> Events:
 
 def read_matrix(path: Path) -> Array:
     """The only variable of a MATLAB file, or out1: (n, 4) or (n, 6) whole numbers, as int64."""
-    from scipy.io import loadmat, whosmat  # only where it is needed: it takes a while
-
     try:
-        variables = {name: (shape, kind) for name, shape, kind in whosmat(path)}
+        variables = read_variables(path.read_bytes())
         name = "out1" if "out1" in variables or len(variables) != 1 else next(iter(variables))
         if name not in variables:
             raise ValueError(f"got the variables {', '.join(variables) or 'none'}, want out1")
-        shape, kind = variables[name]
-        numeric = kind in ("double", "single") or "int" in kind  # no cells, structs or objects
-        if not numeric or len(shape) != 2 or shape[1] not in (4, 6):
-            raise ValueError(f"{name}: got {kind} {shape}, want numbers (n, 4) or (n, 6)")
-        matrix = loadmat(path, variable_names=[name])[name]
+        matrix = variables[name]
+        if isinstance(matrix, str) or matrix.ndim != 2 or matrix.shape[1] not in (4, 6):
+            got = matrix if isinstance(matrix, str) else matrix.shape
+            raise ValueError(f"{name}: got {got}, want numbers (n, 4) or (n, 6)")
         with np.errstate(invalid="ignore"):  # NaN is seen in the next line
             whole = matrix.astype(np.int64)
         if not np.array_equal(whole, matrix):
             raise ValueError(f"{name}: want whole numbers")
-    except OSError:  # names the file
-        raise
-    except NotImplementedError:
-        raise ValueError(f"{path}: got MATLAB 7.3 (HDF5), want version 7 or older") from None
-    except Exception as error:  # scipy, zlib and struct each have their own
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return whole
 
@@ -104,8 +98,9 @@ def read_npz_events(path: Path) -> Events:
     for name in ("t", "x", "y", "p"):
         if name not in arrays:
             raise ValueError(f"{path}: {name} is missing, want t, x, y, p")
-        if arrays[name].dtype.kind not in "iu" or arrays[name].shape != arrays["t"].shape[:1]:
-            got = f"{arrays[name].dtype} {arrays[name].shape}"
+        values = arrays[name]
+        if values.dtype.kind not in "iu" or values.ndim != 1 or len(values) != len(arrays["t"]):
+            got = f"{values.dtype} {values.shape}"
             raise ValueError(f"{path}: {name}: got {got}, want integers (n,) like t")
     return checked(path, *(arrays[name] for name in ("t", "x", "y", "p")))
 
@@ -220,7 +215,7 @@ def frames_of(
         yield from map(make, paths)
         return
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        yield from pool.map(make, paths, chunksize=16)
+        yield from pool.map(make, paths, chunksize=8)
 
 
 def frames(
