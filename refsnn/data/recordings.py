@@ -6,9 +6,10 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from refsnn.data.aedat import in_order, read_aedat
 from refsnn.data.arrays import read_npz
@@ -196,7 +197,28 @@ def nmnist(folder: Path) -> EventSet:
     if train.class_names != test.class_names:
         got = ", ".join(sorted(set(train.class_names) ^ set(test.class_names)))
         raise ValueError(f"dataset: {folder}: got {got} in one of Train and Test, want it in both")
-    return EventSet(train, test, 34, read_bin)
+    return EventSet(train, test, 34, read_recording)
+
+
+def make_frames(
+    data: EventSet,
+    new: Callable[[str, tuple[int, ...], Any], Array],
+    steps: int,
+    size: int,
+    slices: str = "count",
+    jobs: int = 1,
+) -> None:
+    """Fill what new(name, shape, dtype) gives for train_frames, train_labels and those of test.
+
+    Frames are (N, T, size, size, 2) uint16, labels (N,) int64.
+    """
+    for part in ("train", "test"):
+        paths, labels, _ = getattr(data, part)
+        frames = new(f"{part}_frames", (len(paths), steps, size, size, 2), np.uint16)
+        made = frames_of(paths, steps, data.sensor, size, slices, jobs, data.read)
+        for k, one in enumerate(tqdm(made, f"{part} recordings", len(paths), disable=None)):
+            frames[k] = one
+        new(f"{part}_labels", labels.shape, labels.dtype)[:] = labels
 
 
 def frames_of(
@@ -208,9 +230,12 @@ def frames_of(
     jobs: int = 1,
     read: Callable[[Path], Events] = read_recording,
 ) -> Iterator[Array]:
-    """The frames (T, size, size, 2) uint16 of each file in turn, made by `jobs` processes (D23)."""
+    """The frames (T, size, size, 2) uint16 of each file in turn (D23), made by `jobs` processes.
+
+    More than one process needs the guard `if __name__ == "__main__"` in the script that asks.
+    """
     validate.whole("jobs", jobs, 1)
-    make = partial(frames, steps=steps, sensor=sensor, size=size, slices=slices, read=read)
+    make = partial(frames_in, steps=steps, sensor=sensor, size=size, slices=slices, read=read)
     if jobs == 1:
         yield from map(make, paths)
         return
@@ -218,7 +243,7 @@ def frames_of(
         yield from pool.map(make, paths, chunksize=8)
 
 
-def frames(
+def frames_in(
     path: Path,
     steps: int,
     sensor: int | tuple[int, int],

@@ -165,6 +165,14 @@ def test_packets_of_other_events_are_skipped(read):
     assert rows(read(content)) == [(3, 1, 2, 1)]
 
 
+def test_a_packet_holds_as_many_events_as_it_counts_not_as_it_has_room_for(read):
+    roomy = packet(polarity(1, 2, 1, 3), capacity=9)
+    assert rows(read(LINES_3 + roomy + packet(polarity(4, 5, 0, 6)))) == [
+        (3, 1, 2, 1),
+        (6, 4, 5, 0),
+    ]
+
+
 def test_times_go_on_after_31_bits(read):
     first, second = packet(polarity(1, 1, 1, 2**31 - 1)), packet(polarity(2, 2, 1, 4), overflow=1)
     third = packet(polarity(3, 3, 0, 4), overflow=5)

@@ -154,6 +154,11 @@ def test_the_generator_alone_decides_and_images_do_not_meet():
     assert [k for k in range(70) if first[k] != without[k]] == [3]
 
 
+def test_every_image_has_a_path_of_its_own():
+    images = load_digits().train.images[[0] * 70, ..., 0] / 16
+    assert len({str(rows(e)) for e in moving_digits(images, np.random.default_rng(0))}) == 70
+
+
 def test_a_lower_threshold_makes_more_events():
     images = load_digits().train.images[:3, ..., 0] / 16
     counts = [

@@ -16,6 +16,7 @@ from refsnn.data.recordings import (
     CIFAR10,
     cifar10dvs,
     frames_of,
+    make_frames,
     nmnist,
     read_recording,
     recordings_of,
@@ -195,7 +196,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path, suffix):
 
 def fill(folder, classes, count, name="{k}.bin", make=None):
     """A data set's folder; recording k of a class has k + 1 events at column k."""
-    make = make or (lambda k: atis([(t, k, 2, 1) for t in range(k + 1)]))
+    make = make or (lambda k: atis([(t * t, k, 2, 1) for t in range(k + 1)]))
     for label in classes:
         (folder / label).mkdir(parents=True)
         for k in reversed(range(count)):
@@ -332,10 +333,14 @@ def test_cifar10dvs_is_upright_in_every_format(tmp_path):
         ".mat": mat5({"out1": matrix(turned)}),
         ".npz": npz(**columns(SEEN)),
     }
+    wanted = events_to_frames(*(np.array(v) for v in zip(*SEEN, strict=True)), 2, 128)
     for suffix, content in contents.items():
         folder = tmp_path / suffix[1:]
         data = cifar10dvs(fill(folder, CIFAR10, 2, "{k}" + suffix, lambda _, c=content: c), train=1)
         assert rows(data.read(data.train.paths[0])) == SEEN
+        arrays = {}
+        make_frames(data, lambda *made: arrays.setdefault(made[0], np.zeros(*made[1:])), 2, 128)
+        assert all((arrays[f"{part}_frames"] == wanted).all() for part in ("train", "test"))
 
 
 def test_nmnist_has_its_two_folders(tmp_path):
@@ -352,6 +357,28 @@ def test_nmnist_has_its_two_folders(tmp_path):
         nmnist(tmp_path)
     with pytest.raises(ValueError, match=r"^dataset: \S+Train is missing"):
         nmnist(tmp_path / "Test")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_frames_of_both_splits_are_put_where_told(tmp_path, jobs):
+    fill(tmp_path / "Train", "012", 5)
+    fill(tmp_path / "Test", "012", 4)
+    data, arrays = nmnist(tmp_path), {}
+
+    def new(name, shape, dtype):
+        arrays[name] = np.full(shape, 99, dtype)
+        return arrays[name]
+
+    make_frames(data, new, 2, 30, "duration", jobs)
+    assert list(arrays) == ["train_frames", "train_labels", "test_frames", "test_labels"]
+    for part, recordings in (("train", data.train), ("test", data.test)):
+        frames, labels = arrays[f"{part}_frames"], arrays[f"{part}_labels"]
+        assert (frames.dtype, labels.dtype) == (np.uint16, np.int64)
+        assert np.array_equal(labels, recordings.labels)
+        wanted = frames_of(recordings.paths, 2, 34, 30, "duration", read=data.read)
+        assert np.array_equal(frames, list(wanted))
+        by_count = list(frames_of(recordings.paths, 2, 34, 30))
+        assert not np.array_equal(frames, by_count)
 
 
 @pytest.mark.skipif(not NMNIST.is_dir(), reason="no shared recordings")
