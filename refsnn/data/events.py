@@ -1,42 +1,76 @@
-"""Event recordings as frames (D23). Events are arrays t, x, y (pixels), polarity (0 or 1)."""
+"""Event recordings as frames (D23), and the augmentation of frames."""
+
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from refsnn.ops import Array, validate
 
 
-def events_to_frames(
-    t: Array, x: Array, y: Array, polarity: Array, steps: int, sensor: int, slices: str = "count"
-) -> Array:
-    """Event counts (T, sensor, sensor, 2), one frame a slice (D23). All arrays hold integers.
+class Events(NamedTuple):
+    """A recording in order of time; all arrays (n,) and of integers.
 
-    `slices` cuts the recording into T parts of equal event count or equal
-    duration; a remainder of the count goes to the last slice.
+    Pixels are counted as in an image: x to the right, y down. Polarity 1 is ON (brighter), 0 OFF.
+    """
+
+    t: Array  # microseconds, int64
+    x: Array
+    y: Array
+    polarity: Array
+
+
+def events_to_frames(
+    t: Array,
+    x: Array,
+    y: Array,
+    polarity: Array,
+    steps: int,
+    sensor: int | tuple[int, int],
+    slices: str = "count",
+) -> Array:
+    """Event counts (T, height, width, 2) int64, one frame a slice (D23); the fields of `Events`.
+
+    `sensor` is the side of a square one, or (height, width). `slices` cuts the recording into T
+    parts of equal event count or equal duration; a remainder of the count goes to the last slice.
     """
     validate.whole("steps", steps, 1)
     validate.one_of("slices", slices, ("count", "duration"))
-    n = len(t)
+    height, width = sensor if isinstance(sensor, tuple) else (sensor, sensor)
+    check_events(Events(t, x, y, polarity), height, width)
+    frames = np.empty((steps, height * width * 2), np.int64)
+    bounds = slice_bounds(t, steps, slices)  # D23
+    for frame, (start, end) in zip(frames, pairwise(bounds), strict=True):
+        row, column, channel = (v[start:end].astype(np.intp) for v in (y, x, polarity))
+        frame[:] = np.bincount((row * width + column) * 2 + channel, minlength=frame.size)
+    return frames.reshape(steps, height, width, 2)
+
+
+def check_events(events: Events, height: int, width: int) -> None:
+    """ValueError or TypeError that names the field, unless events are in order and in bounds."""
+    n = len(events.t)
     if n == 0:
         raise ValueError("t: got no events, want at least one")
-    largest = np.iinfo(np.int64).max
-    for name, values, limit in (
-        ("t", t, largest), ("x", x, sensor), ("y", y, sensor), ("polarity", polarity, 2),
-    ):  # fmt: skip
+    limits = (np.iinfo(np.int64).max, width, height, 2)
+    for name, values, limit in zip(Events._fields, events, limits, strict=True):
         if values.dtype.kind not in "iu":
             raise TypeError(f"{name}: got dtype {values.dtype}, want integers")
-        if len(values) != n or np.min(values) < 0 or np.max(values) >= limit:
+        if len(values) != n or values.min() < 0 or values.max() >= limit:
             raise ValueError(f"{name}: want {n} values from 0 to {limit - 1}")
-    t, x, y, polarity = (values.astype(np.int64) for values in (t, x, y, polarity))
-    if np.any(np.diff(t) < 0):
+    if np.any(events.t[1:] < events.t[:-1]):
         raise ValueError("t: want times in order")
+
+
+def slice_bounds(t: Array, steps: int, slices: str) -> list[int]:
+    """Where each of the T slices begins, and where the last one ends (D23)."""
+    n = len(t)
     if slices == "count":
-        which = np.minimum(np.arange(n) // max(n // steps, 1), steps - 1)  # D23
+        starts = [min(k * max(n // steps, 1), n) for k in range(steps)]  # D23
     else:
-        elapsed = t - t[0]
-        which = np.minimum(elapsed * steps // max(elapsed[-1], 1), steps - 1)  # D23
-    index = ((which * sensor + y) * sensor + x) * 2 + polarity
-    counts = np.bincount(index, minlength=steps * sensor * sensor * 2)
-    return counts.reshape(steps, sensor, sensor, 2)
+        first, duration = int(t[0]), max(int(t[-1]) - int(t[0]), 1)  # Python's integers: exact
+        times = [first - (-k * duration // steps) for k in range(steps)]  # D23, rounded up
+        starts = np.searchsorted(t.astype(np.int64, copy=False), times).tolist()
+    return [*starts, n]
 
 
 def resize_nearest(frames: Array, size: int) -> Array:
@@ -54,3 +88,16 @@ def split_by_order(labels: Array, train: int) -> Array:
     for label in np.unique(labels):
         mask[np.flatnonzero(labels == label)[:train]] = True
     return mask
+
+
+def random_roll(frames: Array, rng: np.random.Generator, most: int = 5) -> Array:
+    """Each sample of (N, T, H, W, C) rolled round by up to `most` pixels each way, all T alike."""
+    validate.whole("most", most, 0)
+    shifts = rng.integers(-most, most + 1, (len(frames), 2))
+    return np.stack([np.roll(f, s, axis=(1, 2)) for f, s in zip(frames, shifts, strict=True)])
+
+
+def random_flip_sequences(frames: Array, rng: np.random.Generator) -> Array:
+    """Each sample of (N, T, H, W, C) mirrored left to right, in all T, with probability 1/2."""
+    flip = rng.random(len(frames)) < 0.5
+    return np.where(flip[:, None, None, None, None], frames[..., ::-1, :], frames)

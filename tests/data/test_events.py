@@ -1,11 +1,20 @@
-"""Event recordings as frames, against counting one by one."""
+"""Event recordings as frames, against counting one by one; and the frames' augmentation."""
+
+from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refsnn.data.events import events_to_frames, resize_nearest, split_by_order
+from refsnn.data.events import (
+    Events,
+    events_to_frames,
+    random_flip_sequences,
+    random_roll,
+    resize_nearest,
+    split_by_order,
+)
 
 SENSOR = 4
 
@@ -123,6 +132,29 @@ def test_no_events_no_steps_and_other_slices_are_refused():
         events_to_frames(one, one, one, one, 2, SENSOR, "time")
 
 
+def test_a_sensor_need_not_be_square():
+    events = Events(*(np.array(v) for v in ([1, 2, 3], [5, 0, 5], [1, 0, 1], [0, 1, 0])))
+    frames = events_to_frames(*events, 1, (2, 6))
+    assert frames.shape == (1, 2, 6, 2)
+    assert {tuple(i): int(frames[tuple(i)]) for i in np.argwhere(frames)} == {
+        (0, 1, 5, 0): 2, (0, 0, 0, 1): 1,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="y: want 3 values from 0 to 1"):
+        events_to_frames(*events._replace(y=events.y + 1), 1, (2, 6))
+    with pytest.raises(ValueError, match="x: want 3 values from 0 to 4"):
+        events_to_frames(*events, 1, (2, 5))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint64"])
+def test_slices_of_duration_begin_where_the_type_of_t_ends(dtype):
+    last = 255 if dtype == "uint8" else min(np.iinfo(dtype).max, 2**63 - 2)
+    t, where = np.array([last - 3, last - 1, last], dtype), np.zeros(3, int)
+    frames = events_to_frames(t, where, where, where, 3, SENSOR, "duration")
+    assert frames.sum(axis=(1, 2, 3)).tolist() == [1, 0, 2]
+    frames = events_to_frames(t[2:], *[where[2:]] * 3, 3, SENSOR, "duration")
+    assert frames.sum(axis=(1, 2, 3)).tolist() == [1, 0, 0]
+
+
 @pytest.mark.parametrize(("height", "width", "size"), [(4, 6, 3), (3, 5, 7), (128, 128, 48)])
 def test_a_resized_pixel_shows_the_nearest_below(height, width, size):
     frames = np.arange(2 * height * width * 2).reshape(2, height, width, 2)
@@ -151,3 +183,55 @@ def test_the_first_recordings_of_each_class_are_for_training():
     mask = split_by_order(many, 900)
     assert (np.bincount(many[mask]) == 900).all()
     assert (np.bincount(many[~mask]) == 100).all()
+
+
+def numbered_sequences(n, steps, height, width):
+    """Samples that are alike; in them every number is another."""
+    one = np.arange(steps * height * width * 2).reshape(steps, height, width, 2)
+    return np.broadcast_to(one, (n, *one.shape)).copy()
+
+
+def test_every_roll_comes_equally_often_and_moves_all_steps_alike():
+    frames = numbered_sequences(1800, 3, 4, 7)
+    rolled = random_roll(frames, np.random.default_rng(0), 1)
+    by_content = {}
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            wanted = np.empty_like(frames[0])
+            for row in range(4):
+                for column in range(7):
+                    wanted[:, (row + dy) % 4, (column + dx) % 7] = frames[0, :, row, column]
+            by_content[wanted.tobytes()] = dy, dx
+    counts = Counter(by_content[sample.tobytes()] for sample in rolled)
+    assert len(counts) == 9
+    assert all(abs(count - 200) < 70 for count in counts.values())  # five standard deviations
+
+
+def test_rolls_reach_five_pixels_each_way_unless_told_otherwise():
+    frames = numbered_sequences(600, 1, 16, 16)
+    corners = random_roll(frames, np.random.default_rng(0))[:, 0, 0, 0, 0] // 2
+    moved = {((int(c) // 16 + 8) % 16 - 8, (int(c) + 8) % 16 - 8) for c in corners}
+    assert {dy for dy, _ in moved} == {dx for _, dx in moved} == set(range(-5, 6))
+    assert np.array_equal(random_roll(frames, np.random.default_rng(0), 0), frames)
+    with pytest.raises(ValueError, match="most: got -1"):
+        random_roll(frames, np.random.default_rng(0), -1)
+
+
+def test_half_of_the_sequences_are_mirrored_in_all_steps():
+    frames = numbered_sequences(2000, 3, 2, 4)
+    out = random_flip_sequences(frames, np.random.default_rng(0))
+    kept = (out == frames).all(axis=(1, 2, 3, 4))
+    assert np.array_equal(out[~kept], frames[~kept][:, :, :, ::-1])
+    assert abs(kept.sum() - 1000) < 110  # five standard deviations
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+@pytest.mark.parametrize("augment", [random_roll, random_flip_sequences])
+def test_augmentation_keeps_the_dtype_and_its_input_and_follows_the_generator(augment, dtype):
+    frames = numbered_sequences(20, 2, 12, 13).astype(dtype)
+    before = frames.copy()
+    first, again, other = (augment(frames, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert first.dtype == dtype
+    assert np.array_equal(frames, before)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)

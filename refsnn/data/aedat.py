@@ -1,0 +1,126 @@
+"""AEDAT 2.0 and 3.1, the files that jAER and cAER record event cameras in.
+
+The addresses of AEDAT 2.0 are the DVS128's, as jAER, `dat2mat.m` and the readers of CIFAR10-DVS
+have them: bit 0 polarity (0 is ON), bits 1-7 the column from the right, bits 8-14 the row from
+below, bit 15 an external trigger.
+"""
+
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from refsnn.data.events import Events
+from refsnn.ops import Array
+
+HEADER = re.compile(rb"#!AER-DAT(\d+\.\d+)\r?\n(?:#(?!!END-HEADER)[^\n]*\n)*+(#!END-HEADER\r?\n)?")
+#: eventType, eventSource, eventSize, eventTSOffset, eventTSOverflow, eventCapacity, eventNumber,
+#: eventValid
+PACKET = struct.Struct("<hhiiiiii")
+POLARITY, POLARITY_BYTES = 1, 8  # eventType and eventSize of the events that are read
+TRIGGER, MOST_ADDRESS = 1 << 15, (1 << 16) - 1
+DISORDER = 100_000  # microseconds: a longer way back is a counter that began anew
+
+
+def read_aedat(path: Path) -> Events:
+    """The polarity events of a file, in order of time; ValueError names the file and the byte."""
+    data = path.read_bytes()
+    header = HEADER.match(data)
+    try:
+        if header is None:
+            raise ValueError("byte 0: got no AEDAT header, want #!AER-DAT2.0 or 3.1")
+        version, end_line = header.groups()
+        if version == b"2.0":
+            return read_pairs(data, header.end())
+        if version != b"3.1":
+            raise ValueError(f"byte 9: got AEDAT {version.decode()}, want 2.0 or 3.1")
+        if end_line is None:
+            raise ValueError(f"byte {header.end()}: got no line #!END-HEADER")
+        return read_packets(data, header.end())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_pairs(data: bytes, start: int) -> Events:
+    """AEDAT 2.0: big-endian pairs of address and time."""
+    n, rest = divmod(len(data) - start, 8)
+    if rest:
+        raise ValueError(f"byte {len(data) - rest}: the last event has {rest} bytes, want 8")
+    address, counter = np.frombuffer(data, ">u4", 2 * n, start).astype(np.uint32).reshape(n, 2).T
+    wrong = np.flatnonzero(address > MOST_ADDRESS)
+    if len(wrong):
+        where = int(wrong[0])
+        raise ValueError(
+            f"byte {start + 8 * where}: got the address {address[where]:#x}, "
+            f"want at most {MOST_ADDRESS:#x} (DVS128)"
+        )
+    pixel = address & TRIGGER == 0
+    address = address[pixel].astype(np.int16)
+    if len(address) == 0:
+        raise ValueError(f"byte {start}: got no events")
+    t = unwrapped(counter[pixel])
+    return in_order(Events(t, 127 - (address >> 1 & 127), 127 - (address >> 8), 1 - (address & 1)))
+
+
+def unwrapped(counter: Array) -> Array:
+    """A 32-bit counter of microseconds (n,) as int64 from the first event on.
+
+    Steps are taken modulo 2^32, the short way round. A step back by more than DISORDER is a
+    counter that began anew: time stands still there. Shorter ones remain.
+    """
+    steps = np.diff(counter).view(np.int32).astype(np.int64)
+    steps[steps < -DISORDER] = 0
+    t = np.concatenate([[0], np.cumsum(steps)])
+    return t - t.min()
+
+
+def in_order(events: Events) -> Events:
+    """Sorted by time where need be; events of one microsecond stay as they were."""
+    if np.all(events.t[1:] >= events.t[:-1]):
+        return events
+    order = np.argsort(events.t, kind="stable")
+    return Events(*(values[order] for values in events))
+
+
+def read_packets(data: bytes, at: int) -> Events:
+    """AEDAT 3.1: little-endian packets, each a header and events of one type and size."""
+    packets = []
+    while at < len(data):
+        if len(data) - at < PACKET.size:
+            raise ValueError(
+                f"byte {at}: got {len(data) - at} bytes, want a packet header of {PACKET.size}"
+            )
+        kind, _, size, _, overflow, capacity, number, _ = PACKET.unpack_from(data, at)
+        start = at + PACKET.size
+        if kind < 0:
+            raise ValueError(f"byte {at}: got a compressed packet, want the format RAW")
+        if size <= 0 or overflow < 0 or not 0 <= number <= capacity:
+            raise ValueError(
+                f"byte {at}: got a packet of {number} events of {size} bytes, "
+                f"capacity {capacity}, overflow {overflow}"
+            )
+        if number * size > len(data) - start:
+            raise ValueError(
+                f"byte {start}: got {len(data) - start} bytes, want {number} events of {size}"
+            )
+        if kind == POLARITY:
+            if size != POLARITY_BYTES:
+                raise ValueError(f"byte {at}: got polarity events of {size} bytes, want 8")
+            packets.append(polarity_events(data, start, number, overflow))
+        at = start + number * size
+    if not sum(len(packet.t) for packet in packets):
+        raise ValueError(f"byte {at}: got no polarity events")
+    return in_order(Events(*(np.concatenate(values) for values in zip(*packets, strict=True))))
+
+
+def polarity_events(data: bytes, start: int, number: int, overflow: int) -> Events:
+    """The valid events of one packet; its times count from overflow * 2^31."""
+    pairs = np.frombuffer(data, "<u4", 2 * number, start).astype(np.int64).reshape(number, 2)
+    late = np.flatnonzero(pairs[:, 1] >> 31)
+    if len(late):
+        raise ValueError(f"byte {start + 8 * int(late[0]) + 4}: got a negative time")
+    word, time = pairs[pairs[:, 0] & 1 == 1].T
+    fields = (word >> 17, word >> 2 & 0x7FFF, word >> 1 & 1)
+    x, y, polarity = (values.astype(np.int16) for values in fields)
+    return Events(time + (overflow << 31), x, y, polarity)

@@ -1,0 +1,99 @@
+"""Matrices of numbers from MATLAB's files of versions 5 to 7.
+
+SciPy's reader takes the types and sizes that a file claims on trust: one damaged byte ends the
+process. Everything here is checked before it is used.
+"""
+
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from refsnn.ops import Array
+
+HEADER_BYTES, VERSION, VERSION_HDF5 = 128, 0x0100, 0x0200
+COMPRESSED, MATRIX = 15, 14
+MOST_BYTES = 1 << 30  # of one matrix when it is unpacked: 20 million events in six columns
+NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8",
+           13: "u8"}  # fmt: skip
+#: classes of a matrix that are no numbers; double to uint64 follow
+CLASSES = ("unknown", "cell", "struct", "object", "char", "sparse")
+DOUBLE, UINT64, COMPLEX = 6, 15, 0x0800
+
+
+def read_variables(content: bytes) -> dict[str, Array | str]:
+    """Every variable of a file: a matrix of numbers, read-only, or what else it is."""
+    mark = content[HEADER_BYTES - 2 : HEADER_BYTES]
+    if mark not in (b"IM", b"MI"):
+        raise ValueError("got no MATLAB header, want a file of version 5 to 7")
+    order = "<" if mark == b"IM" else ">"
+    (version,) = struct.unpack_from(f"{order}H", content, HEADER_BYTES - 4)
+    if version == VERSION_HDF5:
+        raise ValueError("got MATLAB 7.3 (HDF5), want version 7 or older")
+    if version != VERSION:
+        raise ValueError(f"byte 124: got the version {version:#x}, want {VERSION:#x}")
+    variables = {}
+    for kind, body in elements(memoryview(content)[HEADER_BYTES:], order):
+        if kind == COMPRESSED:
+            inside = list(elements(memoryview(unpacked(body)), order))
+            if len(inside) != 1:
+                raise ValueError(f"got {len(inside)} elements in a compressed one, want 1")
+            ((kind, body),) = inside
+        if kind != MATRIX:
+            raise ValueError(f"got an element of type {kind}, want a matrix ({MATRIX})")
+        name, value = variable(body, order)
+        variables[name] = value
+    return variables
+
+
+def elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
+    """Type and content of one element after the other."""
+    at = 0
+    while at < len(data):
+        if len(data) - at < 8:
+            raise ValueError(f"the file ends within the head of an element, {len(data) - at} bytes")
+        kind, size = struct.unpack_from(f"{order}II", data, at)
+        start, most = at + 8, len(data) - at - 8
+        if kind >> 16:  # a small one: size and type share a word, the content is in the next
+            kind, size, start, most = kind & 0xFFFF, kind >> 16, at + 4, 4
+        if size > most:
+            raise ValueError(f"got {most} bytes of an element, want {size}")
+        yield kind, data[start : start + size]
+        at = start + size + (0 if kind == COMPRESSED else -(start + size - at) % 8)
+
+
+def unpacked(body: memoryview) -> bytes:
+    unpack = zlib.decompressobj()
+    try:
+        data = unpack.decompress(body, MOST_BYTES)
+    except zlib.error as error:
+        raise ValueError(f"a compressed element is damaged: {error}") from None
+    if not unpack.eof:
+        raise ValueError(f"a compressed element is cut, or has more than {MOST_BYTES} bytes")
+    return data
+
+
+def variable(body: memoryview, order: str) -> tuple[str, Array | str]:
+    """Name and content of a matrix: flags, dimensions, name, then its numbers, column by column."""
+    parts = list(elements(body, order))
+    if len(parts) < 3 or len(parts[0][1]) != 8:
+        raise ValueError("got a matrix without flags, dimensions and name")
+    (flags,) = struct.unpack_from(f"{order}I", parts[0][1])
+    kind = flags & 0xFF
+    if kind > UINT64:
+        return "", "object"  # of the newer kinds, which have no dimensions
+    name = bytes(parts[2][1]).decode("latin-1")
+    if kind < DOUBLE or flags & COMPLEX:
+        return name, CLASSES[kind] if kind < DOUBLE else "complex"
+    if len(parts) != 4 or len(parts[1][1]) % 4:
+        raise ValueError(f"{name}: got {len(parts)} elements, want flags, shape, name, numbers")
+    shape = np.frombuffer(parts[1][1], f"{order}i4").tolist()
+    stored, numbers = parts[3]
+    if stored not in NUMBERS:
+        raise ValueError(f"{name}: got numbers of type {stored}, want {sorted(NUMBERS)}")
+    dtype = np.dtype(order + NUMBERS[stored])
+    if min(shape, default=-1) < 0 or math.prod(shape) * dtype.itemsize != len(numbers):
+        raise ValueError(f"{name}: got {len(numbers)} bytes of {dtype.name} for {tuple(shape)}")
+    return name, np.frombuffer(numbers, dtype).reshape(shape, order="F")

@@ -1,0 +1,115 @@
+"""The digits as an event camera sees them: moved in three saccades, as N-MNIST was recorded."""
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+import numpy as np
+
+from refsnn.data.digits import load_digits
+from refsnn.data.events import Events, events_to_frames, resize_nearest
+from refsnn.ops import Array, validate
+
+FIELD, SCALE = 34, 3  # pixels of the sensor's side; its pixels for one of the digit's
+SACCADE, VIEWS = 100_000, 50  # microseconds of each saccade; views of the digit in it
+CORNERS = np.array([[-3.0, -2.0], [0.0, 4.0], [3.0, -2.0]])  # x, y of the path, in pixels
+JITTER = 1.0  # pixels by which each corner is off, each way
+DARK = 0.1  # light where the digit has none; its brightest pixel adds 1
+THRESHOLD = 0.3  # change of the logarithm of light that makes an event
+CHUNK = 64  # images at a time: their pixels fit into a core's cache
+SEED = 0  # of the data set
+
+
+def moving_digits(
+    images: Array, rng: np.random.Generator, threshold: float = THRESHOLD
+) -> Iterator[Events]:
+    """What a sensor of FIELD x FIELD pixels sees of each image (N, H, W) of light 0 to 1.
+
+    An image goes round a triangle, whose corners are drawn for each anew, and ends where it began:
+    every pixel fires ON as often as OFF.
+    """
+    validate.positive("threshold", threshold)
+    if images.ndim != 3 or images.size == 0 or images.min() < 0 or images.max() > 1:
+        raise ValueError(f"images: got shape {images.shape}, want (N, H, W) of light 0 to 1")
+    corners = CORNERS + rng.uniform(-JITTER, JITTER, (len(images), 3, 2))
+    times = np.linspace(0, 3 * SACCADE, 3 * VIEWS + 1)
+    for start in range(0, len(images), CHUNK):
+        part = slice(start, start + CHUNK)
+        light = (view(images[part], place) for place in saccades(corners[part]))
+        image, events = brightness_events((np.log(DARK + v) for v in light), times, threshold)
+        ends = np.cumsum(np.bincount(image, minlength=len(images[part])))
+        for first, last in pairwise([0, *ends.tolist()]):
+            yield Events(*(values[first:last] for values in events))
+
+
+def saccades(corners: Array) -> Iterator[Array]:
+    """Where the images are (N, 2), view by view: from corner to corner (N, 3, 2) and back."""
+    yield corners[:, 0]
+    for leg in range(3):
+        here, there = corners[:, leg], corners[:, (leg + 1) % 3]
+        for k in range(1, VIEWS):
+            yield here + (there - here) * (1 - np.cos(np.pi * k / VIEWS)) / 2  # at rest at corners
+        yield there
+
+
+def view(images: Array, place: Array) -> Array:
+    """Light (N, FIELD, FIELD): images (N, H, W) enlarged linearly, (N, 2) pixels off the centre."""
+    height, width = images.shape[1:]
+    rows = weights(place[:, 1], height)
+    columns = weights(place[:, 0], width)
+    return rows @ images @ columns.swapaxes(1, 2)
+
+
+def weights(shift: Array, size: int) -> Array:
+    """(N, FIELD, size): the share that each pixel of an image line has in each of the sensor's."""
+    from_centre = np.arange(FIELD) - (FIELD - 1) / 2 - shift[:, None]
+    source = from_centre / SCALE + (size - 1) / 2
+    return np.maximum(0, 1 - np.abs(source[..., None] - np.arange(size)))
+
+
+def brightness_events(
+    video: Iterable[Array], times: Array, threshold: float
+) -> tuple[Array, Events]:
+    """The events of ideal pixels, in order of image and time, and the image (n,) of each.
+
+    `video` gives the brightness (N, H, W) at each of `times` (microseconds), linear in between. A
+    pixel fires each time that its brightness has moved by `threshold` since it last did.
+    """
+    found = []
+    views = iter(video)
+    before = next(views)
+    level = before.copy()  # brightness at a pixel's last event
+    for now, (start, end) in zip(views, pairwise(times), strict=True):
+        count = np.trunc((now - level) / threshold * (1 + 1e-9))  # rounding withholds no event
+        fires = np.flatnonzero(count)
+        change = count.flat[fires]
+        repeats = np.abs(change).astype(np.intp)
+        pixel, sign = np.repeat(fires, repeats), np.repeat(np.sign(change), repeats)
+        nth = np.arange(1, len(pixel) + 1) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+        crossed = level.flat[pixel] + sign * nth * threshold
+        share = (crossed - before.flat[pixel]) / (now.flat[pixel] - before.flat[pixel])
+        found.append((start + np.clip(share, 0, 1) * (end - start), pixel, sign))
+        level += count * threshold
+        before = now
+    t, pixel, sign = (np.concatenate(values) for values in zip(*found, strict=True))
+    order = np.lexsort((t, pixel // before[0].size))
+    image, row, column = np.unravel_index(pixel[order], before.shape)
+    x, y, polarity = (v.astype(np.int16) for v in (column, row, sign[order] > 0))
+    return image, Events(np.rint(t[order]).astype(np.int64), x, y, polarity)
+
+
+def load_moving_digits_frames(
+    steps: int, size: int = FIELD, slices: str = "count"
+) -> tuple[Array, Array, Array, Array]:
+    """Training frames (N, T, size, size, 2) uint16, labels, test frames, labels (D23, R2)."""
+    digits = load_digits()
+    rng = np.random.default_rng(SEED)
+    parts: list[Array] = []
+    for split in (digits.train, digits.test):
+        recordings = moving_digits(split.images[..., 0] / 16, rng)
+        frames = [
+            resize_nearest(events_to_frames(*events, steps, FIELD, slices), size).astype(np.uint16)
+            for events in recordings
+        ]
+        parts += [np.stack(frames), split.labels]
+    train_frames, train_labels, test_frames, test_labels = parts
+    return train_frames, train_labels, test_frames, test_labels
