@@ -176,16 +176,17 @@ CALLABLE = (
     "numpy ndarray", "numpy dtype",
 )  # fmt: skip
 VALUES = {
-    "SHORT_BINSTRING", "BINSTRING", "SHORT_BINUNICODE", "BINUNICODE",
-    "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BININT1", "BININT2", "BININT",
+    "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE",
+    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "INT", "BININT", "BININT1", "BININT2",
 }  # fmt: skip
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-PUT = {"BINPUT", "LONG_BINPUT", "MEMOIZE"}
-GET = {"BINGET", "LONG_BINGET"}
+PUT = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
+GET = {"GET", "BINGET", "LONG_BINGET"}
 TAKES = {  # how many values from the stack; None: those above the last mark
-    "EMPTY_LIST": 0, "EMPTY_DICT": 0, "EMPTY_TUPLE": 0, "GLOBAL": 0,
-    "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "TUPLE": None, "APPEND": 1, "APPENDS": None,
-    "SETITEM": 2, "SETITEMS": None, "STACK_GLOBAL": 2, "REDUCE": 2, "BUILD": 1,
+    "EMPTY_LIST": 0, "LIST": None, "APPEND": 1, "APPENDS": None,
+    "EMPTY_DICT": 0, "DICT": None, "SETITEM": 2, "SETITEMS": None,
+    "EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "TUPLE": None,
+    "GLOBAL": 0, "STACK_GLOBAL": 2, "REDUCE": 2, "BUILD": 1,
 }  # fmt: skip
 BYTES_PER_OPCODE = 300  # at least, as most of a file is pixels; else lists could fill the memory
 
@@ -225,15 +226,14 @@ def play(content: bytes) -> Any:
 
 def combine(name: str, argument: Any, values: list[Any], stack: list[Any]) -> None:
     match name:
-        case "EMPTY_LIST":
-            stack.append([])
-        case "EMPTY_DICT":
-            stack.append({})
+        case "EMPTY_LIST" | "LIST":
+            stack.append(values)
         case "APPEND" | "APPENDS":
             stack[-1].extend(values)
+        case "EMPTY_DICT" | "DICT":
+            stack.append(dictionary(values))
         case "SETITEM" | "SETITEMS":
-            keys = [key if isinstance(key, str) else key.decode() for key in values[::2]]
-            stack[-1].update(zip(keys, values[1::2], strict=True))
+            stack[-1].update(dictionary(values))
         case "GLOBAL" | "STACK_GLOBAL":
             function = argument or " ".join(values)
             if function not in CALLABLE:
@@ -245,3 +245,8 @@ def combine(name: str, argument: Any, values: list[Any], stack: list[Any]) -> No
             stack.append(stack.pop()._replace(state=values[0]))
         case _:
             stack.append(tuple(values))
+
+
+def dictionary(values: list[Any]) -> dict[str, Any]:
+    keys = [key if isinstance(key, str) else key.decode() for key in values[::2]]
+    return dict(zip(keys, values[1::2], strict=True))

@@ -118,7 +118,7 @@ def download(url: str, part: Path, size: int, quiet: bool) -> None:
         raise ValueError(f"fetch: {url} can't be reached: {reason}") from None
     if response.status != 206:  # it sends everything, from the start
         have = 0
-    promised = have + int(response.headers["Content-Length"] or size - have)
+    promised = min(size, have + int(response.headers["Content-Length"] or size))
     broken: Exception | None = None
     with (
         response,
