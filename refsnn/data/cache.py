@@ -1,0 +1,127 @@
+"""Arrays made once from files, then memory-mapped."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.lib.format import open_memmap
+
+from refsnn.ops import Array
+
+FORMAT = 1  # of what is kept; another number makes every cache anew
+CONTENTS = "contents.json"  # file name -> bytes
+
+
+class New(Protocol):
+    def __call__(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """A writable array of zeros in the cache, to be filled, at once or piece by piece."""
+
+
+def cache_folder() -> Path:
+    """$REFSNN_CACHE, or refsnn in $XDG_CACHE_HOME or in ~/.cache."""
+    if chosen := os.environ.get("REFSNN_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "refsnn"
+
+
+def mapped(
+    name: str,
+    sources: Sequence[Path],
+    made_by: Mapping[str, Any],
+    make: Callable[[New], None],
+) -> dict[str, Array]:
+    """Read-only memory maps of the arrays that `make` fills; made on the first call alone.
+
+    They are made anew when a source's path, size or time of change, or a value of `made_by`
+    (of JSON's types), is another, and when a file of the cache was cut. OSError where the
+    cache can't be written.
+    """
+    folder = cache_folder() / f"{name}-{digest(sources, made_by)}"
+    with suppress(OSError, ValueError):  # missing, or damaged
+        return read(folder)
+    with naming(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+    try:
+        made = temporary / "made"
+        made.mkdir()
+        make(lambda name, shape, dtype: new_array(folder, made / f"{name}.npy", shape, dtype))
+        with naming(folder):
+            finish(made)
+            arrays = read(made)  # valid whatever another process does to the folder
+            publish(made, folder, aside=temporary / "damaged")
+            return arrays
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def digest(sources: Sequence[Path], made_by: Mapping[str, Any]) -> str:
+    paths = [path.resolve() for path in sources]
+    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    text = json.dumps([FORMAT, states, dict(made_by)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def read(folder: Path) -> dict[str, Array]:
+    """The arrays of a finished folder; OSError or ValueError where it is none."""
+    sizes = json.loads((folder / CONTENTS).read_bytes())
+    for file, size in sizes.items():
+        if (folder / file).stat().st_size != size:
+            raise ValueError(f"{folder / file}: want {size} bytes")
+    return {Path(file).stem: open_memmap(folder / file, mode="r") for file in sizes}
+
+
+@contextmanager
+def naming(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"cache: {folder} can't be written: {error.strerror or error}; "
+            "set REFSNN_CACHE to another folder"
+        ) from error
+
+
+def new_array(folder: Path, path: Path, shape: tuple[int, ...], dtype: Any) -> Array:
+    with naming(folder):
+        array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        if hasattr(os, "posix_fallocate"):  # else a full disk is met as a bus error, in `make`
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
+
+
+def finish(made: Path) -> None:
+    """Everything onto the disk, before the folder gets the name under which it counts as whole."""
+    files = sorted(made.glob("*.npy"))
+    contents = made / CONTENTS
+    contents.write_text(json.dumps({path.name: path.stat().st_size for path in files}))
+    for path in (*files, contents):
+        with open(path, "r+b") as file:
+            os.fsync(file.fileno())
+
+
+def publish(made: Path, folder: Path, aside: Path) -> None:
+    """Name the folder, unless another process has put the same arrays there meanwhile."""
+    if whole(folder):
+        return
+    with suppress(FileNotFoundError):
+        os.rename(folder, aside)
+    try:
+        os.rename(made, folder)
+    except OSError:
+        if not whole(folder):
+            raise
+
+
+def whole(folder: Path) -> bool:
+    try:
+        return bool(read(folder))
+    except (OSError, ValueError):
+        return False

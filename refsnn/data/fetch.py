@@ -1,0 +1,145 @@
+"""Downloading the data sets that have a public archive."""
+
+import hashlib
+import os
+import tempfile
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+from typing import NamedTuple
+from urllib.error import HTTPError
+
+from tqdm import tqdm
+
+from refsnn.data.cache import cache_folder
+from refsnn.data.unpack import unpack
+from refsnn.ops import validate
+
+TIMEOUT = 30.0  # seconds without a byte
+CHUNK = 1 << 16
+SMALL_FILES = 1 << 20  # bytes of what an archive holds beside `files`, at most
+
+
+class Source(NamedTuple):
+    """An archive of `size` bytes that unpacks to `folder` with `files` (name -> bytes) in it."""
+
+    url: str
+    md5: str
+    size: int
+    folder: str
+    files: dict[str, int]
+
+
+CIFAR10_FILES = (*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin")
+SOURCES = {
+    "cifar10": Source(
+        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        "c32a1d4ab5d03f1284b67883e8d87530",
+        170_052_171,
+        "cifar-10-batches-bin",
+        dict.fromkeys(CIFAR10_FILES, 30_730_000),
+    ),
+    "cifar100": Source(
+        "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+        "03b5dce01913d631647c71ecec9e9cb8",
+        168_513_733,
+        "cifar-100-binary",
+        {"train.bin": 153_700_000, "test.bin": 30_740_000},
+    ),
+}
+
+
+def default_data_dir() -> Path:
+    """$REFSNN_DATA, or data in the cache folder."""
+    return Path(os.environ.get("REFSNN_DATA") or cache_folder() / "data")
+
+
+def fetch(name: str, data_dir: Path, url: str | None = None, quiet: bool = False) -> Path:
+    """The folder of a data set of `SOURCES` in `data_dir`; downloaded where it isn't there yet.
+
+    `url` is a mirror of the same archive. A download that breaks off goes on at the next call.
+    ValueError where the archive can't be had, or isn't the published one by its MD5 sum.
+    """
+    validate.one_of("name", name, SOURCES)
+    source = SOURCES[name]
+    folder = data_dir / source.folder
+    if folder.exists():
+        if wrong := wrong_files(folder, source):
+            raise ValueError(
+                f"dataset: {folder} lacks {wrong}, or has another length; "
+                "remove the folder, and it is downloaded again"
+            )
+        return folder
+    data_dir.mkdir(parents=True, exist_ok=True)
+    part = data_dir / f"{name}.part"
+    download(url or source.url, part, source.size, quiet)
+    check_sum(part, source.md5)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=data_dir) as temporary:
+        unpacked = Path(temporary) / "unpacked"
+        unpack(part, unpacked, sum(source.files.values()) + SMALL_FILES)
+        if wrong := wrong_files(unpacked / source.folder, source):
+            raise ValueError(f"fetch: {part} has no {source.folder} with a whole {wrong}")
+        os.rename(unpacked / source.folder, folder)
+    part.unlink()
+    return folder
+
+
+def wrong_files(folder: Path, source: Source) -> str:
+    """Names of the files that are missing or of another length."""
+    wrong = [
+        name
+        for name, size in source.files.items()
+        if not (folder / name).is_file() or (folder / name).stat().st_size != size
+    ]
+    return ", ".join(wrong)
+
+
+def check_sum(part: Path, md5: str) -> None:
+    with open(part, "rb") as file:
+        got = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if got != md5:
+        part.unlink()
+        raise ValueError(f"fetch: {part}: got MD5 sum {got}, want {md5}; the file is removed")
+
+
+def download(url: str, part: Path, size: int, quiet: bool) -> None:
+    """The archive of `size` bytes, or what follows those that `part` has of it, into `part`."""
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    try:
+        request = urllib.request.Request(url, headers=headers)
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except HTTPError as error:
+        if error.code == 416:  # the server has nothing after what the part has
+            return
+        raise ValueError(f"fetch: {url}: HTTP {error.code} {error.reason}") from None
+    except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise ValueError(f"fetch: {url} can't be reached: {reason}") from None
+    if response.status != 206:  # it sends everything, from the start
+        have = 0
+    promised = min(size, have + int(response.headers["Content-Length"] or size))
+    broken: Exception | None = None
+    with (
+        response,
+        open(part, "ab" if have else "wb") as file,
+        tqdm(
+            total=size, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=quiet
+        ) as bar,
+    ):
+        while have <= size:  # what is longer has the wrong sum
+            try:
+                chunk = response.read(CHUNK)
+            except (OSError, HTTPException) as error:
+                broken = error
+                break
+            if not chunk:
+                break
+            file.write(chunk)
+            have += len(chunk)
+            bar.update(len(chunk))
+    if broken or have < promised:
+        raise ValueError(
+            f"fetch: {url}: the connection broke off ({broken or 'closed early'}); "
+            f"{part} keeps {have} of {size} bytes, the next call goes on from there"
+        )
