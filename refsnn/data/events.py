@@ -95,9 +95,3 @@ def random_roll(frames: Array, rng: np.random.Generator, most: int = 5) -> Array
     validate.whole("most", most, 0)
     shifts = rng.integers(-most, most + 1, (len(frames), 2))
     return np.stack([np.roll(f, s, axis=(1, 2)) for f, s in zip(frames, shifts, strict=True)])
-
-
-def random_flip_sequences(frames: Array, rng: np.random.Generator) -> Array:
-    """Each sample of (N, T, H, W, C) mirrored left to right, in all T, with probability 1/2."""
-    flip = rng.random(len(frames)) < 0.5
-    return np.where(flip[:, None, None, None, None], frames[..., ::-1, :], frames)

@@ -1,15 +1,18 @@
 """Data sets by name, or from a file of arrays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from refsnn.data.arrays import from_npz
-from refsnn.data.augment import cutout
-from refsnn.data.dataset import Dataset
+from refsnn.data.augment import cutout, random_crop, random_flip
+from refsnn.data.dataset import CHANNEL_STATISTICS, Augmentation, Dataset, Split
 from refsnn.data.digits import load_digits
-from refsnn.ops import validate
+from refsnn.ops import Array, validate
 
 AUGMENT = ("full", "basic", "none")
 SLICES = ("count", "duration")
@@ -26,25 +29,144 @@ class Options:
     image_size: int = 0  # side in pixels; 0: the data set's own
     event_slices: str = "count"  # D23
 
+    @property
+    def folder(self) -> Path:
+        from refsnn.data.fetch import default_data_dir
+
+        return Path(self.data_dir) if self.data_dir else default_data_dir()
+
+
+# What a function imports by itself, the command line need not wait for.
+
 
 def digits(options: Options) -> Dataset:
     return load_digits()
 
 
-DATASETS: dict[str, Callable[[Options], Dataset]] = {"digits": digits}
+def cifar(options: Options, name: str, classes: int, part: bool) -> Dataset:
+    """Padded crop, flip, and AutoAugment where `full`; `part` of the training files will do."""
+    from refsnn.data.autoaugment import auto_augment
+    from refsnn.data.cifar import load_cifar10, load_cifar100
+
+    read = load_cifar10 if name == "cifar10" else load_cifar100
+    arrays = read(options.folder, part)
+    augment: tuple[Augmentation, ...] = (partial(random_crop, padding=4), random_flip)
+    if options.augment == "full":
+        augment += (auto_augment,)
+    return Dataset(
+        f"{name}-part" if part else name,
+        Split(arrays.train_images, arrays.train_labels),
+        Split(arrays.test_images, arrays.test_labels),
+        classes,
+        *pixel_statistics(name),
+        augment,
+        costly=options.augment == "full",
+    )
+
+
+def imagefolder(options: Options) -> Dataset:
+    """ImageNet's form: crops of random size and place, flips."""
+    from refsnn.data.imagefolder import FolderImages, scan
+
+    folder, size = scan(options.folder), options.image_size or 224
+    train = FolderImages(folder.train.paths, size, crops=options.augment != "none")
+    test = FolderImages(folder.val.paths, size)
+    return Dataset(
+        "imagefolder",
+        Split(train, folder.train.labels),
+        Split(test, folder.val.labels),
+        len(folder.classes),
+        *pixel_statistics("imagenet"),
+        costly=True,
+    )
+
+
+def cifar10dvs(options: Options) -> Dataset:
+    """D23: 48x48, flips and rolls."""
+    from refsnn.data.events import random_roll
+    from refsnn.data.recordings import cifar10dvs
+
+    data = cifar10dvs(inside(options.folder, "cifar10-dvs"))
+    dataset = recorded("cifar10dvs", data, options, 48)
+    return replace(dataset, augment=(random_flip, random_roll))
+
+
+def nmnist(options: Options) -> Dataset:
+    from refsnn.data.recordings import nmnist
+
+    return recorded("nmnist", nmnist(inside(options.folder, "nmnist")), options, 34)
+
+
+def moving_digits(options: Options) -> Dataset:
+    from refsnn.data.moving_digits import FIELD, MADE_BY, make_moving_digits
+
+    return cached("moving-digits", [], make_moving_digits, MADE_BY, options, FIELD, 10)
+
+
+def recorded(name: str, data: Any, options: Options, size: int) -> Dataset:
+    from refsnn.data.recordings import make_frames
+
+    paths, classes = [*data.train.paths, *data.test.paths], len(data.train.class_names)
+    return cached(name, paths, partial(make_frames, data), {}, options, size, classes)
+
+
+def cached(
+    name: str, paths: Sequence[Path], make: Callable[..., None], made_by: dict[str, Any],
+    options: Options, size: int, classes: int,
+) -> Dataset:  # fmt: skip
+    """Recordings as T frames, made once and kept in the cache: counts, not standardised."""
+    from refsnn.data.cache import mapped
+
+    steps, size, slices = options.steps, options.image_size or size, options.event_slices
+    arrays = mapped(
+        name, paths, made_by | {"steps": steps, "size": size, "slices": slices},
+        lambda new: make(new, steps, size, slices),
+    )  # fmt: skip
+    train, test = (Split(arrays[f"{p}_frames"], arrays[f"{p}_labels"]) for p in ("train", "test"))
+    return Dataset(name, train, test, classes, np.zeros(2), np.ones(2))
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The data set's own folder in the common one, or that folder itself."""
+    return folder / name if (folder / name).is_dir() else folder
+
+
+def pixel_statistics(name: str) -> tuple[Array, Array]:
+    """Means and standard deviations of the channels (D22), for pixels of 0 to 255."""
+    mean, std = 255 * np.array(CHANNEL_STATISTICS[name])
+    return mean, std
+
+
+DATASETS: dict[str, Callable[[Options], Dataset]] = {
+    "digits": digits,
+    "moving-digits": moving_digits,
+    "cifar10": partial(cifar, name="cifar10", classes=10, part=False),
+    "cifar10-part": partial(cifar, name="cifar10", classes=10, part=True),
+    "cifar100": partial(cifar, name="cifar100", classes=100, part=False),
+    "cifar100-part": partial(cifar, name="cifar100", classes=100, part=True),
+    "imagefolder": imagefolder,
+    "cifar10dvs": cifar10dvs,
+    "nmnist": nmnist,
+}
 
 
 def load(name: str, options: Options = Options()) -> Dataset:
     """A data set of `DATASETS`, or the `.npz` file at the path `name`."""
     validate.one_of("augment", options.augment, AUGMENT)
+    validate.one_of("event_slices", options.event_slices, SLICES)
     dataset = read(name, options)
+    *_, height, width, _ = dataset.train.images.shape
+    if options.image_size not in (0, height):
+        raise ValueError(
+            f"image_size: got {options.image_size}, but the images of {name} have {height}x{width} "
+            "pixels"
+        )
     if options.augment == "none":
         dataset = replace(dataset, augment=())
     if options.cutout == 0:
         return dataset
     if len(dataset.train.images.shape) != 4:
         raise ValueError(f"cutout: got {options.cutout}, want 0 for sequences of frames")
-    height, width = dataset.train.images.shape[1:3]
     if options.cutout > max(height, width):
         raise ValueError(
             f"cutout: got {options.cutout}, want at most {max(height, width)} for images of "

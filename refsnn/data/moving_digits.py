@@ -1,7 +1,8 @@
 """The digits as an event camera sees them: moved in three saccades, as N-MNIST was recorded."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -97,19 +98,24 @@ def brightness_events(
     return image, Events(np.rint(t[order]).astype(np.int64), x, y, polarity)
 
 
-def load_moving_digits_frames(
-    steps: int, size: int = FIELD, slices: str = "count"
-) -> tuple[Array, Array, Array, Array]:
-    """Training frames (N, T, size, size, 2) uint16, labels, test frames, labels (D23, R2)."""
-    digits = load_digits()
-    rng = np.random.default_rng(SEED)
-    parts: list[Array] = []
-    for split in (digits.train, digits.test):
-        recordings = moving_digits(split.images[..., 0] / 16, rng)
-        frames = [
-            resize_nearest(events_to_frames(*events, steps, FIELD, slices), size).astype(np.uint16)
-            for events in recordings
-        ]
-        parts += [np.stack(frames), split.labels]
-    train_frames, train_labels, test_frames, test_labels = parts
-    return train_frames, train_labels, test_frames, test_labels
+#: what the data set depends on beside T, size and slices
+MADE_BY = {
+    "field": FIELD, "scale": SCALE, "saccade": SACCADE, "views": VIEWS, "corners": CORNERS.tolist(),
+    "jitter": JITTER, "dark": DARK, "threshold": THRESHOLD, "seed": SEED,
+}  # fmt: skip
+
+
+def make_moving_digits(
+    new: Callable[[str, tuple[int, ...], Any], Array], steps: int, size: int, slices: str = "count"
+) -> None:
+    """Fill what new(name, shape, dtype) gives for train_frames, train_labels and those of test.
+
+    Frames are (N, T, size, size, 2) uint16 (D23), labels (N,) int64; the splits are R2's.
+    """
+    digits, rng = load_digits(), np.random.default_rng(SEED)
+    for part, split in (("train", digits.train), ("test", digits.test)):
+        images = split.take(np.arange(len(split.labels)))[..., 0] / 16
+        frames = new(f"{part}_frames", (len(images), steps, size, size, 2), np.uint16)
+        for k, events in enumerate(moving_digits(images, rng)):
+            frames[k] = resize_nearest(events_to_frames(*events, steps, FIELD, slices), size)
+        new(f"{part}_labels", split.labels.shape, np.int64)[:] = split.labels

@@ -14,13 +14,26 @@ from refsnn.data.events import events_to_frames
 from refsnn.data.moving_digits import (
     FIELD,
     brightness_events,
-    load_moving_digits_frames,
+    make_moving_digits,
     moving_digits,
     saccades,
     view,
 )
 
 module = importlib.import_module("refsnn.data.moving_digits")
+
+
+def in_memory(*asked):
+    """Training frames, labels, test frames, labels."""
+    arrays = {}
+
+    def new(name, shape, dtype):
+        arrays[name] = np.zeros(shape, dtype)
+        return arrays[name]
+
+    make_moving_digits(new, *asked)
+    assert list(arrays) == ["train_frames", "train_labels", "test_frames", "test_labels"]
+    return tuple(arrays.values())
 
 
 def rows(events):
@@ -185,7 +198,7 @@ def test_what_cannot_be_seen_is_refused(images, threshold, message):
 
 @pytest.fixture(scope="module")
 def data():
-    return load_moving_digits_frames(4, 16)
+    return in_memory(4, 16)
 
 
 def test_frames_of_the_whole_set_keep_the_digits_split(data):
@@ -212,7 +225,7 @@ def test_slices_may_be_of_equal_duration(monkeypatch):
     parts = [Split(s.images[:k], s.labels[:k]) for s, k in ((digits.train, 7), (digits.test, 4))]
     few = replace(digits, train=parts[0], test=parts[1])
     monkeypatch.setattr(module, "load_digits", lambda: few)
-    made = load_moving_digits_frames(3, FIELD, "duration")
+    made = in_memory(3, FIELD, "duration")
     rng = np.random.default_rng(module.SEED)
     for frames, split in zip(made[::2], parts, strict=True):
         recordings = moving_digits(split.images[..., 0] / 16, rng)
