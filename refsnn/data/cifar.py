@@ -149,7 +149,7 @@ def pixels_of(value: Any) -> Array:
             raw = raw.encode("latin-1") if isinstance(raw, str) else raw
             pixels = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if order else "C")
         case Call(state=(_, _, Call("numpy dtype", (str() as dtype, *_)), *_)):
-            raise ValueError(f"data: got dtype {dtype!r:.40}, want u1")
+            raise ValueError(f"data: got dtype {dtype!r}, want u1")
         case _:
             raise ValueError(f"data: got {type(value).__name__}, want an array")
     if pixels.shape[1:] != (PIXELS,):
@@ -158,7 +158,7 @@ def pixels_of(value: Any) -> Array:
 
 
 def labels_of(key: str, values: Any) -> Array:
-    if not (isinstance(values, list) and all(type(value) is int for value in values)):
+    if not all(type(value) is int for value in values):
         raise ValueError(f"{key}: want a list of integers")
     return np.array(values, np.int64)
 
@@ -220,7 +220,7 @@ def play(content: bytes) -> Any:
             del stack[start:]
             combine(name, argument, values, stack)
         elif name not in ("PROTO", "FRAME", "STOP"):
-            raise ValueError(f"{name} {argument!r:.80} is not allowed")
+            raise ValueError(f"{name} {argument!r} is not allowed")
     return stack.pop()
 
 
@@ -237,7 +237,7 @@ def combine(name: str, argument: Any, values: list[Any], stack: list[Any]) -> No
         case "GLOBAL" | "STACK_GLOBAL":
             function = argument or " ".join(values)
             if function not in CALLABLE:
-                raise ValueError(f"{function!r:.80} is not allowed")
+                raise ValueError(f"{function!r} is not allowed")
             stack.append(function)
         case "REDUCE":
             stack.append(Call(*values))

@@ -118,6 +118,7 @@ def download(url: str, part: Path, size: int, quiet: bool) -> None:
         raise ValueError(f"fetch: {url} can't be reached: {reason}") from None
     if response.status != 206:  # it sends everything, from the start
         have = 0
+    # bytes after this answer, if all of it comes
     promised = min(size, have + int(response.headers["Content-Length"] or size))
     broken: Exception | None = None
     with (
@@ -138,7 +139,7 @@ def download(url: str, part: Path, size: int, quiet: bool) -> None:
             file.write(chunk)
             have += len(chunk)
             bar.update(len(chunk))
-    if broken or have < promised:
+    if have < promised:
         raise ValueError(
             f"fetch: {url}: the connection broke off ({broken or 'closed early'}); "
             f"{part} keeps {have} of {size} bytes, the next call goes on from there"

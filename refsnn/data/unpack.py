@@ -116,8 +116,6 @@ def zip_members(file: IO[bytes]) -> Iterator[Member]:
             kind = ZIP_KINDS.get(stat.S_IFMT(info.external_attr >> 16), "a device")
             if info.is_dir():
                 yield Member(info.filename, "folder", None)
-            elif kind != "file":
-                yield Member(info.filename, kind, None)
             else:
                 with archive.open(info) as content:
                     yield Member(info.filename, kind, content)

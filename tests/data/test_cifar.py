@@ -270,6 +270,14 @@ def test_labels_beyond_the_classes_are_refused(tmp_path, suffix, key, at, value,
         load_cifar100(tmp_path / "set", partial=True)
 
 
+def test_labels_beyond_10_classes_are_refused(tmp_path):
+    write10(tmp_path / "set", [*[made(3, 10)] * 5, made(3, 11)], ".bin")
+    with pytest.raises(
+        ValueError, match=r"test_batch\.bin: labels: got 10 at index 0, want 0 to 9$"
+    ):
+        load_cifar10(tmp_path / "set", partial=True)
+
+
 @pytest.fixture
 def read(tmp_path):
     """A pickle read as the only training file of CIFAR-10."""
@@ -320,6 +328,15 @@ def test_files_pickled_again_are_read(read, protocol, key, order):
     assert data.train_labels.tolist() == [9, 0, 4]
 
 
+def test_what_came_before_may_be_named_again(read):
+    pickled = python2_pickle(PIXELS, {"labels": GOOD["labels"]})
+    listed = b"labelsq\4]q\5(K\x09K\0K\4e"
+    assert pickled.count(listed) == 1
+    for again in (b"h\5", b"j\5\0\0\0"):
+        data = read(pickled.replace(listed, b"lebalsq\4]q\5(K\x09K\0K\4eU\6labels" + again))
+        assert data.train_labels.tolist() == [9, 0, 4]
+
+
 def test_the_older_and_the_newer_name_of_numpys_module_are_known(read):
     parts = re.split(rb"(?<=cnumpy\.)_?core", pickle.dumps(GOOD, 3))
     assert len(parts) == 2
@@ -358,7 +375,7 @@ def test_other_functions_are_named_and_not_called(refused, tmp_path, protocol, f
         (b"\x80\x02\x8a\x01\x05.", "LONG1 5"),
         (b"cnumpy\nload\n.", "'numpy load'"),
         (b"cnumpy.core.multiarray\nfromfile\n.", "'numpy.core.multiarray fromfile'"),
-        (b"cos\nsystem" + b"x" * 10_000 + b"\n.", r"'os systemx{60,80}"),
+        (b"cos\nsystem" + b"x" * 10_000 + b"\n.", r"'os systemx{60,}"),
     ],
 )
 def test_opcodes_and_names_that_arrays_do_not_need_are_named(refused, content, name):
@@ -422,8 +439,6 @@ def test_shapes_that_the_pixels_do_not_have_are_refused(refused, shape):
         (b"tbU\x09filenames", b"tbNbU\x09filenames"),
         (b"tbU\x09filenames", b"tU\x09filenames"),
         (b"eU\x04data", b"bU\x04data"),
-        (b"U\x06labels", b"U\x06lebals"),
-        (b"U\x04data", b"U\x04dota"),
         (b"U\x06labels", b"K\x01"),
         (b"U\x06labels", b")"),
         (b"K\x04e", b"U\x01ae"),
@@ -468,6 +483,13 @@ def test_one_array_used_often_takes_its_memory_once(refused):
     state = b"(K\1K\1K\1\x86cnumpy\ndtype\nU\x02u1\x85R\x89B" + struct.pack("<I", len(raw)) + raw
     array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n\x85R"
     refused(array + state + b"tq\0b" + (array + b"h\0b") * 500 + b".", "want a dict")
+
+
+@pytest.mark.parametrize("key", ["labels", "data"])
+def test_a_field_that_is_missing_is_named(refused, key):
+    refused(
+        pickle.dumps({"other": 1} | {k: v for k, v in GOOD.items() if k != key}, 4), f": {key} is"
+    )
 
 
 def test_a_cut_pickle_is_refused_at_any_length(tmp_path):

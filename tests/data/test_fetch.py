@@ -44,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
         wanted = self.headers["Range"]
         server.asked.append(wanted)
         if server.mode == "silent":
-            server.done.wait()
+            server.done.wait(10)
             return
         if server.mode == "missing":
             self.send_error(404)

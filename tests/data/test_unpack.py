@@ -161,7 +161,7 @@ def test_a_link_and_a_file_below_it_do_not_write_elsewhere(tmp_path, refused):
         (("a/b", "a"), "member 'a': a folder of this name came before"),
         (("a/b/c", "a"), "member 'a': a folder of this name came before"),
         (("a/", "./a"), "member './a': a folder of this name came before"),
-        (("a", "."), r"member '\.': a folder of this name came before"),
+        ((".",), r"member '\.': a folder of this name came before"),
     ],
 )
 def test_names_that_come_twice_are_refused(tmp_path, refused, names, text):
@@ -229,7 +229,7 @@ def test_a_tar_file_cut_short_before_it_was_compressed_is_refused(tmp_path, refu
     archive = tar_gz(tmp_path / "x.tar.gz", *GOOD.items())
     plain = gzip.decompress(archive.read_bytes())
     assert plain[7168:] == bytes(len(plain) - 7168)  # three headers, ten and one blocks, the end
-    for length in (0, 1, 512, 600, 5512, 5632, 6144, 6148, 6656, 7168, 7680):
+    for length in (0, 1, 512, 600, 5512, 5632, 6144, 6148, 6656, 7168, 7680, 7780):
         archive.write_bytes(gzip.compress(plain[:length]))
         refused(archive, r"(at its start|member 'set/.*'): .")
 
@@ -265,6 +265,16 @@ def test_a_zip_whose_directory_lies_is_refused(tmp_path, refused, field, values,
     content[at : at + 4 * len(values)] = struct.pack(f"<{len(values)}I", *values)
     archive.write_bytes(content)
     refused(archive, text)
+
+
+def test_a_zip_whose_end_lies_about_the_directory_is_refused(tmp_path, refused):
+    archive = zipped(tmp_path / "x.zip", ("a", NOISE))
+    content = bytearray(archive.read_bytes())
+    at = content.index(b"PK\5\6") + 16
+    directory = struct.unpack_from("<I", content, at)[0]
+    struct.pack_into("<I", content, at, directory + 10)
+    archive.write_bytes(content)
+    refused(archive, "at its start: .")
 
 
 def test_an_error_of_the_disk_stays_one(make, tmp_path, monkeypatch):
