@@ -57,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_train(commands)
     add_evaluate(commands)
+    add_data(commands)
     add_bench(commands)
     add_spec(commands)
     return parser
@@ -235,6 +236,16 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         f"removed; after iteration {result['iteration']}"
     )
     return 0
+
+
+def add_data(commands: Any) -> None:
+    from refsnn.data.command import add_options
+
+    data = commands.add_parser(
+        "data", help="data sets: which there are, and downloading them",
+        description="The data sets that --dataset names.",
+    )  # fmt: skip
+    add_options(data)
 
 
 def add_bench(commands: Any) -> None:

@@ -25,7 +25,7 @@ BELOW = {
     "bench": {"ops", "network", "training", "data", "process"},
     "spec": set(),
     "process": set(),
-    "cli": {"training", "bench", "spec", "process"},
+    "cli": {"training", "data", "bench", "spec", "process"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -33,7 +33,7 @@ class TrainConfig:
     decay_all: bool = option(True, "decay batch norm and biases too (D17)")
     seed: int = option(0, "seed of every random draw")
     dtype: str = option("float32", "precision", choices=("float32", "float64"))
-    dataset: str = option("digits", "digits, or a .npz file of arrays")
+    dataset: str = option("digits", "name (see refsnn data list), or a .npz file of arrays")
     branches: str = option("stage", "where side branches attach (D11)", choices=("stage", "block"))
     surrogate: str = option("tanh", "surrogate slope (Eq. 4, D4)", choices=tuple(SURROGATES))
     surrogate_shape: float | None = option(

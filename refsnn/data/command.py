@@ -1,0 +1,60 @@
+"""`refsnn data`: what there is, and downloading what has a public archive."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from refsnn.data.load import DATASETS
+
+#: name -> what it is and what it wants in the data folder
+ABOUT = {
+    "digits": "1,797 handwritten digits of 8x8 pixels; in the package",
+    "moving-digits": "the same before an event camera; in the package",
+    "cifar10": "CIFAR-10; cifar-10-batches-bin or -py",
+    "cifar10-part": "as many of its training files as are there",
+    "cifar100": "CIFAR-100; cifar-100-binary or -python",
+    "cifar100-part": "any number of its images",
+    "imagefolder": "JPEG and PNG files; train/CLASS and val/CLASS",
+    "cifar10dvs": "CIFAR10-DVS, as .aedat, .mat or .npz; ten class folders, in cifar10-dvs",
+    "nmnist": "N-MNIST; Train/0 ... 9 and Test/0 ... 9, in nmnist",
+}
+
+
+def add_options(parser: Any) -> None:
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+    show = actions.add_parser("list", help="names, and which files are wanted where")
+    show.set_defaults(run=run_list)
+    fetch = actions.add_parser(
+        "fetch", help="download, check and unpack a data set",
+        description="Download a data set, go on with a download that broke off, compare its "
+        "checksum with the published one, unpack it.",
+    )  # fmt: skip
+    fetch.add_argument("name", metavar="NAME", help="cifar10 or cifar100")
+    fetch.add_argument("--url", help="a mirror of the same archive")
+    fetch.add_argument("--quiet", action="store_true", help="no progress bar")
+    for action in (show, fetch):
+        action.add_argument(
+            "--data-dir", type=Path, metavar="DIR",
+            help="folder of the data sets (default: $REFSNN_DATA, or the cache's)",
+        )  # fmt: skip
+    fetch.set_defaults(run=run_fetch)
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    from refsnn.data.fetch import SOURCES, default_data_dir
+
+    width = max(map(len, DATASETS))
+    for name in DATASETS:
+        note = f" (refsnn data fetch {name})" if name in SOURCES else ""
+        print(f"{name:<{width}}  {ABOUT[name]}{note}")
+    print(f"{'FILE.npz':<{width}}  arrays of your own")
+    print(f"folders are looked for in {arguments.data_dir or default_data_dir()}")
+    return 0
+
+
+def run_fetch(arguments: argparse.Namespace) -> int:
+    from refsnn.data.fetch import default_data_dir, fetch
+
+    folder = arguments.data_dir or default_data_dir()
+    print(fetch(arguments.name, folder, arguments.url, arguments.quiet))
+    return 0
