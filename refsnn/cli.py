@@ -1,5 +1,5 @@
-"""The command line: `refsnn train`, `refsnn evaluate RUN`, `refsnn bench`,
-`refsnn spec [CLAUSE]`.
+"""The command line: `refsnn train`, `refsnn evaluate RUN`, `refsnn gradients [RUN]`,
+`refsnn bench`, `refsnn spec [CLAUSE]`.
 
 Exit codes: 0 done; 1 a run diverged; 2 something was asked that can't be done, said
 in one line; 128 + signal when stopped by one.
@@ -10,7 +10,6 @@ import json
 import shlex
 import signal
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -58,13 +57,15 @@ def build_parser() -> argparse.ArgumentParser:
     add_train(commands)
     add_evaluate(commands)
     add_data(commands)
+    add_gradients(commands)
     add_bench(commands)
     add_spec(commands)
     return parser
 
 
 def add_train(commands: Any) -> None:
-    from refsnn.training.config import PRESETS, TrainConfig
+    from refsnn.training.config import PRESETS
+    from refsnn.training.options import add_settings, add_threads, add_workers
 
     train = commands.add_parser(
         "train", help="train a network into a run folder",
@@ -83,31 +84,10 @@ def add_train(commands: Any) -> None:
         "--preset", default="digits", choices=PRESETS,
         help="settings to start from; options override them (default: digits)",
     )  # fmt: skip
-    for item in fields(TrainConfig):
-        add_option(train, item)
+    add_settings(train)
     add_threads(train)
     add_workers(train)
     train.set_defaults(run=run_train)
-
-
-def add_threads(parser: Any) -> None:
-    parser.add_argument(
-        "--threads", type=int, metavar="N",
-        help="threads of the kernels and of BLAS (default: as the environment says)",
-    )  # fmt: skip
-
-
-def add_workers(parser: Any) -> None:
-    parser.add_argument(
-        "--workers", type=number_of_workers, metavar="N",
-        help="processes that make batches ahead (default: 1 where that is costly, else 0)",
-    )  # fmt: skip
-
-
-def number_of_workers(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"got {text!r}, want a whole number, 0 for none")
-    return int(text)
 
 
 def folder_name(text: str) -> Path:
@@ -116,38 +96,15 @@ def folder_name(text: str) -> Path:
     return Path(text)
 
 
-def add_option(parser: Any, item: Any) -> None:
-    """The option of one setting: --detach-reset and --no-detach-reset for a yes or no."""
-    unit, choices = item.metadata["unit"], item.metadata["choices"]
-    shown = "by kind" if item.default is None else item.default
-    text = item.metadata["help"] + (f", in {unit}" if unit else "")
-    if shown != "":
-        text += f" (default: {shown})"
-    options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
-    if isinstance(item.default, bool):
-        options["action"] = argparse.BooleanOptionalAction
-    else:
-        options["type"] = float if item.default is None else type(item.default)
-        if choices:
-            options["choices"] = choices
-        else:
-            options["metavar"] = {int: "N", float: "X"}.get(options["type"], "NAME")
-    parser.add_argument("--" + item.name.replace("_", "-"), **options)
-
-
 def run_train(arguments: argparse.Namespace) -> int:
     from refsnn.process import keep_freed_memory, limit_threads
-    from refsnn.training.config import TrainConfig, make_config
+    from refsnn.training.config import make_config
+    from refsnn.training.options import given_settings
     from refsnn.training.run import Interrupted, resume, start
 
     limit_threads(arguments.threads)
     keep_freed_memory()
-
-    names = [item.name for item in fields(TrainConfig)]
-    given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
-    for name in ("dataset", "data_dir"):  # the run may be used elsewhere
-        if given.get(name, "") and (name == "data_dir" or given[name].endswith(".npz")):
-            given[name] = str(Path(given[name]).resolve())
+    given = given_settings(arguments)
     if arguments.resume:
         if arguments.resume is True and arguments.out is None:
             raise ValueError("resume: which run? give its folder: --resume RUN")
@@ -209,6 +166,8 @@ class Signals:
 
 
 def add_evaluate(commands: Any) -> None:
+    from refsnn.training.options import add_threads, add_workers
+
     evaluate = commands.add_parser(
         "evaluate", help="test a trained network with its side branches removed",
         description="Accuracy of the main branch on the held-out split, side branches removed.",
@@ -246,6 +205,18 @@ def add_data(commands: Any) -> None:
         description="The data sets that --dataset names.",
     )  # fmt: skip
     add_options(data)
+
+
+def add_gradients(commands: Any) -> None:
+    from refsnn.experiments.gradients_command import add_options, run
+
+    gradients = commands.add_parser(
+        "gradients", help="where the gradient goes: by layer, time step, branch and mechanism",
+        description="Norms of the gradient at every layer of neurons, by branch and by Eq. 3's "
+        "terms; Eq. 8's factors and Eq. 9's sum. Of a run, or of a network as initialised.",
+    )  # fmt: skip
+    add_options(gradients)
+    gradients.set_defaults(run=run)
 
 
 def add_bench(commands: Any) -> None:

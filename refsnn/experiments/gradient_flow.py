@@ -1,0 +1,181 @@
+"""A ledger of gradient flow: how much of dL/du_pre reaches each layer and step, and by which way.
+
+Back-propagation is linear in dL/db_l, so a pass with one branch's alone gives that branch's
+part (Eq. 9). The terms of Eq. 3 give the parts by mechanism: firing g_o[t] h[t], leak
+tau delta[t+1] (1 - o[t]), reset -tau delta[t+1] u_pre[t] h[t].
+
+Exact, but for rounding, which the fields `rest` measure: parts add up as vectors; the factors of
+the chain multiply to its last norm; the shares of dL/dW1 add up to 1. Not said by norms: parts
+may cancel, so their norms need not add up. A factor is what one block did to this one gradient,
+from 0 to the largest singular value of its Jacobian; those values' product, a bound on Eq. 8,
+may lie far above the product of the factors. Where the image or the channels change, a factor
+compares vectors of different lengths.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from refsnn.network import Forward, Network, Params, backward, encode, forward, neuron_caches
+from refsnn.ops import Array, ConvCache, LIFCache, Ops, validate
+from refsnn.training.monitor import finite, norm, share
+
+FIRST = "stem.conv0.weight"  # W1 of Eq. 8 and 9
+#: a slope is small below this share of the one at threshold (the peak, but for tanh as printed)
+SMALL = 1e-3
+
+Seen = TypeVar("Seen")
+Look = Callable[[Array, Array, LIFCache], Seen]
+
+
+class Ledger(NamedTuple):
+    """Plain numbers, lists and dicts; each list of norms or shares has one entry a time step.
+
+    layers: from input to output, dicts of `layer`; `rate`, spikes a neuron; `mean_slope`;
+        `zero_slope` and `small_slope`, shares of neurons whose h is 0, or below SMALL times the
+        slope at threshold; the norms of delta, `total`, and of its parts, `firing`, `leak` and
+        `reset`; `rest`, that of the total less the three; `through`, by branch, those of delta
+        through it.
+    chain: Eq. 8 along the main branch alone, dicts of `at`, the `norm` of the gradient there
+        over all steps, and its `factor` on the norm before (None: none before, or 0). From the
+        logits over every block's output to the stem's and W1.
+    first_layer: dL/dW1 (Eq. 9): `parameter`, `norm`, `rest`, and `branches`: of each its `norm`,
+        `cosine` to the sum and `share`, norm times cosine over the sum's norm (None: of zero).
+    """
+
+    loss: float
+    side: float
+    branches: list[str]  # the main one, `head`, last
+    layers: list[dict[str, Any]]
+    chain: list[dict[str, Any]]
+    first_layer: dict[str, Any]
+
+
+@np.errstate(all="ignore")  # what overflows is refused below
+def ledger(
+    net: Network, params: Params, buffers: Params, images: Array, labels: Array, steps: int,
+    ops: Ops, side: float, sum_of: str = "logits",
+) -> Ledger:  # fmt: skip
+    """Of one batch, images (N, H, W, C) shown at `steps` time steps, normalised as in training.
+
+    `side` weights the side branches (Eq. 10). ValueError where a gradient is not finite.
+    """
+    validate.at_least("side", side, 0)
+    # batch norm and LIF one after the other, so that each layer's lif_backward can be watched
+    apart = replace(ops, norm_neuron_forward=None, norm_neuron_backward=None)
+    run = forward(net, params, buffers, encode(images, steps), apart)
+    loss, cache = apart.objective_forward(run.branches, labels, side, sum_of)
+    db = apart.objective_backward(cache)
+    grads, mechanisms = watch(run, db, by_mechanism)
+    for name, grad in reversed(grads.items()):  # from output to input
+        if not finite(grad):
+            raise ValueError(
+                f"params: the gradient of {name} holds NaN or infinity, want finite numbers"
+            )
+    first, sizes = {}, {}
+    for index, head in enumerate(run.heads):
+        alone = [g if k == index else np.zeros_like(g) for k, g in enumerate(db)]
+        of_branch, sizes[head.name] = watch(first_only(run), alone, by_size)
+        first[head.name] = of_branch[FIRST]
+    layers = [
+        {"layer": layer, **by_step(slopes(cache)), **by_step(mechanisms[layer])}
+        | {"through": {branch: seen[layer][1] for branch, seen in sizes.items()}}
+        for layer, cache in neuron_caches(run)
+    ]
+    main = {layer: at_output for layer, (at_output, _) in sizes[run.heads[-1].name].items()}
+    outputs = [("logits", norm(db[-1]))]
+    outputs += [(block.name, main[f"{block.name}.lif2"]) for block in reversed(net.blocks())]
+    outputs += [("stem", main[f"stem.lif{net.arch.stem.convs - 1}"])]
+    outputs += [(FIRST, norm(first[run.heads[-1].name]))]
+    return Ledger(loss, side, list(first), layers, factors(outputs), parts(grads[FIRST], first))
+
+
+def watch(run: Forward, db: list[Array], look: Look[Seen]) -> tuple[Params, dict[str, Seen]]:
+    """Gradients from `db`, and what `look(do_seq, delta_seq, cache)` says of each layer."""
+    ops, names, seen = run.at.ops, {id(cache): name for name, cache in neuron_caches(run)}, {}
+
+    def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> Any:
+        grads = ops.lif_backward(do_seq, cache, constants)
+        seen[names[id(cache)]] = look(do_seq, grads.dc_seq, cache)  # Eq. (3): dL/dc is delta
+        return grads
+
+    at = run.at._replace(ops=replace(ops, lif_backward=lif_backward))
+    return backward(run._replace(at=at), db), seen
+
+
+def first_only(run: Forward) -> Forward:
+    """The same, but that convolutions skip gradients of other weights than W1, and those that
+    are zero all over, as behind a branch: most of the cost."""
+    ops, first = run.at.ops, run.stem.units[0][0].conv
+
+    def conv_input_gradient(dy: Array, cache: ConvCache) -> Array:
+        return ops.conv_input_gradient(dy, cache) if dy.any() else np.zeros_like(cache.x)
+
+    def conv_weight_gradient(dy: Array, cache: ConvCache) -> Array | None:
+        return ops.conv_weight_gradient(dy, cache) if cache is first else None
+
+    skipping = replace(
+        ops, conv_input_gradient=conv_input_gradient, conv_weight_gradient=conv_weight_gradient
+    )
+    return run._replace(at=run.at._replace(ops=skipping))
+
+
+def by_size(do_seq: Array, delta_seq: Array, cache: LIFCache) -> tuple[float, list[float]]:
+    """Norms of dL/do over all steps, and of delta at each."""
+    return norm(do_seq), [norm(delta) for delta in delta_seq]
+
+
+def by_mechanism(do_seq: Array, delta_seq: Array, cache: LIFCache) -> list[dict[str, float]]:
+    """Norms of delta[t] and of the terms of Eq. 3, of the sum over which `rest` is left."""
+    rows, p = [], cache.p
+    later = np.zeros_like(cache.u0)  # tau delta[t+1]; delta[T+1] = 0
+    for t in reversed(range(len(do_seq))):
+        u_pre, o, delta = cache.u_pre_seq[t], cache.o_seq[t], delta_seq[t]
+        h = p.surrogate.slope(u_pre - p.v_th, p.v_th)
+        firing, leak = do_seq[t] * h, later * (1 - o)
+        reset = np.zeros_like(h) if p.detach_reset else -later * u_pre * h  # D3
+        terms = {"total": delta, "firing": firing, "leak": leak, "reset": reset}
+        terms["rest"] = delta - (firing + leak + reset)  # Eq. (3)
+        rows.append({name: norm(term) for name, term in terms.items()})
+        later = p.tau * delta
+    return rows[::-1]
+
+
+def slopes(cache: LIFCache) -> list[dict[str, float]]:
+    """Firing rate and the state of the surrogate (Eq. 4) at each step."""
+    p, rows = cache.p, []
+    small = SMALL * float(p.surrogate.slope(np.zeros(1), p.v_th)[0])
+    for u_pre, o in zip(cache.u_pre_seq, cache.o_seq, strict=True):
+        h = p.surrogate.slope(u_pre - p.v_th, p.v_th)
+        row = {"rate": share(o), "mean_slope": float(h.mean(dtype=np.float64))}
+        rows.append(row | {"zero_slope": share(h == 0), "small_slope": share(h < small)})
+    return rows
+
+
+def by_step(rows: list[dict[str, float]]) -> dict[str, list[float]]:
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def factors(outputs: list[tuple[str, float]]) -> list[dict[str, Any]]:
+    """Each norm with its ratio to the one before: Eq. 8's product, in norms."""
+    before = [0.0, *(size for _, size in outputs)]
+    return [
+        {"at": at, "norm": size, "factor": size / last if last else None}
+        for (at, size), last in zip(outputs, before, strict=False)
+    ]
+
+
+def parts(total: Array, of_branch: dict[str, Array]) -> dict[str, Any]:
+    """A gradient as the sum over branches (Eq. 9)."""
+    whole, rows = norm(total), {}
+    for branch, part in of_branch.items():
+        size, along = norm(part), float(np.vdot(total, part.astype(np.float64)))
+        rows[branch] = {
+            "norm": size,
+            "cosine": along / (whole * size) if whole * size else None,
+            "share": along / whole**2 if whole else None,
+        }
+    rest = norm(total - sum(of_branch.values()))
+    return {"parameter": FIRST, "norm": whole, "rest": rest, "branches": rows}

@@ -1,0 +1,192 @@
+"""`refsnn gradients`: options, the network and batch that they mean, output."""
+
+import argparse
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from math import hypot
+from pathlib import Path
+from typing import Any
+
+from refsnn.data import Dataset, load
+from refsnn.experiments.gradient_flow import SMALL, Ledger, ledger
+from refsnn.network import Network
+from refsnn.ops import get_ops
+from refsnn.training.config import PRESETS, TrainConfig, make_config
+from refsnn.training.options import add_settings, add_threads, given_settings
+from refsnn.training.run import initial_state, load_state, network_for, read_config
+
+#: settings that no gradient depends on; images are not augmented
+LEFT_OUT = ("lr", "optimizer", "momentum", "weight_decay", "decay_all", "cutout")
+OWN = ("batch_size", "ops")  # may differ from the run's
+
+
+def add_options(parser: Any) -> None:
+    parser.add_argument(
+        "folder", nargs="?", type=Path, metavar="RUN",
+        help="a run's folder; --batch-size and --ops may differ from the run's "
+        "(default: a network as initialised, by the settings below)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--side", type=float, metavar="X",
+        help="weight of the side branches (default: the method's at the next iteration)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--json", metavar="FILE", help="write one JSON object too; - prints it, and nothing else"
+    )
+    parser.add_argument(
+        "--preset", choices=PRESETS,
+        help="settings to start from; options override them (default: digits)",
+    )  # fmt: skip
+    add_settings(parser, LEFT_OUT)
+    add_threads(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The object that --json writes has the fields of `Ledger` and `config`, all settings;
+    `iteration`, of the run, 0 as initialised; `images`, in the batch."""
+    from refsnn.process import limit_threads
+
+    limit_threads(arguments.threads)
+    config, dataset, net = subject(arguments)
+    begun = initial_state(config, net)
+    state = begun if arguments.folder is None else load_state(arguments.folder, config, net)
+    side = side_weight(config, dataset, state.iteration, arguments.side)
+    config = replace(config, **own(arguments))
+    order = begun.rng.permutation(len(dataset.train.labels))  # of the seed's first epoch
+    images, labels = dataset.batch(dataset.train, order[: config.batch_size], config.dtype)
+    found = ledger(
+        net, state.params, state.buffers, images, labels, config.steps, get_ops(config.ops), side,
+        config.sum_of,
+    )  # fmt: skip
+    about = {"config": config.to_dict(), "iteration": state.iteration, "images": len(labels)}
+    text = json.dumps(about | found._asdict(), indent=2, allow_nan=False)
+    if arguments.json == "-":
+        print(text)
+        return 0
+    print(title(config, state.iteration, len(labels), found), report(found), sep="\n\n")
+    if arguments.json is not None:
+        Path(arguments.json).write_text(text + "\n")
+    return 0
+
+
+def own(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {name: value for name, value in given_settings(arguments).items() if name in OWN}
+
+
+def subject(arguments: argparse.Namespace) -> tuple[TrainConfig, Dataset, Network]:
+    """The settings of the folder's run, or those given; their data and network."""
+    given, folder = given_settings(arguments), arguments.folder
+    if folder is None:
+        config = make_config(arguments.preset or "digits", given)
+    else:
+        config = read_config(folder)
+        if arguments.preset is not None:
+            raise ValueError(f"preset: got {arguments.preset!r}, but {folder} has its settings")
+        for name, value in given.items():
+            has = getattr(config, name)
+            if name not in OWN and value != has:
+                raise ValueError(f"{name}: got {value!r}, but the run has {has!r}")
+    dataset = load(config.dataset, config.data_options())
+    return config, dataset, network_for(config, dataset)
+
+
+def side_weight(
+    config: TrainConfig, dataset: Dataset, iteration: int, given: float | None
+) -> float:
+    """What is given, or the weight at the next iteration, or at the last one of a finished run."""
+    if given is None:
+        batches = -(-len(dataset.train.labels) // config.batch_size)
+        return config.side_coefficient(min(iteration + 1, config.epochs * batches), batches)
+    if config.method == "vanilla":
+        raise ValueError(f"side: got {given!r}, but a vanilla network has no side branches")
+    return given
+
+
+def title(config: TrainConfig, iteration: int, images: int, found: Ledger) -> str:
+    return (
+        f"{config.arch}, {config.method}, after iteration {iteration}: T = {config.steps}, "
+        f"{images} images of {config.dataset}, surrogate {config.surrogate}\n"
+        f"side branches weighted {found.side:.4g}, loss {found.loss:.4f}"
+    )
+
+
+def report(found: Ledger) -> str:
+    """Three tables: layers, Eq. 8 and Eq. 9."""
+    first = found.first_layer
+    return "\n\n".join(
+        [
+            "norms of dL/du_pre over all steps: whole, through each branch, by mechanism (Eq. 3);\n"
+            f"small slopes: below {SMALL:g} of the one at threshold\n" + layers_table(found),
+            "Eq. 8: the gradient at every block's output through the main branch alone, and its\n"
+            "factor on the row above; the factors multiply to the last norm\n" + chain_table(found),
+            f"Eq. 9: each branch's part of dL/dW1 ({first['parameter']})\n" + first_table(found),
+            f"left by rounding: {mechanism_rest(found):.0e} of firing + leak + reset, "
+            f"{ratio(first['rest'], first['norm']):.0e} of the branches' sum",
+        ]
+    )
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Aligned columns, the first to the left."""
+    lines = [list(head), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [line[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+        ).rstrip()
+        for line in lines
+    )
+
+
+def layers_table(found: Ledger) -> str:
+    branches = [*found.branches[-1:], *found.branches[:-1]]  # the main one first
+    mechanisms = ("firing", "leak", "reset")
+    rows = []
+    for row in found.layers:
+        norms = [row["total"], *(row["through"][branch] for branch in branches)]
+        norms += [row[name] for name in mechanisms]
+        shares = [f"{mean(row['rate']):.3f}", f"{mean(row['small_slope']):.1%}"]
+        rows.append([row["layer"], *shares, *(f"{hypot(*steps):.2e}" for steps in norms)])
+    shown = map(branch_name, branches)
+    return table(["layer", "firing rate", "small slopes", "total", *shown, *mechanisms], rows)
+
+
+def chain_table(found: Ledger) -> str:
+    rows = [[row["at"], f"{row['norm']:.2e}", number(row["factor"])] for row in found.chain]
+    return table(["at", "norm", "factor"], rows)
+
+
+def first_table(found: Ledger) -> str:
+    rows = [
+        [branch_name(name), f"{row['norm']:.2e}", number(row["cosine"]), number(row["share"])]
+        for name, row in found.first_layer["branches"].items()
+    ]
+    rows.append(["sum", f"{found.first_layer['norm']:.2e}", "", ""])
+    return table(["branch", "norm", "cosine to the sum", "share of it"], rows)
+
+
+def branch_name(name: str) -> str:
+    return "main" if name == "head" else name.removeprefix("branch.")
+
+
+def number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def mechanism_rest(found: Ledger) -> float:
+    """The largest rest of any layer and step, against the norms of the terms."""
+    return max(
+        ratio(rest, sum(terms))
+        for row in found.layers
+        for rest, *terms in zip(row["rest"], row["firing"], row["leak"], row["reset"], strict=True)
+    )

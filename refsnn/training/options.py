@@ -1,0 +1,64 @@
+"""The settings of a run as options of a command."""
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from refsnn.training.config import TrainConfig
+
+
+def add_settings(parser: Any, leave_out: tuple[str, ...] = ()) -> None:
+    """An option for every setting but those left out."""
+    for item in fields(TrainConfig):
+        if item.name not in leave_out:
+            add_option(parser, item)
+
+
+def add_option(parser: Any, item: Any) -> None:
+    """The option of one setting: --detach-reset and --no-detach-reset for a yes or no."""
+    unit, choices = item.metadata["unit"], item.metadata["choices"]
+    shown = "by kind" if item.default is None else item.default
+    text = item.metadata["help"] + (f", in {unit}" if unit else "")
+    if shown != "":
+        text += f" (default: {shown})"
+    options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
+    if isinstance(item.default, bool):
+        options["action"] = argparse.BooleanOptionalAction
+    else:
+        options["type"] = float if item.default is None else type(item.default)
+        if choices:
+            options["choices"] = choices
+        else:
+            options["metavar"] = {int: "N", float: "X"}.get(options["type"], "NAME")
+    parser.add_argument("--" + item.name.replace("_", "-"), **options)
+
+
+def add_threads(parser: Any) -> None:
+    parser.add_argument(
+        "--threads", type=int, metavar="N",
+        help="threads of the kernels and of BLAS (default: as the environment says)",
+    )  # fmt: skip
+
+
+def add_workers(parser: Any) -> None:
+    parser.add_argument(
+        "--workers", type=number_of_workers, metavar="N",
+        help="processes that make batches ahead (default: 1 where that is costly, else 0)",
+    )  # fmt: skip
+
+
+def number_of_workers(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"got {text!r}, want a whole number, 0 for none")
+    return int(text)
+
+
+def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that the command line gave, by name."""
+    names = [item.name for item in fields(TrainConfig)]
+    given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
+    for name in ("dataset", "data_dir"):  # the run may be used elsewhere
+        if given.get(name, "") and (name == "data_dir" or given[name].endswith(".npz")):
+            given[name] = str(Path(given[name]).resolve())
+    return given
