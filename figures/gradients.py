@@ -1,0 +1,99 @@
+"""Gradients of an untrained network on one batch, which several figures show."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from refsnn.data import Dataset
+from refsnn.network import (
+    Forward,
+    Network,
+    Params,
+    architecture,
+    backward,
+    encode,
+    forward,
+    init_buffers,
+    init_params,
+    neuron_caches,
+)
+from refsnn.ops import LIF, Array, Ops, get_ops
+from refsnn.training.monitor import norm
+
+#: side branches' weight: Eq. 7, Eq. 6, and Eq. 10 as evolutionary training begins
+SIDES = {"vanilla": 0.0, "shortcut": 1.0, "evolutionary": 0.25}
+
+
+def of_depth(depth: int) -> str:
+    """The CIFAR ResNet (16-32-64, D21) with so many layers: 6 n + 2 with n blocks a stage."""
+    n, rest = divmod(depth - 2, 6)
+    if n < 1 or rest:
+        raise ValueError(f"depths: got {depth}, want 6 n + 2: 8, 14, 20, ...")
+    return f"{n}-{n}-{n}:16-32-64"
+
+
+def fresh(
+    arch: str, dataset: Dataset, lif: LIF, seed: int, batch_size: int, steps: int, ops: Ops
+) -> tuple[Forward, Array]:
+    """Forward pass of initial float32 parameters (D18) on a batch of training images, and labels.
+
+    A seed means the same images for every architecture.
+    """
+    images, labels = dataset.train.images, dataset.train.labels
+    if not 0 < batch_size <= len(labels):
+        raise ValueError(f"batch_size: got {batch_size}, want 1 to {len(labels)}")
+    net = Network(architecture(arch), images.shape[-1], dataset.num_classes, lif=lif)
+    init_rng, data_rng = np.random.default_rng(seed).spawn(2)
+    params, buffers = init_params(net, init_rng, np.float32), init_buffers(net, np.float32)
+    which = data_rng.permutation(len(labels))[:batch_size]
+    x, labels = dataset.batch(dataset.train, which, np.float32)
+    return forward(net, params, buffers, encode(x, steps), ops), labels
+
+
+def pull_back(run: Forward, labels: Array, side: float) -> Params:
+    """Every parameter's gradient (Eq. 9) with the side branches weighted by `side`."""
+    ops = run.at.ops
+    _, cache = ops.objective_forward(run.branches, labels, side)
+    return backward(run, ops.objective_backward(cache))
+
+
+def with_surrogate(run: Forward, lif: LIF) -> Forward:
+    """The forward pass (float32 kernels), to be pulled back by the surrogate of `lif`.
+
+    No neuron fires otherwise for it, so one pass serves any number of surrogates.
+    """
+    fused = run.at.ops.norm_neuron_backward
+
+    def norm_neuron_backward(do_seq: Array, cache: Any) -> Any:
+        return fused(do_seq, cache._replace(p=lif))
+
+    ops = replace(run.at.ops, norm_neuron_backward=norm_neuron_backward)
+    return run._replace(at=run.at._replace(ops=ops))
+
+
+def unfused() -> Ops:
+    """The kernels with batch norm and neuron apart, as `delta_norms` wants them."""
+    return replace(get_ops("numba"), norm_neuron_forward=None, norm_neuron_backward=None)
+
+
+def delta_norms(run: Forward, labels: Array, side: float) -> tuple[Params, dict[str, float]]:
+    """Gradients, and the norm of dL/du_pre over all steps for each layer of neurons, in order."""
+    ops, norms = run.at.ops, list[float]()
+
+    def lif_backward(*args: Any, **options: Any) -> Any:
+        grads = ops.lif_backward(*args, **options)
+        norms.append(norm(grads.dc_seq))  # dL/dc = dL/du_pre, Eq. (3)
+        return grads
+
+    at = run.at._replace(ops=replace(ops, lif_backward=lif_backward))
+    grads = pull_back(run._replace(at=at), labels, side)
+    names = [name for name, _ in neuron_caches(run)]
+    return grads, dict(zip(names, reversed(norms), strict=True))
+
+
+def log10_norm(name: str, value: float) -> float:
+    """log10, where float32 could hold the norm at all."""
+    if not 0 < value < np.inf:
+        raise ValueError(f"{name}: a gradient's norm is {value}, beyond float32")
+    return float(np.log10(value))

@@ -1,0 +1,119 @@
+"""Spikes of a few neurons of every layer while one test image is shown, and the layers' rates.
+
+Of an untrained network, normalised by a batch that the image stands in, or of the run in the
+folder --run, as it is used after training.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from style import BLUE, GREY, WIDE, main, printed
+
+from refsnn.data import load
+from refsnn.network import (
+    Forward,
+    Network,
+    architecture,
+    encode,
+    forward,
+    init_buffers,
+    init_params,
+    neuron_caches,
+)
+from refsnn.ops import get_ops, validate
+from refsnn.training.run import load_state, network_for, read_config
+
+ROW = 0.026  # inches that a neuron takes
+
+
+def compute(
+    run: str = "", arch: str = "resnet20", steps: int = 8, image: int = 0, neurons: int = 8,
+    seed: int = 0, dataset: str = "digits", batch_size: int = 64,
+) -> dict[str, Any]:  # fmt: skip
+    """Per layer: its rate for the image, and (neuron, step) spikes of `neurons` drawn by `seed`.
+
+    With `run`, architecture, steps and data set are the run's.
+    """
+    validate.whole("neurons", neurons, 1)
+    rng = np.random.default_rng(seed)
+    if run:
+        shown, title = trained(Path(run), image), f"{Path(run).name}, test image {image}"
+    else:
+        shown = untrained(arch, dataset, steps, image, batch_size, rng)
+        title = f"untrained {arch}, {dataset}, test image {image}, seed {seed}"
+    layers = []
+    for name, cache in neuron_caches(shown):
+        spikes = cache.o_seq[:, 0].reshape(len(cache.o_seq), -1)  # the image's
+        which = np.sort(rng.choice(spikes.shape[1], min(neurons, spikes.shape[1]), replace=False))
+        layers.append(
+            {"name": name, "rate": float(spikes.mean()), "spikes": spikes.T[which].tolist()}
+        )
+    return {"layers": layers, "title": title}
+
+
+def untrained(
+    arch: str, dataset: str, steps: int, image: int, batch_size: int, rng: np.random.Generator
+) -> Forward:
+    """Forward pass of initial parameters on the image and the test images after it."""
+    validate.whole("batch_size", batch_size, 1)
+    data = load(dataset)
+    count = len(data.test.labels)
+    check(image, count)
+    net = Network(architecture(arch), data.test.images.shape[-1], data.num_classes)
+    params, buffers = init_params(net, rng, np.float32), init_buffers(net, np.float32)
+    which = (image + np.arange(min(batch_size, count))) % count
+    x, _ = data.batch(data.test, which, np.float32)
+    return forward(net, params, buffers, encode(x, steps), get_ops("numba"))
+
+
+def trained(folder: Path, image: int) -> Forward:
+    """Forward pass of the run's network on the image, by running statistics."""
+    config = read_config(folder)
+    data = load(config.dataset, config.data_options())
+    check(image, len(data.test.labels))
+    net = network_for(config, data)
+    state = load_state(folder, config, net)
+    x, _ = data.batch(data.test, np.array([image]), config.dtype)
+    x_seq = encode(x, config.steps)
+    return forward(net, state.params, state.buffers, x_seq, get_ops(config.ops), training=False)
+
+
+def check(image: int, count: int) -> None:
+    if not 0 <= image < count:
+        raise ValueError(f"image: got {image}, want 0 to {count - 1}")
+
+
+@printed
+def draw(data: dict[str, Any]) -> Figure:
+    layers = data["layers"]
+    steps = len(layers[0]["spikes"][0])
+    rows = [len(layer["spikes"]) for layer in layers]
+    ends = np.cumsum(rows)
+    figure = Figure(figsize=(WIDE, 0.9 + ROW * ends[-1]))
+    figure.suptitle(data["title"])
+    raster, rates = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
+    times = [np.flatnonzero(neuron) + 1 for layer in layers for neuron in layer["spikes"]]
+    raster.eventplot(times, linelengths=0.8, linewidths=5, colors="black")
+    for end in ends[:-1]:
+        raster.axhline(end - 0.5, color=GREY, linewidth=0.5)
+    middles = ends - np.array(rows) / 2 - 0.5
+    rates.barh(
+        middles, [layer["rate"] for layer in layers], height=0.7 * np.array(rows), color=BLUE
+    )
+    names = [layer["name"] for layer in layers]
+    raster.set(xlabel="time step", xlim=(0.5, steps + 0.5), xticks=range(1, steps + 1))
+    raster.set_yticks(middles, labels=names, fontsize=6)
+    raster.set_ylim(ends[-1] - 0.5, -0.5)  # the input's side above
+    raster.set_title(f"spikes of {max(rows)} neurons a layer")
+    rates.set(xlabel="spikes a neuron and step", title="the whole layer's rate")
+    for axes in (raster, rates):
+        axes.grid(False, axis="y")
+        axes.tick_params(axis="y", length=0)
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(main(__file__, __doc__, compute, draw))

@@ -1,0 +1,130 @@
+"""Fig. 1 of any network."""
+
+import pytest
+from matplotlib.patches import FancyBboxPatch
+
+
+@pytest.fixture
+def figure(script):
+    return script("workflow")
+
+
+def boxes(data):
+    return [(box["label"], box["repeat"], box["branches"]) for box in data["boxes"]]
+
+
+def test_blocks_of_resnet18_with_the_branches_that_leave_them(figure):
+    assert boxes(figure.compute(arch="resnet18", method="shortcut")) == [
+        ("3×3\n64", 1, []),
+        ("64", 1, []), ("64", 1, [1]),
+        ("128\n/2", 1, []), ("128", 1, [2]),
+        ("256\n/2", 1, []), ("256", 1, [3]),
+        ("512\n/2", 1, []), ("512", 1, [4]),
+    ]  # fmt: skip
+
+
+def test_blocks_alike_are_one_box(figure):
+    data = figure.compute(arch="4-3:8-16", method="evolutionary")
+    assert boxes(data)[1:] == [
+        ("8", 3, []), ("8", 1, [1]), ("16\n/2", 1, []), ("16", 1, []), ("16", 1, [2]),
+    ]  # fmt: skip
+    data = figure.compute(arch="4-3:8-16", method="evolutionary", branches="block")
+    assert boxes(data)[1:] == [
+        ("8", 4, [1, 2, 3, 4]), ("16\n/2", 1, [5]), ("16", 1, [6]), ("16", 1, [7]),
+    ]  # fmt: skip
+
+
+def test_vanilla_has_the_main_branch_alone(figure):
+    data = figure.compute(arch="3-1:8-16", method="vanilla")
+    assert boxes(data)[1:] == [("8", 3, []), ("16\n/2", 1, [1])]
+
+
+def test_stems_of_other_kinds(figure):
+    assert boxes(figure.compute(arch="resnet18-imagenet"))[:2] == [
+        ("7×7\n64\n/2", 1, []), ("pool\n/2", 1, []),
+    ]  # fmt: skip
+    assert boxes(figure.compute(arch="resnet20m"))[0] == ("3×3\n64", 3, [])
+
+
+def draw(figure, **setting):
+    data = figure.compute(**setting)
+    (axes,) = figure.draw(data).axes
+    return data, axes
+
+
+def texts(axes):
+    return [(round(t.get_position()[0], 2), t.get_text()) for t in axes.texts if t.get_text()]
+
+
+def arrows(axes):
+    """(start, end) of every arrow."""
+    return [(t.xyann, t.xy) for t in axes.texts if getattr(t, "arrow_patch", None)]
+
+
+def heads(axes):
+    """x of the dashed boxes, which the side branches' heads are."""
+    patches = [p for p in axes.patches if isinstance(p, FancyBboxPatch)]
+    return [round(p.get_x() + p.get_width() / 2, 2) for p in patches if p.get_linestyle() == "--"]
+
+
+@pytest.mark.parametrize(("method", "weight"), [("shortcut", "×1"), ("evolutionary", "×λ(i)")])
+def test_every_branch_goes_through_its_head_to_the_sum_with_its_weight(figure, method, weight):
+    data, axes = draw(figure, arch="1-2-1:8-16-16", method=method)
+    assert axes.get_title() == f"1-2-1:8-16-16, {method}"
+    leaving = [x for x, box in enumerate(data["boxes"][:-1]) if box["branches"]]
+    assert leaving == heads(axes) == [1, 3]
+    shown = texts(axes)
+    assert [x for x, text in shown if text == weight] == [x + 0.06 for x in leaving]
+    assert (1.06, "$b_{1}$") in shown
+    assert (3.06, "$b_{2}$") in shown
+    assert (5.65, "$b_{3}$") in shown  # behind the main branch's head
+    (plus,) = [x for x, text in shown if text == "+"]
+    bus = [line for line in axes.lines if line.get_ydata()[0] == line.get_ydata()[1]]
+    assert [list(line.get_xdata()) for line in bus] == [[1, plus]]
+    rising = [line.get_xdata()[0] for line in axes.lines if line not in bus]
+    assert rising == leaving
+    up = [end[0] for start, end in arrows(axes) if end[1] > start[1]]
+    assert up == leaving
+    assert [end[0] for start, end in arrows(axes) if end[1] < start[1]] == [plus]
+
+
+def test_boxes_stand_in_order_with_their_labels_and_numbers(figure):
+    data, axes = draw(figure, arch="4-2:8-16", method="shortcut", branches="block")
+    shown = texts(axes)
+    for x, box in enumerate(data["boxes"]):
+        assert (x, box["label"]) in shown
+        assert ((x, f"×{box['repeat']}") in shown) == (box["repeat"] > 1)
+    assert (1.06, "$b_{1}$…$b_{4}$") in shown
+    along = [(start[0], end[0]) for start, end in arrows(axes) if start[1] == end[1] == 0]
+    assert along == sorted(along)
+    assert len(along) == len(data["boxes"]) + 2  # from the image, and to the loss
+
+
+def test_without_side_branches_nothing_is_added(figure):
+    _, axes = draw(figure, arch="resnet18", method="vanilla")
+    assert heads(axes) == []
+    assert not axes.lines
+    assert "+" not in [text for _, text in texts(axes)]
+
+
+def test_a_hidden_layer_is_in_the_main_head(figure):
+    _, axes = draw(figure, arch="resnet19-tet")
+    assert "GAP\nFC\nLIF\nFC" in [text for _, text in texts(axes)]
+
+
+@pytest.mark.parametrize("arch", ["resnet34", "1-1-1-1-1-1-1-1-1-1-1-1:8-8-8-8-8-8-8-8-8-8-8-8"])
+def test_nothing_is_drawn_beyond_the_edges(figure, arch):
+    drawn = figure.draw(figure.compute(arch=arch))
+    drawn.canvas.draw()
+    edge = drawn.bbox
+    for text in drawn.axes[0].texts:
+        box = text.get_window_extent()
+        assert edge.x0 <= box.x0 <= box.x1 <= edge.x1, text.get_text()
+        assert edge.y0 <= box.y0 <= box.y1 <= edge.y1, text.get_text()
+
+
+def test_what_makes_no_network_is_named(figure):
+    for setting in ({"method": "other"}, {"branches": "all"}, {"arch": "resnet"}):
+        (name,) = setting
+        with pytest.raises(ValueError, match=rf"^{name}: got"):
+            figure.compute(**setting)
