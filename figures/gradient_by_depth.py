@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import numpy as np
-from gradients import SIDES, delta_norms, fresh, log10_norm, of_depth, unfused
+from gradients import SIDES, delta_norms, fresh, log10_norm, of_depth, one_thread, unfused
 from matplotlib.figure import Figure
 from style import GREY, METHOD_LINES, WIDE, main, printed
 
@@ -18,6 +18,7 @@ from refsnn.ops import LIF, make_surrogate, validate
 from refsnn.training.monitor import first_gradient_norm
 
 
+@one_thread()
 def compute(
     depths: tuple[int, ...] = (8, 14, 20, 32, 44, 56), seeds: int = 5, batch_size: int = 64,
     steps: int = 4, surrogate: str = "tanh", dataset: str = "digits",

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import numpy as np
-from gradients import SIDES, fresh, pull_back
+from gradients import SIDES, fresh, one_thread, pull_back
 from matplotlib.figure import Figure
 from style import METHOD_LINES, WIDE, main, printed
 
@@ -18,6 +18,7 @@ from refsnn.ops import LIF, get_ops, make_surrogate, validate
 BINS = 31
 
 
+@one_thread()
 def compute(
     archs: tuple[str, ...] = ("resnet20", "resnet34"), seeds: int = 10, batch_size: int = 64,
     steps: int = 4, surrogate: str = "tanh", dataset: str = "digits",

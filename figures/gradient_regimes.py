@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 import numpy as np
-from gradients import SIDES, fresh, log10_norm, of_depth, pull_back, with_surrogate
+from gradients import SIDES, fresh, log10_norm, of_depth, one_thread, pull_back, with_surrogate
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -37,6 +37,7 @@ MARKERS = ("o", "s", "D", "^")
 FACTORS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
+@one_thread()
 def compute(
     shallow: int = 20, deep: int = 56, cells: int = 9, seeds: int = 2, batch_size: int = 64,
     steps: int = 4, dataset: str = "digits",

@@ -1,9 +1,12 @@
 """Gradients of an untrained network on one batch, which several figures show."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from refsnn.data import Dataset
 from refsnn.network import (
@@ -23,6 +26,20 @@ from refsnn.training.monitor import norm
 
 #: side branches' weight: Eq. 7, Eq. 6, and Eq. 10 as evolutionary training begins
 SIDES = {"vanilla": 0.0, "shortcut": 1.0, "evolutionary": 0.25}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Layers this small lose more by threads that wait, on a busy machine, than they gain."""
+    import numba
+
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        numba.set_num_threads(threads)
 
 
 def of_depth(depth: int) -> str:

@@ -80,10 +80,10 @@ def draw(data: dict[str, Any]) -> Figure:
     else:
         draw_box(axes, end, 0, "GAP\nFC", BLACK)
     arrow(axes, (end + BOX / 2, 0), (end + 1.85, 0))
-    axes.text(end + 0.65, 0.12, name_of(boxes[-1]["branches"]), ha="center", fontsize=7)
+    axes.text(end + 0.62, 0.12, name_of(boxes[-1]["branches"]), ha="center", fontsize=7)
     if sides:
         draw_sum(axes, sides[0], end + 1.1)
-    axes.text(end + 1.55, 0.18, "$o_{final}$", ha="center")
+    axes.text(end + 1.6, 0.18, "$o_{final}$", ha="center")
     axes.text(end + 1.95, 0, "loss $L$", va="center")
     return figure
 

@@ -72,6 +72,13 @@ def test_histograms_count_the_entries(figure):
     assert wide.sum() == 0.75  # a zero has no logarithm
 
 
+def test_the_outermost_entries_do_not_stretch_the_axis(figure):
+    g = np.append(np.linspace(-1, 1, 1001), [-50.0, 50.0])
+    of = figure.histograms({"wide": g, "narrow": g / 10})
+    assert of["linear"]["edges"][-1] == pytest.approx(0.99, abs=0.01)
+    assert sum(of["linear"]["shares"]["wide"]) == pytest.approx(0.99, abs=0.005)
+
+
 def test_entries_are_those_of_the_first_layer_over_all_seeds(figure, script):
     data = figure.compute(archs=("1-1:2-2",), seeds=3, batch_size=4, steps=2)
     (of,) = data["panels"]

@@ -1,5 +1,6 @@
 """The measurements that the figures of gradients share."""
 
+import numba
 import numpy as np
 import pytest
 
@@ -23,6 +24,17 @@ DIGITS = load("digits")
 @pytest.fixture
 def gradients(script):
     return script("gradients")
+
+
+def test_one_thread_is_what_computes_until_it_ends(gradients):
+    before = numba.get_num_threads()
+
+    @gradients.one_thread()
+    def threads():
+        return numba.get_num_threads()
+
+    assert [threads(), threads()] == [1, 1]
+    assert numba.get_num_threads() == before
 
 
 def test_networks_of_a_depth(gradients):

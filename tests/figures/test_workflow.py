@@ -1,7 +1,10 @@
 """Fig. 1 of any network."""
 
+from itertools import combinations
+
 import pytest
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.transforms import Bbox
 
 
 @pytest.fixture
@@ -32,6 +35,8 @@ def test_blocks_alike_are_one_box(figure):
     assert boxes(data)[1:] == [
         ("8", 4, [1, 2, 3, 4]), ("16\n/2", 1, [5]), ("16", 1, [6]), ("16", 1, [7]),
     ]  # fmt: skip
+    data = figure.compute(arch="2-3:8-8", method="vanilla")
+    assert boxes(data)[1:] == [("8", 2, []), ("8\n/2", 1, []), ("8", 1, []), ("8", 1, [1])]
 
 
 def test_vanilla_has_the_main_branch_alone(figure):
@@ -77,7 +82,7 @@ def test_every_branch_goes_through_its_head_to_the_sum_with_its_weight(figure, m
     assert [x for x, text in shown if text == weight] == [x + 0.06 for x in leaving]
     assert (1.06, "$b_{1}$") in shown
     assert (3.06, "$b_{2}$") in shown
-    assert (5.65, "$b_{3}$") in shown  # behind the main branch's head
+    assert (5.62, "$b_{3}$") in shown  # behind the main branch's head
     (plus,) = [x for x, text in shown if text == "+"]
     bus = [line for line in axes.lines if line.get_ydata()[0] == line.get_ydata()[1]]
     assert [list(line.get_xdata()) for line in bus] == [[1, plus]]
@@ -89,7 +94,7 @@ def test_every_branch_goes_through_its_head_to_the_sum_with_its_weight(figure, m
 
 
 def test_boxes_stand_in_order_with_their_labels_and_numbers(figure):
-    data, axes = draw(figure, arch="4-2:8-16", method="shortcut", branches="block")
+    data, axes = draw(figure, arch="4-4:8-16", method="shortcut", branches="block")
     shown = texts(axes)
     for x, box in enumerate(data["boxes"]):
         assert (x, box["label"]) in shown
@@ -112,15 +117,27 @@ def test_a_hidden_layer_is_in_the_main_head(figure):
     assert "GAP\nFC\nLIF\nFC" in [text for _, text in texts(axes)]
 
 
-@pytest.mark.parametrize("arch", ["resnet34", "1-1-1-1-1-1-1-1-1-1-1-1:8-8-8-8-8-8-8-8-8-8-8-8"])
-def test_nothing_is_drawn_beyond_the_edges(figure, arch):
-    drawn = figure.draw(figure.compute(arch=arch))
+@pytest.mark.parametrize(
+    ("arch", "branches"),
+    [
+        ("resnet34", "stage"), ("resnet34", "block"), ("resnet19-tet", "stage"),
+        ("1-1-1-1-1-1-1-1-1-1-1-1:8-8-8-8-8-8-8-8-8-8-8-1024", "stage"),
+    ],
+)  # fmt: skip
+def test_no_text_leaves_the_page_or_its_box_or_meets_another(figure, arch, branches):
+    drawn = figure.draw(figure.compute(arch=arch, branches=branches))
     drawn.canvas.draw()
-    edge = drawn.bbox
-    for text in drawn.axes[0].texts:
-        box = text.get_window_extent()
-        assert edge.x0 <= box.x0 <= box.x1 <= edge.x1, text.get_text()
-        assert edge.y0 <= box.y0 <= box.y1 <= edge.y1, text.get_text()
+    (axes,) = drawn.axes
+    shown = [text for text in axes.texts if text.get_text()]
+    extents = [text.get_window_extent() for text in shown]
+    for extent in extents:
+        assert Bbox.intersection(extent, drawn.bbox).size == pytest.approx(extent.size)
+    for one, other in combinations(extents, 2):
+        assert not one.overlaps(other)
+    for box in (p for p in axes.patches if isinstance(p, FancyBboxPatch)):
+        frame = box.get_window_extent()
+        (label,) = [e for e in extents if frame.contains(*e.get_points().mean(axis=0))]
+        assert Bbox.intersection(label, frame).size == pytest.approx(label.size)
 
 
 def test_what_makes_no_network_is_named(figure):
