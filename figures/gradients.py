@@ -9,6 +9,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from refsnn.data import Dataset
+from refsnn.experiments.gradient_flow import watch
 from refsnn.network import (
     Forward,
     Network,
@@ -19,7 +20,6 @@ from refsnn.network import (
     forward,
     init_buffers,
     init_params,
-    neuron_caches,
 )
 from refsnn.ops import LIF, Array, Ops, get_ops
 from refsnn.training.monitor import norm
@@ -68,11 +68,16 @@ def fresh(
     return forward(net, params, buffers, encode(x, steps), ops), labels
 
 
-def pull_back(run: Forward, labels: Array, side: float) -> Params:
-    """Every parameter's gradient (Eq. 9) with the side branches weighted by `side`."""
+def branch_gradients(run: Forward, labels: Array, side: float) -> list[Array]:
+    """dL/db_l of every branch, with the side branches weighted by `side`."""
     ops = run.at.ops
     _, cache = ops.objective_forward(run.branches, labels, side)
-    return backward(run, ops.objective_backward(cache))
+    return ops.objective_backward(cache)
+
+
+def pull_back(run: Forward, labels: Array, side: float) -> Params:
+    """Every parameter's gradient (Eq. 9)."""
+    return backward(run, branch_gradients(run, labels, side))
 
 
 def with_surrogate(run: Forward, lif: LIF) -> Forward:
@@ -96,17 +101,9 @@ def unfused() -> Ops:
 
 def delta_norms(run: Forward, labels: Array, side: float) -> tuple[Params, dict[str, float]]:
     """Gradients, and the norm of dL/du_pre over all steps for each layer of neurons, in order."""
-    ops, norms = run.at.ops, list[float]()
-
-    def lif_backward(*args: Any, **options: Any) -> Any:
-        grads = ops.lif_backward(*args, **options)
-        norms.append(norm(grads.dc_seq))  # dL/dc = dL/du_pre, Eq. (3)
-        return grads
-
-    at = run.at._replace(ops=replace(ops, lif_backward=lif_backward))
-    grads = pull_back(run._replace(at=at), labels, side)
-    names = [name for name, _ in neuron_caches(run)]
-    return grads, dict(zip(names, reversed(norms), strict=True))
+    db = branch_gradients(run, labels, side)
+    grads, norms = watch(run, db, lambda do_seq, delta_seq, cache: norm(delta_seq))
+    return grads, dict(reversed(norms.items()))
 
 
 def log10_norm(name: str, value: float) -> float:
