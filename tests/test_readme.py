@@ -40,4 +40,6 @@ def test_commands_parse():
 
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)]+)\)", TEXT):
-        assert (README.parent / target).exists(), target
+        file, _, heading = target.partition("#")
+        assert (README.parent / file).exists(), target
+        assert f"## {heading.replace('-', ' ')}\n".lower() in TEXT.lower() or not heading
