@@ -1,8 +1,8 @@
-"""The command line: `refsnn train`, `refsnn evaluate RUN`, `refsnn bench`,
+"""The command line: `refsnn train`, `refsnn evaluate RUN`, `refsnn ablation`, `refsnn bench`,
 `refsnn spec [CLAUSE]`.
 
-Exit codes: 0 done; 1 a run diverged; 2 something was asked that can't be done, said
-in one line; 128 + signal when stopped by one.
+Exit codes: 0 done; 1 a run diverged, or some of an ablation failed; 2 something was asked
+that can't be done, said in one line; 128 + signal when stopped by one.
 """
 
 import argparse
@@ -10,7 +10,6 @@ import json
 import shlex
 import signal
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -57,13 +56,15 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_train(commands)
     add_evaluate(commands)
+    add_ablation(commands)
     add_bench(commands)
     add_spec(commands)
     return parser
 
 
 def add_train(commands: Any) -> None:
-    from refsnn.training.config import PRESETS, TrainConfig
+    from refsnn.training.config import PRESETS
+    from refsnn.training.options import add_settings, add_threads
 
     train = commands.add_parser(
         "train", help="train a network into a run folder",
@@ -82,17 +83,9 @@ def add_train(commands: Any) -> None:
         "--preset", default="digits", choices=PRESETS,
         help="settings to start from; options override them (default: digits)",
     )  # fmt: skip
-    for item in fields(TrainConfig):
-        add_option(train, item)
+    add_settings(train)
     add_threads(train)
     train.set_defaults(run=run_train)
-
-
-def add_threads(parser: Any) -> None:
-    parser.add_argument(
-        "--threads", type=int, metavar="N",
-        help="threads of the kernels and of BLAS (default: as the environment says)",
-    )  # fmt: skip
 
 
 def folder_name(text: str) -> Path:
@@ -101,35 +94,15 @@ def folder_name(text: str) -> Path:
     return Path(text)
 
 
-def add_option(parser: Any, item: Any) -> None:
-    """The option of one setting: --detach-reset and --no-detach-reset for a yes or no."""
-    unit, choices = item.metadata["unit"], item.metadata["choices"]
-    shown = "by kind" if item.default is None else item.default
-    text = item.metadata["help"] + (f", in {unit}" if unit else "") + f" (default: {shown})"
-    options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
-    if isinstance(item.default, bool):
-        options["action"] = argparse.BooleanOptionalAction
-    else:
-        options["type"] = float if item.default is None else type(item.default)
-        if choices:
-            options["choices"] = choices
-        else:
-            options["metavar"] = {int: "N", float: "X"}.get(options["type"], "NAME")
-    parser.add_argument("--" + item.name.replace("_", "-"), **options)
-
-
 def run_train(arguments: argparse.Namespace) -> int:
-    from refsnn.process import keep_freed_memory, limit_threads
-    from refsnn.training.config import TrainConfig, make_config
+    from refsnn.process import Signals, keep_freed_memory, limit_threads
+    from refsnn.training.config import make_config
+    from refsnn.training.options import given_settings
     from refsnn.training.run import Interrupted, resume, start
 
     limit_threads(arguments.threads)
     keep_freed_memory()
-
-    names = [item.name for item in fields(TrainConfig)]
-    given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
-    if given.get("dataset", "").endswith(".npz"):
-        given["dataset"] = str(Path(given["dataset"]).resolve())  # the run may be used elsewhere
+    given = given_settings(arguments)
     if arguments.resume:
         if arguments.resume is True and arguments.out is None:
             raise ValueError("resume: which run? give its folder: --resume RUN")
@@ -171,26 +144,9 @@ def unused_folder(config: Any) -> Path:
     return folder
 
 
-class Signals:
-    """Ctrl-C and SIGTERM ask once; a second Ctrl-C stops at once."""
-
-    def __init__(self) -> None:
-        self.caught: int | None = None
-
-    def __enter__(self) -> "Signals":
-        self.before = {s: signal.signal(s, self.note) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def note(self, number: int, frame: Any) -> None:
-        self.caught = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def __exit__(self, *error: Any) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-
 def add_evaluate(commands: Any) -> None:
+    from refsnn.training.options import add_threads
+
     evaluate = commands.add_parser(
         "evaluate", help="test a trained network with its side branches removed",
         description="Accuracy of the main branch on the held-out split, side branches removed.",
@@ -217,6 +173,20 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         f"removed; after iteration {result['iteration']}"
     )
     return 0
+
+
+def add_ablation(commands: Any) -> None:
+    from refsnn.experiments.ablation_command import add_options, run
+
+    ablation = commands.add_parser(
+        "ablation", help="train methods x architectures x T x seeds and tabulate them",
+        description="Trains every combination of method, architecture, T and seed, each into a "
+        "run folder, and compares the methods: means, paired differences, a plot. Called again, "
+        "it goes on where it stopped; finished runs are not run again.",
+        allow_abbrev=False,  # --seed is not --seeds
+    )  # fmt: skip
+    add_options(ablation)
+    ablation.set_defaults(run=run)
 
 
 def add_bench(commands: Any) -> None:

@@ -23,9 +23,10 @@ BELOW = {
     "data": {"ops"},
     "training": {"ops", "network", "data"},
     "bench": {"ops", "network", "training", "data", "process"},
+    "experiments": {"ops", "network", "data", "training", "process"},
     "spec": set(),
     "process": set(),
-    "cli": {"training", "bench", "spec", "process"},
+    "cli": {"training", "experiments", "bench", "spec", "process"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -1,0 +1,1 @@
+"""What the paper measures of its networks, and tables of many runs."""

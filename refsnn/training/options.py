@@ -1,0 +1,48 @@
+"""The settings of a run as options of a command."""
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from refsnn.training.config import TrainConfig
+
+
+def add_settings(parser: Any, leave_out: tuple[str, ...] = ()) -> None:
+    """An option for every setting but those left out."""
+    for item in fields(TrainConfig):
+        if item.name not in leave_out:
+            add_option(parser, item)
+
+
+def add_option(parser: Any, item: Any) -> None:
+    """The option of one setting: --detach-reset and --no-detach-reset for a yes or no."""
+    unit, choices = item.metadata["unit"], item.metadata["choices"]
+    shown = "by kind" if item.default is None else item.default
+    text = item.metadata["help"] + (f", in {unit}" if unit else "") + f" (default: {shown})"
+    options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
+    if isinstance(item.default, bool):
+        options["action"] = argparse.BooleanOptionalAction
+    else:
+        options["type"] = float if item.default is None else type(item.default)
+        if choices:
+            options["choices"] = choices
+        else:
+            options["metavar"] = {int: "N", float: "X"}.get(options["type"], "NAME")
+    parser.add_argument("--" + item.name.replace("_", "-"), **options)
+
+
+def add_threads(parser: Any) -> None:
+    parser.add_argument(
+        "--threads", type=int, metavar="N",
+        help="threads of the kernels and of BLAS (default: as the environment says)",
+    )  # fmt: skip
+
+
+def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that the command line gave, by name."""
+    names = [item.name for item in fields(TrainConfig)]
+    given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
+    if given.get("dataset", "").endswith(".npz"):
+        given["dataset"] = str(Path(given["dataset"]).resolve())  # the run may be used elsewhere
+    return given
