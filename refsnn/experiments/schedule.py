@@ -7,12 +7,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -222,8 +221,6 @@ def outcome_of(future: Any, stopping: bool) -> Outcome:
     """A run that stops unasked has failed, as has one that raised."""
     try:
         outcome: Outcome = future.result()
-    except CancelledError:
-        outcome = Outcome("interrupted")
     except Exception as error:
         outcome = Outcome("failed", reason(error))
     if outcome.state in ("finished", "diverged"):
@@ -271,7 +268,7 @@ def estimate(
 
 
 def measure(config: TrainConfig, size: DataSize, stop: Stop) -> tuple[float, float]:
-    """Seconds an image, of a training step and of inference, each the median of `REPEATS`.
+    """Seconds an image, of a training step and of inference, each the best of `REPEATS`.
 
     Time grows with the batch as a straight line, so that PIXELS and not a whole large batch will
     do.
@@ -288,10 +285,12 @@ def measure(config: TrainConfig, size: DataSize, stop: Stop) -> tuple[float, flo
     def seconds(function: Callable[[], object]) -> float:
         times = []
         for _ in range(WARM_UP + REPEATS):
+            if stop():
+                raise Interrupted
             begin = time.perf_counter()
             function()
             times.append(time.perf_counter() - begin)
-        return median(times[WARM_UP:]) / count
+        return min(times[WARM_UP:]) / count
 
     step = seconds(lambda: train_step(state, net, config, ops, batch, 10**6))
     return step, seconds(

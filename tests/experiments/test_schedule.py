@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +20,7 @@ from refsnn.experiments.schedule import Failed, on_this_machine, train_run
 from refsnn.training.config import TrainConfig
 from refsnn.training.run import start
 
-TINY = ["--archs=1-1:4-8", "--epochs=4", "--batch-size=40", "--ops=numpy"]
+TINY = ["--archs=1-1:4-8", "--epochs=6", "--batch-size=40", "--ops=numpy"]
 RUNS = ["--methods", "vanilla", "shortcut", "--seeds=1"]
 WAIT = 120.0  # seconds after which something is wrong
 
@@ -181,14 +183,27 @@ def threads(stop):
     import os, numba, threadpoolctl
     pools = {pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
     return numba.get_num_threads(), os.environ["OMP_NUM_THREADS"], pools
+
+def ignored(stop):
+    import signal
+    return signal.pthread_sigmask(signal.SIG_BLOCK, ())
 """
 
 
-def test_each_process_has_its_share_of_threads(tmp_path, monkeypatch):
+@pytest.fixture
+def probe(tmp_path, monkeypatch):
     (tmp_path / "probe.py").write_text(PROBE)
     monkeypatch.syspath_prepend(tmp_path)  # of the children too
-    import probe
+    return import_module("probe")
 
+
+def test_ctrl_c_is_the_parents_to_handle(probe):
+    with on_this_machine(1, 1) as workers:
+        assert workers.submit("signals", probe.ignored).result() == {signal.SIGINT}
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_each_process_has_its_share_of_threads(probe):
     with on_this_machine(2, 1) as workers:
         futures = [workers.submit("threads", probe.threads) for _ in range(2)]
         assert [future.result() for future in futures] == [(1, "1", {1})] * 2
@@ -226,3 +241,90 @@ def test_a_folder_that_soon_gets_free_is_waited_for(tmp_path, monkeypatch):
         train_run(tmp_path / "run", config, lambda: True)
     monkeypatch.setattr(time, "sleep", lambda seconds: other.unlock())
     assert train_run(tmp_path / "run", config, lambda: False) == ("finished", "")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two workers, each a process; one that dies is replaced."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+def at_work(client):
+    """(process of a worker, folder of the run that it trains)"""
+    pids = client.run(os.getpid)
+    return [
+        (pids[address], Path(key.removeprefix("refsnn-")))
+        for address, keys in client.processing().items()
+        for key in keys
+    ]
+
+
+def test_a_killed_worker_of_a_cluster_costs_nothing(cluster, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    running = process(out, "--scheduler", cluster.scheduler.address)
+    until(lambda: in_mid_run(out))
+    pid, folder = at_work(cluster)[0]
+    os.kill(pid, signal.SIGKILL)
+    assert not (folder / "summary.json").exists()
+    _, errors = running.communicate(timeout=WAIT)
+    assert running.returncode == 0, errors
+    assert content(out) == undisturbed
+    (row,) = json.loads((out / "table.json").read_text())["rows"]
+    assert {name: cell["n"] for name, cell in row["methods"].items()} == {
+        "vanilla": 1, "shortcut": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_cluster_stops_for_a_client_that_is_gone(number, cluster, tmp_path):
+    running = process(tmp_path, "--epochs=10000", "--scheduler", cluster.scheduler.address)
+    until(lambda: in_mid_run(tmp_path))
+    running.send_signal(number)
+    _, errors = running.communicate(timeout=WAIT)
+    assert running.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    assert "Traceback" not in errors
+    until(lambda: not list(tmp_path.rglob(".lock")))
+
+
+def test_an_interrupted_ablation_goes_on_on_a_cluster(cluster, undisturbed, tmp_path):
+    """At once: the workers may still be at the last iteration of what was stopped."""
+    out = tmp_path / "out"
+    options = ["--scheduler", cluster.scheduler.address]
+    running = process(out, *options)
+    until(lambda: in_mid_run(out))
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=WAIT)
+    assert running.returncode == 130
+    assert ablation(out, *options) == 0
+    assert content(out) == undisturbed
+
+
+def test_a_run_that_fails_on_a_cluster_is_told(cluster, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--scheduler", cluster.scheduler.address, "--cutout=100"]
+    assert ablation(out, *options) == 1
+    errors = capsys.readouterr().err
+    assert errors.count(": failed: ValueError: cutout: got 100, want at most 8") == 2
+
+
+def test_a_scheduler_that_does_not_answer(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(schedule, "CONNECT", 0.5)
+    for address in ("tcp://127.0.0.1:1", "nonsense://there"):
+        assert ablation(tmp_path / "out", "--scheduler", address) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"refsnn: error: scheduler: no answer from {address}")
+
+
+def test_a_cluster_needs_the_extra(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert ablation(tmp_path / "out", "--scheduler=tcp://there:8786") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("distributed is not installed; pip install 'refsnn[cluster]'")
