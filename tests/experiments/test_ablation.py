@@ -77,14 +77,14 @@ def test_regimes_that_an_option_makes_alike_are_run_once():
 
 
 def test_the_tables_order_depends_on_the_runs_alone(tmp_path):
-    made = wanted("--archs", "2-2:4-8", "1-1:4-8", "--steps", "4", "2", "--seeds", "3", "1",
+    made = wanted("--archs", "1-10:4-8", "2-2:4-8", "--steps", "4", "2", "--seeds", "3", "1",
                   "--methods", "evolutionary", "vanilla")  # fmt: skip
     settings = ablation.settings_of(tmp_path, made)
     names = [run.folder.name for run in ablation.plan(tmp_path, made[::-1], settings)]
     assert names == [
         f"{arch}_4-8-T{steps}-{method}-seed{seed}"
         for arch, steps, method, seed in product(
-            ("1-1", "2-2"), (2, 4), ("vanilla", "evolutionary"), (1, 3)
+            ("2-2", "1-10"), (2, 4), ("vanilla", "evolutionary"), (1, 3)
         )
     ]
 
@@ -211,8 +211,8 @@ def test_an_estimate_adds_up_what_is_left(monkeypatch, tmp_path, capsys):
 
 def test_an_estimate_needs_neither_data_nor_a_folder(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    options = ["--archs=1-1:4-8", "--steps", "1", "2", "--ops=numpy", "--estimate"]
-    assert main(["ablation", "--preset=table1", *options]) == 0
+    options = ["--archs=1-1:4-8", "--steps", "1", "2", "--batch-size=4", "--ops=numpy"]
+    assert main(["ablation", "--preset=table1", "--estimate", *options]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0].strip() for line in lines[2:4]] == ["1-1", "1-1"]
     assert "1-1:4-8, T = 1: 9 runs, " in lines[2]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -29,12 +30,26 @@ def ablation(out, *options):
     return main(["ablation", *TINY, *RUNS, "--out", str(out), *options])
 
 
-def process(out, *options):
-    """The same as a process and group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "refsnn", "ablation", *TINY, *RUNS, "--out", str(out), *options],
-        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+@pytest.fixture
+def process():
+    """Starts the same as a process and group of its own, which ends with the test."""
+    started = []
+
+    def begin(out, *options):
+        command = [sys.executable, "-m", "refsnn", "ablation", *TINY, *RUNS, "--out", str(out)]
+        started.append(
+            subprocess.Popen(
+                [*command, *options], start_new_session=True,
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            )
+        )  # fmt: skip
+        return started[-1]
+
+    yield begin
+    for running in started:
+        with suppress(ProcessLookupError):  # nobody of the group is left
+            os.killpg(running.pid, signal.SIGKILL)
+        running.communicate()
 
 
 def until(condition):
@@ -71,6 +86,8 @@ def test_one_job_makes_the_same_bytes_as_two(undisturbed, tmp_path, capsys):
     assert undisturbed["table.md"].decode() in shown.out
     assert "runs=2/2" in shown.err
     assert not list(tmp_path.rglob(".*"))  # no lock is left
+    assert all((path / "summary.json").exists() for path in tmp_path.glob("out/runs/*"))
+    assert "(n = 1)" in shown.out
 
 
 def test_finished_runs_are_not_run_again(undisturbed, tmp_path, monkeypatch):
@@ -83,28 +100,27 @@ def test_finished_runs_are_not_run_again(undisturbed, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("group", [True, False], ids=["all processes", "the parent alone"])
-def test_sigkill_in_mid_run_changes_no_byte(group, undisturbed, tmp_path):
+def test_sigkill_in_mid_run_changes_no_byte(group, process, undisturbed, tmp_path):
     out = tmp_path / "out"
     running = process(out, "--jobs=2")
     until(lambda: in_mid_run(out))
     (os.killpg if group else os.kill)(running.pid, signal.SIGKILL)
-    running.communicate()
+    running.wait(WAIT)
     assert not (out / "table.json").exists()
     assert ablation(out, "--jobs=2") == 0
     assert content(out) == undisturbed
 
 
-def test_children_end_when_their_parent_is_gone(tmp_path):
+def test_children_end_when_their_parent_is_gone(process, tmp_path):
     running = process(tmp_path, "--epochs=10000")
     until(lambda: in_mid_run(tmp_path))
     assert list(tmp_path.rglob(".lock"))
     running.kill()
-    running.communicate()
     until(lambda: not list(tmp_path.rglob(".lock")))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_checkpoints_to_go_on_from(number, undisturbed, tmp_path):
+def test_a_signal_leaves_checkpoints_to_go_on_from(number, process, undisturbed, tmp_path):
     out = tmp_path / "out"
     running = process(out, "--jobs=2")
     until(lambda: in_mid_run(out))
@@ -119,12 +135,12 @@ def test_a_signal_leaves_checkpoints_to_go_on_from(number, undisturbed, tmp_path
     assert content(out) == undisturbed
 
 
-def test_a_run_that_fails_is_told_and_the_others_go_on(undisturbed, tmp_path, capsys):
+def test_a_run_that_fails_is_told_and_the_others_go_on(process, undisturbed, tmp_path, capsys):
     out = tmp_path / "out"
     running = process(out)
     until(lambda: in_mid_run(out))
     os.killpg(running.pid, signal.SIGKILL)
-    running.communicate()
+    running.wait(WAIT)
     (checkpoint,) = out.glob("runs/*/checkpoint.npz")
     good = checkpoint.read_bytes()
     checkpoint.write_bytes(good[: len(good) // 2])
@@ -237,9 +253,9 @@ def test_a_folder_that_soon_gets_free_is_waited_for(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="another process is at work on this run"):
         train_run(tmp_path / "run", config, lambda: False)
     monkeypatch.setattr(schedule, "PATIENCE", WAIT)
+    monkeypatch.setattr(time, "sleep", lambda seconds: other.unlock())
     with pytest.raises(ValueError, match="another process"):
         train_run(tmp_path / "run", config, lambda: True)
-    monkeypatch.setattr(time, "sleep", lambda seconds: other.unlock())
     assert train_run(tmp_path / "run", config, lambda: False) == ("finished", "")
 
 
@@ -266,7 +282,7 @@ def at_work(client):
     ]
 
 
-def test_a_killed_worker_of_a_cluster_costs_nothing(cluster, undisturbed, tmp_path):
+def test_a_killed_worker_of_a_cluster_costs_nothing(cluster, process, undisturbed, tmp_path):
     out = tmp_path / "out"
     running = process(out, "--scheduler", cluster.scheduler.address)
     until(lambda: in_mid_run(out))
@@ -283,7 +299,7 @@ def test_a_killed_worker_of_a_cluster_costs_nothing(cluster, undisturbed, tmp_pa
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_cluster_stops_for_a_client_that_is_gone(number, cluster, tmp_path):
+def test_a_cluster_stops_for_a_client_that_is_gone(number, cluster, process, tmp_path):
     running = process(tmp_path, "--epochs=10000", "--scheduler", cluster.scheduler.address)
     until(lambda: in_mid_run(tmp_path))
     running.send_signal(number)
@@ -293,14 +309,14 @@ def test_a_cluster_stops_for_a_client_that_is_gone(number, cluster, tmp_path):
     until(lambda: not list(tmp_path.rglob(".lock")))
 
 
-def test_an_interrupted_ablation_goes_on_on_a_cluster(cluster, undisturbed, tmp_path):
+def test_an_interrupted_ablation_goes_on_on_a_cluster(cluster, process, undisturbed, tmp_path):
     """At once: the workers may still be at the last iteration of what was stopped."""
     out = tmp_path / "out"
     options = ["--scheduler", cluster.scheduler.address]
     running = process(out, *options)
     until(lambda: in_mid_run(out))
     running.send_signal(signal.SIGINT)
-    running.communicate(timeout=WAIT)
+    running.wait(WAIT)
     assert running.returncode == 130
     assert ablation(out, *options) == 0
     assert content(out) == undisturbed

@@ -18,7 +18,7 @@ CONFIG = TrainConfig(arch="1-1:4-8", epochs=1, batch_size=160, ops="numpy")
 
 def test_a_second_comer_is_refused_in_a_line(tmp_path, capsys):
     folder = tmp_path / "run"
-    options = ["--arch=1-1:4-8", "--ops=numpy", "--epochs=10000"]
+    options = ["--arch=1-1:4-8", "--ops=numpy", "--epochs=200"]
     first = subprocess.Popen(
         [sys.executable, "-m", "refsnn", "train", "--out", folder, *options],
         stderr=subprocess.DEVNULL,
