@@ -1,8 +1,8 @@
-"""The command line: `refsnn train`, `refsnn evaluate RUN`, `refsnn gradients [RUN]`,
-`refsnn bench`, `refsnn spec [CLAUSE]`.
+"""The command line: `refsnn train`, `refsnn evaluate RUN`, `refsnn ablation`,
+`refsnn gradients [RUN]`, `refsnn data`, `refsnn bench`, `refsnn spec [CLAUSE]`.
 
-Exit codes: 0 done; 1 a run diverged; 2 something was asked that can't be done, said
-in one line; 128 + signal when stopped by one.
+Exit codes: 0 done; 1 a run diverged, or some of an ablation failed; 2 something was asked
+that can't be done, said in one line; 128 + signal when stopped by one.
 """
 
 import argparse
@@ -56,8 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_train(commands)
     add_evaluate(commands)
-    add_data(commands)
+    add_ablation(commands)
     add_gradients(commands)
+    add_data(commands)
     add_bench(commands)
     add_spec(commands)
     return parser
@@ -97,7 +98,7 @@ def folder_name(text: str) -> Path:
 
 
 def run_train(arguments: argparse.Namespace) -> int:
-    from refsnn.process import keep_freed_memory, limit_threads
+    from refsnn.process import Signals, keep_freed_memory, limit_threads
     from refsnn.training.config import make_config
     from refsnn.training.options import given_settings
     from refsnn.training.run import Interrupted, resume, start
@@ -146,25 +147,6 @@ def unused_folder(config: Any) -> Path:
     return folder
 
 
-class Signals:
-    """Ctrl-C and SIGTERM ask once; a second Ctrl-C stops at once."""
-
-    def __init__(self) -> None:
-        self.caught: int | None = None
-
-    def __enter__(self) -> "Signals":
-        self.before = {s: signal.signal(s, self.note) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def note(self, number: int, frame: Any) -> None:
-        self.caught = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def __exit__(self, *error: Any) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-
 def add_evaluate(commands: Any) -> None:
     from refsnn.training.options import add_threads, add_workers
 
@@ -195,6 +177,20 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         f"removed; after iteration {result['iteration']}"
     )
     return 0
+
+
+def add_ablation(commands: Any) -> None:
+    from refsnn.experiments.ablation_command import add_options, run
+
+    ablation = commands.add_parser(
+        "ablation", help="train methods x architectures x T x seeds and tabulate them",
+        description="Trains every combination of method, architecture, T and seed, each into a "
+        "run folder, and compares the methods: means, paired differences, a plot. Called again, "
+        "it goes on where it stopped; finished runs are not run again.",
+        allow_abbrev=False,  # --seed is not --seeds
+    )  # fmt: skip
+    add_options(ablation)
+    ablation.set_defaults(run=run)
 
 
 def add_data(commands: Any) -> None:

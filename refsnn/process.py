@@ -1,10 +1,13 @@
-"""What a command sets for its whole process: how memory is kept, how many threads compute.
+"""What a command sets for its whole process: how memory is kept, how many threads compute, what
+signals do.
 
 A library must leave both to the program that it is part of, so nothing here runs by itself.
 """
 
 import ctypes
+import signal
 import sys
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
@@ -38,3 +41,22 @@ def limit_threads(threads: int | None) -> None:
         )
     numba.set_num_threads(threads)
     threadpool_limits(threads)
+
+
+class Signals:
+    """Ctrl-C and SIGTERM ask once; a second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.caught: int | None = None
+
+    def __enter__(self) -> "Signals":
+        self.before = {s: signal.signal(s, self.note) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def note(self, number: int, frame: Any) -> None:
+        self.caught = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __exit__(self, *error: Any) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

@@ -1,7 +1,10 @@
 """A run: a folder that is trained into, epoch by epoch, and can be resumed to the same bits."""
 
+import fcntl
 import json
+import os
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -26,6 +29,10 @@ CHECKPOINT_SECONDS = 300.0  # within an epoch; one more at each epoch's end
 
 class Interrupted(Exception):
     """Stopped as asked, with a checkpoint to resume from."""
+
+
+class Locked(ValueError):
+    """Another process has the run."""
 
 
 def network_for(config: TrainConfig, dataset: Dataset) -> Network:
@@ -85,22 +92,57 @@ def load_state(folder: Path, config: TrainConfig, net: Network) -> State:
     return state
 
 
-def start(folder: Path, config: TrainConfig) -> "Run":
-    """A new run in a folder that is made for it; ValueError where there is a run already."""
+def lock(folder: Path) -> int:
+    """Open a file that keeps other processes off the run until `unlock`, or until this one dies."""
+    path = folder / ".lock"
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file), os.stat(path)):
+                return file
+        except BlockingIOError:
+            os.close(file)
+            raise Locked(f"{folder}: another process is at work on this run") from None
+        except FileNotFoundError:  # its holder has just removed it
+            pass
+        os.close(file)
+
+
+def unlock(folder: Path, file: int) -> None:
+    (folder / ".lock").unlink(missing_ok=True)
+    os.close(file)
+
+
+def require_unused(folder: Path) -> None:
     for name in ("config.json", "checkpoint.npz", "metrics.jsonl", "summary.json", "curves.png"):
         if (folder / name).exists():
             raise ValueError(
                 f"out: {folder} holds a {name} already; resume that run or choose another folder"
             )
+
+
+def start(folder: Path, config: TrainConfig) -> "Run":
+    """A new run in a folder that is made for it; ValueError where there is a run already."""
+    require_unused(folder)
     run = Run(folder, config)  # all that can be wrong with the settings and data shows here
     folder.mkdir(parents=True, exist_ok=True)
+    run.unlock = weakref.finalize(run, unlock, folder, lock(folder))
+    require_unused(folder)  # since another process may have been faster
     write_json(folder / "config.json", config.to_dict())
     return run
 
 
 def resume(folder: Path) -> "Run":
-    """The run of a folder, as far as its checkpoint."""
-    return Run(folder, read_config(folder))
+    """The run of a folder, as far as its checkpoint; Locked while another process has it."""
+    config, file = read_config(folder), lock(folder)
+    try:
+        run = Run(folder, config)
+    except BaseException:
+        unlock(folder, file)
+        raise
+    run.unlock = weakref.finalize(run, unlock, folder, file)
+    return run
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -120,6 +162,7 @@ class Run:
 
     def __init__(self, folder: Path, config: TrainConfig) -> None:
         self.folder, self.config = folder, config
+        self.unlock: Callable[[], object] = lambda: None
         self.make_dataset = partial(load, config.dataset, config.data_options())
         self.dataset = self.make_dataset()
         self.net = network_for(config, self.dataset)
@@ -146,10 +189,17 @@ class Run:
         self, stop: Callable[[], bool] = lambda: False, quiet: bool = False,
         workers: int | None = None,
     ) -> None:  # fmt: skip
-        """Train to the end, or until `stop` says so, which raises Interrupted.
+        """Train to the end, or until `stop` says so, which raises Interrupted; others
+        may then.
 
         `workers` processes make the batches (see `Loader`).
         """
+        try:
+            self.train_epochs(stop, quiet, workers)
+        finally:
+            self.unlock()
+
+    def train_epochs(self, stop: Callable[[], bool], quiet: bool, workers: int | None) -> None:
         if self.state.iteration == 0:
             self.save()
         done_epochs = self.state.iteration // self.batches
@@ -267,4 +317,5 @@ class Run:
         }
         write_atomic(self.folder / "curves.png", draw_curves(rows, config))
         write_json(self.folder / "summary.json", summary)
+        self.unlock()
         return summary

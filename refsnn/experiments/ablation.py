@@ -1,0 +1,131 @@
+"""An ablation: a folder of runs that differ in method, architecture, T and seed.
+
+Its file `ablation.json` holds the other settings, which stay as they were at the first call;
+`runs` holds a run folder for each combination, to which later calls may add.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refsnn.experiments.presets import Grid
+from refsnn.network import architecture
+from refsnn.ops import METHODS
+from refsnn.training.config import TrainConfig, from_dict
+from refsnn.training.files import write_json
+from refsnn.training.run import read_config
+
+AXES = ("method", "arch", "steps", "seed")
+Settings = dict[str, Any]
+
+
+class Planned(NamedTuple):
+    folder: Path
+    config: TrainConfig
+
+
+class Result(NamedTuple):
+    """What a run folder says; `accuracy` (0 to 1) and the data set's `classes` when finished."""
+
+    config: TrainConfig
+    state: str  # finished, diverged, missing
+    accuracy: float | None = None
+    classes: int | None = None
+
+
+def configs(grids: Iterable[Grid]) -> list[TrainConfig]:
+    """The grids' combinations, each once."""
+    made: dict[TrainConfig, None] = {}
+    for grid in grids:
+        for values in product(grid.methods, grid.archs, grid.steps, grid.seeds):
+            made[from_dict(grid.settings | dict(zip(AXES, values, strict=True)))] = None
+    return list(made)
+
+
+def fixed(config: TrainConfig) -> Settings:
+    """All settings but the axes."""
+    return {name: value for name, value in config.to_dict().items() if name not in AXES}
+
+
+def depth(arch: str) -> int:
+    """Layers with weights from input to output: two a block, the stem's and the head's."""
+    found = architecture(arch)
+    return found.stem.convs + 2 * sum(found.depths) + 1 + (found.hidden > 0)
+
+
+def varying(settings: Sequence[Settings]) -> list[str]:
+    """The names of what is not alike in all of them."""
+    return [name for name in settings[0] if any(s[name] != settings[0][name] for s in settings)]
+
+
+def order(config: TrainConfig, settings: Sequence[Settings]) -> tuple[Any, ...]:
+    """The place in the table, whatever came first."""
+    return (
+        settings.index(fixed(config)), depth(config.arch), config.arch, config.steps,
+        METHODS.index(config.method), config.seed,
+    )  # fmt: skip
+
+
+def folder_name(config: TrainConfig, settings: Sequence[Settings]) -> str:
+    words = [str(getattr(config, name)) for name in varying(settings)]
+    words += [config.arch, f"T{config.steps}", config.method, f"seed{config.seed}"]
+    return re.sub(r"[^\w.-]+", "_", "-".join(words))
+
+
+def settings_of(out: Path, wanted: Iterable[TrainConfig]) -> list[Settings]:
+    """The fixed settings in `out`, or for a new one those of `wanted`; ValueError where `wanted`
+    has others than there are."""
+    asked = list({json.dumps(fixed(c)): fixed(c) for c in wanted}.values())
+    path = out / "ablation.json"
+    if not path.exists():
+        return asked
+    try:
+        there = [fixed(from_dict(values)) for values in json.loads(path.read_text())["settings"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: not the settings of an ablation ({error})") from None
+    for settings in asked:
+        if settings not in there:
+            names, other = min(
+                ((varying([settings, other]), other) for other in there), key=lambda x: len(x[0])
+            )
+            has = ", ".join(f"{name} {other[name]}" for name in names)
+            got = ", ".join(f"{name} {settings[name]}" for name in names)
+            raise ValueError(f"out: {out} is for {has}; got {got}, which needs another folder")
+    return there
+
+
+def plan(out: Path, wanted: Iterable[TrainConfig], settings: Sequence[Settings]) -> list[Planned]:
+    """Run folders in the table's order."""
+    ordered = sorted(wanted, key=lambda config: order(config, settings))
+    return [Planned(out / "runs" / folder_name(c, settings), c) for c in ordered]
+
+
+def existing(out: Path, settings: Sequence[Settings]) -> list[TrainConfig]:
+    """The configurations of the runs in `out`; ValueError for one that does not belong there."""
+    found = []
+    for path in sorted(out.glob("runs/*/config.json")):
+        config = read_config(path.parent)
+        if fixed(config) not in settings or folder_name(config, settings) != path.parent.name:
+            raise ValueError(f"{path}: got a run of other settings than its folder's name says")
+        found.append(config)
+    return found
+
+
+def prepare(out: Path, settings: Sequence[Settings]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "ablation.json", {"settings": settings})
+
+
+def result(run: Planned) -> Result:
+    if (run.folder / "summary.json").exists():
+        with np.load(run.folder / "checkpoint.npz") as archive:
+            classes = int(archive["params/head.fc.bias"].size)
+        summary = json.loads((run.folder / "summary.json").read_text())
+        return Result(run.config, "finished", summary["test_accuracy"], classes)
+    diverged = (run.folder / "diverged.json").exists()
+    return Result(run.config, "diverged" if diverged else "missing")

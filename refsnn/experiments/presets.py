@@ -1,0 +1,72 @@
+"""Experiments by name: the paper's tables, its claim at a laptop's size, and a small start."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from refsnn.ops import METHODS
+from refsnn.training.config import PRESETS as TRAINING
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every method x architecture x T x seed, under settings that they share."""
+
+    settings: dict[str, Any]
+    archs: tuple[str, ...]
+    steps: tuple[int, ...]
+    methods: tuple[str, ...] = METHODS
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+class DataSize(NamedTuple):
+    """A data set as far as the time of a training depends on it."""
+
+    train: int
+    test: int
+    shape: tuple[int, ...]  # of an image, (H, W, C)
+    classes: int
+
+
+#: what needs no download to be known
+SIZES = {
+    "cifar10": DataSize(50_000, 10_000, (32, 32, 3), 10),
+    "cifar100": DataSize(50_000, 10_000, (32, 32, 3), 100),
+    "imagefolder": DataSize(1_281_167, 50_000, (224, 224, 3), 1000),  # ImageNet's
+    "cifar10dvs": DataSize(9_000, 1_000, (48, 48, 2), 10),  # D23
+}
+
+BRANCHED = METHODS[1:]
+PAPER = TRAINING["paper"]  # D17
+CIFAR10, CIFAR100 = PAPER | {"dataset": "cifar10"}, PAPER | {"dataset": "cifar100"}
+IMAGENET = PAPER | {"dataset": "imagefolder", "lr": 4e-3}  # D17
+DVS = PAPER | {"dataset": "cifar10dvs"}
+
+#: on 8x8 digits, as deep as can be afforded often: 20, 38 and 56 layers
+DEPTH20, DEPTH38, DEPTH56 = (f"{n}-{n}-{n}:8-16-32" for n in (3, 6, 9))
+SMALL = {"dataset": "digits", "epochs": 20, "lr": 0.005}
+FIVE = (0, 1, 2, 3, 4)
+
+PRESETS: dict[str, tuple[Grid, ...]] = {
+    "digits": (Grid({}, ("resnet8",), (2,)),),
+    "claim": (
+        # gradients vanish with depth
+        Grid(
+            SMALL | {"surrogate": "tanh", "surrogate_shape": 0.5}, (DEPTH20, DEPTH38, DEPTH56),
+            (2,), seeds=FIVE,
+        ),
+        # gradients explode with depth
+        Grid(
+            SMALL | {"surrogate": "rectangular", "surrogate_shape": 1.0}, (DEPTH20, DEPTH56),
+            (2,), seeds=FIVE,
+        ),
+    ),
+    "table1": (Grid(CIFAR100, ("resnet18", "resnet34"), (2, 4)),),
+    # the rows of the paper's own methods
+    "table2": (
+        Grid(CIFAR10, ("resnet18",), (1, 2), ("shortcut",)),
+        Grid(CIFAR10, ("resnet18",), (2, 4), ("evolutionary",)),
+        Grid(CIFAR100, ("resnet18",), (2, 4), BRANCHED),
+    ),
+    "table3": (Grid(IMAGENET, ("resnet18-imagenet", "resnet34-imagenet"), (4,), BRANCHED),),
+    "table4": (Grid(DVS, ("resnet18",), (10,), BRANCHED),),
+}  # fmt: skip

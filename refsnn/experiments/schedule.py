@@ -1,0 +1,298 @@
+"""Runs side by side, in processes of this machine or on a Dask cluster, and how long they take."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from refsnn.experiments.ablation import Planned
+from refsnn.experiments.presets import DataSize
+from refsnn.ops import get_ops
+from refsnn.process import Signals, keep_freed_memory, limit_threads
+from refsnn.training.algorithm import main_logits, train_step
+from refsnn.training.config import TrainConfig
+from refsnn.training.files import write_json
+from refsnn.training.monitor import Diverged
+from refsnn.training.run import Interrupted, Locked, Run, initial_state, resume, start
+
+SPAWN = multiprocessing.get_context("spawn")
+POLL = 0.1  # seconds between looks at what has ended
+CONNECT = 10.0  # seconds that a scheduler has to answer
+#: seconds that a run may stay locked: by a process that was told to stop, until its next iteration
+PATIENCE = 60.0
+WARM_UP, REPEATS = 1, 5  # steps of an estimate; the first compiles
+PIXELS = 2**16  # over all images and time steps of an estimate's batch
+TINY = 1e-8  # a learning rate that leaves the density of spikes, and so the speed, as it was
+
+Stop = Callable[[], bool]
+
+
+class Outcome(NamedTuple):
+    state: str  # finished, diverged, interrupted
+    reason: str = ""
+
+
+class Failed(Exception):
+    """A process ended without a result, or its function raised; says which and why."""
+
+
+class Workers(NamedTuple):
+    """`submit(name, function, *arguments)` gives a future of function(*arguments, stop); `stop`
+    asks all of them to end early."""
+
+    submit: Callable[..., Any]
+    stop: Callable[[], object]
+
+
+def train_run(folder: Path, config: TrainConfig, stop: Stop) -> Outcome:
+    """Start the run or go on with it, to its summary.json or, where it diverges, diverged.json."""
+    run = opened(folder, config, stop)
+    try:
+        run.train(stop, quiet=True)
+    except Interrupted:
+        return Outcome("interrupted")
+    except Diverged as error:
+        write_json(folder / "diverged.json", {"reason": str(error)})
+        return Outcome("diverged", str(error))
+    run.summarize()
+    return Outcome("finished")
+
+
+def opened(folder: Path, config: TrainConfig, stop: Stop) -> Run:
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            begun = (folder / "config.json").exists()
+            return resume(folder) if begun else start(folder, config)
+        except Locked:
+            if stop() or time.monotonic() > end:
+                raise
+            time.sleep(POLL)
+
+
+@contextmanager
+def on_this_machine(jobs: int, threads: int) -> Iterator[Workers]:
+    """`jobs` at a time, each in a fresh process that computes with so many threads."""
+    stop = SPAWN.Event()
+
+    def submit(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        return pool.submit(apart, stop, threads, function, arguments)
+
+    with ThreadPoolExecutor(jobs, initializer=block_interrupt) as pool:
+        try:
+            yield Workers(submit, stop.set)
+        finally:
+            stop.set()
+
+
+def block_interrupt() -> None:
+    """Ctrl-C on a terminal reaches children too, who inherit this: it is the parent's to handle."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+def apart(stop: Any, threads: int, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+    """function(*arguments, stop) in a process of its own; Failed where it gives nothing."""
+    if stop.is_set():
+        return Outcome("interrupted")
+    receiver, sender = SPAWN.Pipe(duplex=False)
+    process = SPAWN.Process(target=child, args=(sender, stop, threads, function, arguments))
+    process.start()
+    sender.close()
+    try:
+        answer = receiver.recv()
+    except EOFError:
+        answer = None
+    process.join()
+    if answer is None:
+        code = process.exitcode or 0
+        end = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        answer = Failed(f"its process ended with {end}")
+    if isinstance(answer, Failed):
+        raise answer
+    return answer
+
+
+def child(
+    sender: Connection, stop: Any, threads: int, function: Callable[..., Any],
+    arguments: Sequence[Any],
+) -> None:  # fmt: skip
+    """What the process does. It stops early too when its parent is gone."""
+    os.environ |= dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"), str(threads))
+    limit_threads(threads)
+    keep_freed_memory()
+    parent = multiprocessing.parent_process()
+    with Signals() as signals:
+
+        def asked() -> bool:
+            alone = parent is not None and not parent.is_alive()
+            return stop.is_set() or signals.caught is not None or alone
+
+        try:
+            answer = function(*arguments, asked)
+        except Exception as error:
+            answer = Failed(reason(error))
+        sender.send(answer)
+
+
+def reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, Failed) else f"{type(error).__name__}: {text}"
+
+
+@contextmanager
+def on_cluster(address: str, threads: int) -> Iterator[Workers]:
+    """On the workers of the Dask scheduler at `address`, which see the same files."""
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ValueError(
+            "scheduler: distributed is not installed; pip install 'refsnn[cluster]'"
+        ) from None
+    try:
+        client = Client(address, timeout=CONNECT, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"scheduler: no answer from {address} ({error})") from None
+    futures: list[Any] = []
+
+    def submit(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        # the name makes the same run of two calls one task
+        futures.append(client.submit(task, threads, function, arguments, key=f"refsnn-{name}"))
+        return futures[-1]
+
+    with client:
+        yield Workers(submit, lambda: client.cancel(futures))
+
+
+def task(threads: int, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+    """What a worker does. It stops early when nobody wants the result: the client cancelled it,
+    or is gone."""
+    from distributed import get_worker
+
+    limit_threads(threads)
+    worker = get_worker()
+    key = worker.get_current_task()
+
+    def unwanted() -> bool:
+        known = worker.state.tasks.get(key)
+        return known is None or known.state == "cancelled"
+
+    return function(*arguments, unwanted)
+
+
+def train_all(runs: Sequence[Planned], workers: Workers, stopping: Stop) -> Counter[str]:
+    """Train until all have ended, or until `stopping`; counts finished, diverged, failed and
+    interrupted runs. A line shows the progress, and one more each run that did not get through.
+    """
+    states: Counter[str] = Counter()
+    pending = {workers.submit(str(run.folder), train_run, *run): run for run in runs}
+    total, told = sum(run.config.epochs for run in runs), False
+    with tqdm(
+        total=total, initial=epochs_done(runs), unit="epoch", mininterval=1, dynamic_ncols=True
+    ) as bar:
+        while pending:
+            if stopping() and not told:
+                workers.stop()
+                told = True
+            for future in [future for future in pending if future.done()]:
+                run, outcome = pending.pop(future), outcome_of(future, stopping())
+                states[outcome.state] += 1
+                if outcome.reason:
+                    line = f"{run.folder.name}: {outcome.state}: {outcome.reason}"
+                    bar.write(line, file=sys.stderr)
+            bar.update(epochs_done(runs) - bar.n)
+            bar.set_postfix(states, runs=f"{len(runs) - len(pending)}/{len(runs)}", refresh=False)
+            time.sleep(POLL)
+    return states
+
+
+def outcome_of(future: Any, stopping: bool) -> Outcome:
+    """A run that stops unasked has failed, as has one that raised."""
+    try:
+        outcome: Outcome = future.result()
+    except Exception as error:
+        outcome = Outcome("failed", reason(error))
+    if outcome.state in ("finished", "diverged"):
+        return outcome
+    if stopping:
+        return Outcome("interrupted")
+    return Outcome("failed", outcome.reason or "it was told to stop")
+
+
+def epochs_done(runs: Sequence[Planned]) -> int:
+    paths = (run.folder / "metrics.jsonl" for run in runs)
+    return sum(path.read_bytes().count(b"\n") for path in paths if path.exists())
+
+
+class Estimate(NamedTuple):
+    """Runs of one architecture and T: how many, and seconds for what is left of all of them."""
+
+    config: TrainConfig
+    runs: int
+    seconds: float
+
+
+def estimate(
+    runs: Sequence[Planned], sizes: Mapping[str, DataSize], workers: Workers
+) -> list[Estimate]:
+    """From a few steps of each architecture, T and batch size on random images; the time of
+    reading and augmenting real ones is not in it."""
+    alike: dict[TrainConfig, list[Planned]] = {}
+    for run in runs:
+        alike.setdefault(replace(run.config, method="evolutionary", seed=0), []).append(run)
+    measured = [
+        workers.submit(config.arch, measure, config, sizes[config.dataset]) for config in alike
+    ]
+    found = []
+    for (config, members), future in zip(alike.items(), measured, strict=True):
+        try:
+            step, inference = future.result()
+        except Failed as error:
+            raise ValueError(f"estimate: {config.arch}: {error}") from None
+        size = sizes[config.dataset]
+        epochs = sum(run.config.epochs for run in members) - epochs_done(members)
+        seconds = epochs * (size.train * step + size.test * inference)
+        found.append(Estimate(config, len(members), seconds))
+    return found
+
+
+def measure(config: TrainConfig, size: DataSize, stop: Stop) -> tuple[float, float]:
+    """Seconds an image, of a training step and of inference, each the best of `REPEATS`.
+
+    Time grows with the batch as a straight line, so that PIXELS and not a whole large batch will
+    do.
+    """
+    ops, rng = get_ops(config.ops), np.random.default_rng(0)
+    config = replace(config, lr=TINY)
+    net = config.network(size.shape[-1], size.classes)
+    state = initial_state(config, net)
+    count = max(4, PIXELS // (config.steps * size.shape[-3] * size.shape[-2]))
+    count = min(config.batch_size, count)
+    images = rng.normal(size=(count, *size.shape)).astype(config.dtype)
+    batch = images, rng.integers(size.classes, size=count)
+
+    def seconds(function: Callable[[], object]) -> float:
+        times = []
+        for _ in range(WARM_UP + REPEATS):
+            if stop():
+                raise Interrupted
+            begin = time.perf_counter()
+            function()
+            times.append(time.perf_counter() - begin)
+        return min(times[WARM_UP:]) / count
+
+    step = seconds(lambda: train_step(state, net, config, ops, batch, 10**6))
+    return step, seconds(
+        lambda: main_logits(net, state.params, state.buffers, images, config.steps, ops)
+    )

@@ -1,0 +1,224 @@
+"""An ablation's table: of its runs, as text, as a plot.
+
+`tabulate` makes the object that table.json holds, and all else is made from that:
+
+- `settings`: what all runs share; `rows`: one for each architecture and T, with
+- `arch`, `depth`, `steps`, `settings` (where rows differ in others), `chance`,
+- `methods`: of each, `n`, `mean`, `std` (ddof 1), `accuracy` by seed, and the seeds whose runs
+  `diverged` or are `missing`, which no mean contains,
+- `differences`: of each pair of methods, `n`, `mean` and 95 % interval (`low`, `high`), paired
+  by seed.
+
+Accuracies are shares of the test split, main branch alone, after the last epoch.
+"""
+
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refsnn.experiments.ablation import Result, depth, fixed, varying
+from refsnn.experiments.statistics import paired_difference, spread
+from refsnn.ops import METHODS
+from refsnn.training.config import TrainConfig
+from refsnn.training.files import write_atomic, write_json
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Table = dict[str, Any]
+PAIRS = (("shortcut", "vanilla"), ("evolutionary", "vanilla"), ("evolutionary", "shortcut"))
+DIFFERENCES = [f"{of} - {minus}" for of, minus in PAIRS]
+
+
+def tabulate(results: Sequence[Result]) -> Table:
+    """Of results in the table's order."""
+    settings = [fixed(result.config) for result in results]
+    names = varying(settings)
+    rows = groupby(results, lambda r: (fixed(r.config), r.config.arch, r.config.steps))
+    return {
+        "settings": {name: value for name, value in settings[0].items() if name not in names},
+        "rows": [row(list(members), names) for _, members in rows],
+    }
+
+
+def row(results: Sequence[Result], names: Sequence[str]) -> Table:
+    config = results[0].config
+    classes = [result.classes for result in results if result.classes is not None]
+    methods = {}
+    for method in METHODS:
+        if members := [result for result in results if result.config.method == method]:
+            methods[method] = cell(members)
+    return {
+        "arch": config.arch, "depth": depth(config.arch), "steps": config.steps,
+        "settings": {name: getattr(config, name) for name in names},
+        "chance": 1 / classes[0] if classes else None,
+        "methods": methods,
+        "differences": {
+            f"{of} - {minus}": paired_difference(
+                methods[of]["accuracy"], methods[minus]["accuracy"]
+            )._asdict()
+            for of, minus in PAIRS
+            if of in methods and minus in methods
+        },
+    }  # fmt: skip
+
+
+def cell(results: Sequence[Result]) -> Table:
+    def seeds(state: str) -> list[int]:
+        return [result.config.seed for result in results if result.state == state]
+
+    accuracy = {str(r.config.seed): r.accuracy for r in results if r.accuracy is not None}
+    return spread(list(accuracy.values()))._asdict() | {
+        "accuracy": accuracy, "diverged": seeds("diverged"), "missing": seeds("missing"),
+    }  # fmt: skip
+
+
+def percent(value: float | None, sign: str = "") -> str:
+    return "–" if value is None else f"{100 * value:{sign}.2f}"
+
+
+def accuracy_text(values: Table) -> str:
+    notes = [f"n = {values['n']}"]
+    notes += [f"{len(values[k])} {k}" for k in ("diverged", "missing") if values[k]]
+    std = "" if values["std"] is None else f" ± {percent(values['std'])}"
+    return f"{percent(values['mean'])}{std} ({', '.join(notes)})"
+
+
+def difference_text(values: Table) -> str:
+    shown = f"{percent(values['mean'], '+')} (n = {values['n']})"
+    if values["low"] is None:
+        return f"{shown}, no interval"
+    return f"{shown} [{percent(values['low'], '+')}, {percent(values['high'], '+')}]"
+
+
+def to_markdown(table: Table) -> str:
+    """Accuracies, then differences; the columns are aligned on a terminal too."""
+    rows, settings, defaults = table["rows"], table["settings"], TrainConfig().to_dict()
+    differ = [name for name, value in settings.items() if value != defaults.get(name)]
+    named = [name for name in dict.fromkeys(["dataset", "epochs", *differ]) if name in settings]
+    parts = [
+        "Test accuracy in %, main branch alone, after the last epoch: mean ± standard deviation of "
+        "n seeds.\nRuns that diverged or are missing are counted, but no part of a mean.",
+        grid(rows, "methods", METHODS, accuracy_text, chance=True),
+        f"All with {', '.join(f'{name} {settings[name]}' for name in named)}.",
+    ]
+    if any(row["differences"] for row in rows):
+        parts[2:2] = [
+            "Differences in percentage points, paired by seed, with their 95 % confidence interval"
+            "\n(Student's t, each by itself):",
+            grid(rows, "differences", DIFFERENCES, difference_text),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def grid(
+    rows: Sequence[Table], part: str, columns: Sequence[str], text: Callable[[Table], str],
+    chance: bool = False,
+) -> str:  # fmt: skip
+    """A Markdown table of one part of the rows; a column that no row has is left out."""
+    columns = [name for name in columns if any(name in row[part] for row in rows)]
+    head = [*rows[0]["settings"], "architecture", "layers", "T", *columns]
+    lines = [head + ["chance"] * chance]
+    for row in rows:
+        line = [str(value) for value in row["settings"].values()]
+        line += [row["arch"], str(row["depth"]), str(row["steps"])]
+        line += [text(row[part][name]) if name in row[part] else "" for name in columns]
+        lines.append(line + [percent(row["chance"])] * chance)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        f"| {' | '.join(c.ljust(w) for c, w in zip(line, widths, strict=True))} |" for line in lines
+    )
+
+
+#: colours that the colour-blind can tell apart (Okabe and Ito), and marks that need no colour
+STYLES = {
+    "vanilla": ("#000000", "o"), "shortcut": ("#D55E00", "s"), "evolutionary": ("#0072B2", "^"),
+    "shortcut - vanilla": ("#D55E00", "s"), "evolutionary - vanilla": ("#0072B2", "^"),
+    "evolutionary - shortcut": ("#009E73", "D"),
+}  # fmt: skip
+
+
+def draw(table: Table) -> "Figure":
+    """Accuracies above, differences below, row by row."""
+    from matplotlib.figure import Figure
+
+    rows = table["rows"]
+    figure = Figure(figsize=(max(6.4, 1.6 * len(rows) + 2), 6.4), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    draw_methods(above, rows)
+    draw_differences(below, rows)
+    for axes in (above, below):
+        axes.grid(axis="y", alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
+        for border in range(1, len(rows)):
+            axes.axvline(border - 0.5, color="0.8", linewidth=0.8)
+    below.set_xticks(range(len(rows)), [label(row) for row in rows], fontsize="small")
+    below.set_xlim(-0.5, len(rows) - 0.5)
+    return figure
+
+
+def label(row: Table) -> str:
+    settings = [f"{name} {value}" for name, value in row["settings"].items()]
+    return "\n".join([row["arch"], f"{row['depth']} layers, T = {row['steps']}", *settings])
+
+
+def marks(
+    rows: Sequence[Table], part: str, names: Sequence[str]
+) -> Iterator[tuple[str, list[float], list[Table]]]:
+    """Each name, where its marks stand (side by side within a row), and what they show."""
+    for index, name in enumerate(names):
+        offset = (index - (len(names) - 1) / 2) * 0.6 / len(names)
+        found = [(i + offset, row[part][name]) for i, row in enumerate(rows) if name in row[part]]
+        found = [(x, values) for x, values in found if values["mean"] is not None]
+        if found:
+            yield name, [x for x, _ in found], [values for _, values in found]
+
+
+def draw_methods(axes: "Axes", rows: Sequence[Table]) -> None:
+    for name, x, cells in marks(rows, "methods", METHODS):
+        (color, marker), means = STYLES[name], [100 * cell["mean"] for cell in cells]
+        bars = [math.nan if cell["std"] is None else 100 * cell["std"] for cell in cells]
+        axes.errorbar(
+            x, means, bars, color=color, marker=marker, linestyle="", capsize=3, label=name
+        )
+        for place, cell in zip(x, cells, strict=True):
+            seeds = [100 * value for value in cell["accuracy"].values()]
+            axes.plot([place + 0.07] * len(seeds), seeds, "_", color=color, alpha=0.6)
+    for index, row in enumerate(rows):
+        if row["chance"] is not None:
+            axes.hlines(100 * row["chance"], index - 0.5, index + 0.5, color="0.4", linestyle=":")
+    axes.set(ylabel="test accuracy, %\nmean ± std, seeds, chance (dotted)")
+
+
+def draw_differences(axes: "Axes", rows: Sequence[Table]) -> None:
+    for name, x, cells in marks(rows, "differences", DIFFERENCES):
+        (color, marker), means = STYLES[name], [100 * cell["mean"] for cell in cells]
+        bars = [
+            math.nan if cell["low"] is None else 100 * (cell["mean"] - cell["low"])
+            for cell in cells
+        ]
+        axes.errorbar(
+            x, means, bars, color=color, marker=marker, linestyle="", capsize=3, label=name
+        )
+    axes.axhline(0, color="0.4", linewidth=0.8)
+    axes.set(ylabel="difference, points\n95 % confidence interval")
+
+
+def write(out: Path, table: Table) -> None:
+    """table.json, table.md, ablation.png and ablation.svg; the same bytes for the same table."""
+    import matplotlib
+
+    write_json(out / "table.json", table)
+    write_atomic(out / "table.md", to_markdown(table).encode())
+    with matplotlib.rc_context({"svg.hashsalt": "refsnn"}):
+        figure = draw(table)
+        for kind, unwanted in (("png", "Software"), ("svg", "Date")):
+            image = io.BytesIO()
+            figure.savefig(image, format=kind, dpi=150, metadata={unwanted: None})
+            write_atomic(out / f"ablation.{kind}", image.getvalue())

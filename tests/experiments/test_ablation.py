@@ -1,0 +1,228 @@
+"""Which runs an ablation has, in which folders, and what it refuses."""
+
+import json
+import shutil
+from itertools import product
+
+import pytest
+
+from refsnn.cli import build_parser, main
+from refsnn.experiments import ablation, ablation_command, schedule
+from refsnn.experiments.ablation import Planned, configs, fixed
+from refsnn.experiments.presets import PRESETS, DataSize, Grid
+from refsnn.training.config import TrainConfig
+from refsnn.training.files import write_json
+
+TINY = ["--archs=1-1:4-8", "--epochs=2", "--batch-size=160", "--ops=numpy"]
+
+
+def wanted(*options):
+    return configs(ablation_command.grids(build_parser().parse_args(["ablation", *options])))
+
+
+def refused(arguments, capsys):
+    """The one line of an error with exit code 2."""
+    try:
+        code = main(["ablation", *map(str, arguments)])
+    except SystemExit as stop:  # from argparse
+        code = stop.code
+    shown = capsys.readouterr()
+    lines = shown.err.splitlines()
+    assert code == 2
+    assert len(lines) == 1, lines
+    assert not shown.out
+    return lines[0]
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """No run is run: all that was asked for, of every call."""
+    asked = []
+
+    def train_all(runs, workers, stopping):
+        asked.append([run.folder.name for run in runs])
+        for folder, config in runs:
+            folder.mkdir(parents=True)
+            write_json(folder / "config.json", config.to_dict())
+            write_json(folder / "diverged.json", {"reason": "of the test"})
+        return schedule.Counter(diverged=len(runs))
+
+    monkeypatch.setattr(ablation_command, "train_all", train_all)
+    return asked
+
+
+def test_a_grid_is_every_combination_once():
+    grid = Grid({"epochs": 3}, ("1:4", "2:4"), (1, 2), ("vanilla", "shortcut"), (0, 5))
+    overlapping = Grid({"epochs": 3}, ("1:4",), (2, 4), ("vanilla",), (5,))
+    made = [(c.method, c.arch, c.steps, c.seed) for c in configs([grid, overlapping])]
+    axes = (("vanilla", "shortcut"), ("1:4", "2:4"), (1, 2), (0, 5))
+    assert made == [*product(*axes), ("vanilla", "1:4", 4, 5)]
+    assert all(c.epochs == 3 for c in configs([grid]))
+
+
+def test_options_replace_the_presets_values():
+    made = wanted("--methods", "shortcut", "vanilla", "--archs", "1:4", "2:4", "--steps", "1", "4",
+                  "--seeds", "2", "--lr=0.5", "--detach-reset")  # fmt: skip
+    axes = [(c.method, c.arch, c.steps, c.seed) for c in made]
+    assert axes == list(product(("shortcut", "vanilla"), ("1:4", "2:4"), (1, 4), (0, 1)))
+    assert fixed(made[0]) == fixed(TrainConfig()) | {"lr": 0.5, "detach_reset": True}
+    assert [c.seed for c in wanted("--methods=vanilla", "--seeds", "3", "7")] == [3, 7]
+    assert len(wanted("--preset=claim")) == 75
+    assert len(wanted("--preset=claim", "--seeds=1", "--surrogate=triangular")) == 15
+
+
+def test_regimes_that_an_option_makes_alike_are_run_once():
+    alike = wanted("--preset=claim", "--surrogate=triangular", "--surrogate-shape=1")
+    assert len(alike) == 45
+
+
+def test_the_tables_order_depends_on_the_runs_alone(tmp_path):
+    made = wanted("--archs", "1-10:4-8", "2-2:4-8", "--steps", "4", "2", "--seeds", "3", "1",
+                  "--methods", "evolutionary", "vanilla")  # fmt: skip
+    settings = ablation.settings_of(tmp_path, made)
+    names = [run.folder.name for run in ablation.plan(tmp_path, made[::-1], settings)]
+    assert names == [
+        f"{arch}_4-8-T{steps}-{method}-seed{seed}"
+        for arch, steps, method, seed in product(
+            ("2-2", "1-10"), (2, 4), ("vanilla", "evolutionary"), (1, 3)
+        )
+    ]
+
+
+def test_folders_name_the_settings_that_grids_differ_in(tmp_path):
+    made = configs(PRESETS["claim"])
+    plan = ablation.plan(tmp_path, made, ablation.settings_of(tmp_path, made))
+    assert plan[0].folder == tmp_path / "runs" / "tanh-0.5-3-3-3_8-16-32-T2-vanilla-seed0"
+    assert plan[-1].folder.name == "rectangular-1.0-9-9-9_8-16-32-T2-evolutionary-seed4"
+
+
+def test_later_calls_add_runs_and_run_only_those(untrained, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["ablation", *TINY, *out, "--methods=vanilla", "--seeds=1"]) == 0
+    assert main(["ablation", *TINY, *out, "--methods=vanilla", "--seeds=2"]) == 0
+    assert main(["ablation", *TINY, *out, "--methods=shortcut", "--seeds=1"]) == 0
+    assert main(["ablation", *TINY, *out, "--methods=vanilla", "--seeds=2"]) == 0
+    assert untrained == [
+        ["1-1_4-8-T2-vanilla-seed0"], ["1-1_4-8-T2-vanilla-seed1"],
+        ["1-1_4-8-T2-shortcut-seed0"], [],
+    ]  # fmt: skip
+    (row,) = json.loads((tmp_path / "out" / "table.json").read_text())["rows"]
+    assert {name: cell["diverged"] for name, cell in row["methods"].items()} == {
+        "vanilla": [0, 1], "shortcut": [0],
+    }  # fmt: skip
+
+
+def test_changed_settings_are_refused_by_name(untrained, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["ablation", *TINY, "--out", str(out)]) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*.*") if path.is_file()}
+    capsys.readouterr()
+    line = refused([*TINY, "--out", out, "--lr=0.5", "--tau=1", "--seeds", "7", "8"], capsys)
+    assert "is for lr 0.01, tau 0.5; got lr 0.5, tau 1.0" in line
+    assert {path: path.read_bytes() for path in out.rglob("*.*") if path.is_file()} == before
+
+
+def test_the_nearest_of_several_settings_is_named(untrained, tmp_path, capsys):
+    """And a part of them is no change."""
+    out = tmp_path / "out"
+    assert main(["ablation", "--preset=claim", *TINY, "--seeds=1", "--out", str(out)]) == 0
+    rectangular = ["--surrogate=rectangular", "--surrogate-shape=1", "--lr=0.005"]
+    assert main(["ablation", *TINY, "--seeds=2", "--out", str(out), *rectangular]) == 0
+    assert untrained[-1] == [
+        f"rectangular-1.0-1-1_4-8-T2-{method}-seed1"
+        for method in ("vanilla", "shortcut", "evolutionary")
+    ]
+    capsys.readouterr()
+    line = refused([*TINY, "--out", out, *rectangular, "--tau=0.25"], capsys)
+    assert "is for tau 0.5; got tau 0.25" in line
+
+
+def test_a_run_that_does_not_belong_there_is_not_counted(untrained, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["ablation", *TINY, "--seeds=1", "--out", str(out)]) == 0
+    capsys.readouterr()
+    copied = out / "runs" / "copy"
+    shutil.copytree(out / "runs" / "1-1_4-8-T2-vanilla-seed0", copied)
+    assert "copy/config.json: got a run of other settings" in refused([*TINY, "--out", out], capsys)
+    shutil.rmtree(copied)
+    path = out / "runs" / "1-1_4-8-T2-vanilla-seed0" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"lr": 0.5}))
+    assert "vanilla-seed0/config.json: got a run" in refused([*TINY, "--out", out], capsys)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"settings": [{"foo": 1}]}'])
+def test_a_damaged_record_of_settings_is_named(content, tmp_path, capsys):
+    (tmp_path / "ablation.json").write_text(content)
+    assert "ablation.json: not the settings" in refused([*TINY, "--out", tmp_path], capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--methods=magic"], "magic"),
+        (["--archs=resnet99"], "resnet99"),
+        (["--steps=0"], "steps: got 0"),
+        (["--seeds=0"], "seeds: got 0"),
+        (["--seeds", "-1", "2"], "seed: got -1"),
+        (["--seed=3"], "--seed=3"),
+        (["--arch=resnet8"], "--arch"),
+        (["--jobs=0"], "jobs: got 0"),
+        (["--threads=0"], "threads: got 0"),
+        (["--threads=100000"], "threads: got 100000, want 1 to"),
+        (["--lr=0"], "lr: got 0"),
+        (["--preset=table9"], "table9"),
+        (["--dataset=cats"], "dataset: got 'cats'"),
+        (["--cutout=100"], "cutout: got 100"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_written(
+    arguments, words, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert words in refused([*TINY, *arguments], capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_estimate_adds_up_what_is_left(monkeypatch, tmp_path, capsys):
+    """0.1 s a training image and 0.01 s a test image; 5 of the 9 x 3 epochs are done."""
+    seen = []
+
+    def submit(name, function, config, size):
+        assert function is schedule.measure
+        seen.append((config.arch, config.steps, size))
+        return done
+
+    class Done:
+        def result(self):
+            return (0.1, 0.01)
+
+    done = Done()
+    made = wanted(*TINY[:1], "--epochs=3", "--seeds=3")
+    runs = [Planned(tmp_path / str(i), config) for i, config in enumerate(made)]
+    for folder, epochs in ((runs[0].folder, 3), (runs[1].folder, 2)):
+        folder.mkdir()
+        (folder / "metrics.jsonl").write_text("{}\n" * epochs)
+    sizes = {"digits": DataSize(100, 50, (8, 8, 1), 10)}
+    (row,) = schedule.estimate(runs, sizes, schedule.Workers(submit, None))
+    assert seen == [("1-1:4-8", 2, sizes["digits"])]
+    assert row.runs == 9
+    assert row.seconds == pytest.approx((9 * 3 - 5) * (100 * 0.1 + 50 * 0.01))
+
+
+def test_an_estimate_needs_neither_data_nor_a_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["--archs=1-1:4-8", "--steps", "1", "2", "--batch-size=4", "--ops=numpy"]
+    assert main(["ablation", "--preset=table1", "--estimate", *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0].strip() for line in lines[2:4]] == ["1-1", "1-1"]
+    assert "1-1:4-8, T = 1: 9 runs, " in lines[2]
+    assert lines[4].startswith("together ")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (119, "119 s"), (120, "2.0 min"), (9000, "2.5 h"),
+                           (3e6, "34.7 days")]
+)  # fmt: skip
+def test_durations(seconds, words):
+    assert ablation_command.duration(seconds) == words

@@ -1,0 +1,90 @@
+"""Presets are what the paper says, and what `claim` promises."""
+
+import pytest
+
+from refsnn.experiments.ablation import configs, depth, fixed, folder_name
+from refsnn.experiments.presets import PRESETS, SIZES
+from refsnn.network import ARCHITECTURES
+from refsnn.training.config import TrainConfig
+
+
+def rows(name):
+    """(data set, architecture, T, method) -> seeds"""
+    found = {}
+    for config in configs(PRESETS[name]):
+        key = (config.dataset, config.arch, config.steps, config.method)
+        found.setdefault(key, []).append(config.seed)
+    return found
+
+
+PAPER = {
+    "table1": {
+        ("cifar100", arch, steps, method)
+        for arch in ("resnet18", "resnet34")
+        for steps in (2, 4)
+        for method in ("vanilla", "shortcut", "evolutionary")
+    },
+    "table2": {
+        ("cifar10", "resnet18", 1, "shortcut"), ("cifar10", "resnet18", 2, "shortcut"),
+        ("cifar10", "resnet18", 2, "evolutionary"), ("cifar10", "resnet18", 4, "evolutionary"),
+        ("cifar100", "resnet18", 2, "shortcut"), ("cifar100", "resnet18", 4, "shortcut"),
+        ("cifar100", "resnet18", 2, "evolutionary"), ("cifar100", "resnet18", 4, "evolutionary"),
+    },
+    "table3": {
+        ("imagefolder", "resnet18-imagenet", 4, "shortcut"),
+        ("imagefolder", "resnet18-imagenet", 4, "evolutionary"),
+        ("imagefolder", "resnet34-imagenet", 4, "shortcut"),
+        ("imagefolder", "resnet34-imagenet", 4, "evolutionary"),
+    },
+    "table4": {
+        ("cifar10dvs", "resnet18", 10, "shortcut"), ("cifar10dvs", "resnet18", 10, "evolutionary"),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_rows_three_times_each(name):
+    assert set(rows(name)) == PAPER[name]
+    assert all(seeds == [0, 1, 2] for seeds in rows(name).values())
+    for config in configs(PRESETS[name]):
+        assert config.lr == (4e-3 if name == "table3" else 0.01)
+        assert (config.epochs, config.batch_size, config.optimizer) == (300, 128, "adamw")
+        assert (config.weight_decay, config.tau, config.v_th) == (0.02, 0.5, 1.0)
+        assert config.dataset in SIZES
+
+
+def test_the_claim_has_two_regimes_and_five_seeds():
+    made = configs(PRESETS["claim"])
+    assert len(made) == 75
+    found = {(c.surrogate, c.surrogate_shape, depth(c.arch), c.method, c.seed) for c in made}
+    assert found == {
+        (*regime, layers, method, seed)
+        for regime, depths in (
+            (("tanh", 0.5), (20, 38, 56)), (("rectangular", 1.0), (20, 56)),
+        )
+        for layers in depths
+        for method in ("vanilla", "shortcut", "evolutionary")
+        for seed in range(5)
+    }  # fmt: skip
+    shared = {"dataset": "digits", "steps": 2, "epochs": 20, "lr": 0.005, "optimizer": "adamw"}
+    for config in made:
+        assert config.to_dict() | shared == config.to_dict()
+
+
+def test_the_small_preset_is_the_default_run_for_every_method():
+    defaults = TrainConfig()
+    for config in configs(PRESETS["digits"]):
+        assert (config.arch, config.steps) == (defaults.arch, defaults.steps)
+        assert fixed(config) == fixed(defaults)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_run_has_a_folder_of_its_own(name):
+    made = configs(PRESETS[name])
+    settings = [dict(items) for items in dict.fromkeys(tuple(fixed(c).items()) for c in made)]
+    assert len({folder_name(config, settings) for config in made}) == len(made)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_depth_is_what_the_name_says(name):
+    assert depth(name) == {"resnet19": 18}.get(name, int("".join(filter(str.isdigit, name))))

@@ -1,0 +1,224 @@
+"""The table of given results: as numbers, as text, as a plot, and that all three agree."""
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from refsnn.experiments import table
+from refsnn.experiments.ablation import Result
+from refsnn.training.config import TrainConfig
+
+BASE = TrainConfig(arch="1-1:4-8", epochs=7, lr=0.5)
+ACCURACY = {
+    "vanilla": {0: 0.5, 1: 0.25, 2: 0.75},
+    "shortcut": {0: 0.75, 1: 0.5, 2: None},  # None: diverged
+    "evolutionary": {0: 0.875},  # seeds 1 and 2 are missing
+}
+
+
+def results(accuracy=ACCURACY, seeds=(0, 1, 2), **settings):
+    found = []
+    for method, values in accuracy.items():
+        for seed in seeds:
+            config = replace(BASE, method=method, seed=seed, **settings)
+            if seed not in values:
+                found.append(Result(config, "missing"))
+            elif values[seed] is None:
+                found.append(Result(config, "diverged"))
+            else:
+                found.append(Result(config, "finished", values[seed], 4))
+    return found
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Three rows: T = 1 and T = 2, and one of another surrogate with two methods alone."""
+    fewer = {"vanilla": {0: 1.0, 1: 1.0}, "shortcut": {0: None, 1: None}}
+    return table.tabulate(
+        [
+            *results(steps=1), *results(steps=2),
+            *results(fewer, (0, 1), surrogate="triangular"),
+        ]
+    )  # fmt: skip
+
+
+def test_numbers_by_hand(made):
+    row = made["rows"][0]
+    assert {name: value for name, value in row.items() if name not in ("methods", "differences")} \
+        == {"arch": "1-1:4-8", "depth": 6, "steps": 1, "settings": {"surrogate": "tanh"},
+            "chance": 0.25}  # fmt: skip
+    assert row["methods"] == {
+        "vanilla": {
+            "n": 3, "mean": 0.5, "std": 0.25, "accuracy": {"0": 0.5, "1": 0.25, "2": 0.75},
+            "diverged": [], "missing": [],
+        },
+        "shortcut": {
+            "n": 2, "mean": 0.625, "std": pytest.approx(0.125 * 2**0.5),
+            "accuracy": {"0": 0.75, "1": 0.5}, "diverged": [2], "missing": [],
+        },
+        "evolutionary": {
+            "n": 1, "mean": 0.875, "std": None, "accuracy": {"0": 0.875},
+            "diverged": [], "missing": [1, 2],
+        },
+    }  # fmt: skip
+    assert row["differences"] == {
+        "shortcut - vanilla": {"n": 2, "mean": 0.25, "low": 0.25, "high": 0.25},
+        "evolutionary - vanilla": {"n": 1, "mean": 0.375, "low": None, "high": None},
+        "evolutionary - shortcut": {"n": 1, "mean": 0.125, "low": None, "high": None},
+    }
+
+
+def test_what_rows_share_and_what_they_differ_in(made):
+    assert made["settings"]["epochs"] == 7
+    assert not {"surrogate", "method", "arch", "steps", "seed"} & set(made["settings"])
+    assert [row["settings"] for row in made["rows"]] == [
+        {"surrogate": "tanh"}, {"surrogate": "tanh"}, {"surrogate": "triangular"},
+    ]  # fmt: skip
+
+
+def test_all_runs_diverged_or_missing(made):
+    row = made["rows"][2]
+    assert row["methods"]["shortcut"] == {
+        "n": 0, "mean": None, "std": None, "accuracy": {}, "diverged": [0, 1], "missing": [],
+    }  # fmt: skip
+    assert set(row["differences"]) == {"shortcut - vanilla"}
+    assert row["differences"]["shortcut - vanilla"]["mean"] is None
+    (alone,) = table.tabulate(results({"vanilla": {}}))["rows"]
+    assert alone["chance"] is None
+
+
+def test_cells_as_text(made):
+    methods, differences = (made["rows"][0][part] for part in ("methods", "differences"))
+    assert [table.accuracy_text(methods[name]) for name in methods] == [
+        "50.00 ± 25.00 (n = 3)", "62.50 ± 17.68 (n = 2, 1 diverged)",
+        "87.50 (n = 1, 2 missing)",
+    ]  # fmt: skip
+    assert [table.difference_text(differences[name]) for name in differences] == [
+        "+25.00 (n = 2) [+25.00, +25.00]", "+37.50 (n = 1), no interval",
+        "+12.50 (n = 1), no interval",
+    ]  # fmt: skip
+    last = made["rows"][2]
+    assert table.accuracy_text(last["methods"]["shortcut"]) == "– (n = 0, 2 diverged)"
+    assert table.difference_text(last["differences"]["shortcut - vanilla"]) == (
+        "– (n = 0), no interval"
+    )
+
+
+def cells_of(markdown):
+    """Each Markdown table as a list of {head: cell}."""
+    for block in re.findall(r"(?:^\|.*\|\n)+", markdown, re.M):
+        lines = [[cell.strip() for cell in line[1:-1].split("|")] for line in block.splitlines()]
+        assert len({len(line) for line in block.splitlines()}) == 1  # aligned
+        yield [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
+
+
+def test_the_text_says_what_the_numbers_say(made):
+    shown = table.to_markdown(made)
+    accuracies, differences = cells_of(shown)
+    for row, cells, pairs in zip(made["rows"], accuracies, differences, strict=True):
+        for line in (cells, pairs):
+            assert line["surrogate"] == row["settings"]["surrogate"]
+            assert (line["architecture"], line["layers"], line["T"]) == (
+                row["arch"], str(row["depth"]), str(row["steps"])
+            )  # fmt: skip
+        assert cells["chance"] == f"{100 * row['chance']:.2f}"
+        for name in ("vanilla", "shortcut", "evolutionary"):
+            wanted = row["methods"].get(name)
+            assert cells[name] == (table.accuracy_text(wanted) if wanted else "")
+        for name in table.DIFFERENCES:
+            wanted = row["differences"].get(name)
+            assert pairs[name] == (table.difference_text(wanted) if wanted else "")
+    assert "All with dataset digits, epochs 7, lr 0.5." in shown
+
+
+def test_one_method_has_no_table_of_differences():
+    shown = table.to_markdown(table.tabulate(results({"shortcut": {0: 1.0}}, (0,))))
+    (accuracies,) = cells_of(shown)
+    assert list(accuracies[0]) == ["architecture", "layers", "T", "shortcut", "chance"]
+    assert "Differences" not in shown
+
+
+def drawn(axes):
+    """label -> [(x, y, low, high)], as its marks and bars stand"""
+    found = {}
+    for container in axes.containers:
+        line, _, (bars,) = container
+        segments = bars.get_segments()
+        found[container.get_label()] = [
+            (x, y, *np.asarray(segment)[:, 1]) if len(segment) else (x, y, None, None)
+            for (x, y), segment in zip(line.get_xydata(), segments, strict=True)
+        ]
+    return found
+
+
+def test_the_plot_draws_what_the_numbers_say(made):
+    above, below = table.draw(made).axes
+    for axes, part, names in (
+        (above, "methods", ("vanilla", "shortcut", "evolutionary")),
+        (below, "differences", table.DIFFERENCES),
+    ):
+        marks = drawn(axes)
+        assert list(marks) == list(names)
+        for name in names:
+            rows = [
+                (index, row[part][name])
+                for index, row in enumerate(made["rows"])
+                if row[part].get(name, {"n": 0})["n"]
+            ]
+            for (index, cell), (x, y, low, high) in zip(rows, marks[name], strict=True):
+                assert round(x) == index
+                assert y == pytest.approx(100 * cell["mean"])
+                if part == "methods":
+                    bar = None if cell["std"] is None else cell["std"]
+                    ends = None if bar is None else (cell["mean"] - bar, cell["mean"] + bar)
+                else:
+                    ends = None if cell["low"] is None else (cell["low"], cell["high"])
+                if ends is None:
+                    assert low is None or np.isnan(low)
+                else:
+                    assert (low, high) == pytest.approx(tuple(100 * end for end in ends))
+    labels = [text.get_text() for text in below.get_xticklabels()]
+    assert labels[2] == "1-1:4-8\n6 layers, T = 2\nsurrogate triangular"
+    chance = [c for c in above.collections if c.get_linestyle() != [(0, None)]]
+    assert [segment[0][1] for c in chance for segment in c.get_segments()] == [25, 25, 25]
+
+
+def test_every_seed_is_a_mark(made):
+    above, _ = table.draw(made).axes
+    seeds = sorted(
+        y for line in above.lines if line.get_marker() == "_" and line.get_alpha()
+        for y in line.get_ydata()
+    )  # fmt: skip
+    wanted = [
+        100 * accuracy
+        for row in made["rows"] for cell in row["methods"].values()
+        for accuracy in cell["accuracy"].values()
+    ]  # fmt: skip
+    assert seeds == sorted(wanted)
+
+
+def test_methods_differ_in_mark_and_in_colour():
+    """So that a print in grey and the colour-blind tell them apart."""
+    for names in (("vanilla", "shortcut", "evolutionary"), table.DIFFERENCES):
+        styles = [table.STYLES[name] for name in names]
+        assert len({mark for _, mark in styles}) == len(names)
+        assert len({color for color, _ in styles}) == len(names)
+
+
+def test_files_are_those_of_the_table_and_the_same_each_time(made, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        table.write(tmp_path / name, made)
+    found = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    assert set(found) == {"table.json", "table.md", "ablation.png", "ablation.svg"}
+    assert found == {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()}
+    assert json.loads(found["table.json"]) == made
+    assert found["table.md"].decode() == table.to_markdown(json.loads(found["table.json"]))
+    with Image.open(tmp_path / "a" / "ablation.png") as image:
+        assert image.format == "PNG"
+    assert ET.fromstring(found["ablation.svg"]).tag.endswith("svg")
