@@ -9,7 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection, get_all_start_methods, get_context, parent_process
+from multiprocessing import (
+    connection,
+    current_process,
+    get_all_start_methods,
+    get_context,
+    parent_process,
+)
 from os import _exit
 from threading import Thread
 from types import TracebackType
@@ -40,15 +46,16 @@ def in_order(n: int, batch_size: int = 128) -> Iterator[Batch]:
 class Loader:
     """The batches of a data set; `workers` processes make them, or this one (0).
 
-    By itself (None) it takes one worker where making a batch is costly. `make` gives the data
-    set anew in each worker, so that none is sent from here.
+    By itself (None) it takes one worker where making a batch is costly, but none in a process
+    that may not have any (a daemon, such as a cluster's worker). `make` gives the data set anew in
+    each worker, so that none is sent from here.
     """
 
     def __init__(
         self, dataset: Dataset, make: Callable[[], Dataset], workers: int | None = None
     ) -> None:
         if workers is None:
-            workers = int(dataset.costly)
+            workers = int(dataset.costly and not current_process().daemon)
         validate.whole("workers", workers, 0)
         self.dataset, self.workers = dataset, workers
         self.pool: ProcessPoolExecutor | None = None

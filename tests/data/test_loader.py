@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
+from multiprocessing import current_process
 
 import numpy as np
 import pytest
@@ -81,6 +82,12 @@ def test_a_worker_is_taken_where_batches_are_costly():
     for costly in (False, True):
         with Loader(make(costly), make) as loader:
             assert loader.workers == costly
+
+
+def test_a_daemon_makes_its_batches_itself(monkeypatch):
+    monkeypatch.setitem(current_process()._config, "daemon", True)
+    with Loader(make(costly=True), make) as loader:
+        assert loader.workers == 0
 
 
 def test_leaving_early_leaves_no_worker():
