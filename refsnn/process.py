@@ -1,7 +1,7 @@
 """What a command sets for its whole process: how memory is kept, how many threads compute, what
 signals do.
 
-A library must leave both to the program that it is part of, so nothing here runs by itself.
+A library must leave them to the program that it is part of, so nothing here runs by itself.
 """
 
 import ctypes

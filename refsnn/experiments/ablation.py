@@ -80,7 +80,10 @@ def folder_name(config: TrainConfig, settings: Sequence[Settings]) -> str:
 def settings_of(out: Path, wanted: Iterable[TrainConfig]) -> list[Settings]:
     """The fixed settings in `out`, or for a new one those of `wanted`; ValueError where `wanted`
     has others than there are."""
-    asked = list({json.dumps(fixed(c)): fixed(c) for c in wanted}.values())
+    asked: list[Settings] = []
+    for config in wanted:
+        if fixed(config) not in asked:
+            asked.append(fixed(config))
     path = out / "ablation.json"
     if not path.exists():
         return asked

@@ -153,8 +153,8 @@ def tell_estimate(runs: Sequence[Planned], jobs: int, threads: int) -> None:
     if not found:
         print("nothing is left to run")
         return
-    print(f"on this machine, {jobs} at a time with {threads} threads each, measured on random")
-    print("images without reading and augmenting real ones:")
+    print(f"on this machine (runs at a time: {jobs}, threads of each: {threads}), measured on")
+    print("random images, without reading and augmenting real ones:")
     names = [n for n in varying([r.config.to_dict() for r in found]) if n not in AXES]
     for row in found:
         words = [row.config.arch, f"T = {row.config.steps}"]

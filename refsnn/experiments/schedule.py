@@ -24,8 +24,9 @@ from refsnn.process import Signals, keep_freed_memory, limit_threads
 from refsnn.training.algorithm import main_logits, train_step
 from refsnn.training.config import TrainConfig
 from refsnn.training.files import write_json
+from refsnn.training.lock import Locked
 from refsnn.training.monitor import Diverged
-from refsnn.training.run import Interrupted, Locked, Run, initial_state, resume, start
+from refsnn.training.run import Interrupted, Run, initial_state, resume, start
 
 SPAWN = multiprocessing.get_context("spawn")
 POLL = 0.1  # seconds between looks at what has ended

@@ -137,8 +137,8 @@ def grid(
 
 #: colours that the colour-blind can tell apart (Okabe and Ito), and marks that need no colour
 STYLES = {
-    "vanilla": ("#000000", "o"), "shortcut": ("#D55E00", "s"), "evolutionary": ("#0072B2", "^"),
-    "shortcut - vanilla": ("#D55E00", "s"), "evolutionary - vanilla": ("#0072B2", "^"),
+    "vanilla": ("#000000", "o"), "shortcut": ("#0072B2", "s"), "evolutionary": ("#D55E00", "^"),
+    "shortcut - vanilla": ("#0072B2", "s"), "evolutionary - vanilla": ("#D55E00", "^"),
     "evolutionary - shortcut": ("#009E73", "D"),
 }  # fmt: skip
 

@@ -1,8 +1,6 @@
 """A run: a folder that is trained into, epoch by epoch, and can be resumed to the same bits."""
 
-import fcntl
 import json
-import os
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -21,6 +19,7 @@ from refsnn.training.algorithm import Step, evaluate, train_step
 from refsnn.training.checkpoint import CheckpointError, State
 from refsnn.training.config import TrainConfig, from_dict
 from refsnn.training.files import append_line, write_atomic, write_json
+from refsnn.training.lock import lock, unlock
 from refsnn.training.monitor import first_gradient_norm
 from refsnn.training.optimizer import init_state
 
@@ -29,10 +28,6 @@ CHECKPOINT_SECONDS = 300.0  # within an epoch; one more at each epoch's end
 
 class Interrupted(Exception):
     """Stopped as asked, with a checkpoint to resume from."""
-
-
-class Locked(ValueError):
-    """Another process has the run."""
 
 
 def network_for(config: TrainConfig, dataset: Dataset) -> Network:
@@ -90,28 +85,6 @@ def load_state(folder: Path, config: TrainConfig, net: Network) -> State:
     except ValueError as error:
         raise CheckpointError(f"{path}: of another network ({error})") from None
     return state
-
-
-def lock(folder: Path) -> int:
-    """Open a file that keeps other processes off the run until `unlock`, or until this one dies."""
-    path = folder / ".lock"
-    while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(file), os.stat(path)):
-                return file
-        except BlockingIOError:
-            os.close(file)
-            raise Locked(f"{folder}: another process is at work on this run") from None
-        except FileNotFoundError:  # its holder has just removed it
-            pass
-        os.close(file)
-
-
-def unlock(folder: Path, file: int) -> None:
-    (folder / ".lock").unlink(missing_ok=True)
-    os.close(file)
 
 
 def require_unused(folder: Path) -> None:

@@ -11,25 +11,34 @@ import pytest
 from refsnn.cli import main
 from refsnn.training import run as run_module
 from refsnn.training.config import TrainConfig
-from refsnn.training.run import Interrupted, Locked, lock, resume, start, unlock
+from refsnn.training.lock import Locked, lock, unlock
+from refsnn.training.run import Interrupted, resume, start
 
 CONFIG = TrainConfig(arch="1-1:4-8", epochs=1, batch_size=160, ops="numpy")
 
 
-def test_a_second_comer_is_refused_in_a_line(tmp_path, capsys):
-    folder = tmp_path / "run"
-    options = ["--arch=1-1:4-8", "--ops=numpy", "--epochs=200"]
-    first = subprocess.Popen(
-        [sys.executable, "-m", "refsnn", "train", "--out", folder, *options],
+@pytest.fixture
+def other(tmp_path):
+    """A process that trains into tmp_path / "run"."""
+    options = ["--arch=1-1:4-8", "--ops=numpy", "--epochs=1000"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "refsnn", "train", "--out", tmp_path / "run", *options],
         stderr=subprocess.DEVNULL,
     )
-    while not (folder / "checkpoint.npz").exists():
+    while not (tmp_path / "run" / "checkpoint.npz").exists():
         time.sleep(0.01)
+    yield running
+    running.kill()
+    running.wait()
+
+
+def test_a_second_comer_is_refused_in_a_line(other, tmp_path, capsys):
+    folder = tmp_path / "run"
     assert main(["train", "--resume", str(folder)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"refsnn: error: {folder}: another process is at work on this run"
-    first.kill()
-    first.wait()
+    other.kill()
+    other.wait()
     assert (folder / ".lock").exists()
     resume(folder)  # what the dead held is free
 
