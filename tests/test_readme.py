@@ -1,9 +1,11 @@
 """The README says what is so."""
 
+import json
 import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from refsnn import spec
@@ -43,3 +45,17 @@ def test_links_lead_somewhere():
         file, _, heading = target.partition("#")
         assert (README.parent / file).exists(), target
         assert f"## {heading.replace('-', ' ')}\n".lower() in TEXT.lower() or not heading
+
+
+def test_the_claims_table_says_what_was_recorded():
+    rows = json.loads((README.parent / "figures" / "claim.json").read_text())["rows"]
+    lines = [line for line in TEXT.splitlines() if re.match(r"\| (tanh|rectangular) \| \d", line)]
+    assert len(lines) == len(rows) > 4
+    for line, row in zip(lines, rows, strict=True):
+        surrogate, layers, *cells = line.strip("| ").split(" | ")
+        assert (surrogate, int(layers)) == (row["settings"]["surrogate"], row["depth"])
+        numbers = [[cell["mean"], cell["std"]] for cell in row["methods"].values()]
+        numbers += [[d["mean"], d["low"], d["high"]] for d in row["differences"].values()]
+        for cell, values in zip(cells, numbers, strict=True):
+            shown = [float(x) for x in re.findall(r"-?\d+\.\d", cell)]
+            np.testing.assert_allclose(shown, np.multiply(100, values), rtol=0, atol=0.0501)
