@@ -40,10 +40,11 @@ def test_statistics_are_by_channel_and_a_constant_channel_is_left_alone():
     np.testing.assert_allclose(z.var(axis=(0, 1, 2)), [1, 0, 1], atol=1e-13)
 
 
-def test_channel_constants_of_cifar():
+def test_customary_channel_constants():
     assert CHANNEL_STATISTICS == {
         "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
         "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+        "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     }
 
 
