@@ -23,18 +23,6 @@ def run_folder(tmp_path_factory):
     return folder
 
 
-def refused(arguments, capsys):
-    """The one line of an error with exit code 2."""
-    try:
-        code = main([str(a) for a in arguments])
-    except SystemExit as stop:  # from argparse
-        code = stop.code
-    lines = capsys.readouterr().err.splitlines()
-    assert code == 2
-    assert len(lines) == 1, lines
-    return lines[0]
-
-
 def snapshot(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -114,30 +102,30 @@ def test_evaluate_takes_the_side_branches_off(run_folder, capsys):
         (["--image-size=-1"], "image_size: got -1"),
     ],
 )
-def test_bad_settings_are_refused_in_a_line(arguments, words, tmp_path, capsys, monkeypatch):
+def test_bad_settings_are_refused_in_a_line(arguments, words, tmp_path, refused, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert words in refused(["train", *arguments], capsys)
+    assert words in refused(["train", *arguments])
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_made(tmp_path, capsys):
+def test_a_folder_that_cannot_be_made(tmp_path, refused):
     (tmp_path / "file").write_text("mine")
-    assert "file" in refused(["train", "--out", tmp_path / "file" / "run", *SMALL], capsys)
-    assert "file" in refused(["train", "--out", tmp_path / "file", *SMALL], capsys)
+    assert "file" in refused(["train", "--out", tmp_path / "file" / "run", *SMALL])
+    assert "file" in refused(["train", "--out", tmp_path / "file", *SMALL])
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_run_is_never_overwritten(run_folder, capsys):
+def test_a_run_is_never_overwritten(run_folder, refused):
     before = snapshot(run_folder)
-    assert "already" in refused(["train", "--out", run_folder, *SMALL], capsys)
-    line = refused(["train", "--resume", run_folder, "--lr=0.5"], capsys)
+    assert "already" in refused(["train", "--out", run_folder, *SMALL])
+    line = refused(["train", "--resume", run_folder, "--lr=0.5"])
     assert "lr" in line
     assert "0.5" in line
     assert snapshot(run_folder) == before
 
 
 @pytest.mark.parametrize("damage", ["truncated", "altered", "missing", "other"])
-def test_a_bad_checkpoint_is_refused_and_left_alone(damage, run_folder, tmp_path, capsys):
+def test_a_bad_checkpoint_is_refused_and_left_alone(damage, run_folder, tmp_path, capsys, refused):
     folder = tmp_path / "run"
     arch = "--arch=1-1:4-16" if damage == "other" else "--arch=1-1:4-8"
     assert main(["train", "--out", str(folder), *SMALL[1:], arch]) == 0
@@ -150,13 +138,13 @@ def test_a_bad_checkpoint_is_refused_and_left_alone(damage, run_folder, tmp_path
     }
     if damage == "missing":
         path.unlink()
-        assert "no checkpoint" in refused(["evaluate", folder], capsys)
+        assert "no checkpoint" in refused(["evaluate", folder])
         return
     path.write_bytes(bad[damage])
     before = snapshot(folder)
     words = {"truncated": "damaged", "altered": "damaged", "other": "1-1:4-8"}[damage]
-    assert words in refused(["evaluate", folder], capsys)
-    assert words in refused(["train", "--resume", folder], capsys)
+    assert words in refused(["evaluate", folder])
+    assert words in refused(["train", "--resume", folder])
     assert snapshot(folder) == before
 
 
@@ -169,7 +157,7 @@ def test_a_bad_checkpoint_is_refused_and_left_alone(damage, run_folder, tmp_path
         (lambda a: a.pop("test_images"), "test_images"),
     ],
 )
-def test_bad_data_is_refused_in_a_line(change, words, tmp_path, capsys):
+def test_bad_data_is_refused_in_a_line(change, words, tmp_path, refused):
     rng = np.random.default_rng(0)
     arrays = {
         "train_images": rng.normal(size=(9, 4, 4)), "train_labels": np.arange(9) % 3,
@@ -177,7 +165,7 @@ def test_bad_data_is_refused_in_a_line(change, words, tmp_path, capsys):
     }  # fmt: skip
     change(arrays)
     np.savez(tmp_path / "data.npz", **arrays)
-    line = refused(["train", f"--dataset={tmp_path}/data.npz", "--out", tmp_path / "run"], capsys)
+    line = refused(["train", f"--dataset={tmp_path}/data.npz", "--out", tmp_path / "run"])
     assert words in line
     assert not (tmp_path / "run").exists()
 
@@ -212,23 +200,23 @@ def test_a_data_set_is_found_again_from_another_folder(tmp_path, monkeypatch, ca
 
 
 @pytest.mark.parametrize("content", [b"", b"some text", np.arange(3).tobytes()])
-def test_what_is_no_archive_is_called_so(content, run_folder, tmp_path, capsys):
+def test_what_is_no_archive_is_called_so(content, run_folder, tmp_path, refused):
     (tmp_path / "data.npz").write_bytes(content)
-    assert "not an .npz file" in refused(["train", f"--dataset={tmp_path}/data.npz"], capsys)
+    assert "not an .npz file" in refused(["train", f"--dataset={tmp_path}/data.npz"])
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "config.json").write_bytes((run_folder / "config.json").read_bytes())
     (folder / "checkpoint.npz").write_bytes(content)
-    assert "not an .npz file" in refused(["evaluate", folder], capsys)
+    assert "not an .npz file" in refused(["evaluate", folder])
     (folder / "checkpoint.npz").unlink()
     (folder / "checkpoint.npz").mkdir()
-    assert "Is a directory" in refused(["evaluate", folder], capsys)
+    assert "Is a directory" in refused(["evaluate", folder])
 
 
-def test_an_unknown_setting_in_a_run_names_the_file(run_folder, tmp_path, capsys):
+def test_an_unknown_setting_in_a_run_names_the_file(run_folder, tmp_path, refused):
     config = json.loads((run_folder / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"foo": 1}))
-    line = refused(["evaluate", tmp_path], capsys)
+    line = refused(["evaluate", tmp_path])
     assert "config.json" in line
     assert "'foo'" in line
 

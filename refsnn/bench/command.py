@@ -3,11 +3,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from refsnn.bench import report
@@ -18,6 +15,7 @@ from refsnn.bench.scaling import scaling
 from refsnn.bench.workload import LIBRARIES, PHASES, Spec, check_stem
 from refsnn.network import architecture
 from refsnn.ops import CONV_METHODS, validate
+from refsnn.output import open_output
 
 DEFAULT_ARCHS = ("resnet20", "resnet18")
 BATCH_SIZES = {"resnet20": 32}
@@ -102,26 +100,6 @@ def check(arguments: argparse.Namespace, made: list[Spec]) -> None:
                 raise ValueError(f"peers: {name} is not installed; pip install 'refsnn[peers]'")
         for spec in made:
             check_stem(architecture(spec.arch))
-
-
-@contextmanager
-def open_output(name: str | None) -> Iterator[Any]:
-    """A function that takes the text of the JSON file. What can't be written fails at once."""
-    if name is None:
-        yield lambda text: None
-        return
-    if name == "-":
-        yield print
-        return
-    path = Path(name)
-    new = not path.exists()
-    path.open("a").close()
-    try:
-        yield lambda text: path.write_text(text + "\n")
-    except BaseException:
-        if new:
-            path.unlink(missing_ok=True)
-        raise
 
 
 def run(arguments: argparse.Namespace) -> int:

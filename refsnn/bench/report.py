@@ -1,25 +1,13 @@
 """What was measured, as plain text."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+from refsnn.output import table
 
 Row = dict[str, Any]
 LEFT = ("library", "part", "convolution", "direction", "choice")
 BUSY = 0.5  # running threads, on average, before anything is measured
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Aligned columns: words left, numbers right."""
-    lines = [tuple(head), *map(tuple, rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    left = [name in LEFT for name in head]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if to_left else cell.rjust(width)
-            for cell, width, to_left in zip(line, widths, left, strict=True)
-        ).rstrip()
-        for line in lines
-    )
 
 
 def machine_lines(machine: Row) -> str:
@@ -64,7 +52,7 @@ def comparison(results: Sequence[Row], ratios: Sequence[Row]) -> str:
                 f"{ratio['peak_mib']:.2f}x",
             ]  # fmt: skip
         rows.append(cells + [""] * (len(head) - len(cells)))
-    return f"{title}\n{table(head, rows)}"
+    return f"{title}\n{table(head, rows, LEFT)}"
 
 
 def workload(results: Sequence[Row], ratios: Sequence[Row]) -> str:
@@ -98,6 +86,7 @@ def parts_table(breakdown: Row) -> str:
             ]
             for row in breakdown["parts"]
         ],
+        LEFT,
     )  # fmt: skip
 
 
@@ -112,6 +101,7 @@ def convolutions_table(breakdown: Row) -> str:
             ]
             for row in breakdown["convolutions"]
         ],
+        LEFT,
     )  # fmt: skip
 
 
@@ -131,7 +121,7 @@ def scaling_table(row: Row) -> str:
     ]
     return (
         f"{row['arch']}, {row['phase']}, {fixed}\n"
-        f"{table([name[row['against']], 's a step', 'peak MiB'], body)}\n"
+        f"{table([name[row['against']], 's a step', 'peak MiB'], body, LEFT)}\n"
         f"at most {row['seconds_deviation_percent']:.0f} % (time) and "
         f"{row['peak_mib_deviation_percent']:.0f} % (memory) off a straight line"
     )

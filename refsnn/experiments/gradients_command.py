@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from collections.abc import Iterable
 from dataclasses import replace
 from math import hypot
 from pathlib import Path
@@ -12,12 +11,14 @@ from refsnn.data import Dataset, load
 from refsnn.experiments.gradient_flow import SMALL, Ledger, ledger
 from refsnn.network import Network
 from refsnn.ops import get_ops
+from refsnn.output import open_output, table
 from refsnn.training.config import PRESETS, TrainConfig, make_config
 from refsnn.training.options import add_settings, add_threads, given_settings
-from refsnn.training.run import initial_state, load_state, network_for, read_config
+from refsnn.training.run import batches_of, initial_state, load_state, network_for, read_config
 
 #: settings that no gradient depends on; images are not augmented
-LEFT_OUT = ("lr", "optimizer", "momentum", "weight_decay", "decay_all", "cutout")
+LEFT_OUT = ("lr", "optimizer", "momentum", "weight_decay", "decay_all", "cutout", "augment")
+LEFT = ("layer", "at", "branch")  # columns of words
 OWN = ("batch_size", "ops")  # may differ from the run's
 
 
@@ -48,6 +49,17 @@ def run(arguments: argparse.Namespace) -> int:
     from refsnn.process import limit_threads
 
     limit_threads(arguments.threads)
+    with open_output(arguments.json) as write:
+        config, iteration, images, found = measure(arguments)
+        about = {"config": config.to_dict(), "iteration": iteration, "images": images}
+        write(json.dumps(about | found._asdict(), indent=2, allow_nan=False))
+    if arguments.json != "-":
+        print(title(config, iteration, images, found), report(found), sep="\n\n")
+    return 0
+
+
+def measure(arguments: argparse.Namespace) -> tuple[TrainConfig, int, int, Ledger]:
+    """Settings, iteration of the run, images in the batch, and their ledger."""
     config, dataset, net = subject(arguments)
     begun = initial_state(config, net)
     state = begun if arguments.folder is None else load_state(arguments.folder, config, net)
@@ -59,15 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         net, state.params, state.buffers, images, labels, config.steps, get_ops(config.ops), side,
         config.sum_of,
     )  # fmt: skip
-    about = {"config": config.to_dict(), "iteration": state.iteration, "images": len(labels)}
-    text = json.dumps(about | found._asdict(), indent=2, allow_nan=False)
-    if arguments.json == "-":
-        print(text)
-        return 0
-    print(title(config, state.iteration, len(labels), found), report(found), sep="\n\n")
-    if arguments.json is not None:
-        Path(arguments.json).write_text(text + "\n")
-    return 0
+    return config, state.iteration, len(labels), found
 
 
 def own(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -96,7 +100,7 @@ def side_weight(
 ) -> float:
     """What is given, or the weight at the next iteration, or at the last one of a finished run."""
     if given is None:
-        batches = -(-len(dataset.train.labels) // config.batch_size)
+        batches = batches_of(config, dataset)
         return config.side_coefficient(min(iteration + 1, config.epochs * batches), batches)
     if config.method == "vanilla":
         raise ValueError(f"side: got {given!r}, but a vanilla network has no side branches")
@@ -127,19 +131,6 @@ def report(found: Ledger) -> str:
     )
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Aligned columns, the first to the left."""
-    lines = [list(head), *map(list, rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [line[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
-        ).rstrip()
-        for line in lines
-    )
-
-
 def layers_table(found: Ledger) -> str:
     branches = [*found.branches[-1:], *found.branches[:-1]]  # the main one first
     mechanisms = ("firing", "leak", "reset")
@@ -150,12 +141,12 @@ def layers_table(found: Ledger) -> str:
         shares = [f"{mean(row['rate']):.3f}", f"{mean(row['small_slope']):.1%}"]
         rows.append([row["layer"], *shares, *(f"{hypot(*steps):.2e}" for steps in norms)])
     shown = map(branch_name, branches)
-    return table(["layer", "firing rate", "small slopes", "total", *shown, *mechanisms], rows)
+    return table(["layer", "firing rate", "small slopes", "total", *shown, *mechanisms], rows, LEFT)
 
 
 def chain_table(found: Ledger) -> str:
     rows = [[row["at"], f"{row['norm']:.2e}", number(row["factor"])] for row in found.chain]
-    return table(["at", "norm", "factor"], rows)
+    return table(["at", "norm", "factor"], rows, LEFT)
 
 
 def first_table(found: Ledger) -> str:
@@ -164,7 +155,7 @@ def first_table(found: Ledger) -> str:
         for name, row in found.first_layer["branches"].items()
     ]
     rows.append(["sum", f"{found.first_layer['norm']:.2e}", "", ""])
-    return table(["branch", "norm", "cosine to the sum", "share of it"], rows)
+    return table(["branch", "norm", "cosine to the sum", "share of it"], rows, LEFT)
 
 
 def branch_name(name: str) -> str:

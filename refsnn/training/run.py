@@ -34,6 +34,11 @@ def network_for(config: TrainConfig, dataset: Dataset) -> Network:
     return config.network(dataset.train.images.shape[-1], dataset.num_classes)
 
 
+def batches_of(config: TrainConfig, dataset: Dataset) -> int:
+    """Iterations of an epoch."""
+    return -(-len(dataset.train.labels) // config.batch_size)
+
+
 def initial_state(config: TrainConfig, net: Network) -> State:
     """All draws come from the seed: one stream for parameters, one for the data's order (and one
     for each batch's augmentation, `batch_seed`)."""
@@ -149,7 +154,7 @@ class Run:
             self.state.data = fingerprint(self.dataset)
         if self.state.data != fingerprint(self.dataset):
             raise CheckpointError(f"{folder}: {config.dataset} is not the data that it began with")
-        self.batches = -(-len(self.dataset.train.labels) // config.batch_size)
+        self.batches = batches_of(config, self.dataset)
 
     @property
     def total(self) -> int:

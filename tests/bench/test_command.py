@@ -12,20 +12,6 @@ from refsnn.cli import build_parser, main
 TINY = ["bench", "--arch=1-1:4-8", "--size=8", "--batch-size=2", "--steps=2", "--repeats=1"]
 
 
-def refused(arguments, capsys):
-    """The one line of an error with exit code 2."""
-    try:
-        code = main([str(a) for a in arguments])
-    except SystemExit as stop:  # from argparse
-        code = stop.code
-    shown = capsys.readouterr()
-    lines = shown.err.splitlines()
-    assert code == 2
-    assert len(lines) == 1, lines
-    assert not shown.out
-    return lines[0]
-
-
 def test_a_run_prints_tables_and_writes_an_object(tmp_path, capsys, monkeypatch):
     path = tmp_path / "bench.json"
     options = ["--ops=numpy", "--threads=1", "--scaling", "--json", str(path)]
@@ -85,29 +71,29 @@ def test_defaults():
     ],
 )
 def test_bad_settings_are_refused_before_anything_runs(
-    arguments, words, capsys, tmp_path, monkeypatch
+    arguments, words, refused, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "single", None)  # would start a process
-    assert words in refused([*TINY, *arguments], capsys)
+    assert words in refused([*TINY, *arguments])
     assert not list(tmp_path.iterdir())
 
 
-def test_peers_that_are_not_installed(capsys, monkeypatch):
+def test_peers_that_are_not_installed(refused, monkeypatch):
     monkeypatch.setattr(command, "find_spec", lambda name: None)
-    line = refused([*TINY, "--peers"], capsys)
+    line = refused([*TINY, "--peers"])
     assert "peers: torch is not installed; pip install 'refsnn[peers]'" in line
 
 
-def test_peers_are_built_with_a_plain_stem_only(capsys, monkeypatch):
+def test_peers_are_built_with_a_plain_stem_only(refused, monkeypatch):
     monkeypatch.setattr(command, "find_spec", lambda name: name)
-    assert "arch: got a stem of 3" in refused(["bench", "--arch=resnet20m", "--peers"], capsys)
+    assert "arch: got a stem of 3" in refused(["bench", "--arch=resnet20m", "--peers"])
 
 
-def test_a_worker_that_dies_ends_the_run_in_a_line(capsys, monkeypatch, tmp_path):
+def test_a_worker_that_dies_ends_the_run_in_a_line(refused, monkeypatch, tmp_path):
     monkeypatch.setenv("NUMBA_NUM_THREADS", "0")
     path = tmp_path / "bench.json"
-    line = refused([*TINY, "--json", path], capsys)
+    line = refused([*TINY, "--json", path])
     assert "refsnn: error: Number of threads" in line
     assert not path.exists()
 

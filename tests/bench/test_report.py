@@ -3,14 +3,6 @@
 from refsnn.bench import report
 
 
-def test_words_left_numbers_right():
-    assert report.table(["library", "ms"], [["refsnn", "1.0"], ["torch", "10.0"]]) == (
-        "library    ms\n"
-        "refsnn    1.0\n"
-        "torch    10.0"
-    )  # fmt: skip
-
-
 def test_ratios_stand_beside_the_other_library():
     common = {
         "arch": "resnet8", "phase": "train", "steps": 4, "batch_size": 2, "size": 32,

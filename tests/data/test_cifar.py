@@ -1,5 +1,6 @@
 """CIFAR's two published formats: read to the byte, refused when damaged, harmless when hostile."""
 
+import hashlib
 import itertools
 import os
 import pickle
@@ -528,10 +529,16 @@ needs100 = pytest.mark.skipif(
 )
 
 
+def published(name, md5):
+    """What the authors pickled, and nobody else."""
+    content = (SHARED / "cifar-10-batches-py" / name).read_bytes()
+    assert hashlib.md5(content).hexdigest() == md5
+    return content, pickle.loads(content, encoding="latin-1")
+
+
 @needs10
 def test_the_writer_of_these_tests_writes_what_was_published():
-    content = (SHARED / "cifar-10-batches-py" / "data_batch_1").read_bytes()
-    fields = pickle.loads(content, encoding="latin-1")  # our own copy
+    content, fields = published("data_batch_1", "c99cafc152244af753f735de768cd75f")
     labels = {"labels": fields["labels"]}
     again = python2_pickle(fields["data"], labels, fields["batch_label"], fields["filenames"])
     assert again == content
@@ -543,8 +550,7 @@ def test_real_images_of_10_classes():
     assert data.train_images.shape == (20_000, 32, 32, 3)
     assert data.test_images.shape == (10_000, 32, 32, 3)
     assert (np.bincount(data.test_labels) == 1000).all()
-    with open(SHARED / "cifar-10-batches-py" / "data_batch_2", "rb") as file:
-        fields = pickle.load(file, encoding="latin-1")
+    _, fields = published("data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec")
     images = fields["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     assert np.array_equal(data.train_images[10_000:], images)
     assert data.train_labels[10_000:].tolist() == fields["labels"]

@@ -20,20 +20,6 @@ def wanted(*options):
     return configs(ablation_command.grids(build_parser().parse_args(["ablation", *options])))
 
 
-def refused(arguments, capsys):
-    """The one line of an error with exit code 2."""
-    try:
-        code = main(["ablation", *map(str, arguments)])
-    except SystemExit as stop:  # from argparse
-        code = stop.code
-    shown = capsys.readouterr()
-    lines = shown.err.splitlines()
-    assert code == 2
-    assert len(lines) == 1, lines
-    assert not shown.out
-    return lines[0]
-
-
 @pytest.fixture
 def untrained(monkeypatch):
     """No run is run: all that was asked for, of every call."""
@@ -112,17 +98,17 @@ def test_later_calls_add_runs_and_run_only_those(untrained, tmp_path, capsys):
     }  # fmt: skip
 
 
-def test_changed_settings_are_refused_by_name(untrained, tmp_path, capsys):
+def test_changed_settings_are_refused_by_name(untrained, tmp_path, capsys, refused):
     out = tmp_path / "out"
     assert main(["ablation", *TINY, "--out", str(out)]) == 0
     before = {path: path.read_bytes() for path in out.rglob("*.*") if path.is_file()}
     capsys.readouterr()
-    line = refused([*TINY, "--out", out, "--lr=0.5", "--tau=1", "--seeds", "7", "8"], capsys)
+    line = refused(["ablation", *TINY, "--out", out, "--lr=0.5", "--tau=1", "--seeds", "7", "8"])
     assert "is for lr 0.01, tau 0.5; got lr 0.5, tau 1.0" in line
     assert {path: path.read_bytes() for path in out.rglob("*.*") if path.is_file()} == before
 
 
-def test_the_nearest_of_several_settings_is_named(untrained, tmp_path, capsys):
+def test_the_nearest_of_several_settings_is_named(untrained, tmp_path, capsys, refused):
     """And a part of them is no change."""
     out = tmp_path / "out"
     assert main(["ablation", "--preset=claim", *TINY, "--seeds=1", "--out", str(out)]) == 0
@@ -133,27 +119,29 @@ def test_the_nearest_of_several_settings_is_named(untrained, tmp_path, capsys):
         for method in ("vanilla", "shortcut", "evolutionary")
     ]
     capsys.readouterr()
-    line = refused([*TINY, "--out", out, *rectangular, "--tau=0.25"], capsys)
+    line = refused(["ablation", *TINY, "--out", out, *rectangular, "--tau=0.25"])
     assert "is for tau 0.5; got tau 0.25" in line
 
 
-def test_a_run_that_does_not_belong_there_is_not_counted(untrained, tmp_path, capsys):
+def test_a_run_that_does_not_belong_there_is_not_counted(untrained, tmp_path, capsys, refused):
     out = tmp_path / "out"
     assert main(["ablation", *TINY, "--seeds=1", "--out", str(out)]) == 0
     capsys.readouterr()
     copied = out / "runs" / "copy"
     shutil.copytree(out / "runs" / "1-1_4-8-T2-vanilla-seed0", copied)
-    assert "copy/config.json: got a run of other settings" in refused([*TINY, "--out", out], capsys)
+    assert "copy/config.json: got a run of other settings" in refused(
+        ["ablation", *TINY, "--out", out]
+    )
     shutil.rmtree(copied)
     path = out / "runs" / "1-1_4-8-T2-vanilla-seed0" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"lr": 0.5}))
-    assert "vanilla-seed0/config.json: got a run" in refused([*TINY, "--out", out], capsys)
+    assert "vanilla-seed0/config.json: got a run" in refused(["ablation", *TINY, "--out", out])
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"settings": [{"foo": 1}]}'])
-def test_a_damaged_record_of_settings_is_named(content, tmp_path, capsys):
+def test_a_damaged_record_of_settings_is_named(content, tmp_path, refused):
     (tmp_path / "ablation.json").write_text(content)
-    assert "ablation.json: not the settings" in refused([*TINY, "--out", tmp_path], capsys)
+    assert "ablation.json: not the settings" in refused(["ablation", *TINY, "--out", tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -176,10 +164,10 @@ def test_a_damaged_record_of_settings_is_named(content, tmp_path, capsys):
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(
-    arguments, words, tmp_path, capsys, monkeypatch
+    arguments, words, tmp_path, refused, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    assert words in refused([*TINY, *arguments], capsys)
+    assert words in refused(["ablation", *TINY, *arguments])
     assert not list(tmp_path.iterdir())
 
 

@@ -34,20 +34,6 @@ def printed(arguments, capsys):
     return json.loads(capsys.readouterr().out)
 
 
-def refused(arguments, capsys):
-    """The one line of an error with exit code 2."""
-    capsys.readouterr()
-    try:
-        code = main(["gradients", *map(str, arguments)])
-    except SystemExit as stop:  # from argparse
-        code = stop.code
-    shown = capsys.readouterr()
-    lines = shown.err.splitlines()
-    assert code == 2
-    assert len(lines) == 1, lines
-    return lines[0]
-
-
 def test_the_object_holds_the_settings_and_the_ledger_of_the_seeds_first_images(capsys):
     found = printed([*TINY, "--steps=3", "--side=0.5", "--seed=4", "--sum-of=losses"], capsys)
     config = TrainConfig(
@@ -161,10 +147,10 @@ def test_a_batch_is_no_larger_than_the_data(run_folder, capsys):
         (["--surrogate=tanh", "--surrogate-shape=1e30"], "holds NaN or infinity"),
     ],
 )
-def test_what_can_not_be_done_is_said_in_a_line(arguments, words, tmp_path, capsys, monkeypatch):
+def test_what_can_not_be_done_is_said_in_a_line(arguments, words, tmp_path, refused, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own = [] if arguments == ["nowhere"] else TINY[:2]
-    assert words in refused([*own, *arguments], capsys)
+    assert words in refused(["gradients", *own, *arguments])
     assert not list(tmp_path.iterdir())
 
 
@@ -176,8 +162,8 @@ def test_what_can_not_be_done_is_said_in_a_line(arguments, words, tmp_path, caps
         (["--preset=paper"], "preset: got 'paper', but"),
     ],
 )
-def test_a_run_keeps_its_settings(run_folder, arguments, words, capsys):
-    assert words in refused([run_folder, *arguments], capsys)
+def test_a_run_keeps_its_settings(run_folder, arguments, words, refused):
+    assert words in refused(["gradients", run_folder, *arguments])
 
 
 def test_help_lists_every_setting_that_matters(capsys):
