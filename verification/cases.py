@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from refsnn import ops as package
 from refsnn.network import Architecture, Network, Stem, init_buffers, init_params
 from refsnn.ops import LIF, AvgPool, BatchNorm, Ops, make_surrogate
-from verification.oracles.neuron import slope
+from refsnn.oracle.naive.neuron import slope
 
 Draw = Any
 BACKENDS = st.sampled_from(["numpy", "numba"])

@@ -12,10 +12,10 @@ from refsnn.data.dataset import CHANNEL_STATISTICS, channel_statistics, standard
 from refsnn.data.digits import stratified_mask
 from refsnn.data.events import events_to_frames, resize_nearest, split_by_order
 from refsnn.network import ARCHITECTURES, Network, architecture
+from refsnn.oracle.naive import data as naive
+from refsnn.oracle.naive import network as naive_network
 from refsnn.training.optimizer import cosine
 from verification import cases
-from verification.oracles import data as naive
-from verification.oracles import network as naive_network
 from verification.record import Recorder
 from verification.registry import check
 

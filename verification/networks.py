@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from refsnn.network import Forward, backward, forward, neuron_caches
 from refsnn.network.model import neurons
 from refsnn.ops import NUMPY
+from refsnn.oracle.naive import network as naive
+from refsnn.oracle.naive import objective
 from verification import cases, forward_mode
-from verification.oracles import network as naive
-from verification.oracles import objective
 from verification.record import Recorder
 from verification.registry import check
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from refsnn.equations import lif, linear, loss, pool
 from refsnn.equations.batchnorm import BatchNorm, Running, batchnorm_backward, batchnorm_forward
 from refsnn.ops import AvgPool, Conv
+from refsnn.oracle.naive import batchnorm as naive_norm
+from refsnn.oracle.naive import exact, layers, neuron, objective
 from verification import cases
-from verification.oracles import batchnorm as naive_norm
-from verification.oracles import exact, layers, neuron, objective
 from verification.record import Recorder
 from verification.registry import check
 

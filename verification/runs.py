@@ -8,12 +8,12 @@ import numpy as np
 from hypothesis import strategies as st
 
 from refsnn.network import without_branches
+from refsnn.oracle.naive import training as naive
 from refsnn.training import run as runs
 from refsnn.training.algorithm import Step
 from refsnn.training.config import TrainConfig
 from refsnn.training.run import Interrupted, Run, read_metrics, resume, start
 from verification import cases
-from verification.oracles import training as naive
 from verification.record import Recorder
 from verification.registry import check
 from verification.training import config_of, settings

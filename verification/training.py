@@ -8,16 +8,16 @@ import numpy as np
 from hypothesis import strategies as st
 
 from refsnn.network import encode, forward
+from refsnn.oracle.naive import data as naive_data
+from refsnn.oracle.naive import network as naive_network
+from refsnn.oracle.naive import objective
+from refsnn.oracle.naive import training as naive
 from refsnn.training.algorithm import evaluate, main_logits, train_step
 from refsnn.training.checkpoint import State
 from refsnn.training.config import PRESETS, TrainConfig, make_config
 from refsnn.training.monitor import Diverged, first_gradient_norm
 from refsnn.training.optimizer import OPTIMIZERS, cosine, init_state
 from verification import cases
-from verification.oracles import data as naive_data
-from verification.oracles import network as naive_network
-from verification.oracles import objective
-from verification.oracles import training as naive
 from verification.record import Recorder
 from verification.registry import check
 

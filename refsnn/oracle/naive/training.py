@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from verification.oracles import network
-from verification.oracles.objective import coefficient, objective
+from refsnn.oracle.naive import network
+from refsnn.oracle.naive.objective import coefficient, objective
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 

@@ -6,7 +6,7 @@ gradients are added.
 
 import numpy as np
 
-from verification.oracles import batchnorm, layers, neuron
+from refsnn.oracle.naive import batchnorm, layers, neuron
 
 
 def blocks(net):
@@ -69,6 +69,11 @@ def forward(net, params, buffers, x_seq, training=True):
 
 def gradients(net, params, buffers, x_seq, db, training=True):
     """Gradients by every parameter for db = [dL/db_l] (N, K), the main branch last (Eq. 9)."""
+    return gradients_and_potentials(net, params, buffers, x_seq, db, training)[0]
+
+
+def gradients_and_potentials(net, params, buffers, x_seq, db, training=True):
+    """The gradients, and dL/du_pre (T, N, ...) of every layer of neurons."""
     run = _forward(net, params, buffers, x_seq, training)
     result = {name: np.zeros(shape) for name, shape in shapes(net).items()}
     chain = blocks(net)
@@ -77,7 +82,7 @@ def gradients(net, params, buffers, x_seq, db, training=True):
         of_branch = _one_branch(run, chain[:depth], depth == len(chain), db_l)
         for name, part in of_branch.items():
             result[name] = _add(result[name], part)
-    return result
+    return result, run["du_pre"]
 
 
 def _conv_bn_shapes(conv, bn, size, c_in, c_out):
@@ -95,7 +100,7 @@ def _fc_shapes(fc, size_in, size_out):
 def _forward(net, params, buffers, x_seq, training):
     """Forward pass that keeps every layer's input in "inputs"."""
     run = {"net": net, "params": params, "buffers": dict(buffers), "training": training}
-    run |= {"inputs": {}, "spikes": {}, "u_pre": {}, "branches": []}
+    run |= {"inputs": {}, "spikes": {}, "u_pre": {}, "du_pre": {}, "branches": []}
     x = np.asarray(x_seq, dtype=float)
     stem = net["stem"]
     for i in range(stem["convs"]):
@@ -233,7 +238,10 @@ def _lif(run, name, c):
 
 
 def _lif_back(run, name, do):
-    return neuron.lif_backward(do, run["inputs"][name], 0.0, run["net"]["neuron"])["dc_seq"]
+    dc = neuron.lif_backward(do, run["inputs"][name], 0.0, run["net"]["neuron"])["dc_seq"]
+    before = run["du_pre"].get(name)
+    run["du_pre"][name] = dc if before is None else _add(before, dc)  # of the other branches
+    return dc
 
 
 def _fc(run, name, x):
