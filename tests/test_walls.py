@@ -24,10 +24,11 @@ BELOW = {
     "training": {"ops", "network", "data"},
     "bench": {"ops", "network", "training", "data", "process", "output"},
     "experiments": {"ops", "network", "data", "training", "process", "output"},
+    "oracle": {"ops", "network", "data", "training", "process", "output"},
     "spec": set(),
     "process": set(),
     "output": set(),
-    "cli": {"training", "data", "experiments", "bench", "spec", "process"},
+    "cli": {"training", "data", "experiments", "bench", "oracle", "spec", "process"},
     "__main__": {"cli"},
     "__init__": set(),
 }
