@@ -1,0 +1,81 @@
+"""Axis orders: PyTorch's, in which everything leaves, and our own. The only place that converts.
+
+Every function returns a contiguous copy of the dtype that came; ValueError or TypeError name
+what does not fit.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from refsnn.network import Params
+from refsnn.ops import Array
+
+#: PyTorch's order in terms of our axes, and the other way round
+SEQUENCE = ((0, 1, 4, 2, 3), "(T, N, H, W, C)"), ((0, 1, 3, 4, 2), "(T, N, C, H, W)")
+IMAGE = ((0, 3, 1, 2), "(N, H, W, C)"), ((0, 2, 3, 1), "(N, C, H, W)")
+#: parameters by their number of axes: convolution, linear, per channel
+TO_TORCH: dict[int, tuple[int, ...]] = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
+FROM_TORCH: dict[int, tuple[int, ...]] = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
+
+
+def sequence_to_torch(x: Array) -> Array:
+    """(T, N, H, W, C) -> (T, N, C, H, W)"""
+    return ordered("x", x, *SEQUENCE[0])
+
+
+def sequence_from_torch(x: Array) -> Array:
+    """(T, N, C, H, W) -> (T, N, H, W, C)"""
+    return ordered("x", x, *SEQUENCE[1])
+
+
+def image_to_torch(x: Array) -> Array:
+    """(N, H, W, C) -> (N, C, H, W)"""
+    return ordered("x", x, *IMAGE[0])
+
+
+def image_from_torch(x: Array) -> Array:
+    """(N, C, H, W) -> (N, H, W, C)"""
+    return ordered("x", x, *IMAGE[1])
+
+
+def param_to_torch(x: Array) -> Array:
+    """(kh, kw, C_in, C_out) -> (C_out, C_in, kh, kw); (in, out) -> (out, in); (C,) as it is."""
+    return ordered("x", x, param_axes(x, TO_TORCH), "")
+
+
+def param_from_torch(x: Array) -> Array:
+    """(C_out, C_in, kh, kw) -> (kh, kw, C_in, C_out); (out, in) -> (in, out); (C,) as it is."""
+    return ordered("x", x, param_axes(x, FROM_TORCH), "")
+
+
+def params_to_torch(params: Mapping[str, Array]) -> Params:
+    return {name: param_to_torch(value) for name, value in params.items()}
+
+
+def params_from_torch(params: Mapping[str, Array]) -> Params:
+    return {name: param_from_torch(value) for name, value in params.items()}
+
+
+def torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape in PyTorch's order of a parameter that has `shape` here."""
+    return tuple(shape[axis] for axis in TO_TORCH[len(shape)])
+
+
+def param_axes(x: Array, table: dict[int, tuple[int, ...]]) -> tuple[int, ...]:
+    require_array("x", x)
+    if x.ndim not in table:
+        raise ValueError(f"x: got shape {x.shape}, want a parameter of 1, 2 or 4 axes")
+    return table[x.ndim]
+
+
+def ordered(name: str, x: Array, axes: tuple[int, ...], wanted: str) -> Array:
+    require_array(name, x)
+    if x.ndim != len(axes):
+        raise ValueError(f"{name}: got shape {x.shape}, want {wanted}")
+    return np.array(x.transpose(axes), order="C")
+
+
+def require_array(name: str, x: object) -> None:
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"{name}: got {type(x).__name__}, want a numpy array")
