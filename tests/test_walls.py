@@ -25,6 +25,7 @@ BELOW = {
     "bench": {"ops", "network", "training", "data", "process", "output"},
     "experiments": {"ops", "network", "data", "training", "process", "output"},
     "spec": set(),
+    "gradcheck": set(),
     "process": set(),
     "output": set(),
     "cli": {"training", "data", "experiments", "bench", "spec", "process"},
