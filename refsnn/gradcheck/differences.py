@@ -5,6 +5,7 @@ approach each other in proportion to h. Kinks, jumps and rounding break one or t
 gradient neither: so they are told apart.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ from refsnn.gradcheck.search import worst_element
 ROUNDINGS = 32  # units in the last place that an output may be off
 RUNGS = 4  # directions redrawn, each with a step 1/8 of the last, until one is settled
 SURE = 10  # an error of so many times the doubt is a wrong gradient
+ZERO = 256  # units in the last place of y that a gradient of 0 may come to
+COARSE = 30  # a floor of so many times `fine` says too little of a gradient that is not 0
 
 
 class Attempt(NamedTuple):
@@ -37,8 +40,13 @@ class Attempt(NamedTuple):
     step: float
     error: float
     doubt: float
-    tolerance: float
-    floor: float  # the tolerance's part that is the output's rounding
+    size: float  # of <g, v>, were there no cancellation
+    fine: float  # the tolerance's part that is relative to it
+    floor: float  # the part that is the output's rounding
+
+    @property
+    def tolerance(self) -> float:
+        return self.fine + self.floor
 
 
 def differences(
@@ -60,8 +68,8 @@ def differences(
     assert worst is not None
     i, tried = worst
     note = ""
-    if tried.floor > 0.01 * spread((tried.at.g,), (tried.v,)):
-        note = "the gradient is so small that the output's rounding hides its errors"
+    if is_zero(tried):
+        note = "0 to within the rounding of y"
     return Check(name, "differences", "passed", abs(tried.error), tried.tolerance, i, note=note)
 
 
@@ -74,9 +82,9 @@ def settle(layer: Layer, name: str, rtol: float, rng: np.random.Generator) -> At
         step = first / 8**rung
         at, v = point(layer, name, rng), direction(layer.inputs[name], rng)
         floor = ROUNDINGS * eps * spread(at.dy, at.y) / (first / 4)
-        tolerance = rtol * spread((at.g,), (v,)) + floor
+        size = spread((at.g,), (v,))
         error, unsure = residual(layer, name, at, v, step)
-        tries.append(Attempt(at, v, step, error, unsure, tolerance, floor))
+        tries.append(Attempt(at, v, step, error, unsure, size, rtol * size, floor))
         if settled(tries[-1]):
             return tries[-1]
     return min(tries, key=lambda tried: tried.doubt)
@@ -90,9 +98,22 @@ def settled(tried: Attempt) -> bool:
     return tried.doubt <= tried.tolerance / 4
 
 
+def too_coarse(tried: Attempt) -> bool:
+    return COARSE * tried.fine < tried.floor and not is_zero(tried)
+
+
+def is_zero(tried: Attempt) -> bool:
+    """Is the gradient nothing but rounding, as that of a bias before batch norm?"""
+    return tried.size <= ZERO * float(np.finfo(tried.at.y[0].dtype).eps) * spread(
+        tried.at.dy, tried.at.y
+    )
+
+
 def verdict(tried: Attempt) -> str:
+    if settled(tried) and abs(tried.error) <= tried.tolerance:
+        return "undecided" if too_coarse(tried) else "passed"
     if settled(tried):
-        return "passed" if abs(tried.error) <= tried.tolerance else "failed"
+        return "failed"
     sure = abs(tried.error) > SURE * tried.doubt + tried.tolerance
     return "failed" if sure else "undecided"
 
@@ -130,29 +151,26 @@ def failure(layer: Layer, name: str, i: int, tried: Attempt) -> Check:
     moved = (layer.inputs[name] + step * v).astype(layer.dtype)
     if not any(map(np.any, minus(parts(run(layer, **{name: moved})[0], layer.dtype), at.y))):
         note = "y does not move: a spiking layer must fire its primitive here, or be smooth=False"
+    expected, tolerance = got + error / float(v[index]), tried.tolerance
     return Check(
-        name, "differences", "failed", abs(tried.error), tried.tolerance, i,
-        index, got + error / float(v[index]), got, note,
-    )  # fmt: skip
+        name, "differences", "failed", abs(tried.error), tolerance, i, index, expected, got, note
+    )
 
 
 def doubt(layer: Layer, name: str, i: int, tried: Attempt) -> Check:
     at, v, step = tried.at, tried.v, tried.step
+    check = Check(name, "differences", "undecided", abs(tried.error), tried.tolerance, i)
+    noise = float(np.finfo(layer.dtype).eps) * spread(at.dy, at.y) / (step / 4)
+    if too_coarse(tried) or tried.doubt < ROUNDINGS * noise:
+        return replace(check, note="the rounding of y hides the derivative: want a larger rtol")
 
     def unsure(part: Array) -> tuple[float, float]:
-        error, doubt = residual(layer, name, at, part, step)
-        return doubt, error
+        return residual(layer, name, at, part, step)[::-1]
 
     index, error = worst_element(v, unsure)
-    got = float(at.g[index])
-    rounding = 2 * np.finfo(layer.dtype).eps * spread(at.dy, at.y) / (step / 4)
+    got, width = float(at.g[index]), abs(step * float(v[index]))
+    note = f"kink or sharp bend within the step of {width:.0e}: want another input there"
     if not np.isfinite(tried.doubt):
-        note = "y is not finite within the step"
-    elif tried.doubt < ROUNDINGS * rounding:
-        note = "rounding hides the derivative"
-    else:
-        note = f"kink within the step: move the input by more than {step * abs(v[index]):.0e}"
-    return Check(
-        name, "differences", "undecided", abs(tried.error), tried.tolerance, i,
-        index, got + error / float(v[index]), got, note,
-    )  # fmt: skip
+        note = f"y is not finite within the step of {width:.0e}"
+    expected = got + error / float(v[index])
+    return replace(check, index=index, expected=expected, got=got, note=note)
