@@ -121,15 +121,18 @@ def memory_faults(
 def repeat_faults(
     layer: Layer, kept_y: Parts, kept_grads: dict[str, Array], dy: Any, cache: Any
 ) -> list[Check]:
-    """The same calls once more, after the one in between."""
-    faults = []
+    """The same calls once more, after the one in between: the old cache before a new forward."""
+
+    def other_gradients(which: str, from_cache: Any) -> list[Check]:
+        given = in_form(dy, tuple(part.copy() for part in parts(dy, layer.dtype)))
+        return [
+            failed("backward", f"another gradient by {name} for the same dy and {which} cache")
+            for name in changed(gradients(layer, given, from_cache), kept_grads)
+        ]
+
+    faults = other_gradients("the same", cache)
     y, new_cache = run(layer)
     again = parts(y, layer.dtype)
     if len(again) != len(kept_y) or not all(map(same_bits, again, kept_y)):
         faults.append(failed("forward", "another y for the same inputs: is state kept?"))
-    for which, c in (("same", cache), ("new", new_cache)):
-        given = in_form(dy, tuple(part.copy() for part in parts(dy, layer.dtype)))
-        for name in changed(gradients(layer, given, c), kept_grads):
-            note = f"another gradient by {name} for the same dy and the {which} cache"
-            faults.append(failed("backward", note))
-    return faults
+    return faults + other_gradients("a new", new_cache)
