@@ -176,6 +176,20 @@ def test_two_elements_exchanged_do_not_cancel():
         assert report.checks[-1].verdict == "failed"
 
 
+def test_what_rounding_does_to_a_moved_input_is_not_blamed_on_the_gradient():
+    x = np.zeros(100_000, np.float32)
+    x[0] = 10_000  # its last place is 0.001, the step 0.3
+    one = np.zeros_like(x)
+    one[0] = 1
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        report = gradcheck(
+            lambda x: (x[0] - np.float32(10_000), None), lambda dy, _: dy * one, {"x": x}, rng=rng
+        )
+        assert report.passed, report
+        assert report.checks[-1].error < 1e-4
+
+
 def test_several_outputs_and_labels_that_have_no_gradient():
     labels = np.array([0, 2, 1])
 
@@ -213,6 +227,14 @@ def test_a_kink_at_the_input_is_undecided_and_placed(at):
     assert not report.passed
     assert check.index == (2,)
     assert "kink" in check.note
+
+
+@pytest.mark.parametrize("near", [3e-4, 3e-5, 1e-5])
+def test_a_kink_near_the_input_is_left_behind_by_smaller_steps(near):
+    x = np.array([1.0, -2.0, near, 3.0])
+    for sign, verdict in ((1, "passed"), (-1, "failed")):
+        report = gradcheck(relu, lambda dy, x, sign=sign: (dy * (x > 0) * sign,), {"x": x})
+        assert report.checks[-1].verdict == verdict, report
 
 
 def test_the_rectangles_edge_is_undecided():

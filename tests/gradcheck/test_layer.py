@@ -14,11 +14,32 @@ def test_gradients_as_tuple_list_or_dict(dense, as_form):
     assert gradcheck(dense.forward, backward, dense.inputs).passed
 
 
-def test_a_number_out_and_a_number_back():
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_number_out_and_a_number_back(dtype):
+    """Python's numbers have no dtype that could be wrong."""
     report = gradcheck(
-        lambda x: (float(x) ** 2, x), lambda dy, x: float(dy) * 2 * float(x), {"x": np.array(3.0)}
+        lambda x: (float(x) ** 2, float(x)),
+        lambda dy, x: float(dy) * 2 * x,
+        {"x": np.array(3.0, dtype)},
     )
     assert report.passed, report
+
+
+def test_the_users_arrays_are_never_given_away():
+    x = np.linspace(0.0, 1.0, 5)
+    before, calls = x.copy(), 0
+
+    def forward(x):
+        nonlocal calls
+        calls += 1
+        y = x * x
+        if calls > 2:  # too late for the check of values
+            x[:] = 9
+        return y, y
+
+    gradcheck(forward, lambda dy, y: 2 * np.sqrt(y) * dy, {"x": x})
+    assert calls > 2
+    np.testing.assert_array_equal(x, before)
 
 
 @pytest.mark.parametrize(

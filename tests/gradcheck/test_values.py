@@ -112,6 +112,23 @@ def test_a_cache_kept_outside_of_the_call():
     ]
 
 
+def test_state_that_only_a_later_cache_shows():
+    calls = 0
+
+    def forward(x):
+        nonlocal calls
+        calls += 1
+        return x * x, (x, calls)
+
+    def backward(dy, cache):
+        x, count = cache
+        return slope(dy, x) * count
+
+    assert notes(forward, backward) == [
+        "backward: another gradient by x for the same dy and a new cache"
+    ]
+
+
 def test_memory_used_again():
     y, g = np.empty((2, 3)), np.empty((2, 3))
 
