@@ -52,8 +52,8 @@ def to_nir(
     Its metadata holds `dt` (seconds a time step), `readout` (the logits over time, D10, for which
     NIR has no node), and `about`.
     """
-    for name, value in zip(("size[0]", "size[1]"), size, strict=True):
-        validate.whole(name, value, 1)
+    for value in size:
+        validate.whole("size", value, 1)
     validate.positive("dt", dt)
     if net.lif.smooth:
         raise ValueError("net: fires the surrogate's primitive, which NIR has no node for")
