@@ -134,10 +134,11 @@ def check_number(name: str, x: Array, shape: tuple[int, ...]) -> None:
         own = x.ndim == len(shape) and torch_shape(x.shape) == shape
         hint = ", which is refsnn's own order; want" if own else ", want"
         raise ValueError(f"{name}: got {x.shape}{hint} {shape}")
-    wrong = ~np.isfinite(x) if not name.endswith("running_var") else ~(np.isfinite(x) & (x >= 0))
-    if wrong.any():
-        where = tuple(map(int, np.argwhere(wrong)[0]))
-        wanted = "finite numbers of at least 0" if x[where] < 0 else "finite numbers"
+    bad, wanted = ~np.isfinite(x), "finite numbers"
+    if name.endswith("running_var"):
+        bad, wanted = bad | (x < 0), f"{wanted} of at least 0"
+    if bad.any():
+        where = tuple(map(int, np.argwhere(bad)[0]))
         raise ValueError(f"{name}: got {x[where]} at {where}, want {wanted}")
 
 
