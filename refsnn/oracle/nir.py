@@ -132,6 +132,8 @@ def add_neuron(draft: Draft, name: str, *before: str) -> str:
 def add_pool(draft: Draft, name: str, p: AvgPool, x: str) -> str:
     channels, *size = draft.shapes[x]
     out = [(n + 2 * p.padding - p.kernel) // p.stride + 1 for n in size]
+    if min(out) < 1:
+        raise ValueError(f"size: got {tuple(size)} pixels at {name}, want at least {p.kernel}")
     return add_window(draft, name, (p.kernel,) * 2, (p.stride,) * 2, p.padding, (channels, *out), x)
 
 

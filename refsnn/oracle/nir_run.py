@@ -96,10 +96,10 @@ def node_outputs(graph: Any, x_seq: Array, dt: float | None = None) -> dict[str,
 
 def run_input(node: Any, x_seq: Array, dt: float) -> Array:
     """NIR's shapes have no T and N."""
-    want = tuple(map(int, node.input_type["input"]))
-    got = x_seq.shape[2:]
-    if (got[-1:] + got[:-1]) != want:  # channels are last here, first in NIR
-        raise ValueError(f"x_seq: got (T, N, *{got}), want channels last of {want}")
+    channels, *size = map(int, node.input_type["input"])
+    want = (*size, channels)  # channels are last here
+    if x_seq.ndim < 3 or x_seq.shape[2:] != want:
+        raise ValueError(f"x_seq: got {x_seq.shape}, want (T, N, {', '.join(map(str, want))})")
     return x_seq
 
 

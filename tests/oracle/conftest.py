@@ -14,7 +14,7 @@ def numbers():
         params, buffers = init_params(net, rng, dtype), init_buffers(net, dtype)
         for name, value in params.items():
             if value.ndim == 1:
-                params[name] = (value + rng.normal(0.2, 0.2, value.shape)).astype(dtype)
+                params[name] = (value + rng.normal(0.5, 0.3, value.shape)).astype(dtype)
         for name, value in buffers.items():
             buffers[name] = (value + rng.uniform(0, 0.5, value.shape)).astype(dtype)
         return net, params, buffers
