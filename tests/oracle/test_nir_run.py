@@ -57,6 +57,23 @@ def test_integrate_and_fire():
     assert got[:, 0, 0].tolist() == [0, 0, 1, 0, 0]  # 0.45 a step
 
 
+@pytest.mark.parametrize("dt", np.random.default_rng(4).uniform(1e-5, 1, 20))
+def test_a_leak_of_half_is_half_in_float32_too(dt):
+    below_one = np.nextafter(np.float32(1), np.float32(0))
+    for v_th, fires in ((np.float32(1), 0), (below_one, 1)):  # u_pre = 0.5 * 0.5 + 0.75
+        lif = nir.LIF(*(np.full(3, x, np.float32) for x in (dt / 0.5, 2, 0, v_th, 0)))
+        c = np.broadcast_to(np.float32([0.5, 0.75])[:, None, None], (2, 1, 3))
+        got = node_outputs(chain(lif, metadata={"dt": dt}), c)["output"]
+        assert got[:, 0, 0].tolist() == [0, fires]
+
+
+def test_potentials_round_as_float32_does():
+    c = np.broadcast_to(np.array([2.0**-26, 1])[:, None, None], (2, 1, 3))
+    lif = neuron(tau=0.2, r=2.0)
+    for dtype, fires in (("float64", 1), ("float32", 0)):
+        assert node_outputs(chain(lif), c.astype(dtype))["output"][:, 0, 0].tolist() == [0, fires]
+
+
 def test_axes_of_neurons_are_channels_first_in_the_graph():
     v_th = np.arange(24.0).reshape(2, 3, 4)  # (C, H, W)
     r, zero = np.full(v_th.shape, 10.0), np.zeros(v_th.shape)
