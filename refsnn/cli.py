@@ -1,5 +1,6 @@
 """The command line: `refsnn train`, `refsnn evaluate RUN`, `refsnn ablation`,
-`refsnn gradients [RUN]`, `refsnn data`, `refsnn bench`, `refsnn spec [CLAUSE]`.
+`refsnn gradients [RUN]`, `refsnn export RUN FILE`, `refsnn data`, `refsnn bench`,
+`refsnn spec [CLAUSE]`.
 
 Exit codes: 0 done; 1 a run diverged, or some of an ablation failed; 2 something was asked
 that can't be done, said in one line; 128 + signal when stopped by one.
@@ -58,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_evaluate(commands)
     add_ablation(commands)
     add_gradients(commands)
+    add_export(commands)
     add_data(commands)
     add_bench(commands)
     add_spec(commands)
@@ -213,6 +215,17 @@ def add_gradients(commands: Any) -> None:
     )  # fmt: skip
     add_options(gradients)
     gradients.set_defaults(run=run)
+
+
+def add_export(commands: Any) -> None:
+    from refsnn.oracle.export_command import add_options, run
+
+    export = commands.add_parser(
+        "export", help="write a trained network for PyTorch (.npz, .safetensors) or NIR (.nir)",
+        description="Writes a run's network as a file for other programs; the suffix says which.",
+    )  # fmt: skip
+    add_options(export)
+    export.set_defaults(run=run)
 
 
 def add_bench(commands: Any) -> None:
