@@ -221,11 +221,11 @@ def test_what_it_cannot_express(small_case):
     for name in SUPPORTED:
         with pytest.raises(Unsupported, match=f"^{name}: something else$"):
             PyTorch().run(small_case("neuron", **{name: "something else"}))
-    with pytest.raises(Unsupported, match="^reset: subtract$"):
+    with pytest.raises(Unsupported, match=r"^reset: subtract$"):
         PyTorch().run(small_case("neuron", reset="subtract"))
     case = small_case("neuron")
     case.level = "chip"
-    with pytest.raises(Unsupported, match="^level chip$"):
+    with pytest.raises(Unsupported, match=r"^level chip$"):
         PyTorch().run(case)
-    with pytest.raises(ValueError, match="^precision: got 'half', want 'float32' or 'float64'$"):
+    with pytest.raises(ValueError, match=r"^precision: got 'half', want 'float32' or 'float64'$"):
         PyTorch("half")
