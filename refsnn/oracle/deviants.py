@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from refsnn.oracle.adapters.pytorch import PyTorch
+from refsnn.oracle.adapters.pytorch import PyTorch, iterations
 from refsnn.oracle.adapters.pytorch_network import State
 
 
@@ -34,7 +34,7 @@ class InputLeaks(PyTorch):
 
 class ResetSubtracts(PyTorch):
     def reset(self, u_pre: Any, o: Any) -> Any:
-        return u_pre - self.conventions["v_th"] * o
+        return u_pre - self.conventions["v_th"] * self.resetting(o)
 
 
 class NoReset(PyTorch):
@@ -46,7 +46,7 @@ class ResetNextStep(PyTorch):
     """snnTorch's order, with its reset to zero."""
 
     def step(self, last: State, c: Any) -> State:
-        u_pre = self.charge(last.u, c) * (1 - last.o)
+        u_pre = self.charge(last.u, c) * (1 - self.resetting(last.o))
         return State(u_pre, self.spike(u_pre), u_pre)
 
 
@@ -54,7 +54,7 @@ class SubtractNextStep(PyTorch):
     """snnTorch's order, with its default reset."""
 
     def step(self, last: State, c: Any) -> State:
-        u_pre = self.charge(last.u, c) - self.conventions["v_th"] * last.o
+        u_pre = self.charge(last.u, c) - self.conventions["v_th"] * self.resetting(last.o)
         return State(u_pre, self.spike(u_pre), u_pre)
 
 
@@ -87,7 +87,7 @@ class ResetGradientIgnored(PyTorch):
 
 class SpikePathOnly(PyTorch):
     def reset(self, u_pre: Any, o: Any) -> Any:
-        return super().reset(u_pre.detach(), o)
+        return u_pre.detach() * (1 - o)
 
 
 class Sigmoid(PyTorch):
@@ -163,11 +163,12 @@ class StatisticsDetached(OtherNormaliser):
 
 class RunningBiased(PyTorch):
     def normalise(self, x: Any, mean: Any, var: Any, weight: Any, bias: Any, training: bool) -> Any:
-        old = var.clone()
-        y = super().normalise(x, mean, var, weight, bias, training)
         if training:
-            var.copy_(0.9 * old + 0.1 * x.detach().var((0, 2, 3), unbiased=False))
-        return y
+            m, v = x.detach().mean((0, 2, 3)), x.detach().var((0, 2, 3), unbiased=False)
+            mean.lerp_(m, self.momentum)
+            var.lerp_(v, self.momentum)
+            mean, var = mean.clone(), var.clone()  # what moves below is thrown away
+        return super().normalise(x, mean, var, weight, bias, training)
 
 
 class MomentumSwapped(PyTorch):
@@ -216,7 +217,7 @@ class LossSummed(PyTorch):
 
 class LambdaFromZero(PyTorch):
     def progress(self, i: int, settings: Mapping[str, Any]) -> float:
-        return super().progress(i - 1, settings)
+        return (i - 1) / iterations(settings)
 
 
 class LambdaConstant(PyTorch):

@@ -114,10 +114,8 @@ class NoBiasCorrection(PyTorch):
 class StaleGradients(PyTorch):
     """Gradients are never set to zero, so they add up over iterations."""
 
-    def optimizer(self, params: Any, settings: Mapping[str, Any]) -> Any:
-        optimizer = super().optimizer(params, settings)
-        optimizer.zero_grad = lambda: None
-        return optimizer
+    def forget(self, params: Any) -> None:
+        pass
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Plain PyTorch as an adapter, and an example of one: `PyTorch().run(case)`. Needs torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import cos, pi
 from typing import Any
 
@@ -47,6 +48,21 @@ def is_statistic(name: str) -> bool:
     return name.endswith((".running_mean", ".running_var"))
 
 
+def iterations(settings: Mapping[str, Any]) -> int:
+    return int(settings["epochs"] * settings["batches"])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Cases are small, and threads that wait for each other ten times slower on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class PyTorch(Network):
     """All levels, in `precision` "float64" or "float32"."""
 
@@ -70,7 +86,8 @@ class PyTorch(Network):
         self.case = case
         self.seen = {}
         inputs = {name: self.tensor(name, value) for name, value in case.inputs.items()}
-        outputs = getattr(self, f"run_{case.level}")(inputs, case.settings)
+        with one_thread():
+            outputs = getattr(self, f"run_{case.level}")(inputs, case.settings)
         return {
             name: torch.as_tensor(value).detach().numpy().copy() for name, value in outputs.items()
         }
@@ -131,7 +148,7 @@ class PyTorch(Network):
             side, lr = self.side(i + 1, settings), self.learning_rate(i + 1, settings)
             logits = self.forward(images, inputs, network)
             loss = self.objective(list(logits.values()), labels, side)
-            optimizer.zero_grad()
+            self.forget(params)
             loss.backward()
             for group in optimizer.param_groups:
                 group["lr"] = lr
@@ -142,6 +159,12 @@ class PyTorch(Network):
         series = {name: torch.tensor(row, dtype=torch.float64) for name, row in rows.items()}
         last = {f"last.{name}": p for name, p in params.items()}
         return {**series, **first, **last, **self.statistics(inputs)}
+
+    def forget(self, params: Tensors) -> None:
+        """Of the last iteration's gradients. No path from the loss is a gradient of zero: with
+        None, as zero_grad leaves it, the parameter would not decay either."""
+        for p in params.values():
+            p.grad = torch.zeros_like(p)
 
     def side(self, i: int, settings: Mapping[str, Any]) -> float:
         """Weight of the side branches at iteration i = 1 ... I (D15, D16)."""
@@ -156,10 +179,10 @@ class PyTorch(Network):
         if self.conventions["lambda"] == "epoch":
             epoch = (i - 1) // settings["batches"] + 1
             return float(epoch / settings["epochs"])
-        return float(i / settings["iterations"])
+        return i / iterations(settings)
 
     def learning_rate(self, i: int, settings: Mapping[str, Any]) -> float:
-        return float(settings["lr"]) / 2 * (1 + cos(pi * (i - 1) / settings["iterations"]))
+        return float(settings["lr"]) / 2 * (1 + cos(pi * (i - 1) / iterations(settings)))
 
     def optimizer(self, params: Tensors, settings: Mapping[str, Any]) -> Any:
         """With two groups: what weight decay shrinks, and what it leaves alone."""

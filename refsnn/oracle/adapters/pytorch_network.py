@@ -49,8 +49,9 @@ class Neuron:
         for c_t in c:
             state = self.step(state, c_t)
             states.append(state)
-        self.seen[at] = states
-        return self.emit(torch.stack([s.o for s in states]))
+        o_seq = self.emit(torch.stack([state.o for state in states]))
+        self.seen[at] = [state._replace(o=o) for state, o in zip(states, o_seq, strict=True)]
+        return o_seq
 
     def start(self, like: torch.Tensor, at: str) -> State:
         """The state before the first step: nothing is kept (D6)."""
@@ -76,9 +77,11 @@ class Neuron:
         return u_pre >= v_th if self.conventions["fire"] == ">=" else u_pre > v_th  # Eq. 2, D2
 
     def reset(self, u_pre: torch.Tensor, o: torch.Tensor) -> torch.Tensor:
-        if self.conventions["reset_gradient"] == "detached":  # D3
-            o = o.detach()
-        return u_pre * (1 - o)  # Eq. 2
+        return u_pre * (1 - self.resetting(o))  # Eq. 2
+
+    def resetting(self, o: torch.Tensor) -> torch.Tensor:
+        """Spikes as the reset sees them."""
+        return o.detach() if self.conventions["reset_gradient"] == "detached" else o  # D3
 
     def emit(self, o: torch.Tensor) -> torch.Tensor:
         """Spikes (T, ...) as the next layer sees them."""

@@ -36,7 +36,6 @@ NETWORK = {
 }
 TRAINING = {
     "method": "evolutionary",
-    "iterations": 6,
     "batches": 2,
     "epochs": 3,
     "lam": 0.25,
@@ -45,7 +44,6 @@ TRAINING = {
     "lr": 0.05,
     "momentum": 0.9,
     "weight_decay": 0.1,
-    "decay_all": True,
 }
 
 
@@ -107,7 +105,7 @@ def inputs_of(level, rng, settings):
     if level == "block":
         x, do = rng.normal(size=(3, 2, 3, 6, 6)), rng.normal(size=(3, 2, 3, side, side))
         return {"x": x, "do": do, **block(rng, "", 3, 3, shrinks)}
-    batches = (settings["iterations"], 4) if level == "training" else (4,)
+    batches = (6, 4) if level == "training" else (4,)
     images, labels = rng.normal(size=(*batches, 2, 6, 6)), rng.integers(3, size=batches)
     return {"images": images, "labels": labels, **network(rng, settings)}
 
