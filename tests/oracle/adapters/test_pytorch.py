@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from refsnn.oracle import cases, recipes
 from refsnn.oracle.adapters import Unsupported
+from refsnn.oracle.compare import compare_case
 
 torch = pytest.importorskip("torch")
 from refsnn.oracle.adapters.pytorch import SUPPORTED, PyTorch  # noqa: E402  # needs torch
@@ -229,3 +231,13 @@ def test_what_it_cannot_express(small_case):
         PyTorch().run(case)
     with pytest.raises(ValueError, match=r"^precision: got 'half', want 'float32' or 'float64'$"):
         PyTorch("half")
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("recipe", recipes.recipes(), ids=lambda recipe: recipe.id)
+def test_agrees_with_the_vectors(recipe, precision):
+    case, adapter = cases.build(recipe), PyTorch(precision)
+    for _ in range(case.repeat):
+        got = adapter.run(case)
+    result = compare_case(case, got, precision)
+    assert result.passed, result.lines()
