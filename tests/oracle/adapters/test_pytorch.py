@@ -234,7 +234,7 @@ def test_what_it_cannot_express(small_case):
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize("recipe", recipes.recipes(), ids=lambda recipe: recipe.id)
+@pytest.mark.parametrize("recipe", list(recipes.recipes()), ids=lambda recipe: recipe.id)
 def test_agrees_with_the_vectors(recipe, precision):
     case, adapter = cases.build(recipe), PyTorch(precision)
     for _ in range(case.repeat):
