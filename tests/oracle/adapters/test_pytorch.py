@@ -185,6 +185,43 @@ def test_batch_norm_pools_over_time_and_stores_the_unbiased_variance(small_case)
     np.testing.assert_allclose(got["new.bn.running_mean"], moved, rtol=1e-12)
 
 
+@pytest.mark.parametrize("readout", ["mean", "sum"])
+@pytest.mark.parametrize("branch_sum", ["logits", "losses"])
+def test_logits_and_loss_of_the_spikes_shown(small_case, readout, branch_sum):
+    case = small_case("network", readout=readout, branch_sum=branch_sum)
+    got, p = PyTorch().run(case), case.inputs
+
+    def logits(at, layer):
+        by_step = got[f"{layer}.o"].mean((-2, -1)) @ p[f"{at}.fc.weight"].T + p[f"{at}.fc.bias"]
+        np.testing.assert_allclose(got[f"{at}.logits"], getattr(by_step, readout)(0), rtol=1e-12)
+        return getattr(by_step, readout)(0)
+
+    def cross_entropy(z):
+        return np.mean(np.log(np.exp(z).sum(1)) - z[np.arange(4), p["labels"]])
+
+    first, second = (
+        logits("branch.stage1", "stage1.block0.lif2"),
+        logits("branch.stage2", "stage2.block0.lif2"),
+    )
+    main = logits("head", "stage3.block1.lif2")
+    wanted = {
+        "logits": cross_entropy(main + 0.25 * (first + second)),
+        "losses": cross_entropy(main) + 0.25 * (cross_entropy(first) + cross_entropy(second)),
+    }
+    np.testing.assert_allclose(got["loss"], wanted[branch_sum], rtol=1e-12)
+
+
+def test_a_parameter_without_a_path_to_the_loss_decays_all_the_same(small_case):
+    class WithoutSides(PyTorch):
+        def counted(self, logits):
+            return logits[-1:]
+
+    case = small_case("training")
+    wanted = case.inputs["branch.stage1.fc.weight"] * (1 - 0.05 * 0.1)
+    got = WithoutSides().run(case)["first.branch.stage1.fc.weight"]
+    np.testing.assert_allclose(got, wanted, rtol=1e-14)
+
+
 @pytest.mark.parametrize(
     ("method", "clock", "wanted"),
     [
