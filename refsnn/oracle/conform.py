@@ -2,16 +2,17 @@
 
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from refsnn.oracle.compare import compare_case
+from refsnn.oracle.compare import Comparison, compare_case
 from refsnn.oracle.isolate import Answer, Isolated
 from refsnn.oracle.vectors import Case
 
+SHOWN = 3  # names or problems on one line; there may be hundreds
 STATUSES = ("passed", "failed", "unsupported", "expected")
 ENDINGS = {
     "raised": "raised", "garbage": "gave no arrays", "hung": "hung", "died": "died",
@@ -30,6 +31,8 @@ class Result:
     message: str  # the first divergence, or what else went wrong; the reason of `unsupported`
     reason: str = ""  # why it was expected to fail
     flips: int = 0  # spikes that rounding excuses
+    first: dict[str, Any] | None = None  # the first divergence, field by field
+    tensors: dict[str, dict[str, Any]] = field(default_factory=dict)  # each output's error
     problems: tuple[str, ...] = ()
     printed: str = ""
     seconds: float = 0.0
@@ -97,26 +100,33 @@ def judge(
     case: Case, answer: Answer, precision: str, omits: Sequence[str],
     expected: Mapping[str, str], seconds: float,
 ) -> Result:  # fmt: skip
-    status, message, flips, problems = "failed", answer.message, 0, ()
+    status, message, found = "failed", f"{ENDINGS.get(answer.status)}: {answer.message}", None
     if answer.status == "unsupported":
-        status = "unsupported"
+        status, message = "unsupported", answer.message
     elif answer.status == "done":
         found = compare_case(case, answer.arrays, precision, omits)
-        flips, problems = found.flips, tuple(found.problems)
-        message = "; ".join([*problems[:3], *(["…"] if len(problems) > 3 else [])])
-        if found.first is not None:
-            message = str(found.first) + (f"; {message}" if message else "")
-        if found.passed:
-            status, message = "passed", ""
-    else:
-        message = f"{ENDINGS[answer.status]}: {message}"
+        status, message = ("passed", "") if found.passed else ("failed", tell(found))
     reason = next((r for p, r in expected.items() if fnmatchcase(case.id, p)), "")
     if status == "failed" and reason:
         status = "expected"
-    return Result(
-        case.id, case.level, tuple(case.clauses), status, answer.status, message,
-        reason if status == "expected" else "", flips, problems, answer.printed, seconds,
+    result = Result(
+        case.id, case.level, case.clauses, status, answer.status, message,
+        reason if status == "expected" else "", printed=answer.printed, seconds=seconds,
     )  # fmt: skip
+    if found is None:
+        return result
+    return replace(
+        result, flips=len(found.flips), tensors=found.tensors, problems=tuple(found.problems),
+        first=None if found.first is None else found.first._asdict(),
+    )  # fmt: skip
+
+
+def tell(found: Comparison) -> str:
+    """The first divergence, and what could not be compared, on a line."""
+    first = [] if found.first is None else [str(found.first).removeprefix(f"{found.case}: ")]
+    more = len(found.problems) - SHOWN
+    rest = [f"{more} more such problems"] if more > 0 else []
+    return "; ".join([*first, *found.problems[:SHOWN], *rest])
 
 
 def find_stale(
@@ -138,8 +148,8 @@ def find_stale(
 
 
 def few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def read_expected(path: Path) -> dict[str, str]:

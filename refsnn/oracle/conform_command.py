@@ -4,15 +4,16 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from refsnn.oracle.conventions import LEVELS
 from refsnn.output import open_output, table
 
-LEVELS = ("surrogate", "neuron", "layer", "block", "network", "training")
 
 
 def add_options(parser: Any) -> None:
@@ -110,6 +111,33 @@ def check(arguments: argparse.Namespace) -> list[str] | None:
     if not words:
         raise ValueError("program: got an empty command, want a program")
     return words
+
+
+def choose(
+    folder: Path | None, levels: Sequence[str], patterns: Sequence[str] | None
+) -> tuple[list[str], Iterator[Any]]:
+    """All ids there are; the chosen cases, each made or read when its turn comes."""
+    from refsnn.oracle import cases, recipes, vectors
+
+    makers: dict[str, Callable[[], Any]] = {}
+    if folder is None:
+        for recipe in recipes.recipes():
+            makers[recipe.id] = partial(cases.build, recipe)
+    else:
+        for entry in vectors.read_manifest(folder)["cases"]:
+            makers[entry["id"]] = partial(vectors.read_case, folder, entry)
+    for pattern in patterns or ():
+        if not any(fnmatchcase(name, pattern) for name in makers):
+            near = get_close_matches(pattern, makers, 1, 0)[0] if makers else "none at all"
+            raise ValueError(f"case: got {pattern!r}, want a case's id or a pattern, like {near}")
+    chosen = [
+        name for name in makers
+        if name.split("/")[0] in levels
+        and (patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns))
+    ]  # fmt: skip
+    if not chosen:
+        raise ValueError(f"case: got none of the level {', '.join(levels)}, want at least one")
+    return list(makers), (makers[name]() for name in chosen)
 
 
 def say(text: str) -> None:

@@ -154,9 +154,10 @@ def tell(error: BaseException, home: str | None = None) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     outside = [f for f in frames if f.filename != __file__ and not f.filename.startswith("<")]
     own = [f for f in outside if f.filename == home] or outside
-    if not own or frames[-1].filename.startswith("<"):  # importlib: the module isn't there
+    if not own:  # of importlib, say, when there is no such module
         return text
-    return f"{text} ({Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name}: {own[-1].line})"
+    last = own[-1]
+    return f"{text} ({Path(last.filename).name}:{last.lineno}, in {last.name}: {last.line})"
 
 
 def home_of(adapter: Any) -> str | None:
@@ -199,7 +200,8 @@ def listen(source: Any, lines: "queue.SimpleQueue[str]") -> None:
 
 def main(folder: Path, spec: dict[str, Any]) -> None:
     faulthandler.enable()
-    answers, questions = os.fdopen(os.dup(1), "w"), os.fdopen(os.dup(0))
+    answers = os.fdopen(os.dup(1), "w", closefd=False)  # its end tells that all is cleaned up
+    questions = os.fdopen(os.dup(0))
     os.dup2(2, 1)  # what is printed must not mix with the answers
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
