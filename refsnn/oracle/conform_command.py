@@ -15,7 +15,6 @@ from refsnn.oracle.conventions import LEVELS
 from refsnn.output import open_output, table
 
 
-
 def add_options(parser: Any) -> None:
     parser.add_argument(
         "adapter", nargs="?", metavar="MODULE:OBJECT",
@@ -95,6 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> list[str] | None:
     """The program's words, if it is one; ValueError for what can't be done."""
+    from refsnn.oracle.adapters.program import Program
+
     if (arguments.adapter is None) == (arguments.program is None):
         both = "neither" if arguments.adapter is None else "both"
         raise ValueError(f"adapter: got {both}, want MODULE:OBJECT or --program COMMAND")
@@ -108,8 +109,7 @@ def check(arguments: argparse.Namespace) -> list[str] | None:
         words = shlex.split(arguments.program)
     except ValueError as error:
         raise ValueError(f"program: got {arguments.program!r}: {error}") from None
-    if not words:
-        raise ValueError("program: got an empty command, want a program")
+    Program(words)
     return words
 
 

@@ -137,7 +137,7 @@ class Isolated:
             ended = self.process.poll() is not None  # before looking: its last words count
             ready, _, _ = select.select([pipe], [], [], 0 if ended else min(left, 0.1))
             part = os.read(pipe, LINE_LIMIT) if ready else b""
-            if ended and not part or ready and not part:
+            if not part and (ended or ready):
                 raise Ended("died", self.epitaph() + self.place(before))
             line += part
         try:

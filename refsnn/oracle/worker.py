@@ -88,7 +88,7 @@ def find_adapter(target: str) -> Any:
 
 def describe(adapter: Any, target: str) -> dict[str, Any]:
     """What the adapter declares, checked."""
-    declared = {"name": str(getattr(adapter, "name", target))}
+    declared: dict[str, Any] = {"name": str(getattr(adapter, "name", target))}
     declared["precision"] = precision = getattr(adapter, "precision", "float64")
     if precision not in ("float32", "float64"):
         raise Refused(f"precision: got {precision!r}, want 'float32' or 'float64'")

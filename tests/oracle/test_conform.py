@@ -112,9 +112,7 @@ def test_of_many_problems_a_few_are_shown(check, doubling):
     (result,) = check(
         doubling("neuron/nothing", outputs=outputs, tolerances=tolerances)
     ).results  # fmt: skip
-    assert result.message == (
-        "z0 is missing; z1 is missing; z2 is missing; 6 more such problems"
-    )
+    assert result.message == ("z0 is missing; z1 is missing; z2 is missing; 6 more such problems")
     assert len(result.problems) == 9
 
 
@@ -196,7 +194,7 @@ def test_expected_failures_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[cases", "want TOML: .*line 1"),
+        (b"[cases", "want TOML: Expected ']'"),
         (b"\xff\xfe", "want TOML: .*utf-8"),
         (b"", r"with no table \[cases\], want one table, \[cases\]"),
         (b"cases = 3", r"with no table \[cases\]"),
@@ -209,5 +207,5 @@ def test_expected_failures_are_read(tmp_path):
 def test_other_files_are_refused(content, message, tmp_path):
     path = tmp_path / "known.toml"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"^expected-failures: got .*{message}"):
+    with pytest.raises(ValueError, match=f"^expected-failures: .*{message}"):
         read_expected(path)

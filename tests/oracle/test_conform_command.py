@@ -1,6 +1,7 @@
 """`refsnn conform` as its users see it."""
 
 import json
+import re
 
 import pytest
 
@@ -163,13 +164,14 @@ def test_a_level_that_an_adapter_does_not_have_checks_nothing(capsys):
         (["mine:LIF", "--expected-failures", "none.toml"], "No such file or directory: none.toml"),
         (["mine:LIF", "--vectors", "none"], "vectors: none/manifest.json is missing"),
         (["mine:LIF", "--json", "none/x.json"], "No such file or directory: none/x.json"),
-        (["--program", ""], "program: got an empty command"),
-        (["--program", "'x"], "program: got \"'x\": No closing quotation"),
-        (["--program", "./nothing"], "adapter: .*program: got './nothing', want a file that"),
+        (["--program", ""], r"program: got \[\], want a list of words"),
+        (["--program", "'x"], 'program: got "\'x": No closing quotation'),
+        (
+            ["--program", "./nothing"],
+            "error: program: got './nothing', want a file that can be executed$",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(options, message, refused):
-    import re
-
     line = refused(["conform", *options])
     assert re.search(message, line), line

@@ -34,7 +34,7 @@ MISDEEDS = {
     "eats bit by bit": ("x = []\nwhile True: x.append(bytearray(2**22))", "raised", "^MemoryError"),
     "closes": ("os.closerange(3, 100)", "died", "exit code|closed the pipe"),
     "answers": ("for i in range(3, 20):\n try: os.write(i, b'{}\\n')\n except OSError: pass",
-                "garbage", "^wrote b'{}.n' where answers go$"),
+                "garbage", "^wrote b'{}.n.* where answers go$"),
     "fills the disk": ("os.truncate(2, 2**40)", "raised", "OSError: .*File too large"),
 }  # fmt: skip
 ADAPTER = """
@@ -252,16 +252,15 @@ def test_its_own_children_end_too(ending, misdeeds, doubling, tmp_path):
 @pytest.mark.parametrize("case", ["pass", "while True: pass"])
 def test_it_does_not_outlive_the_asking_process(case, adapter, tmp_path):
     adapter(ADAPTER)
-    code = f"""
-    from types import SimpleNamespace
-    from refsnn.oracle import worker
+    code = """
+    import time
     from refsnn.oracle.isolate import Isolated
     isolated = Isolated("mine:Adapter")
     isolated.start()
     print(isolated.process.pid, flush=True)
     isolated.process.stdin.write(b"case\\n")
     isolated.process.stdin.flush()
-    import time; time.sleep(1000)
+    time.sleep(1000)
     """
     asking = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True

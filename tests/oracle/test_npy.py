@@ -95,7 +95,7 @@ def test_a_cut_or_changed_archive_is_refused():
             npy.parse_all(whole[:end])
     changed = bytearray(whole)
     changed[whole.index(np.float64(5).tobytes())] ^= 1
-    with pytest.raises(ValueError, match="no whole .npz: Bad CRC-32"):
+    with pytest.raises(ValueError, match=r"no whole \.npz: Bad CRC-32"):
         npy.parse_all(bytes(changed))
 
 
