@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from string import ascii_letters
 from typing import Any
 
 from refsnn.oracle.conventions import LEVELS
@@ -167,12 +168,14 @@ def by_level(report: Any) -> str:
 
 
 def by_clause(report: Any) -> str:
-    from refsnn.spec import CLAUSES
-
-    covered = {clause for r in report.results for clause in r.clauses}
-    ledger = [clause.id for clause in CLAUSES if clause.id in covered]
-    names = [*ledger, *sorted(covered - set(ledger))]
+    names = sorted({clause for r in report.results for clause in r.clauses}, key=place)
     return counts("clause", names, report, lambda r: r.clauses)
+
+
+def place(clause: str) -> tuple[int, int, str]:
+    """Of a clause in the ledger's order: equations, the algorithm, decisions by number."""
+    number = clause.strip(ascii_letters)
+    return "EADR".find(clause[0]), int(number) if number.isdigit() else 0, clause
 
 
 def counts(what: str, names: Any, report: Any, of: Any) -> str:

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from refsnn.cli import main
+from refsnn.oracle.conform_command import place
 
 RIGHT = """
     import numpy as np
@@ -175,3 +176,10 @@ def test_a_level_that_an_adapter_does_not_have_checks_nothing(capsys):
 def test_what_cannot_be_done_is_said_in_a_line(options, message, refused):
     line = refused(["conform", *options])
     assert re.search(message, line), line
+
+
+def test_clauses_come_in_the_ledgers_order():
+    from refsnn.spec import CLAUSES
+
+    names = [clause.id for clause in CLAUSES]
+    assert sorted(reversed(names), key=place) == names
