@@ -172,10 +172,10 @@ def by_clause(report: Any) -> str:
     return counts("clause", names, report, lambda r: r.clauses)
 
 
-def place(clause: str) -> tuple[int, int, str]:
+def place(clause: str) -> tuple[int, int, bool]:
     """Of a clause in the ledger's order: equations, the algorithm, decisions by number."""
     number = clause.strip(ascii_letters)
-    return "EADR".find(clause[0]), int(number) if number.isdigit() else 0, clause
+    return "EADR".find(clause[0]), int(number) if number.isdigit() else 0, clause.endswith("INFER")
 
 
 def counts(what: str, names: Any, report: Any, of: Any) -> str:

@@ -182,4 +182,5 @@ def test_clauses_come_in_the_ledgers_order():
     from refsnn.spec import CLAUSES
 
     names = [clause.id for clause in CLAUSES]
-    assert sorted(reversed(names), key=place) == names
+    turned = names[::-1]
+    assert sorted(turned, key=place) == names

@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import textwrap
@@ -106,8 +105,7 @@ def test_garbage_costs_one_case(returned, message, adapter, doubling):
 
 def test_an_answer_file_that_was_tampered_with_is_garbage(adapter, doubling):
     adapter("""
-    import atexit, os, sys, refsnn.oracle.npy as npy
-    from pathlib import Path
+    import os, refsnn.oracle.npy as npy
     def run(case):
         size = int(case.summary)
         npy.dump_all = lambda arrays: os.urandom(100) if size < 0 else bytes(size)
@@ -166,6 +164,18 @@ def test_unsupported_says_why_and_keeps_the_process(adapter, doubling):
         answer = isolated.run(doubling("neuron/no"))
         assert (answer.status, answer.message) == ("unsupported", "no such surrogate")
         assert isolated.run(doubling()).arrays["y"] == first.arrays["y"]
+
+
+def test_after_an_error_another_process_goes_on(adapter, doubling):
+    adapter("""
+    import os
+    def run(case):
+        return {"y": os.getpid() if case.id == "neuron/a" else 1 / 0}
+    """)
+    with Isolated("mine:run") as isolated:
+        first = isolated.run(doubling())
+        assert isolated.run(doubling("neuron/b")).status == "raised"
+        assert isolated.run(doubling()).arrays["y"] != first.arrays["y"]
 
 
 def test_repeats_run_on_one_object_with_inputs_as_given(adapter, doubling):
@@ -248,28 +258,29 @@ def test_its_own_children_end_too(ending, misdeeds, doubling, tmp_path):
     assert gone(pid)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-@pytest.mark.parametrize("case", ["pass", "while True: pass"])
-def test_it_does_not_outlive_the_asking_process(case, adapter, tmp_path):
-    adapter(ADAPTER)
-    code = """
-    import time
+ASKING = """
+    import dataclasses
+    from refsnn.oracle import cases, recipes
     from refsnn.oracle.isolate import Isolated
-    isolated = Isolated("mine:Adapter")
-    isolated.start()
-    print(isolated.process.pid, flush=True)
-    isolated.process.stdin.write(b"case\\n")
-    isolated.process.stdin.flush()
-    time.sleep(1000)
+    case = cases.build(next(recipes.recipes(("neuron",))))
+    isolated = Isolated("mine:Adapter", timeout=1000)
+    isolated.run(dataclasses.replace(case, summary={code!r}))
     """
-    asking = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
-    )
-    pid = int(asking.stdout.readline())
-    assert alive(pid)
-    asking.send_signal(signal.SIGKILL)
-    asking.communicate()
-    assert gone(pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("ending", ["", "while True: pass", "time.sleep(1000)"])
+def test_it_does_not_outlive_the_asking_process(ending, adapter, tmp_path):
+    adapter(ADAPTER)
+    note = tmp_path / "pid"
+    code = f"open('new', 'w').write(str(os.getpid())); os.rename('new', 'pid')\n{ending}"
+    asking = subprocess.Popen([sys.executable, "-c", textwrap.dedent(ASKING).format(code=code)])
+    while not note.exists():
+        time.sleep(0.05)
+        assert asking.poll() is None or note.exists()
+    asking.kill()
+    asking.wait()
+    assert gone(int(note.read_text()))
 
 
 def test_nothing_is_left_behind(misdeeds, doubling):
@@ -284,8 +295,11 @@ def test_nothing_is_left_behind(misdeeds, doubling):
 
 def test_a_polite_end_lets_it_clean_up(adapter, doubling, tmp_path):
     adapter("""
-    import atexit, pathlib
-    atexit.register(pathlib.Path("ended").touch)
+    import atexit, pathlib, time
+    @atexit.register
+    def end():
+        time.sleep(0.5)
+        pathlib.Path("ended").touch()
     def run(case):
         return {}
     """)
