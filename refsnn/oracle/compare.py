@@ -23,14 +23,15 @@ ULPS = {"float64": 2**20, "float32": 2**8}
 ACCURACY: dict[str, type[np.floating[Any]]] = {"float64": np.float64, "float32": np.float32}
 
 
-class Divergence(NamedTuple):
+@dataclass(frozen=True)
+class Divergence:
     """The first element that is out of tolerance. `step` is None where there is no time axis;
     `ulps` is the distance of the expected u_pre from the threshold, of a spike."""
 
     case: str
     tensor: str
     step: int | None
-    at: tuple[int, ...]
+    index: tuple[int, ...]
     expected: float
     got: float
     error: float  # in tolerances
@@ -38,7 +39,7 @@ class Divergence(NamedTuple):
 
     def __str__(self) -> str:
         where = [] if self.step is None else [f"step {self.step}"]
-        where += [f"index {list(self.at)}"] if self.at else []
+        where += [f"index {list(self.index)}"] if self.index else []
         text = f"{self.case}: {self.tensor} at {', '.join(where)}" if where else (
             f"{self.case}: {self.tensor}"
         )  # fmt: skip
