@@ -4,16 +4,12 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
-from functools import partial
 from pathlib import Path
-from string import ascii_letters
 from typing import Any
 
 from refsnn.oracle.conventions import LEVELS
-from refsnn.output import open_output, table
+from refsnn.oracle.report import by_clause, by_level
+from refsnn.output import open_output
 
 
 def add_options(parser: Any) -> None:
@@ -70,6 +66,7 @@ def add_options(parser: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from refsnn.oracle.catalogue import choose
     from refsnn.oracle.conform import conform, read_expected
     from refsnn.oracle.isolate import Isolated
 
@@ -114,33 +111,6 @@ def check(arguments: argparse.Namespace) -> list[str] | None:
     return words
 
 
-def choose(
-    folder: Path | None, levels: Sequence[str], patterns: Sequence[str] | None
-) -> tuple[list[str], Iterator[Any]]:
-    """All ids there are; the chosen cases, each made or read when its turn comes."""
-    from refsnn.oracle import cases, recipes, vectors
-
-    makers: dict[str, Callable[[], Any]] = {}
-    if folder is None:
-        for recipe in recipes.recipes():
-            makers[recipe.id] = partial(cases.build, recipe)
-    else:
-        for entry in vectors.read_manifest(folder)["cases"]:
-            makers[entry["id"]] = partial(vectors.read_case, folder, entry)
-    for pattern in patterns or ():
-        if not any(fnmatchcase(name, pattern) for name in makers):
-            near = get_close_matches(pattern, makers, 1, 0)[0] if makers else "none at all"
-            raise ValueError(f"case: got {pattern!r}, want a case's id or a pattern, like {near}")
-    chosen = [
-        name for name in makers
-        if name.split("/")[0] in levels
-        and (patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns))
-    ]  # fmt: skip
-    if not chosen:
-        raise ValueError(f"case: got none of the level {', '.join(levels)}, want at least one")
-    return list(makers), (makers[name]() for name in chosen)
-
-
 def say(text: str) -> None:
     """What is going on, on one line of a terminal."""
     if sys.stderr.isatty():
@@ -149,7 +119,12 @@ def say(text: str) -> None:
 
 def show(report: Any, verbose: bool) -> str:
     """The report as text: tables, a line for each failure, a summary."""
-    parts = [f"{report.adapter}, {report.precision}", by_level(report), by_clause(report)]
+    from refsnn.oracle.conform import STATUSES
+
+    parts = [
+        f"{report.adapter}, {report.precision}",
+        by_level(report.results, STATUSES), by_clause(report.results, STATUSES),
+    ]  # fmt: skip
     lines = [
         f"{r.status.upper()} {r.case}: {r.message}" + (f" [{r.reason}]" if r.reason else "")
         for r in report.results
@@ -161,31 +136,6 @@ def show(report: Any, verbose: bool) -> str:
     if verbose:
         parts += [f"{r.case} printed:\n{r.printed.rstrip()}" for r in report.results if r.printed]
     return "\n\n".join([*parts, summary(report)])
-
-
-def by_level(report: Any) -> str:
-    return counts("level", {r.level: None for r in report.results}, report, lambda r: (r.level,))
-
-
-def by_clause(report: Any) -> str:
-    names = sorted({clause for r in report.results for clause in r.clauses}, key=place)
-    return counts("clause", names, report, lambda r: r.clauses)
-
-
-def place(clause: str) -> tuple[int, int, bool]:
-    """Of a clause in the ledger's order: equations, the algorithm, decisions by number."""
-    number = clause.strip(ascii_letters)
-    return "EADR".find(clause[0]), int(number) if number.isdigit() else 0, clause.endswith("INFER")
-
-
-def counts(what: str, names: Any, report: Any, of: Any) -> str:
-    from refsnn.oracle.conform import STATUSES
-
-    rows = []
-    for name in names:
-        group = [r.status for r in report.results if name in of(r)]
-        rows.append([name, str(len(group)), *(str(group.count(s)) for s in STATUSES)])
-    return table([what, "cases", *STATUSES], rows, [what])
 
 
 def summary(report: Any) -> str:

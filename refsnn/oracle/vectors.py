@@ -61,7 +61,13 @@ def describe(case: Case, sha256: str) -> dict[str, Any]:
 
 
 def write(cases: Iterable[Case], folder: Path) -> dict[str, Any]:
-    """The cases' files and the manifest, which it returns; equal cases give equal bytes."""
+    """The cases' files and the manifest, which it returns; equal cases give equal bytes.
+
+    ValueError where the folder holds something else.
+    """
+    manifest_path = folder / "manifest.json"
+    if folder.exists() and not manifest_path.exists() and any(folder.iterdir()):
+        raise ValueError(f"vectors: {folder} holds other files, want a new or an empty folder")
     entries = []
     for case in cases:
         path = folder / f"{case.id}.npz"
@@ -73,7 +79,7 @@ def write(cases: Iterable[Case], folder: Path) -> dict[str, Any]:
         entries.append(describe(case, hashlib.sha256(path.read_bytes()).hexdigest()))
     manifest = {"schema": SCHEMA, "refsnn": __version__, "cases": entries}
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-    (folder / "manifest.json").write_text(text, encoding="utf-8")
+    manifest_path.write_text(text, encoding="utf-8")  # last: without it, nothing is read
     return manifest
 
 

@@ -1,0 +1,57 @@
+"""What an implementation wrote: `.npz` files named as the cases are."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from refsnn.oracle.vectors import read_npz
+from refsnn.ops import Array
+
+
+class Actual(NamedTuple):
+    got: dict[str, dict[str, Array]]  # case id -> output -> array
+    problems: dict[str, str]  # case id or file -> what is wrong with it
+
+
+def read_actual(path: Path, ids: Collection[str], case: str | None = None) -> Actual:
+    """A folder of `<case id>.npz`, or one such file; `case` says whose it is where its name
+    doesn't. Files that can't be read, or are no case's, are among the problems."""
+    got, problems = {}, {}
+    for file, name in files(path, ids, case):
+        if name not in ids:
+            problems[str(file)] = "is not a case's name; want LEVEL/NAME.npz"
+            continue
+        try:
+            arrays = read_npz(file)
+        except (ValueError, OSError) as error:
+            problems[name] = str(error)
+            continue
+        got[name] = {key.removeprefix("out."): value for key, value in arrays.items()
+                     if not key.startswith("in.")}  # fmt: skip
+    if not got and not problems:
+        raise ValueError(f"actual: {path} holds no .npz file, want LEVEL/NAME.npz")
+    return Actual(got, problems)
+
+
+def files(path: Path, ids: Collection[str], case: str | None) -> list[tuple[Path, str]]:
+    """Each file with the case's id that its name says."""
+    if path.is_dir():
+        if case is not None:
+            raise ValueError(f"case: {path} is a folder, want a single .npz file")
+        found = sorted(path.rglob("*.npz"))
+        return [(file, file.relative_to(path).with_suffix("").as_posix()) for file in found]
+    if not path.is_file():
+        raise ValueError(f"actual: {path} does not exist, want an .npz file or a folder of them")
+    name = case or f"{path.resolve().parent.name}/{path.stem}"
+    if name not in ids:
+        raise ValueError(f"case: got {name!r}, want the id of a case (--case), such as neuron/tie")
+    return [(path, name)]
+
+
+def precision_of(got: Mapping[str, Mapping[str, Array]]) -> str:
+    """float32 where any array is of it, or of less."""
+    dtypes = {array.dtype for arrays in got.values() for array in arrays.values()}
+    low = any(dtype.kind == "f" and dtype.itemsize < np.dtype("f8").itemsize for dtype in dtypes)
+    return "float32" if low else "float64"

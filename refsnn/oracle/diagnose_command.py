@@ -1,0 +1,86 @@
+"""`refsnn diagnose ACTUAL`: in words, which conventions reproduce the numbers."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from refsnn.oracle.actual import Actual, precision_of, read_actual
+from refsnn.oracle.catalogue import catalogue
+from refsnn.oracle.conventions import words
+from refsnn.oracle.diagnose import Diagnosis, Fit, diagnose
+from refsnn.oracle.vectors import PRECISIONS
+from refsnn.output import open_output
+
+
+def add_options(parser: Any) -> None:
+    parser.add_argument(
+        "actual", type=Path, metavar="ACTUAL",
+        help="what an implementation gave: LEVEL/NAME.npz for each case, or one such file",
+    )  # fmt: skip
+    parser.add_argument("--case", metavar="ID", help="whose file ACTUAL is, if its name isn't it")
+    parser.add_argument(
+        "--vectors", type=Path, metavar="DIR",
+        help="cases from files that `refsnn vectors generate` wrote (default: built as needed)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", choices=PRECISIONS,
+        help="which tolerances (default: float32 where an array is of it)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--json", metavar="FILE", help="write matches and more; - prints it, and nothing else"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    makers = catalogue(arguments.vectors)
+    with open_output(arguments.json) as write:
+        actual = read_actual(arguments.actual, makers, arguments.case)
+        if not actual.got:
+            name, text = next(iter(actual.problems.items()))
+            raise ValueError(f"actual: {name}: {text}")
+        precision = arguments.precision or precision_of(actual.got)
+        cases = [makers[name]() for name in makers if name in actual.got]
+        found = diagnose(cases, actual.got, precision)
+        write(json.dumps(to_dict(found, actual), indent=2, ensure_ascii=False))
+    if arguments.json != "-":
+        print(show(found, actual))
+    return 0 if found.matches else 1
+
+
+def show(found: Diagnosis, actual: Actual) -> str:
+    lines = [f"{name}: {text}" for name, text in actual.problems.items()] + found.problems
+    count = f"{len(actual.got)} case" + "s" * (len(actual.got) > 1)
+    if found.matches:
+        best, *others = found.matches
+        if best.deviations:
+            lines.append(f"{count} match with: {words(best.deviations)}")
+        else:
+            lines.append(f"{count} match as they are: no convention differs")
+        lines += [f"these cases can't tell it from: {words(fit.deviations)}" for fit in others]
+    else:
+        lines.append(f"no combination of known conventions reproduces the {count}")
+        lines += [f"{near(fit)}, {fit.first}" for fit in found.nearest[:1]]
+    return "\n".join(lines)
+
+
+def near(fit: Fit) -> str:
+    text = words(fit.deviations) if fit.deviations else "the conventions as they are"
+    return f"nearest: {text}: {fit.passed} cases pass; first divergence"
+
+
+def to_dict(found: Diagnosis, actual: Actual) -> dict[str, Any]:
+    def fits(of: list[Fit]) -> list[dict[str, Any]]:
+        return [
+            {
+                "conventions": fit.deviations, "error": fit.error, "words": words(fit.deviations),
+                "cases_passed": fit.passed, "first_divergence": fit.first,
+            }
+            for fit in of
+        ]  # fmt: skip
+
+    return {
+        "matches": fits(found.matches), "nearest": fits(found.nearest),
+        "cases": list(actual.got),
+        "problems": [f"{k}: {text}" for k, text in actual.problems.items()] + found.problems,
+    }  # fmt: skip

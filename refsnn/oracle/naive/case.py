@@ -1,0 +1,191 @@
+"""The test vectors' outputs by the naive loops: PyTorch's axis order in, PyTorch's order out.
+
+Runs keep nothing, so a case that is run several times gives the same each time.
+"""
+
+import numpy as np
+
+from refsnn.oracle.naive import batchnorm, layers, network, neuron, objective, training
+
+PARAMETERS = (".weight", ".bias")
+STATISTICS = (".running_mean", ".running_var")
+
+
+def outputs(level, inputs, settings, conventions):
+    """All outputs by name; those that the loops do not have are left out."""
+    return LEVELS[level](inputs, settings, description(settings, conventions), conventions)
+
+
+def description(settings, of):
+    """The plain dict of a network that the loops read."""
+    scale = of["v_th"] if of["norm_scale"] == "v_th" else 1.0
+    return {
+        "depths": settings.get("depths"), "widths": settings.get("widths"), "hidden": 0,
+        "stem": {
+            "convs": 1, "kernel": 3, "stride": 1, "width": settings.get("stem_width"), "pool": None,
+        },
+        "branches": settings.get("branches"), "downsample": "conv", "readout": of["readout"],
+        "norm": {
+            "statistics": of["norm_statistics"], "scale": scale, "eps": of["norm_eps"],
+            "momentum": 0.1,
+        },
+        "neuron": {
+            "tau": of["tau"], "v_th": of["v_th"], "surrogate": of["surrogate"],
+            "shape": of["surrogate_shape"], "edge": of["surrogate_edge"] == "inside",
+            "detach_reset": of["reset_gradient"] == "detached", "inclusive": of["fire"] == ">=",
+        },
+    }  # fmt: skip
+
+
+def last(x):
+    """(..., C, H, W) -> (..., H, W, C)"""
+    return np.moveaxis(x, -3, -1)
+
+
+def first(x):
+    """(..., H, W, C) -> (..., C, H, W)"""
+    return np.moveaxis(np.asarray(x), -1, -3)
+
+
+def ours(name, x):
+    if x.ndim == 4:
+        return x.transpose(2, 3, 1, 0)
+    return x.T if name.endswith(".weight") and x.ndim == 2 else x
+
+
+def theirs(name, x):
+    if x.ndim == 4:
+        return x.transpose(3, 2, 0, 1)
+    return x.T if name.endswith(".weight") and x.ndim == 2 else x
+
+
+def numbers(inputs, endings, prefix=""):
+    return {prefix + k: ours(k, v) for k, v in inputs.items() if k.endswith(endings)}
+
+
+def gradients(grads, prefix=""):
+    return {f"grad.{k.removeprefix(prefix)}": theirs(k, v) for k, v in grads.items()}
+
+
+def surrogate(inputs, settings, net, of):
+    return {"h": np.array([neuron.slope(u, net["neuron"]) for u in inputs["u_pre"].tolist()])}
+
+
+def one_neuron(inputs, settings, net, of):
+    u_pre, o = neuron.lif_forward(inputs["c"], 0.0, net["neuron"])
+    dc = neuron.lif_backward(inputs["do"], inputs["c"], 0.0, net["neuron"])["dc_seq"]
+    return {"u_pre": u_pre, "o": o, "u": u_pre * (1 - o), "du_pre": dc, "dc": dc}
+
+
+def start(inputs, net, prefix, is_training):
+    """A pass that has begun; prefix is what the loops call the piece."""
+    run = {
+        "net": net, "params": numbers(inputs, PARAMETERS, prefix), "training": is_training,
+        "buffers": numbers(inputs, STATISTICS, prefix),
+    }  # fmt: skip
+    return run | {"inputs": {}, "spikes": {}, "u_pre": {}, "du_pre": {}, "branches": []}
+
+
+def seen(run, name, as_):
+    u_pre, o = run["u_pre"][name], run["spikes"][name]
+    return {f"{as_}u_pre": first(u_pre), f"{as_}o": first(o), f"{as_}u": first(u_pre * (1 - o))}
+
+
+def moved(run, prefix=""):
+    if not run["training"]:
+        return {}
+    return {f"new.{name.removeprefix(prefix)}": value for name, value in run["buffers"].items()}
+
+
+def one_layer(inputs, settings, net, of):
+    run, stride, padding = start(inputs, net, "", settings["training"]), *sizes(settings)
+    x = last(inputs["x"])
+    c = network._split(
+        layers.conv_forward(network._merge(x), run["params"]["conv.weight"], stride, padding), x
+    )
+    names = ("bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
+    gamma, beta, mean, var = (inputs[name] for name in names)
+    y, *new = batchnorm.forward(c, gamma, beta, mean, var, net["norm"], run["training"])
+    u_pre, o = neuron.lif_forward(y, 0.0, net["neuron"])
+    du_pre = neuron.lif_backward(last(inputs["do"]), y, 0.0, net["neuron"])["dc_seq"]
+    dc, dgamma, dbeta = batchnorm.backward(
+        du_pre, c, gamma, mean, var, net["norm"], run["training"]
+    )
+    dx, dw = layers.conv_backward(
+        network._merge(dc), network._merge(x), run["params"]["conv.weight"], stride, padding
+    )
+    run["u_pre"]["lif"], run["spikes"]["lif"] = u_pre, o
+    run["buffers"] = dict(zip(names[2:], new, strict=True))
+    grads = {"conv.weight": dw, "bn.weight": dgamma, "bn.bias": dbeta}
+    found = {"conv": first(c), "bn": first(y)} | seen(run, "lif", "") | moved(run)
+    found |= {"du_pre": first(du_pre), "dx": first(network._split(dx, x))}
+    return found | gradients(grads)
+
+
+def sizes(settings):
+    return settings["stride"], settings["padding"]
+
+
+def one_block(inputs, settings, net, of):
+    run = start(inputs, net, "block.", settings["training"])
+    weight = inputs["conv1.weight"]
+    shape = {
+        "name": "block", "in": weight.shape[1], "out": weight.shape[0],
+        "stride": settings["stride"], "project": "skip.conv.weight" in inputs, "branch": None,
+    }  # fmt: skip
+    network._block(run, shape, last(inputs["x"]))
+    found = seen(run, "block.lif1", "lif1.") | seen(run, "block.lif2", "lif2.")
+    found |= moved(run, "block.")
+    run["buffers"] = numbers(inputs, STATISTICS, "block.")
+    grads = {}
+    dx = network._block_back(run, grads, shape, last(inputs["do"]))
+    found |= {f"{n}.du_pre": first(run["du_pre"][f"block.{n}"]) for n in ("lif1", "lif2")}
+    return found | {"dx": first(dx)} | gradients(grads, "block.")
+
+
+def whole_network(inputs, settings, net, of):
+    net |= {"in_channels": inputs["images"].shape[1], "num_classes": len(inputs["head.fc.bias"])}
+    params, buffers = numbers(inputs, PARAMETERS), numbers(inputs, STATISTICS)
+    x_seq = np.asarray([last(inputs["images"])] * settings["steps"])
+    run = network.forward(net, params, buffers, x_seq, settings["training"])
+    found = {}
+    for name in run["u_pre"]:
+        found |= seen(run, name, f"{name}.")
+    sides = [block["branch"] for block in network.blocks(net) if block["branch"]]
+    found |= {f"{k}.logits": b for k, b in zip([*sides, "head"], run["branches"], strict=True)}
+    if not settings["training"]:
+        return found
+    loss, db = objective.objective(
+        run["branches"], inputs["labels"], settings["side"], of["branch_sum"]
+    )
+    grads, du_pre = network.gradients_and_potentials(net, params, buffers, x_seq, db)
+    found |= {"loss": np.asarray(loss)} | moved(run | {"training": True})
+    found |= {f"{name}.du_pre": first(value) for name, value in du_pre.items()}
+    return found | gradients(grads)
+
+
+def whole_training(inputs, settings, net, of):
+    net |= {"in_channels": inputs["images"].shape[2], "num_classes": len(inputs["head.fc.bias"])}
+    total = len(inputs["images"])
+    options = dict(settings) | {
+        "total": total, "clock": "epoch" if of["lambda"] == "epoch" else "iteration",
+        "batches_per_epoch": settings["batches"], "shortcut": settings["shortcut_weight"],
+        "sum_of": of["branch_sum"], "decay_all": of["decay_on"] == "all",
+    }  # fmt: skip
+    params, buffers = numbers(inputs, PARAMETERS), numbers(inputs, STATISTICS)
+    batches = [(last(x), y) for x, y in zip(inputs["images"], inputs["labels"], strict=True)]
+    after_one = training.train(net, params, buffers, batches[:1], options)
+    after_all = training.train(net, params, buffers, batches, options)
+    found = {
+        "side": np.asarray(after_all["sides"]), "loss": np.asarray(after_all["losses"]),
+        "lr": np.asarray([training.cosine(settings["lr"], i + 1, total) for i in range(total)]),
+    }  # fmt: skip
+    for when, run in (("first", after_one), ("last", after_all)):
+        found |= {f"{when}.{name}": theirs(name, value) for name, value in run["params"].items()}
+    return found | {f"new.{name}": value for name, value in after_all["buffers"].items()}
+
+
+LEVELS = {
+    "surrogate": surrogate, "neuron": one_neuron, "layer": one_layer, "block": one_block,
+    "network": whole_network, "training": whole_training,
+}  # fmt: skip

@@ -1,0 +1,113 @@
+"""`refsnn vectors generate DIR`, `list [DIR]`, `check DIR`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from refsnn.oracle.conventions import LEVELS
+from refsnn.output import open_output, table
+
+
+def add_options(parser: Any) -> None:
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+    generate = actions.add_parser(
+        "generate", help="write the test vectors into a folder",
+        description="Writes manifest.json and an .npz for each case. Only values on which refsnn "
+        "and the naive loops agree are written; the same version writes the same bytes.",
+    )  # fmt: skip
+    generate.add_argument("folder", type=Path, metavar="DIR", help="a new or an empty folder")
+    generate.add_argument(
+        "--level", nargs="+", choices=LEVELS, default=LEVELS, metavar="LEVEL",
+        help=f"only these levels: {', '.join(LEVELS)}",
+    )  # fmt: skip
+    generate.set_defaults(run=run_generate)
+    listing = actions.add_parser("list", help="which cases there are, and what each catches")
+    listing.add_argument(
+        "folder", type=Path, nargs="?", metavar="DIR", help="of a folder (default: all)"
+    )
+    listing.add_argument("--json", metavar="FILE", help="one JSON list; - prints it alone")
+    listing.set_defaults(run=run_list)
+    check = actions.add_parser(
+        "check", help="whether a folder's files are whole, and still what both sides compute",
+        description="Compares checksums, and every value with what refsnn and the naive loops "
+        "compute now. Exit code 1 where a case differs.",
+    )  # fmt: skip
+    check.add_argument("folder", type=Path, metavar="DIR")
+    check.set_defaults(run=run_check)
+
+
+def progress(names: Sequence[str]) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(names, unit="case", leave=False, disable=not sys.stderr.isatty())
+
+
+def agreed(levels: Sequence[str]) -> Iterator[Any]:
+    """Cases on which refsnn and the naive loops agree; ValueError at the first where not."""
+    from refsnn.oracle.agreement import disagreements
+    from refsnn.oracle.catalogue import catalogue
+
+    makers = {k: make for k, make in catalogue(None).items() if k.split("/")[0] in levels}
+    for name in progress(list(makers)):
+        case = makers[name]()
+        differs = disagreements(case)
+        if differs:
+            raise ValueError(f"vectors: refsnn and the naive loops differ: {differs[0]}")
+        yield case
+
+
+def run_generate(arguments: argparse.Namespace) -> int:
+    from refsnn.oracle import vectors
+
+    folder = arguments.folder
+    manifest = vectors.write(agreed(arguments.level), folder)
+    count = len(manifest["cases"])
+    size = sum((folder / entry["file"]).stat().st_size for entry in manifest["cases"]) / 1e6
+    print(f"{count} cases, {size:.1f} MB in {folder}, on which refsnn and the naive loops agree")
+    return 0
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    from refsnn.oracle import vectors
+    from refsnn.oracle.recipes import recipes
+
+    facts: list[Any] = list(recipes())
+    if arguments.folder is not None:
+        facts = vectors.read(arguments.folder)
+    entries = [
+        {
+            "id": case.id, "clauses": words(case.clauses), "flags": words(case.flags),
+            "summary": case.summary,
+        }
+        for case in facts
+    ]  # fmt: skip
+    with open_output(arguments.json) as write:
+        write(json.dumps(entries, indent=2))
+    if arguments.json != "-":
+        rows = [[e["id"], " ".join(e["clauses"]), e["summary"]] for e in entries]
+        print(table(["case", "clauses", "what"], rows, ["case", "clauses", "what"]))
+    return 0
+
+
+def words(names: str | Sequence[str]) -> list[str]:
+    return names.split() if isinstance(names, str) else list(names)
+
+
+def run_check(arguments: argparse.Namespace) -> int:
+    from refsnn.oracle.agreement import changes, disagreements
+    from refsnn.oracle.catalogue import catalogue
+
+    makers, failures = catalogue(arguments.folder), []
+    for name in progress(list(makers)):
+        try:
+            case = makers[name]()
+        except ValueError as error:
+            failures.append(str(error))
+            continue
+        failures += [f"refsnn computes otherwise: {line}" for line in changes(case)[:1]]
+        failures += [f"the naive loops differ: {line}" for line in disagreements(case)[:1]]
+    print("\n".join([*failures, f"{len(makers)} cases, {len(failures)} failures"]))
+    return 1 if failures else 0
