@@ -1,0 +1,12 @@
+"""Other implementations, each as an object with `run(case)`.
+
+`run(case) -> Mapping[str, array]` computes the case's outputs from `case.inputs` by the case's
+`conventions` and `settings`, and gives them by name; `numpy.asarray` must take each array.
+It raises `Unsupported(reason)` for a case that the implementation can't express. Optional
+attributes: `name`; `precision`, "float64" (default) or "float32"; `levels`, a tuple (default: all);
+`omits`, fnmatch patterns of outputs that it can't show, such as "*u_pre".
+"""
+
+
+class Unsupported(Exception):
+    """The implementation can't express this case; the message says what it lacks."""
