@@ -20,14 +20,14 @@ from refsnn.equations.batchnorm import (
     Running,
 )
 from refsnn.equations.conv import Conv, ConvCache
-from refsnn.equations.lif import LIF, LIFCache
+from refsnn.equations.lif import LIF, LIFCache, LIFGrads
 from refsnn.equations.pool import AvgPool, AvgPoolCache
 from refsnn.equations.shortcut import METHODS, Pullback
 from refsnn.equations.surrogate import SURROGATES, Array, Surrogate, make_surrogate
 
 __all__ = [
     "CONV_METHODS", "METHODS", "NUMPY", "SURROGATES", "Array", "AvgPool", "AvgPoolCache",
-    "BatchNorm", "BatchNormCache", "Conv", "ConvCache", "LIF", "LIFCache", "NormGrads",
+    "BatchNorm", "BatchNormCache", "Conv", "ConvCache", "LIF", "LIFCache", "LIFGrads", "NormGrads",
     "NormInput", "Ops", "Pullback", "Running", "Surrogate", "get_ops", "make_surrogate", "validate",
 ]  # fmt: skip
 

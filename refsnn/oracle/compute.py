@@ -1,0 +1,236 @@
+"""What refsnn computes for a case, under the case's conventions or any others.
+
+One function a level: inputs in PyTorch's axis order -> outputs by name, in the order of computing.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from refsnn.network import Architecture, Network, Params, backward, encode, forward, neuron_caches
+from refsnn.network.block import block_backward, block_forward
+from refsnn.network.layers import Setting, conv_backward, conv_forward, neuron_backward
+from refsnn.network.layers import neuron_forward as norm_neuron_forward
+from refsnn.network.network import Block
+from refsnn.ops import Array, Conv
+from refsnn.oracle import variant_neuron
+from refsnn.oracle.conventions import Conventions
+from refsnn.oracle.layout import (
+    image_from_torch,
+    param_to_torch,
+    params_from_torch,
+    sequence_from_torch,
+    sequence_to_torch,
+)
+from refsnn.oracle.variants import Tape, lif_of, make_ops, norm_of
+from refsnn.training.config import TrainConfig
+from refsnn.training.optimizer import OPTIMIZERS, cosine, init_state
+
+Arrays = dict[str, Array]
+Settings = Mapping[str, Any]
+STATISTICS = (".running_mean", ".running_var")
+
+
+def compute(
+    level: str, inputs: Arrays, settings: Settings, of: Conventions, repeat: int = 1,
+    watch: Callable[[Array], None] | None = None,
+) -> Arrays:  # fmt: skip
+    """The outputs of the last of `repeat` runs; `watch` sees every u_pre (T, ...)."""
+    tape = Tape()
+    for _ in range(repeat):
+        tape = Tape([last_potential(cache, of) for cache in tape.neurons], watch)
+        outputs = COMPUTE[level](inputs, settings, of, tape)
+    return {name: np.asarray(value, dtype=float) for name, value in outputs}
+
+
+def potentials(cache: Any, of: Conventions) -> Array:
+    """u (T, ...) after reset."""
+    if isinstance(cache, variant_neuron.VariantCache):
+        return cache.u_seq
+    return cache.u_pre_seq * (1 - cache.o_seq)  # Eq. (2)
+
+
+def last_potential(cache: Any, of: Conventions) -> Array:
+    return potentials(cache, of)[-1]
+
+
+def seen(cache: Any, of: Conventions, order: Callable[[Array], Array]) -> Iterator[Any]:
+    yield "u_pre", order(cache.u_pre_seq)
+    yield "o", order(cache.o_seq)
+    yield "u", order(potentials(cache, of))
+
+
+def surrogate(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterator[Any]:
+    """One step whose input is the potential; dL/do = 1 leaves the slope."""
+    u_pre, p, ops = x["u_pre"][None], lif_of(of), make_ops(of, tape)
+    _, cache = ops.lif_forward(u_pre, None, p)
+    ops.lif_backward(np.ones_like(u_pre), cache)
+    yield "h", tape.deltas[id(cache)][0]
+
+
+def neuron(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterator[Any]:
+    ops = make_ops(of, tape)
+    _, cache = ops.lif_forward(x["c"], None, lif_of(of))
+    yield from seen(cache, of, np.asarray)
+    grads = ops.lif_backward(x["do"], cache)
+    yield "du_pre", tape.deltas[id(cache)]
+    yield "dc", grads.dc_seq
+
+
+def split_inputs(x: Arrays) -> tuple[Params, Params]:
+    """Parameters and running statistics in our axis order."""
+    params = params_from_torch({k: v for k, v in x.items() if k.endswith((".weight", ".bias"))})
+    return params, {k: v for k, v in x.items() if k.endswith(STATISTICS)}
+
+
+def network_of(settings: Settings, of: Conventions, in_channels: int, classes: int) -> Network:
+    arch = Architecture(
+        tuple(settings.get("depths", (1,))), tuple(settings.get("widths", (1,))),
+        settings.get("stem_width", 1),
+    )  # fmt: skip
+    return Network(
+        arch, in_channels, classes, settings.get("branches", "none"), lif_of(of), norm_of(of),
+        readout=str(of["readout"]),
+    )  # fmt: skip
+
+
+def setting(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Setting:
+    params, buffers = split_inputs(x)
+    net = network_of(settings, of, 1, 2)
+    return Setting(net, params, buffers, make_ops(of, tape), settings["training"])
+
+
+def moved(names: list[str], running: list[Any], at: Setting) -> Iterator[Any]:
+    if at.training:
+        for name, (mean, var) in zip(names, running, strict=True):
+            yield f"new.{name}.running_mean", mean
+            yield f"new.{name}.running_var", var
+
+
+def layer(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterator[Any]:
+    at = setting(x, settings, of, tape)
+    conv = Conv((settings["stride"],) * 2, (settings["padding"],) * 2)
+    f, cache = conv_forward(sequence_from_torch(x["x"]), "conv", "bn", conv, at)
+    _, neurons = norm_neuron_forward(f, None, "lif", at)
+    yield "conv", sequence_to_torch(f.x_seq)
+    yield "bn", sequence_to_torch(tape.norms[0])
+    yield from seen(tape.neurons[0], of, sequence_to_torch)
+    yield from moved(["bn"], neurons.running, at)
+    d, _ = neuron_backward(sequence_from_torch(x["do"]), neurons, at)
+    dx_seq, grads = conv_backward(d, cache, at)
+    yield "du_pre", sequence_to_torch(tape.deltas[id(tape.neurons[0])])
+    assert dx_seq is not None
+    yield "dx", sequence_to_torch(dx_seq)
+    yield from gradients(grads)
+
+
+def gradients(grads: Params) -> Iterator[Any]:
+    for name, value in grads.items():
+        yield f"grad.{name}", param_to_torch(np.ascontiguousarray(value))
+
+
+def block(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterator[Any]:
+    """The block's names have a prefix in the network alone."""
+    x = {f"block.{k}" if k.endswith((".weight", ".bias", *STATISTICS)) else k: v
+         for k, v in x.items()}  # fmt: skip
+    at = setting(x, settings, of, tape)
+    _, _, c_in, c_out = at.params["block.conv1.weight"].shape
+    shape = Block("block", c_in, c_out, settings["stride"], None)
+    _, cache = block_forward(sequence_from_torch(x["x"]), shape, at)
+    for name, lif in zip(("lif1", "lif2"), tape.neurons, strict=True):
+        yield from ((f"{name}.{what}", a) for what, a in seen(lif, of, sequence_to_torch))
+    yield from moved(["bn1"], cache.inner.running, at)
+    skip = [] if cache.skip is None else ["skip.bn"]
+    yield from moved(["bn2", *skip], cache.outer.running, at)
+    dx_seq, grads = block_backward(sequence_from_torch(x["do"]), cache, at)
+    for name, lif in reversed(list(zip(("lif1", "lif2"), tape.neurons, strict=True))):
+        yield f"{name}.du_pre", sequence_to_torch(tape.deltas[id(lif)])
+    yield "dx", sequence_to_torch(dx_seq)
+    wanted = [name for name in x if name.endswith((".weight", ".bias"))]
+    yield from gradients({name.removeprefix("block."): grads[name] for name in wanted})
+
+
+def network(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterator[Any]:
+    """Eq. 6, 7 or 10 with the side branches' weight as it is given."""
+    params, buffers = split_inputs(x)
+    images, ops = image_from_torch(x["images"]), make_ops(of, tape)
+    net = network_of(settings, of, images.shape[-1], len(x["head.fc.bias"]))
+    training = settings["training"]
+    run = forward(net, params, buffers, encode(images, settings["steps"]), ops, training)
+    logits = iter(run.branches)
+    after = {block.name: block.branch for block in net.blocks()}
+    layers = dict(neuron_caches(run))
+    for name, lif in layers.items():
+        yield from ((f"{name}.{what}", a) for what, a in seen(lif, of, sequence_to_torch))
+        owner, _, which = name.rpartition(".")
+        if which == "lif2" and after[owner]:
+            yield f"{after[owner]}.logits", next(logits)
+    if not training:
+        return
+    loss, cache = ops.objective_forward(
+        run.branches, x["labels"].astype(int), settings["side"], str(of["branch_sum"])
+    )
+    yield "loss", np.asarray(loss)
+    yield from ((f"new.{name}", value) for name, value in run.buffers.items())
+    grads = backward(run, ops.objective_backward(cache))
+    for name, lif in reversed(layers.items()):
+        yield f"{name}.du_pre", sequence_to_torch(tape.deltas[id(lif)])
+    yield from gradients({name: grads[name] for name in params})
+
+
+def training(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterator[Any]:
+    """Algorithm 1 over all its iterations."""
+    params, buffers = split_inputs(x)
+    config = config_of(settings, of)
+    net = network_of(settings, of, x["images"].shape[2], len(params["head.fc.bias"]))
+    state, first = init_state(params, config), dict(params)
+    rows: list[Any] = []
+    for i, (images, labels) in enumerate(zip(x["images"], x["labels"], strict=True), 1):
+        ops = make_ops(of, tape)
+        side, lr = side_of(i, settings, config, of), lr_of(i, len(x["images"]), config, of)
+        x_seq = encode(image_from_torch(images), settings["steps"])  # Alg. 1 line 3
+        run = forward(net, params, buffers, x_seq, ops)
+        loss, cache = ops.objective_forward(
+            run.branches, labels.astype(int), side, str(of["branch_sum"])
+        )  # Alg. 1 line 5
+        grads = backward(run, ops.objective_backward(cache))  # Alg. 1 line 7
+        params, state = OPTIMIZERS[config.optimizer](params, grads, state, i, lr, config, ops)
+        buffers, first = run.buffers, params if i == 1 else first
+        rows.append((side, lr, loss))
+        tape.potentials = [last_potential(lif, of) for lif in tape.neurons]
+        tape.neurons.clear()
+    yield from zip(("side", "lr", "loss"), np.transpose(rows), strict=True)
+    for when, values in (("first", first), ("last", params)):
+        yield from ((f"{when}.{name}", param_to_torch(value)) for name, value in values.items())
+    yield from ((f"new.{name}", value) for name, value in buffers.items())
+
+
+def config_of(settings: Settings, of: Conventions) -> TrainConfig:
+    names = ("method", "epochs", "lam", "shortcut_weight", "optimizer", "lr", "momentum",
+             "weight_decay")  # fmt: skip
+    return TrainConfig(
+        **{name: settings[name] for name in names},
+        lam_clock="epoch" if of["lambda"] == "epoch" else "iteration",
+        decay_all=of["decay_on"] == "all",
+    )
+
+
+def side_of(i: int, settings: Settings, config: TrainConfig, of: Conventions) -> float:
+    if config.method == "evolutionary" and of["lambda"] == "constant":
+        return config.lam
+    if config.method == "evolutionary" and of["lambda"] == "i from 0":
+        return config.lam * (1 - (i - 1) / (config.epochs * settings["batches"]))
+    return config.side_coefficient(i, settings["batches"])
+
+
+def lr_of(i: int, total: int, config: TrainConfig, of: Conventions) -> float:
+    if of["schedule"] == "constant":
+        return config.lr
+    return cosine(config.lr, i + (of["schedule"] == "one iteration ahead"), total)
+
+
+COMPUTE: dict[str, Callable[..., Iterator[Any]]] = {
+    "surrogate": surrogate, "neuron": neuron, "layer": layer, "block": block,
+    "network": network, "training": training,
+}  # fmt: skip

@@ -1,0 +1,320 @@
+"""The test vectors' recipes, level by level, the traps of this field among them."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from refsnn.network import init_params
+from refsnn.ops import Array
+from refsnn.oracle.cases import ULP, Arrays, Recipe
+from refsnn.oracle.compute import network_of
+from refsnn.oracle.conventions import LEVELS, PAPER, Value
+from refsnn.oracle.layout import param_to_torch
+
+Rng = np.random.Generator
+Draw = Callable[[Rng], Arrays]
+RECTANGLE: dict[str, Value] = {"surrogate": "rectangular", "surrogate_shape": 1.0}
+TRIANGLE: dict[str, Value] = {"surrogate": "triangular", "surrogate_shape": 1.0}
+LITERAL: dict[str, Value] = {"surrogate": "tanh_literal", "surrogate_shape": 0.5}
+AUTHORS: dict[str, Value] = {**RECTANGLE, "tau": 0.25, "v_th": 0.5}  # D1, D4
+
+
+def recipes(levels: tuple[str, ...] = LEVELS) -> Iterator[Recipe]:
+    """All, in the order of levels."""
+    for level in levels:
+        yield from OF_LEVEL[level]()
+
+
+def surrogates() -> Iterator[Recipe]:
+    shapes: list[tuple[str, dict[str, Value]]] = [
+        ("tanh", {}), ("tanh-k2", {"surrogate_shape": 2.0}), ("tanh-literal", LITERAL),
+        ("rectangle", RECTANGLE), ("rectangle-a2", {**RECTANGLE, "surrogate_shape": 2.0}),
+        ("rectangle-low", {**RECTANGLE, "v_th": 0.5}),
+        ("rectangle-edge-inside", {**RECTANGLE, "surrogate_edge": "inside"}),
+        ("triangle", TRIANGLE), ("triangle-gamma2", {**TRIANGLE, "surrogate_shape": 2.0}),
+        ("triangle-low", {**TRIANGLE, "v_th": 0.5}), ("tanh-low", {"v_th": 0.5}),
+    ]  # fmt: skip
+    for name, given in shapes:
+        yield Recipe(
+            f"surrogate/{name}", "slope over a grid, on its edges and one ulp beside them",
+            grid(given), "EQ4 D4 D5", "SURROGATE SURROGATE_EDGE SURROGATE_SCALE", given, exact=True,
+        )  # fmt: skip
+
+
+def grid(given: dict[str, Value]) -> Draw:
+    """Binary fractions, the threshold and the rectangle's or triangle's edges ± 1 ulp."""
+    v_th, a = float(given.get("v_th", 1)), float(given.get("surrogate_shape", 1))
+    critical = np.array([v_th + d for d in (-v_th, -a / 2, 0, a / 2, v_th)])
+    near = [critical, np.nextafter(critical, 9, dtype="f4"), np.nextafter(critical, -9, dtype="f4")]
+    return lambda rng: {"u_pre": np.concatenate([*near, np.arange(-4, 4, 1 / 8)])}
+
+
+def currents(steps: int, n: int, mean: float = 0.5, std: float = 0.9) -> Draw:
+    return lambda rng: {"c": rng.normal(mean, std, (steps, n)), "do": rng.normal(size=(steps, n))}
+
+
+def on_grid(steps: int, n: int, unit: float) -> Draw:
+    """Multiples of `unit` from -1 to 2: potentials are exact, and many meet a critical value."""
+
+    def draw(rng: Rng) -> Arrays:
+        c = rng.integers(round(-1 / unit), round(2 / unit), (steps, n), endpoint=True) * unit
+        return {"c": c, "do": rng.integers(-8, 9, (steps, n)) / 8}
+
+    return draw
+
+
+def at_threshold(rng: Rng) -> Arrays:
+    """u_pre on v_th = 1 at the first step, after a leak, after a reset; and an ulp beside it."""
+    columns = [
+        [1.0] * 6, [1.0 + ULP] * 6, [1.0 - ULP / 2] * 6, [0.5, 0.75] * 3, [2.0, 1.0] * 3,
+        [-1.0, 1.5, 1.0] * 2, [0.0] * 6, [2.0] * 6,
+    ]  # fmt: skip
+    c = np.array(columns).T
+    return {"c": c, "do": rng.integers(-8, 9, c.shape) / 8}
+
+
+def neurons() -> Iterator[Recipe]:
+    eq3 = "EQ1 EQ2 EQ3 D3"
+    variants: list[tuple[str, dict[str, Value]]] = [
+        ("tanh", {}), ("tanh-literal", LITERAL), ("rectangle", RECTANGLE), ("triangle", TRIANGLE),
+        ("authors", AUTHORS), ("leak-0.75", {"tau": 0.75}), ("leak-0.25", {"tau": 0.25}),
+        ("rectangle-a2", {**RECTANGLE, "surrogate_shape": 2.0, "tau": 0.75}),
+        ("threshold-0.5", {"v_th": 0.5, "tau": 0.75}), ("integrate-and-fire", {"tau": 1.0}),
+    ]  # fmt: skip
+    for name, given in variants:
+        flags = "DECAY_FORM RESET RESET_GRADIENT SURROGATE"
+        yield Recipe(
+            f"neuron/{name}", "random currents", currents(6, 48), f"{eq3} D1", flags, given
+        )
+    detached: dict[str, Value] = {"reset_gradient": "detached", "tau": 0.75}
+    yield Recipe("neuron/detached-reset", "the alternative of D3", currents(6, 48), eq3,
+                 "RESET_GRADIENT ALTERNATIVE", detached)  # fmt: skip
+    yield Recipe("neuron/tie", "u_pre on the threshold, and an ulp beside it", at_threshold,
+                 "EQ2 D2", "THRESHOLD_TIE", exact=True)  # fmt: skip
+    yield Recipe("neuron/tie-inclusive", "the same, firing at the threshold too", at_threshold,
+                 "D2", "THRESHOLD_TIE ALTERNATIVE", {"fire": ">="}, exact=True)  # fmt: skip
+    yield Recipe("neuron/grid", "binary fractions, many on the threshold", on_grid(6, 64, 1 / 4),
+                 "EQ1 EQ2 D2", "THRESHOLD_TIE DECAY_FORM RESET", RECTANGLE, exact=True)  # fmt: skip
+    for inside, edge in ((False, "outside"), (True, "inside")):
+        given = {**RECTANGLE, "v_th": 0.5, "surrogate_edge": edge}
+        yield Recipe(f"neuron/edge-{edge}", "u_pre = 0 lies on the rectangle's edge",
+                     on_grid(6, 64, 1 / 2), "EQ4 D4",
+                     "SURROGATE_EDGE" + " ALTERNATIVE" * inside, given, exact=True)  # fmt: skip
+    yield Recipe("neuron/one-step", "T = 1", currents(1, 33), eq3, "ONE_STEP")
+    yield Recipe("neuron/one-neuron", "N = 1, T = 20", currents(20, 1), eq3, "ONE_NEURON")
+    yield Recipe("neuron/silent", "no spike at all", currents(5, 16, -2), eq3, "NO_SPIKES")
+    yield Recipe("neuron/firing", "a spike at every step", currents(5, 16, 6), eq3, "ALL_SPIKES")
+    yield Recipe("neuron/fresh", "two runs: nothing is kept", currents(4, 32), "D6",
+                 "STATE_KEPT", repeat=2)  # fmt: skip
+    yield Recipe("neuron/large", "more neurons than a block of threads has",
+                 on_grid(2, 70_001, 1 / 8), eq3, "BLOCK_BOUNDARY", exact=True)  # fmt: skip
+
+
+def spikes(rng: Rng, shape: tuple[int, ...]) -> Array:
+    return (rng.random(shape) < 0.3).astype(float)
+
+
+def norm_params(rng: Rng, name: str, channels: int) -> Arrays:
+    """Batch norm that lets neurons fire, with running statistics of some history."""
+    return {
+        f"{name}.weight": rng.uniform(0.5, 1.5, channels),
+        f"{name}.bias": rng.normal(0.4, 0.3, channels),
+        f"{name}.running_mean": rng.normal(0, 0.3, channels),
+        f"{name}.running_var": rng.uniform(0.5, 1.5, channels),
+    }
+
+
+def conv_params(rng: Rng, conv: str, norm: str, c_in: int, c_out: int, k: int) -> Arrays:
+    std = 1.5 / np.sqrt(c_in * k * k)
+    weight = {f"{conv}.weight": rng.normal(0, std, (c_out, c_in, k, k))}
+    return weight | norm_params(rng, norm, c_out)
+
+
+def conv_size(size: int, kernel: int, stride: int, padding: int) -> int:
+    return (size + 2 * padding - kernel) // stride + 1
+
+
+def layer_draw(
+    shape: tuple[int, ...], c_out: int, kernel: int, stride: int, padding: int, scale: float = 1
+) -> Draw:
+    """`shape` (T, N, C, H, W) of real-valued inputs."""
+
+    def draw(rng: Rng) -> Arrays:
+        steps, n, c_in, height, width = shape
+        out = (steps, n, c_out, *(conv_size(s, kernel, stride, padding) for s in (height, width)))
+        given = {"x": rng.normal(0, scale, shape), "do": rng.normal(size=out)}
+        return given | conv_params(rng, "conv", "bn", c_in, c_out, kernel)
+
+    return draw
+
+
+def layers() -> Iterator[Recipe]:
+    def recipe(
+        name: str, summary: str, shape: tuple[int, ...], c_out: int = 4, kernel: int = 3,
+        stride: int = 1, padding: int = 1, flags: str = "", clauses: str = "D8 D9 D25",
+        given: dict[str, Value] | None = None, training: bool = True, scale: float = 1,
+    ) -> Recipe:  # fmt: skip
+        settings = {"stride": stride, "padding": padding, "training": training}
+        draw = layer_draw(shape, c_out, kernel, stride, padding, scale)
+        return Recipe(f"layer/{name}", summary, draw, clauses, flags, given or {}, settings)
+
+    flags = "NORM_AXES NORM_VARIANCE NORM_GRADIENT RUNNING_STATISTICS"
+    yield recipe("plain", "conv-BN-LIF, height and width differ", (3, 2, 3, 6, 5), flags=flags)
+    yield recipe("stride", "stride 2 over odd sizes", (2, 3, 3, 7, 5), stride=2)
+    yield recipe("pointwise", "1x1 convolution of stride 2", (3, 2, 4, 5, 6), kernel=1, stride=2,
+                 padding=0)  # fmt: skip
+    yield recipe("kernel-5", "5x5 convolution, padding 2", (2, 2, 2, 6, 7), kernel=5, padding=2)
+    yield recipe("one-step", "T = 1", (1, 3, 3, 5, 4), flags="ONE_STEP")
+    yield recipe("few-values", "statistics of 8 values a channel", (2, 2, 3, 1, 2),
+                 flags="NORM_VARIANCE RUNNING_STATISTICS")  # fmt: skip
+    yield recipe("small-input", "inputs so small that eps counts", (2, 2, 3, 5, 4), scale=0.004,
+                 flags="NORM_EPS")  # fmt: skip
+    yield recipe("rectangle", "rectangular surrogate", (3, 2, 3, 4, 5), given=RECTANGLE)
+    yield recipe("authors", "tau = 0.25, v_th = 0.5, rectangular", (3, 2, 3, 4, 5), given=AUTHORS)
+    yield recipe("evaluation", "running statistics in use", (3, 2, 3, 5, 4), training=False,
+                 flags="RUNNING_STATISTICS")  # fmt: skip
+    yield recipe("per-step", "statistics per time step", (3, 2, 3, 4, 5), flags="ALTERNATIVE",
+                 given={"norm_statistics": "per_step"})  # fmt: skip
+    yield recipe("tdbn", "normalised values times v_th = 0.5", (3, 2, 3, 4, 5), clauses="D8",
+                 flags="ALTERNATIVE", given={"norm_scale": "v_th", "v_th": 0.5})  # fmt: skip
+    yield recipe("large", "sums over more positions than a block of threads has",
+                 (2, 3, 2, 25, 23), c_out=2, flags="BLOCK_BOUNDARY", given=RECTANGLE)  # fmt: skip
+
+
+def block_draw(
+    steps: int, n: int, c_in: int, c_out: int, height: int, width: int, stride: int,
+    zero_init: bool = False,
+) -> Draw:  # fmt: skip
+    def draw(rng: Rng) -> Arrays:
+        out = (steps, n, c_out, *(conv_size(s, 3, stride, 1) for s in (height, width)))
+        given = {"x": spikes(rng, (steps, n, c_in, height, width)), "do": rng.normal(size=out)}
+        given |= conv_params(rng, "conv1", "bn1", c_in, c_out, 3)
+        given |= conv_params(rng, "conv2", "bn2", c_out, c_out, 3)
+        if zero_init:
+            given["bn2.weight"] *= 0
+            given["bn2.bias"] *= 0
+        if stride != 1 or c_in != c_out:
+            given |= conv_params(rng, "skip.conv", "skip.bn", c_in, c_out, 1)
+        return given
+
+    return draw
+
+
+def blocks() -> Iterator[Recipe]:
+    def recipe(
+        name: str, summary: str, draw: Draw, flags: str = "", stride: int = 1,
+        given: dict[str, Value] | None = None, training: bool = True,
+    ) -> Recipe:  # fmt: skip
+        settings = {"stride": stride, "training": training}
+        return Recipe(f"block/{name}", summary, draw, "EQ5 D9", flags, given or {}, settings)
+
+    yield recipe("identity", "identity skip", block_draw(3, 2, 4, 4, 5, 4, 1), "SKIP")
+    yield recipe("stride", "stride 2, strided skip", block_draw(2, 3, 3, 4, 6, 5, 2), "SKIP",
+                 stride=2)  # fmt: skip
+    yield recipe("widen", "more channels, same size", block_draw(2, 2, 3, 5, 4, 5, 1), "SKIP")
+    yield recipe("one-step", "T = 1", block_draw(1, 3, 4, 4, 4, 5, 1), "ONE_STEP")
+    yield recipe("rectangle", "rectangular surrogate", block_draw(3, 2, 4, 4, 4, 5, 1),
+                 given=RECTANGLE)  # fmt: skip
+    yield recipe("detached-reset", "the alternative of D3", block_draw(4, 2, 3, 3, 4, 4, 1),
+                 "ALTERNATIVE RESET_GRADIENT", given={"reset_gradient": "detached"})  # fmt: skip
+    yield recipe("evaluation", "running statistics in use", block_draw(2, 2, 3, 4, 6, 5, 2),
+                 stride=2, training=False)  # fmt: skip
+    yield Recipe("block/zero-init",
+                 "the second batch norm gives zeros: a skip's spike lands on the threshold",
+                 block_draw(3, 2, 4, 4, 4, 4, 1, zero_init=True), "EQ5 D2", "THRESHOLD_TIE",
+                 {}, {"stride": 1, "training": True}, exact=True)  # fmt: skip
+
+
+def network_inputs(
+    settings: dict[str, Any], images: tuple[int, ...], classes: int, iterations: int = 0
+) -> Draw:
+    """`images` (N, C, H, W), a batch an iteration; parameters by D18, batch norms and heads not at
+    their first values."""
+
+    def draw(rng: Rng) -> Arrays:
+        net = network_of(settings, PAPER, images[1], classes)
+        given: Arrays = {}
+        for name, value in init_params(net, rng).items():
+            owner, _, kind = name.rpartition(".")
+            if owner.split(".")[-1].startswith("bn"):
+                given |= norm_params(rng, owner, len(value)) if kind == "weight" else {}
+            elif kind == "bias":
+                given[name] = rng.normal(0, 0.1, value.shape)
+            else:
+                given[name] = param_to_torch(value)
+                if owner.endswith(".fc"):
+                    given[name] = rng.normal(0, 0.8, given[name].shape)
+        batches = (iterations,) if iterations else ()
+        pixels = rng.normal(size=(*batches, *images))
+        labels = rng.integers(0, classes, (*batches, images[0]))
+        return {"images": pixels, "labels": labels} | given
+
+    return draw
+
+
+def networks() -> Iterator[Recipe]:
+    base = {"depths": [1, 1, 1], "widths": [3, 4, 5], "stem_width": 3, "branches": "stage",
+            "side": 0.25, "steps": 3, "training": True}  # fmt: skip
+
+    def recipe(
+        name: str, summary: str, clauses: str, flags: str = "", n: int = 3, size: int = 6,
+        given: dict[str, Value] | None = None, **changed: Any,
+    ) -> Recipe:  # fmt: skip
+        settings = base | changed
+        draw = network_inputs(settings, (n, 2, size, size), 4)
+        return Recipe(f"network/{name}", summary, draw, clauses, flags, given or {}, settings)
+
+    eq9 = "EQ8 EQ9 D7 D11 D12"
+    yield recipe("vanilla", "no side branches", f"EQ7 {eq9}", branches="none", side=0.0)
+    yield recipe("shortcut", "side branches count 1", f"EQ6 {eq9} D14", "BRANCHES", side=1.0)
+    yield recipe("evolutionary", "side branches count 0.25", f"EQ10 {eq9}", "BRANCHES T_MEAN_T_SUM")
+    yield recipe("faded", "lambda = 0: side heads get no gradient", "EQ10 EQ7", side=0.0)
+    yield recipe("by-block", "a side branch a block", "EQ6 D11", "BRANCHES", branches="block",
+                 depths=[2, 1], widths=[3, 4], side=0.5)  # fmt: skip
+    yield recipe("deeper", "two blocks a stage, T = 2", f"EQ6 {eq9}", "BRANCHES",
+                 depths=[2, 2], widths=[3, 4], steps=2, side=1.0)  # fmt: skip
+    yield recipe("one-step", "T = 1", f"EQ10 {eq9}", "ONE_STEP", steps=1)
+    yield recipe("rectangle", "rectangular surrogate", f"EQ10 {eq9}", given=RECTANGLE)
+    yield recipe("authors", "tau = 0.25, v_th = 0.5, rectangular", f"EQ10 {eq9}", given=AUTHORS)
+    yield recipe("sum-of-losses", "the alternative of D13", "D13", "ALTERNATIVE",
+                 given={"branch_sum": "losses"})  # fmt: skip
+    yield recipe("summed-readout", "the alternative of D10", "D10", "ALTERNATIVE T_MEAN_T_SUM",
+                 given={"readout": "sum"})  # fmt: skip
+    yield recipe("evaluation", "main branch alone, running statistics", "ALG1-INFER",
+                 training=False, branches="none", side=0.0)  # fmt: skip
+
+
+def trainings() -> Iterator[Recipe]:
+    """Ten iterations in five epochs."""
+    base = {
+        "depths": [1, 1], "widths": [2, 3], "stem_width": 2, "branches": "stage", "steps": 2,
+        "method": "evolutionary", "epochs": 5, "batches": 2, "lam": 0.25, "shortcut_weight": 1.0,
+        "optimizer": "adamw", "lr": 0.02, "momentum": 0.9, "weight_decay": 0.1, "training": True,
+    }  # fmt: skip
+
+    def recipe(
+        name: str, summary: str, clauses: str, flags: str = "",
+        given: dict[str, Value] | None = None, **changed: Any,
+    ) -> Recipe:  # fmt: skip
+        settings = base | changed
+        draw = network_inputs(settings, (4, 2, 4, 4), 3, iterations=10)
+        return Recipe(f"training/{name}", summary, draw, f"ALG1-TRAIN {clauses}", flags,
+                      given or {}, settings)  # fmt: skip
+
+    flags = "LAMBDA_CLOCK SCHEDULE WEIGHT_DECAY"
+    yield recipe("evolutionary", "AdamW, lambda fades", "EQ10 D16 D17 R3", flags)
+    yield recipe("shortcut", "SGD with momentum, side branches count 1", "EQ6 D15 D17", flags,
+                 method="shortcut", optimizer="sgd", lr=0.05)  # fmt: skip
+    yield recipe("vanilla", "AdamW without side branches", "EQ7 D17", "SCHEDULE",
+                 method="vanilla", branches="none")  # fmt: skip
+    yield recipe("epoch-clock", "the alternative of D16", "D16", "LAMBDA_CLOCK ALTERNATIVE",
+                 given={"lambda": "epoch"}, optimizer="sgd", lr=0.05)  # fmt: skip
+    yield recipe("weights-only", "the alternative of D17: no decay of batch norm and biases",
+                 "D17", "WEIGHT_DECAY ALTERNATIVE", given={"decay_on": "weights only"})  # fmt: skip
+
+
+OF_LEVEL: dict[str, Callable[[], Iterator[Recipe]]] = {
+    "surrogate": surrogates, "neuron": neurons, "layer": layers, "block": blocks,
+    "network": networks, "training": trainings,
+}  # fmt: skip

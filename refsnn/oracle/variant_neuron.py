@@ -1,0 +1,130 @@
+"""The LIF layer under every convention that implementations are known to have.
+
+One step is u_pre[t+1] = F(u_pre[t], o[t], c[t+1]); conventions of decay and reset say what F is,
+and its derivatives by u_pre, o and c are all that the backward pass needs of them.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from refsnn.ops import LIF, SURROGATES, Array, LIFGrads, Surrogate
+from refsnn.oracle.conventions import Conventions
+
+#: factors of u and of c by tau
+DECAYS: dict[str, Callable[[float], tuple[float, float]]] = {
+    "tau*u + c": lambda tau: (tau, 1.0),
+    "tau*u + (1-tau)*c": lambda tau: (tau, 1 - tau),
+    "(1-tau)*u + c": lambda tau: (1 - tau, 1.0),
+    "(1-tau)*u + tau*c": lambda tau: (1 - tau, tau),
+    "tau*(u + c)": lambda tau: (tau, tau),
+}
+#: slopes of libraries that the paper does not have, by the distance from threshold
+OTHERS: dict[str, Callable[[Array], Array]] = {
+    "sigmoid": lambda x: 1 / np.cosh(np.minimum(np.abs(2 * x), 300)) ** 2,  # 4 s (1 - s), s(4x)
+    "atan": lambda x: 1 / (1 + (np.pi * x) ** 2),
+    "fast_sigmoid": lambda x: 1 / (1 + 25 * np.abs(x)) ** 2,
+    "superspike": lambda x: 1 / (1 + 100 * np.abs(x)) ** 2,
+}
+
+
+class VariantCache(NamedTuple):
+    u_pre_seq: Array  # (T, ...)
+    o_seq: Array  # (T, ...) as passed on
+    u0: Array  # (...)
+    p: LIF
+    fired_seq: Array  # (T, ...) as they arise
+    u_seq: Array  # (T, ...)
+    drive_seq: Array  # (T, ...) leak and input, before a reset that comes late
+    of: Conventions
+
+
+def lif_forward(
+    c_seq: Array, u0: Array | None, p: LIF, of: Conventions
+) -> tuple[Array, VariantCache]:
+    a, b = DECAYS[str(of["decay"])](p.tau)
+    u0 = np.zeros_like(c_seq[0]) if u0 is None else u0
+    u_pre_seq, fired_seq, u_seq, drive_seq = (np.empty_like(c_seq) for _ in range(4))
+    u, o = u0, np.zeros_like(u0)
+    for t, c in enumerate(c_seq):
+        drive_seq[t] = u_pre = a * u + b * c
+        if of["reset"] == "zero, next step":
+            u_pre = u_pre * (1 - o)
+        elif of["reset"] == "subtract, next step":
+            u_pre = u_pre - p.v_th * o
+        o = (u_pre >= p.v_th if p.inclusive else u_pre > p.v_th).astype(c.dtype)
+        u = u_pre
+        if of["reset"] == "zero":
+            u = u_pre * (1 - o)
+        elif of["reset"] == "subtract":
+            u = u_pre - p.v_th * o
+        u_pre_seq[t], fired_seq[t], u_seq[t] = u_pre, o, u
+    o_seq = late(fired_seq) if of["output"] == "one step late" else fired_seq
+    return o_seq, VariantCache(u_pre_seq, o_seq, u0, p, fired_seq, u_seq, drive_seq, of)
+
+
+def late(seq: Array) -> Array:
+    return np.concatenate([np.zeros_like(seq[:1]), seq[:-1]])
+
+
+def slopes(cache: VariantCache) -> Array:
+    """do/du_pre (T, ...)."""
+    p, of = cache.p, cache.of
+    x = (cache.u_seq if of["surrogate_at"] == "u" else cache.u_pre_seq) - p.v_th
+    return slope(x + p.v_th if of["surrogate_at"] == "u_pre" else x, p, of)
+
+
+def slope(x: Array, p: LIF, of: Conventions) -> Array:
+    name, scale = str(of["surrogate"]), of["surrogate_scale"]
+    if name not in SURROGATES:
+        return OTHERS[name](x)
+    h = p.surrogate.slope(x, p.v_th)
+    if scale == "without 1/a" and name == "rectangular":
+        return h * height(p.surrogate)
+    if scale == "without k" and name != "rectangular":
+        return h / height(p.surrogate)
+    return h
+
+
+def height(surrogate: Surrogate) -> float:
+    """k, a or gamma."""
+    return next(float(getattr(surrogate, s)) for s in ("k", "a", "gamma") if hasattr(surrogate, s))
+
+
+def by_potential(cache: VariantCache, t: int) -> tuple[Array, Array]:
+    """dF/du_pre[t] and dF/do[t] of the step from t to t + 1, as the reset's gradient has them."""
+    p, of = cache.p, cache.of
+    a, _ = DECAYS[str(of["decay"])](p.tau)
+    o, ones = cache.fired_seq[t], np.ones_like(cache.u0)
+    through, by_spike = {
+        "zero": (a * (1 - o), -a * cache.u_pre_seq[t]),
+        "subtract": (a * ones, -a * p.v_th * ones),
+        "none": (a * ones, 0 * ones),
+        "zero, next step": (a * (1 - o), -cache.drive_seq[t + 1]),
+        "subtract, next step": (a * ones, -p.v_th * ones),
+    }[str(of["reset"])]
+    return {
+        "full": (through, by_spike),
+        "detached": (through, 0 * ones),
+        "ignored": (a * ones, 0 * ones),
+        "spike path only": (0 * ones, by_spike),
+    }[str(of["reset_gradient"])]
+
+
+def lif_backward(do_seq: Array, cache: VariantCache) -> tuple[LIFGrads, Array]:
+    """Gradients by c and u0, and dL/du_pre (T, ...)."""
+    of, steps = cache.of, len(do_seq)
+    a, b = DECAYS[str(of["decay"])](cache.p.tau)
+    if of["output"] == "one step late":
+        do_seq = late(do_seq[::-1])[::-1]
+    h_seq, delta_seq = slopes(cache), np.empty_like(do_seq)
+    for t in reversed(range(steps)):
+        delta_seq[t] = do_seq[t] * h_seq[t]
+        if t + 1 < steps:
+            through, by_spike = by_potential(cache, t)
+            delta_seq[t] += delta_seq[t + 1] * (through + by_spike * h_seq[t])
+    arrives = np.ones_like(delta_seq)
+    if of["reset"] == "zero, next step":
+        arrives -= late(cache.fired_seq)
+    return LIFGrads(b * delta_seq * arrives, a * delta_seq[0], None, None), delta_seq

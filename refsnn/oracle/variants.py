@@ -1,0 +1,282 @@
+"""refsnn's operations under any conventions: its own functions where it has the choice itself,
+and in their place variants where only others make it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refsnn.network.layers import Parts
+from refsnn.ops import (
+    LIF,
+    NUMPY,
+    SURROGATES,
+    Array,
+    BatchNorm,
+    LIFCache,
+    NormGrads,
+    NormInput,
+    Ops,
+    Running,
+    make_surrogate,
+)
+from refsnn.oracle import variant_neuron
+from refsnn.oracle.conventions import PAPER, Conventions
+
+
+@dataclass
+class Tape:
+    """What the layers did in one pass, in order."""
+
+    potentials: list[Array] = field(default_factory=list)  # last u of each layer, of the run before
+    watch: Callable[[Array], None] | None = None  # shown every u_pre (T, ...)
+    norms: list[Array] = field(default_factory=list)  # outputs of batch norms
+    neurons: list[Any] = field(default_factory=list)  # caches of LIF layers
+    deltas: dict[int, Array] = field(default_factory=dict)  # by id of the cache
+
+    def fired(self, cache: Any) -> None:
+        self.neurons.append(cache)
+        if self.watch is not None:
+            self.watch(cache.u_pre_seq)
+
+
+def lif_of(of: Conventions) -> LIF:
+    name = str(of["surrogate"]) if of["surrogate"] in SURROGATES else "tanh"
+    surrogate = make_surrogate(
+        name, float(of["surrogate_shape"]),
+        of["surrogate_edge"] == "inside" and name == "rectangular",
+    )  # fmt: skip
+    return LIF(
+        float(of["tau"]), float(of["v_th"]), surrogate,
+        of["reset_gradient"] == "detached", of["fire"] == ">=",
+    )  # fmt: skip
+
+
+def norm_of(of: Conventions) -> BatchNorm:
+    return BatchNorm(
+        str(of["norm_statistics"]), float(of["v_th"]) if of["norm_scale"] == "v_th" else 1.0,
+        float(of["norm_eps"]), 0.9 if of["norm_running"] == "momentum 0.9" else 0.1,
+    )  # fmt: skip
+
+
+#: conventions of the neuron in which refsnn has no choice
+FIXED = ("decay", "reset", "output", "state", "surrogate_scale", "surrogate_at")
+
+
+def make_ops(of: Conventions, tape: Tape) -> Ops:
+    """The operations, which write what they do on the tape."""
+    ops = NUMPY
+    if (
+        all(of[name] == PAPER[name] for name in FIXED)
+        and of["reset_gradient"] in ("full", "detached")
+        and of["surrogate"] in SURROGATES
+    ):
+        ops = taped_neurons(ops, tape)
+    else:
+        ops = variant_neurons(ops, of, tape)
+    unbiased, biased = of["norm_variance"] == "unbiased", of["norm_running"] == "biased"
+    if unbiased or biased:
+        ops = replace(ops, **norms(unbiased, biased))
+    ops = taped_norms(ops, tape)
+    if of["norm_gradient"] != "full":
+        ops = replace(ops, batchnorm_backward=constant_statistics(ops.batchnorm_backward))
+    if of["convolution"] == "flipped":
+        ops = flipped(ops)
+    if of["pooling"] == "sum":
+        ops = summed_pooling(ops)
+    if of["skip"] != "before firing":
+        ops = other_skip(ops, str(of["skip"]))
+    if of["weight_decay"] == "in the gradient":
+        ops = replace(ops, adamw_update=adam_update)
+    return objectives(ops, of)
+
+
+def taped_neurons(ops: Ops, tape: Tape) -> Ops:
+    def forward(c_seq: Array, u0: Array | None, p: LIF) -> Any:
+        o_seq, cache = ops.lif_forward(c_seq, u0, p)
+        tape.fired(cache)
+        return o_seq, cache
+
+    def backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> Any:
+        grads = ops.lif_backward(do_seq, cache, constants)
+        tape.deltas[id(cache)] = grads.dc_seq  # Eq. (3): dL/dc = delta
+        return grads
+
+    return replace(ops, lif_forward=forward, lif_backward=backward)
+
+
+def variant_neurons(ops: Ops, of: Conventions, tape: Tape) -> Ops:
+    def forward(c_seq: Array, u0: Array | None, p: LIF) -> Any:
+        index = len(tape.neurons)
+        if of["state"] == "kept" and index < len(tape.potentials):
+            u0 = tape.potentials[index]
+        o_seq, cache = variant_neuron.lif_forward(c_seq, u0, p, of)
+        tape.fired(cache)
+        return o_seq, cache
+
+    def backward(do_seq: Array, cache: Any, constants: bool = True) -> Any:
+        grads, tape.deltas[id(cache)] = variant_neuron.lif_backward(do_seq, cache)
+        return grads
+
+    return replace(ops, lif_forward=forward, lif_backward=backward)
+
+
+def taped_norms(ops: Ops, tape: Tape) -> Ops:
+    def forward(*arguments: Any) -> Any:
+        result = ops.batchnorm_forward(*arguments)
+        tape.norms.append(result[0])
+        return result
+
+    return replace(ops, batchnorm_forward=forward)
+
+
+def norms(unbiased_in_use: bool, biased_running: bool) -> dict[str, Any]:
+    """Batch norm that divides by the unbiased variance, or stores the biased one."""
+
+    def group(cache: Any) -> int:
+        return int(np.prod([cache.x_hat.shape[axis] for axis in cache.axes])) if cache.axes else 0
+
+    def forward(
+        x_seq: Array, gamma: Array, beta: Array, running: Running, p: BatchNorm, training: bool
+    ) -> Any:
+        y, moved, cache = NUMPY.batchnorm_forward(x_seq, gamma, beta, running, p, training)
+        n = group(cache)
+        if n < 2:
+            return y, moved, cache
+        if biased_running:
+            steps = 1 if p.statistics == "pooled" else len(x_seq)
+            kept = (1 - p.momentum) ** steps * running.var
+            moved = Running(moved.mean, kept + (moved.var - kept) * ((n - 1) / n))
+        if unbiased_in_use:
+            var = 1 / cache.inv_std**2 - p.eps
+            inv_std = 1 / np.sqrt(var * (n / (n - 1)) + p.eps)
+            cache = cache._replace(x_hat=cache.x_hat / cache.inv_std * inv_std, inv_std=inv_std)
+            y = cache.x_hat * (gamma * p.scale) + beta
+        return y, moved, cache
+
+    def backward(dy_seq: Array, cache: Any) -> NormGrads:
+        n = group(cache)
+        if not unbiased_in_use or n < 2:
+            return NUMPY.batchnorm_backward(dy_seq, cache)
+        rest = tuple(range(dy_seq.ndim - 1))
+        dx_hat = dy_seq * (cache.gamma * cache.p.scale)
+        mean = dx_hat.mean(cache.axes, keepdims=True)
+        along = (dx_hat * cache.x_hat).sum(cache.axes, keepdims=True) / (n - 1)
+        dgamma = (dy_seq * cache.x_hat).sum(rest) * cache.p.scale
+        dx = (dx_hat - mean - cache.x_hat * along) * cache.inv_std
+        return NormGrads(dx, dgamma, dy_seq.sum(rest))
+
+    return {"batchnorm_forward": forward, "batchnorm_backward": backward}
+
+
+def constant_statistics(backward: Any) -> Any:
+    return lambda dy_seq, cache: backward(dy_seq, cache._replace(axes=()))
+
+
+def adam_update(
+    w: Array, g: Array, mean: Array, square: Array, i: int, lr: float, decay: float
+) -> Any:
+    """Adam with decay as a part of the gradient."""
+    return NUMPY.adamw_update(w, g + decay * w, mean, square, i, lr, 0.0)
+
+
+def flipped(ops: Ops) -> Ops:
+    return replace(
+        ops,
+        conv_forward=lambda x, w, p: ops.conv_forward(x, np.ascontiguousarray(w[::-1, ::-1]), p),
+        conv_weight_gradient=lambda dy, cache: ops.conv_weight_gradient(dy, cache)[::-1, ::-1],
+    )
+
+
+def summed_pooling(ops: Ops) -> Ops:
+    def forward(x: Array) -> Any:
+        y, shape = ops.global_avgpool_forward(x)
+        return y * (shape[1] * shape[2]), shape
+
+    def backward(dy: Array, shape: tuple[int, ...]) -> Array:
+        return ops.global_avgpool_backward(dy * (shape[1] * shape[2]), shape)
+
+    return replace(ops, global_avgpool_forward=forward, global_avgpool_backward=backward)
+
+
+class SkipCache(NamedTuple):
+    parts: Parts
+    lif: Any
+    has_skip: bool
+
+
+class OtherSkip(Ops):
+    """Batch norm, skip and LIF as one operation, which is where the skip can be changed."""
+
+    def fuses(self, dtype: Any, p: LIF) -> bool:
+        return True
+
+
+def other_skip(ops: Ops, skip_is: str) -> Ops:
+    def forward(
+        f: NormInput, skip: Array | NormInput | None, norm: BatchNorm, p: LIF, training: bool
+    ) -> Any:
+        c_seq, moved, of_f = made.batchnorm_forward(*f, norm, training)
+        running, of_skip = [moved], None
+        if isinstance(skip, NormInput):
+            skip, moved, of_skip = made.batchnorm_forward(*skip, norm, training)
+            running.append(moved)
+        o_seq, lif = made.lif_forward(c_seq, None, p)
+        if skip is not None and skip_is == "after firing":
+            o_seq = o_seq + skip
+        return o_seq, running, SkipCache(Parts(of_f, of_skip, lif), lif, skip is not None)
+
+    def backward(do_seq: Array, cache: Any) -> Any:
+        (of_f, of_skip, lif), _, has_skip = cache
+        dc_seq = made.lif_backward(do_seq, lif, constants=False).dc_seq
+        dskip = do_seq if has_skip and skip_is == "after firing" else np.zeros_like(do_seq)
+        d = made.batchnorm_backward(dc_seq, of_f)
+        return d, dskip if of_skip is None else made.batchnorm_backward(dskip, of_skip)
+
+    fields = {name: getattr(ops, name) for name in ops.__dataclass_fields__}
+    made = OtherSkip(**fields | {"norm_neuron_forward": forward, "norm_neuron_backward": backward})
+    return made
+
+
+def counted(branches: list[Any], how: str) -> list[Any]:
+    """The branches that go into the objective, the main one last."""
+    *sides, main = branches
+    if how == "first missing":
+        return [*sides[1:], main]
+    if how == "last side missing":
+        return [*sides[:-1], main]
+    if how == "main twice":
+        return [*sides, main, main]
+    return branches
+
+
+def objectives(ops: Ops, of: Conventions) -> Ops:
+    how, total = str(of["branches_counted"]), of["loss"] == "sum"
+
+    def forward(branches: list[Array], labels: Array, side: float, sum_of: str = "logits") -> Any:
+        n = len(labels) if total else 1
+        loss, cache = ops.objective_forward(counted(branches, how), labels, side, sum_of)
+        return n * loss, (cache, len(branches), n)
+
+    def backward(cache: Any) -> list[Array]:
+        inner, count, n = cache
+        db = [n * d for d in ops.objective_backward(inner)]
+        if len(db) > count:  # the main branch twice
+            return [*db[:-2], db[-2] + db[-1]]
+        missing = [np.zeros_like(db[-1])] * (count - len(db))
+        return missing + db if how == "first missing" else [*db[:-1], *missing, db[-1]]
+
+    def detached(db: Any, heads: Any, blocks: Any) -> Any:
+        def cut(head: Any) -> Any:
+            def pull(db_l: Array) -> Any:
+                dx_seq, grads = head(db_l)
+                return np.zeros_like(dx_seq), grads
+
+            return pull
+
+        return ops.shortcut_backward(db, [*map(cut, heads[:-1]), heads[-1]], blocks)
+
+    made = replace(ops, objective_forward=forward, objective_backward=backward)
+    return replace(made, shortcut_backward=detached) if how == "detached" else made
