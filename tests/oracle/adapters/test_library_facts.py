@@ -27,7 +27,7 @@ def test_spikingjellys_surrogates():
         (surrogate.Rect(1.0), 1.0 * (np.abs(x) < 0.5)),
         (surrogate.Rect(0.5), 0.5 * (np.abs(x) < 1)),
         (surrogate.Sigmoid(), 1 / np.cosh(2 * x) ** 2),  # alpha = 4
-        (surrogate.SuperSpike(), 1 / (1 + np.abs(x)) ** 2),  # alpha is its height
+        (surrogate.SuperSpike(3.0), 3 / (1 + np.abs(x)) ** 2),  # alpha is its height
     ):
         np.testing.assert_allclose(slopes(fire), want, atol=1e-15)
     assert surrogate.Sigmoid()(torch.zeros(1)) == 1  # it fires at the threshold
