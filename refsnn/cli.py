@@ -1,8 +1,10 @@
 """The command line: `refsnn train`, `refsnn evaluate RUN`, `refsnn ablation`,
-`refsnn gradients [RUN]`, `refsnn data`, `refsnn bench`, `refsnn spec [CLAUSE]`.
+`refsnn gradients [RUN]`, `refsnn export RUN FILE`, `refsnn data`, `refsnn bench`,
+`refsnn vectors`, `refsnn compare`, `refsnn diagnose`, `refsnn conform ADAPTER`,
+`refsnn spec [CLAUSE]`.
 
-Exit codes: 0 done; 1 a run diverged, or some of an ablation failed; 2 something was asked
-that can't be done, said in one line; 128 + signal when stopped by one.
+Exit codes: 0 done; 1 a run diverged, some of an ablation or a conformance case failed; 2 something
+was asked that can't be done, said in one line; 128 + signal when stopped by one.
 """
 
 import argparse
@@ -58,8 +60,10 @@ def build_parser() -> argparse.ArgumentParser:
     add_evaluate(commands)
     add_ablation(commands)
     add_gradients(commands)
+    add_export(commands)
     add_data(commands)
     add_bench(commands)
+    add_conform(commands)
     add_spec(commands)
     return parser
 
@@ -215,6 +219,17 @@ def add_gradients(commands: Any) -> None:
     gradients.set_defaults(run=run)
 
 
+def add_export(commands: Any) -> None:
+    from refsnn.oracle.export_command import add_options, run
+
+    export = commands.add_parser(
+        "export", help="write a trained network for PyTorch (.npz, .safetensors) or NIR (.nir)",
+        description="Writes a run's network as a file for other programs; the suffix says which.",
+    )  # fmt: skip
+    add_options(export)
+    export.set_defaults(run=run)
+
+
 def add_bench(commands: Any) -> None:
     from refsnn.bench.command import add_options, run
 
@@ -225,6 +240,19 @@ def add_bench(commands: Any) -> None:
     )  # fmt: skip
     add_options(bench)
     bench.set_defaults(run=run)
+
+
+def add_conform(commands: Any) -> None:
+    from refsnn.oracle.conform_command import add_options, run
+
+    conform = commands.add_parser(
+        "conform", help="check another implementation: right or not, and where it first goes wrong",
+        description="Runs test cases through an implementation of yours, in a process of its own, "
+        "and reports by level and by clause. Exit code 1: it failed somewhere, or passed where "
+        "it was expected to fail.",
+    )  # fmt: skip
+    add_options(conform)
+    conform.set_defaults(run=run)
 
 
 def add_spec(commands: Any) -> None:

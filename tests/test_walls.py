@@ -26,6 +26,7 @@ BELOW = {
     "experiments": {"ops", "network", "data", "training", "process", "output"},
     "oracle": {"ops", "network", "data", "training", "process", "output"},
     "spec": set(),
+    "gradcheck": set(),
     "process": set(),
     "output": set(),
     "cli": {"training", "data", "experiments", "oracle", "bench", "spec", "process"},

@@ -93,7 +93,8 @@ def tolerances(level: str, outputs: Arrays) -> dict[str, dict[str, float]]:
     passes = {name: pass_of(level, name) for name in outputs}
     largest = {name: float(np.abs(value).max()) for name, value in outputs.items()}
     floor = {
-        id(p): 1e-3 * max(largest[n] for n in outputs if passes[n] is p) for p in passes.values()
+        id(p): 1e-3 * (max(largest[n] for n in outputs if passes[n] is p) or 1.0)
+        for p in passes.values()
     }
     return {
         name: {

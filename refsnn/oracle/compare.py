@@ -20,10 +20,11 @@ STEPPED = ("u_pre", "o", "u", "du_pre", "dc")
 BACKWARD = ("du_pre", "dc")
 #: a spike may be rounded across the threshold within so many ulps of it, by precision
 ULPS = {"float64": 2**20, "float32": 2**8}
-ACCURACY = {"float64": np.float64, "float32": np.float32}
+ACCURACY: dict[str, type[np.floating[Any]]] = {"float64": np.float64, "float32": np.float32}
 
 
-class Divergence(NamedTuple):
+@dataclass(frozen=True)
+class Divergence:
     """The first element that is out of tolerance. `step` is None where there is no time axis;
     `ulps` is the distance of the expected u_pre from the threshold, of a spike."""
 
@@ -37,9 +38,9 @@ class Divergence(NamedTuple):
     ulps: float | None = None
 
     def __str__(self) -> str:
-        at = [] if self.step is None else [f"step {self.step}"]
-        at += [f"index {list(self.index)}"] if self.index else []
-        text = f"{self.case}: {self.tensor} at {', '.join(at)}" if at else (
+        where = [] if self.step is None else [f"step {self.step}"]
+        where += [f"index {list(self.index)}"] if self.index else []
+        text = f"{self.case}: {self.tensor} at {', '.join(where)}" if where else (
             f"{self.case}: {self.tensor}"
         )  # fmt: skip
         text += f": expected {self.expected:.9g}, got {self.got:.9g} ({self.error:.3g} tolerances)"

@@ -15,7 +15,7 @@ from refsnn.network.layers import neuron_forward as norm_neuron_forward
 from refsnn.network.network import Block
 from refsnn.ops import Array, Conv
 from refsnn.oracle import variant_neuron
-from refsnn.oracle.conventions import Conventions
+from refsnn.oracle.conventions import PAPER, Conventions
 from refsnn.oracle.layout import (
     image_from_torch,
     param_to_torch,
@@ -37,11 +37,11 @@ def compute(
     watch: Callable[[Array], None] | None = None,
 ) -> Arrays:  # fmt: skip
     """The outputs of the last of `repeat` runs; `watch` sees every u_pre (T, ...)."""
-    tape = Tape()
+    tape, outputs = Tape(), {}
     for _ in range(repeat):
         tape = Tape([last_potential(cache, of) for cache in tape.neurons], watch)
-        outputs = COMPUTE[level](inputs, settings, of, tape)
-    return {name: np.asarray(value, dtype=float) for name, value in outputs}
+        outputs = dict(COMPUTE[level](inputs, settings, of, tape))
+    return {name: np.asarray(value, dtype=float) for name, value in outputs.items()}
 
 
 def potentials(cache: Any, of: Conventions) -> Array:
@@ -63,6 +63,7 @@ def seen(cache: Any, of: Conventions, order: Callable[[Array], Array]) -> Iterat
 
 def surrogate(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterator[Any]:
     """One step whose input is the potential; dL/do = 1 leaves the slope."""
+    of = of | {name: PAPER[name] for name in ("decay", "output")}
     u_pre, p, ops = x["u_pre"][None], lif_of(of), make_ops(of, tape)
     _, cache = ops.lif_forward(u_pre, None, p)
     ops.lif_backward(np.ones_like(u_pre), cache)

@@ -37,17 +37,18 @@ def surrogates() -> Iterator[Recipe]:
     ]  # fmt: skip
     for name, given in shapes:
         yield Recipe(
-            f"surrogate/{name}", "slope over a grid, on its edges and one ulp beside them",
+            f"surrogate/{name}", "slope over a grid, on its edges and just beside them",
             grid(given), "EQ4 D4 D5", "SURROGATE SURROGATE_EDGE SURROGATE_SCALE", given, exact=True,
         )  # fmt: skip
 
 
 def grid(given: dict[str, Value]) -> Draw:
-    """Binary fractions, the threshold and the rectangle's or triangle's edges ± 1 ulp."""
+    """Binary fractions; the threshold, the rectangle's and the triangle's edges, and 2^-23 beside
+    them, whose distances from the threshold float32 holds too."""
     v_th, a = float(given.get("v_th", 1)), float(given.get("surrogate_shape", 1))
     critical = np.array([v_th + d for d in (-v_th, -a / 2, 0, a / 2, v_th)])
-    near = [critical, np.nextafter(critical, 9, dtype="f4"), np.nextafter(critical, -9, dtype="f4")]
-    return lambda rng: {"u_pre": np.concatenate([*near, np.arange(-4, 4, 1 / 8)])}
+    near = np.concatenate([critical, critical + ULP, critical - ULP])
+    return lambda rng: {"u_pre": np.concatenate([near, np.arange(-4, 4, 1 / 8)])}
 
 
 def currents(steps: int, n: int, mean: float = 0.5, std: float = 0.9) -> Draw:

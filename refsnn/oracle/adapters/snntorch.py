@@ -46,6 +46,8 @@ class SnnTorch(TorchLayers):
         s = settings
         if s.decay != "tau*u + c":
             raise Unsupported(f"snnTorch has no decay {s.decay}")
+        if s.inclusive and s.surrogate == "rectangular":
+            raise Unsupported("the next float below v_th, to fire there, would move the edge")
         threshold = self.threshold(s.v_th, False, s.inclusive)
         leaky = snntorch.Leaky(
             beta=s.tau, threshold=threshold, spike_grad=spike_grad(s), reset_mechanism="zero",

@@ -1,7 +1,7 @@
 """What the adapters of PyTorch's spiking libraries share: everything but the neuron.
 
-Convolution and batch norm are PyTorch's own. A library's adapter makes neurons; one neuron is
-kept for each layer and setting, and used again from run to run as a training loop would.
+Convolution and batch norm are PyTorch's own. A library's adapter makes neurons; one is kept for
+each setting, and used again from layer to layer and run to run, so that a kept state shows.
 """
 
 from collections.abc import Callable, Mapping
@@ -61,7 +61,7 @@ class TorchLayers:
     def __init__(self, precision: str = "float64") -> None:
         validate.one_of("precision", precision, ("float64", "float32"))
         self.precision = precision
-        self.neurons: dict[tuple[str, Settings], Neuron] = {}
+        self.neurons: dict[Settings, Neuron] = {}
 
     def make(self, settings: Settings) -> Neuron:
         """Unsupported where the library has no such neuron."""
@@ -71,17 +71,12 @@ class TorchLayers:
         """The case's outputs by name; Unsupported where the library can't express it."""
         if case.level not in LEVELS:
             raise Unsupported(f"{self.name} has neurons, and no level {case.level}")
-        neuron_settings = self.settings(case.conventions)
-
-        def fire(layer: str, c: Any) -> Trace:
-            key = layer, neuron_settings
-            if key not in self.neurons:
-                self.neurons[key] = self.make(neuron_settings)
-            return self.neurons[key](c)
-
+        neuron = self.settings(case.conventions)
+        if neuron not in self.neurons:
+            self.neurons[neuron] = self.make(neuron)
         tensors = {name: self.tensor(array) for name, array in case.inputs.items()}
         layer = {**case.settings, **norm_settings(case.conventions)}
-        found = RUNS[case.level](tensors, layer, fire)
+        found = RUNS[case.level](tensors, layer, self.neurons[neuron])
         return {name: t.detach().numpy() for name, t in found.items()}
 
     def tensor(self, array: Any) -> Any:
@@ -127,36 +122,33 @@ def norm_settings(conventions: Mapping[str, Value]) -> dict[str, Any]:
     }
 
 
-Fire = Callable[[str, Any], Trace]
-
-
-def run_surrogate(tensors: Tensors, settings: dict[str, Any], fire: Fire) -> Tensors:
+def run_surrogate(tensors: Tensors, settings: dict[str, Any], fire: Neuron) -> Tensors:
     """One step from u = 0, where u_pre = gain c and dL/do = 1."""
     import torch
 
     u_pre = tensors["u_pre"][None]
-    gain = fire("", torch.zeros_like(u_pre)).gain
+    gain = fire(torch.zeros_like(u_pre)).gain
     c = (u_pre / gain).requires_grad_()
-    (dc,) = torch.autograd.grad(fire("", c).o, c, torch.ones_like(c))
+    (dc,) = torch.autograd.grad(fire(c).o, c, torch.ones_like(c))
     return {"h": dc[0] / gain}
 
 
-def run_neuron(tensors: Tensors, settings: dict[str, Any], fire: Fire) -> Tensors:
+def run_neuron(tensors: Tensors, settings: dict[str, Any], fire: Neuron) -> Tensors:
     import torch
 
     c = tensors["c"].requires_grad_()
-    o, u_pre, u, gain = fire("", c)
+    o, u_pre, u, gain = fire(c)
     (dc,) = torch.autograd.grad(o, c, tensors["do"])
     return {"u_pre": u_pre, "o": o, "u": u, "du_pre": dc / gain, "dc": dc}
 
 
-def run_layer(tensors: Tensors, settings: dict[str, Any], fire: Fire) -> Tensors:
+def run_layer(tensors: Tensors, settings: dict[str, Any], fire: Neuron) -> Tensors:
     import torch
 
     x, parameters, new = tensors["x"].requires_grad_(), with_gradients(tensors), Tensors()
     conv = convolve(x, tensors["conv.weight"], settings["stride"], settings["padding"])
     bn = normalise(conv, tensors, "bn", settings, new)
-    o, u_pre, u, gain = fire("", bn)
+    o, u_pre, u, gain = fire(bn)
     dbn, dx, *grads = torch.autograd.grad(o, [bn, x, *parameters.values()], tensors["do"])
     return {
         "conv": conv, "bn": bn, "u_pre": u_pre, "o": o, "u": u, **new,
@@ -164,7 +156,7 @@ def run_layer(tensors: Tensors, settings: dict[str, Any], fire: Fire) -> Tensors
     }  # fmt: skip
 
 
-def run_block(tensors: Tensors, settings: dict[str, Any], fire: Fire) -> Tensors:
+def run_block(tensors: Tensors, settings: dict[str, Any], fire: Neuron) -> Tensors:
     """Eq. 5 with D9's order."""
     import torch
 
@@ -176,13 +168,13 @@ def run_block(tensors: Tensors, settings: dict[str, Any], fire: Fire) -> Tensors
         return normalise(y, tensors, bn, settings, new)
 
     c1 = conv_bn(x, "conv1", "bn1", settings["stride"])
-    lif1 = fire("lif1", c1)
+    lif1 = fire(c1)
     c2 = conv_bn(lif1.o, "conv2", "bn2", 1)
     if "skip.conv.weight" in tensors:
         c2 = c2 + conv_bn(x, "skip.conv", "skip.bn", settings["stride"])
     else:
         c2 = c2 + x
-    lif2 = fire("lif2", c2)
+    lif2 = fire(c2)
     wanted = [c2, c1, x, *parameters.values()]
     dc2, dc1, dx, *grads = torch.autograd.grad(lif2.o, wanted, tensors["do"])
     return {

@@ -1,0 +1,98 @@
+"""The adjoint identity <dy, J v> = <J^T dy, v>: no step, no truncation, spikes allowed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from refsnn.gradcheck.layer import (
+    Array,
+    Layer,
+    Parts,
+    Point,
+    direction,
+    dot,
+    minus,
+    parts,
+    point,
+    run,
+    spread,
+)
+from refsnn.gradcheck.report import Check
+from refsnn.gradcheck.search import worst_element
+
+ROUNDINGS = 32  # units in the last place that an output may be off
+
+#: the layer at a point and a tangent of one input -> J times it
+Push = Callable[[Point, Array], Parts]
+
+
+def adjoint(
+    layer: Layer, name: str, push: Push, directions: int, rtol: float, rng: np.random.Generator
+) -> Check:
+    """The first direction that failed, else the worst."""
+    eps = float(np.finfo(layer.dtype).eps)
+    checks = []
+    for i in range(directions):
+        at = point(layer, name, rng)
+        v = direction(layer.inputs[name], rng).astype(layer.dtype)
+        pushed = push(at, v)
+        error = abs(dot(at.dy, pushed) - dot((at.g,), (v,)))
+        floor = ROUNDINGS * eps * (spread(at.dy, pushed) + spread(at.dy, at.y))
+        tolerance = rtol * spread((at.g,), (v,)) + floor
+        if not error <= tolerance:  # NaN fails
+            failed = Check(name, "adjoint", "failed", error, tolerance, i)
+            return at_element(failed, push, at, v)
+        checks.append(Check(name, "adjoint", "passed", error, tolerance, i))
+    return max(checks, key=lambda check: check.error / (check.tolerance or 1.0))
+
+
+def at_element(check: Check, push: Push, at: Point, v: Array) -> Check:
+    def off(part: Array) -> tuple[float, float]:
+        along = dot(at.dy, push(at, part.astype(v.dtype)))
+        return abs(along - dot((at.g,), (part,))), along
+
+    index, along = worst_element(v, off)
+    return replace(check, index=index, expected=along / float(v[index]), got=float(at.g[index]))
+
+
+def user_push(layer: Layer, name: str, jvp: Callable[..., Any]) -> Push:
+    """By the user's forward mode; the inputs that do not move have tangents of 0."""
+
+    def push(at: Point, v: Array) -> Parts:
+        tangents = {other: np.zeros_like(layer.inputs[other]) for other in layer.wrt}
+        pushed = parts(jvp(tangents | {name: v}, at.cache), layer.dtype)
+        came, want = [p.shape for p in pushed], [p.shape for p in at.y]
+        if came != want:
+            raise ValueError(f"jvp: got shapes {came}, want {want} like y")
+        return pushed
+
+    return push
+
+
+def affine_push(layer: Layer, name: str) -> Push:
+    """y(v) - y(0), which is J v where y is affine in the input."""
+    zero = parts(run(layer, **{name: np.zeros_like(layer.inputs[name])})[0], layer.dtype)
+    zero = tuple(part.copy() for part in zero)
+
+    def push(at: Point, v: Array) -> Parts:
+        return minus(parts(run(layer, **{name: v})[0], layer.dtype), zero)
+
+    return push
+
+
+def affine(layer: Layer, name: str, rtol: float, rng: np.random.Generator) -> Check | None:
+    """A failed check where y(x + v) - y(x) is not y(v) - y(0)."""
+    at = point(layer, name, rng)
+    x = layer.inputs[name]
+    moved = x + direction(x, rng).astype(layer.dtype)
+    pushed = affine_push(layer, name)(at, moved - x)
+    y = parts(run(layer, **{name: moved})[0], layer.dtype)
+    ones = tuple(np.ones_like(part) for part in y)
+    error = max(float(np.max(np.abs(part), initial=0)) for part in minus(minus(y, at.y), pushed))
+    tolerance = rtol * (spread(ones, y) + spread(ones, at.y) + spread(ones, pushed))
+    if error <= tolerance:
+        return None
+    note = f"y is not affine in {name}: off by {error:.1e}, tolerance {tolerance:.1e}"
+    return Check(name, "adjoint", "failed", error, tolerance, note=note)

@@ -1,0 +1,176 @@
+"""Finite differences along random directions, several steps each.
+
+A smooth function's differences at h, h/2, h/4 agree once extrapolated, and its one-sided ones
+approach each other in proportion to h. Kinks, jumps and rounding break one or the other, a wrong
+gradient neither: so they are told apart.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from refsnn.gradcheck.layer import (
+    Array,
+    Layer,
+    Point,
+    direction,
+    dot,
+    minus,
+    parts,
+    point,
+    run,
+    spread,
+)
+from refsnn.gradcheck.report import Check
+from refsnn.gradcheck.search import worst_element
+
+ROUNDINGS = 32  # units in the last place that an output may be off
+RUNGS = 4  # directions redrawn, each with a step 1/8 of the last, until one is settled
+SURE = 10  # an error of so many times the doubt is a wrong gradient
+ZERO = 256  # units in the last place of y that a gradient of 0 may come to
+COARSE = 30  # a floor of so many times `fine` says too little of a gradient that is not 0
+
+
+class Attempt(NamedTuple):
+    """A direction tried: by how much its derivative is off, and how far that can be trusted."""
+
+    at: Point
+    v: Array  # the input's shape, float64
+    step: float
+    error: float
+    doubt: float
+    size: float  # of <g, v>, were there no cancellation
+    fine: float  # the tolerance's part that is relative to it
+    floor: float  # the part that is the output's rounding
+
+    @property
+    def tolerance(self) -> float:
+        return self.fine + self.floor
+
+
+def differences(
+    layer: Layer, name: str, directions: int, rtol: float, rng: np.random.Generator
+) -> Check:
+    """The first direction that failed, else one that stayed undecided, else the worst."""
+    worst: tuple[int, Attempt] | None = None
+    undecided: tuple[int, Attempt] | None = None
+    for i in range(directions):
+        tried = settle(layer, name, rtol, rng)
+        if verdict(tried) == "failed":
+            return failure(layer, name, i, tried)
+        if verdict(tried) == "undecided":
+            undecided = undecided or (i, tried)
+        elif worst is None or ratio(tried) > ratio(worst[1]):
+            worst = i, tried
+    if undecided:
+        return doubt(layer, name, *undecided)
+    assert worst is not None
+    i, tried = worst
+    note = ""
+    if is_zero(tried):
+        note = "0 to within the rounding of y"
+    return Check(name, "differences", "passed", abs(tried.error), tried.tolerance, i, note=note)
+
+
+def settle(layer: Layer, name: str, rtol: float, rng: np.random.Generator) -> Attempt:
+    """The first attempt without doubt, else the one with the least of it."""
+    eps = float(np.finfo(layer.dtype).eps)
+    first = eps**0.2  # where rounding / step and step^4 meet
+    tries: list[Attempt] = []
+    for rung in range(RUNGS):
+        step = first / 8**rung
+        at, v = point(layer, name, rng), direction(layer.inputs[name], rng)
+        floor = ROUNDINGS * eps * spread(at.dy, at.y) / (first / 4)
+        size = spread((at.g,), (v,))
+        error, unsure = residual(layer, name, at, v, step)
+        tries.append(Attempt(at, v, step, error, unsure, size, rtol * size, floor))
+        if settled(tries[-1]):
+            return tries[-1]
+    return min(tries, key=lambda tried: tried.doubt)
+
+
+def ratio(tried: Attempt) -> float:
+    return abs(tried.error) / (tried.tolerance or 1.0)
+
+
+def settled(tried: Attempt) -> bool:
+    return tried.doubt <= tried.tolerance / 4
+
+
+def too_coarse(tried: Attempt) -> bool:
+    return COARSE * tried.fine < tried.floor and not is_zero(tried)
+
+
+def is_zero(tried: Attempt) -> bool:
+    """Is the gradient nothing but rounding, as that of a bias before batch norm?"""
+    return tried.size <= ZERO * float(np.finfo(tried.at.y[0].dtype).eps) * spread(
+        tried.at.dy, tried.at.y
+    )
+
+
+def verdict(tried: Attempt) -> str:
+    if settled(tried) and abs(tried.error) <= tried.tolerance:
+        return "undecided" if too_coarse(tried) else "passed"
+    if settled(tried):
+        return "failed"
+    sure = abs(tried.error) > SURE * tried.doubt + tried.tolerance
+    return "failed" if sure else "undecided"
+
+
+def residual(layer: Layer, name: str, at: Point, v: Array, step: float) -> tuple[float, float]:
+    """Derivative at s = 0 of r(s) = <dy, y(x + s v)> - <g, s v>, 0 where g is right, and its doubt.
+
+    The input is rounded on its way, so s v is what it really moved by.
+    """
+    x = layer.inputs[name]
+    central, one_sided = [], []
+    for h in (step, step / 2, step / 4):
+        r = []
+        for s in (h, -h):
+            moved = (x + s * v).astype(layer.dtype)
+            y = parts(run(layer, **{name: moved})[0], layer.dtype)
+            r.append(dot(at.dy, minus(y, at.y)) - dot((at.g,), minus((moved,), (x,))))
+        central.append((r[0] - r[1]) / (2 * h))
+        one_sided.append((r[0] + r[1]) / h)  # their difference: h r'' + O(h^3) where smooth
+    coarse, fine = ((4 * central[i + 1] - central[i]) / 3 for i in (0, 1))  # Richardson: O(h^4)
+    unsure = abs(fine - coarse) + abs(one_sided[2] - one_sided[0] / 4)
+    return (fine, unsure) if np.isfinite(unsure) else (0.0, np.inf)
+
+
+def failure(layer: Layer, name: str, i: int, tried: Attempt) -> Check:
+    at, v, step = tried.at, tried.v, tried.step
+
+    def off(part: Array) -> tuple[float, float]:
+        error, unsure = residual(layer, name, at, part, step)
+        return abs(error) - SURE * unsure, error
+
+    index, error = worst_element(v, off)
+    got = float(at.g[index])
+    note = ""
+    moved = (layer.inputs[name] + step * v).astype(layer.dtype)
+    if not any(map(np.any, minus(parts(run(layer, **{name: moved})[0], layer.dtype), at.y))):
+        note = "y does not move: a spiking layer must fire its primitive here, or be smooth=False"
+    expected, tolerance = got + error / float(v[index]), tried.tolerance
+    return Check(
+        name, "differences", "failed", abs(tried.error), tolerance, i, index, expected, got, note
+    )
+
+
+def doubt(layer: Layer, name: str, i: int, tried: Attempt) -> Check:
+    at, v, step = tried.at, tried.v, tried.step
+    check = Check(name, "differences", "undecided", abs(tried.error), tried.tolerance, i)
+    noise = float(np.finfo(layer.dtype).eps) * spread(at.dy, at.y) / (step / 4)
+    if too_coarse(tried) or tried.doubt < ROUNDINGS * noise:
+        return replace(check, note="the rounding of y hides the derivative: want a larger rtol")
+
+    def unsure(part: Array) -> tuple[float, float]:
+        return residual(layer, name, at, part, step)[::-1]
+
+    index, error = worst_element(v, unsure)
+    got, width = float(at.g[index]), abs(step * float(v[index]))
+    note = f"kink or sharp bend within the step of {width:.0e}: want another input there"
+    if not np.isfinite(tried.doubt):
+        note = f"y is not finite within the step of {width:.0e}"
+    expected = got + error / float(v[index])
+    return replace(check, index=index, expected=expected, got=got, note=note)

@@ -1,0 +1,114 @@
+"""The user's layer: calling it, reading its results, drawing what it is tried with."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Parts = tuple[Array, ...]  # an output: one array, or those of its tuple
+
+
+class Layer(NamedTuple):
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    inputs: dict[str, Array]
+    wrt: tuple[str, ...]  # those to differentiate by, all of `dtype`
+    dtype: np.dtype[Any]
+
+
+class Point(NamedTuple):
+    """The layer at its inputs with a cotangent: what it puts out, which gradient it claims."""
+
+    y: Parts
+    dy: Parts
+    g: Array  # by one input, of its shape, float64
+    cache: Any
+
+
+def run(layer: Layer, **moved: Array) -> tuple[Any, Any]:
+    """(y, cache) with some inputs replaced; the layer gets copies, so that it can spoil nothing."""
+    return call(layer, {name: x.copy() for name, x in (layer.inputs | moved).items()})
+
+
+def call(layer: Layer, given: dict[str, Array]) -> tuple[Any, Any]:
+    result = layer.forward(**given)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(f"forward: got {form(result)}, want a pair (y, cache)")
+    return result
+
+
+def form(value: Any) -> str:
+    return f"a tuple of {len(value)}" if isinstance(value, tuple) else type(value).__name__
+
+
+def parts(y: Any, dtype: np.dtype[Any]) -> Parts:
+    return tuple(as_array(part, dtype) for part in (y if isinstance(y, tuple) else (y,)))
+
+
+def as_array(value: Any, dtype: np.dtype[Any]) -> Array:
+    """A Python number has no dtype of its own and takes the layer's."""
+    return np.asarray(value, dtype if type(value) in (int, float) else None)
+
+
+def gradients(layer: Layer, dy: Any, cache: Any) -> dict[str, Array]:
+    """backward's result by name, for the inputs asked for."""
+    grads = layer.backward(dy, cache)
+    if isinstance(grads, np.ndarray | float | np.floating):
+        grads = (grads,)
+    if not isinstance(grads, Mapping | tuple | list):
+        raise TypeError(f"backward: got {type(grads).__name__}, want a tuple or a dict")
+    if not isinstance(grads, Mapping):
+        if len(grads) != len(layer.inputs):
+            raise ValueError(
+                f"backward: got {len(grads)} gradients, want {len(layer.inputs)},"
+                f" one for each of {', '.join(layer.inputs)}"
+            )
+        grads = dict(zip(layer.inputs, grads, strict=True))
+    for name in layer.wrt:
+        if grads.get(name) is None:
+            raise ValueError(f"backward: got no gradient by {name}, want one by each of wrt")
+    return {name: as_array(grads[name], layer.dtype) for name in layer.wrt}
+
+
+def point(layer: Layer, name: str, rng: np.random.Generator) -> Point:
+    y, cache = run(layer)
+    y_parts = tuple(part.copy() for part in parts(y, layer.dtype))
+    dy = cotangent(y, layer.dtype, rng)
+    dy_parts = tuple(part.copy() for part in parts(dy, layer.dtype))
+    g = gradients(layer, dy, cache)[name].astype(np.float64)
+    return Point(y_parts, dy_parts, g, cache)
+
+
+def cotangent(y: Any, dtype: np.dtype[Any], rng: np.random.Generator) -> Any:
+    """Normal numbers in y's form, shapes and dtypes."""
+    drawn = tuple(
+        np.asarray(rng.standard_normal(part.shape), part.dtype) for part in parts(y, dtype)
+    )
+    return drawn if isinstance(y, tuple) else drawn[0]
+
+
+def direction(x: Array, rng: np.random.Generator) -> Array:
+    """Every element moves, about as far as x is large; not equally far, or two errors of one size
+    and different signs could cancel."""
+    scale = float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) or 1.0
+    return np.asarray(scale * rng.choice((-1.0, 1.0), x.shape) * rng.uniform(0.5, 1.0, x.shape))
+
+
+def dot(a: Parts, b: Parts) -> float:
+    return sum(float(np.vdot(p.astype(float), q.astype(float))) for p, q in zip(a, b, strict=True))
+
+
+def spread(a: Parts, b: Parts) -> float:
+    """The size of <a, b> if its terms had random signs: no cancellation can make it small."""
+    return float(np.sqrt(dot(squares(a), squares(b))))
+
+
+def squares(a: Parts) -> Parts:
+    return tuple(np.square(part, dtype=np.float64) for part in a)
+
+
+def minus(a: Parts, b: Parts) -> Parts:
+    """In float64, where the difference of two float32 is exact enough to be compared."""
+    return tuple(np.subtract(p, q, dtype=np.float64) for p, q in zip(a, b, strict=True))

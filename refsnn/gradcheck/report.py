@@ -1,0 +1,48 @@
+"""What a check says."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question about one input, or about "forward" or "backward" as a whole.
+
+    `error` and `tolerance` are those of the worst direction, in units of <dy, y>. Where it did not
+    pass, `index` is the element most at fault, with its derivative as `expected` and `got`.
+    """
+
+    subject: str
+    kind: str  # "values", "differences" or "adjoint"
+    verdict: str  # "passed", "failed" or "undecided"
+    error: float = 0.0
+    tolerance: float = 0.0
+    direction: int | None = None
+    index: tuple[int, ...] | None = None
+    expected: float | None = None
+    got: float | None = None
+    note: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.subject}: {self.kind} {self.verdict}"
+        if self.direction is not None:
+            text += f": error {self.error:.1e}, tolerance {self.tolerance:.1e}"
+            text += f" in direction {self.direction}"
+        if self.index is not None:
+            place = ", ".join(map(str, self.index))
+            text += f"; at [{place}] expected {self.expected:.10g}, got {self.got:.10g}"
+        return text + (f"; {self.note}" if self.note else "")
+
+
+@dataclass(frozen=True)
+class Report:
+    """The checks in the order they were made; `str` is a line for each."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Did every check pass? An undecided one did not."""
+        return all(check.verdict == "passed" for check in self.checks)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.checks))

@@ -1,0 +1,125 @@
+"""Any program as an adapter: it reads a folder and writes a folder.
+
+`PROGRAM IN OUT` is called once for each run of a case. IN holds `case.txt` and an `.npy` file for
+each input: little-endian, C order, float64 (labels int64). `case.txt` has a key, a space and a
+value on each line:
+
+    id neuron/tie
+    level neuron
+    repeat 1
+    convention.tau 0.5
+    convention.fire >
+    setting.stride 1
+    input.c 4 6
+    output.u_pre 4 6
+
+Values are as they stand to the end of the line: numbers, words, `true` and `false`, lists with
+spaces between. Inputs and outputs have their shape, which for a scalar is empty.
+
+The program writes `NAME.npy` into OUT for each output (dots stay in names) and ends with exit
+code 0; 3: it can't express the case, and the first line on standard error says why; anything
+else: it failed.
+"""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refsnn.oracle import npy
+from refsnn.oracle.adapters import Unsupported
+
+UNSUPPORTED = 3
+HEADER_ROOM = 2**16
+ROOM = 2**20
+
+
+class ProgramFailed(Exception):
+    """The program ended badly, or wrote what can't be read."""
+
+
+class Program:
+    """The command as a list of words. It runs in this process's group, without a time limit of its
+    own: `refsnn conform` ends both."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        if isinstance(command, str) or not command:
+            raise ValueError(f"program: got {command!r}, want a list of words")
+        if shutil.which(command[0]) is None:
+            raise ValueError(f"program: got {command[0]!r}, want a file that can be executed")
+        self.command = list(command)
+        self.name = " ".join(command)
+
+    def run(self, case: Any) -> dict[str, np.ndarray]:
+        with tempfile.TemporaryDirectory(prefix="refsnn-case-") as folder:
+            given, made = Path(folder, "in"), Path(folder, "out")
+            given.mkdir()
+            made.mkdir()
+            write_case(given, case)
+            self.call(given, made)
+            return read_outputs(made, case)
+
+    def call(self, given: Path, made: Path) -> None:
+        with tempfile.TemporaryFile() as errors:
+            code = subprocess.run(
+                [*self.command, str(given), str(made)], stdin=subprocess.DEVNULL, stderr=errors,
+                check=False,
+            ).returncode  # fmt: skip
+            errors.seek(0)
+            text = errors.read(2**16).decode(errors="replace")
+        sys.stderr.write(text)
+        lines = text.strip().splitlines() or ["nothing on standard error"]
+        if code == UNSUPPORTED:
+            raise Unsupported(lines[0])
+        if code:
+            end = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
+            raise ProgramFailed(f"{end}: {lines[0]}")
+
+
+def write_case(folder: Path, case: Any) -> None:
+    """case.txt and an .npy file for each input."""
+    lines = [("id", case.id), ("level", case.level), ("repeat", case.repeat)]
+    lines += [(f"convention.{name}", value) for name, value in case.conventions.items()]
+    lines += [(f"setting.{name}", value) for name, value in case.settings.items()]
+    lines += [(f"input.{name}", array.shape) for name, array in case.inputs.items()]
+    lines += [(f"output.{name}", array.shape) for name, array in case.outputs.items()]
+    (folder / "case.txt").write_text("".join(f"{key} {word(value)}\n" for key, value in lines))
+    for name, array in case.inputs.items():
+        whole = np.issubdtype(array.dtype, np.integer)
+        (folder / f"{name}.npy").write_bytes(npy.dump(array.astype("<i8" if whole else "<f8")))
+
+
+def word(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple):
+        return " ".join(map(word, value))
+    return json.dumps(value)  # true, false; the shortest digits that give the number back
+
+
+def read_outputs(folder: Path, case: Any) -> dict[str, np.ndarray]:
+    """What the program wrote, by name; of files that nobody wanted, the names alone."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        name = path.name.removesuffix(".npy")
+        if name not in case.outputs:
+            found[name] = np.empty(0)
+            continue
+        most = max(ROOM, 16 * case.outputs[name].size) + HEADER_ROOM
+        if not path.is_file():
+            raise ProgramFailed(f"{path.name}: got something else than a file")
+        size = path.stat().st_size
+        if size > most:
+            raise ProgramFailed(f"{path.name}: got {size} bytes, want at most {most}")
+        try:
+            found[name] = npy.parse(path.read_bytes())
+        except ValueError as error:
+            raise ProgramFailed(f"{path.name}: {error}") from None
+    return found

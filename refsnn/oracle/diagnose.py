@@ -1,0 +1,176 @@
+"""Which conventions reproduce what an implementation gave.
+
+Level by level: the deviations that explain the neuron stay while the layer's are looked for, and
+so on. A deviation is kept as long as it moves the first divergence; since divergences are ordered
+as a network computes, the choices that come first are found first.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from refsnn.oracle import conventions
+from refsnn.oracle.cases import tolerances
+from refsnn.oracle.compare import Comparison, compare_case
+from refsnn.oracle.compute import compute
+from refsnn.oracle.conventions import CONVENTIONS, LEVELS, Value
+from refsnn.oracle.vectors import Case
+
+Deviations = dict[str, Value]
+Got = Mapping[str, Mapping[str, Any]]  # case id -> output -> array
+
+#: other numbers that implementations use, and the lowest level at which they show
+NUMBERS: dict[str, tuple[str, list[Value]]] = {
+    "tau": ("neuron", [0.25, 0.5, 0.75, 0.9, 1.0]),
+    "v_th": ("surrogate", [0.5, 1.0]),
+    "surrogate_shape": ("surrogate", [0.25, 0.5, 1.0, 2.0, 4.0]),
+}
+BEAM = 6  # explanations that are followed at a time
+DEPTH = 4  # deviations that one level may add
+FEW = 5  # failing cases of a level that the search looks at; the rest confirms
+
+
+class Fit(NamedTuple):
+    """How well deviations explain what was given."""
+
+    deviations: Deviations
+    passed: int  # cases
+    agreed: float  # summed shares of what agrees before each case's first divergence
+    error: float  # largest, in tolerances; where something diverges, the first divergences'
+    first: str  # the first divergence, in words
+
+    def rank(self) -> tuple[float, ...]:
+        """The best is the smallest: what agrees, then the fewest deviations."""
+        return (-self.passed, -round(self.agreed, 9), len(self.deviations))
+
+
+class Diagnosis(NamedTuple):
+    matches: list[Fit]  # that explain all, best first
+    nearest: list[Fit]  # where none does
+    problems: list[str]  # arrays that can't be compared
+
+
+@dataclass
+class Search:
+    """What was given, and what was already compared."""
+
+    got: Got
+    precision: str
+    seen: dict[Any, Comparison] = field(default_factory=dict)
+
+    def compare(self, case: Case, state: Deviations) -> Comparison:
+        """What was given against the case as it would be under the deviations."""
+        changed = {name: v for name, v in state.items() if case.conventions[name] != v}
+        key = case.id, frozenset(changed.items())
+        if key not in self.seen:
+            if changed:
+                case = under(case, changed)
+            self.seen[key] = compare_case(case, self.got[case.id], self.precision, omits=("*",))
+        return self.seen[key]
+
+    def judge(self, state: Deviations, cases: Sequence[Case]) -> Fit:
+        results = [self.compare(case, state) for case in cases]
+        passed = sum(result.passed for result in results)
+        divergences = [result.first for result in results if result.first is not None]
+        if divergences:
+            error, first = max(found.error for found in divergences), str(divergences[0])
+        else:
+            errors = [tensor["error"] for result in results for tensor in result.tensors.values()]
+            error, first = max(errors, default=0.0), ""
+        return Fit(state, passed, sum(result.agreed for result in results), error, first)
+
+    def best(self, states: Iterable[Deviations], cases: Sequence[Case]) -> list[Fit]:
+        """Each once, the best first."""
+        new = {frozenset(state.items()): state for state in states}
+        fits = [self.judge(state, cases) for state in new.values()]
+        return sorted(fits, key=lambda fit: (*fit.rank(), log_error(fit)))
+
+    def explain(self, level: str, upto: list[Case], starts: list[Deviations]) -> list[Fit]:
+        """The best explanations of this level's cases that go on from `starts`."""
+        here = [case for case in upto if case.level == level]
+        beam = self.best(starts, here)
+        if beam[0].passed < len(here):
+            some = self.few(here, beam[0].deviations)
+            # where lower levels are given and explained, this one's own choices come first
+            lower = len(here) < len(upto)
+            for names in [names_of((level,))] * lower + [names_of(upto_level(level))]:
+                beam = self.widen(names, some, starts)
+                if beam[0].passed == len(some):
+                    break
+        fits = self.best((fit.deviations for fit in beam), upto)
+        if fits[0].passed < len(upto):
+            return fits[:BEAM]
+        return [fit for fit in fits if fit.rank() == fits[0].rank()]
+
+    def widen(
+        self, names: Mapping[str, Sequence[Value]], cases: list[Case], starts: list[Deviations]
+    ) -> list[Fit]:
+        """The best with up to DEPTH choices more."""
+        beam, found = self.best(starts, cases), list[Fit]()
+        for _ in range(DEPTH):
+            found += beam[:BEAM]
+            if beam[0].passed == len(cases):
+                break
+            wider = (s for fit in beam[:BEAM] for s in extended(fit.deviations, names, cases))
+            beam = self.best(wider, cases)
+        return self.best((fit.deviations for fit in (*found, *beam[:BEAM])), cases)[:BEAM]
+
+    def few(self, here: Sequence[Case], state: Deviations) -> list[Case]:
+        """Cases that fail, the smallest first, and one that passes."""
+        ordered = sorted(here, key=lambda case: sum(a.size for a in case.outputs.values()))
+        fails = [case for case in ordered if not self.compare(case, state).passed]
+        return fails[:FEW] + [case for case in ordered if case not in fails][:1]
+
+
+def log_error(fit: Fit) -> float:
+    return math.log(fit.error + 1e-300)
+
+
+def under(case: Case, state: Deviations) -> Case:
+    """The case as it is with other conventions."""
+    of = conventions.make(case.conventions | state)
+    outputs = compute(case.level, case.inputs, case.settings, of, case.repeat)
+    return replace(
+        case, outputs=outputs, conventions=of, tolerances=tolerances(case.level, outputs)
+    )
+
+
+def extended(
+    state: Deviations, names: Mapping[str, Sequence[Value]], cases: Sequence[Case]
+) -> Iterator[Deviations]:
+    """The state with one choice more."""
+    for name, values in names.items():
+        for value in values:
+            if name not in state and any(case.conventions[name] != value for case in cases):
+                yield state | {name: value}
+
+
+def upto_level(level: str) -> Sequence[str]:
+    return LEVELS[: LEVELS.index(level) + 1]
+
+
+def names_of(levels: Sequence[str]) -> dict[str, Sequence[Value]]:
+    """The choices that show first at these levels, with their values."""
+    named = {name: (c.level, list(c.values)) for name, c in CONVENTIONS.items()} | NUMBERS
+    return {name: values for name, (level, values) in named.items() if level in levels}
+
+
+def diagnose(cases: Iterable[Case], got: Got, precision: str = "float64") -> Diagnosis:
+    """`got` holds what the implementation gave for some of the cases; the others are left out.
+
+    ValueError where it holds none of them.
+    """
+    given = [case for case in cases if case.id in got]
+    if not given:
+        raise ValueError(f"actual: got {', '.join(got) or 'nothing'}, want cases of the vectors")
+    search, fits = Search(got, precision), [Fit({}, 0, 0.0, 0.0, "")]
+    for level in LEVELS:
+        upto = [case for case in given if case.level in upto_level(level)]
+        if any(case.level == level for case in upto):
+            fits = search.explain(level, upto, [fit.deviations for fit in fits])
+    problems = [
+        f"{case.id}: {text}" for case in given for text in search.compare(case, {}).problems
+    ]
+    complete = [fit for fit in fits if fit.passed == len(given)]
+    return Diagnosis(complete, [] if complete else fits[:3], problems)

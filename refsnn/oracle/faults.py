@@ -1,0 +1,252 @@
+"""Seeded faults: the PyTorch adapter gone wrong in one place, or in two or three. Needs torch.
+
+A comparison must reject each of them, and a diagnosis name the `conventions` that describe it,
+or say, where there are none, that nothing fits.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from refsnn.oracle.adapters.pytorch import NUMBERS, SUPPORTED, PyTorch
+from refsnn.oracle.deviants import DEVIANTS
+
+
+class OneBlockSummed(PyTorch):
+    """A bias's gradient is summed over one GPU block, so it is wrong only in larger layers."""
+
+    def normalise(self, x: Any, mean: Any, var: Any, weight: Any, bias: Any, training: bool) -> Any:
+        y = super().normalise(x, mean, var, weight, torch.zeros_like(bias), training)
+        images, _, height, width = x.shape
+        within = torch.arange(images * height * width).reshape(images, 1, height, width) < 1024
+        bias = bias[:, None, None]
+        return y + torch.where(within, bias, bias.detach())
+
+
+class WeightGradientTransposed(PyTorch):
+    def gradients(self, objective: Any, wanted: Any) -> Any:
+        return {
+            name: g.mT if name.startswith("grad.") and g.ndim == 4 else g
+            for name, g in super().gradients(objective, wanted).items()
+        }
+
+
+class LastStepForgotten(PyTorch):
+    """A convolution's weight gradient stops one step early."""
+
+    def conv(self, x: Any, w: Any, stride: int, padding: int) -> Any:
+        last = super().conv(x[-1:], w.detach(), stride, padding)
+        return torch.cat([super().conv(x[:-1], w, stride, padding), last]) if len(x) > 1 else last
+
+
+class NaNInOneElement(PyTorch):
+    def run(self, case: Any) -> dict[str, np.ndarray]:
+        outputs = super().run(case)
+        next(reversed(outputs.values())).flat[-1] = np.nan
+        return outputs
+
+
+class PaddingOffByOne(PyTorch):
+    """All padding of a row and column on one side."""
+
+    def conv(self, x: Any, w: Any, stride: int, padding: int) -> Any:
+        return super().conv(F.pad(x, (2 * padding, 0, 2 * padding, 0)), w, stride, 0)
+
+
+class StrideOffByOne(PyTorch):
+    """Strided convolutions begin at the second row and column."""
+
+    def conv(self, x: Any, w: Any, stride: int, padding: int) -> Any:
+        return super().conv(x.roll((1 - stride, 1 - stride), (-2, -1)), w, stride, padding)
+
+
+class TruncatedInTime(PyTorch):
+    """No back-propagation through time: each step by itself."""
+
+    def charge(self, u: Any, c: Any) -> Any:
+        return super().charge(u.detach(), c)
+
+
+class LeakTwiceBackward(PyTorch):
+    """Backward tau^2 where forward has tau."""
+
+    def charge(self, u: Any, c: Any) -> Any:
+        value, tau = super().charge(u, c), self.conventions["tau"]
+        wrong = tau**2 * u + c
+        return wrong + (value - wrong).detach()
+
+
+class DeltaOfLastStepOnly(PyTorch):
+    """dL/du_pre is kept for the last step alone; every other gradient is right."""
+
+    def gradients(self, objective: Any, wanted: Any) -> Any:
+        found = super().gradients(objective, wanted)
+        for name in [name for name in found if name.endswith("du_pre")]:
+            found[name] = torch.cat([torch.zeros_like(found[name][:-1]), found[name][-1:]])
+        return found
+
+
+class FirstStepSkipped(PyTorch):
+    """The neurons' loop begins at the second step."""
+
+    def lif(self, c: Any, at: str) -> Any:
+        return super().lif(torch.cat([torch.zeros_like(c[:1]), c[1:]]), at)
+
+
+class NoBiasCorrection(PyTorch):
+    """Adam's moments as they are."""
+
+    def adam(self, groups: list[dict[str, Any]], lr: float) -> Any:
+        optimizer = super().adam(groups, lr)
+
+        def pretend(*_: Any) -> None:
+            for state in optimizer.state.values():
+                state["step"].fill_(1e6)
+
+        optimizer.register_step_pre_hook(pretend)
+        return optimizer
+
+
+class StaleGradients(PyTorch):
+    """Gradients are never set to zero, so they add up over iterations."""
+
+    def forget(self, params: Any) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault, the conventions that describe it, and levels at which it shows."""
+
+    name: str
+    conventions: Mapping[str, Any]
+    levels: tuple[str, ...]
+    classes: tuple[type[PyTorch], ...]
+
+    def make(self, precision: str = "float64") -> PyTorch:
+        """A new adapter that has the fault."""
+        told = {
+            name: value
+            for name, value in self.conventions.items()
+            if name in NUMBERS or value in SUPPORTED[name]
+        }
+        made = type(self.name, (*self.classes, PyTorch), {"forced": told, "name": self.name})
+        return made(precision)
+
+
+def described(level: str, **conventions: Any) -> Fault:
+    """The fault of following these conventions whatever a case says."""
+    wanted = [DEVIANTS.get(name, {}).get(value) for name, value in conventions.items()]
+    classes = tuple(deviant for deviant in wanted if deviant)
+    values = {name: value for name, value in conventions.items() if name != "surrogate_shape"}
+    name = ", ".join(f"{name}: {value}" for name, value in values.items())
+    return Fault(name, conventions, (level,), classes)
+
+
+def undescribed(deviant: type[PyTorch], *levels: str) -> Fault:
+    return Fault(deviant.__name__, {}, levels, (deviant,))
+
+
+#: each alternative by itself, the lowest level at which it shows first
+SINGLE: dict[str, dict[str, tuple[Any, ...]]] = {
+    "surrogate": {
+        "surrogate": ("tanh_literal", "sigmoid", "atan", "fast_sigmoid", "superspike"),
+        "surrogate_scale": ("without 1/a", "without k"),
+        "surrogate_edge": ("inside",),
+        "surrogate_at": ("u_pre",),
+    },
+    "neuron": {
+        "surrogate_at": ("u",),
+        "decay": tuple(DEVIANTS["decay"]),
+        "fire": (">=",),
+        "reset": tuple(DEVIANTS["reset"]),
+        "output": ("one step late",),
+        "state": ("kept",),
+        "reset_gradient": ("detached", "ignored", "spike path only"),
+    },
+    "layer": {
+        "convolution": ("flipped",),
+        "norm_statistics": ("per_step",),
+        "norm_variance": ("unbiased",),
+        "norm_running": ("biased", "momentum 0.9"),
+        "norm_gradient": ("statistics detached",),
+        "norm_eps": (1e-3,),
+        "norm_scale": ("v_th",),
+    },
+    "block": {"skip": ("after firing", "missing")},
+    "network": {
+        "pooling": ("sum",),
+        "readout": ("sum",),
+        "branch_sum": ("losses",),
+        "branches_counted": tuple(DEVIANTS["branches_counted"]),
+        "loss": ("sum",),
+    },
+    "training": {
+        "lambda": ("i from 0", "epoch", "constant"),
+        "schedule": ("one iteration ahead", "constant"),
+        "weight_decay": ("in the gradient",),
+        "decay_on": ("weights only",),
+    },
+}
+RECTANGLE = {"surrogate": "rectangular", "surrogate_shape": 1.0}
+TRIANGLE = {"surrogate": "triangular", "surrogate_shape": 1.0}
+#: several at once, as they meet in libraries and in public code
+COMBINED: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("surrogate", RECTANGLE),
+    ("surrogate", TRIANGLE),
+    ("surrogate", {**RECTANGLE, "surrogate_edge": "inside"}),
+    ("surrogate", {**RECTANGLE, "surrogate_shape": 2.0, "surrogate_scale": "without 1/a"}),
+    ("neuron", {"fire": ">=", "reset_gradient": "detached"}),
+    ("neuron", {"fire": ">=", "reset": "subtract"}),
+    ("neuron", {"fire": ">=", "decay": "tau*u + (1-tau)*c", "surrogate": "sigmoid"}),
+    ("neuron", {"reset": "subtract", "reset_gradient": "detached", "surrogate": "atan"}),
+    ("neuron", {"reset": "subtract, next step", "surrogate": "fast_sigmoid"}),
+    ("neuron", {"output": "one step late", "reset_gradient": "ignored"}),
+    ("layer", {"norm_statistics": "per_step", "norm_scale": "v_th"}),
+    ("layer", {"norm_variance": "unbiased", "norm_running": "biased"}),
+    ("block", {"skip": "after firing", "fire": ">=", "reset_gradient": "detached"}),
+    ("network", {"readout": "sum", "loss": "sum"}),
+    ("network", {"branch_sum": "losses", "branches_counted": "main twice"}),
+    (
+        "training",
+        {
+            **RECTANGLE,
+            "surrogate_shape": 2.0,
+            "surrogate_scale": "without 1/a",
+            "lambda": "i from 0",
+        },
+    ),
+    ("training", {"lambda": "epoch", "schedule": "constant"}),
+    ("training", {"weight_decay": "in the gradient", "decay_on": "weights only"}),
+)
+UNDESCRIBED = (
+    undescribed(OneBlockSummed, "layer"),
+    undescribed(WeightGradientTransposed, "layer", "block", "network"),
+    undescribed(LastStepForgotten, "layer", "block", "network", "training"),
+    undescribed(NaNInOneElement, *PyTorch.levels),
+    undescribed(PaddingOffByOne, "layer", "block", "network", "training"),
+    undescribed(StrideOffByOne, "layer", "block", "network", "training"),
+    undescribed(TruncatedInTime, "neuron", "layer", "block", "network", "training"),
+    undescribed(LeakTwiceBackward, "neuron", "layer", "block", "network", "training"),
+    undescribed(DeltaOfLastStepOnly, "neuron", "layer", "block", "network"),
+    undescribed(FirstStepSkipped, "neuron", "layer", "block", "network", "training"),
+    undescribed(NoBiasCorrection, "training"),
+    undescribed(StaleGradients, "training"),
+)
+FAULTS: dict[str, Fault] = {
+    fault.name: fault
+    for fault in (
+        *(
+            described(level, **{name: value})
+            for level, conventions in SINGLE.items()
+            for name, values in conventions.items()
+            for value in values
+        ),
+        *(described(level, **conventions) for level, conventions in COMBINED),
+        *UNDESCRIBED,
+    )
+}

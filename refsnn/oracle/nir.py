@@ -1,0 +1,168 @@
+"""A trained network as a graph of NIR, the exchange format of neuromorphic frameworks.
+
+Exported is what evaluation computes: batch norm is folded into the convolutions, side branches
+are gone. NIR states neurons as differential equations; forward Euler with the metadata's `dt`
+makes Eq. 1 of them. Node parameters are in PyTorch's axis order, as NIR wants.
+"""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refsnn.network import Block, Network, Params
+from refsnn.ops import Array, AvgPool, Conv, validate
+from refsnn.oracle.nir_run import node_outputs, read_nir, run_nir
+from refsnn.oracle.parameters import extra, state_dict
+from refsnn.training.files import write_atomic
+
+__all__ = ["node_outputs", "read_nir", "run_nir", "to_nir", "write_nir"]
+
+DT = 1e-4  # seconds; what importers take where they are not told
+
+
+@dataclass
+class Draft:
+    """A graph in the making."""
+
+    nir: Any
+    net: Network
+    state: Params  # in PyTorch's order
+    dt: float
+    nodes: dict[str, Any] = field(default_factory=dict)
+    edges: list[tuple[str, str]] = field(default_factory=list)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of every node's output
+
+    def add(self, name: str, node: Any, shape: tuple[int, ...], *before: str) -> str:
+        """Several nodes before one: NIR adds what they give."""
+        self.nodes[name], self.shapes[name] = node, shape
+        self.edges += [(source, name) for source in before]
+        return name
+
+
+def to_nir(
+    net: Network, params: Params, buffers: Params, size: tuple[int, int], dt: float = DT,
+    about: Mapping[str, Any] | None = None,
+) -> Any:  # fmt: skip
+    """The `nir.NIRGraph` of the main branch for images of `size` (H, W), in the parameters' dtype.
+
+    Its metadata holds `dt` (seconds a time step), `readout` (the logits over time, D10, for which
+    NIR has no node), and `about`.
+    """
+    for value in size:
+        validate.whole("size", value, 1)
+    validate.positive("dt", dt)
+    if net.lif.smooth:
+        raise ValueError("net: fires the surrogate's primitive, which NIR has no node for")
+    nir = extra("nir", "nir")
+    draft = Draft(nir, net, state_dict(net, params, buffers), dt)
+    shape = (net.in_channels, *size)
+    at = draft.add("input", nir.Input(np.array(shape)), shape)
+    stem = net.arch.stem
+    for index in range(stem.convs):
+        at = add_conv(draft, f"stem.conv{index}", f"stem.bn{index}", stem.conv(index), at)
+        at = add_neuron(draft, f"stem.lif{index}", at)
+    if stem.pool is not None:
+        at = add_pool(draft, "stem.pool", stem.pool, at)
+    for block in net.blocks():
+        at = add_block(draft, block, at)
+    at = add_head(draft, at)
+    draft.add("output", nir.Output(np.array(draft.shapes[at])), draft.shapes[at], at)
+    metadata = dict(about or {}) | {"dt": float(dt), "readout": net.readout}
+    return nir.NIRGraph(draft.nodes, draft.edges, metadata)
+
+
+def add_block(draft: Draft, block: Block, x: str) -> str:
+    """Eq. 5: the sum of f(x) and the skip is two edges into the outer neuron."""
+    name, stride = block.name, block.stride
+    at = add_conv(draft, f"{name}.conv1", f"{name}.bn1", Conv((stride, stride), (1, 1)), x)
+    at = add_neuron(draft, f"{name}.lif1", at)
+    f, skip = add_conv(draft, f"{name}.conv2", f"{name}.bn2", Conv((1, 1), (1, 1)), at), x
+    if draft.net.has_projection(block):
+        if draft.net.downsample == "avgpool" and stride > 1:
+            skip = add_pool(draft, f"{name}.skip.pool", AvgPool(stride, stride), skip)
+            stride = 1
+        skip = add_conv(draft, f"{name}.skip.conv", f"{name}.skip.bn", Conv((stride, stride)), skip)
+    return add_neuron(draft, f"{name}.lif2", f, skip)  # Eq. (5)  # D9
+
+
+def add_conv(draft: Draft, conv_name: str, norm_name: str, conv: Conv, x: str) -> str:
+    """Batch norm by running statistics, folded in float64 and rounded once."""
+    weight, norm = draft.state[f"{conv_name}.weight"], draft.net.norm
+    gamma, beta, mean, var = (
+        draft.state[f"{norm_name}.{kind}"].astype(np.float64)
+        for kind in ("weight", "bias", "running_mean", "running_var")
+    )
+    scale = gamma * norm.scale / np.sqrt(var + norm.eps)
+    size = draft.shapes[x][1:]
+    node = draft.nir.Conv2d(
+        input_shape=size,
+        weight=(weight * scale[:, None, None, None]).astype(weight.dtype),
+        stride=conv.stride, padding=conv.padding, dilation=(1, 1), groups=1,
+        bias=(beta - mean * scale).astype(weight.dtype),
+    )  # fmt: skip
+    shape = tuple(map(int, node.output_type["output"]))
+    return draft.add(conv_name, node, shape, x)
+
+
+def add_neuron(draft: Draft, name: str, *before: str) -> str:
+    """u_pre = u + dt/tau_nir (r c - u) is Eq. 1 with tau = 1 - dt/tau_nir and r = tau_nir/dt."""
+    lif, nir, dt = draft.net.lif, draft.nir, draft.dt
+    shape = draft.shapes[before[0]]
+    dtype = next(iter(draft.state.values())).dtype
+    v_th = np.asarray(lif.v_th, dtype)
+    if lif.inclusive:
+        v_th = np.nextafter(v_th, np.asarray(-np.inf, dtype))  # NIR's > fires where >= would  # D2
+
+    def full(value: Any) -> Array:
+        return np.full(shape, value, dtype)
+
+    fires = {"v_threshold": full(v_th), "v_reset": full(0)}
+    if lif.tau == 1:
+        node = nir.IF(r=full(1 / dt), **fires)
+    else:
+        leak = 1 - lif.tau
+        node = nir.LIF(tau=full(dt / leak), r=full(1 / leak), v_leak=full(0), **fires)
+    return draft.add(name, node, shape, *before)
+
+
+def add_pool(draft: Draft, name: str, p: AvgPool, x: str) -> str:
+    channels, *size = draft.shapes[x]
+    out = [(n + 2 * p.padding - p.kernel) // p.stride + 1 for n in size]
+    if min(out) < 1:
+        raise ValueError(f"size: got {tuple(size)} pixels at {name}, want at least {p.kernel}")
+    return add_window(draft, name, (p.kernel,) * 2, (p.stride,) * 2, p.padding, (channels, *out), x)
+
+
+def add_window(
+    draft: Draft, name: str, kernel: tuple[int, ...], stride: tuple[int, ...], padding: int,
+    shape: tuple[int, ...], x: str,
+) -> str:  # fmt: skip
+    node = draft.nir.AvgPool2d(np.array(kernel), np.array(stride), np.array((padding, padding)))
+    return draft.add(name, node, shape, x)
+
+
+def add_head(draft: Draft, x: str) -> str:
+    """Global average pooling, then FC (D10), with a hidden layer of neurons before it in D20."""
+    channels, *size = draft.shapes[x]
+    window = (size[0], size[1])
+    at = add_window(draft, "head.pool", window, window, 0, (channels, 1, 1), x)
+    flatten = draft.nir.Flatten({"input": np.array((channels, 1, 1))}, start_dim=0, end_dim=-1)
+    at = draft.add("head.flatten", flatten, (channels,), at)
+    if draft.net.arch.hidden:
+        at = add_neuron(draft, "head.lif", add_affine(draft, "head.hidden", at))
+    return add_affine(draft, "head.fc", at)
+
+
+def add_affine(draft: Draft, name: str, x: str) -> str:
+    weight, bias = draft.state[f"{name}.weight"], draft.state[f"{name}.bias"]
+    return draft.add(name, draft.nir.Affine(weight, bias), bias.shape, x)
+
+
+def write_nir(path: Path | str, graph: Any) -> None:
+    buffer = io.BytesIO()
+    extra("nir", "nir").write(buffer, graph)
+    write_atomic(Path(path), buffer.getvalue())

@@ -1,0 +1,233 @@
+"""The process that an adapter runs in: `python -m refsnn.oracle.worker FOLDER SPEC`.
+
+It prints one line of JSON when the adapter is made, and one for each line that it reads: then
+FOLDER/case.npz was run, and FOLDER/answer.npz holds what came, as plain arrays. Whatever the
+adapter prints goes to standard error.
+"""
+
+import faulthandler
+import importlib
+import inspect
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from refsnn.oracle import npy
+from refsnn.oracle.adapters import Unsupported
+from refsnn.oracle.adapters.program import Program, ProgramFailed
+from refsnn.oracle.conventions import LEVELS
+from refsnn.oracle.vectors import Case
+
+STATUSES = ("ready", "refused", "done", "unsupported", "raised", "garbage")
+FILE_LIMIT = 2**30  # bytes that one file may have: an endless print must not fill the disk
+MESSAGE_LIMIT = 1000  # characters
+GRACE = 2  # seconds to end in, once the asking process is gone
+ROOM = 2**20  # bytes that any output may have, whatever its wanted size
+
+
+class Refused(Exception):
+    """What was given is no adapter."""
+
+
+def allowed(shape: tuple[int, ...]) -> int:
+    """Bytes of an output that is worth passing on, wrong as its shape may be."""
+    return max(ROOM, 16 * int(np.prod(shape, dtype=object)))
+
+
+def dump_case(case: Any) -> bytes:
+    """The case without its expected values: of the outputs, only names and shapes."""
+    fields = {k: v for k, v in vars(case).items() if k not in ("inputs", "outputs")}
+    fields["outputs"] = {name: array.shape for name, array in case.outputs.items()}
+    return npy.dump_all(case.inputs, json.dumps(fields))
+
+
+def load_case(data: bytes) -> Case:
+    """The outputs are NaN: an adapter may look which are wanted, not what they should be."""
+    inputs, note = npy.parse_all(data)
+    fields = json.loads(note)
+    shapes = fields.pop("outputs")
+    for name in ("clauses", "flags"):
+        fields[name] = tuple(fields[name])
+    outputs = {name: np.full(tuple(shape), np.nan) for name, shape in shapes.items()}
+    return Case(inputs=inputs, outputs=outputs, **fields)
+
+
+def find_adapter(target: str) -> Any:
+    """The adapter that MODULE:OBJECT is, or makes; a function of one case serves too."""
+    module_name, _, path = target.partition(":")
+    if not module_name or not path:
+        raise Refused(f"got {target!r}, want MODULE:OBJECT")
+    found: Any = importlib.import_module(module_name)
+    for name in path.split("."):
+        if not hasattr(found, name):
+            raise Refused(f"got {target!r}, but {module_name} has no {path}")
+        found = getattr(found, name)
+    if inspect.isclass(found) or (not hasattr(found, "run") and callable(found)):
+        needed = [
+            p for p in inspect.signature(found).parameters.values()
+            if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]  # fmt: skip
+        if not inspect.isclass(found) and len(needed) == 1:
+            return SimpleNamespace(run=found, name=target)
+        found = found()
+    if not callable(getattr(found, "run", None)):
+        raise Refused(f"got {type(found).__name__}, want an object with run(case)")
+    return found
+
+
+def describe(adapter: Any, target: str) -> dict[str, Any]:
+    """What the adapter declares, checked."""
+    declared: dict[str, Any] = {"name": str(getattr(adapter, "name", target))}
+    declared["precision"] = precision = getattr(adapter, "precision", "float64")
+    if precision not in ("float32", "float64"):
+        raise Refused(f"precision: got {precision!r}, want 'float32' or 'float64'")
+    for name, default in (("levels", LEVELS), ("omits", ())):
+        value = getattr(adapter, name, default)
+        if not isinstance(value, tuple | list) or not all(isinstance(v, str) for v in value):
+            raise Refused(f"{name}: got {value!r}, want a tuple of strings")
+        declared[name] = list(value)
+    unknown = set(declared["levels"]) - set(LEVELS)
+    if unknown:
+        raise Refused(f"levels: got {min(unknown)!r}, want some of {', '.join(LEVELS)}")
+    return declared
+
+
+def as_arrays(got: Any, wanted: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What came, as arrays of numbers; of outputs that nobody wanted, the names alone."""
+    if not isinstance(got, Mapping):
+        raise TypeError(f"run(case): got {type(got).__name__}, want a mapping of names to arrays")
+    arrays = {}
+    for name, value in got.items():
+        if not isinstance(name, str):
+            raise TypeError(f"run(case): got a name {name!r}, want strings")
+        if name not in wanted:
+            arrays[name] = np.empty(0)
+            continue
+        try:
+            array = np.asarray(value)
+        except Exception as error:
+            raise TypeError(f"{name}: got {type(value).__name__}, want an array: {error}") from None
+        if array.dtype.kind not in npy.NUMBERS:
+            raise TypeError(f"{name}: got dtype {array.dtype}, want numbers")
+        if array.nbytes > allowed(wanted[name].shape):
+            raise ValueError(f"{name}: got shape {array.shape}, want {wanted[name].shape}")
+        arrays[name] = array
+    return arrays
+
+
+def run_case(adapter: Any, folder: Path) -> dict[str, str]:
+    """Runs the case in the folder; the answer's status and message."""
+    data = (folder / "case.npz").read_bytes()
+    try:
+        for _ in range(load_case(data).repeat):
+            case = load_case(data)  # anew: no run sees what the one before did to its inputs
+            got = adapter.run(case)
+    except Unsupported as reason:
+        return {"status": "unsupported", "message": str(reason) or "no reason given"}
+    except ProgramFailed as error:
+        return {"status": "raised", "message": str(error)}
+    except BaseException as error:  # SystemExit is an answer too
+        traceback.print_exc()
+        return {"status": "raised", "message": tell(error, home_of(adapter))}
+    try:
+        (folder / "answer.npz").write_bytes(npy.dump_all(as_arrays(got, load_case(data).outputs)))
+    except Exception as error:
+        return {"status": "garbage", "message": " ".join(str(error).split())}
+    return {"status": "done", "message": ""}
+
+
+def tell(error: BaseException, home: str | None = None) -> str:
+    """The error, and the last line of its traceback outside this module; if any is in the file
+    `home`, the last of those."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [f for f in frames if f.filename != __file__ and not f.filename.startswith("<")]
+    own = [f for f in outside if f.filename == home] or outside
+    if not own:  # of importlib, say, when there is no such module
+        return text
+    last = own[-1]
+    return f"{text} ({Path(last.filename).name}:{last.lineno}, in {last.name}: {last.line})"
+
+
+def home_of(adapter: Any) -> str | None:
+    """The file of its run(case)."""
+    code = getattr(inspect.unwrap(adapter.run), "__code__", None)
+    return None if code is None else code.co_filename
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def limit_resources(memory: int) -> None:
+    """This process's data and files; first in line when the machine runs out of memory."""
+    import resource
+
+    for kind, limit in (
+        (resource.RLIMIT_DATA, memory), (resource.RLIMIT_FSIZE, FILE_LIMIT),
+        (resource.RLIMIT_CORE, 0),
+    ):  # fmt: skip
+        _, hard = resource.getrlimit(kind)
+        if hard == resource.RLIM_INFINITY or limit < hard:
+            resource.setrlimit(kind, (limit, hard))
+    if sys.platform == "linux":
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def listen(source: Any, lines: "queue.SimpleQueue[str]") -> None:
+    """Passes lines on. At their end so ends the whole group, even one that hangs."""
+    for line in source:
+        lines.put(line)
+    lines.put("")
+    time.sleep(GRACE)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+
+
+def main(folder: Path, spec: dict[str, Any]) -> None:
+    faulthandler.enable()
+    answers = os.fdopen(os.dup(1), "w", closefd=False)  # its end tells that all is cleaned up
+    questions = os.fdopen(os.dup(0))
+    os.dup2(2, 1)  # what is printed must not mix with the answers
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=listen, args=(questions, lines), daemon=True).start()
+
+    def answer(content: dict[str, Any]) -> None:
+        if "message" in content:
+            content["message"] = content["message"][:MESSAGE_LIMIT]
+        print(json.dumps(content), file=answers, flush=True)
+
+    limit_resources(spec["memory"])
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        made = Program(spec["program"]) if spec["program"] else find_adapter(spec["target"])
+        ready = describe(made, spec["target"])
+    except Refused as error:
+        return answer({"status": "refused", "message": str(error)})
+    except BaseException as error:
+        traceback.print_exc()
+        return answer({"status": "refused", "message": tell(error)})
+    answer({"status": "ready", "message": "", **ready})
+    while lines.get():
+        answer(run_case(made, folder))
+    return None
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]))

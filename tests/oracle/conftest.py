@@ -1,0 +1,55 @@
+import textwrap
+
+import numpy as np
+import pytest
+
+from refsnn.network import Network, architecture, init_buffers, init_params
+from refsnn.oracle import conventions
+from refsnn.oracle.vectors import Case
+
+
+@pytest.fixture
+def numbers():
+    """Makes a network whose biases and running statistics are no round numbers."""
+
+    def make(arch="1-1:4-8", dtype=np.float64, seed=0, scale=1.0, **settings):
+        rng = np.random.default_rng(seed)
+        net = Network(architecture(arch).scaled(scale), 3, 5, **settings)
+        params, buffers = init_params(net, rng, dtype), init_buffers(net, dtype)
+        for name, value in params.items():
+            if value.ndim == 1:
+                params[name] = (value + rng.normal(0.5, 0.3, value.shape)).astype(dtype)
+        for name, value in buffers.items():
+            buffers[name] = (value + rng.uniform(0, 0.5, value.shape)).astype(dtype)
+        return net, params, buffers
+
+    return make
+
+
+@pytest.fixture
+def doubling():
+    """Makes a case of one input x and one output y = 2 x, of a given id."""
+
+    def make(name="neuron/a", **changes):
+        x = np.array([[1.0, -2.0, 0.5], [0.25, 3.0, 0.0]])
+        fields = {
+            "id": name, "level": name.split("/")[0], "summary": "twice as much",
+            "clauses": ("EQ1",), "flags": ("decay",), "conventions": dict(conventions.PAPER),
+            "settings": {"stride": 1, "training": True, "widths": [4, 8]}, "repeat": 1,
+            "exact": False, "inputs": {"x": x}, "outputs": {"y": 2 * x},
+            "tolerances": {"y": {"float64": 1e-12, "float32": 1e-6}},
+        }  # fmt: skip
+        return Case(**(fields | changes))
+
+    return make
+
+
+@pytest.fixture
+def adapter(tmp_path, monkeypatch):
+    """Writes the module `mine` into the current folder, which is a temporary one."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(code):
+        (tmp_path / "mine.py").write_text(textwrap.dedent(code))
+
+    return write

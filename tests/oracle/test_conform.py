@@ -1,0 +1,211 @@
+"""Other implementations' results, judged: what counts as passed, failed, expected, stale."""
+
+import json
+
+import numpy as np
+import pytest
+
+from refsnn.oracle.conform import Report, Result, conform, find_stale, read_expected
+from refsnn.oracle.isolate import Isolated
+
+ADAPTER = """
+    import numpy as np
+    from refsnn.oracle.adapters import Unsupported
+
+    class Adapter:
+        name = "doubler"
+        levels = ("neuron", "layer")
+        omits = ("u*",)
+
+        def run(self, case):
+            y = 2 * case.inputs["x"]
+            name = case.id.split("/")[1]
+            if name == "wrong":
+                y[1, 2] = 7
+            if name == "float32":
+                y = y + 2e-7
+            if name == "raises":
+                raise RuntimeError("not today")
+            if name == "unsupported":
+                raise Unsupported("no such reset")
+            if name == "nothing":
+                return {}
+            if name == "turned":
+                y = y.T
+            return {"y": y}
+    """
+
+
+@pytest.fixture
+def check(adapter):
+    """Runs cases through the adapter above."""
+    adapter(ADAPTER)
+
+    def run(*cases, **options):
+        with Isolated("mine:Adapter") as isolated:
+            return conform(isolated, cases, **options)
+
+    return run
+
+
+def test_each_case_is_judged_by_what_came_of_it(check, doubling):
+    names = ["right", "wrong", "raises", "unsupported", "nothing", "turned"]
+    cases = [doubling(f"neuron/{name}") for name in names] + [doubling("training/x")]
+    seen = []
+    report = check(*cases, watch=seen.append)
+    found = {r.case: (r.status, r.ending, r.message) for r in report.results}
+    assert list(found) == seen == [case.id for case in cases]
+    assert found["neuron/right"] == ("passed", "done", "")
+    status, ending, message = found["neuron/wrong"]
+    assert (status, ending) == ("failed", "done")
+    assert message.startswith("y at index [1, 2]: expected 0, got 7")
+    status, ending, message = found["neuron/raises"]
+    assert (status, ending) == ("failed", "raised")
+    assert message.startswith("raised: RuntimeError: not today (mine.py:18, in run: raise Runtime")
+    assert found["neuron/unsupported"] == ("unsupported", "unsupported", "no such reset")
+    assert found["neuron/nothing"] == ("failed", "done", "y is missing")
+    assert "y: got shape (3, 2), want (2, 3)" in found["neuron/turned"][2]
+    assert found["training/x"] == ("unsupported", "unsupported", "it declares no level training")
+    assert not report.passed
+    assert report.count("failed") == 4
+    assert (report.adapter, report.precision, report.omits) == ("doubler", "float64", ("u*",))
+
+
+def test_all_right_passes(check, doubling):
+    report = check(doubling("neuron/a"), doubling("layer/b"), doubling("training/x"))
+    assert report.passed
+    assert [r.status for r in report.results] == ["passed", "passed", "unsupported"]
+
+
+def test_where_nothing_was_checked_nothing_passed(check, doubling):
+    assert not check(doubling("neuron/unsupported"), doubling("training/x")).passed
+
+
+def test_precision_and_omitted_outputs_can_be_given(check, doubling):
+    case = doubling("neuron/float32")
+    assert not check(case).passed
+    assert check(case, precision="float32").passed
+    two = doubling(
+        outputs={**case.outputs, "more": np.ones(2), "u_pre": np.ones(2)},
+        tolerances={name: {"float64": 1e-12, "float32": 1e-6} for name in ("y", "more", "u_pre")},
+    )
+    report = check(two)
+    assert [r.message for r in report.results] == ["more is missing"]
+    assert check(two, omits=["m*"]).passed
+
+
+def test_flips_are_excused_and_counted(adapter, doubling):
+    adapter("def run(case): return {'u_pre': [[1.0]], 'o': [[0.0]], 'u': [[1.0]]}")
+    above = 1 + 2.0**-23
+    case = doubling(
+        outputs={k: np.array([[v]]) for k, v in (("u_pre", above), ("o", 1.0), ("u", 0.0))},
+        tolerances={k: {"float64": 1e-6, "float32": 1e-6} for k in ("u_pre", "o", "u")},
+    )
+    with Isolated("mine:run") as isolated:
+        (result,) = conform(isolated, [case], precision="float32").results
+    assert (result.status, result.flips) == ("passed", 1)
+
+
+def test_of_many_problems_a_few_are_shown(check, doubling):
+    outputs = {f"z{i}": np.zeros(2) for i in range(9)}
+    tolerances = {name: {"float64": 1.0, "float32": 1.0} for name in outputs}
+    (result,) = check(
+        doubling("neuron/nothing", outputs=outputs, tolerances=tolerances)
+    ).results  # fmt: skip
+    assert result.message == ("z0 is missing; z1 is missing; z2 is missing; 6 more such problems")
+    assert len(result.problems) == 9
+
+
+def test_a_report_is_json(check, doubling):
+    report = check(doubling("neuron/wrong"), doubling("neuron/a"))
+    found = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert found["passed"] is False
+    assert found["counts"] == {"passed": 1, "failed": 1, "unsupported": 0, "expected": 0}
+    wrong, right = found["results"]
+    assert wrong["first"]["tensor"] == "y"
+    assert wrong["first"]["index"] == [1, 2]
+    assert wrong["tensors"]["y"]["status"] == "differs"
+    assert right["first"] is None
+
+
+def test_expected_failures_do_not_count_as_failures(check, doubling):
+    cases = [doubling("neuron/a"), doubling("neuron/wrong"), doubling("neuron/raises")]
+    report = check(*cases, expected={"neuron/wrong": "7 is meant", "*/rais*": "some day"})
+    assert report.passed
+    assert [(r.status, r.reason) for r in report.results] == [
+        ("passed", ""), ("expected", "7 is meant"), ("expected", "some day"),
+    ]  # fmt: skip
+    assert report.results[1].message.startswith("y at index [1, 2]")
+
+
+def test_an_expected_failure_that_passes_is_an_error(check, doubling):
+    report = check(
+        doubling("neuron/a"), doubling("neuron/wrong"),
+        expected={"neuron/wrong": "known", "neuron/a": "is it?"},
+    )  # fmt: skip
+    assert report.stale == ("neuron/a: expected to fail (is it?), but passed: neuron/a",)
+    assert not report.passed
+
+
+def results(**statuses):
+    return [Result(f"neuron/{n}", "neuron", (), s, "done", "") for n, s in statuses.items()]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        ("neuron/f", None),
+        ("neuron/[fu]", None),
+        ("neuron/p", "passed: neuron/p"),
+        ("neuron/*", "passed: neuron/p"),
+        ("neuron/u", "is unsupported"),
+        ("neuron/x", "there is no such case"),
+        ("block/*", None),  # not run this time
+        ("block/y*", "there is no such case"),
+    ],
+)
+def test_an_entry_is_stale_unless_its_cases_fail(pattern, text):
+    found = find_stale(
+        {pattern: "why"}, results(f="expected", u="unsupported", p="passed"), ["block/a"]
+    )
+    assert found == ([] if text is None else [f"{pattern}: expected to fail (why), but {text}"])
+
+
+def test_of_many_cases_that_pass_a_few_are_named():
+    (line,) = find_stale({"*": "why"}, results(a="passed", b="passed", c="passed", d="passed"), [])
+    assert line.endswith("but passed: neuron/a, neuron/b, neuron/c and 1 more")
+
+
+def test_stale_alone_fails():
+    done = tuple(results(a="passed"))
+    assert Report("n", "float64", (), done).passed
+    assert not Report("n", "float64", (), done, ("a: …",)).passed
+    assert not Report("n", "float64", (), ()).passed
+
+
+def test_expected_failures_are_read(tmp_path):
+    path = tmp_path / "known.toml"
+    path.write_text('[cases]\n"neuron/tie" = "fires at the threshold (≥)"\n', encoding="utf-8")
+    assert read_expected(path) == {"neuron/tie": "fires at the threshold (≥)"}
+    path.write_text("[cases]\n")
+    assert read_expected(path) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[cases", "want TOML: Expected ']'"),
+        (b"\xff\xfe", "want TOML: .*utf-8"),
+        (b"", r"with no table \[cases\], want one table, \[cases\]"),
+        (b"cases = 3", r"with no table \[cases\]"),
+        (b"[cases]\n[case]\n[more]", r"with case, more, want one table"),
+        (b'[cases]\n"neuron/tie" = ""', "got '' for 'neuron/tie' in .*, want a reason"),
+        (b'[cases]\n"neuron/tie" = true', "got True for 'neuron/tie' in .*, want a reason"),
+        (b"[cases]\nneuron.tie = 'x'", r"got \{'tie': 'x'\} for 'neuron'"),
+    ],
+)
+def test_other_files_are_refused(content, message, tmp_path):
+    path = tmp_path / "known.toml"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"^expected-failures: .*{message}"):
+        read_expected(path)

@@ -1,0 +1,186 @@
+"""`refsnn conform` as its users see it."""
+
+import json
+import re
+
+import pytest
+
+from refsnn.cli import main
+from refsnn.oracle.conform_command import place
+
+RIGHT = """
+    import numpy as np
+    from refsnn.oracle.adapters import Unsupported
+
+    class LIF:
+        name = "a LIF of mine"
+        levels = ("neuron",)
+        inclusive = False
+
+        def run(self, case):
+            print("at", case.id)
+            p = case.conventions
+            if p["surrogate"] != "tanh" or p["decay"] != "tau*u + c" or p["fire"] != ">":
+                raise Unsupported("only the paper's own")
+            if p["reset"] != "zero" or p["reset_gradient"] != "full":
+                raise Unsupported("only the paper's own reset")
+            tau, v_th, c, do = p["tau"], p["v_th"], case.inputs["c"], case.inputs["do"]
+            u_pre, o, u, delta = (np.zeros_like(c) for _ in range(4))
+            for t in range(len(c)):
+                u_pre[t] = c[t] + (tau * u[t - 1] if t else 0)
+                o[t] = u_pre[t] >= v_th if self.inclusive else u_pre[t] > v_th
+                u[t] = u_pre[t] * (1 - o[t])
+            later = 0
+            for t in reversed(range(len(c))):
+                h = p["surrogate_shape"] * (1 - np.tanh(u_pre[t] - v_th) ** 2)
+                later = do[t] * h + later * tau * ((1 - o[t]) - u_pre[t] * h)
+                delta[t] = later
+            return {"u_pre": u_pre, "o": o, "u": u, "du_pre": delta, "dc": delta}
+
+    class Inclusive(LIF):
+        inclusive = True
+    """
+
+
+@pytest.fixture
+def mine(adapter):
+    adapter(RIGHT)
+
+
+def shown(capsys, *arguments):
+    code = main(["conform", *map(str, arguments)])
+    out = capsys.readouterr()
+    assert not out.err
+    return code, out.out
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_right_implementation_passes(capsys):
+    code, text = shown(capsys, "mine:LIF", "--level", "neuron")
+    assert code == 0, text
+    first, levels, clauses, summary = text.strip().split("\n\n")
+    assert first == "a LIF of mine, float64"
+    assert [line.split()[0] for line in levels.splitlines()] == ["level", "neuron"]
+    names = [line.split()[0] for line in clauses.splitlines()]
+    assert names[:4] == ["clause", "EQ1", "EQ2", "EQ3"]
+    assert " passed, " in summary
+    assert "failed" not in summary
+    assert "at neuron" not in text, "what it prints must not mix with the report"
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_wrong_one_is_told_where_it_first_goes_wrong(capsys):
+    code, text = shown(capsys, "mine:Inclusive", "--level", "neuron")
+    assert code == 1
+    (line,) = [line for line in text.splitlines() if line.startswith("FAILED neuron/tie:")]
+    assert "o at step 0, index [0]: expected 0, got 1" in line
+    assert "u_pre is 0 ulps from the threshold" in line
+
+
+@pytest.mark.usefixtures("mine")
+def test_expected_failures_and_stale_ones(capsys, tmp_path):
+    known = tmp_path / "known.toml"
+    known.write_text('[cases]\n"neuron/tie" = "it fires at the threshold (>=)"\n')
+    options = ("--case", "neuron/tie", "neuron/tanh", "--expected-failures", known)
+    code, text = shown(capsys, "mine:Inclusive", *options)
+    assert code == 0, text
+    assert text.rstrip().splitlines()[-1].startswith("1 passed, 1 expected to fail, in ")
+    code, text = shown(capsys, "mine:Inclusive", *options, "--verbose")
+    assert "EXPECTED neuron/tie: o at step 0" in text
+    assert "[it fires at the threshold (>=)]" in text
+    code, text = shown(capsys, "mine:LIF", *options)
+    assert code == 1
+    assert (
+        "STALE neuron/tie: expected to fail (it fires at the threshold (>=)), but passed: "
+        "neuron/tie" in text
+    )
+    known.write_text('[cases]\n"neuron/tye" = "a slip of the pen"\n')
+    code, text = shown(capsys, "mine:LIF", *options)
+    assert code == 1
+    assert "STALE neuron/tye: expected to fail (a slip of the pen), but there is no such" in text
+    known.write_text('[cases]\n"block/*" = "another day"\n')
+    assert shown(capsys, "mine:LIF", *options)[0] == 0
+
+
+@pytest.mark.usefixtures("mine")
+def test_verbose_shows_what_was_printed_and_what_is_unsupported(capsys):
+    code, text = shown(capsys, "mine:LIF", "--case", "neuron/t*", "--verbose")
+    assert code == 0
+    assert "UNSUPPORTED neuron/triangle: only the paper's own" in text
+    assert "neuron/tanh printed:\nat neuron/tanh\n" in text
+
+
+@pytest.mark.usefixtures("mine")
+def test_json_has_everything(capsys, tmp_path):
+    path = tmp_path / "report.json"
+    assert shown(capsys, "mine:Inclusive", "--case", "neuron/tie", "--json", path)[0] == 1
+    report = json.loads(path.read_text())
+    (result,) = report["results"]
+    assert report["passed"] is False
+    assert result["case"] == "neuron/tie"
+    assert result["first"]["tensor"] == "o"
+    assert result["printed"] == "at neuron/tie\n"
+    code, text = shown(capsys, "mine:Inclusive", "--case", "neuron/tie", "--json", "-")
+    assert code == 1
+    assert json.loads(text)["counts"]["failed"] == 1
+
+
+@pytest.mark.usefixtures("mine")
+def test_cases_from_files_are_those_that_are_built(capsys, tmp_path):
+    from refsnn.oracle import cases, recipes, vectors
+
+    kept = [r for r in recipes.recipes(("neuron",)) if r.id in ("neuron/tie", "neuron/tanh")]
+    folder = tmp_path / "vectors"
+    vectors.write(map(cases.build, kept), folder)
+    code, text = shown(capsys, "mine:Inclusive", "--vectors", folder)
+    assert code == 1
+    assert "1 passed, 1 failed" in text
+    (folder / "neuron" / "tie.npz").write_bytes(b"cut")
+    assert main(["conform", "mine:LIF", "--vectors", str(folder)]) == 2
+    assert "tie.npz" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_level_that_an_adapter_does_not_have_checks_nothing(capsys):
+    code, text = shown(capsys, "mine:LIF", "--level", "surrogate")
+    assert code == 1
+    assert "unsupported, so nothing was checked" in text
+
+
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "adapter: got neither, want MODULE:OBJECT or --program COMMAND"),
+        (["mine:LIF", "--program", "x"], "adapter: got both"),
+        (["mine"], "adapter: got 'mine', want MODULE:OBJECT"),
+        (["mine:Nothing"], "adapter: got 'mine:Nothing', but mine has no Nothing"),
+        (["nowhere:x"], "adapter: ModuleNotFoundError: No module named 'nowhere'"),
+        (["mine:LIF", "--level", "neurons"], "invalid choice: 'neurons'"),
+        (["mine:LIF", "--case", "neuron/tye"], "case: got 'neuron/tye', .*like neuron/tie"),
+        (["mine:LIF", "--case", "neuron/tie", "--level", "block"], "case: got none of the level"),
+        (["mine:LIF", "--timeout", "0"], "timeout: got 0, want more than 0"),
+        (["mine:LIF", "--timeout", "nan"], "timeout: got nan, want more than 0"),
+        (["mine:LIF", "--memory", "-1"], "memory: got -1, want more than 0"),
+        (["mine:LIF", "--expected-failures", "none.toml"], "No such file or directory: none.toml"),
+        (["mine:LIF", "--vectors", "none"], "vectors: none/manifest.json is missing"),
+        (["mine:LIF", "--json", "none/x.json"], "No such file or directory: none/x.json"),
+        (["--program", ""], r"program: got \[\], want a list of words"),
+        (["--program", "'x"], 'program: got "\'x": No closing quotation'),
+        (
+            ["--program", "./nothing"],
+            "error: program: got './nothing', want a file that can be executed$",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(options, message, refused):
+    line = refused(["conform", *options])
+    assert re.search(message, line), line
+
+
+def test_clauses_come_in_the_ledgers_order():
+    from refsnn.spec import CLAUSES
+
+    names = [clause.id for clause in CLAUSES]
+    turned = names[::-1]
+    assert sorted(turned, key=place) == names

@@ -1,0 +1,110 @@
+"""`refsnn export`: one line for one file, and the file holds the run."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from refsnn.cli import main
+from refsnn.data import load
+from refsnn.network import encode, forward
+from refsnn.ops import NUMPY
+from refsnn.oracle.parameters import load_parameters, read_run
+from refsnn.training.checkpoint import save
+from refsnn.training.config import TrainConfig
+from refsnn.training.run import initial_state
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run on the digits that has begun."""
+    config = TrainConfig(arch="1-1:4-8", steps=3)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config.to_dict()))
+    state = initial_state(config, config.network(1, 10))
+    save(tmp_path / "run" / "checkpoint.npz", state, config.to_dict())
+    return tmp_path / "run"
+
+
+def exported(folder, file, capsys, *options):
+    assert main(["export", str(folder), str(file), *options]) == 0
+    shown = capsys.readouterr()
+    assert not shown.err
+    (line,) = shown.out.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_parameters(suffix, folder, tmp_path, capsys):
+    if suffix != ".npz":
+        pytest.importorskip("safetensors")
+    file = tmp_path / f"out{suffix}"
+    net, params, buffers, _ = read_run(folder)
+    line = exported(folder, file, capsys)
+    count = sum(value.size for value in params.values())
+    assert line == f"{file}: {count} parameters of 1-1:4-8 with its running statistics"
+    same_net, same_params, same_buffers = load_parameters(file)
+    assert same_net == net
+    for before, after in ((params, same_params), (buffers, same_buffers)):
+        assert list(before) == list(after)
+        assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_nir(folder, tmp_path, capsys):
+    pytest.importorskip("nir")
+    from refsnn.oracle.nir import read_nir, run_nir
+
+    line = exported(folder, tmp_path / "a.nir", capsys, "--dt", "0.5")
+    graph = read_nir(tmp_path / "a.nir")
+    assert line == (
+        f"{tmp_path}/a.nir: NIR graph of 1-1:4-8, {len(graph.nodes)} nodes, for 3 steps of 8x8 "
+        "pixels; 50 parameters of side branches dropped"
+    )
+    assert graph.metadata == {"dt": 0.5, "readout": "mean", "steps": 3}
+    net, params, buffers, config = read_run(folder)
+    data = load(config.dataset, config.data_options())
+    x_seq = encode(data.batch(data.test, np.arange(9), np.float32)[0], config.steps)
+    logits = forward(net, params, buffers, x_seq, NUMPY, training=False).branches[-1]
+    np.testing.assert_allclose(run_nir(graph, x_seq), logits, rtol=0, atol=1e-5)
+
+
+def test_nir_for_images_of_a_given_size_needs_no_data(folder, tmp_path, capsys):
+    pytest.importorskip("nir")
+    config = read_run(folder)[3].to_dict() | {"dataset": str(tmp_path / "gone.npz")}
+    state = initial_state(TrainConfig(**config), TrainConfig(**config).network(1, 10))
+    (folder / "config.json").write_text(json.dumps(config))
+    save(folder / "checkpoint.npz", state, config)
+    line = exported(folder, tmp_path / "a.nir", capsys, "--image-size", "12")
+    assert "3 steps of 12x12 pixels" in line
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "message"),
+    [
+        ("a.pt", [], "file: got '.pt', want one of .npz, .safetensors, .nir"),
+        ("a", [], "file: got '', want one of .npz, .safetensors, .nir"),
+        ("a.npz", ["--dt", "1"], "dt: got one for a .npz file, want it for .nir alone"),
+        ("a.npz", ["--image-size", "8"], "image_size: got one for a .npz file, want it for .nir"),
+        ("a.nir", ["--image-size", "0"], "size: got 0, want a whole number of at least 1"),
+        ("a.nir", ["--dt", "0"], "dt: got 0.0, want a finite number above 0"),
+        ("none/a.npz", [], "but there is no folder"),
+    ],
+)
+def test_what_can_not_be_done_is_refused(file, options, message, folder, tmp_path, refused):
+    pytest.importorskip("nir")
+    assert message in refused(["export", folder, tmp_path / file, *options])
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path, folder, refused):
+    assert "no run there" in refused(["export", tmp_path, tmp_path / "a.npz"])
+    (folder / "checkpoint.npz").unlink()
+    assert "no checkpoint there" in refused(["export", folder, tmp_path / "a.npz"])
+
+
+def test_a_missing_extra_is_named(folder, tmp_path, refused, monkeypatch):
+    for module, file in (("nir", "a.nir"), ("safetensors.numpy", "a.safetensors")):
+        monkeypatch.setitem(sys.modules, module, None)
+        extra = module.split(".")[0]
+        assert f"pip install 'refsnn[{extra}]'" in refused(["export", folder, tmp_path / file])

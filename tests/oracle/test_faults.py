@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from refsnn.oracle import cases, conventions, recipes
+from refsnn.oracle.compare import compare_case
+from refsnn.oracle.compute import compute
+
+pytest.importorskip("torch")
+from refsnn.oracle.adapters.pytorch import SUPPORTED, PyTorch  # needs torch
+from refsnn.oracle.faults import FAULTS, Fault
+
+
+@pytest.fixture(scope="module")
+def built():
+    """Level -> its cases."""
+    return {
+        level: [cases.build(recipe) for recipe in recipes.recipes((level,))]
+        for level in conventions.LEVELS
+    }
+
+
+def run(adapter, case):
+    for _ in range(case.repeat):
+        got = adapter.run(case)
+    return got
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_is_rejected_at_each_of_its_levels(built, name, precision):
+    fault = FAULTS[name]
+    for level in fault.levels:
+        results = [compare_case(c, run(fault.make(precision), c), precision) for c in built[level]]
+        assert not all(result.passed for result in results), level
+
+
+@pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if fault.conventions])
+def test_their_conventions_describe_them(built, name):
+    """A case that expects what they do finds nothing wrong."""
+    fault = FAULTS[name]
+    for level in fault.levels:
+        for case in built[level]:
+            deviating = case.conventions | fault.conventions
+            outputs = compute(level, case.inputs, case.settings, deviating, case.repeat)
+            got = run(fault.make(), case)
+            assert got.keys() == outputs.keys()
+            for tensor, wanted in outputs.items():
+                scale = max(np.abs(wanted).max(), 1e-3)
+                np.testing.assert_allclose(
+                    got[tensor], wanted, rtol=0, atol=1e-8 * scale, err_msg=f"{case.id} {tensor}"
+                )
+
+
+def test_every_alternative_is_among_them():
+    wanted = {
+        (name, value)
+        for name, convention in conventions.CONVENTIONS.items()
+        for value in list(convention.values)[1:]
+    }
+    seen = {item for fault in FAULTS.values() for item in fault.conventions.items()}
+    assert wanted <= seen
+    assert len(FAULTS) >= 50
+    for fault in FAULTS.values():
+        conventions.make(fault.conventions)
+
+
+def test_the_adapter_knows_the_conventions_and_their_first_values():
+    assert SUPPORTED.keys() | {"norm_eps"} == conventions.CONVENTIONS.keys()
+    for name, values in SUPPORTED.items():
+        assert set(values) <= set(conventions.CONVENTIONS[name].values)
+        assert values[0] == conventions.PAPER[name]
+
+
+def test_a_fault_without_a_class_or_told_convention_is_the_adapter(built):
+    case = built["neuron"][0]
+    got = Fault("none", {}, ("neuron",), ()).make().run(case)
+    for name, wanted in PyTorch().run(case).items():
+        np.testing.assert_array_equal(got[name], wanted)

@@ -1,0 +1,196 @@
+"""The NIR graph of a network says what the network computes, to us and to others."""
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refsnn.network import Architecture, Network, Stem, encode, forward, init_buffers, neuron_caches
+from refsnn.network import init_params as initial
+from refsnn.ops import LIF, NUMPY, AvgPool, BatchNorm
+from refsnn.oracle.layout import image_to_torch
+from refsnn.oracle.nir import node_outputs, read_nir, run_nir, to_nir, write_nir
+
+nir = pytest.importorskip("nir")
+
+
+def evaluated(net, params, buffers, x_seq):
+    run = forward(net, params, buffers, x_seq, NUMPY, training=False)
+    return {name: cache.o_seq for name, cache in neuron_caches(run)}, run.branches[-1]
+
+
+def images(size, dtype=np.float64, count=3):
+    return np.random.default_rng(7).normal(size=(count, *size, 3)).astype(dtype)
+
+
+SETTINGS = {
+    "branches by stage": {},
+    "branches by block, two a stage": {"arch": "2-2:4-8", "branches": "block"},
+    "hidden layer in the head": {"arch": "resnet19-tet", "scale": 1 / 16},
+    "stem with a stride and pooling": {"arch": "resnet18-imagenet", "scale": 1 / 16},
+    "three convolutions in the stem": {"arch": "resnet20m", "scale": 1 / 16},
+    "IF": {"lif": LIF(1.0, 0.7)},
+    "another leak": {"lif": LIF(0.3, 0.5)},
+    "fires at threshold": {"lif": LIF(inclusive=True)},
+    "skip by average pooling": {"downsample": "avgpool"},
+    "readout by sum": {"readout": "sum"},
+    "batch norm": {"norm": BatchNorm("per_step", scale=0.8, eps=0.01)},
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("case", SETTINGS)
+def test_a_file_that_is_read_back_gives_the_same_spikes_and_logits(case, dtype, numbers, tmp_path):
+    net, params, buffers = numbers(dtype=dtype, **SETTINGS[case])
+    size = (16, 12) if net.downsample == "conv" else (8, 4)
+    x_seq = encode(images(size, dtype), 4)
+    spikes, logits = evaluated(net, params, buffers, x_seq)
+    write_nir(tmp_path / "a.nir", to_nir(net, params, buffers, size))
+    graph = read_nir(tmp_path / "a.nir")
+    outputs = node_outputs(graph, x_seq)
+    for name, o_seq in spikes.items():
+        assert np.array_equal(outputs[name], o_seq), name
+    assert all(0.01 < o_seq.mean() < 0.99 for o_seq in spikes.values())
+    got = run_nir(graph, x_seq)
+    assert got.dtype == dtype
+    np.testing.assert_allclose(got, logits, rtol=0, atol=1e-12 if dtype == "float64" else 1e-5)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    tau=st.floats(0.01, 1), v_th=st.floats(0.1, 2), dt=st.floats(1e-6, 10),
+    steps=st.integers(1, 5), size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    seed=st.integers(0, 999), widths=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+)  # fmt: skip
+def test_any_leak_threshold_and_step(tau, v_th, dt, steps, size, seed, widths):
+    net = Network(Architecture((1, 1), widths, 2), 3, 4, lif=LIF(tau, v_th))
+    rng = np.random.default_rng(seed)
+    params, buffers = initial(net, rng), init_buffers(net)
+    buffers = {name: x + rng.uniform(0, 1, x.shape) for name, x in buffers.items()}
+    x_seq = rng.normal(0, 3, (steps, 2, *size, 3))
+    spikes, logits = evaluated(net, params, buffers, x_seq)
+    graph = to_nir(net, params, buffers, size, dt)
+    outputs = node_outputs(graph, x_seq)
+    assert all(np.array_equal(outputs[name], o_seq) for name, o_seq in spikes.items())
+    np.testing.assert_allclose(run_nir(graph, x_seq), logits, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("v_th", [1.0, 0.7])
+@pytest.mark.parametrize("inclusive", [False, True])
+def test_potentials_that_land_on_the_threshold(inclusive, v_th, dtype, numbers):
+    net, params, buffers = numbers(dtype=dtype, lif=LIF(0.5, v_th, inclusive=inclusive))
+    params["stem.conv0.weight"][:] = 0
+    params["stem.bn0.bias"][:] = v_th  # so c is v_th in every step
+    buffers["stem.bn0.running_mean"][:] = 0
+    outputs = node_outputs(to_nir(net, params, buffers, (4, 4)), encode(images((4, 4), dtype), 3))
+    fired = outputs["stem.lif0"].all(axis=(1, 2, 3, 4)).tolist()
+    assert fired == ([True, True, True] if inclusive else [False, True, False])
+
+
+def test_what_stands_in_the_nodes(numbers):
+    net, params, buffers = numbers(dtype="float32")
+    graph = to_nir(net, params, buffers, (8, 6), dt=0.25, about={"steps": 4})
+    assert graph.metadata == {"dt": 0.25, "readout": "mean", "steps": 4}
+    assert not any(name.startswith("branch") for name in graph.nodes)
+    assert {name for name, node in graph.nodes.items() if type(node) is nir.LIF} == {
+        "stem.lif0", "stage1.block0.lif1", "stage1.block0.lif2", "stage2.block0.lif1",
+        "stage2.block0.lif2",
+    }  # fmt: skip
+    lif = graph.nodes["stage2.block0.lif2"]
+    for name, value in {"tau": 0.5, "r": 2, "v_leak": 0, "v_threshold": 1, "v_reset": 0}.items():
+        assert getattr(lif, name).shape == (8, 4, 3)
+        assert getattr(lif, name).dtype == np.float32
+        assert (getattr(lif, name) == value).all(), name
+    into = {name: {a for a, b in graph.edges if b == name} for name in graph.nodes}
+    assert into["stage1.block0.lif2"] == {"stage1.block0.conv2", "stem.lif0"}
+    assert into["stage2.block0.lif2"] == {"stage2.block0.conv2", "stage2.block0.skip.conv"}
+    weight = graph.nodes["stage2.block0.conv1"].weight
+    assert weight.shape == (8, 4, 3, 3)
+    assert graph.nodes["head.fc"].weight.shape == (5, 8)
+    node = to_nir(*numbers(lif=LIF(1.0)), (8, 6), dt=0.25).nodes["stem.lif0"]
+    assert type(node) is nir.IF
+    assert (node.r == 4).all()
+
+
+def test_a_folded_convolution_is_the_convolution_then_batch_norm(numbers):
+    net, params, buffers = numbers(norm=BatchNorm(scale=0.5, eps=0.1))
+    conv = to_nir(net, params, buffers, (4, 4)).nodes["stem.conv0"]
+    for out in range(4):
+        gain = 0.5 * params["stem.bn0.weight"][out]
+        gain /= (buffers["stem.bn0.running_var"][out] + 0.1) ** 0.5
+        want = params["stem.conv0.weight"][2, 0, 1, out] * gain
+        assert conv.weight[out, 1, 2, 0] == pytest.approx(want, rel=1e-14)
+        shift = params["stem.bn0.bias"][out] - buffers["stem.bn0.running_mean"][out] * gain
+        assert conv.bias[out] == pytest.approx(shift, rel=1e-12)
+
+
+def test_a_file_holds_the_same_graph_and_the_same_bytes_each_time(numbers, tmp_path):
+    graph = to_nir(*numbers(), (6, 6))
+    for name in "ab":
+        write_nir(tmp_path / name, graph)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    again = read_nir(tmp_path / "a")
+    assert set(again.edges) == set(graph.edges)
+    assert again.metadata == graph.metadata
+    assert {n: type(node) for n, node in again.nodes.items()} == {
+        n: type(node) for n, node in graph.nodes.items()
+    }
+    for name, node in graph.nodes.items():
+        for key in ("weight", "bias", "tau", "r", "v_leak", "v_threshold", "v_reset"):
+            if hasattr(node, key):
+                value = getattr(again.nodes[name], key)
+                assert value.dtype == getattr(node, key).dtype
+                assert value.tobytes() == getattr(node, key).tobytes()
+
+
+@pytest.mark.parametrize("tau", [0.5, 0.3, 1.0])
+def test_spikingjelly_reads_the_file_and_computes_the_same(tau, numbers, tmp_path):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("nirtorch")
+    exchange = pytest.importorskip("spikingjelly.activation_based.nir_exchange")
+    net, params, buffers = numbers(dtype="float32", lif=LIF(tau))
+    x_seq = encode(images((8, 8), "float32"), 4)
+    spikes, logits = evaluated(net, params, buffers, x_seq)
+    assert 0.05 < spikes["stem.lif0"].mean() < 0.95
+    write_nir(tmp_path / "a.nir", to_nir(net, params, buffers, (8, 8)))
+    model, state, total = exchange.import_from_nir(tmp_path / "a.nir"), None, 0
+    with torch.no_grad():
+        for x in x_seq:
+            y, state = model(torch.from_numpy(image_to_torch(x)), state)
+            total = total + y.numpy()
+    np.testing.assert_allclose(total / 4, logits, rtol=0, atol=1e-5)
+
+
+def test_what_can_not_be_expressed_is_refused(numbers):
+    with pytest.raises(ValueError, match="net: fires the surrogate's primitive"):
+        to_nir(*numbers(lif=LIF(smooth=True)), (8, 8))
+    for size in ((0, 8), (8, 0), (8, 8.0)):
+        with pytest.raises(ValueError, match=r"size: got .*, want a whole number of at least 1"):
+            to_nir(*numbers(), size)
+    for dt in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match=r"dt: got .*, want a finite number above 0"):
+            to_nir(*numbers(), (8, 8), dt)
+    net, params, buffers = numbers()
+    params["head.fc.bias"][2] = np.nan
+    with pytest.raises(ValueError, match=r"head\.fc\.bias: got nan"):
+        to_nir(net, params, buffers, (8, 8))
+
+
+def test_an_image_that_is_too_small_for_the_pooling_is_refused():
+    net = Network(Architecture((1,), (2,), 2, Stem(pool=AvgPool(2, 2))), 3, 4)
+    params, buffers = initial(net, np.random.default_rng(0)), init_buffers(net)
+    with pytest.raises(ValueError, match=r"size: got \(1, 1\) pixels at stem\.pool"):
+        to_nir(net, params, buffers, (1, 1))
+
+
+def test_a_missing_extra_is_named_in_one_line(numbers, tmp_path, monkeypatch):
+    graph = to_nir(*numbers(), (4, 4))
+    write_nir(tmp_path / "a.nir", graph)
+    for module in ("nir", "h5py"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, module, None)
+            with pytest.raises(ValueError, match=rf"^{module} is .*pip install 'refsnn\[nir\]'$"):
+                read_nir(tmp_path / "a.nir")

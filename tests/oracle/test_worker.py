@@ -1,0 +1,136 @@
+"""What an adapter may be, what it is given, and what may come back."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from refsnn.oracle import worker
+
+ADAPTERS = """
+    class Adapter:
+        def run(self, case):
+            return {"y": 2 * case.inputs["x"]}
+
+    def make(scale=2):
+        return Adapter()
+
+    def run(case):
+        return {"y": 2 * case.inputs["x"]}
+
+    class Holder:
+        made = Adapter()
+
+    made = Adapter()
+    number = 3
+    """
+
+
+@pytest.fixture
+def mine(adapter, tmp_path, monkeypatch):
+    adapter(ADAPTERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(worker.sys.modules, "mine", raising=False)
+    yield
+    worker.sys.modules.pop("mine", None)
+
+
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize("target", ["Adapter", "make", "run", "made", "Holder.made"])
+def test_an_adapter_is_an_object_or_what_makes_one_or_a_function(target, doubling):
+    case = doubling()
+    found = worker.find_adapter(f"mine:{target}")
+    np.testing.assert_array_equal(found.run(case)["y"], case.outputs["y"])
+
+
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("mine", "got 'mine', want MODULE:OBJECT"),
+        ("mine:", "got 'mine:', want MODULE:OBJECT"),
+        (":run", "got ':run', want MODULE:OBJECT"),
+        ("mine:nothing", "got 'mine:nothing', but mine has no nothing"),
+        ("mine:Holder.nothing", "but mine has no Holder.nothing"),
+        ("mine:number", r"got int, want an object with run\(case\)"),
+        ("mine:Holder", r"got Holder, want an object with run\(case\)"),
+    ],
+)
+def test_anything_else_is_refused(target, message):
+    with pytest.raises(worker.Refused, match=message):
+        worker.find_adapter(target)
+
+
+def test_what_an_adapter_declares():
+    full = SimpleNamespace(name="n", precision="float32", levels=("neuron",), omits=("*u",))
+    assert worker.describe(full, "m:o") == {
+        "name": "n", "precision": "float32", "levels": ["neuron"], "omits": ["*u"],
+    }  # fmt: skip
+    assert worker.describe(SimpleNamespace(), "m:o") == {
+        "name": "m:o", "precision": "float64", "levels": list(worker.LEVELS), "omits": [],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"precision": "half"}, "precision: got 'half', want 'float32' or 'float64'"),
+        ({"precision": np.float32}, "precision: got .*want 'float32'"),
+        ({"levels": "neuron"}, "levels: got 'neuron', want a tuple of strings"),
+        ({"levels": ("neurons",)}, "levels: got 'neurons', want some of surrogate, neuron"),
+        ({"omits": "u"}, "omits: got 'u', want a tuple of strings"),
+        ({"omits": [3]}, r"omits: got \[3\], want a tuple of strings"),
+    ],
+)
+def test_what_is_declared_wrongly_is_refused(declared, message):
+    with pytest.raises(worker.Refused, match=message):
+        worker.describe(SimpleNamespace(**declared), "m:o")
+
+
+def test_a_case_arrives_whole_but_for_its_expected_values(doubling):
+    case = doubling(repeat=3)
+    found = worker.load_case(worker.dump_case(case))
+    assert {k: v for k, v in vars(found).items() if k not in ("inputs", "outputs")} == {
+        k: v for k, v in vars(case).items() if k not in ("inputs", "outputs")
+    }
+    assert list(found.inputs) == ["x"]
+    np.testing.assert_array_equal(found.inputs["x"], case.inputs["x"], strict=True)
+    assert found.outputs["y"].shape == case.outputs["y"].shape
+    assert np.isnan(found.outputs["y"]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64", "bool"])
+def test_whatever_becomes_an_array_of_numbers_passes_with_its_dtype(dtype):
+    wanted = {"y": np.zeros((1, 2))}
+    (found,) = worker.as_arrays({"y": np.ones((1, 2), dtype)}, wanted).values()
+    assert found.dtype == dtype
+    (found,) = worker.as_arrays({"y": [[1.0, 2.0]]}, wanted).values()
+    np.testing.assert_array_equal(found, [[1.0, 2.0]])
+
+
+def test_of_what_nobody_wanted_the_name_is_passed_on():
+    found = worker.as_arrays({"z": object(), "y": 1.0}, {"y": np.zeros(())})
+    assert {name: array.shape for name, array in found.items()} == {"z": (0,), "y": ()}
+
+
+@pytest.mark.parametrize(
+    ("got", "message"),
+    [
+        (None, r"run\(case\): got NoneType, want a mapping"),
+        ([1], r"run\(case\): got list, want a mapping"),
+        ({3: 1}, r"run\(case\): got a name 3, want strings"),
+        ({"y": object()}, "y: got dtype object, want numbers"),
+        ({"y": "abc"}, "y: got dtype <U3, want numbers"),
+        ({"y": [1j]}, "y: got dtype complex128, want numbers"),
+        ({"y": [[1, 2], [3]]}, "y: got list, want an array: .*inhomogeneous"),
+        ({"y": np.zeros(10**6)}, r"y: got shape \(1000000,\), want \(1, 2\)"),
+    ],
+)
+def test_garbage_is_named(got, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        worker.as_arrays(got, {"y": np.zeros((1, 2))})
+
+
+def test_wrong_shapes_of_reasonable_size_pass_for_the_comparison_to_name():
+    found = worker.as_arrays({"y": np.zeros(1000)}, {"y": np.zeros((1, 2))})
+    assert found["y"].shape == (1000,)
