@@ -1,0 +1,92 @@
+"""snnTorch's Leaky. Its surrogates return float32 whatever they get, so float32 it is."""
+
+from typing import Any, ClassVar
+
+from refsnn.oracle.adapters import Unsupported
+from refsnn.oracle.adapters.torch_layers import Neuron, Settings, TorchLayers, Trace, before, slope
+
+
+def run_leaky(leaky: Any, c: Any) -> tuple[Any, Any]:
+    """Spikes and what Leaky calls mem, both (T, N, ...)."""
+    import torch
+
+    spikes, mems, mem = [], [], leaky.reset_mem()
+    for c_t in c:
+        o, mem = leaky(c_t, mem)
+        spikes.append(o)
+        mems.append(mem)
+    return torch.stack(spikes), torch.stack(mems)
+
+
+def spike_grad(s: Settings) -> Any:
+    from snntorch import surrogate
+
+    if s.surrogate == "tanh" and s.shape == 0.5:
+        return surrogate.sigmoid(slope=2)  # 2 s (1 - s) with s = (1 + tanh x) / 2
+    return surrogate.custom_surrogate(lambda x, grad, spikes: grad * slope(x, s))
+
+
+class SnnTorch(TorchLayers):
+    """The paper's neuron by constructor arguments.
+
+    With reset_delay=False Leaky resets in the step that fires, by mem - spk mem = u_pre (1 - o),
+    differentiated; its late reset then never acts, as mem is below the threshold already. With
+    reset_delay=True the same potentials come about, and the reset is detached: mem is u_pre, and
+    the next step starts from (1 - reset) mem.
+    """
+
+    name = "snnTorch"
+
+    def __init__(self) -> None:
+        super().__init__("float32")
+
+    def make(self, settings: Settings) -> Neuron:
+        import snntorch
+
+        s = settings
+        if s.decay != "tau*u + c":
+            raise Unsupported(f"snnTorch has no decay {s.decay}")
+        if s.inclusive and s.surrogate == "rectangular":
+            raise Unsupported("the next float below v_th, to fire there, would move the edge")
+        threshold = self.threshold(s.v_th, False, s.inclusive)
+        leaky = snntorch.Leaky(
+            beta=s.tau, threshold=threshold, spike_grad=spike_grad(s), reset_mechanism="zero",
+            reset_delay=s.detached,
+        )  # fmt: skip
+        silent = snntorch.Leaky(beta=s.tau, reset_mechanism="none")
+
+        def run(c: Any) -> Trace:
+            o, mem = run_leaky(leaky, c)
+            mem = mem.detach()
+            if s.detached:
+                return Trace(o, mem, mem - leaky.mem_reset(mem) * mem)
+            return Trace(o, silent(c.detach(), before(mem))[1], mem)
+
+        return run
+
+
+class SnnTorchDefaults(TorchLayers):
+    """Leaky as it is when only beta and threshold are set."""
+
+    name = "snnTorch's defaults"
+    fixed: ClassVar = {
+        "decay": "tau*u + c",
+        "fire": ">",
+        "reset": "subtract, next step",
+        "surrogate": "atan",
+        "reset_gradient": "detached",
+    }
+
+    def __init__(self) -> None:
+        super().__init__("float32")
+
+    def make(self, settings: Settings) -> Neuron:
+        import snntorch
+
+        leaky = snntorch.Leaky(beta=settings.tau, threshold=settings.v_th)
+
+        def run(c: Any) -> Trace:
+            o, mem = run_leaky(leaky, c)
+            return Trace(o, mem, mem)  # the reset comes with the next step
+
+        return run
