@@ -12,6 +12,7 @@ import json
 import shlex
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -58,14 +59,74 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_train(commands)
     add_evaluate(commands)
-    add_ablation(commands)
-    add_gradients(commands)
-    add_export(commands)
-    add_data(commands)
-    add_bench(commands)
-    add_conform(commands)
+    for name, (module, text, description) in COMMANDS.items():
+        add_command(commands, name, module, text, description)
     add_spec(commands)
     return parser
+
+
+#: name -> module with `add_options` and, unless it has actions of its own, `run`; help; description
+COMMANDS = {
+    "ablation": (
+        "refsnn.experiments.ablation_command",
+        "train methods x architectures x T x seeds and tabulate them",
+        "Trains every combination of method, architecture, T and seed, each into a run folder, "
+        "and compares the methods: means, paired differences, a plot. Called again, it goes on "
+        "where it stopped; finished runs are not run again.",
+    ),
+    "gradients": (
+        "refsnn.experiments.gradients_command",
+        "where the gradient goes: by layer, time step, branch and mechanism",
+        "Norms of the gradient at every layer of neurons, by branch and by Eq. 3's terms; Eq. 8's "
+        "factors and Eq. 9's sum. Of a run, or of a network as initialised.",
+    ),
+    "vectors": (
+        "refsnn.oracle.vectors_command", "test vectors for other implementations, as data",
+        "Cases with inputs, parameters and every expected activation and gradient.",
+    ),
+    "compare": (
+        "refsnn.oracle.compare_command",
+        "another implementation's arrays against the test vectors: where they first diverge",
+        "Reports by clause, and names the first divergence of each case: tensor, step, index. "
+        "Exit code 1 where a case fails.",
+    ),
+    "diagnose": (
+        "refsnn.oracle.diagnose_command",
+        "which conventions reproduce another implementation's arrays",
+        "Tries the conventions in which implementations are known to differ, alone and together, "
+        "and says in words which reproduce the numbers. Exit code 1 where none do.",
+    ),
+    "conform": (
+        "refsnn.oracle.conform_command",
+        "check another implementation: right or not, and where it first goes wrong",
+        "Runs test cases through an implementation of yours, in a process of its own, and reports "
+        "by level and by clause. Exit code 1: it failed somewhere, or passed where it was "
+        "expected to fail.",
+    ),
+    "export": (
+        "refsnn.oracle.export_command",
+        "write a trained network for PyTorch (.npz, .safetensors) or NIR (.nir)",
+        "Writes a run's network as a file for other programs; the suffix says which.",
+    ),
+    "data": (
+        "refsnn.data.command", "data sets: which there are, and downloading them",
+        "The data sets that --dataset names.",
+    ),
+    "bench": (
+        "refsnn.bench.command", "time training steps and inference, alone or beside PyTorch",
+        "Images per second and peak memory of whole training steps and of inference, each in a "
+        "process of its own.",
+    ),
+}  # fmt: skip
+
+
+def add_command(commands: Any, name: str, module: str, text: str, description: str) -> None:
+    # no abbreviations: --seed is not --seeds
+    parser = commands.add_parser(name, help=text, description=description, allow_abbrev=False)
+    code = import_module(module)
+    code.add_options(parser)
+    if hasattr(code, "run"):
+        parser.set_defaults(run=code.run)
 
 
 def add_train(commands: Any) -> None:
@@ -181,78 +242,6 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         f"removed; after iteration {result['iteration']}"
     )
     return 0
-
-
-def add_ablation(commands: Any) -> None:
-    from refsnn.experiments.ablation_command import add_options, run
-
-    ablation = commands.add_parser(
-        "ablation", help="train methods x architectures x T x seeds and tabulate them",
-        description="Trains every combination of method, architecture, T and seed, each into a "
-        "run folder, and compares the methods: means, paired differences, a plot. Called again, "
-        "it goes on where it stopped; finished runs are not run again.",
-        allow_abbrev=False,  # --seed is not --seeds
-    )  # fmt: skip
-    add_options(ablation)
-    ablation.set_defaults(run=run)
-
-
-def add_data(commands: Any) -> None:
-    from refsnn.data.command import add_options
-
-    data = commands.add_parser(
-        "data", help="data sets: which there are, and downloading them",
-        description="The data sets that --dataset names.",
-    )  # fmt: skip
-    add_options(data)
-
-
-def add_gradients(commands: Any) -> None:
-    from refsnn.experiments.gradients_command import add_options, run
-
-    gradients = commands.add_parser(
-        "gradients", help="where the gradient goes: by layer, time step, branch and mechanism",
-        description="Norms of the gradient at every layer of neurons, by branch and by Eq. 3's "
-        "terms; Eq. 8's factors and Eq. 9's sum. Of a run, or of a network as initialised.",
-    )  # fmt: skip
-    add_options(gradients)
-    gradients.set_defaults(run=run)
-
-
-def add_export(commands: Any) -> None:
-    from refsnn.oracle.export_command import add_options, run
-
-    export = commands.add_parser(
-        "export", help="write a trained network for PyTorch (.npz, .safetensors) or NIR (.nir)",
-        description="Writes a run's network as a file for other programs; the suffix says which.",
-    )  # fmt: skip
-    add_options(export)
-    export.set_defaults(run=run)
-
-
-def add_bench(commands: Any) -> None:
-    from refsnn.bench.command import add_options, run
-
-    bench = commands.add_parser(
-        "bench", help="time training steps and inference, alone or beside PyTorch",
-        description="Images per second and peak memory of whole training steps and of inference, "
-        "each in a process of its own.",
-    )  # fmt: skip
-    add_options(bench)
-    bench.set_defaults(run=run)
-
-
-def add_conform(commands: Any) -> None:
-    from refsnn.oracle.conform_command import add_options, run
-
-    conform = commands.add_parser(
-        "conform", help="check another implementation: right or not, and where it first goes wrong",
-        description="Runs test cases through an implementation of yours, in a process of its own, "
-        "and reports by level and by clause. Exit code 1: it failed somewhere, or passed where "
-        "it was expected to fail.",
-    )  # fmt: skip
-    add_options(conform)
-    conform.set_defaults(run=run)
 
 
 def add_spec(commands: Any) -> None:

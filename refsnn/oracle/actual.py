@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refsnn.oracle.vectors import read_npz
 from refsnn.ops import Array
+from refsnn.oracle.vectors import read_npz
 
 
 class Actual(NamedTuple):

@@ -35,5 +35,3 @@ def choose(
     if not chosen:
         raise ValueError(f"case: got none of the level {', '.join(levels)}, want at least one")
     return list(makers), (makers[name]() for name in chosen)
-
-

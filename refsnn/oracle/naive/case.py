@@ -98,7 +98,8 @@ def moved(run, prefix=""):
 
 
 def one_layer(inputs, settings, net, of):
-    run, stride, padding = start(inputs, net, "", settings["training"]), *sizes(settings)
+    run = start(inputs, net, "", settings["training"])
+    stride, padding = settings["stride"], settings["padding"]
     x = last(inputs["x"])
     c = network._split(
         layers.conv_forward(network._merge(x), run["params"]["conv.weight"], stride, padding), x
@@ -120,10 +121,6 @@ def one_layer(inputs, settings, net, of):
     found = {"conv": first(c), "bn": first(y)} | seen(run, "lif", "") | moved(run)
     found |= {"du_pre": first(du_pre), "dx": first(network._split(dx, x))}
     return found | gradients(grads)
-
-
-def sizes(settings):
-    return settings["stride"], settings["padding"]
 
 
 def one_block(inputs, settings, net, of):
