@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from refsnn.oracle import conventions
 from refsnn.oracle.cases import tolerances
 from refsnn.oracle.compare import Comparison, compare_case
@@ -26,9 +28,10 @@ NUMBERS: dict[str, tuple[str, list[Value]]] = {
     "v_th": ("surrogate", [0.5, 1.0]),
     "surrogate_shape": ("surrogate", [0.25, 0.5, 1.0, 2.0, 4.0]),
 }
+ORDER = [*NUMBERS, *CONVENTIONS]
 BEAM = 6  # explanations that are followed at a time
 DEPTH = 4  # deviations that one level may add
-FEW = 5  # failing cases of a level that the search looks at; the rest confirms
+FEW = 3  # failing cases that the search takes at a time; the others confirm
 
 
 class Fit(NamedTuple):
@@ -40,9 +43,12 @@ class Fit(NamedTuple):
     error: float  # largest, in tolerances; where something diverges, the first divergences'
     first: str  # the first divergence, in words
 
-    def rank(self) -> tuple[float, ...]:
-        """The best is the smallest: what agrees, then the fewest deviations."""
-        return (-self.passed, -round(self.agreed, 9), len(self.deviations))
+    def rank(self) -> tuple[Any, ...]:
+        """The best is the smallest: what agrees, the fewest deviations; of those that explain all
+        the order of the conventions decides, of the others the error."""
+        order = sorted(ORDER.index(name) for name in self.deviations)
+        error = math.log(self.error + 1e-300) if self.first else 0.0
+        return (-self.passed, -round(self.agreed, 9), len(self.deviations), error, order)
 
 
 class Diagnosis(NamedTuple):
@@ -83,54 +89,53 @@ class Search:
     def best(self, states: Iterable[Deviations], cases: Sequence[Case]) -> list[Fit]:
         """Each once, the best first."""
         new = {frozenset(state.items()): state for state in states}
-        fits = [self.judge(state, cases) for state in new.values()]
-        return sorted(fits, key=lambda fit: (*fit.rank(), log_error(fit)))
+        return sorted((self.judge(state, cases) for state in new.values()), key=Fit.rank)
 
     def explain(self, level: str, upto: list[Case], starts: list[Deviations]) -> list[Fit]:
         """The best explanations of this level's cases that go on from `starts`."""
         here = [case for case in upto if case.level == level]
-        beam = self.best(starts, here)
-        if beam[0].passed < len(here):
-            some = self.few(here, beam[0].deviations)
-            # where lower levels are given and explained, this one's own choices come first
-            lower = len(here) < len(upto)
-            for names in [names_of((level,))] * lower + [names_of(upto_level(level))]:
-                beam = self.widen(names, some, starts)
-                if beam[0].passed == len(some):
+        # where lower levels are given and explained, this one's own choices come first
+        lower = len(here) < len(upto)
+        for names in [names_of((level,))] * lower + [names_of(upto_level(level))]:
+            some, beam = list[Case](), self.best(starts, here)
+            while new := self.few(here, beam[0].deviations, some):
+                some += new
+                beam = self.widen(names, some, [*starts, *(fit.deviations for fit in beam)])
+                if beam[0].passed < len(some):
                     break
-        fits = self.best((fit.deviations for fit in beam), upto)
-        if fits[0].passed < len(upto):
-            return fits[:BEAM]
-        return [fit for fit in fits if fit.rank() == fits[0].rank()]
+            fits = self.best((fit.deviations for fit in beam), upto)
+            if fits[0].passed == len(upto):
+                return [fit for fit in fits if fit.rank()[:3] == fits[0].rank()[:3]]
+        return fits[:BEAM]
+
+    def few(self, here: Sequence[Case], state: Deviations, but: Sequence[Case]) -> list[Case]:
+        """Some cases that fail, the smallest first."""
+        left = [case for case in here if case not in but and not self.compare(case, state).passed]
+        return sorted(left, key=lambda case: sum(a.size for a in case.outputs.values()))[:FEW]
 
     def widen(
         self, names: Mapping[str, Sequence[Value]], cases: list[Case], starts: list[Deviations]
     ) -> list[Fit]:
         """The best with up to DEPTH choices more."""
-        beam, found = self.best(starts, cases), list[Fit]()
+        beam, found = self.best(starts, cases)[:BEAM], list[Fit]()
         for _ in range(DEPTH):
-            found += beam[:BEAM]
+            found += beam
             if beam[0].passed == len(cases):
                 break
-            wider = (s for fit in beam[:BEAM] for s in extended(fit.deviations, names, cases))
-            beam = self.best(wider, cases)
-        return self.best((fit.deviations for fit in (*found, *beam[:BEAM])), cases)[:BEAM]
-
-    def few(self, here: Sequence[Case], state: Deviations) -> list[Case]:
-        """Cases that fail, the smallest first, and one that passes."""
-        ordered = sorted(here, key=lambda case: sum(a.size for a in case.outputs.values()))
-        fails = [case for case in ordered if not self.compare(case, state).passed]
-        return fails[:FEW] + [case for case in ordered if case not in fails][:1]
-
-
-def log_error(fit: Fit) -> float:
-    return math.log(fit.error + 1e-300)
+            first = [c for c in cases if not self.compare(c, beam[0].deviations).passed][:1]
+            wider = [s for fit in beam for s in extended(fit.deviations, names, cases)]
+            if not wider:
+                break
+            promising = self.best(wider, first)[: 4 * BEAM]
+            beam = self.best((fit.deviations for fit in promising), cases)[:BEAM]
+        return self.best((fit.deviations for fit in (*found, *beam)), cases)[:BEAM]
 
 
 def under(case: Case, state: Deviations) -> Case:
     """The case as it is with other conventions."""
     of = conventions.make(case.conventions | state)
-    outputs = compute(case.level, case.inputs, case.settings, of, case.repeat)
+    with np.errstate(all="ignore"):  # some explode
+        outputs = compute(case.level, case.inputs, case.settings, of, case.repeat)
     return replace(
         case, outputs=outputs, conventions=of, tolerances=tolerances(case.level, outputs)
     )
