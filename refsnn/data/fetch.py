@@ -105,7 +105,7 @@ def check_sum(part: Path, md5: str) -> None:
 
 
 def otherwise(part: Path) -> str:
-    return f"--url takes a mirror's address, or put the archive there by hand as {part}"
+    return f"--url takes a mirror's address; an archive from elsewhere can be put at {part}"
 
 
 def download(url: str, part: Path, size: int, quiet: bool) -> None:
@@ -118,8 +118,9 @@ def download(url: str, part: Path, size: int, quiet: bool) -> None:
     except HTTPError as error:
         if error.code == 416:  # the server has nothing after what the part has
             return
-        reason = f"HTTP {error.code} {error.reason}"
-        raise ValueError(f"fetch: {url}: {reason}; {otherwise(part)}") from None
+        raise ValueError(
+            f"fetch: {url}: HTTP {error.code} {error.reason}; {otherwise(part)}"
+        ) from None
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise ValueError(f"fetch: {url} can't be reached: {reason}; {otherwise(part)}") from None

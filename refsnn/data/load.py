@@ -134,8 +134,7 @@ def inside(folder: Path, name: str, parts: Sequence[str]) -> Path:
         return folder / name
     if any((folder / part).is_dir() for part in parts):
         return folder
-    wanted = ", ".join(f"{name}/{part}" for part in parts)
-    raise ValueError(f"dataset: {folder} holds no {name}, want {wanted} in it")
+    raise ValueError(f"dataset: {folder} holds no {name}, want one with {', '.join(parts)} in it")
 
 
 def pixel_statistics(name: str) -> tuple[Array, Array]:
