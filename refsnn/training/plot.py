@@ -60,7 +60,7 @@ def draw_curves(rows: list[dict[str, Any]], config: TrainConfig) -> bytes:
             label=layer if index in (0, len(layers) - 1) else None,
         )  # fmt: skip
     rates.set(ylabel="spikes a neuron and step", xlabel="epoch", ylim=(0, None))
-    rates.xaxis.set_major_locator(MaxNLocator(integer=True))
+    rates.xaxis.set_major_locator(MaxNLocator(integer=True, steps=(1, 2, 5, 10)))
     for axes in (loss, accuracy, rates):
         axes.legend(fontsize="small")
     for axes in (loss, accuracy, balance, rates):
