@@ -133,11 +133,11 @@ def test_a_run_to_resume_takes_no_preset(preset, run_folder, refused):
 
 
 def test_a_preset_is_what_a_new_run_starts_from(tmp_path, capsys):
-    options = [*SMALL, "--preset=paper", "--steps=1", "--batch-size=1000"]
+    options = [*SMALL, "--preset=authors_code", "--steps=1", "--batch-size=1000"]
     assert main(["train", "--out", str(tmp_path / "run"), *options]) == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config == TrainConfig(
-        **PRESETS["paper"] | {"arch": "1-1:4-8", "epochs": 2, "ops": "numpy", "steps": 1,
+        **PRESETS["authors_code"] | {"arch": "1-1:4-8", "epochs": 2, "ops": "numpy", "steps": 1,
                               "batch_size": 1000}
     ).to_dict()  # fmt: skip
 

@@ -100,6 +100,16 @@ def test_later_calls_add_runs_and_run_only_those(untrained, tmp_path, capsys):
     }  # fmt: skip
 
 
+def test_what_is_left_for_the_same_command_is_told_though_no_run_was_cut_short(
+    tmp_path, monkeypatch, capsys
+):
+    """The last one at work finished while it was asked to stop."""
+    states = schedule.Counter(finished=1, waiting=8)
+    monkeypatch.setattr(ablation_command, "train_all", lambda *_: states)
+    assert main(["ablation", *TINY, "--out", str(tmp_path / "out")]) == 128
+    assert capsys.readouterr().err == "stopped; the same command goes on\n"
+
+
 def test_changed_settings_are_refused_by_name(untrained, tmp_path, capsys, refused):
     out = tmp_path / "out"
     assert main(["ablation", *TINY, "--out", str(out)]) == 0

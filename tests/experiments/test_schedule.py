@@ -122,6 +122,8 @@ def test_children_end_when_their_parent_is_gone(process, tmp_path):
     assert list(tmp_path.rglob(".lock"))
     running.kill()
     until(lambda: not list(tmp_path.rglob(".lock")))
+    _, errors = running.communicate(timeout=WAIT)  # once the children have closed it
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -155,13 +157,16 @@ def test_runs_that_had_not_begun_when_it_was_stopped_are_waiting(process, tmp_pa
 
 @pytest.mark.parametrize("group", [True, False], ids=["all processes", "the parent alone"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", [0.0, 3.0])
-def test_an_estimate_stops_at_once_without_a_word(moment, number, group, process, tmp_path):
-    """While its process starts, and while it measures (a network that takes long)."""
-    options = ["--estimate", "--archs=18-18-18:64-128-256", "--batch-size=128"]
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_estimate_stops_at_once_without_a_word(begun, number, group, process, tmp_path):
+    """While its first process starts, and after a line: the next network takes long."""
+    options = ["--estimate", "--archs", "1:4", "18-18-18:64-128-256", "--batch-size=128"]
     running = process(tmp_path / "out", *options)
     assert running.stdout.readline().startswith("on this machine")
-    time.sleep(moment)
+    if begun:
+        running.stdout.readline()
+        assert running.stdout.readline().startswith("  1:4, T = 2: ")
+        time.sleep(2)
     begin = time.monotonic()
     (os.killpg if group else os.kill)(running.pid, number)
     shown, errors = running.communicate(timeout=WAIT)
