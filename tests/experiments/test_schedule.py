@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -38,10 +39,11 @@ def process():
     started = []
 
     def begin(out, *options):
+        buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
         command = [sys.executable, "-m", "refsnn", "ablation", *TINY, *RUNS, "--out", str(out)]
         started.append(
             subprocess.Popen(
-                [*command, *options], start_new_session=True,
+                [*command, *options], start_new_session=True, env=buffered,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )
         )  # fmt: skip
@@ -59,6 +61,15 @@ def until(condition):
     while not condition():
         assert time.monotonic() < end, "it did not come about"
         time.sleep(0.01)
+
+
+def read_until(pipe, words):
+    text = ""
+    while words not in text:
+        assert select.select([pipe], [], [], WAIT)[0], text
+        chunk = os.read(pipe.fileno(), 4096).decode()
+        assert chunk, text
+        text += chunk
 
 
 def in_mid_run(out):
@@ -162,10 +173,9 @@ def test_an_estimate_stops_at_once_without_a_word(begun, number, group, process,
     """While its first process starts, and after a line: the next network takes long."""
     options = ["--estimate", "--archs", "1:4", "18-18-18:64-128-256", "--batch-size=128"]
     running = process(tmp_path / "out", *options)
-    assert running.stdout.readline().startswith("on this machine")
+    read_until(running.stdout, "real ones:\n")
     if begun:
-        running.stdout.readline()
-        assert running.stdout.readline().startswith("  1:4, T = 2: ")
+        read_until(running.stdout, "  1:4, T = 2: 2 runs, ")
         time.sleep(2)
     begin = time.monotonic()
     (os.killpg if group else os.kill)(running.pid, number)
