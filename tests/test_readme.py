@@ -9,17 +9,81 @@ import numpy as np
 import pytest
 
 from refsnn import spec
-from refsnn.cli import build_parser
+from refsnn.cli import build_parser, main
 from refsnn.network import ARCHITECTURES
 
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text()
 
 
+def block(name):
+    """The code after the comment of this name."""
+    (code,) = re.findall(rf"<!-- {re.escape(name)} -->\n```\w*\n(.*?)```", TEXT, re.S)
+    return code
+
+
 def test_the_example_shows_that_both_gradients_are_equal(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(block("eq9"), "README.md", "exec"), {})
     assert float(capsys.readouterr().out) < 1e-14
+
+
+def test_gradcheck_says_of_its_example_what_is_said(capsys):
+    code = block("gradcheck")
+    exec(compile(code, "README.md", "exec"), {})
+    (said,) = re.findall(r"It prints `(.*?)`", TEXT)
+    assert said in " ".join(capsys.readouterr().out.split())
+    mended = code.replace("du * (1 - o)", "du * (1 - o - u_pre * h)")
+    assert mended != code
+    exec(compile(mended, "README.md", "exec"), {})
+    assert "failed" not in capsys.readouterr().out
+
+
+def test_conform_says_of_its_example_what_is_said(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(block("mine.py"))
+    (shown,) = re.findall(r"```text\n(.*?)```", TEXT, re.S)
+    assert main(shlex.split(block("conform"))[1:]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line in lines for line in shown.splitlines() if line != "…")
+
+
+def test_the_vectors_are_as_many_and_as_large_as_is_said(tmp_path):
+    count, size = map(int, re.findall(r"\((\d+) cases, (\d+) MB", TEXT)[0])
+    main(["vectors", "generate", str(tmp_path)])
+    files = list(tmp_path.rglob("*.npz"))
+    assert len(files) == count
+    assert round(sum(file.stat().st_size for file in files) / 1e6) == size
+
+
+LIBRARIES = {
+    "PyTorch": "pytorch:PyTorch", "SpikingJelly": "spikingjelly:SpikingJelly",
+    "snnTorch": "snntorch:SnnTorch", "Norse": "norse:Norse",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_libraries_pass_as_many_cases_as_is_said(library, tmp_path):
+    pytest.importorskip("torch" if library == "PyTorch" else library.lower())
+    (row,) = re.findall(rf"\| {library} [\d.]+.*", TEXT)
+    passed, rest, defaults = row.strip("| ").split(" | ")[2:]
+    levels = ["--level", "surrogate", "neuron", "layer", "block"]
+    where = f"refsnn.oracle.adapters.{LIBRARIES[library]}"
+    report = tmp_path / "report.json"
+    assert main(["conform", where, *levels, "--json", str(report)]) == 0
+    counts = json.loads(report.read_text())["counts"]
+    assert counts == {
+        "passed": int(passed), "unsupported": int(rest.split(":")[0]), "failed": 0, "expected": 0,
+    }  # fmt: skip
+    if library == "PyTorch":
+        return
+    given = tmp_path / "given"
+    assert main(["conform", f"{where}Defaults", *levels, "--save", str(given)]) == 1
+    assert main(["diagnose", str(given), "--json", str(report)]) == 0
+    said = json.loads(report.read_text())["matches"][0]["words"]
+    assert [text for text in said.split("; ") if not text.startswith("always")] == (
+        defaults.replace("\\|", "|").split("; ")
+    )
 
 
 @pytest.mark.parametrize("clause", spec.CLAUSES, ids=lambda c: c.id)

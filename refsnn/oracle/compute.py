@@ -41,7 +41,7 @@ def compute(
     for _ in range(repeat):
         tape = Tape([last_potential(cache, of) for cache in tape.neurons], watch)
         outputs = dict(COMPUTE[level](inputs, settings, of, tape))
-    return {name: np.asarray(value, dtype=float) for name, value in outputs.items()}
+    return {name: np.array(value, dtype=float) for name, value in outputs.items()}
 
 
 def potentials(cache: Any, of: Conventions) -> Array:

@@ -96,13 +96,18 @@ class Search:
     def explain(self, level: str, upto: list[Case], starts: list[Deviations]) -> list[Fit]:
         """The best explanations of this level's cases that go on from `starts`."""
         here = [case for case in upto if case.level == level]
-        # where lower levels are given and explained, this one's own choices come first
-        lower = len(here) < len(upto)
-        for names in [names_of((level,))] * lower + [names_of(upto_level(level))]:
+        given = {case.level for case in upto} - {level}
+        # what lower levels explain is settled, but for what few cases of them may not show
+        above = [
+            name for name in upto_level(level) if not given & set(LEVELS[LEVELS.index(name) :])
+        ]
+        for levels, depth in [(above, DEPTH), (upto_level(level), 2)][: 1 + bool(given)]:
             some, beam = list[Case](), self.best(starts, here)
             while new := self.few(here, beam[0].deviations, some):
                 some += new
-                beam = self.widen(names, some, [*starts, *(fit.deviations for fit in beam)])
+                beam = self.widen(
+                    names_of(levels), some, [*starts, *(fit.deviations for fit in beam)], depth
+                )
                 if beam[0].passed < len(some):
                     break
             fits = self.best((self.needed(fit.deviations, upto) for fit in beam), upto)
@@ -125,11 +130,12 @@ class Search:
         return sorted(left, key=lambda case: sum(a.size for a in case.outputs.values()))[:FEW]
 
     def widen(
-        self, names: Mapping[str, Sequence[Value]], cases: list[Case], starts: list[Deviations]
-    ) -> list[Fit]:
-        """The best with up to DEPTH choices more."""
+        self, names: Mapping[str, Sequence[Value]], cases: list[Case], starts: list[Deviations],
+        depth: int,
+    ) -> list[Fit]:  # fmt: skip
+        """The best with up to `depth` choices more."""
         beam, found, reached = self.best(starts, cases)[:BEAM], list[Fit](), list[Any]()
-        for _ in range(DEPTH):
+        for _ in range(depth):
             found += beam
             reached.append(beam[0].rank()[:2])
             if beam[0].passed == len(cases) or reached[-3:].count(reached[-1]) == 3:

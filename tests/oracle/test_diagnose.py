@@ -1,0 +1,148 @@
+import time
+
+import numpy as np
+import pytest
+
+from refsnn.oracle import cases, recipes
+from refsnn.oracle.compute import compute
+from refsnn.oracle.conventions import CONVENTIONS, LEVELS, make, words
+from refsnn.oracle.diagnose import diagnose, names_of, upto_level
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    return [cases.build(recipe) for recipe in recipes.recipes()]
+
+
+def given(vectors, deviations, levels=LEVELS, but=()):
+    """What an implementation with these conventions would give."""
+    got = {}
+    for case in vectors:
+        if case.level in levels and case.id not in but:
+            of = make(case.conventions | deviations)
+            got[case.id] = compute(case.level, case.inputs, case.settings, of, case.repeat)
+    return got
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_agrees_has_no_deviation(vectors, level):
+    found = diagnose(vectors, given(vectors, {}, [level]))
+    assert [fit.deviations for fit in found.matches] == [{}]
+    assert found.matches[0].error == 0
+    assert not found.nearest
+    assert not found.problems
+
+
+SINGLE = [
+    (name, value)
+    for name, convention in CONVENTIONS.items()
+    for value in list(convention.values)[1:]
+]
+
+
+@pytest.mark.parametrize(("name", "value"), SINGLE, ids=lambda v: str(v))
+def test_one_deviation_is_found_at_the_level_where_it_shows(vectors, name, value):
+    got = given(vectors, {name: value}, upto_level(CONVENTIONS[name].level))
+    assert diagnose(vectors, got).matches[0].deviations == {name: value}
+
+
+@pytest.mark.parametrize(
+    "deviations",
+    [
+        {"fire": ">=", "reset_gradient": "detached"},
+        {"reset": "subtract", "surrogate": "atan", "decay": "tau*u + (1-tau)*c"},
+        {"surrogate": "rectangular", "surrogate_shape": 2.0, "surrogate_scale": "without 1/a"},
+        {"surrogate": "rectangular", "surrogate_shape": 1.0, "surrogate_edge": "inside"},
+        {"norm_statistics": "per_step", "norm_scale": "v_th"},
+        {"tau": 0.9, "v_th": 0.5},
+    ],
+    ids=words,
+)
+def test_deviations_together(vectors, deviations):
+    got = given(vectors, deviations, ("surrogate", "neuron", "layer"))
+    assert diagnose(vectors, got).matches[0].deviations == deviations
+
+
+def test_the_sentence_of_deviations_of_many_levels(vectors):
+    told = {
+        "fire": ">=", "reset_gradient": "detached", "surrogate_scale": "without 1/a",
+        "lambda": "i from 0",
+    }  # fmt: skip
+    found = diagnose(vectors, given(vectors, told))
+    assert words(found.matches[0].deviations) == (
+        "fires at the threshold too (>=); surrogate without 1/a; detached reset; λ counted from 0"
+    )
+
+
+def test_one_case_of_a_network_is_enough_for_what_shows_in_it(vectors):
+    network = [case for case in vectors if case.id == "network/evolutionary"]
+    for told in (
+        {"readout": "sum"},
+        {"reset": "subtract"},
+        {"norm_gradient": "statistics detached"},
+    ):
+        found = diagnose(network, given(network, told))
+        assert told in [fit.deviations for fit in found.matches]
+        assert all(len(fit.deviations) == 1 for fit in found.matches)
+
+
+def test_what_cases_can_not_tell_apart_is_all_named(vectors):
+    """Where tau is a half, the share kept is the share lost."""
+    half = [case for case in vectors if case.id == "neuron/tanh"]
+    found = diagnose(half, given(half, {"decay": "(1-tau)*u + tau*c"}))
+    decays = {fit.deviations["decay"] for fit in found.matches}
+    assert decays == {"(1-tau)*u + tau*c", "tau*u + (1-tau)*c", "tau*(u + c)"}
+
+
+def test_nothing_fits_and_what_comes_nearest(vectors):
+    got = given(vectors, {"fire": ">="}, ["surrogate", "neuron"])
+    got["neuron/tanh"]["dc"][2, 3] += 0.5
+    found = diagnose(vectors, got)
+    assert found.matches == []
+    best = found.nearest[0]
+    assert best.deviations == {"fire": ">="}
+    assert best.passed == len(got) - 1
+    assert best.first.startswith("neuron/tanh: dc at step 2, index [3]: ")
+
+
+def test_levels_above_one_that_can_not_be_explained_are_not_searched(vectors, monkeypatch):
+    got = given(vectors, {"lambda": "constant"}, ["neuron", "training"])
+    for arrays in got.values():
+        arrays["du_pre" if "du_pre" in arrays else "loss"] += 0.5
+    seen = []
+    monkeypatch.setattr(
+        "refsnn.oracle.diagnose.names_of", lambda levels: seen.append(levels) or names_of(levels)
+    )
+    assert not diagnose(vectors, got).matches
+    assert not any("training" in levels for levels in seen)
+
+
+def test_arrays_of_single_precision(vectors):
+    got = {
+        name: {k: a.astype(np.float32) for k, a in arrays.items()}
+        for name, arrays in given(vectors, {"fire": ">="}, ["neuron", "layer"]).items()
+    }
+    assert diagnose(vectors, got, "float32").matches[0].deviations == {"fire": ">="}
+
+
+def test_missing_outputs_are_no_hindrance_and_others_are_told(vectors):
+    got = given(vectors, {"reset_gradient": "detached"}, ["neuron"])
+    got = {name: {"o": a["o"], "dc": a["dc"]} for name, a in got.items()}
+    got["neuron/tanh"]["mine"] = np.zeros(3)
+    found = diagnose(vectors, got)
+    assert found.problems == ["neuron/tanh: mine is not among the outputs"]
+    assert found.nearest[0].deviations == {"reset_gradient": "detached"}
+
+
+def test_none_of_the_cases(vectors):
+    with pytest.raises(ValueError, match=r"^actual: got neuron/mine, want cases of the vectors$"):
+        diagnose(vectors, {"neuron/mine": {}})
+
+
+def test_no_case_takes_a_minute(vectors):
+    """Nothing fits a training whose losses are noise: the longest search that there is."""
+    got = given(vectors, {}, but=["training/vanilla"])
+    got["training/evolutionary"]["loss"] += np.random.default_rng(0).normal(size=10)
+    start = time.process_time()
+    assert not diagnose(vectors, got).matches
+    assert time.process_time() - start < 60
