@@ -101,7 +101,7 @@ class Search:
         above = [
             name for name in upto_level(level) if not given & set(LEVELS[LEVELS.index(name) :])
         ]
-        for levels, depth in [(above, DEPTH), (upto_level(level), 2)][: 1 + bool(given)]:
+        for levels, depth in [(above, DEPTH), (upto_level(level), 1)][: 1 + bool(given)]:
             some, beam = list[Case](), self.best(starts, here)
             while new := self.few(here, beam[0].deviations, some):
                 some += new
@@ -113,6 +113,7 @@ class Search:
             fits = self.best((self.needed(fit.deviations, upto) for fit in beam), upto)
             if fits[0].passed == len(upto):
                 return [fit for fit in fits if fit.rank()[:3] == fits[0].rank()[:3]]
+            starts = [fit.deviations for fit in fits]
         return fits[:BEAM]
 
     def needed(self, state: Deviations, cases: Sequence[Case]) -> Deviations:

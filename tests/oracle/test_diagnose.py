@@ -146,3 +146,12 @@ def test_no_case_takes_a_minute(vectors):
     start = time.process_time()
     assert not diagnose(vectors, got).matches
     assert time.process_time() - start < 60
+
+
+def test_what_too_few_cases_of_lower_levels_show_is_found_above(vectors):
+    """A single step has no reset to differentiate."""
+    told = {"reset_gradient": "ignored", "pooling": "sum"}
+    got = given(vectors, told, ["network"]) | {
+        k: v for k, v in given(vectors, told, ["neuron"]).items() if k == "neuron/one-step"
+    }
+    assert diagnose(vectors, got).matches[0].deviations == told

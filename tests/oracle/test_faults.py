@@ -4,6 +4,7 @@ import pytest
 from refsnn.oracle import cases, conventions, recipes
 from refsnn.oracle.compare import compare_case
 from refsnn.oracle.compute import compute
+from refsnn.oracle.diagnose import diagnose, upto_level
 
 pytest.importorskip("torch")
 from refsnn.oracle.adapters.pytorch import SUPPORTED, PyTorch  # needs torch
@@ -76,3 +77,19 @@ def test_a_fault_without_a_class_or_told_convention_is_the_adapter(built):
     got = Fault("none", {}, ("neuron",), ()).make().run(case)
     for name, wanted in PyTorch().run(case).items():
         np.testing.assert_array_equal(got[name], wanted)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_diagnosis_names_the_right_conventions_first(built, name):
+    """From all cases up to the level at which the fault shows; of what no convention describes it
+    says so."""
+    fault = FAULTS[name]
+    levels = upto_level(max(fault.levels, key=conventions.LEVELS.index))
+    given = [case for level in levels for case in built[level]]
+    got = {case.id: run(fault.make(), case) for case in given}
+    found = diagnose(given, got)
+    if fault.conventions:
+        assert found.matches[0].deviations == fault.conventions
+    else:
+        assert not found.matches
+        assert found.nearest
