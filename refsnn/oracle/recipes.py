@@ -67,8 +67,9 @@ def on_grid(steps: int, n: int, unit: float) -> Draw:
 
 def at_threshold(rng: Rng) -> Arrays:
     """u_pre on v_th = 1 at the first step, after a leak, after a reset; and an ulp beside it."""
+    e = ULP / 2  # below 1
     columns = [
-        [1.0] * 6, [1.0 + ULP] * 6, [1.0 - ULP / 2] * 6, [0.5, 0.75] * 3, [2.0, 1.0] * 3,
+        [1.0] * 6, [1.0 + ULP] * 6, [1 - e, *[e / 2, 0.75 - e] * 2, e / 2], [0.5, 0.75] * 3, [2.0, 1.0] * 3,
         [-1.0, 1.5, 1.0] * 2, [0.0] * 6, [2.0] * 6,
     ]  # fmt: skip
     c = np.array(columns).T
@@ -311,6 +312,7 @@ def trainings() -> Iterator[Recipe]:
                  method="vanilla", branches="none")  # fmt: skip
     yield recipe("epoch-clock", "the alternative of D16", "D16", "LAMBDA_CLOCK ALTERNATIVE",
                  given={"lambda": "epoch"}, optimizer="sgd", lr=0.05)  # fmt: skip
+    yield recipe("one-step", "T = 1", "EQ10 D16", "ONE_STEP", steps=1)
     yield recipe("weights-only", "the alternative of D17: no decay of batch norm and biases",
                  "D17", "WEIGHT_DECAY ALTERNATIVE", given={"decay_on": "weights only"})  # fmt: skip
 
