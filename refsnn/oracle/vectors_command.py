@@ -16,8 +16,9 @@ def add_options(parser: Any) -> None:
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     generate = actions.add_parser(
         "generate", help="write the test vectors into a folder",
-        description="Writes manifest.json and a file of arrays for each case. Only values on which refsnn "
-        "and the naive loops agree are written; the same version writes the same bytes.",
+        description="Writes manifest.json and a file of arrays for each case. Only values on "
+        "which refsnn and the naive loops agree are written; the same version writes the same "
+        "bytes.",
     )  # fmt: skip
     generate.add_argument("folder", type=Path, metavar="DIR", help="a new or an empty folder")
     generate.add_argument(
@@ -81,6 +82,7 @@ def run_list(arguments: argparse.Namespace) -> int:
     from refsnn.oracle import vectors
     from refsnn.oracle.recipes import recipes
 
+    entries: list[dict[str, Any]]
     if arguments.folder is None:
         entries = [
             {
