@@ -36,9 +36,11 @@ def surrogates() -> Iterator[Recipe]:
         ("triangle-low", {**TRIANGLE, "v_th": 0.5}), ("tanh-low", {"v_th": 0.5}),
     ]  # fmt: skip
     for name, given in shapes:
+        flags = "SURROGATE SURROGATE_EDGE SURROGATE_SCALE"
+        flags += " ALTERNATIVE" * ("surrogate_edge" in given)
         yield Recipe(
             f"surrogate/{name}", "slope over a grid, on its edges and just beside them",
-            grid(given), "EQ4 D4 D5", "SURROGATE SURROGATE_EDGE SURROGATE_SCALE", given, exact=True,
+            grid(given), "EQ4 D4 D5", flags, given, exact=True,
         )  # fmt: skip
 
 

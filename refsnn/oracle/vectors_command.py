@@ -17,8 +17,8 @@ def add_options(parser: Any) -> None:
     generate = actions.add_parser(
         "generate", help="write the test vectors into a folder",
         description="Writes manifest.json and a file of arrays for each case. Only values on "
-        "which refsnn and the naive loops agree are written; the same version writes the same "
-        "bytes.",
+        "which refsnn and the naive loops agree are written. The same version writes the same "
+        "bytes on the same kind of processor; on another, last bits may differ.",
     )  # fmt: skip
     generate.add_argument("folder", type=Path, metavar="DIR", help="a new or an empty folder")
     generate.add_argument(
