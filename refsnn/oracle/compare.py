@@ -39,11 +39,12 @@ class Divergence:
     ulps: float | None = None
 
     def __str__(self) -> str:
+        return f"{self.case}: {self.words()}"
+
+    def words(self) -> str:
         where = [] if self.step is None else [f"step {self.step}"]
         where += [f"index {list(self.index)}"] if self.index else []
-        text = f"{self.case}: {self.tensor} at {', '.join(where)}" if where else (
-            f"{self.case}: {self.tensor}"
-        )  # fmt: skip
+        text = f"{self.tensor} at {', '.join(where)}" if where else self.tensor
         text += f": expected {self.expected:.9g}, got {self.got:.9g} ({self.error:.3g} tolerances)"
         if self.ulps is not None:
             text += f"; expected u_pre is {where_of(self.ulps)}"
@@ -70,7 +71,8 @@ class Comparison:
         """One a problem, then the first divergence, then the flips."""
         found = [f"{self.case}: {text}" for text in self.problems]
         found += [] if self.first is None else [str(self.first)]
-        return found + [f"rounding flip, not counted: {flip}" for flip in self.flips[:1]]
+        flips = [flip.words() for flip in self.flips]
+        return found + [f"{self.case}: rounding flip, not counted: {text}" for text in flips]
 
 
 class Place(NamedTuple):
@@ -249,6 +251,8 @@ def axes_of(array: Array, expected: Array) -> list[int] | None:
     if array.ndim < 2 or array.ndim > 5 or array.size != expected.size or array.size > 10**6:
         return None
     near = 1e-3 * float(np.abs(expected).max(initial=0.0))
+    if not np.isfinite(near):
+        return None
     if not np.allclose(np.sort(array, None), np.sort(expected, None), rtol=0, atol=near):
         return None  # other numbers, in whatever order
     for order in itertools.permutations(range(expected.ndim)):

@@ -93,10 +93,12 @@ def test_a_shape_larger_than_its_bytes_takes_no_memory(tmp_path):
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
     path = tmp_path / "bomb.npz"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        with archive.open("x.npy", "w") as member:
-            for _ in range(2**9):
-                member.write(bytes(2**20))
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("x.npy", "w") as member,
+    ):
+        for _ in range(2**9):
+            member.write(bytes(2**20))
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match=f"declares {2**29} bytes of arrays, want at most"):
