@@ -49,7 +49,10 @@ def files(path: Path, ids: Collection[str], case: str | None) -> list[tuple[Path
         raise ValueError(f"actual: {path} does not exist, want an .npz file or a folder of them")
     name = case or f"{path.resolve().parent.name}/{path.stem}"
     if name not in ids:
-        raise ValueError(f"case: got {name!r}, want the id of a case (--case), such as neuron/tie")
+        raise ValueError(
+            f"case: got {name!r}, which the file's name says, want the id of a case, "
+            "such as neuron/tie"
+        )
     return [(path, name)]
 
 

@@ -99,7 +99,8 @@ def show(
     rows = [Row(c.case, c.clauses, "passed" if c.passed else "failed") for c in compared]
     failures = sum(row.status == "failed" for row in rows)
     lines = [line for result in compared for line in result.lines()]
-    summary = f"{len(rows) - failures} cases passed, {failures} failed"
+    passed = len(rows) - failures
+    summary = f"{passed} case{'s' * (passed != 1)} passed, {failures} failed"
     summary += f", {len(problems)} can't be compared" if problems else ""
     summary += f", {len(absent)} not given" if absent else ""
     flips = sum(len(result.flips) for result in compared)
