@@ -51,7 +51,7 @@ def broken(value: Any, rules: dict[str, Any]) -> str | None:
         return f"{'an' if kind[0] in 'aio' else 'a'} {kind}"
     if "const" in rules and value != rules["const"]:
         return repr(rules["const"])
-    if "enum" in rules and not any(value == v and type(value) is type(v) for v in rules["enum"]):
+    if "enum" in rules and value not in rules["enum"]:
         return f"one of {', '.join(map(repr, rules['enum']))}"
     if "pattern" in rules and not re.search(rules["pattern"], value):
         return f"a text like {rules['pattern']}"
