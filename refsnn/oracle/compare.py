@@ -121,7 +121,7 @@ def compare_case(
     validate.one_of("precision", precision, PRECISIONS)
     result = Comparison(case.id, case.clauses)
     arrays = usable(case, got, omits, result)
-    names = [name for name in case.outputs if name in arrays]
+    names = list(arrays)  # in the order of the outputs
     tolerance = {name: case.tolerances[name][precision] for name in names}
     for name in names:
         error = in_tolerances(arrays[name], case.outputs[name], tolerance[name])

@@ -243,6 +243,8 @@ def test_a_spike_that_is_neither_0_nor_1_is_no_flip(near):
     got = flipped(case)
     got["o"][1, 0] = 0.5
     assert first(compare_case(case, got, "float32")) == ("o", 1, (0,))
+    del got["u_pre"]
+    assert first(compare_case(case, got, "float32", omits=["u_pre"])) == ("o", 1, (0,))
 
 
 def test_a_wrong_spike_beside_a_flip_is_no_flip(near):
@@ -365,8 +367,10 @@ def test_other_numbers_are_not_taken_for_swapped_axes(odd):
 
 def test_symmetric_arrays_within_tolerance_are_no_swap(odd):
     z = np.ones((3, 3))
-    case = replace(odd, outputs=odd.outputs | {"z": z})
-    assert compare_case(case, of(case)).passed
+    z[0, 1] = 1.01
+    loose = {"z": {"float64": 0.02, "float32": 0.02}}
+    case = replace(odd, outputs=odd.outputs | {"z": z}, tolerances=odd.tolerances | loose)
+    assert compare_case(case, of(case) | {"z": z.T}).passed
 
 
 def test_expected_that_is_no_number_never_agrees(odd):
