@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from _style import main, printed
 from matplotlib.figure import Figure
-from style import main, printed
 
 from refsnn.experiments.table import draw as draw_table
 

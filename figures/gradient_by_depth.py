@@ -8,9 +8,9 @@ import sys
 from typing import Any
 
 import numpy as np
-from gradients import SIDES, delta_norms, fresh, log10_norm, of_depth, one_thread, unfused
+from _gradients import SIDES, delta_norms, fresh, log10_norm, of_depth, one_thread, unfused
+from _style import GREY, METHOD_LINES, WIDE, main, printed
 from matplotlib.figure import Figure
-from style import GREY, METHOD_LINES, WIDE, main, printed
 
 from refsnn.data import load
 from refsnn.network import Network

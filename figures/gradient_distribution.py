@@ -8,9 +8,9 @@ import sys
 from typing import Any
 
 import numpy as np
-from gradients import SIDES, fresh, one_thread, pull_back
+from _gradients import SIDES, fresh, one_thread, pull_back
+from _style import METHOD_LINES, WIDE, main, printed
 from matplotlib.figure import Figure
-from style import METHOD_LINES, WIDE, main, printed
 
 from refsnn.data import load
 from refsnn.ops import LIF, get_ops, make_surrogate, validate

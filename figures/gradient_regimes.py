@@ -13,12 +13,12 @@ import sys
 from typing import Any
 
 import numpy as np
-from gradients import SIDES, fresh, log10_norm, of_depth, one_thread, pull_back, with_surrogate
+from _gradients import SIDES, fresh, log10_norm, of_depth, one_thread, pull_back, with_surrogate
+from _style import WIDE, main, printed
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
-from style import WIDE, main, printed
 
 from refsnn.data import load
 from refsnn.network import Forward

@@ -3,8 +3,8 @@
 import sys
 from typing import Any
 
+from _style import GREEN, METHOD_LINES, WIDE, main, printed
 from matplotlib.figure import Figure
-from style import GREEN, METHOD_LINES, WIDE, main, printed
 
 from refsnn.ops import METHODS, validate
 from refsnn.training.config import TrainConfig

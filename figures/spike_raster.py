@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _style import BLUE, GREY, WIDE, main, printed
 from matplotlib.figure import Figure
-from style import BLUE, GREY, WIDE, main, printed
 
 from refsnn.data import load
 from refsnn.network import (

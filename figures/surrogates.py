@@ -4,8 +4,8 @@ import sys
 from typing import Any
 
 import numpy as np
+from _style import BLACK, BLUE, GREEN, GREY, VERMILION, WIDE, main, printed
 from matplotlib.figure import Figure
-from style import BLACK, BLUE, GREEN, GREY, VERMILION, WIDE, main, printed
 
 from refsnn.ops import Surrogate, make_surrogate, validate
 

@@ -7,9 +7,9 @@ import sys
 from itertools import groupby
 from typing import Any
 
+from _style import BLACK, BLUE, GREY, VERMILION, WIDE, main, printed
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
-from style import BLACK, BLUE, GREY, VERMILION, WIDE, main, printed
 
 from refsnn.network import Block, Network, architecture
 from refsnn.ops import METHODS, validate

@@ -147,7 +147,7 @@ def add_train(commands: Any) -> None:
         help="go on with the run in the folder RUN, or in --out",
     )  # fmt: skip
     train.add_argument(
-        "--preset", default="digits", choices=PRESETS,
+        "--preset", choices=PRESETS,
         help="settings to start from; options override them (default: digits)",
     )  # fmt: skip
     add_settings(train)
@@ -179,13 +179,15 @@ def run_train(arguments: argparse.Namespace) -> int:
                 f"out: got {arguments.out}, but --resume names the run's folder already"
             )
         folder = Path(arguments.out if arguments.resume is True else arguments.resume)
+        if arguments.preset is not None:
+            raise ValueError(f"preset: got {arguments.preset!r}, but {folder} has its settings")
         run = resume(folder)
         for name, value in given.items():
             has = getattr(run.config, name)
             if value != has:
                 raise ValueError(f"{name}: got {value!r}, but the run to resume has {has!r}")
     else:
-        config = make_config(arguments.preset, given)
+        config = make_config(arguments.preset or "digits", given)
         folder = arguments.out or unused_folder(config)
         run = start(folder, config)
     with Signals() as signals:

@@ -124,6 +124,24 @@ def test_a_run_is_never_overwritten(run_folder, refused):
     assert snapshot(run_folder) == before
 
 
+@pytest.mark.parametrize("preset", ["paper", "digits"])
+def test_a_run_to_resume_takes_no_preset(preset, run_folder, refused):
+    before = snapshot(run_folder)
+    words = f"preset: got '{preset}', but {run_folder} has its settings"
+    assert words in refused(["train", "--resume", run_folder, "--preset", preset])
+    assert snapshot(run_folder) == before
+
+
+def test_a_preset_is_what_a_new_run_starts_from(tmp_path, capsys):
+    options = [*SMALL, "--preset=authors_code", "--steps=1", "--batch-size=1000"]
+    assert main(["train", "--out", str(tmp_path / "run"), *options]) == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config == TrainConfig(
+        **PRESETS["authors_code"] | {"arch": "1-1:4-8", "epochs": 2, "ops": "numpy", "steps": 1,
+                              "batch_size": 1000}
+    ).to_dict()  # fmt: skip
+
+
 @pytest.mark.parametrize("damage", ["truncated", "altered", "missing", "other"])
 def test_a_bad_checkpoint_is_refused_and_left_alone(damage, run_folder, tmp_path, capsys, refused):
     folder = tmp_path / "run"
@@ -155,6 +173,15 @@ def test_a_bad_checkpoint_is_refused_and_left_alone(damage, run_folder, tmp_path
         (lambda a: a["test_labels"].__setitem__(2, 9), "got 9 at index 2, want 0 to 2"),
         (lambda a: a["train_labels"].__setitem__(0, -1), "-1"),
         (lambda a: a.pop("test_images"), "test_images"),
+        (
+            lambda a: a.update(
+                {
+                    f"{part}_images": np.zeros((n, 4, 3, 3, 2))
+                    for part, n in (("train", 9), ("test", 3))
+                }
+            ),
+            "steps: got 2, but the data set has sequences of 4 frames",
+        ),
     ],
 )
 def test_bad_data_is_refused_in_a_line(change, words, tmp_path, refused):
@@ -197,6 +224,23 @@ def test_a_data_set_is_found_again_from_another_folder(tmp_path, monkeypatch, ca
     assert main(["evaluate", "../run"]) == 0
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--resume", "run", "--dataset=data.npz"]) == 0
+
+
+def test_data_that_got_another_class_is_said_to_have(tmp_path, refused):
+    def write(classes):
+        images, labels = np.random.default_rng(0).normal(size=(12, 4, 4)), np.arange(12) % classes
+        np.savez(
+            tmp_path / "data.npz", train_images=images, train_labels=labels,
+            test_images=images, test_labels=labels,
+        )  # fmt: skip
+
+    write(2)
+    options = [f"--dataset={tmp_path}/data.npz", "--arch=1:4", "--ops=numpy", "--epochs=1"]
+    assert main(["train", "--out", str(tmp_path / "run"), *options]) == 0
+    write(3)
+    words = f"{tmp_path}/run: {tmp_path}/data.npz has 3 classes now, the run's network 2"
+    for command in (["evaluate"], ["train", "--resume"], ["gradients"]):
+        assert words in refused([*command, tmp_path / "run"])
 
 
 @pytest.mark.parametrize("content", [b"", b"some text", np.arange(3).tobytes()])

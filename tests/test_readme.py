@@ -47,6 +47,12 @@ def test_links_lead_somewhere():
         assert f"## {heading.replace('-', ' ')}\n".lower() in TEXT.lower() or not heading
 
 
+def test_every_script_of_a_picture_is_named_and_every_name_is_a_script():
+    (names,) = re.findall(r"`python figures/NAME.py`([^\n]*)", TEXT)
+    scripts = {path.stem for path in (README.parent / "figures").glob("[!_]*.py")}
+    assert set(re.findall(r"`(\w+)`", names)) == scripts
+
+
 def test_the_claims_table_says_what_was_recorded():
     rows = json.loads((README.parent / "figures" / "claim.json").read_text())["rows"]
     lines = [line for line in TEXT.splitlines() if re.match(r"\| (tanh|rectangular) \| \d", line)]

@@ -1,7 +1,9 @@
 """Files of arrays: `.npz`, and the data sets that they may hold."""
 
 import io
+import sys
 import zipfile
+from multiprocessing import parent_process
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +49,13 @@ def from_npz(path: Path) -> Dataset:
             "want every one of 0 to K-1, K > 1"
         )
     assert isinstance(train.images, np.ndarray)
-    return Dataset(path.stem, train, test, num_classes, *channel_statistics(train.images))
+    statistics = channel_statistics(train.images)
+    try:
+        dataset = Dataset(path.stem, train, test, num_classes, *statistics)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"dataset: {path}: {error}") from None
+    warn_of_channels_first(path, train.images.shape)
+    return dataset
 
 
 def split_of(path: Path, part: str, arrays: dict[str, Array]) -> Split:
@@ -58,6 +66,18 @@ def split_of(path: Path, part: str, arrays: dict[str, Array]) -> Split:
         return Split(images, arrays[f"{part}_labels"])
     except (ValueError, TypeError) as error:
         raise ValueError(f"dataset: {path}: {part}_{error}") from None
+
+
+def warn_of_channels_first(path: Path, shape: tuple[int, ...]) -> None:
+    """A line where the last axes look like (C, H, W). It is no error: images may be small and have
+    many channels."""
+    height, width, channels = shape[-3:]
+    if height <= 4 < min(width, channels) and parent_process() is None:  # not in every worker
+        print(
+            f"warning: {path}: train_images {shape} are taken as {height}x{width} pixels of "
+            f"{channels} channels; channels must come last",
+            file=sys.stderr,
+        )
 
 
 def summary(values: Array) -> str:

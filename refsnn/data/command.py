@@ -1,20 +1,21 @@
 """`refsnn data`: what there is, and downloading what has a public archive."""
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from refsnn.data.load import DATASETS
+from refsnn.data.load import DATASETS, inside
 
 #: name -> what it is and what it wants in the data folder
 ABOUT = {
     "digits": "1,797 handwritten digits of 8x8 pixels; in the package",
     "moving-digits": "the same before an event camera; in the package",
     "cifar10": "CIFAR-10; cifar-10-batches-bin or -py",
-    "cifar10-part": "as many of its training files as are there",
+    "cifar10-part": "as many of its training files, and images in each, as are there",
     "cifar100": "CIFAR-100; cifar-100-binary or -python",
-    "cifar100-part": "any number of its images",
-    "imagefolder": "JPEG and PNG files; train/CLASS and val/CLASS",
+    "cifar100-part": "as many of its images as are there",
+    "imagefolder": "JPEG and PNG files; train/CLASS and val/CLASS in the data folder itself",
     "cifar10dvs": "CIFAR10-DVS, as .aedat, .mat or .npz; ten class folders, in cifar10-dvs",
     "nmnist": "N-MNIST; Train/0 ... 9 and Test/0 ... 9, in nmnist",
 }
@@ -43,13 +44,36 @@ def add_options(parser: Any) -> None:
 def run_list(arguments: argparse.Namespace) -> int:
     from refsnn.data.fetch import SOURCES, default_data_dir
 
+    folder = arguments.data_dir or default_data_dir()
     width = max(map(len, DATASETS))
     for name in DATASETS:
         note = f" (refsnn data fetch {name})" if name in SOURCES else ""
-        print(f"{name:<{width}}  {ABOUT[name]}{note}")
-    print(f"{'FILE.npz':<{width}}  arrays of your own")
-    print(f"folders are looked for in {arguments.data_dir or default_data_dir()}")
+        here = "here" if present(name, folder) else "-"
+        print(f"{name:<{width}}  {here:<4}  {ABOUT[name]}{note}")
+    print(f"{'FILE.npz':<{width}}        arrays of your own")
+    print(f"folders are looked for in {folder}")
     return 0
+
+
+def present(name: str, folder: Path) -> bool:
+    """Whether the data set's files are where they are wanted; what is in them shows later."""
+    from refsnn.data import cifar, imagefolder, recordings
+
+    with suppress(ValueError, OSError):
+        match name:
+            case "cifar10" | "cifar10-part":
+                cifar.find(cifar.CIFAR10, folder, name.endswith("-part"))
+            case "cifar100" | "cifar100-part":
+                cifar.find(cifar.CIFAR100, folder, name.endswith("-part"))
+            case "imagefolder":
+                for part in ("train", "val"):
+                    imagefolder.class_names(folder / part)
+            case "cifar10dvs":
+                inside(folder, "cifar10-dvs", recordings.CIFAR10)
+            case "nmnist":
+                inside(folder, "nmnist", ("Train", "Test"))
+        return True
+    return False
 
 
 def run_fetch(arguments: argparse.Namespace) -> int:

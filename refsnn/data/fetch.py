@@ -57,7 +57,8 @@ def default_data_dir() -> Path:
 def fetch(name: str, data_dir: Path, url: str | None = None, quiet: bool = False) -> Path:
     """The folder of a data set of `SOURCES` in `data_dir`; downloaded where it isn't there yet.
 
-    `url` is a mirror of the same archive. A download that breaks off goes on at the next call.
+    `url` is a mirror of the same archive. A download that breaks off goes on at the next call,
+    and a whole archive that somebody has put in its place is not downloaded.
     ValueError where the archive can't be had, or isn't the published one by its MD5 sum.
     """
     validate.one_of("name", name, SOURCES)
@@ -72,7 +73,8 @@ def fetch(name: str, data_dir: Path, url: str | None = None, quiet: bool = False
         return folder
     data_dir.mkdir(parents=True, exist_ok=True)
     part = data_dir / f"{name}.part"
-    download(url or source.url, part, source.size, quiet)
+    if not (part.exists() and part.stat().st_size == source.size):
+        download(url or source.url, part, source.size, quiet)
     check_sum(part, source.md5)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=data_dir) as temporary:
         unpacked = Path(temporary) / "unpacked"
@@ -102,6 +104,10 @@ def check_sum(part: Path, md5: str) -> None:
         raise ValueError(f"fetch: {part}: got MD5 sum {got}, want {md5}; the file is removed")
 
 
+def otherwise(part: Path) -> str:
+    return f"--url takes a mirror's address; an archive from elsewhere can be put at {part}"
+
+
 def download(url: str, part: Path, size: int, quiet: bool) -> None:
     """The archive of `size` bytes, or what follows those that `part` has of it, into `part`."""
     have = part.stat().st_size if part.exists() else 0
@@ -112,10 +118,12 @@ def download(url: str, part: Path, size: int, quiet: bool) -> None:
     except HTTPError as error:
         if error.code == 416:  # the server has nothing after what the part has
             return
-        raise ValueError(f"fetch: {url}: HTTP {error.code} {error.reason}") from None
+        raise ValueError(
+            f"fetch: {url}: HTTP {error.code} {error.reason}; {otherwise(part)}"
+        ) from None
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise ValueError(f"fetch: {url} can't be reached: {reason}") from None
+        raise ValueError(f"fetch: {url} can't be reached: {reason}; {otherwise(part)}") from None
     if response.status != 206:  # it sends everything, from the start
         have = 0
     # bytes after this answer, if all of it comes

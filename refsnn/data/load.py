@@ -84,9 +84,9 @@ def imagefolder(options: Options) -> Dataset:
 def cifar10dvs(options: Options) -> Dataset:
     """D23: 48x48, flips and rolls."""
     from refsnn.data.events import random_roll
-    from refsnn.data.recordings import cifar10dvs
+    from refsnn.data.recordings import CIFAR10, cifar10dvs
 
-    data = cifar10dvs(inside(options.folder, "cifar10-dvs"))
+    data = cifar10dvs(inside(options.folder, "cifar10-dvs", CIFAR10))
     dataset = recorded("cifar10dvs", data, options, 48)
     return replace(dataset, augment=(random_flip, random_roll))
 
@@ -94,7 +94,8 @@ def cifar10dvs(options: Options) -> Dataset:
 def nmnist(options: Options) -> Dataset:
     from refsnn.data.recordings import nmnist
 
-    return recorded("nmnist", nmnist(inside(options.folder, "nmnist")), options, 34)
+    folder = inside(options.folder, "nmnist", ("Train", "Test"))
+    return recorded("nmnist", nmnist(folder), options, 34)
 
 
 def moving_digits(options: Options) -> Dataset:
@@ -126,9 +127,14 @@ def cached(
     return Dataset(name, train, test, classes, np.zeros(2), np.ones(2))
 
 
-def inside(folder: Path, name: str) -> Path:
-    """The data set's own folder in the common one, or that folder itself."""
-    return folder / name if (folder / name).is_dir() else folder
+def inside(folder: Path, name: str, parts: Sequence[str]) -> Path:
+    """The data set's own folder in the common one, or that folder itself where it holds one of
+    the data set's `parts`."""
+    if (folder / name).is_dir():
+        return folder / name
+    if any((folder / part).is_dir() for part in parts):
+        return folder
+    raise ValueError(f"dataset: {folder} holds no {name}, want one with {', '.join(parts)} in it")
 
 
 def pixel_statistics(name: str) -> tuple[Array, Array]:

@@ -2,20 +2,24 @@
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from refsnn.data import load
 from refsnn.experiments import ablation, table
-from refsnn.experiments.ablation import AXES, Planned, varying
+from refsnn.experiments.ablation import AXES, Planned, Settings, varying
 from refsnn.experiments.presets import PRESETS, SIZES, DataSize, Grid
-from refsnn.experiments.schedule import estimate, on_cluster, on_this_machine, train_all
+from refsnn.experiments.schedule import Stop, estimate, on_cluster, on_this_machine, train_all
 from refsnn.ops import METHODS, validate
 from refsnn.process import Signals
 from refsnn.training.config import TrainConfig
 from refsnn.training.options import add_settings, given_settings
+from refsnn.training.run import Interrupted, network_for
 
 SMALL = "digits"  # the preset that runs without an estimate before it
 
@@ -62,9 +66,11 @@ def add_options(parser: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--estimate", action="store_true",
-        help="only say how long it would take on this machine; needs no data set of the paper",
+        help="only say how long what is left would take on this machine; needs no data set of the "
+        "paper, and no folder",
     )  # fmt: skip
-    add_settings(parser, leave_out=AXES)
+    held = {name for grids in PRESETS.values() for grid in grids for name in grid.settings}
+    add_settings(parser, leave_out=AXES, of_preset=held)
 
 
 def grids(arguments: argparse.Namespace) -> list[Grid]:
@@ -88,27 +94,23 @@ def grids(arguments: argparse.Namespace) -> list[Grid]:
 def run(arguments: argparse.Namespace) -> int:
     wanted = ablation.configs(grids(arguments))
     out = Path(arguments.out or f"runs/ablation-{arguments.preset}").resolve()
-    settings = ablation.settings_of(out, wanted)
-    known = ablation.plan(out, {*wanted, *ablation.existing(out, settings)}, settings)
+    settings, known = planned(arguments, out, wanted)
     runs = [r for r in known if r.config in wanted and ablation.result(r).state == "missing"]
     validate.whole("jobs", arguments.jobs, 1)
     threads = threads_of(arguments)
     if not (arguments.estimate or arguments.scheduler):
-        for name, options in {(r.config.dataset, r.config.data_options()) for r in runs}:
-            load(name, options)  # or all runs would fail of it
-    if arguments.estimate or (arguments.preset != SMALL and not arguments.scheduler):
-        tell_estimate(runs, arguments.jobs, threads)
-    if arguments.estimate:
-        return 0
-    ablation.prepare(out, settings)
-    place = (
-        on_cluster(arguments.scheduler, threads)
-        if arguments.scheduler
-        else on_this_machine(arguments.jobs, threads)
-    )
-    with Signals() as signals, place as workers:
-        states = train_all(runs, workers, lambda: signals.caught is not None)
-    if states["interrupted"]:
+        check_data(runs)  # or all of them would fail of it
+    with Signals() as signals:
+        try:
+            if arguments.estimate or (arguments.preset != SMALL and not arguments.scheduler):
+                tell_estimate(runs, arguments.jobs, threads, lambda: signals.caught is not None)
+        except Interrupted:
+            return 128 + int(signals.caught or 0)
+        if arguments.estimate:
+            return 0
+        ablation.prepare(out, settings)
+        states = train(arguments, runs, threads, lambda: signals.caught is not None)
+    if states["interrupted"] or states["waiting"]:
         print("stopped; the same command goes on", file=sys.stderr)
         return 128 + int(signals.caught or 0)
     found = table.tabulate([ablation.result(r) for r in known])
@@ -119,6 +121,46 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{states['failed']} of {len(runs)} runs failed", file=sys.stderr)
         return 1
     return 0
+
+
+def planned(
+    arguments: argparse.Namespace, out: Path, wanted: Sequence[TrainConfig]
+) -> tuple[list[Settings], list[Planned]]:
+    """The fixed settings, and the runs that are wanted or there already.
+
+    An estimate is of the new folder that the runs would need, where the default one is for others.
+    """
+    try:
+        settings = ablation.settings_of(out, wanted)
+        there = ablation.existing(out, settings)
+    except ValueError:
+        if arguments.out or not arguments.estimate:
+            raise
+        out = next(p for n in count(2) if not (p := out.with_name(f"{out.name}-{n}")).exists())
+        settings, there = ablation.settings_of(out, wanted), []
+    return settings, ablation.plan(out, {*wanted, *there}, settings)
+
+
+def check_data(runs: Sequence[Planned]) -> None:
+    """ValueError where the data of a run is not there, or does not fit its network."""
+    loaded = cache(load)
+    for config in {replace(run.config, method="vanilla", seed=0) for run in runs}:
+        network_for(config, loaded(config.dataset, config.data_options()))
+
+
+def train(
+    arguments: argparse.Namespace, runs: Sequence[Planned], threads: int, stopping: Stop
+) -> Counter[str]:
+    """How many of the runs ended in which state; none is a reason to start no worker."""
+    if not runs:
+        return Counter()
+    place = (
+        on_cluster(arguments.scheduler, threads)
+        if arguments.scheduler
+        else on_this_machine(arguments.jobs, threads)
+    )
+    with place as workers:
+        return train_all(runs, workers, stopping)
 
 
 def threads_of(arguments: argparse.Namespace) -> int:
@@ -145,21 +187,23 @@ def size_of(config: TrainConfig) -> DataSize:
     return DataSize(len(data.train.labels), len(data.test.labels), shape, data.num_classes)
 
 
-def tell_estimate(runs: Sequence[Planned], jobs: int, threads: int) -> None:
-    some = {run.config.dataset: run.config for run in runs}
-    sizes = {name: size_of(config) for name, config in some.items()}
-    with on_this_machine(jobs, threads) as workers:
-        found = estimate(runs, sizes, workers)
-    if not found:
+def tell_estimate(runs: Sequence[Planned], jobs: int, threads: int, stopping: Stop) -> None:
+    """A line as soon as its network is measured; Interrupted when `stopping`."""
+    if not runs:
         print("nothing is left to run")
         return
+    some = {run.config.dataset: run.config for run in runs}
+    sizes = {name: size_of(config) for name, config in some.items()}
     print(f"on this machine (runs at a time: {jobs}, threads of each: {threads}), measured on")
-    print("random images, without reading and augmenting real ones:")
-    names = [n for n in varying([r.config.to_dict() for r in found]) if n not in AXES]
-    for row in found:
-        words = [row.config.arch, f"T = {row.config.steps}"]
-        words += [f"{name} {getattr(row.config, name)}" for name in names]
-        print(f"  {', '.join(words)}: {row.runs} runs, {duration(row.seconds)}")
+    print("random images, without reading and augmenting real ones:", flush=True)
+    names = [n for n in varying([run.config.to_dict() for run in runs]) if n not in AXES]
+    found = []
+    with on_this_machine(jobs, threads, at_once=True) as workers:
+        for row in estimate(runs, sizes, workers, stopping):
+            words = [row.config.arch, f"T = {row.config.steps}"]
+            words += [f"{name} {getattr(row.config, name)}" for name in names]
+            print(f"  {', '.join(words)}: {row.runs} runs, {duration(row.seconds)}", flush=True)
+            found.append(row)
     longest = max(row.seconds / row.runs for row in found)
     total = max(longest, sum(row.seconds for row in found) / jobs)
     print(f"together {duration(total)}", flush=True)

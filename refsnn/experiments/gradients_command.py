@@ -121,13 +121,25 @@ def report(found: Ledger) -> str:
     return "\n\n".join(
         [
             "norms of dL/du_pre over all steps: whole, through each branch, by mechanism (Eq. 3);\n"
-            f"small slopes: below {SMALL:g} of the one at threshold\n" + layers_table(found),
+            f"small slopes: below {SMALL:g} of the one at threshold\n"
+            + layers_table(found)
+            + weightless(found),
             "Eq. 8: the gradient at every block's output through the main branch alone, and its\n"
             "factor on the row above; the factors multiply to the last norm\n" + chain_table(found),
             f"Eq. 9: each branch's part of dL/dW1 ({first['parameter']})\n" + first_table(found),
             f"left by rounding: {mechanism_rest(found):.0e} of firing + leak + reset, "
             f"{ratio(first['rest'], first['norm']):.0e} of the branches' sum",
         ]
+    )
+
+
+def weightless(found: Ledger) -> str:
+    """Why columns of side branches are zero, where they are."""
+    if found.side or len(found.branches) == 1:
+        return ""
+    return (
+        "\nthe side branches' columns are 0, as is their weight: evolutionary training fades it to "
+        "that.\n--side X shows them at another weight"
     )
 
 

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -41,7 +41,7 @@ Stop = Callable[[], bool]
 
 
 class Outcome(NamedTuple):
-    state: str  # finished, diverged, interrupted
+    state: str  # finished, diverged, failed, interrupted; waiting: not begun when it was stopped
     reason: str = ""
 
 
@@ -84,12 +84,15 @@ def opened(folder: Path, config: TrainConfig, stop: Stop) -> Run:
 
 
 @contextmanager
-def on_this_machine(jobs: int, threads: int) -> Iterator[Workers]:
-    """`jobs` at a time, each in a fresh process that computes with so many threads."""
+def on_this_machine(jobs: int, threads: int, at_once: bool = False) -> Iterator[Workers]:
+    """`jobs` at a time, each in a fresh process that computes with so many threads.
+
+    `at_once`: to stop kills them, for they have nothing to leave in order.
+    """
     stop = SPAWN.Event()
 
     def submit(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        return pool.submit(apart, stop, threads, function, arguments)
+        return pool.submit(apart, stop, threads, at_once, function, arguments)
 
     with ThreadPoolExecutor(jobs, initializer=block_interrupt) as pool:
         try:
@@ -103,14 +106,19 @@ def block_interrupt() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
-def apart(stop: Any, threads: int, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+def apart(
+    stop: Any, threads: int, at_once: bool, function: Callable[..., Any], arguments: Sequence[Any]
+) -> Any:
     """function(*arguments, stop) in a process of its own; Failed where it gives nothing."""
     if stop.is_set():
-        return Outcome("interrupted")
+        return Outcome("waiting")
     receiver, sender = SPAWN.Pipe(duplex=False)
     process = SPAWN.Process(target=child, args=(sender, stop, threads, function, arguments))
     process.start()
     sender.close()
+    while at_once and not receiver.poll(POLL):
+        if stop.is_set():
+            process.kill()
     try:
         answer = receiver.recv()
     except EOFError:
@@ -144,7 +152,8 @@ def child(
             answer = function(*arguments, asked)
         except Exception as error:
             answer = Failed(reason(error))
-        sender.send(answer)
+        with suppress(BrokenPipeError):  # the parent is gone
+            sender.send(answer)
 
 
 def reason(error: BaseException) -> str:
@@ -193,8 +202,9 @@ def task(threads: int, function: Callable[..., Any], arguments: Sequence[Any]) -
 
 
 def train_all(runs: Sequence[Planned], workers: Workers, stopping: Stop) -> Counter[str]:
-    """Train until all have ended, or until `stopping`; counts finished, diverged, failed and
-    interrupted runs. A line shows the progress, and one more each run that did not get through.
+    """Train until all have ended, or until `stopping`; counts the states of `Outcome`.
+
+    A line shows the progress, and one more each run that did not get through.
     """
     states: Counter[str] = Counter()
     pending = {workers.submit(str(run.folder), train_run, *run): run for run in runs}
@@ -207,18 +217,20 @@ def train_all(runs: Sequence[Planned], workers: Workers, stopping: Stop) -> Coun
                 workers.stop()
                 told = True
             for future in [future for future in pending if future.done()]:
-                run, outcome = pending.pop(future), outcome_of(future, stopping())
+                run = pending.pop(future)
+                outcome = outcome_of(future, run, stopping())
                 states[outcome.state] += 1
                 if outcome.reason:
                     line = f"{run.folder.name}: {outcome.state}: {outcome.reason}"
                     bar.write(line, file=sys.stderr)
             bar.update(epochs_done(runs) - bar.n)
-            bar.set_postfix(states, runs=f"{len(runs) - len(pending)}/{len(runs)}", refresh=False)
+            through = sum(states[state] for state in ("finished", "diverged", "failed"))
+            bar.set_postfix(states, runs=f"{through}/{len(runs)}", refresh=False)
             time.sleep(POLL)
     return states
 
 
-def outcome_of(future: Any, stopping: bool) -> Outcome:
+def outcome_of(future: Any, run: Planned, stopping: bool) -> Outcome:
     """A run that stops unasked has failed, as has one that raised."""
     try:
         outcome: Outcome = future.result()
@@ -227,7 +239,8 @@ def outcome_of(future: Any, stopping: bool) -> Outcome:
     if outcome.state in ("finished", "diverged"):
         return outcome
     if stopping:
-        return Outcome("interrupted")
+        begun = (run.folder / "config.json").exists()
+        return Outcome("interrupted" if begun else "waiting")
     return Outcome("failed", outcome.reason or "it was told to stop")
 
 
@@ -245,18 +258,21 @@ class Estimate(NamedTuple):
 
 
 def estimate(
-    runs: Sequence[Planned], sizes: Mapping[str, DataSize], workers: Workers
-) -> list[Estimate]:
+    runs: Sequence[Planned], sizes: Mapping[str, DataSize], workers: Workers, stopping: Stop
+) -> Iterator[Estimate]:
     """From a few steps of each architecture, T and batch size on random images; the time of
-    reading and augmenting real ones is not in it."""
+    reading and augmenting real ones is not in it. Interrupted when `stopping`."""
     alike: dict[TrainConfig, list[Planned]] = {}
     for run in runs:
         alike.setdefault(replace(run.config, method="evolutionary", seed=0), []).append(run)
     measured = [
         workers.submit(config.arch, measure, config, sizes[config.dataset]) for config in alike
     ]
-    found = []
     for (config, members), future in zip(alike.items(), measured, strict=True):
+        while not (future.done() or stopping()):
+            time.sleep(POLL)
+        if stopping():
+            raise Interrupted
         try:
             step, inference = future.result()
         except Failed as error:
@@ -264,8 +280,7 @@ def estimate(
         size = sizes[config.dataset]
         epochs = sum(run.config.epochs for run in members) - epochs_done(members)
         seconds = epochs * (size.train * step + size.test * inference)
-        found.append(Estimate(config, len(members), seconds))
-    return found
+        yield Estimate(config, len(members), seconds)
 
 
 def measure(config: TrainConfig, size: DataSize, stop: Stop) -> tuple[float, float]:

@@ -144,7 +144,7 @@ def compare_case(
                 entry["status"] = "after a flip" if entry["status"] == "differs" else "ok"
         else:
             result.first = found
-        result.agreed = count / len(order)
+        result.agreed = (count + 1 - float(wrong.mean())) / len(order)
         return result
     result.agreed = 1.0
     return result

@@ -66,14 +66,17 @@ class Report:
 def conform(
     isolated: Isolated, cases: Iterable[Case], *,
     expected: Mapping[str, str] | None = None, known: Iterable[str] | None = None,
-    precision: str | None = None, omits: Sequence[str] = (),
+    precision: str | None = None, omits: Sequence[str] = (), declared_only: bool = False,
     watch: Callable[[str], None] = lambda text: None,
+    keep: Callable[[Case, Mapping[str, Any]], None] = lambda case, arrays: None,
 ) -> Report:  # fmt: skip
     """Runs the cases, each after the other, through the adapter in its process.
 
     `expected`: patterns of case ids, and why these fail; `known`: the ids that patterns may match
     (default: those that are run); `precision` overrides what the adapter declares, `omits` adds
-    to it; `watch` is told each case's id before it runs. ValueError where no adapter can be made.
+    to it; with `declared_only` cases of levels that it doesn't declare are left out, not
+    unsupported; `watch` is told each case's id before it runs, `keep` gets what came of it.
+    ValueError where no adapter can be made.
     """
     start = perf_counter()
     ready = isolated.start()
@@ -82,6 +85,8 @@ def conform(
     omits = (*ready["omits"], *omits)
     results = []
     for case in cases:
+        if declared_only and case.level not in ready["levels"]:
+            continue
         watch(case.id)
         if case.level not in ready["levels"]:
             answer = Answer("unsupported", f"it declares no level {case.level}", {}, "")
@@ -90,6 +95,8 @@ def conform(
             begin = perf_counter()
             answer = isolated.run(case)
             seconds = perf_counter() - begin
+        if answer.status == "done":
+            keep(case, answer.arrays)
         results.append(judge(case, answer, precision, omits, expected, seconds))
     stale = find_stale(expected, results, known)
     took = perf_counter() - start

@@ -25,7 +25,7 @@ def add_options(parser: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--level", nargs="+", action="extend", choices=LEVELS, metavar="LEVEL",
-        help=f"only cases of these levels: {', '.join(LEVELS)}",
+        help=f"only cases of these levels: {', '.join(LEVELS)} (default: those that it declares)",
     )  # fmt: skip
     parser.add_argument(
         "--case", nargs="+", action="extend", metavar="ID",
@@ -57,6 +57,14 @@ def add_options(parser: Any) -> None:
         help="cases from files that `refsnn vectors generate` wrote (default: built as needed)",
     )  # fmt: skip
     parser.add_argument(
+        "--diagnose", action="store_true",
+        help="where something fails, say which conventions would explain it (refsnn diagnose)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--save", type=Path, metavar="DIR",
+        help="write what the implementation gave, as LEVEL/NAME.npz",
+    )  # fmt: skip
+    parser.add_argument(
         "--verbose", action="store_true",
         help="what the implementation printed, case by case, and why cases are unsupported",
     )  # fmt: skip
@@ -71,6 +79,14 @@ def run(arguments: argparse.Namespace) -> int:
     from refsnn.oracle.isolate import Isolated
 
     program = check(arguments)
+    given: list[tuple[Any, Any]] = []  # cases and arrays, for a diagnosis
+
+    def keep(case: Any, arrays: Any) -> None:
+        if arguments.diagnose:
+            given.append((case, arrays))
+        if arguments.save is not None:
+            save(arguments.save / f"{case.id}.npz", arrays)
+
     file = arguments.expected_failures
     expected = {} if file is None else read_expected(file)
     with open_output(arguments.json) as write:
@@ -81,12 +97,15 @@ def run(arguments: argparse.Namespace) -> int:
         ) as isolated:  # fmt: skip
             report = conform(
                 isolated, cases, expected=expected, known=known,
-                precision=arguments.precision, omits=arguments.omit, watch=say,
+                precision=arguments.precision, omits=arguments.omit, watch=say, keep=keep,
+                declared_only=arguments.level is None and arguments.case is None,
             )  # fmt: skip
         say("")
         write(json.dumps(report.to_dict(), indent=2))
         if arguments.json != "-":
             print(show(report, arguments.verbose))
+            if report.count("failed") and given:
+                print(f"\n{explained(given, report.precision)}")
     return 0 if report.passed else 1
 
 
@@ -109,6 +128,22 @@ def check(arguments: argparse.Namespace) -> list[str] | None:
         raise ValueError(f"program: got {arguments.program!r}: {error}") from None
     Program(words)
     return words
+
+
+def save(path: Path, arrays: Any) -> None:
+    import numpy as np
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def explained(given: list[tuple[Any, Any]], precision: str) -> str:
+    from refsnn.oracle.diagnose import diagnose
+    from refsnn.oracle.diagnose_command import show as show_diagnosis
+
+    got = {case.id: arrays for case, arrays in given}
+    return show_diagnosis(diagnose([case for case, _ in given], got, precision), len(got))
 
 
 def say(text: str) -> None:

@@ -57,6 +57,7 @@ CONVENTIONS: dict[str, Convention] = {
         "atan": "surrogate is arctan's derivative, alpha = 2",
         "fast_sigmoid": "surrogate is the fast sigmoid's derivative, 1/(1 + 25|x|)²",
         "superspike": "surrogate is SuperSpike's, 1/(1 + 100|x|)²",
+        "superspike, alpha 1": "surrogate is SuperSpike's with alpha = 1, 1/(1 + |x|)²",
     }),
     "surrogate_scale": Convention(("EQ4",), "surrogate", "backward", {
         "as given": "surrogate's height as given",
@@ -177,8 +178,9 @@ def make(given: Mapping[str, Value]) -> Conventions:
 
 def words(deviations: Mapping[str, Value]) -> str:
     """What deviates, for people: "fires at the threshold too (>=); detached reset"."""
-    texts = [
-        CONVENTIONS[name].values[value] if name in CONVENTIONS else f"{name} = {value:g}"
-        for name, value in deviations.items()
-    ]
-    return "; ".join(texts) or "as the case says"
+    texts = []
+    for name, value in sorted(deviations.items(), key=lambda item: list(PAPER).index(item[0])):
+        text = f"{name} = {value:g}" if name in NUMBERS else CONVENTIONS[name].values[value]
+        own = name not in NUMBERS and value == PAPER[name]  # where a case wants otherwise
+        texts.append(f"always: {text}" if own else text)
+    return "; ".join(texts) or "the conventions as they are"

@@ -111,6 +111,11 @@ class SuperSpike(PyTorch):
         return 1 / (1 + 100 * torch.abs(x)) ** 2
 
 
+class SuperSpikeOfOne(PyTorch):
+    def slope(self, x: Any) -> Any:
+        return 1 / (1 + torch.abs(x)) ** 2
+
+
 class RectangleUnscaled(PyTorch):
     def slope_scale(self) -> float:
         return 1.0 if self.conventions["surrogate"] == "rectangular" else super().slope_scale()
@@ -262,6 +267,7 @@ DEVIANTS: dict[str, dict[str, type[PyTorch]]] = {
         "atan": Arctan,
         "fast_sigmoid": FastSigmoid,
         "superspike": SuperSpike,
+        "superspike, alpha 1": SuperSpikeOfOne,
     },
     "surrogate_scale": {"without 1/a": RectangleUnscaled, "without k": OthersUnscaled},
     "surrogate_at": {"u_pre": SlopeUnshifted, "u": SlopeAfterReset},

@@ -5,6 +5,7 @@ so on. A deviation is kept as long as it moves the first divergence; since diver
 as a network computes, the choices that come first are found first.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from refsnn.ops import SURROGATES
 from refsnn.oracle import conventions
 from refsnn.oracle.cases import tolerances
 from refsnn.oracle.compare import Comparison, compare_case
@@ -103,10 +105,19 @@ class Search:
                 beam = self.widen(names, some, [*starts, *(fit.deviations for fit in beam)])
                 if beam[0].passed < len(some):
                     break
-            fits = self.best((fit.deviations for fit in beam), upto)
+            fits = self.best((self.needed(fit.deviations, upto) for fit in beam), upto)
             if fits[0].passed == len(upto):
                 return [fit for fit in fits if fit.rank()[:3] == fits[0].rank()[:3]]
         return fits[:BEAM]
+
+    def needed(self, state: Deviations, cases: Sequence[Case]) -> Deviations:
+        """The state without what can be left out."""
+        best = self.judge(state, cases)
+        for name in state:
+            without = self.judge({k: v for k, v in best.deviations.items() if k != name}, cases)
+            if without.rank() < best.rank():
+                best = without
+        return best.deviations
 
     def few(self, here: Sequence[Case], state: Deviations, but: Sequence[Case]) -> list[Case]:
         """Some cases that fail, the smallest first."""
@@ -117,10 +128,11 @@ class Search:
         self, names: Mapping[str, Sequence[Value]], cases: list[Case], starts: list[Deviations]
     ) -> list[Fit]:
         """The best with up to DEPTH choices more."""
-        beam, found = self.best(starts, cases)[:BEAM], list[Fit]()
+        beam, found, reached = self.best(starts, cases)[:BEAM], list[Fit](), list[Any]()
         for _ in range(DEPTH):
             found += beam
-            if beam[0].passed == len(cases):
+            reached.append(beam[0].rank()[:2])
+            if beam[0].passed == len(cases) or reached[-3:].count(reached[-1]) == 3:
                 break
             first = [c for c in cases if not self.compare(c, beam[0].deviations).passed][:1]
             wider = [s for fit in beam for s in extended(fit.deviations, names, cases)]
@@ -149,6 +161,15 @@ def extended(
         for value in values:
             if name not in state and any(case.conventions[name] != value for case in cases):
                 yield state | {name: value}
+    if "surrogate" in names and "surrogate" not in state:  # its shape goes with it
+        yield from (state | shape for shape in shapes())
+
+
+def shapes() -> Iterator[Deviations]:
+    for kind, shape in itertools.product(SURROGATES, NUMBERS["surrogate_shape"][1]):
+        for scale in CONVENTIONS["surrogate_scale"].values:
+            made = {"surrogate": kind, "surrogate_shape": shape, "surrogate_scale": scale}
+            yield {k: v for k, v in made.items() if v != "as given"}
 
 
 def upto_level(level: str) -> Sequence[str]:
@@ -174,6 +195,8 @@ def diagnose(cases: Iterable[Case], got: Got, precision: str = "float64") -> Dia
         upto = [case for case in given if case.level in upto_level(level)]
         if any(case.level == level for case in upto):
             fits = search.explain(level, upto, [fit.deviations for fit in fits])
+            if fits[0].passed < len(upto):  # what is above rests on it
+                break
     problems = [
         f"{case.id}: {text}" for case in given for text in search.compare(case, {}).problems
     ]

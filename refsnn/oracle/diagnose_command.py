@@ -44,19 +44,25 @@ def run(arguments: argparse.Namespace) -> int:
         found = diagnose(cases, actual.got, precision)
         write(json.dumps(to_dict(found, actual), indent=2, ensure_ascii=False))
     if arguments.json != "-":
-        print(show(found, actual))
+        print("\n".join([*unread(actual), show(found, len(actual.got))]))
     return 0 if found.matches else 1
 
 
-def show(found: Diagnosis, actual: Actual) -> str:
-    lines = [f"{name}: {text}" for name, text in actual.problems.items()] + found.problems
-    count = f"{len(actual.got)} case" + "s" * (len(actual.got) > 1)
+def unread(actual: Actual) -> list[str]:
+    return [f"{name}: {text}" for name, text in actual.problems.items()]
+
+
+def show(found: Diagnosis, cases: int) -> str:
+    """In words: what explains all, or what comes nearest."""
+    lines = list(found.problems)
+    count = f"{cases} case" + "s" * (cases > 1)
     if found.matches:
         best, *others = found.matches
         if best.deviations:
-            lines.append(f"{count} match with: {words(best.deviations)}")
+            verb = "match" if cases > 1 else "matches"
+            lines.append(f"{count} {verb} with: {words(best.deviations)}")
         else:
-            lines.append(f"{count} match as they are: no convention differs")
+            lines.append(f"{count}: everything matches, no convention differs")
         lines += [f"these cases can't tell it from: {words(fit.deviations)}" for fit in others]
     else:
         lines.append(f"no combination of known conventions reproduces the {count}")
@@ -65,8 +71,7 @@ def show(found: Diagnosis, actual: Actual) -> str:
 
 
 def near(fit: Fit) -> str:
-    text = words(fit.deviations) if fit.deviations else "the conventions as they are"
-    return f"nearest: {text}: {fit.passed} cases pass; first divergence"
+    return f"nearest: {words(fit.deviations)}: {fit.passed} cases pass; first divergence"
 
 
 def to_dict(found: Diagnosis, actual: Actual) -> dict[str, Any]:
@@ -82,5 +87,5 @@ def to_dict(found: Diagnosis, actual: Actual) -> dict[str, Any]:
     return {
         "matches": fits(found.matches), "nearest": fits(found.nearest),
         "cases": list(actual.got),
-        "problems": [f"{k}: {text}" for k, text in actual.problems.items()] + found.problems,
+        "problems": unread(actual) + found.problems,
     }  # fmt: skip

@@ -154,7 +154,7 @@ def undescribed(deviant: type[PyTorch], *levels: str) -> Fault:
 #: each alternative by itself, the lowest level at which it shows first
 SINGLE: dict[str, dict[str, tuple[Any, ...]]] = {
     "surrogate": {
-        "surrogate": ("tanh_literal", "sigmoid", "atan", "fast_sigmoid", "superspike"),
+        "surrogate": ("tanh_literal", *DEVIANTS["surrogate"]),
         "surrogate_scale": ("without 1/a", "without k"),
         "surrogate_edge": ("inside",),
         "surrogate_at": ("u_pre",),

@@ -26,6 +26,7 @@ OTHERS: dict[str, Callable[[Array], Array]] = {
     "atan": lambda x: 1 / (1 + (np.pi * x) ** 2),
     "fast_sigmoid": lambda x: 1 / (1 + 25 * np.abs(x)) ** 2,
     "superspike": lambda x: 1 / (1 + 100 * np.abs(x)) ** 2,
+    "superspike, alpha 1": lambda x: 1 / (1 + np.abs(x)) ** 2,
 }
 
 

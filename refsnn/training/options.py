@@ -1,6 +1,7 @@
 """The settings of a run as options of a command."""
 
 import argparse
+from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,20 @@ from typing import Any
 from refsnn.training.config import TrainConfig
 
 
-def add_settings(parser: Any, leave_out: tuple[str, ...] = ()) -> None:
-    """An option for every setting but those left out."""
+def add_settings(
+    parser: Any, leave_out: tuple[str, ...] = (), of_preset: Collection[str] = ()
+) -> None:
+    """An option for every setting but those left out; the defaults of some are the preset's."""
     for item in fields(TrainConfig):
         if item.name not in leave_out:
-            add_option(parser, item)
+            add_option(parser, item, item.name in of_preset)
 
 
-def add_option(parser: Any, item: Any) -> None:
+def add_option(parser: Any, item: Any, of_preset: bool) -> None:
     """The option of one setting: --detach-reset and --no-detach-reset for a yes or no."""
     unit, choices = item.metadata["unit"], item.metadata["choices"]
     shown = "by kind" if item.default is None else item.default
+    shown = "the preset's" if of_preset else shown
     text = item.metadata["help"] + (f", in {unit}" if unit else "")
     if shown != "":
         text += f" (default: {shown})"

@@ -5,8 +5,24 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator
 
 from refsnn.training.config import TrainConfig
+
+
+class PlainLog(LogFormatterSciNotation):
+    """Labels the same ticks, with 2.18 and not 2.18 x 10^0."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def log_scale(axes: Any, rows: list[dict[str, Any]], *names: str) -> None:
+    """Where there is a value that it can show: constant images give no gradient at all."""
+    if any(row[name] > 0 for row in rows for name in names):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(PlainLog())
+        axes.yaxis.set_minor_formatter(PlainLog())
 
 
 def draw_curves(rows: list[dict[str, Any]], config: TrainConfig) -> bytes:
@@ -23,7 +39,8 @@ def draw_curves(rows: list[dict[str, Any]], config: TrainConfig) -> bytes:
 
     line(loss, "loss", "training (combined output)")
     line(loss, "test_loss", "test (main branch)", linestyle="--")
-    loss.set(ylabel="cross-entropy", yscale="log")
+    loss.set(ylabel="cross-entropy")
+    log_scale(loss, rows, "loss", "test_loss")
     line(accuracy, "train_accuracy", "training")
     line(accuracy, "test_accuracy", "test", linestyle="--")
     accuracy.set(ylabel="accuracy of the main branch")
@@ -31,17 +48,19 @@ def draw_curves(rows: list[dict[str, Any]], config: TrainConfig) -> bytes:
     balance.set(ylabel="λ", xlabel="epoch", ylim=(-0.02 * (balance.get_ylim()[1] or 1), None))
     gradient = balance.twinx()
     line(gradient, "first_layer_gradient_norm", "norm of ∂L/∂W₁", color="C1", linestyle="--")
-    gradient.set(ylabel="first layer's gradient norm", yscale="log")
+    gradient.set(ylabel="first layer's gradient norm")
+    log_scale(gradient, rows, "first_layer_gradient_norm")
     handles = balance.get_lines() + gradient.get_lines()
     balance.legend(handles, [h.get_label() for h in handles], fontsize="small")
     layers = list(rows[-1]["firing_rate"])
     for index, layer in enumerate(layers):
         rates.plot(
             epochs, [row["firing_rate"][layer] for row in rows],
-            color=str(0.8 * index / max(len(layers) - 1, 1)),
+            marker=mark, color=str(0.8 * index / max(len(layers) - 1, 1)),
             label=layer if index in (0, len(layers) - 1) else None,
         )  # fmt: skip
     rates.set(ylabel="spikes a neuron and step", xlabel="epoch", ylim=(0, None))
+    rates.xaxis.set_major_locator(MaxNLocator(integer=True, steps=(1, 2, 5, 10)))
     for axes in (loss, accuracy, rates):
         axes.legend(fontsize="small")
     for axes in (loss, accuracy, balance, rates):

@@ -19,6 +19,7 @@ from refsnn.training.algorithm import Step, evaluate, train_step
 from refsnn.training.checkpoint import CheckpointError, State
 from refsnn.training.config import TrainConfig, from_dict
 from refsnn.training.files import append_line, write_atomic, write_json
+from refsnn.training.fit import check_fit
 from refsnn.training.lock import lock, unlock
 from refsnn.training.monitor import first_gradient_norm
 from refsnn.training.optimizer import init_state
@@ -31,6 +32,8 @@ class Interrupted(Exception):
 
 
 def network_for(config: TrainConfig, dataset: Dataset) -> Network:
+    """ValueError where the two don't fit."""
+    check_fit(config, dataset)
     return config.network(dataset.train.images.shape[-1], dataset.num_classes)
 
 
@@ -88,6 +91,10 @@ def load_state(folder: Path, config: TrainConfig, net: Network) -> State:
     try:
         check_params(net, state.params)
     except ValueError as error:
+        has, want = state.params.get("head.fc.bias", np.empty(0)).size, net.num_classes
+        if has and has != want:
+            reason = f"{config.dataset} has {want} classes now, the run's network {has}"
+            raise CheckpointError(f"{folder}: {reason}") from None
         raise CheckpointError(f"{path}: of another network ({error})") from None
     return state
 
@@ -155,6 +162,7 @@ class Run:
         if self.state.data != fingerprint(self.dataset):
             raise CheckpointError(f"{folder}: {config.dataset} is not the data that it began with")
         self.batches = batches_of(config, self.dataset)
+        self.compiled = False  # by the first step of this process
 
     @property
     def total(self) -> int:
@@ -211,11 +219,14 @@ class Run:
             state.sums = {}
         saved = start = time.monotonic()
         first = position
-        batches = loader.batches("train", self.plan(epoch, first), self.config.dtype)
+        batches = loader.batches("train", self.plan(epoch, position), self.config.dtype)
         for position, batch in enumerate(batches, first):
             step = train_step(state, self.net, self.config, self.ops, batch, self.batches)
             self.record(step, batch[1])
             side, lr = step.side, step.lr
+            if not self.compiled and position < self.batches - 1:
+                first, start = position + 1, time.monotonic()  # of what the speed is measured on
+            self.compiled = True
             del step  # or its gradients would live through the next step
             bar.update(len(batch[1]))
             bar.set_postfix(self.progress(side, epoch), refresh=False)
@@ -226,7 +237,7 @@ class Run:
                 if stop():
                     raise Interrupted
         trained = min(self.batches * size, len(state.order)) - first * size
-        speed = {"images": trained, "seconds": time.monotonic() - start}  # since the last start
+        speed = {"images": trained, "seconds": time.monotonic() - start}  # of this process
         self.finish_epoch(loader, {"epoch": epoch + 1, "lambda": side, "lr": lr} | speed)
         if stop() and state.iteration < self.total:
             raise Interrupted

@@ -127,23 +127,53 @@ def test_a_long_list_of_classes_is_cut_short(arrays, write):
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "error", "message"),
+    ("name", "change", "message"),
     [
-        ("train_labels", lambda a: a.astype(float), TypeError, "train labels: got dtype float64"),
-        ("test_labels", lambda a: a.astype(float), TypeError, "test labels: got dtype float64"),
-        ("test_labels", lambda a: a + 1, ValueError, "test labels: got 4 at index 3, want 0 to 3"),
-        ("test_labels", lambda a: a - 1, ValueError, "test labels: got -1 at index 0"),
-        ("train_labels", lambda a: a[:-1], ValueError, "train labels: got shape"),
-        ("train_images", lambda a: a[0, 0], ValueError, "train_images: got shape"),
-        ("test_images", lambda a: a[:, 1:], ValueError, "test images: got"),
-        ("train_images", lambda a: np.where(a == a[4, 0, 0, 0], np.nan, a), ValueError, "NaN"),
-        ("test_images", lambda a: a + np.inf, ValueError, "test_images: image 0 holds NaN"),
+        ("train_labels", lambda a: a.astype(float), "train labels: got dtype float64"),
+        ("test_labels", lambda a: a.astype(float), "test labels: got dtype float64"),
+        ("test_labels", lambda a: a + 1, "test labels: got 4 at index 3, want 0 to 3"),
+        ("test_labels", lambda a: a - 1, "test labels: got -1 at index 0"),
+        ("train_labels", lambda a: a[:-1], "train labels: got shape"),
+        ("train_images", lambda a: a[0, 0], "train_images: got shape"),
+        ("test_images", lambda a: a[:, 1:], "test images: got"),
+        (
+            "train_images",
+            lambda a: np.where(a == a[4, 0, 0, 0], np.nan, a),
+            "train_images: image 4",
+        ),
+        ("test_images", lambda a: a + np.inf, "test_images: image 0 holds NaN"),
     ],
 )
-def test_arrays_that_do_not_fit_are_named(arrays, write, name, change, error, message):
+def test_arrays_that_do_not_fit_are_named_with_their_file(arrays, write, name, change, message):
     arrays[name] = change(arrays[name])
-    with pytest.raises(error, match=message):
+    with pytest.raises(ValueError, match=rf"^dataset: .*mine\.npz: {message}"):
         load(write(arrays))
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((3, 32, 32), "(12, 3, 32, 32) are taken as 3x32 pixels of 32 channels"),
+        ((2, 1, 8, 9), "(12, 2, 1, 8, 9) are taken as 1x8 pixels of 9 channels"),
+        ((32, 32, 3), ""),
+        ((28, 28), ""),
+        ((5, 5, 200), ""),  # a patch of many channels
+        ((2, 2, 16), ""),
+        ((1, 40, 1), ""),  # a signal
+        ((2, 34, 34, 2), ""),
+    ],
+)
+def test_channels_that_seem_to_come_first_are_remarked_on_and_taken(shape, words, write, capsys):
+    images = np.zeros((12, *shape), np.uint8)
+    labels = np.arange(12) % 4
+    arrays = {"train_images": images, "train_labels": labels}
+    assert load(write(arrays | {"test_images": images, "test_labels": labels})).num_classes == 4
+    shown = capsys.readouterr()
+    assert not shown.out
+    lines = shown.err.splitlines()
+    assert len(lines) == bool(words)
+    assert words in shown.err
+    assert not words or lines[0].startswith("warning: ")
 
 
 def test_cutout_comes_after_what_the_data_set_does_itself():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from refsnn.cli import main
 from refsnn.data import DATASETS, Loader, Options, in_order, load, recordings
 from refsnn.data.autoaugment import auto_augment
 from refsnn.data.events import random_roll
@@ -204,6 +205,38 @@ def test_frames_are_made_once_for_each_way_of_making_them(name, options, tmp_pat
 def test_data_that_is_not_there_is_named(name, tmp_path):
     with pytest.raises(ValueError, match=str(tmp_path)):
         load(name, Options(data_dir=str(tmp_path)))
+
+
+@pytest.mark.parametrize(("name", "folder"), [("cifar10dvs", "cifar10-dvs"), ("nmnist", "nmnist")])
+def test_folders_of_other_data_are_not_taken_for_classes(name, folder, tmp_path):
+    cifar10(tmp_path)
+    with pytest.raises(ValueError, match=rf"^dataset: {tmp_path} holds no {folder}, want one with"):
+        load(name, Options(data_dir=str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["cifar10dvs", "nmnist"])
+def test_the_data_sets_own_folder_will_do(name, options):
+    (own,) = Path(options.data_dir).iterdir()
+    whole, alone = (
+        load(name, options),
+        load(name, Options(**vars(options) | {"data_dir": str(own)})),
+    )
+    assert np.array_equal(whole.train.take(np.arange(3)), alone.train.take(np.arange(3)))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_list_tells_what_is_there(name, options, tmp_path, capsys):
+    """Of its own files, its own line alone."""
+
+    def here(folder):
+        assert main(["data", "list", "--data-dir", str(folder)]) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        return {words[0] for words in lines if words[1] == "here"}
+
+    packaged = {"digits", "moving-digits"}
+    assert here(tmp_path / "nothing") == packaged
+    assert name in here(options.folder)
+    assert here(options.folder) <= packaged | {name, name.removesuffix("-part")}
 
 
 @pytest.mark.parametrize("name", ["cifar10-part"])

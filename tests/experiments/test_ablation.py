@@ -1,7 +1,9 @@
 """Which runs an ablation has, in which folders, and what it refuses."""
 
 import json
+import re
 import shutil
+from concurrent.futures import Future
 from itertools import product
 
 import pytest
@@ -90,12 +92,22 @@ def test_later_calls_add_runs_and_run_only_those(untrained, tmp_path, capsys):
     assert main(["ablation", *TINY, *out, "--methods=vanilla", "--seeds=2"]) == 0
     assert untrained == [
         ["1-1_4-8-T2-vanilla-seed0"], ["1-1_4-8-T2-vanilla-seed1"],
-        ["1-1_4-8-T2-shortcut-seed0"], [],
+        ["1-1_4-8-T2-shortcut-seed0"],
     ]  # fmt: skip
     (row,) = json.loads((tmp_path / "out" / "table.json").read_text())["rows"]
     assert {name: cell["diverged"] for name, cell in row["methods"].items()} == {
         "vanilla": [0, 1], "shortcut": [0],
     }  # fmt: skip
+
+
+def test_what_is_left_for_the_same_command_is_told_though_no_run_was_cut_short(
+    tmp_path, monkeypatch, capsys
+):
+    """The last one at work finished while it was asked to stop."""
+    states = schedule.Counter(finished=1, waiting=8)
+    monkeypatch.setattr(ablation_command, "train_all", lambda *_: states)
+    assert main(["ablation", *TINY, "--out", str(tmp_path / "out")]) == 128
+    assert capsys.readouterr().err == "stopped; the same command goes on\n"
 
 
 def test_changed_settings_are_refused_by_name(untrained, tmp_path, capsys, refused):
@@ -161,6 +173,9 @@ def test_a_damaged_record_of_settings_is_named(content, tmp_path, refused):
         (["--preset=table9"], "table9"),
         (["--dataset=cats"], "dataset: got 'cats'"),
         (["--cutout=100"], "cutout: got 100"),
+        (["--archs=1-1-1-1-1:2-2-2-2-2", "--downsample=avgpool"], "downsample: avgpool wants even"),
+        (["--dataset=cats", "--estimate"], "dataset: got 'cats'"),
+        (["--preset=table1", "--dataset=cats", "--estimate"], "dataset: got 'cats'"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(
@@ -180,18 +195,16 @@ def test_an_estimate_adds_up_what_is_left(monkeypatch, tmp_path, capsys):
         seen.append((config.arch, config.steps, size))
         return done
 
-    class Done:
-        def result(self):
-            return (0.1, 0.01)
-
-    done = Done()
+    done = Future()
+    done.set_result((0.1, 0.01))
     made = wanted(*TINY[:1], "--epochs=3", "--seeds=3")
     runs = [Planned(tmp_path / str(i), config) for i, config in enumerate(made)]
     for folder, epochs in ((runs[0].folder, 3), (runs[1].folder, 2)):
         folder.mkdir()
         (folder / "metrics.jsonl").write_text("{}\n" * epochs)
     sizes = {"digits": DataSize(100, 50, (8, 8, 1), 10)}
-    (row,) = schedule.estimate(runs, sizes, schedule.Workers(submit, None))
+    workers = schedule.Workers(submit, None)
+    (row,) = schedule.estimate(runs, sizes, workers, lambda: False)
     assert seen == [("1-1:4-8", 2, sizes["digits"])]
     assert row.runs == 9
     assert row.seconds == pytest.approx((9 * 3 - 5) * (100 * 0.1 + 50 * 0.01))
@@ -206,6 +219,61 @@ def test_an_estimate_needs_neither_data_nor_a_folder(tmp_path, capsys, monkeypat
     assert "1-1:4-8, T = 1: 9 runs, " in lines[2]
     assert lines[4].startswith("together ")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """The runs of every estimate, each as if measured."""
+    asked = []
+
+    def estimate(runs, sizes, workers, stopping):
+        asked.append([(run.folder.parents[1].name, run.config.lr) for run in runs])
+        yield schedule.Estimate(runs[0].config, len(runs), 1.0)
+
+    monkeypatch.setattr(ablation_command, "estimate", estimate)
+    return asked
+
+
+@pytest.mark.usefixtures("untrained")
+def test_an_estimate_asks_no_folder_of_other_settings(tmp_path, measured, refused, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["ablation", *TINY, "--methods=vanilla", "--seeds=2"]) == 0
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["ablation", *TINY, "--seeds=2", "--estimate"]) == 0
+    assert main(["ablation", *TINY, "--seeds=2", "--estimate", "--lr=0.5"]) == 0
+    assert measured == [[("ablation-digits", 0.01)] * 4, [("ablation-digits-2", 0.5)] * 6]
+    assert sorted(tmp_path.rglob("*")) == before
+    other = ["ablation", *TINY, "--lr=0.5"]
+    assert "which needs another folder" in refused(other)
+    assert "which needs" in refused([*other, "--estimate", "--out=runs/ablation-digits"])
+    assert "dataset: got 'cats'" in refused([*other, "--estimate", "--dataset=cats"])
+
+
+def test_an_estimate_is_told_line_by_line(monkeypatch, capsys):
+    told = []
+
+    def estimate(runs, sizes, workers, stopping):
+        for seconds in (60.0, 7200.0):
+            told.append(capsys.readouterr().out)
+            yield schedule.Estimate(runs[0].config, 1, seconds)
+
+    monkeypatch.setattr(ablation_command, "estimate", estimate)
+    assert main(["ablation", "--preset=table4", "--seeds=1", "--estimate"]) == 0
+    assert told[0].startswith("on this machine")
+    assert told[1] == "  resnet18, T = 10: 1 runs, 60 s\n"
+
+
+def test_help_gives_no_default_that_a_preset_replaces(capsys):
+    with pytest.raises(SystemExit):
+        main(["ablation", "--help"])
+    shown = " ".join(capsys.readouterr().out.split()).partition("options: ")[2]
+    defaults = {
+        option: re.search(rf"{option} [A-Z{{].*?\(default: ([^)]*)\)", shown).group(1)
+        for option in ("--epochs", "--batch-size", "--lr", "--dataset", "--surrogate-shape",
+                       "--lam", "--momentum")
+    }  # fmt: skip
+    of_preset = dict.fromkeys(list(defaults)[:5], "the preset's")
+    assert defaults == of_preset | {"--lam": "0.25", "--momentum": "0.9"}
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,20 @@ def test_a_run_is_taken_as_it_stands(run_folder, tmp_path, capsys):
     assert printed([tmp_path / "begun", "--side=2"], capsys)["side"] == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(["RUN"], True), (["RUN", "--side=0.25"], False), ([*TINY], False),
+     ([*TINY, "--method=vanilla"], False)],
+)  # fmt: skip
+def test_side_branches_without_weight_are_explained(arguments, told, run_folder, capsys):
+    """At the end of evolutionary training their columns are zero."""
+    capsys.readouterr()
+    assert main(["gradients", *(str(run_folder) if a == "RUN" else a for a in arguments)]) == 0
+    layers = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    assert (layers[-1] == "--side X shows them at another weight") == told
+    assert ("0, as is their weight" in layers[-2]) == told
+
+
 def test_a_batch_is_no_larger_than_the_data(run_folder, capsys):
     assert printed([run_folder, "--batch-size=5000"], capsys)["images"] == 1442
 

@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+import re
+import select
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import pytest
 
 from refsnn.cli import main
 from refsnn.experiments import schedule
+from refsnn.experiments.ablation import Planned
 from refsnn.experiments.presets import DataSize
 from refsnn.experiments.schedule import Failed, on_this_machine, train_run
 from refsnn.training.config import TrainConfig
@@ -36,11 +39,12 @@ def process():
     started = []
 
     def begin(out, *options):
+        buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
         command = [sys.executable, "-m", "refsnn", "ablation", *TINY, *RUNS, "--out", str(out)]
         started.append(
             subprocess.Popen(
-                [*command, *options], start_new_session=True,
-                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                [*command, *options], start_new_session=True, env=buffered,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )
         )  # fmt: skip
         return started[-1]
@@ -57,6 +61,15 @@ def until(condition):
     while not condition():
         assert time.monotonic() < end, "it did not come about"
         time.sleep(0.01)
+
+
+def read_until(pipe, words):
+    text = ""
+    while words not in text:
+        assert select.select([pipe], [], [], WAIT)[0], text
+        chunk = os.read(pipe.fileno(), 4096).decode()
+        assert chunk, text
+        text += chunk
 
 
 def in_mid_run(out):
@@ -90,11 +103,14 @@ def test_one_job_makes_the_same_bytes_as_two(undisturbed, tmp_path, capsys):
     assert "(n = 1)" in shown.out
 
 
-def test_finished_runs_are_not_run_again(undisturbed, tmp_path, monkeypatch):
+def test_finished_runs_are_not_run_again(undisturbed, tmp_path, capsys):
     out = tmp_path / "out"
     assert ablation(out, "--methods=vanilla") == 0
     made = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/*")}
     assert ablation(out) == 0
+    capsys.readouterr()
+    assert ablation(out) == 0
+    assert not capsys.readouterr().err  # no bar of nothing
     assert {path: path.stat().st_mtime_ns for path in made} == made
     assert content(out) == undisturbed
 
@@ -117,6 +133,8 @@ def test_children_end_when_their_parent_is_gone(process, tmp_path):
     assert list(tmp_path.rglob(".lock"))
     running.kill()
     until(lambda: not list(tmp_path.rglob(".lock")))
+    _, errors = running.communicate(timeout=WAIT)  # once the children have closed it
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -130,9 +148,43 @@ def test_a_signal_leaves_checkpoints_to_go_on_from(number, process, undisturbed,
     assert "stopped; the same command goes on" in errors.splitlines()[-1]
     assert "Traceback" not in errors
     assert "failed" not in errors
+    counts = re.findall(r"(interrupted|waiting|runs)=([0-9/]+)", errors.splitlines()[-2])
+    assert dict(counts) == {"interrupted": "2", "runs": "0/2"}
     assert not list(out.rglob(".lock"))
     assert ablation(out) == 0
     assert content(out) == undisturbed
+
+
+def test_runs_that_had_not_begun_when_it_was_stopped_are_waiting(process, tmp_path):
+    running = process(tmp_path, "--jobs=1", "--epochs=10000")
+    until(lambda: in_mid_run(tmp_path))
+    running.send_signal(signal.SIGTERM)
+    _, errors = running.communicate(timeout=WAIT)
+    assert running.returncode == 128 + signal.SIGTERM
+    bar = errors.splitlines()[-2].split("\r")[-1]
+    counts = re.findall(r"(\w+)=([0-9/]+)", bar)
+    assert dict(counts) == {"interrupted": "1", "waiting": "1", "runs": "0/2"}
+
+
+@pytest.mark.parametrize("group", [True, False], ids=["all processes", "the parent alone"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_estimate_stops_at_once_without_a_word(begun, number, group, process, tmp_path):
+    """While its first process starts, and after a line: the next network takes long."""
+    options = ["--estimate", "--archs", "1:4", "18-18-18:64-128-256", "--batch-size=128"]
+    running = process(tmp_path / "out", *options)
+    read_until(running.stdout, "real ones:\n")
+    if begun:
+        read_until(running.stdout, "  1:4, T = 2: 2 runs, ")
+        time.sleep(2)
+    begin = time.monotonic()
+    (os.killpg if group else os.kill)(running.pid, number)
+    shown, errors = running.communicate(timeout=WAIT)
+    assert running.returncode == 128 + number
+    assert not errors
+    assert "together" not in shown
+    assert time.monotonic() - begin < 20
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_that_fails_is_told_and_the_others_go_on(process, undisturbed, tmp_path, capsys):
@@ -185,13 +237,16 @@ def test_a_process_that_is_killed_is_named_by_its_signal(tmp_path):
             future.result()
 
 
-def test_a_run_that_was_told_to_stop_by_itself_has_failed():
+def test_a_run_that_was_told_to_stop_by_itself_has_failed(tmp_path):
     class Done:
         def result(self):
             return schedule.Outcome("interrupted")
 
-    assert schedule.outcome_of(Done(), stopping=False).state == "failed"
-    assert schedule.outcome_of(Done(), stopping=True) == ("interrupted", "")
+    run = Planned(tmp_path, TrainConfig())
+    assert schedule.outcome_of(Done(), run, stopping=False).state == "failed"
+    assert schedule.outcome_of(Done(), run, stopping=True) == ("waiting", "")
+    (tmp_path / "config.json").touch()
+    assert schedule.outcome_of(Done(), run, stopping=True) == ("interrupted", "")
 
 
 PROBE = """

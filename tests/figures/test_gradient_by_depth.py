@@ -57,7 +57,7 @@ def test_lines_are_geometric_means_and_bands_the_range(axes, panel, script):
             heights = np.log10(vertices[vertices[:, 0] == at, 1])
             assert heights.min() == pytest.approx(low)
             assert heights.max() == pytest.approx(high)
-        style = script("style").METHOD_LINES[method]
+        style = script("_style").METHOD_LINES[method]
         assert to_rgba(line.get_color()) == to_rgba(style["color"])
         assert line.get_linestyle() == style["linestyle"]
         assert to_rgba(band.get_facecolor()[0])[:3] == to_rgba(style["color"])[:3]
@@ -84,7 +84,7 @@ def test_branches_leave_from_the_last_layer_of_a_stage(figure):
 def test_norms_are_measured_by_depth_and_seed(figure, script):
     data = figure.compute(depths=(14, 8), seeds=2, batch_size=4, steps=2)
     assert (data["depths"], data["branches"]) == ([8, 14], [5, 9])
-    gradients, digits = script("gradients"), load("digits")
+    gradients, digits = script("_gradients"), load("digits")
     for depth, seed in product((8, 14), range(2)):
         setting = gradients.of_depth(depth), digits, LIF(), seed, 4, 2
         run, labels = gradients.fresh(*setting, get_ops("numba"))

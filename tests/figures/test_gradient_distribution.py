@@ -45,7 +45,7 @@ def test_outlines_are_the_histograms(figure, script):
                 stairs = patch.get_data()
                 assert list(stairs.values) == of[scale]["shares"][method]
                 assert list(stairs.edges) == of[scale]["edges"]
-                style = script("style").METHOD_LINES[method]
+                style = script("_style").METHOD_LINES[method]
                 assert patch.get_edgecolor() == to_rgba(style["color"])
                 assert patch.get_linestyle() == style["linestyle"]
     assert [axes.get_title() for axes in top] == ["resnet20, 7 entries", "resnet34, 7 entries"]
@@ -84,7 +84,7 @@ def test_entries_are_those_of_the_first_layer_over_all_seeds(figure, script):
     (of,) = data["panels"]
     assert (of["arch"], of["count"]) == ("1-1:2-2", 3 * 9 * 2)
     assert data["setting"] == "digits, batch of 4, T = 2, tanh, 3 seeds"
-    gradients = script("gradients")
+    gradients = script("_gradients")
     for method, side in gradients.SIDES.items():
         squares = []
         for seed in range(3):

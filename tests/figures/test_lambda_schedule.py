@@ -35,7 +35,7 @@ def test_lines_are_the_weights(figure, script):
             assert list(line.get_xdata()) == [1, 2, 3, 4]
             assert list(line.get_ydata()) == data["weights"][name]
     for line, method in zip(methods.lines, METHODS, strict=True):
-        style = script("style").METHOD_LINES[method]
+        style = script("_style").METHOD_LINES[method]
         assert (line.get_color(), line.get_linestyle()) == (style["color"], style["linestyle"])
     assert [t.get_text() for t in methods.get_legend().get_texts()] == list(METHODS)
     legend = [t.get_text() for t in clocks.get_legend().get_texts()]

@@ -4,10 +4,11 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from refsnn.training.config import TrainConfig
-from refsnn.training.plot import draw_curves
+from refsnn.training.plot import draw_curves, log_scale
 
 
 def records(count, layers=5):
@@ -41,6 +42,36 @@ def test_curves_are_a_picture_that_opens(count, layers):
 def test_a_vanilla_run_whose_balance_is_zero_throughout_can_be_drawn():
     rows = [row | {"lambda": 0.0} for row in records(3)]
     assert pixels(draw_curves(rows, TrainConfig(method="vanilla"))).std() > 5
+
+
+@pytest.mark.filterwarnings("error")
+def test_constant_images_whose_gradient_is_zero_throughout_can_be_drawn():
+    zero = {"first_layer_gradient_norm": 0.0, "firing_rate": {"layer0": 0.0}}
+    assert pixels(draw_curves([row | zero for row in records(3)], TrainConfig())).std() > 5
+
+
+def test_an_epoch_alone_shows_every_layers_firing_rate():
+    (row,) = records(1)
+    before = pixels(draw_curves([row], TrainConfig()))
+    other = row["firing_rate"] | {"layer2": row["firing_rate"]["layer2"] + 0.005}  # within limits
+    moved = (pixels(draw_curves([row | {"firing_rate": other}], TrainConfig())) != before).any(2)
+    assert moved[360:, 540:].any()
+    assert not moved[:360].any()
+    assert not moved[:, :540].any()
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [([2.18, 2.2], "2.18"), ([0.01, 1.0], "0.1"), ([0.9, 2.3], "2")],
+)
+def test_ticks_of_a_logarithmic_axis_are_plain_numbers(values, shown):
+    axes = Figure().subplots()
+    axes.plot(values, marker=".")
+    log_scale(axes, [{"loss": value} for value in values], "loss")
+    axes.figure.canvas.draw()
+    texts = [label.get_text() for label in axes.yaxis.get_ticklabels(which="both")]
+    assert shown in texts
+    assert all(float(text) > 0 for text in texts if text)
 
 
 def test_the_same_rows_give_the_same_bytes():

@@ -97,12 +97,10 @@ class NorseDefaults(TorchLayers):
     """LIFBoxCell as it is when only tau_mem_inv and v_th are set."""
 
     name = "Norse's defaults"
-    # its slope, 1 / (1 + |x|)², has no name there: method "super" leaves its alpha out
     fixed: ClassVar = {
-        "decay": "tau*u + (1-tau)*c",
-        "fire": ">",
-        "reset_gradient": "full",
-    }
+        "decay": "tau*u + (1-tau)*c", "fire": ">", "reset_gradient": "full",
+        "surrogate": "superspike, alpha 1",  # method "super" leaves its alpha = 100 out
+    }  # fmt: skip
 
     def make(self, settings: Settings) -> Neuron:
         import norse.torch as norse

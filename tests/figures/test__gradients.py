@@ -23,7 +23,7 @@ DIGITS = load("digits")
 
 @pytest.fixture
 def gradients(script):
-    return script("gradients")
+    return script("_gradients")
 
 
 def test_one_thread_is_what_computes_until_it_ends(gradients):

@@ -57,7 +57,7 @@ def test_a_script_needs_nothing_but_the_package(tmp_path):
 @pytest.fixture
 def main(script, tmp_path):
     """The command line around a figure of one line."""
-    style = script("style")
+    style = script("_style")
 
     def compute(name: str = "a", numbers: tuple[float, ...] = (1.0, 2.0), count: int = 3):
         if count < 0:
@@ -141,7 +141,7 @@ def test_options_that_data_would_leave_without_effect_are_refused(main, tmp_path
 
 
 def test_settings_of_print_hold_in_figures_and_nowhere_else(script):
-    style = script("style")
+    style = script("_style")
     before = dict(matplotlib.rcParams)
 
     @style.printed
@@ -153,7 +153,7 @@ def test_settings_of_print_hold_in_figures_and_nowhere_else(script):
 
 
 def test_saved_pictures_depend_on_nothing_but_the_figure(script, tmp_path):
-    style = script("style")
+    style = script("_style")
 
     def saved():
         figure = Figure(figsize=(2, 1))
@@ -169,6 +169,6 @@ def test_saved_pictures_depend_on_nothing_but_the_figure(script, tmp_path):
 
 
 def test_methods_differ_without_colour(script):
-    lines = script("style").METHOD_LINES.values()
+    lines = script("_style").METHOD_LINES.values()
     for name in ("color", "linestyle", "marker"):
         assert len({line[name] for line in lines}) == 3

@@ -1,0 +1,26 @@
+"""Whether a network and a data set fit together, before anything is written or computed."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from refsnn.data import Dataset
+from refsnn.network import init_buffers, init_params
+from refsnn.ops import get_ops
+from refsnn.training.algorithm import main_logits
+from refsnn.training.config import TrainConfig
+
+
+def check_fit(config: TrainConfig, dataset: Dataset) -> None:
+    """ValueError where the data has sequences of another length than T, or images of a size that
+    the network can't take."""
+    *frames, height, width, _ = dataset.train.images.shape[1:]
+    if frames and frames != [config.steps]:
+        raise ValueError(
+            f"steps: got {config.steps}, but the data set has sequences of {frames[0]} frames"
+        )
+    # one channel everywhere and one step: it says in a moment what the whole network would
+    thin = replace(config, width=1e-9).network(1, 2)
+    params = init_params(thin, np.random.default_rng(0), np.float32)
+    image = np.zeros((1, height, width, 1), np.float32)
+    main_logits(thin, params, init_buffers(thin, np.float32), image, 1, get_ops("numpy"))
