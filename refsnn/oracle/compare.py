@@ -5,6 +5,7 @@ layer step by step (backwards in the backward pass), within a step in the order 
 """
 
 import itertools
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -26,7 +27,7 @@ ACCURACY: dict[str, type[np.floating[Any]]] = {"float64": np.float64, "float32":
 @dataclass(frozen=True)
 class Divergence:
     """The first element that is out of tolerance. `step` is None where there is no time axis;
-    `ulps` is the distance of the expected u_pre from the threshold, of a spike."""
+    `ulps`, of a spike, is how far above the threshold the expected u_pre is, in float32's ulps."""
 
     case: str
     tensor: str
@@ -38,14 +39,15 @@ class Divergence:
     ulps: float | None = None
 
     def __str__(self) -> str:
+        return f"{self.case}: {self.words()}"
+
+    def words(self) -> str:
         where = [] if self.step is None else [f"step {self.step}"]
         where += [f"index {list(self.index)}"] if self.index else []
-        text = f"{self.case}: {self.tensor} at {', '.join(where)}" if where else (
-            f"{self.case}: {self.tensor}"
-        )  # fmt: skip
+        text = f"{self.tensor} at {', '.join(where)}" if where else self.tensor
         text += f": expected {self.expected:.9g}, got {self.got:.9g} ({self.error:.3g} tolerances)"
         if self.ulps is not None:
-            text += f"; u_pre is {self.ulps:.3g} ulps from the threshold"
+            text += f"; expected u_pre is {where_of(self.ulps)}"
         return text
 
 
@@ -69,12 +71,19 @@ class Comparison:
         """One a problem, then the first divergence, then the flips."""
         found = [f"{self.case}: {text}" for text in self.problems]
         found += [] if self.first is None else [str(self.first)]
-        return found + [f"rounding flip, not counted: {flip}" for flip in self.flips[:1]]
+        flips = [flip.words() for flip in self.flips]
+        return found + [f"{self.case}: rounding flip, not counted: {text}" for text in flips]
 
 
 class Place(NamedTuple):
     tensor: str
     step: int | None
+
+
+def where_of(ulps: float) -> str:
+    if ulps == 0:
+        return "on the threshold"
+    return f"{abs(ulps):.3g} float32 ulps {'above' if ulps > 0 else 'below'} the threshold"
 
 
 def quantity(name: str) -> str:
@@ -112,11 +121,13 @@ def compare_case(
     validate.one_of("precision", precision, PRECISIONS)
     result = Comparison(case.id, case.clauses)
     arrays = usable(case, got, omits, result)
-    names = [name for name in case.outputs if name in arrays]
+    names = list(arrays)  # in the order of the outputs
     tolerance = {name: case.tolerances[name][precision] for name in names}
     for name in names:
-        error = np.abs(arrays[name] - case.outputs[name]).max(initial=0.0) / tolerance[name]
-        result.tensors[name] = {"error": float(error), "status": "ok" if error <= 1 else "differs"}
+        error = in_tolerances(arrays[name], case.outputs[name], tolerance[name])
+        result.tensors[name] = {"error": error, "status": "ok" if error <= 1 else "differs"}
+        if error > 1:
+            result.problems += turned(name, arrays[name], case.outputs[name])
     order = list(places(case, names))
     for count, place in enumerate(order):
         name, t = place
@@ -126,7 +137,7 @@ def compare_case(
         if not wrong.any():
             continue
         found = divergence(case, place, arrays[name], wrong, tolerance[name])
-        if is_flip(case, found, wrong, name, t, precision):
+        if is_flip(case, arrays, wrong, place, precision):
             result.flips.append(found)  # all that follows may differ
             for later in {p.tensor for p in order[count:]}:
                 entry = result.tensors[later]
@@ -145,27 +156,42 @@ def divergence(case: Case, place: Place, got: Array, wrong: Array, tolerance: fl
     index = tuple(int(i) for i in at)
     whole = index if t is None else (t, *index)
     expected, value = float(case.outputs[name][whole]), float(got[whole])
+    error = in_tolerances(got[whole], case.outputs[name][whole], tolerance)
     ulps = None
     potential = name.removesuffix("o") + "u_pre"
     if quantity(name) == "o" and potential in case.outputs:
         v_th = float(case.conventions["v_th"])
         distance = float(case.outputs[potential][whole]) - v_th
         ulps = distance / float(np.spacing(np.float32(v_th)))
-    return Divergence(
-        case.id, name, t, index, expected, value, abs(value - expected) / tolerance, ulps
-    )
+    return Divergence(case.id, name, t, index, expected, value, error, ulps)
+
+
+def in_tolerances(got: Array, expected: Array, tolerance: float) -> float:
+    """The largest difference; finite, as JSON wants it."""
+    with np.errstate(over="ignore"):
+        error = np.abs(got - expected).max(initial=0.0) / tolerance
+    return float(np.nan_to_num(error, nan=sys.float_info.max))
 
 
 def is_flip(
-    case: Case, found: Divergence, wrong: Array, name: str, t: int | None, precision: str
+    case: Case, got: Mapping[str, Array], wrong: Array, place: Place, precision: str
 ) -> bool:
-    """Whether all spikes that differ here lie within rounding of the threshold."""
-    if case.exact or found.ulps is None or t is None:
+    """Whether all spikes that differ here are those of neurons within rounding of the threshold,
+    and follow from the potentials that were given with them."""
+    name, t = place
+    potential = name.removesuffix("o") + "u_pre"
+    if case.exact or quantity(name) != "o" or potential not in case.outputs or t is None:
         return False
     v_th = float(case.conventions["v_th"])
-    u_pre = case.outputs[name.removesuffix("o") + "u_pre"][t][wrong]
     near = ULPS[precision] * float(np.spacing(ACCURACY[precision](v_th)))
-    return bool((np.abs(u_pre - v_th) <= near).all())
+    spikes = got[name][t][wrong]
+    fits = (np.abs(case.outputs[potential][t][wrong] - v_th) <= near) & (
+        spikes == 1 - case.outputs[name][t][wrong]
+    )
+    if potential in got:
+        u_pre = got[potential][t][wrong]
+        fits &= (u_pre >= v_th if case.conventions["fire"] == ">=" else u_pre > v_th) == spikes
+    return bool(fits.all())
 
 
 def usable(
@@ -192,22 +218,32 @@ def usable(
 
 def checked(value: Any, expected: Array) -> tuple[str, Array | None]:
     """What is wrong with it, or the array."""
-    array = np.asarray(value)
+    if isinstance(value, Exception):  # in the place of an array that can't be read
+        return str(value), None
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        return "got lists of different lengths, want an array", None
     if array.dtype.kind not in "fiub":
         return f"got dtype {array.dtype}, want numbers", None
     if array.shape != expected.shape:
         order = axes_of(array, expected)
-        hint = f"; it is the expected array with axes {order}" if order else ""
+        hint = f"; its axes are those of the expected array in the order {order}" if order else ""
         return f"got shape {array.shape}, want {expected.shape}{hint}", None
     array = array.astype(np.float64)
     bad = ~np.isfinite(array)
     if bad.any():
         at = [int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape)]
-        return f"got {array[tuple(at)]} at index {at}", None
-    order = axes_of(array, expected)
-    if order and order != list(range(array.ndim)):
-        return f"its axes are in the order {order} of the expected array's", None
+        return f"got {array[tuple(at)]} at index {at}, want finite numbers", None
     return "", array
+
+
+def turned(name: str, array: Array, expected: Array) -> list[str]:
+    """A line where the shape hides that axes are swapped."""
+    order = axes_of(array, expected)
+    if order is None or order == sorted(order):
+        return []
+    return [f"{name}: its axes are those of the expected array in the order {order}"]
 
 
 def axes_of(array: Array, expected: Array) -> list[int] | None:
@@ -215,6 +251,10 @@ def axes_of(array: Array, expected: Array) -> list[int] | None:
     if array.ndim < 2 or array.ndim > 5 or array.size != expected.size or array.size > 10**6:
         return None
     near = 1e-3 * float(np.abs(expected).max(initial=0.0))
+    if not np.isfinite(near):
+        return None
+    if not np.allclose(np.sort(array, None), np.sort(expected, None), rtol=0, atol=near):
+        return None  # other numbers, in whatever order
     for order in itertools.permutations(range(expected.ndim)):
         turned = expected.transpose(order)
         if turned.shape == array.shape and np.allclose(array, turned, rtol=0, atol=near):

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from refsnn.oracle.actual import precision_of, read_actual
+from refsnn.oracle.array_files import SUFFIXES
 from refsnn.oracle.catalogue import catalogue
 from refsnn.oracle.compare import Comparison, compare_case
 from refsnn.oracle.report import by_clause
 from refsnn.oracle.vectors import PRECISIONS
 from refsnn.output import open_output
 
-STATUSES = ("passed", "failed", "missing")
+STATUSES = ("passed", "failed")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Row:
 def add_options(parser: Any) -> None:
     parser.add_argument(
         "expected", type=Path, metavar="EXPECTED",
-        help="a folder that `refsnn vectors generate` wrote, or one case's .npz in it",
+        help="a folder that `refsnn vectors generate` wrote, or one case's file in it",
     )  # fmt: skip
     parser.add_argument(
         "actual", type=Path, metavar="ACTUAL",
@@ -51,22 +52,39 @@ def run(arguments: argparse.Namespace) -> int:
     makers = catalogue(folder)
     wanted = [one] if one else list(makers)
     with open_output(arguments.json) as write:
-        actual = read_actual(arguments.actual, wanted if one else makers, one)
+        actual = read_actual(within(arguments.actual, one), makers, one)
         precision = arguments.precision or precision_of(actual.got)
-        problems = [f"{name}: {text}" for name, text in actual.problems.items()]
-        compared = [
-            compare_case(makers[name](), actual.got[name], precision, arguments.omit)
-            for name in wanted if name in actual.got
-        ]  # fmt: skip
-        write(json.dumps(to_dict(compared, problems, precision), indent=2))
+        problems, compared = dict(actual.problems), []
+        for name in wanted:
+            if name not in actual.got:
+                continue
+            try:
+                case = makers[name]()
+            except (ValueError, OSError) as error:
+                problems[name] = str(error)
+                continue
+            compared.append(compare_case(case, actual.got[name], precision, arguments.omit))
+        given = {result.case for result in compared} | set(problems)
+        absent = [name for name in wanted if name not in given]
+        write(json.dumps(to_dict(compared, problems, absent, precision), indent=2))
     if arguments.json != "-":
-        print(show(compared, problems, len(wanted), precision))
+        print(show(compared, problems, absent, precision))
     return 0 if not problems and all(result.passed for result in compared) else 1
+
+
+def within(actual: Path, one: str | None) -> Path:
+    """The file of the one case that is meant, where a folder was given."""
+    if one is None or not actual.is_dir():
+        return actual
+    return next(
+        (actual / f"{one}{s}" for s in SUFFIXES if (actual / f"{one}{s}").is_file()),
+        actual / f"{one}.npz",
+    )
 
 
 def place(expected: Path) -> tuple[Path, str | None]:
     """The folder with the manifest, and the case where a single one is meant."""
-    if expected.suffix != ".npz":
+    if expected.is_dir() or expected.suffix not in SUFFIXES:
         return expected, None
     folder = expected.resolve().parent.parent
     name = f"{expected.resolve().parent.name}/{expected.stem}"
@@ -75,29 +93,37 @@ def place(expected: Path) -> tuple[Path, str | None]:
     return folder, name
 
 
-def show(compared: list[Comparison], problems: list[str], cases: int, precision: str) -> str:
+def show(
+    compared: list[Comparison], problems: dict[str, str], absent: list[str], precision: str
+) -> str:
     rows = [Row(c.case, c.clauses, "passed" if c.passed else "failed") for c in compared]
     failures = sum(row.status == "failed" for row in rows)
     lines = [line for result in compared for line in result.lines()]
-    summary = f"{len(rows) - failures} cases passed, {failures} failed"
-    if len(rows) < cases:
-        summary += f", {cases - len(rows)} not given"
+    passed = len(rows) - failures
+    summary = f"{passed} case{'s' * (passed != 1)} passed, {failures} failed"
+    summary += f", {len(problems)} can't be compared" if problems else ""
+    summary += f", {len(absent)} not given" if absent else ""
     flips = sum(len(result.flips) for result in compared)
     if flips:
         summary += f", {flips} with spikes that rounding moved"
-    table = by_clause(rows, STATUSES[:2]) if rows else ""
-    parts = [table, "\n".join([*problems, *lines]), f"{summary} (tolerances of {precision})"]
+    table = by_clause(rows, STATUSES) if rows else ""
+    told = [f"{name}: {text}" for name, text in problems.items()]
+    parts = [table, "\n".join([*told, *lines]), f"{summary} (tolerances of {precision})"]
     return "\n\n".join(part for part in parts if part)
 
 
-def to_dict(compared: list[Comparison], problems: list[str], precision: str) -> dict[str, Any]:
+def to_dict(
+    compared: list[Comparison], problems: dict[str, str], absent: list[str], precision: str
+) -> dict[str, Any]:
     first = next((result.first for result in compared if result.first is not None), None)
     return {
         "passed": not problems and all(result.passed for result in compared),
         "precision": precision,
         "first_divergence": None if first is None else asdict(first),
         "tensors": {result.case: result.tensors for result in compared},
-        "problems": problems + [f"{r.case}: {text}" for r in compared for text in r.problems],
+        "problems": [f"{name}: {text}" for name, text in problems.items()]
+        + [f"{r.case}: {text}" for r in compared for text in r.problems],
+        "not_given": absent,
         "cases": [
             {
                 "case": result.case, "clauses": result.clauses, "passed": result.passed,

@@ -36,9 +36,11 @@ def surrogates() -> Iterator[Recipe]:
         ("triangle-low", {**TRIANGLE, "v_th": 0.5}), ("tanh-low", {"v_th": 0.5}),
     ]  # fmt: skip
     for name, given in shapes:
+        flags = "SURROGATE SURROGATE_EDGE SURROGATE_SCALE"
+        flags += " ALTERNATIVE" * ("surrogate_edge" in given)
         yield Recipe(
             f"surrogate/{name}", "slope over a grid, on its edges and just beside them",
-            grid(given), "EQ4 D4 D5", "SURROGATE SURROGATE_EDGE SURROGATE_SCALE", given, exact=True,
+            grid(given), "EQ4 D4 D5", flags, given, exact=True,
         )  # fmt: skip
 
 
@@ -67,9 +69,10 @@ def on_grid(steps: int, n: int, unit: float) -> Draw:
 
 def at_threshold(rng: Rng) -> Arrays:
     """u_pre on v_th = 1 at the first step, after a leak, after a reset; and an ulp beside it."""
+    e = ULP / 2  # below 1
     columns = [
-        [1.0] * 6, [1.0 + ULP] * 6, [1.0 - ULP / 2] * 6, [0.5, 0.75] * 3, [2.0, 1.0] * 3,
-        [-1.0, 1.5, 1.0] * 2, [0.0] * 6, [2.0] * 6,
+        [1.0] * 6, [1.0 + ULP] * 6, [1 - e, *[e / 2, 0.75 - e] * 2, e / 2], [0.5, 0.75] * 3,
+        [2.0, 1.0] * 3, [-1.0, 1.5, 1.0] * 2, [0.0] * 6, [2.0] * 6,
     ]  # fmt: skip
     c = np.array(columns).T
     return {"c": c, "do": rng.integers(-8, 9, c.shape) / 8}
@@ -311,6 +314,7 @@ def trainings() -> Iterator[Recipe]:
                  method="vanilla", branches="none")  # fmt: skip
     yield recipe("epoch-clock", "the alternative of D16", "D16", "LAMBDA_CLOCK ALTERNATIVE",
                  given={"lambda": "epoch"}, optimizer="sgd", lr=0.05)  # fmt: skip
+    yield recipe("one-step", "T = 1", "EQ10 D16", "ONE_STEP", steps=1)
     yield recipe("weights-only", "the alternative of D17: no decay of batch norm and biases",
                  "D17", "WEIGHT_DECAY ALTERNATIVE", given={"decay_on": "weights only"})  # fmt: skip
 

@@ -1,6 +1,7 @@
-"""Test vectors as data: `manifest.json`, and for each case an `.npz` without pickle.
+"""Test vectors as data: `manifest.json`, and for each case a file of arrays without pickle.
 
-The manifest's fields are the schema of version SCHEMA; files of other versions are refused.
+What the manifest holds is published as `vectors.schema.json`, of version SCHEMA; others are
+refused.
 """
 
 import hashlib
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from refsnn import __version__
-from refsnn.ops import Array, validate
-from refsnn.oracle.conventions import LEVELS, Conventions
+from refsnn.ops import Array
+from refsnn.oracle import schema
+from refsnn.oracle.array_files import read_arrays, write_arrays
+from refsnn.oracle.conventions import Conventions
 
 SCHEMA = "refsnn-vectors-1"
 PRECISIONS = ("float64", "float32")
@@ -25,7 +28,7 @@ class Case:
     """One computation: everything that an implementation needs, and what must come out.
 
     Arrays are in PyTorch's order. `inputs` are float64 that float32 holds exactly (labels int64);
-    `outputs` float64, in the order of computing. With `exact`, no step rounds in float32.
+    `outputs` float64, in the order of computing. With `exact`, rounding in float32 moves no spike.
     """
 
     id: str  # level/name
@@ -45,7 +48,7 @@ class Case:
 FACTS = ("id", "level", "summary", "clauses", "flags", "conventions", "settings", "repeat", "exact")
 
 
-def describe(case: Case, sha256: str) -> dict[str, Any]:
+def describe(case: Case, file: str, sha256: str) -> dict[str, Any]:
     """A case's entry in the manifest."""
     arrays = {
         part: [
@@ -57,26 +60,26 @@ def describe(case: Case, sha256: str) -> dict[str, Any]:
     for entry in arrays["outputs"]:
         entry["tolerance"] = case.tolerances[entry["name"]]
     facts = {name: getattr(case, name) for name in FACTS}
-    return facts | arrays | {"file": f"{case.id}.npz", "sha256": sha256}
+    return facts | arrays | {"file": file, "sha256": sha256}
 
 
-def write(cases: Iterable[Case], folder: Path) -> dict[str, Any]:
+def write(cases: Iterable[Case], folder: Path, suffix: str = ".npz") -> dict[str, Any]:
     """The cases' files and the manifest, which it returns; equal cases give equal bytes.
 
-    ValueError where the folder holds something else.
+    `suffix` is of `array_files.SUFFIXES`. ValueError where the folder holds something else.
     """
     manifest_path = folder / "manifest.json"
     if folder.exists() and not manifest_path.exists() and any(folder.iterdir()):
         raise ValueError(f"vectors: {folder} holds other files, want a new or an empty folder")
     entries = []
     for case in cases:
-        path = folder / f"{case.id}.npz"
+        path = folder / f"{case.id}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {f"in.{k}": v for k, v in case.inputs.items()}
         arrays |= {f"out.{k}": v for k, v in case.outputs.items()}
-        with path.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        entries.append(describe(case, hashlib.sha256(path.read_bytes()).hexdigest()))
+        write_arrays(path, arrays)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        entries.append(describe(case, f"{case.id}{suffix}", sha256))
     manifest = {"schema": SCHEMA, "refsnn": __version__, "cases": entries}
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     manifest_path.write_text(text, encoding="utf-8")  # last: without it, nothing is read
@@ -84,18 +87,28 @@ def write(cases: Iterable[Case], folder: Path) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """ValueError where it is missing, no JSON, or of another version."""
+    """ValueError where it is missing, of another version, or not what the schema says."""
     path = folder / "manifest.json"
     if not path.is_file():
         raise ValueError(f"vectors: {path} is missing; refsnn vectors generate {folder} makes it")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        schema, cases = manifest["schema"], manifest["cases"]
-        assert isinstance(cases, list)
-    except (ValueError, KeyError, TypeError, AssertionError):
-        raise ValueError(f"vectors: {path} is not a manifest of test vectors") from None
-    if schema != SCHEMA:
-        raise ValueError(f"vectors: {path} has schema {schema!r}, want {SCHEMA!r}")
+    except (ValueError, RecursionError):
+        raise ValueError(f"vectors: {path} is no JSON, or a damaged one") from None
+    version = manifest.get("schema") if isinstance(manifest, dict) else None
+    if version != SCHEMA:
+        raise ValueError(f"vectors: {path} has schema {version!r}, want {SCHEMA!r}")
+    fault = schema.fault(manifest, schema.manifest())
+    if fault:
+        raise ValueError(f"vectors: {path}: {fault}")
+    seen = set()
+    for entry in manifest["cases"]:
+        name, file = entry["id"], Path(entry["file"])
+        if name.split("/")[0] != entry["level"] or file.with_suffix("").as_posix() != name:
+            raise ValueError(f"vectors: {path}: {name} has level {entry['level']} and file {file}")
+        if name in seen:
+            raise ValueError(f"vectors: {path}: {name} is there twice")
+        seen.add(name)
     return manifest
 
 
@@ -105,37 +118,35 @@ def read(folder: Path) -> list[Case]:
 
 
 def read_case(folder: Path, entry: Mapping[str, Any]) -> Case:
-    try:
-        facts = {name: entry[name] for name in FACTS}
-        validate.one_of("level", entry["level"], LEVELS)
-        path, sha256 = folder / f"{entry['id']}.npz", entry["sha256"]
-        tolerances = {out["name"]: out["tolerance"] for out in entry["outputs"]}
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"vectors: a case of {folder} has no {error}") from None
+    """Of an entry that `read_manifest` gave; ValueError where the file is not as it says."""
+    path = folder / entry["file"]
     if not path.is_file():
         raise ValueError(f"vectors: {path} is missing")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-        raise ValueError(f"vectors: {path} has another checksum than its manifest says")
-    arrays = read_npz(path)
-    inputs, outputs = (
-        {n.removeprefix(part): a for n, a in arrays.items() if n.startswith(part)}
-        for part in ("in.", "out.")
-    )
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
+            raise ValueError(f"vectors: {path} has another checksum than its manifest says")
+    arrays = read_arrays(path)
+    facts = {name: entry[name] for name in FACTS}
     facts |= {name: tuple(facts[name]) for name in ("clauses", "flags")}
+    inputs, outputs = (
+        {a["name"]: described(path, arrays, f"{part}.{a['name']}", a) for a in entry[f"{part}puts"]}
+        for part in ("in", "out")
+    )
+    tolerances = {out["name"]: out["tolerance"] for out in entry["outputs"]}
     return Case(**facts, inputs=inputs, outputs=outputs, tolerances=tolerances)
 
 
-def read_npz(path: Path) -> dict[str, Array]:
-    """All arrays of the file; nothing in it is executed. ValueError where it can't be read."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if isinstance(file, np.ndarray):
-                raise ValueError("a single array")
-            return {name: file[name] for name in file.files}
-    except OSError as error:
-        if isinstance(error, FileNotFoundError | IsADirectoryError | PermissionError):
-            raise
-        raise ValueError(f"{path}: is not an .npz file of arrays ({error})") from None
-    except Exception as error:  # zipfile and NumPy raise whatever damage makes them
-        text = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"{path}: is not an .npz file of plain arrays ({text})") from None
+def described(
+    path: Path, arrays: Mapping[str, Array | ValueError], name: str, entry: Mapping[str, Any]
+) -> Array:
+    """The array of that name; ValueError where it is not as its entry says, or not finite."""
+    array, (shape, dtype) = arrays.get(name), (entry["shape"], entry["dtype"])
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"vectors: {path}: {name} {array or 'is missing'}")
+    if list(array.shape) != shape or array.dtype != dtype:
+        raise ValueError(
+            f"vectors: {path}: {name}: got {array.dtype} {array.shape}, want {dtype} {tuple(shape)}"
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(f"vectors: {path}: {name} has numbers that are not finite")
+    return array

@@ -1,4 +1,4 @@
-"""`refsnn vectors generate DIR`, `list [DIR]`, `check DIR`."""
+"""`refsnn vectors generate DIR`, `list [DIR]`, `check DIR`, `schema`."""
 
 import argparse
 import json
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from refsnn.oracle.array_files import SUFFIXES
 from refsnn.oracle.conventions import LEVELS
 from refsnn.output import open_output, table
 
@@ -15,13 +16,18 @@ def add_options(parser: Any) -> None:
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     generate = actions.add_parser(
         "generate", help="write the test vectors into a folder",
-        description="Writes manifest.json and an .npz for each case. Only values on which refsnn "
-        "and the naive loops agree are written; the same version writes the same bytes.",
+        description="Writes manifest.json and a file of arrays for each case. Only values on "
+        "which refsnn and the naive loops agree are written. The same version writes the same "
+        "bytes on the same kind of processor; on another, last bits may differ.",
     )  # fmt: skip
     generate.add_argument("folder", type=Path, metavar="DIR", help="a new or an empty folder")
     generate.add_argument(
         "--level", nargs="+", choices=LEVELS, default=LEVELS, metavar="LEVEL",
         help=f"only these levels: {', '.join(LEVELS)}",
+    )  # fmt: skip
+    generate.add_argument(
+        "--format", choices=[suffix[1:] for suffix in SUFFIXES], default="npz",
+        help="of the files of arrays (default: npz)",
     )  # fmt: skip
     generate.set_defaults(run=run_generate)
     listing = actions.add_parser("list", help="which cases there are, and what each catches")
@@ -37,6 +43,8 @@ def add_options(parser: Any) -> None:
     )  # fmt: skip
     check.add_argument("folder", type=Path, metavar="DIR")
     check.set_defaults(run=run_check)
+    schema = actions.add_parser("schema", help="print manifest.json's JSON Schema")
+    schema.set_defaults(run=run_schema)
 
 
 def progress(names: Sequence[str]) -> Any:
@@ -63,7 +71,7 @@ def run_generate(arguments: argparse.Namespace) -> int:
     from refsnn.oracle import vectors
 
     folder = arguments.folder
-    manifest = vectors.write(agreed(arguments.level), folder)
+    manifest = vectors.write(agreed(arguments.level), folder, f".{arguments.format}")
     count = len(manifest["cases"])
     size = sum((folder / entry["file"]).stat().st_size for entry in manifest["cases"]) / 1e6
     print(f"{count} cases, {size:.1f} MB in {folder}, on which refsnn and the naive loops agree")
@@ -74,26 +82,24 @@ def run_list(arguments: argparse.Namespace) -> int:
     from refsnn.oracle import vectors
     from refsnn.oracle.recipes import recipes
 
-    facts: list[Any] = list(recipes())
-    if arguments.folder is not None:
-        facts = vectors.read(arguments.folder)
-    entries = [
-        {
-            "id": case.id, "clauses": words(case.clauses), "flags": words(case.flags),
-            "summary": case.summary,
-        }
-        for case in facts
-    ]  # fmt: skip
+    entries: list[dict[str, Any]]
+    if arguments.folder is None:
+        entries = [
+            {
+                "id": recipe.id, "clauses": recipe.clauses.split(), "flags": recipe.flags.split(),
+                "summary": recipe.summary,
+            }
+            for recipe in recipes()
+        ]  # fmt: skip
+    else:
+        cases = vectors.read_manifest(arguments.folder)["cases"]
+        entries = [{k: case[k] for k in ("id", "clauses", "flags", "summary")} for case in cases]
     with open_output(arguments.json) as write:
         write(json.dumps(entries, indent=2))
     if arguments.json != "-":
         rows = [[e["id"], " ".join(e["clauses"]), e["summary"]] for e in entries]
         print(table(["case", "clauses", "what"], rows, ["case", "clauses", "what"]))
     return 0
-
-
-def words(names: str | Sequence[str]) -> list[str]:
-    return names.split() if isinstance(names, str) else list(names)
 
 
 def run_check(arguments: argparse.Namespace) -> int:
@@ -111,3 +117,10 @@ def run_check(arguments: argparse.Namespace) -> int:
         failures += [f"the naive loops differ: {line}" for line in disagreements(case)[:1]]
     print("\n".join([*failures, f"{len(makers)} cases, {len(failures)} failures"]))
     return 1 if failures else 0
+
+
+def run_schema(arguments: argparse.Namespace) -> int:
+    from refsnn.oracle import schema
+
+    print(schema.text(), end="")
+    return 0

@@ -5,6 +5,7 @@ import pytest
 
 from refsnn.network import Network, architecture, init_buffers, init_params
 from refsnn.oracle import conventions
+from refsnn.oracle.catalogue import catalogue
 from refsnn.oracle.vectors import Case
 
 
@@ -24,6 +25,12 @@ def numbers():
         return net, params, buffers
 
     return make
+
+
+@pytest.fixture(scope="session")
+def cases():
+    """Every case by its id. Not to be written into."""
+    return {name: make() for name, make in catalogue(None).items()}
 
 
 @pytest.fixture

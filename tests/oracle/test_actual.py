@@ -1,0 +1,89 @@
+"""What an implementation wrote: each file belongs to a case, or is told of."""
+
+import numpy as np
+import pytest
+
+from refsnn.oracle.actual import precision_of, read_actual
+from refsnn.oracle.array_files import write_arrays
+
+IDS = ("neuron/tie", "neuron/leak-0.75", "layer/plain")
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Writes arrays into a file of the folder out."""
+
+    def write(name, **arrays):
+        path = tmp_path / "out" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_arrays(path, {k: np.asarray(v) for k, v in arrays.items()} or {"y": np.ones(2)})
+        return path
+
+    return write
+
+
+def test_a_folders_files_are_named_as_cases(put, tmp_path):
+    put("neuron/tie.npz", o=[1.0])
+    put("neuron/leak-0.75.npz", **{"out.o": [2.0], "in.c": [3.0]})
+    actual = read_actual(tmp_path / "out", IDS)
+    assert {k: {n: a.tolist() for n, a in v.items()} for k, v in actual.got.items()} == {
+        "neuron/tie": {"o": [1.0]}, "neuron/leak-0.75": {"o": [2.0]},
+    }  # fmt: skip
+    assert actual.problems == {}
+
+
+def test_safetensors_will_do_but_not_two_of_one_case(put, tmp_path):
+    pytest.importorskip("safetensors")
+    put("neuron/tie.safetensors", o=[1.0])
+    put("layer/plain.npz")
+    second = put("layer/plain.safetensors")
+    actual = read_actual(tmp_path / "out", IDS)
+    assert set(actual.got) == {"neuron/tie", "layer/plain"}
+    assert actual.problems == {str(second): "is a second file of layer/plain"}
+
+
+def test_others_do_not_stop_it(put, tmp_path):
+    put("neuron/tie.npz")
+    thesis = put("thesis.npz")
+    (tmp_path / "out" / "notes.txt").touch()
+    broken = put("layer/plain.npz")
+    broken.write_bytes(broken.read_bytes()[:20])
+    actual = read_actual(tmp_path / "out", IDS)
+    assert set(actual.got) == {"neuron/tie"}
+    assert set(actual.problems) == {"layer/plain", str(thesis)}
+    assert "is no .npz file, or a damaged one" in actual.problems["layer/plain"]
+    assert actual.problems[str(thesis)] == "is not a case's name; want LEVEL/NAME.npz"
+
+
+def test_one_file_is_known_by_its_name_or_as_it_is_said(put, monkeypatch, tmp_path):
+    path = put("neuron/leak-0.75.npz")
+    assert set(read_actual(path, IDS).got) == {"neuron/leak-0.75"}
+    monkeypatch.chdir(tmp_path / "out" / "neuron")
+    assert set(read_actual(path.relative_to(path.parent), IDS).got) == {"neuron/leak-0.75"}
+    mine = put("mine.npz")
+    assert set(read_actual(mine, IDS, "neuron/tie").got) == {"neuron/tie"}
+    with pytest.raises(ValueError, match="case: got 'out/mine', which the file's name says"):
+        read_actual(mine, IDS)
+    with pytest.raises(ValueError, match="case: got 'neuron/tii'"):
+        read_actual(mine, IDS, "neuron/tii")
+
+
+def test_where_nothing_is_it_says_so(tmp_path):
+    with pytest.raises(ValueError, match=r"actual: .*nothing does not exist, want an \.npz file"):
+        read_actual(tmp_path / "nothing", IDS)
+    with pytest.raises(ValueError, match=r"holds no \.npz file, want LEVEL/NAME\.npz"):
+        read_actual(tmp_path, IDS)
+    with pytest.raises(ValueError, match=r"case: .* is a folder, want a single \.npz file"):
+        read_actual(tmp_path, IDS, "neuron/tie")
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "expected"),
+    [
+        (["f8"], "float64"), (["f8", "f4"], "float32"), (["f2"], "float32"),
+        (["u1", "i4"], "float64"), ([], "float64"),
+    ],
+)  # fmt: skip
+def test_precision_is_the_lowest_that_was_given(dtypes, expected):
+    arrays = {dtype: np.ones(1, dtype) for dtype in dtypes}
+    assert precision_of({"neuron/tie": {**arrays, "broken": ValueError("no")}}) == expected

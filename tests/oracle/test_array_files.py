@@ -1,0 +1,143 @@
+"""Files from outside: what is whole comes back, what is not is told and costs nothing."""
+
+import io
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+
+from refsnn.oracle import array_files
+from refsnn.oracle.array_files import read_arrays, write_arrays
+
+ARRAYS = {
+    "out.z": np.arange(6.0).reshape(2, 3), "in.labels": np.array([1, -2]),
+    "out.loss": np.array(0.1), "in.x": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+    "empty": np.zeros((0, 4)),
+}  # fmt: skip
+
+
+class Loud:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+@pytest.mark.parametrize("suffix", array_files.SUFFIXES)
+def test_arrays_come_back(tmp_path, suffix):
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    path = tmp_path / f"a{suffix}"
+    write_arrays(path, ARRAYS)
+    found = read_arrays(path)
+    assert set(found) == set(ARRAYS)
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(found[name], array, strict=True)
+    bytes_before = path.read_bytes()
+    write_arrays(path, ARRAYS)
+    assert path.read_bytes() == bytes_before
+
+
+@pytest.mark.parametrize("suffix", array_files.SUFFIXES)
+def test_a_truncated_file_is_refused_by_name(tmp_path, suffix):
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    path = tmp_path / f"a{suffix}"
+    write_arrays(path, ARRAYS)
+    whole = path.read_bytes()
+    for end in (0, 1, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:end])
+        with pytest.raises(ValueError, match=rf"a\{suffix}: is no \{suffix} file, or a damaged"):
+            read_arrays(path)
+
+
+def test_compressed_files_are_read(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", y=ARRAYS["out.z"])
+    np.testing.assert_array_equal(read_arrays(tmp_path / "a.npz")["y"], ARRAYS["out.z"])
+
+
+def test_what_is_no_number_has_its_error_in_its_place(tmp_path, capsys):
+    given = {"loud": np.array([Loud()], object), "text": np.array(["a"]), "y": np.ones(2)}
+    np.savez(tmp_path / "a.npz", allow_pickle=True, c=np.array([1j]), **given)
+    found = read_arrays(tmp_path / "a.npz")
+    errors = {name: str(value) for name, value in found.items() if isinstance(value, ValueError)}
+    assert errors == {
+        "loud": "got dtype object, want numbers", "text": "got dtype <U1, want numbers",
+        "c": "got dtype complex128, want numbers",
+    }  # fmt: skip
+    np.testing.assert_array_equal(found["y"], [1, 1])
+    assert not capsys.readouterr().out
+
+
+def test_one_damaged_array_leaves_the_others(tmp_path):
+    path = tmp_path / "a.npz"
+    write_arrays(path, {"a": np.array([5.0]), "b": np.array([7.0])})
+    data = bytearray(path.read_bytes())
+    data[data.index(np.float64(5).tobytes())] ^= 1
+    path.write_bytes(data)
+    found = read_arrays(path)
+    assert "Bad CRC-32" in str(found["a"])
+    assert found["b"] == 7
+
+
+def with_shape(shape):
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00\x76\x00" + header.encode() + bytes(48)
+
+
+def test_a_shape_larger_than_its_bytes_takes_no_memory(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", with_shape("(1000000000, 1000)"))
+    found = read_arrays(tmp_path / "a.npz")
+    assert "got 48 bytes of data, want 8000000000000" in str(found["x"])
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    path = tmp_path / "bomb.npz"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("x.npy", "w") as member,
+    ):
+        for _ in range(2**9):
+            member.write(bytes(2**20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=f"declares {2**29} bytes of arrays, want at most"):
+            read_arrays(path)
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_entry_that_hides_its_size_is_not_unpacked_beyond_it(tmp_path):
+    """The directory says 176 bytes, the stream goes on."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", with_shape("(2, 3)") + bytes(2**20))
+    data = buffer.getvalue()
+    true, lie = (n.to_bytes(4, "little") for n in (128 + 48 + 2**20, 128 + 48))
+    assert data.count(true) == 2
+    (tmp_path / "a.npz").write_bytes(data.replace(true, lie))
+    assert "CRC" in str(read_arrays(tmp_path / "a.npz")["x"])
+
+
+def test_a_file_too_large_to_be_one_is_not_opened(tmp_path, monkeypatch):
+    write_arrays(tmp_path / "a.npz", ARRAYS)
+    monkeypatch.setattr(array_files, "LIMIT", 10)
+    with pytest.raises(ValueError, match=r"a\.npz: got \d+ bytes, want at most 20"):
+        read_arrays(tmp_path / "a.npz")
+
+
+def test_only_known_suffixes_are_written(tmp_path):
+    with pytest.raises(ValueError, match=r"suffix: got '\.txt', want one of \.npz, \.safetensors"):
+        write_arrays(tmp_path / "a.txt", ARRAYS)
+
+
+def test_safetensors_of_a_type_that_numpy_lacks_has_its_error_in_its_place(tmp_path):
+    pytest.importorskip("safetensors")
+    header = b'{"a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]},'
+    header += b'"b":{"dtype":"F64","shape":[1],"data_offsets":[2,10]}}'
+    data = len(header).to_bytes(8, "little") + header + bytes(2) + np.float64(3).tobytes()
+    (tmp_path / "a.safetensors").write_bytes(data)
+    found = read_arrays(tmp_path / "a.safetensors")
+    assert isinstance(found["a"], ValueError)
+    assert found["b"] == 3

@@ -1,0 +1,424 @@
+"""The first divergence is the one that came first, and rounding is told from an error of logic."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refsnn.oracle import compare, conventions
+from refsnn.oracle.compare import ULPS, axes_of, compare_case, groups, places
+from refsnn.oracle.compute import compute
+
+ULP = 2.0**-23
+
+
+def of(case):
+    return {name: value.copy() for name, value in case.outputs.items()}
+
+
+def moved(case, *changes):
+    """The outputs with numbers of tolerances (of float64) added: (name, index, how many)."""
+    got = of(case)
+    for name, index, times in changes:
+        got[name][index] += times * case.tolerances[name]["float64"]
+    return got
+
+
+def first(result):
+    return result.first.tensor, result.first.step, result.first.index
+
+
+@pytest.fixture
+def near(cases):
+    """Makes a case of one layer, 3 steps and 2 neurons, whose first neuron is `ulps` of float32
+    off the threshold at the second step."""
+
+    def make(ulps=1.0, v_th=1.0, **changes):
+        eps = ulps * float(np.spacing(np.float32(v_th)))
+        c = np.array([[0.0, 0.2], [v_th + eps, 0.2], [0.3, 0.2]])
+        inputs = {"c": c, "do": np.ones((3, 2))}
+        of = conventions.make({"v_th": v_th})
+        outputs = compute("neuron", inputs, {}, of)
+        tolerances = {k: {"float64": 1e-10, "float32": 1e-4} for k in outputs}
+        case = replace(cases["neuron/tanh"], conventions=of, inputs=inputs, outputs=outputs,
+                       tolerances=tolerances)  # fmt: skip
+        return replace(case, **changes)
+
+    return make
+
+
+def flipped(case, shift=None):
+    """The spike missing at step 1, as where u_pre is `shift` ulps lower, and what follows."""
+    v_th = case.conventions["v_th"]
+    shift = 2.0 * float(case.outputs["u_pre"][1, 0] - v_th) / ULP if shift is None else shift
+    inputs = {k: v.copy() for k, v in case.inputs.items()}
+    inputs["c"][1, 0] -= shift * ULP
+    return compute("neuron", inputs, {}, case.conventions)
+
+
+def test_expected_agrees_with_itself(cases):
+    for case in cases.values():
+        for precision in ("float64", "float32"):
+            result = compare_case(case, case.outputs, precision)
+            assert result.passed
+            assert result.lines() == []
+            assert result.agreed == 1
+            assert list(result.tensors) == list(case.outputs)
+            assert {t["error"] for t in result.tensors.values()} == {0.0}
+            assert {t["status"] for t in result.tensors.values()} == {"ok"}
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+def test_one_wrong_element_is_named_and_nothing_else(cases, data):
+    case = cases[data.draw(st.sampled_from(sorted(cases)))]
+    name = data.draw(st.sampled_from(list(case.outputs)))
+    shape = case.outputs[name].shape
+    index = tuple(data.draw(st.integers(0, n - 1)) for n in shape)
+    sign = data.draw(st.sampled_from([-1, 1]))
+    precision = data.draw(st.sampled_from(["float64", "float32"]))
+    got = of(case)
+    got[name][index] += sign * 10 * case.tolerances[name][precision]
+    result = compare_case(case, got, precision)
+    found = result.first
+    whole = found.index if found.step is None else (found.step, *found.index)
+    assert (found.tensor, whole) == (name, index)
+    assert found.error == pytest.approx(10, rel=1e-3)
+    assert (found.expected, found.got) == (case.outputs[name][index], got[name][index])
+    assert {n for n, t in result.tensors.items() if t["status"] != "ok"} == {name}
+    assert not result.problems
+    assert not result.flips
+
+
+def test_just_within_tolerance_passes_and_just_beyond_fails(cases):
+    case = cases["neuron/tanh"]
+    assert compare_case(case, moved(case, ("u_pre", (2, 3), 0.99))).passed
+    assert not compare_case(case, moved(case, ("u_pre", (2, 3), 1.01))).passed
+    assert compare_case(case, moved(case, ("u_pre", (2, 3), 1.01)), "float32").passed
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        # a spike at step 0 comes before the potential at step 1 that follows from it
+        ([("u_pre", (1, 4), 50), ("o", (0, 4), 50)], ("o", 0, (4,))),
+        # within a step: potential, spike, potential after reset
+        ([("u", (2, 1), 50), ("o", (2, 1), 50), ("u_pre", (2, 9), 50)], ("u_pre", 2, (9,))),
+        ([("u", (2, 1), 50), ("o", (2, 7), 50)], ("o", 2, (7,))),
+        # backward from the last step, after all of the forward pass
+        ([("du_pre", (1, 0), 50), ("du_pre", (4, 3), 50), ("dc", (2, 0), 50)], ("du_pre", 4, (3,))),
+        ([("du_pre", (3, 0), 50), ("dc", (4, 2), 50)], ("dc", 4, (2,))),
+        ([("du_pre", (5, 0), 50), ("u", (5, 2), 50)], ("u", 5, (2,))),
+    ],
+)
+def test_neurons_are_read_in_the_order_of_computing(cases, changes, expected):
+    case = cases["neuron/tanh"]
+    assert first(compare_case(case, moved(case, *changes))) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (["stage1.block0.lif1.u_pre", "stem.lif0.o"], "stem.lif0.o"),
+        (["stage1.block0.lif2.u_pre", "stage1.block0.lif1.u"], "stage1.block0.lif1.u"),
+        (["head.logits", "branch.stage1.logits"], "branch.stage1.logits"),
+        (["stage2.block0.lif1.u_pre", "branch.stage1.logits"], "branch.stage1.logits"),
+        (["loss", "head.logits"], "head.logits"),
+        (["stem.lif0.du_pre", "stage3.block0.lif2.du_pre"], "stage3.block0.lif2.du_pre"),
+        (["grad.stem.conv0.weight", "stem.lif0.du_pre"], "stem.lif0.du_pre"),
+    ],
+)
+def test_networks_are_read_layer_by_layer(cases, changes, expected):
+    case = cases["network/evolutionary"]
+    got = moved(case, *[(n, (0,) * case.outputs[n].ndim, 50) for n in changes])
+    assert compare_case(case, got).first.tensor == expected
+
+
+def test_an_earlier_layers_last_step_comes_before_a_later_layers_first(cases):
+    case = cases["network/evolutionary"]
+    got = moved(
+        case,
+        ("stem.lif0.u", (2, 0, 0, 0, 0), 50),
+        ("stage1.block0.lif1.u_pre", (0, 0, 0, 0, 0), 50),
+    )
+    assert compare_case(case, got).first.tensor == "stem.lif0.u"
+
+
+def test_order_does_not_depend_on_the_order_of_what_was_given(cases):
+    case = cases["neuron/tanh"]
+    got = moved(case, ("u_pre", (1, 4), 50), ("o", (0, 4), 50))
+    assert compare_case(case, dict(reversed(got.items()))).first.tensor == "o"
+
+
+def test_every_part_is_looked_at_once(cases):
+    for case in cases.values():
+        seen = list(places(case, list(case.outputs)))
+        assert len(set(seen)) == len(seen)
+        assert {place.tensor for place in seen} == set(case.outputs)
+        for group in groups(case, list(case.outputs)):
+            steps = {place.step for place in seen if place.tensor in group}
+            assert steps == {None} or steps == set(range(len(case.outputs[group[0]])))
+
+
+# rounding flips
+
+
+@pytest.mark.parametrize("v_th", [1.0, 0.5])
+def test_a_flip_by_rounding_is_told_and_excused(near, v_th):
+    case = near(ulps=2, v_th=v_th)
+    result = compare_case(case, flipped(case), "float32")
+    assert result.passed
+    assert result.first is None
+    (flip,) = result.flips
+    assert (flip.tensor, flip.step, flip.index) == ("o", 1, (0,))
+    assert flip.ulps == 2
+    assert result.lines() == [
+        "neuron/tanh: rounding flip, not counted: o at step 1, index [0]: expected 1, got 0 "
+        "(1e+04 tolerances); expected u_pre is 2 float32 ulps above the threshold"
+    ]
+    assert result.tensors["u"]["status"] == "after a flip"
+    assert result.tensors["u_pre"]["status"] in ("ok", "after a flip")
+
+
+def test_a_flip_in_the_first_layer_leaves_later_ones_after_a_flip(cases):
+    case = cases["network/evolutionary"]
+    name, at = "stem.lif0", (1, 0, 0, 0, 0)
+    outputs = of(case)
+    was = outputs[f"{name}.o"][at]
+    outputs[f"{name}.u_pre"][at] = 1 + (ULP if was else -ULP)
+    case = replace(case, outputs=outputs)
+    got = moved(case, ("head.logits", (0, 0), 1e8), ("stage3.block0.lif2.u", (2, 0, 0, 0, 0), 1e8))
+    got[f"{name}.o"][at] = 1 - was
+    got[f"{name}.u_pre"][at] = 1 - (ULP if was else -ULP)
+    result = compare_case(case, got, "float32")
+    assert result.passed
+    wrong = {n for n, t in result.tensors.items() if t["status"] == "after a flip"}
+    assert wrong == {f"{name}.o", "stage3.block0.lif2.u", "head.logits"}
+    assert 0 < result.agreed < 1
+
+
+def test_beyond_rounding_it_is_no_flip(near):
+    case = near(ulps=ULPS["float32"] + 1)
+    assert first(compare_case(case, flipped(case), "float32")) == ("o", 1, (0,))
+    assert compare_case(near(ulps=ULPS["float32"] - 1), flipped(near(255)), "float32").passed
+
+
+def test_what_float32_rounds_float64_does_not(near):
+    case = near(ulps=1)
+    assert compare_case(case, flipped(case), "float32").passed
+    loose = {k: {"float64": 1e-4, "float32": 1e-4} for k in case.outputs}
+    result = compare_case(replace(case, tolerances=loose), flipped(case), "float64")
+    assert first(result) == ("o", 1, (0,))
+
+
+def test_exact_cases_excuse_nothing(near):
+    case = near(ulps=1, exact=True)
+    result = compare_case(case, flipped(case), "float32")
+    assert first(result) == ("o", 1, (0,))
+    assert not result.flips
+
+
+def test_a_potential_out_of_tolerance_is_named_before_the_spike(near):
+    case = near(ulps=2)
+    got = flipped(case, shift=2e-3 / ULP)
+    result = compare_case(case, got, "float32")
+    assert first(result) == ("u_pre", 1, (0,))
+
+
+def test_a_spike_that_does_not_follow_from_its_potential_is_no_flip(near):
+    """u_pre is above the threshold on both sides, and one does not fire."""
+    case = near(ulps=2)
+    got = flipped(case)
+    got["u_pre"] = case.outputs["u_pre"]
+    assert first(compare_case(case, got, "float32")) == ("o", 1, (0,))
+    del got["u_pre"]  # then nobody can tell
+    assert compare_case(case, got, "float32", omits=["u_pre"]).passed
+
+
+def test_a_spike_that_is_neither_0_nor_1_is_no_flip(near):
+    case = near(ulps=2)
+    got = flipped(case)
+    got["o"][1, 0] = 0.5
+    assert first(compare_case(case, got, "float32")) == ("o", 1, (0,))
+    del got["u_pre"]
+    assert first(compare_case(case, got, "float32", omits=["u_pre"])) == ("o", 1, (0,))
+
+
+def test_a_wrong_spike_beside_a_flip_is_no_flip(near):
+    case = near(ulps=2)
+    got = flipped(case)
+    got["o"][1, 1] = 1 - got["o"][1, 1]
+    result = compare_case(case, got, "float32")
+    assert not result.flips
+    assert result.first.tensor == "o"
+
+
+def test_a_tie_is_named_as_one(cases):
+    case = cases["neuron/tie"]
+    got = compute("neuron", case.inputs, {}, case.conventions | {"fire": ">="})
+    (line,) = compare_case(case, got).lines()
+    assert line.startswith("neuron/tie: o at step 0, index [0]: expected 0, got 1 (")
+    assert line.endswith("tolerances); expected u_pre is on the threshold")
+
+
+def test_distances_below_the_threshold_say_so(cases):
+    case = cases["neuron/tanh"]
+    got = of(case)
+    u_pre = np.where(case.outputs["u_pre"] < 1, case.outputs["u_pre"], -np.inf)
+    at = np.unravel_index(u_pre.argmax(), u_pre.shape)
+    got["o"][at] = 1
+    result = compare_case(case, got)
+    assert result.first.ulps == pytest.approx((u_pre[at] - 1) / ULP)
+    assert "float32 ulps below the threshold" in str(result.first)
+
+
+# what can't be compared
+
+
+@pytest.fixture
+def odd(doubling):
+    """y of shape (2, 3), and a square z."""
+    z = np.arange(9.0).reshape(3, 3)
+    case = doubling()
+    tolerances = {"y": case.tolerances["y"], "z": case.tolerances["y"]}
+    return replace(case, outputs={**case.outputs, "z": z}, tolerances=tolerances)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (np.array([["a"] * 3] * 2), "y: got dtype <U1, want numbers"),
+        (np.array([[None] * 3] * 2), "y: got dtype object, want numbers"),
+        (np.ones((2, 3)) * 1j, "y: got dtype complex128, want numbers"),
+        (np.ones((2, 3), "M8[s]"), "y: got dtype datetime64[s], want numbers"),
+        ([[1, 2, 3], [4]], "y: got lists of different lengths, want an array"),
+        (ValueError("can't be read (Bad CRC)"), "y: can't be read (Bad CRC)"),
+        (np.float64(3), "y: got shape (), want (2, 3)"),
+        (np.zeros((0, 3)), "y: got shape (0, 3), want (2, 3)"),
+        (np.ones((2, 3, 1)), "y: got shape (2, 3, 1), want (2, 3)"),
+        (np.full((2, 3), np.nan), "y: got nan at index [0, 0], want finite numbers"),
+        (np.array([[0, 0, 0], [0, -np.inf, 0]]),
+         "y: got -inf at index [1, 1], want finite numbers"),
+    ],
+    ids=lambda x: str(x)[:20],
+)  # fmt: skip
+def test_what_is_no_array_of_numbers_is_told_and_the_rest_compared(odd, value, problem):
+    got = of(odd) | {"y": value}
+    got["z"][1, 1] += 1
+    result = compare_case(odd, got)
+    assert result.problems == [problem]
+    assert first(result) == ("z", None, (1, 1))
+    assert not result.passed
+
+
+def test_a_problem_alone_fails(odd):
+    got = of(odd) | {"y": np.full((2, 3), np.inf)}
+    result = compare_case(odd, got)
+    assert result.first is None
+    assert not result.passed
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "float16", "float32", ">f8", "g"])
+def test_any_numbers_will_do(odd, dtype):
+    y = np.array([[0, 1, 1], [1, 0, 1]])
+    case = replace(odd, outputs=odd.outputs | {"y": y.astype(float)})
+    assert compare_case(case, of(case) | {"y": y.astype(dtype)}).passed
+    assert compare_case(case, of(case) | {"y": y.tolist()}).passed
+
+
+def test_missing_and_surplus_arrays_are_named(odd):
+    got = {"z": odd.outputs["z"], "yy": odd.outputs["y"]}
+    result = compare_case(odd, got)
+    assert result.lines() == ["neuron/a: yy is not among the outputs", "neuron/a: y is missing"]
+    assert result.tensors["z"]["status"] == "ok"
+
+
+def test_what_is_omitted_may_be_missing_but_not_wrong(odd):
+    assert compare_case(odd, {"z": odd.outputs["z"]}, omits=["y*"]).passed
+    assert compare_case(odd, {"z": odd.outputs["z"]}, omits=["z"]).problems == ["y is missing"]
+    assert not compare_case(odd, of(odd) | {"y": 3 * odd.outputs["y"]}, omits=["y"]).passed
+
+
+def test_swapped_axes_are_recognised(odd, cases):
+    got = of(odd)
+    result = compare_case(odd, got | {"y": got["y"].T})
+    assert result.problems == [
+        "y: got shape (3, 2), want (2, 3); its axes are those of the expected array in the order "
+        "[1, 0]"
+    ]
+    result = compare_case(odd, got | {"z": got["z"].T})
+    assert result.problems == ["z: its axes are those of the expected array in the order [1, 0]"]
+    assert first(result) == ("z", None, (0, 1))
+    case = cases["layer/plain"]
+    channels_last = case.outputs["u_pre"].transpose(0, 1, 3, 4, 2)
+    (problem,) = compare_case(case, of(case) | {"u_pre": channels_last}).problems
+    assert problem.endswith("in the order [0, 1, 3, 4, 2]")
+
+
+def test_other_numbers_are_not_taken_for_swapped_axes(odd):
+    wrong = odd.outputs["z"] + np.eye(3)
+    assert compare_case(odd, of(odd) | {"z": wrong}).problems == []
+    assert compare_case(odd, of(odd) | {"z": wrong.T}).problems == []
+    assert axes_of(np.zeros((2, 2)), np.zeros((2, 2))) == [0, 1]
+
+
+def test_symmetric_arrays_within_tolerance_are_no_swap(odd):
+    z = np.ones((3, 3))
+    z[0, 1] = 1.01
+    loose = {"z": {"float64": 0.02, "float32": 0.02}}
+    case = replace(odd, outputs=odd.outputs | {"z": z}, tolerances=odd.tolerances | loose)
+    assert compare_case(case, of(case) | {"z": z.T}).passed
+
+
+def test_expected_that_is_no_number_never_agrees(odd):
+    for bad in (np.nan, np.inf):
+        z = odd.outputs["z"].copy()
+        z[2, 0] = bad
+        case = replace(odd, outputs=odd.outputs | {"z": z})
+        result = compare_case(case, of(odd))
+        assert first(result) == ("z", None, (2, 0))
+        assert not compare_case(case, of(case)).passed
+        assert np.isfinite(result.tensors["z"]["error"])
+        assert np.isfinite(result.first.error)
+
+
+def test_enormous_numbers_are_compared_in_silence(odd):
+    got = of(odd)
+    got["z"][0, 0] = 1e308
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = compare_case(odd, got)
+        assert first(result) == ("z", None, (0, 0))
+        not_finite = replace(odd, outputs=odd.outputs | {"z": np.full((3, 3), np.inf)})
+        assert not compare_case(not_finite, got).passed
+    assert np.isfinite(result.first.error)
+
+
+def test_scalars_have_no_place(cases):
+    case = cases["network/vanilla"]
+    (line,) = compare_case(case, moved(case, ("loss", (), 50))).lines()
+    assert line.startswith("network/vanilla: loss: expected ")
+    assert line.endswith("(50 tolerances)")
+
+
+def test_nothing_given_is_nothing_compared(odd):
+    result = compare_case(odd, {})
+    assert result.problems == ["y is missing", "z is missing"]
+    assert compare_case(odd, {}, omits=["*"]).passed
+
+
+def test_other_precisions_are_refused(odd):
+    with pytest.raises(ValueError, match="precision: got 'float16', want one of float64, float32"):
+        compare_case(odd, of(odd), "float16")
+
+
+def test_what_is_given_is_not_written_into(cases):
+    case = cases["neuron/tanh"]
+    got = moved(case, ("u_pre", (2, 3), 50))
+    before = {name: value.copy() for name, value in got.items()}
+    compare.compare_case(case, got)
+    for name, value in got.items():
+        np.testing.assert_array_equal(value, before[name])

@@ -1,0 +1,190 @@
+"""refsnn compare, as its users see it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from refsnn.cli import main
+from refsnn.oracle import vectors
+from refsnn.oracle.compute import compute
+
+NAMES = ("neuron/tanh", "neuron/tie", "layer/plain", "network/evolutionary")
+
+
+@pytest.fixture(scope="module")
+def expected(cases, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("expected") / "v"
+    vectors.write([cases[name] for name in NAMES], folder)
+    return folder
+
+
+@pytest.fixture
+def mine(cases, tmp_path):
+    """Writes what an implementation gave for a case, all right unless changed."""
+
+    def write(name, dtype=float, **changed):
+        path = tmp_path / "mine" / f"{name}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {k: v.astype(dtype) for k, v in cases[name].outputs.items()} | changed
+        np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
+        return path
+
+    return write
+
+
+@pytest.fixture
+def compared(expected, tmp_path, capsys):
+    """Runs compare on what was written: exit code, and the lines that it printed."""
+
+    def run(*options, of=expected, with_=tmp_path / "mine"):
+        capsys.readouterr()
+        code = main(["compare", str(of), str(with_), *map(str, options)])
+        shown = capsys.readouterr()
+        assert not shown.err
+        return code, shown.out.splitlines()
+
+    return run
+
+
+def test_all_that_was_given_agrees(mine, compared):
+    for name in NAMES:
+        mine(name)
+    code, lines = compared()
+    assert code == 0
+    assert lines[0].split() == ["clause", "cases", "passed", "failed"]
+    assert next(line.split() for line in lines if line.startswith("EQ2 ")) == [
+        "EQ2", "2", "2", "0",
+    ]  # fmt: skip
+    assert lines[-1] == "4 cases passed, 0 failed (tolerances of float64)"
+
+
+def test_the_first_divergence_is_told_for_each_case(cases, mine, compared):
+    for name in ("neuron/tanh", "neuron/tie"):
+        case = cases[name]
+        of = case.conventions | {"fire": ">=", "reset": "subtract"}
+        mine(name, **compute("neuron", case.inputs, {}, of))
+    code, lines = compared()
+    assert code == 1
+    assert [line for line in lines if line.startswith("neuron/tanh: u at step 0")]
+    assert [line for line in lines if line.startswith("neuron/tie: o at step 0, index [0]")]
+    assert lines[-1] == "0 cases passed, 2 failed, 2 not given (tolerances of float64)"
+
+
+def test_float32_is_noticed_and_can_be_refused(mine, compared):
+    mine("layer/plain", np.float32)
+    assert compared()[0] == 0
+    assert compared()[1][-1] == "1 case passed, 0 failed, 3 not given (tolerances of float32)"
+    code, lines = compared("--precision", "float64")
+    assert code == 1
+    assert lines[-1].endswith("(tolerances of float64)")
+
+
+def test_omitted_outputs_may_be_missing(mine, compared):
+    mine("neuron/tanh", u_pre=None, u=None)
+    code, lines = compared()
+    assert code == 1
+    assert "neuron/tanh: u_pre is missing" in lines
+    assert compared("--omit", "u*")[0] == 0
+    assert compared("--omit", "u_pre", "--omit", "u")[0] == 0
+    assert compared("--omit", "u_pre")[0] == 1
+
+
+def test_broken_files_do_not_stop_the_others(mine, compared, tmp_path):
+    mine("neuron/tanh")
+    broken = mine("neuron/tie")
+    broken.write_bytes(broken.read_bytes()[:-50])
+    mine("layer/plain", bn=np.array([["a"]]))
+    np.savez(tmp_path / "mine" / "thesis.npz", y=np.ones(2))
+    code, lines = compared()
+    assert code == 1
+    assert any(line.startswith("neuron/tie: ") and "damaged" in line for line in lines)
+    assert "layer/plain: bn: got dtype <U1, want numbers" in lines
+    assert any(line.endswith("thesis.npz: is not a case's name; want LEVEL/NAME.npz")
+               for line in lines)  # fmt: skip
+    assert lines[-1] == (
+        "1 case passed, 1 failed, 2 can't be compared, 1 not given (tolerances of float64)"
+    )
+
+
+def test_a_broken_expected_file_does_not_stop_the_others(cases, mine, compared, tmp_path):
+    folder = tmp_path / "v"
+    vectors.write([cases[name] for name in NAMES], folder)
+    (folder / "neuron/tie.npz").write_bytes(b"")
+    mine("neuron/tanh")
+    mine("neuron/tie")
+    code, lines = compared(of=folder)
+    assert code == 1
+    assert any("neuron/tie.npz has another checksum" in line for line in lines)
+    assert lines[-1].startswith("1 case passed, 0 failed, 1 can't be compared, 2 not given")
+
+
+def test_one_case_by_its_file(expected, mine, compared, tmp_path):
+    mine("neuron/tanh")
+    wrong = mine("neuron/tie", o=np.ones((6, 8)))
+    one = expected / "neuron/tanh.npz"
+    assert compared(of=one)[0] == 0
+    assert compared(of=one)[1][-1] == "1 case passed, 0 failed (tolerances of float64)"
+    assert compared(with_=wrong)[0] == 1  # its name says which
+    elsewhere = tmp_path / "o.npz"
+    wrong.rename(elsewhere)
+    assert compared(of=expected / "neuron/tie.npz", with_=elsewhere)[0] == 1
+    assert compared(of=one, with_=elsewhere)[0] == 1
+
+
+def test_expected_agrees_with_itself(expected, compared):
+    assert compared(with_=expected)[0] == 0
+
+
+def test_json_holds_all_of_it(cases, mine, compared, tmp_path):
+    case = cases["neuron/tanh"]
+    u = case.outputs["u"].copy()
+    u[3, 7] += 100 * case.tolerances["u"]["float64"]
+    mine("neuron/tanh", u=u, more=np.ones(1))
+    mine("neuron/tie")
+    code, lines = compared("--json", "-")
+    assert code == 1
+    found = json.loads("\n".join(lines), parse_constant=pytest.fail)
+    assert found["passed"] is False
+    first = found["first_divergence"]
+    assert (first["case"], first["tensor"], first["step"]) == ("neuron/tanh", "u", 3)
+    assert first["index"] == [7]
+    assert first["error"] == pytest.approx(100)
+    assert found["tensors"]["neuron/tanh"]["u"]["status"] == "differs"
+    assert found["tensors"]["neuron/tanh"]["u_pre"] == {"error": 0.0, "status": "ok"}
+    assert set(found["tensors"]["neuron/tie"]) == set(cases["neuron/tie"].outputs)
+    assert found["problems"] == ["neuron/tanh: more is not among the outputs"]
+    assert found["not_given"] == ["layer/plain", "network/evolutionary"]
+    path = tmp_path / "report.json"
+    assert compared("--json", path)[0] == 1
+    assert json.loads(path.read_text()) == found
+
+
+def test_json_of_agreement(mine, compared):
+    mine("neuron/tie")
+    found = json.loads("\n".join(compared("--json", "-")[1]))
+    assert found["passed"] is True
+    assert found["first_divergence"] is None
+    assert found["precision"] == "float64"
+
+
+def test_what_cant_be_done_is_one_line(expected, mine, refused, tmp_path):
+    path = mine("neuron/tie")
+    folder = tmp_path / "mine"
+    assert "manifest.json is missing" in refused(["compare", tmp_path, folder])
+    assert "does not exist" in refused(["compare", expected, tmp_path / "nothing"])
+    assert "is not among the cases" in refused(["compare", expected / "neuron/no.npz", folder])
+    assert "neuron/tanh.npz does not exist" in refused(
+        ["compare", expected / "neuron/tanh.npz", folder]
+    )
+    path.rename(tmp_path / "o.npz")
+    assert "want the id of a case" in refused(["compare", expected, tmp_path / "o.npz"])
+    assert "holds no .npz file" in refused(["compare", expected, folder])
+    assert "--precision: invalid choice" in refused(
+        ["compare", expected, folder, "--precision", "float16"]
+    )
+
+
+def test_a_report_that_cant_be_written_is_said_before_anything(expected, refused):
+    line = refused(["compare", expected, expected, "--json", "/nothing/report.json"])
+    assert line == "refsnn: error: No such file or directory: /nothing/report.json"

@@ -1,0 +1,44 @@
+"""Tables of counts, in the ledger's order."""
+
+from typing import NamedTuple
+
+import pytest
+
+from refsnn import spec
+from refsnn.oracle.report import by_clause, by_level, place
+
+
+class Result(NamedTuple):
+    case: str
+    clauses: tuple[str, ...]
+    status: str
+
+
+RESULTS = [
+    Result("neuron/a", ("EQ2", "D10"), "passed"), Result("neuron/b", ("EQ2", "D2"), "failed"),
+    Result("layer/a", ("EQ10",), "passed"),
+]  # fmt: skip
+
+
+def test_each_case_counts_for_every_clause_of_its():
+    assert by_clause(RESULTS, ("passed", "failed")).splitlines() == [
+        "clause  cases  passed  failed",
+        "EQ2         2       1       1",
+        "EQ10        1       1       0",
+        "D2          1       0       1",
+        "D10         1       1       0",
+    ]
+
+
+def test_levels_come_as_the_cases_do():
+    assert by_level(RESULTS, ("failed",)).splitlines() == [
+        "level   cases  failed",
+        "neuron      2       1",
+        "layer       1       0",
+    ]
+
+
+@pytest.mark.parametrize("turn", [1, 17])
+def test_clauses_are_in_the_ledgers_order(turn):
+    names = [clause.id for clause in spec.CLAUSES]
+    assert sorted(names[turn:] + names[:turn], key=place) == names

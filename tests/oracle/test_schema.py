@@ -1,0 +1,130 @@
+"""The published schema: what it says, and that reading follows it."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+from refsnn import spec
+from refsnn.oracle import conventions, schema, vectors
+
+SETTINGS = {
+    "layer": {"stride", "padding", "training"}, "block": {"stride", "training"},
+    "network": {"steps", "depths", "widths", "stem_width", "branches", "side", "training"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def manifest(cases):
+    entries = [vectors.describe(case, f"{case.id}.npz", "0" * 64) for case in cases.values()]
+    made = {"schema": vectors.SCHEMA, "refsnn": "0", "cases": entries}
+    return json.loads(json.dumps(made, allow_nan=False))
+
+
+def inside(rules):
+    """All rules within rules."""
+    yield rules
+    parts = [*rules.get("properties", {}).values(), *[rules[k] for k in ("items",) if k in rules]]
+    for part in parts:
+        yield from inside(part)
+
+
+def test_all_cases_follow_it(manifest):
+    assert schema.fault(manifest, schema.manifest()) is None
+
+
+def test_jsonschema_agrees(manifest):
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator.check_schema(schema.manifest())
+    jsonschema.Draft202012Validator(schema.manifest()).validate(manifest)
+
+
+def test_it_says_nothing_that_reading_does_not_follow():
+    words = {"$schema", "title", "description", *schema.RULES}
+    for rules in inside(schema.manifest()):
+        assert set(rules) <= words
+        if "properties" in rules:
+            assert rules["additionalProperties"] is False
+            assert all(part.get("description") for part in rules["properties"].values())
+
+
+def test_its_conventions_are_those_there_are():
+    entry = schema.manifest()["properties"]["cases"]["items"]["properties"]
+    stated = entry["conventions"]
+    assert stated["required"] == list(stated["properties"])
+    assert set(stated["properties"]) == set(conventions.PAPER)
+    for name, convention in conventions.CONVENTIONS.items():
+        rules = stated["properties"][name]
+        assert rules["enum"] == list(convention.values)
+        assert all(words in rules["description"] for words in convention.values.values())
+    assert entry["level"]["enum"] == list(conventions.LEVELS)
+    assert schema.manifest()["properties"]["schema"]["const"] == vectors.SCHEMA
+
+
+def test_entries_spell_everything_out(manifest):
+    """By hand, apart from the schema."""
+    for entry in manifest["cases"]:
+        assert set(entry) == {
+            "id", "level", "summary", "clauses", "flags", "conventions", "settings", "repeat",
+            "exact", "inputs", "outputs", "file", "sha256",
+        }  # fmt: skip
+        assert entry["summary"]
+        assert entry["clauses"]
+        assert set(entry["clauses"]) <= {clause.id for clause in spec.CLAUSES}
+        assert set(entry["conventions"]) == set(conventions.PAPER)
+        assert set(entry["settings"]) >= SETTINGS.get(entry["level"], set())
+        for output in entry["outputs"]:
+            assert 0 < output["tolerance"]["float64"] < output["tolerance"]["float32"]
+
+
+def changed(entry, path, value):
+    *way, last = path
+    for key in way:
+        entry = entry[key]
+    if value is None:
+        del entry[last]
+    else:
+        entry[last] = value
+
+
+FAULTS = [
+    (["repeat"], 0, "cases[0].repeat: got 0, want at least 1"),
+    (["repeat"], True, "cases[0].repeat: got True, want an integer"),
+    (["exact"], 1, "cases[0].exact: got 1, want a boolean"),
+    (["id"], "../../etc/passwd", "cases[0].id: got '../../etc/passwd', want a text like"),
+    (["id"], "neuron/../a", "cases[0].id: got 'neuron/../a', want a text like"),
+    (["id"], 3, "cases[0].id: got 3, want a string"),
+    (["file"], "/etc/passwd", "cases[0].file: got '/etc/passwd', want a text like"),
+    (["sha256"], "0", "cases[0].sha256: got '0', want a text like"),
+    (["sha256"], None, "cases[0]: got an object of 12, want sha256 in it"),
+    (["more"], 1, "cases[0]: got an object of 14, want nothing named more in it"),
+    (["outputs", 0, "tolerance", "float32"], -1.0,
+     "cases[0].outputs[0].tolerance.float32: got -1.0, want more than 0"),
+    (["outputs", 0, "shape"], [-1], "cases[0].outputs[0].shape[0]: got -1, want at least 0"),
+    (["outputs"], {}, "cases[0].outputs: got an object of 0, want an array"),
+    (["conventions", "fire"], "=>", "cases[0].conventions.fire: got '=>', want one of '>', '>='"),
+    (["conventions", "tau"], None, "cases[0].conventions: got an object of 29, want tau in it"),
+    (["level"], "galaxy", "cases[0].level: got 'galaxy', want one of 'surrogate'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "value", "message"), FAULTS, ids=lambda x: str(x)[:30])
+def test_each_fault_is_named_and_jsonschema_sees_it_too(manifest, path, value, message):
+    broken = {**manifest, "cases": copy.deepcopy(manifest["cases"][:1])}
+    changed(broken["cases"][0], path, value)
+    assert schema.fault(broken, schema.manifest()).startswith(message)
+    try:
+        import jsonschema
+    except ImportError:
+        return
+    assert not jsonschema.Draft202012Validator(schema.manifest()).is_valid(broken)
+
+
+def test_numbers_that_are_none_do_not_pass(manifest):
+    broken = copy.deepcopy(manifest["cases"][0])
+    broken["outputs"][0]["tolerance"]["float64"] = np.nan
+    rules = schema.manifest()["properties"]["cases"]["items"]
+    assert schema.fault(broken, rules) == (
+        "outputs[0].tolerance.float64: got nan, want more than 0"
+    )

@@ -1,0 +1,218 @@
+"""Test vectors on disk: the same bytes each time, read back equal, and not believed if changed."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from refsnn.oracle import vectors
+from refsnn.oracle.array_files import SUFFIXES, write_arrays
+from refsnn.oracle.compare import compare_case
+
+WRITE = """
+import sys
+from pathlib import Path
+from refsnn.oracle import catalogue, vectors
+vectors.write((make() for make in catalogue.catalogue(None).values()), Path(sys.argv[1]))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(cases, tmp_path_factory):
+    """All cases, written."""
+    path = tmp_path_factory.mktemp("vectors") / "all"
+    vectors.write(cases.values(), path)
+    return path
+
+
+@pytest.fixture
+def two(doubling, tmp_path):
+    """A folder of neuron/a and layer/b."""
+    vectors.write([doubling("neuron/a"), doubling("layer/b")], tmp_path / "v")
+    return tmp_path / "v"
+
+
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def written_elsewhere(folder, **environment):
+    subprocess.run(
+        [sys.executable, "-c", WRITE, str(folder)], env={**os.environ, **environment}, check=True
+    )
+    return folder
+
+
+def edit(folder, change):
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def test_another_process_writes_the_same_bytes(folder, tmp_path):
+    other = written_elsewhere(
+        tmp_path / "v", PYTHONHASHSEED="7", OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"
+    )
+    assert contents(other) == contents(folder)
+
+
+def test_another_processors_products_agree(folder, tmp_path):
+    """Whose last bits differ, as BLAS is free to sum in another order."""
+    other = written_elsewhere(tmp_path / "v", OPENBLAS_CORETYPE="Prescott")
+    for mine, theirs in zip(vectors.read(folder), vectors.read(other), strict=True):
+        assert compare_case(mine, theirs.outputs).lines() == []
+
+
+def test_all_is_small_and_plain(folder, cases):
+    files = contents(folder)
+    assert sum(map(len, files.values())) < 20e6
+    assert len(files) == len(cases) + 1
+    for path in files:
+        if path.suffix == ".npz":
+            with np.load(folder / path, allow_pickle=False) as archive:
+                for name in archive.files:
+                    array = archive[name]
+                    label = name == "in.labels"
+                    assert array.dtype == (np.int64 if label else np.float64), name
+                    if name.startswith("in."):
+                        np.testing.assert_array_equal(array, array.astype(np.float32))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_was_written_is_read(cases, tmp_path, suffix):
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    some = [cases[name] for name in ("surrogate/tanh", "layer/evaluation", "training/shortcut")]
+    vectors.write(some, tmp_path / "v", suffix)
+    for before, after in zip(some, vectors.read(tmp_path / "v"), strict=True):
+        for name in (*vectors.FACTS, "tolerances"):
+            assert getattr(after, name) == getattr(before, name)
+        for part in ("inputs", "outputs"):
+            ours, theirs = getattr(before, part), getattr(after, part)
+            assert list(theirs) == list(ours)
+            for name, array in ours.items():
+                np.testing.assert_array_equal(theirs[name], array, strict=True)
+
+
+def test_a_folder_of_other_things_is_left_alone(doubling, tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(ValueError, match="holds other files, want a new or an empty folder"):
+        vectors.write([doubling()], tmp_path)
+    assert list(contents(tmp_path)) == [(tmp_path / "thesis.tex").relative_to(tmp_path)]
+
+
+def test_a_folder_of_vectors_is_written_again(two):
+    before = contents(two)
+    vectors.write(vectors.read(two), two)
+    assert contents(two) == before
+
+
+@pytest.mark.parametrize("where", [0, 200, -1])
+def test_a_changed_byte_is_seen(two, where):
+    path = two / "neuron/a.npz"
+    data = bytearray(path.read_bytes())
+    data[where] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"neuron/a\.npz has another checksum"):
+        vectors.read(two)
+
+
+def test_truncated_and_missing_files_are_named(two):
+    path = two / "neuron/a.npz"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"neuron/a\.npz has another checksum"):
+        vectors.read(two)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"neuron/a\.npz is missing"):
+        vectors.read(two)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "is no JSON"), (b"{", "is no JSON"), (b"\xff\xfe", "is no JSON"),
+        (b"[" * 10**5, "is no JSON"), (b"[]", "has schema None, want 'refsnn-vectors-1'"),
+        (b"3", "has schema None"), (b'{"schema": "refsnn-vectors-1"}', "want refsnn in it"),
+        (b'{"schema": "refsnn-vectors-2", "cases": 7}', "has schema 'refsnn-vectors-2', want"),
+        (b'{"schema": "refsnn-vectors-1", "refsnn": "1", "cases": [3]}',
+         r"cases\[0\]: got 3, want an object"),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_is_none_is_refused(two, text, message):
+    (two / "manifest.json").write_bytes(text)
+    with pytest.raises(ValueError, match=message) as error:
+        vectors.read(two)
+    assert "manifest.json" in str(error.value)
+
+
+def test_a_folder_without_manifest_says_how_to_make_it(tmp_path):
+    with pytest.raises(ValueError, match=r"manifest\.json is missing; refsnn vectors generate"):
+        vectors.read(tmp_path)
+
+
+def test_nothing_outside_of_the_folder_is_read(two, tmp_path):
+    """Even where the checksum is right."""
+    secret = tmp_path / "secret.npz"
+    (two / "neuron/a.npz").rename(secret)
+    for name in ("neuron/../../secret", "../secret", str(tmp_path / "secret")):
+        edit(two, lambda m, name=name: m["cases"][0].update(id=name, file=f"{name}.npz"))
+        with pytest.raises(ValueError, match=r"cases\[0\]\.id: got .*, want a text like"):
+            vectors.read(two)
+    edit(two, lambda m: m["cases"][0].update(id="neuron/a", file="layer/b.npz"))
+    with pytest.raises(ValueError, match=r"neuron/a has level neuron and file layer/b\.npz"):
+        vectors.read(two)
+
+
+def test_ids_are_unique_and_of_their_level(two):
+    edit(two, lambda m: m["cases"][1].update(m["cases"][0]))
+    with pytest.raises(ValueError, match="neuron/a is there twice"):
+        vectors.read(two)
+    edit(two, lambda m: m["cases"][0].update(level="layer"))
+    with pytest.raises(ValueError, match="neuron/a has level layer"):
+        vectors.read(two)
+
+
+class Loud:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("in.x", np.array([[Loud()] * 3] * 2, object), "in.x got dtype object, want numbers"),
+        ("out.y", np.ones((3, 2)), r"out.y: got float64 \(3, 2\), want float64 \(2, 3\)"),
+        ("out.y", np.ones((2, 3), np.float32), r"out.y: got float32 \(2, 3\), want float64"),
+        ("out.y", np.full((2, 3), np.nan), "out.y has numbers that are not finite"),
+        ("out.z", np.ones((2, 3)), "out.y is missing"),
+    ],
+    ids=str,
+)
+def test_arrays_must_be_as_the_manifest_says(two, capsys, name, array, message):
+    """With a checksum that is right."""
+    arrays = {"in.x": np.ones((2, 3)), "out.y": np.ones((2, 3))}
+    arrays = {name if k[:2] == name[:2] else k: v for k, v in arrays.items()} | {name: array}
+    path = two / "neuron/a.npz"
+    np.savez(path, allow_pickle=True, **arrays)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    edit(two, lambda m: m["cases"][0].update(sha256=sha256))
+    with pytest.raises(ValueError, match=message):
+        vectors.read(two)
+    assert not capsys.readouterr().out
+
+
+def test_surplus_arrays_do_no_harm(two, doubling):
+    path = two / "neuron/a.npz"
+    case = doubling()
+    write_arrays(path, {"in.x": case.inputs["x"], "out.y": case.outputs["y"], "out.z": np.ones(1)})
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    edit(two, lambda m: m["cases"][0].update(sha256=sha256))
+    found = vectors.read(two)[0]
+    assert list(found.outputs) == ["y"]
+    assert replace(found, inputs={}, outputs={}) == replace(case, inputs={}, outputs={})
