@@ -11,6 +11,9 @@ import pytest
 from refsnn import spec
 from refsnn.cli import build_parser, main
 from refsnn.network import ARCHITECTURES
+from refsnn.oracle import vectors
+from refsnn.oracle.cases import build
+from refsnn.oracle.recipes import recipes
 
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text()
@@ -50,7 +53,7 @@ def test_conform_says_of_its_example_what_is_said(capsys, tmp_path, monkeypatch)
 
 def test_the_vectors_are_as_many_and_as_large_as_is_said(tmp_path):
     count, size = map(int, re.findall(r"\((\d+) cases, (\d+) MB", TEXT)[0])
-    main(["vectors", "generate", str(tmp_path)])
+    vectors.write(map(build, recipes()), tmp_path)
     files = list(tmp_path.rglob("*.npz"))
     assert len(files) == count
     assert round(sum(file.stat().st_size for file in files) / 1e6) == size

@@ -192,7 +192,7 @@ class Loud:
         ("out.y", np.full((2, 3), np.nan), "out.y has numbers that are not finite"),
         ("out.z", np.ones((2, 3)), "out.y is missing"),
     ],
-    ids=str,
+    ids=["object", "shape", "dtype", "nan", "missing"],
 )
 def test_arrays_must_be_as_the_manifest_says(two, capsys, name, array, message):
     """With a checksum that is right."""
