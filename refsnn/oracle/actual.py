@@ -44,15 +44,18 @@ def files(path: Path, ids: Collection[str], case: str | None) -> list[tuple[Path
         if case is not None:
             raise ValueError(f"case: {path} is a folder, want a single .npz file")
         found = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
-        return [(file, file.relative_to(path).with_suffix("").as_posix()) for file in found]
+        names = [file.relative_to(path).with_suffix("").as_posix() for file in found]
+        level = path.resolve().name  # the folder of one level serves too
+        return [
+            (file, name if "/" in name else f"{level}/{name}")
+            for file, name in zip(found, names, strict=True)
+        ]
     if not path.is_file():
         raise ValueError(f"actual: {path} does not exist, want an .npz file or a folder of them")
     name = case or f"{path.resolve().parent.name}/{path.stem}"
     if name not in ids:
-        raise ValueError(
-            f"case: got {name!r}, which the file's name says, want the id of a case, "
-            "such as neuron/tie"
-        )
+        said = "" if case else ", which the file's name says"
+        raise ValueError(f"case: got {name!r}{said}, want the id of a case, such as neuron/tie")
     return [(path, name)]
 
 

@@ -53,7 +53,8 @@ class Recipe:
 def build(recipe: Recipe) -> Case:
     """The first draw without a potential near the threshold."""
     of = conventions.make(recipe.given)
-    margin = 0.0 if recipe.exact else MARGINS.get(recipe.level, MARGIN)
+    of_numbers = recipe.level in ("surrogate", "neuron") and recipe.exact
+    margin = 0.0 if of_numbers else MARGINS.get(recipe.level, MARGIN)
     critical = float(of["v_th"]) + np.array([0.0, *kinks(of)])
     for attempt in count():
         inputs = recipe.draw(np.random.default_rng([zlib.crc32(recipe.id.encode()), attempt]))
@@ -61,7 +62,9 @@ def build(recipe: Recipe) -> Case:
         closest = [np.inf]
 
         def watch(u_pre_seq: Array, closest: list[float] = closest) -> None:
-            closest += [np.abs(u_pre_seq - at).min() for at in critical]
+            distances = np.abs(np.subtract.outer(critical, u_pre_seq))
+            # what lies there exactly is meant to, where it can't round
+            closest.append(distances[distances > 0].min() if recipe.exact else distances.min())
 
         outputs = compute(recipe.level, inputs, recipe.settings, of, recipe.repeat, watch)
         if min(closest) >= margin:

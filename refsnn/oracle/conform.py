@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from refsnn.oracle.actual import precision_of
 from refsnn.oracle.compare import Comparison, compare_case
 from refsnn.oracle.isolate import Answer, Isolated
 from refsnn.oracle.vectors import Case
@@ -73,15 +74,15 @@ def conform(
     """Runs the cases, each after the other, through the adapter in its process.
 
     `expected`: patterns of case ids, and why these fail; `known`: the ids that patterns may match
-    (default: those that are run); `precision` overrides what the adapter declares, `omits` adds
-    to it; with `declared_only` cases of levels that it doesn't declare are left out, not
-    unsupported; `watch` is told each case's id before it runs, `keep` gets what came of it.
+    (default: those that are run); `precision` overrides what the adapter declares, or else what
+    its arrays are of; `omits` adds to it; with `declared_only` cases of levels that it doesn't
+    declare are left out, not unsupported; `watch` is told each case's id before it runs, `keep` gets what came of it.
     ValueError where no adapter can be made.
     """
     start = perf_counter()
     ready = isolated.start()
     expected = expected or {}
-    precision = precision or ready["precision"]
+    precision, seen = precision or ready["precision"], set()
     omits = (*ready["omits"], *omits)
     results = []
     for case in cases:
@@ -97,10 +98,13 @@ def conform(
             seconds = perf_counter() - begin
         if answer.status == "done":
             keep(case, answer.arrays)
-        results.append(judge(case, answer, precision, omits, expected, seconds))
+        of_case = precision or precision_of({case.id: answer.arrays})
+        seen.add(of_case)
+        results.append(judge(case, answer, of_case, omits, expected, seconds))
     stale = find_stale(expected, results, known)
     took = perf_counter() - start
-    return Report(ready["name"], precision, omits, tuple(results), tuple(stale), took)
+    used = precision or min(seen, default="float64")  # float32 where any array was of it
+    return Report(ready["name"], used, omits, tuple(results), tuple(stale), took)
 
 
 def judge(

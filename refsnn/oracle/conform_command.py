@@ -42,7 +42,7 @@ def add_options(parser: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--precision", choices=("float32", "float64"),
-        help="what it computes in (default: what it declares, else float64)",
+        help="what it computes in (default: what it declares, else what its arrays are of)",
     )  # fmt: skip
     parser.add_argument(
         "--timeout", type=float, default=60.0, metavar="SECONDS",
@@ -74,18 +74,23 @@ def add_options(parser: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from refsnn.oracle import npy
     from refsnn.oracle.catalogue import choose
     from refsnn.oracle.conform import conform, read_expected
     from refsnn.oracle.isolate import Isolated
 
     program = check(arguments)
+    if arguments.save is not None and arguments.save.exists() and any(arguments.save.iterdir()):
+        raise ValueError(f"save: {arguments.save} holds files, want a new or an empty folder")
     given: list[tuple[Any, Any]] = []  # cases and arrays, for a diagnosis
 
     def keep(case: Any, arrays: Any) -> None:
         if arguments.diagnose:
             given.append((case, arrays))
         if arguments.save is not None:
-            save(arguments.save / f"{case.id}.npz", arrays)
+            path = arguments.save / f"{case.id}.npz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(npy.dump_all(arrays))
 
     file = arguments.expected_failures
     expected = {} if file is None else read_expected(file)
@@ -101,11 +106,13 @@ def run(arguments: argparse.Namespace) -> int:
                 declared_only=arguments.level is None and arguments.case is None,
             )  # fmt: skip
         say("")
-        write(json.dumps(report.to_dict(), indent=2))
+        parts, content = [show(report, arguments.verbose)], report.to_dict()
+        if report.count("failed") and given:
+            text, content["diagnosis"] = explained(given, report.precision)
+            parts.append(text)
+        write(json.dumps(content, indent=2, ensure_ascii=False))
         if arguments.json != "-":
-            print(show(report, arguments.verbose))
-            if report.count("failed") and given:
-                print(f"\n{explained(given, report.precision)}")
+            print("\n\n".join(parts))
     return 0 if report.passed else 1
 
 
@@ -130,20 +137,18 @@ def check(arguments: argparse.Namespace) -> list[str] | None:
     return words
 
 
-def save(path: Path, arrays: Any) -> None:
-    import numpy as np
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-
-
-def explained(given: list[tuple[Any, Any]], precision: str) -> str:
+def explained(given: list[tuple[Any, Any]], precision: str) -> tuple[str, dict[str, Any]]:
+    """The diagnosis in words, and for JSON."""
+    from refsnn.oracle import diagnose_command
+    from refsnn.oracle.actual import Actual
     from refsnn.oracle.diagnose import diagnose
-    from refsnn.oracle.diagnose_command import show as show_diagnosis
 
     got = {case.id: arrays for case, arrays in given}
-    return show_diagnosis(diagnose([case for case, _ in given], got, precision), len(got))
+    try:
+        found = diagnose([case for case, _ in given], got, precision)
+    except ValueError as error:  # nothing that could be compared
+        return str(error), {}
+    return diagnose_command.show(found), diagnose_command.to_dict(found, Actual(got, {}))
 
 
 def say(text: str) -> None:

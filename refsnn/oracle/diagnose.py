@@ -56,7 +56,8 @@ class Fit(NamedTuple):
 class Diagnosis(NamedTuple):
     matches: list[Fit]  # that explain all, best first
     nearest: list[Fit]  # where none does
-    problems: list[str]  # arrays that can't be compared
+    problems: list[str]  # arrays that can't be compared, and are left out
+    cases: int  # that were compared
 
 
 @dataclass
@@ -79,7 +80,7 @@ class Search:
 
     def judge(self, state: Deviations, cases: Sequence[Case]) -> Fit:
         results = [self.compare(case, state) for case in cases]
-        passed = sum(result.passed for result in results)
+        passed = sum(result.agrees for result in results)
         divergences = [result.first for result in results if result.first is not None]
         if divergences:
             error, first = max(found.error for found in divergences), str(divergences[0])
@@ -127,7 +128,7 @@ class Search:
 
     def few(self, here: Sequence[Case], state: Deviations, but: Sequence[Case]) -> list[Case]:
         """Some cases that fail, the smallest first."""
-        left = [case for case in here if case not in but and not self.compare(case, state).passed]
+        left = [case for case in here if case not in but and not self.compare(case, state).agrees]
         return sorted(left, key=lambda case: sum(a.size for a in case.outputs.values()))[:FEW]
 
     def widen(
@@ -141,7 +142,7 @@ class Search:
             reached.append(beam[0].rank()[:2])
             if beam[0].passed == len(cases) or reached[-3:].count(reached[-1]) == 3:
                 break
-            first = [c for c in cases if not self.compare(c, beam[0].deviations).passed][:1]
+            first = [c for c in cases if not self.compare(c, beam[0].deviations).agrees][:1]
             wider = [s for fit in beam for s in extended(fit.deviations, names, cases)]
             if not wider:
                 break
@@ -194,18 +195,20 @@ def diagnose(cases: Iterable[Case], got: Got, precision: str = "float64") -> Dia
 
     ValueError where it holds none of them.
     """
-    given = [case for case in cases if case.id in got]
-    if not given:
-        raise ValueError(f"actual: got {', '.join(got) or 'nothing'}, want cases of the vectors")
     search, fits = Search(got, precision), [Fit({}, 0, 0.0, 0.0, "")]
+    named = [case for case in cases if case.id in got]
+    problems = [
+        f"{case.id}: {text}" for case in named for text in search.compare(case, {}).problems
+    ]
+    given = [case for case in named if search.compare(case, {}).tensors]
+    if not given:
+        what = problems[0] if problems else f"got {', '.join(got) or 'nothing'}"
+        raise ValueError(f"actual: {what}, want outputs of the vectors' cases")
     for level in LEVELS:
         upto = [case for case in given if case.level in upto_level(level)]
         if any(case.level == level for case in upto):
             fits = search.explain(level, upto, [fit.deviations for fit in fits])
             if fits[0].passed < len(upto):  # what is above rests on it
                 break
-    problems = [
-        f"{case.id}: {text}" for case in given for text in search.compare(case, {}).problems
-    ]
     complete = [fit for fit in fits if fit.passed == len(given)]
-    return Diagnosis(complete, [] if complete else fits[:3], problems)
+    return Diagnosis(complete, [] if complete else fits[:3], problems, len(given))

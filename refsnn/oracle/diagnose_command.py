@@ -7,13 +7,15 @@ from typing import Any
 
 from refsnn.oracle.actual import Actual, precision_of, read_actual
 from refsnn.oracle.catalogue import catalogue
-from refsnn.oracle.conventions import words
-from refsnn.oracle.diagnose import Diagnosis, Fit, diagnose
+from refsnn.oracle.conventions import CONVENTIONS, words
+from refsnn.oracle.diagnose import NUMBERS, Diagnosis, Fit, diagnose
 from refsnn.oracle.vectors import PRECISIONS
 from refsnn.output import open_output
 
 
 def add_options(parser: Any) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = f"conventions, the paper's first:\n{known()}"
     parser.add_argument(
         "actual", type=Path, metavar="ACTUAL",
         help="what an implementation gave: LEVEL/NAME.npz for each case, or one such file",
@@ -32,6 +34,13 @@ def add_options(parser: Any) -> None:
     )
 
 
+def known() -> str:
+    """Every convention with its values, a line each."""
+    lines = [f"  {name}: {' | '.join(map(str, c.values))}" for name, c in CONVENTIONS.items()]
+    numbers = [f"  {name}: {', '.join(map(str, v))}" for name, (_, v) in NUMBERS.items()]
+    return "\n".join([*lines, *numbers])
+
+
 def run(arguments: argparse.Namespace) -> int:
     makers = catalogue(arguments.vectors)
     with open_output(arguments.json) as write:
@@ -44,34 +53,39 @@ def run(arguments: argparse.Namespace) -> int:
         found = diagnose(cases, actual.got, precision)
         write(json.dumps(to_dict(found, actual), indent=2, ensure_ascii=False))
     if arguments.json != "-":
-        print("\n".join([*unread(actual), show(found, len(actual.got))]))
-    return 0 if found.matches else 1
+        print("\n".join([*unread(actual), show(found)]))
+    return 0 if found.matches and not unread(actual) and not found.problems else 1
 
 
 def unread(actual: Actual) -> list[str]:
     return [f"{name}: {text}" for name, text in actual.problems.items()]
 
 
-def show(found: Diagnosis, cases: int) -> str:
+def show(found: Diagnosis) -> str:
     """In words: what explains all, or what comes nearest."""
     lines = list(found.problems)
-    count = f"{cases} case" + "s" * (cases > 1)
+    count = counted(found.cases)
     if found.matches:
         best, *others = found.matches
         if best.deviations:
-            verb = "match" if cases > 1 else "matches"
+            verb = "match" if found.cases > 1 else "matches"
             lines.append(f"{count} {verb} with: {words(best.deviations)}")
         else:
             lines.append(f"{count}: everything matches, no convention differs")
         lines += [f"these cases can't tell it from: {words(fit.deviations)}" for fit in others]
     else:
         lines.append(f"no combination of known conventions reproduces the {count}")
-        lines += [f"{near(fit)}, {fit.first}" for fit in found.nearest[:1]]
+        lines += [f"{near(fit)} {fit.first}" for fit in found.nearest[:1]]
     return "\n".join(lines)
 
 
 def near(fit: Fit) -> str:
-    return f"nearest: {words(fit.deviations)}: {fit.passed} cases pass; first divergence"
+    agree = f"{counted(fit.passed)} agree" + "s" * (fit.passed == 1)
+    return f"nearest: {words(fit.deviations)}; {agree}; what then diverges first:"
+
+
+def counted(cases: int) -> str:
+    return f"{cases} case" + "s" * (cases != 1)
 
 
 def to_dict(found: Diagnosis, actual: Actual) -> dict[str, Any]:

@@ -160,9 +160,9 @@ def run_if(node: Any, x_seq: Array, dt: float) -> Array:
 
 def euler(node: Any, c_seq: Array, decay: Array, gain: Array, shift: Array) -> Array:
     """Spikes; the potential moves, fires above v_threshold, and is set to v_reset."""
-    decay, gain, shift, v_th, v_reset = (
-        value.astype(c_seq.dtype)
-        for value in (decay, gain, shift, like_input(node.v_threshold), like_input(node.v_reset))
+    v_th = like_input(node.v_threshold)  # in its own precision: a float next to v_th counts
+    decay, gain, shift, v_reset = (
+        value.astype(c_seq.dtype) for value in (decay, gain, shift, like_input(node.v_reset))
     )
     if v_th.shape != c_seq.shape[2:]:
         raise ValueError(f"got parameters for {v_th.shape}, want {c_seq.shape[2:]} like the input")

@@ -49,7 +49,8 @@ def grid(given: dict[str, Value]) -> Draw:
     them, whose distances from the threshold float32 holds too."""
     v_th, a = float(given.get("v_th", 1)), float(given.get("surrogate_shape", 1))
     critical = np.array([v_th + d for d in (-v_th, -a / 2, 0, a / 2, v_th)])
-    near = np.concatenate([critical, critical + ULP, critical - ULP])
+    beside = np.maximum(ULP, np.spacing(np.abs(critical).astype(np.float32)))
+    near = np.concatenate([critical, critical + beside, critical - beside])
     return lambda rng: {"u_pre": np.concatenate([near, np.arange(-4, 4, 1 / 8)])}
 
 

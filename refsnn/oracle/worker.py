@@ -27,7 +27,7 @@ from refsnn.oracle import npy
 from refsnn.oracle.adapters import Unsupported
 from refsnn.oracle.adapters.program import Program, ProgramFailed
 from refsnn.oracle.conventions import LEVELS
-from refsnn.oracle.vectors import Case
+from refsnn.oracle.vectors import PRECISIONS, Case
 
 STATUSES = ("ready", "refused", "done", "unsupported", "raised", "garbage")
 FILE_LIMIT = 2**30  # bytes that one file may have: an endless print must not fill the disk
@@ -89,8 +89,8 @@ def find_adapter(target: str) -> Any:
 def describe(adapter: Any, target: str) -> dict[str, Any]:
     """What the adapter declares, checked."""
     declared: dict[str, Any] = {"name": str(getattr(adapter, "name", target))}
-    declared["precision"] = precision = getattr(adapter, "precision", "float64")
-    if precision not in ("float32", "float64"):
+    declared["precision"] = precision = getattr(adapter, "precision", None)
+    if precision not in (None, *PRECISIONS):
         raise Refused(f"precision: got {precision!r}, want 'float32' or 'float64'")
     for name, default in (("levels", LEVELS), ("omits", ())):
         value = getattr(adapter, name, default)

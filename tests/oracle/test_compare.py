@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refsnn.oracle import compare, conventions
-from refsnn.oracle.compare import ULPS, axes_of, compare_case, groups, places
+from refsnn.oracle.compare import axes_of, compare_case, groups, places
 from refsnn.oracle.compute import compute
 
 ULP = 2.0**-23
@@ -201,17 +201,21 @@ def test_a_flip_in_the_first_layer_leaves_later_ones_after_a_flip(cases):
 
 
 def test_beyond_rounding_it_is_no_flip(near):
-    case = near(ulps=ULPS["float32"] + 1)
-    assert first(compare_case(case, flipped(case), "float32")) == ("o", 1, (0,))
-    assert compare_case(near(ulps=ULPS["float32"] - 1), flipped(near(255)), "float32").passed
+    """As far as u_pre may be off, a spike may be too: 1e-4 here, 839 ulps."""
+    case = near(ulps=845)
+    got = flipped(case) | {"u_pre": case.outputs["u_pre"]}
+    assert first(compare_case(case, got, "float32")) == ("o", 1, (0,))
+    case = near(ulps=400)
+    assert compare_case(case, flipped(case), "float32").passed
 
 
 def test_what_float32_rounds_float64_does_not(near):
     case = near(ulps=1)
     assert compare_case(case, flipped(case), "float32").passed
-    loose = {k: {"float64": 1e-4, "float32": 1e-4} for k in case.outputs}
-    result = compare_case(replace(case, tolerances=loose), flipped(case), "float64")
-    assert first(result) == ("o", 1, (0,))
+    result = compare_case(case, flipped(case), "float64")
+    assert first(result) == ("u_pre", 1, (0,))
+    del (got := flipped(case))["u_pre"]
+    assert first(compare_case(case, got, "float64", ["u_pre"])) == ("o", 1, (0,))
 
 
 def test_exact_cases_excuse_nothing(near):
@@ -351,7 +355,8 @@ def test_swapped_axes_are_recognised(odd, cases):
     ]
     result = compare_case(odd, got | {"z": got["z"].T})
     assert result.problems == ["z: its axes are those of the expected array in the order [1, 0]"]
-    assert first(result) == ("z", None, (0, 1))
+    assert not result.passed
+    assert result.first is None  # it is set aside, so that what else differs comes to light
     case = cases["layer/plain"]
     channels_last = case.outputs["u_pre"].transpose(0, 1, 3, 4, 2)
     (problem,) = compare_case(case, of(case) | {"u_pre": channels_last}).problems
@@ -407,7 +412,9 @@ def test_scalars_have_no_place(cases):
 def test_nothing_given_is_nothing_compared(odd):
     result = compare_case(odd, {})
     assert result.problems == ["y is missing", "z is missing"]
-    assert compare_case(odd, {}, omits=["*"]).passed
+    result = compare_case(odd, {}, omits=["*"])
+    assert result.problems == ["no output that could be compared"]
+    assert not result.passed
 
 
 def test_other_precisions_are_refused(odd):

@@ -67,7 +67,7 @@ def test_what_an_adapter_declares():
         "name": "n", "precision": "float32", "levels": ["neuron"], "omits": ["*u"],
     }  # fmt: skip
     assert worker.describe(SimpleNamespace(), "m:o") == {
-        "name": "m:o", "precision": "float64", "levels": list(worker.LEVELS), "omits": [],
+        "name": "m:o", "precision": None, "levels": list(worker.LEVELS), "omits": [],
     }  # fmt: skip
 
 

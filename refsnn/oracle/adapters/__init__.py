@@ -3,8 +3,8 @@
 `run(case) -> Mapping[str, array]` computes the case's outputs from `case.inputs` by the case's
 `conventions` and `settings`, and gives them by name; `numpy.asarray` must take each array.
 It raises `Unsupported(reason)` for a case that the implementation can't express. Optional
-attributes: `name`; `precision`, "float64" (default) or "float32"; `levels`, a tuple (default: all);
-`omits`, fnmatch patterns of outputs that it can't show, such as "*u_pre".
+attributes: `name`; `precision`, "float64" or "float32" (default: what the arrays are of); `levels`,
+a tuple (default: all); `omits`, fnmatch patterns of outputs that it can't show, such as "*u_pre".
 """
 
 

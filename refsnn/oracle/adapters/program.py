@@ -23,7 +23,6 @@ else: it failed.
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -79,7 +78,9 @@ class Program:
         if code == UNSUPPORTED:
             raise Unsupported(lines[0])
         if code:
-            end = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
+            from refsnn.oracle.worker import signal_name
+
+            end = f"exit code {code}" if code > 0 else f"killed by {signal_name(-code)}"
             raise ProgramFailed(f"{end}: {lines[0]}")
 
 

@@ -12,7 +12,7 @@ STATISTICS = (".running_mean", ".running_var")
 
 
 def outputs(level, inputs, settings, conventions):
-    """All outputs by name; those that the loops do not have are left out."""
+    """All outputs by name."""
     return LEVELS[level](inputs, settings, description(settings, conventions), conventions)
 
 
