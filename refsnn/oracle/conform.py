@@ -76,8 +76,8 @@ def conform(
     `expected`: patterns of case ids, and why these fail; `known`: the ids that patterns may match
     (default: those that are run); `precision` overrides what the adapter declares, or else what
     its arrays are of; `omits` adds to it; with `declared_only` cases of levels that it doesn't
-    declare are left out, not unsupported; `watch` is told each case's id before it runs, `keep` gets what came of it.
-    ValueError where no adapter can be made.
+    declare are left out, not unsupported; `watch` is told each case's id before it runs, `keep`
+    gets what came of it. ValueError where no adapter can be made.
     """
     start = perf_counter()
     ready = isolated.start()

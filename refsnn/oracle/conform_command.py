@@ -74,7 +74,7 @@ def add_options(parser: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from refsnn.oracle import npy
+    from refsnn.oracle.array_files import write_arrays
     from refsnn.oracle.catalogue import choose
     from refsnn.oracle.conform import conform, read_expected
     from refsnn.oracle.isolate import Isolated
@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.save is not None:
             path = arguments.save / f"{case.id}.npz"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(npy.dump_all(arrays))
+            write_arrays(path, {k: v for k, v in arrays.items() if k in case.outputs})
 
     file = arguments.expected_failures
     expected = {} if file is None else read_expected(file)

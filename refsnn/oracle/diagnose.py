@@ -197,11 +197,9 @@ def diagnose(cases: Iterable[Case], got: Got, precision: str = "float64") -> Dia
     """
     search, fits = Search(got, precision), [Fit({}, 0, 0.0, 0.0, "")]
     named = [case for case in cases if case.id in got]
-    problems = [
-        f"{case.id}: {text}" for case in named for text in search.compare(case, {}).problems
-    ]
     given = [case for case in named if search.compare(case, {}).tensors]
     if not given:
+        problems = [f"{case.id}: {search.compare(case, {}).problems[0]}" for case in named]
         what = problems[0] if problems else f"got {', '.join(got) or 'nothing'}"
         raise ValueError(f"actual: {what}, want outputs of the vectors' cases")
     for level in LEVELS:
@@ -210,5 +208,7 @@ def diagnose(cases: Iterable[Case], got: Got, precision: str = "float64") -> Dia
             fits = search.explain(level, upto, [fit.deviations for fit in fits])
             if fits[0].passed < len(upto):  # what is above rests on it
                 break
+    best = fits[0].deviations
+    problems = [f"{c.id}: {text}" for c in named for text in search.compare(c, best).problems]
     complete = [fit for fit in fits if fit.passed == len(given)]
     return Diagnosis(complete, [] if complete else fits[:3], problems, len(given))
