@@ -132,3 +132,22 @@ def test_the_claims_table_says_what_was_recorded():
         for cell, values in zip(cells, numbers, strict=True):
             shown = [float(x) for x in re.findall(r"-?\d+\.\d", cell)]
             np.testing.assert_allclose(shown, np.multiply(100, values), rtol=0, atol=0.0500001)
+
+
+def test_the_table_of_real_images_says_what_was_recorded():
+    rows = json.loads((README.parent / "figures" / "cifar.json").read_text())["rows"]
+    lines = [line for line in TEXT.splitlines() if re.match(r"\| \d+ \| [\d.]+ ±", line)]
+    assert len(lines) == len(rows) == 2
+    for line, row in zip(lines, rows, strict=True):
+        layers, *cells = line.strip("| ").split(" | ")
+        accuracy = {name: cell["mean"] for name, cell in row["methods"].items()}
+        variance = {name: p * (1 - p) / 10_000 for name, p in accuracy.items()}
+        numbers = [[p, 1.96 * variance[name] ** 0.5] for name, p in accuracy.items()]
+        for first, second in (name.split(" - ") for name in row["differences"]):
+            half = 1.96 * (variance[first] + variance[second]) ** 0.5
+            middle = accuracy[first] - accuracy[second]
+            numbers.append([middle, middle - half, middle + half])
+        assert int(layers) == row["depth"]
+        for cell, values in zip(cells, numbers, strict=True):
+            shown = [float(x) for x in re.findall(r"-?\d+\.\d", cell)]
+            np.testing.assert_allclose(shown, np.multiply(100, values), rtol=0, atol=0.0500001)
