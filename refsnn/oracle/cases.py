@@ -22,7 +22,7 @@ from refsnn.oracle.vectors import Case
 Arrays = dict[str, Array]
 #: least distance of potentials from the threshold and kinks, where arithmetic rounds
 MARGIN = 2e-5
-MARGINS = {"training": 1e-4, "surrogate": 0.0}  # rounding adds up over a training
+MARGINS = {"training": 1e-4}  # rounding adds up over a training
 ULP = 2.0**-23  # of float32, above 1
 #: largest difference, as a share of the output's largest element (or of 1e-3 of the largest
 #: output's of the same pass), by pass and precision

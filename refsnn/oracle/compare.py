@@ -95,7 +95,7 @@ def quantity(name: str) -> str:
 def places(case: Case, names: Sequence[str]) -> Iterator[Place]:
     """The outputs' parts in the order of computing; runs of stepped ones go step by step."""
     for group in groups(case, names):
-        if quantity(group[0]) not in STEPPED or case.level == "surrogate":
+        if quantity(group[0]) not in STEPPED:
             yield from (Place(name, None) for name in group)
             continue
         steps = range(len(case.outputs[group[0]]))

@@ -39,26 +39,30 @@ def compute(
     """The outputs of the last of `repeat` runs; `watch` sees every u_pre (T, ...)."""
     tape, outputs = Tape(), {}
     for _ in range(repeat):
-        tape = Tape([last_potential(cache, of) for cache in tape.neurons], watch)
+        tape = Tape([last_state(cache) for cache in tape.neurons], watch)
         outputs = dict(COMPUTE[level](inputs, settings, of, tape))
     return {name: np.array(value, dtype=float) for name, value in outputs.items()}
 
 
-def potentials(cache: Any, of: Conventions) -> Array:
+def potentials(cache: Any) -> Array:
     """u (T, ...) after reset."""
     if isinstance(cache, variant_neuron.VariantCache):
         return cache.u_seq
     return cache.u_pre_seq * (1 - cache.o_seq)  # Eq. (2)
 
 
-def last_potential(cache: Any, of: Conventions) -> Array:
-    return potentials(cache, of)[-1]
+def last_state(cache: Any) -> tuple[Array, Array]:
+    """u and o (...) after the last step."""
+    fired_seq = cache.o_seq
+    if isinstance(cache, variant_neuron.VariantCache):
+        fired_seq = cache.fired_seq
+    return potentials(cache)[-1], fired_seq[-1]
 
 
-def seen(cache: Any, of: Conventions, order: Callable[[Array], Array]) -> Iterator[Any]:
+def seen(cache: Any, order: Callable[[Array], Array]) -> Iterator[Any]:
     yield "u_pre", order(cache.u_pre_seq)
     yield "o", order(cache.o_seq)
-    yield "u", order(potentials(cache, of))
+    yield "u", order(potentials(cache))
 
 
 def surrogate(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterator[Any]:
@@ -73,7 +77,7 @@ def surrogate(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Ite
 def neuron(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterator[Any]:
     ops = make_ops(of, tape)
     _, cache = ops.lif_forward(x["c"], None, lif_of(of))
-    yield from seen(cache, of, np.asarray)
+    yield from seen(cache, np.asarray)
     grads = ops.lif_backward(x["do"], cache)
     yield "du_pre", tape.deltas[id(cache)]
     yield "dc", grads.dc_seq
@@ -116,7 +120,7 @@ def layer(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterato
     _, neurons = norm_neuron_forward(f, None, "lif", at)
     yield "conv", sequence_to_torch(f.x_seq)
     yield "bn", sequence_to_torch(tape.norms[0])
-    yield from seen(tape.neurons[0], of, sequence_to_torch)
+    yield from seen(tape.neurons[0], sequence_to_torch)
     yield from moved(["bn"], neurons.running, at)
     d, _ = neuron_backward(sequence_from_torch(x["do"]), neurons, at)
     dx_seq, grads = conv_backward(d, cache, at)
@@ -140,7 +144,7 @@ def block(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterato
     shape = Block("block", c_in, c_out, settings["stride"], None)
     _, cache = block_forward(sequence_from_torch(x["x"]), shape, at)
     for name, lif in zip(("lif1", "lif2"), tape.neurons, strict=True):
-        yield from ((f"{name}.{what}", a) for what, a in seen(lif, of, sequence_to_torch))
+        yield from ((f"{name}.{what}", a) for what, a in seen(lif, sequence_to_torch))
     yield from moved(["bn1"], cache.inner.running, at)
     skip = [] if cache.skip is None else ["skip.bn"]
     yield from moved(["bn2", *skip], cache.outer.running, at)
@@ -163,7 +167,7 @@ def network(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Itera
     after = {block.name: block.branch for block in net.blocks()}
     layers = dict(neuron_caches(run))
     for name, lif in layers.items():
-        yield from ((f"{name}.{what}", a) for what, a in seen(lif, of, sequence_to_torch))
+        yield from ((f"{name}.{what}", a) for what, a in seen(lif, sequence_to_torch))
         owner, _, which = name.rpartition(".")
         if which == "lif2" and after[owner]:
             yield f"{after[owner]}.logits", next(logits)
@@ -199,7 +203,7 @@ def training(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iter
         params, state = OPTIMIZERS[config.optimizer](params, grads, state, i, lr, config, ops)
         buffers, first = run.buffers, params if i == 1 else first
         rows.append((side, lr, loss))
-        tape.potentials = [last_potential(lif, of) for lif in tape.neurons]
+        tape.before = [last_state(lif) for lif in tape.neurons]
         tape.neurons.clear()
     yield from zip(("side", "lr", "loss"), np.transpose(rows), strict=True)
     for when, values in (("first", first), ("last", params)):

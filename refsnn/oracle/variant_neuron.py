@@ -38,16 +38,19 @@ class VariantCache(NamedTuple):
     fired_seq: Array  # (T, ...) as they arise
     u_seq: Array  # (T, ...)
     drive_seq: Array  # (T, ...) leak and input, before a reset that comes late
+    o0: Array  # (...) spikes before the first step
     of: Conventions
 
 
 def lif_forward(
-    c_seq: Array, u0: Array | None, p: LIF, of: Conventions
+    c_seq: Array, u0: Array | None, p: LIF, of: Conventions, o0: Array | None = None
 ) -> tuple[Array, VariantCache]:
+    """`u0` and `o0` are the state before the first step (default: zeros)."""
     a, b = DECAYS[str(of["decay"])](p.tau)
     u0 = np.zeros_like(c_seq[0]) if u0 is None else u0
     u_pre_seq, fired_seq, u_seq, drive_seq = (np.empty_like(c_seq) for _ in range(4))
-    u, o = u0, np.zeros_like(u0)
+    o0 = np.zeros_like(u0) if o0 is None else o0
+    u, o = u0, o0
     for t, c in enumerate(c_seq):
         drive_seq[t] = u_pre = a * u + b * c
         if of["reset"] == "zero, next step":
@@ -62,7 +65,7 @@ def lif_forward(
             u = u_pre - p.v_th * o
         u_pre_seq[t], fired_seq[t], u_seq[t] = u_pre, o, u
     o_seq = late(fired_seq) if of["output"] == "one step late" else fired_seq
-    return o_seq, VariantCache(u_pre_seq, o_seq, u0, p, fired_seq, u_seq, drive_seq, of)
+    return o_seq, VariantCache(u_pre_seq, o_seq, u0, p, fired_seq, u_seq, drive_seq, o0, of)
 
 
 def late(seq: Array) -> Array:
@@ -127,5 +130,5 @@ def lif_backward(do_seq: Array, cache: VariantCache) -> tuple[LIFGrads, Array]:
             delta_seq[t] += delta_seq[t + 1] * (through + by_spike * h_seq[t])
     arrives = np.ones_like(delta_seq)
     if of["reset"] == "zero, next step":
-        arrives -= late(cache.fired_seq)
+        arrives -= np.concatenate([cache.o0[None], cache.fired_seq[:-1]])
     return LIFGrads(b * delta_seq * arrives, a * delta_seq[0], None, None), delta_seq

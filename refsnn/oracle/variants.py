@@ -30,7 +30,7 @@ from refsnn.oracle.conventions import PAPER, Conventions
 class Tape:
     """What the layers did in one pass, in order."""
 
-    potentials: list[Array] = field(default_factory=list)  # last u of each layer, of the run before
+    before: list[tuple[Array, Array]] = field(default_factory=list)  # each layer's last u and o
     watch: Callable[[Array], None] | None = None  # shown every u_pre (T, ...)
     norms: list[Array] = field(default_factory=list)  # outputs of batch norms
     neurons: list[Any] = field(default_factory=list)  # caches of LIF layers
@@ -110,9 +110,10 @@ def taped_neurons(ops: Ops, tape: Tape) -> Ops:
 def variant_neurons(ops: Ops, of: Conventions, tape: Tape) -> Ops:
     def forward(c_seq: Array, u0: Array | None, p: LIF) -> Any:
         index = len(tape.neurons)
-        if of["state"] == "kept" and index < len(tape.potentials):
-            u0 = tape.potentials[index]
-        o_seq, cache = variant_neuron.lif_forward(c_seq, u0, p, of)
+        o0 = None
+        if of["state"] == "kept" and index < len(tape.before):
+            u0, o0 = tape.before[index]
+        o_seq, cache = variant_neuron.lif_forward(c_seq, u0, p, of, o0)
         tape.fired(cache)
         return o_seq, cache
 
