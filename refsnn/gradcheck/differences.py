@@ -43,6 +43,7 @@ class Attempt(NamedTuple):
     size: float  # of <g, v>, were there no cancellation
     fine: float  # the tolerance's part that is relative to it
     floor: float  # the part that is the output's rounding
+    still: bool  # g is next to 0, and y stays as it is when the input moves by its own size
 
     @property
     def tolerance(self) -> float:
@@ -84,7 +85,8 @@ def settle(layer: Layer, name: str, rtol: float, rng: np.random.Generator) -> At
         floor = ROUNDINGS * eps * spread(at.dy, at.y) / (first / 4)
         size = spread((at.g,), (v,))
         error, unsure = residual(layer, name, at, v, step)
-        tries.append(Attempt(at, v, step, error, unsure, size, rtol * size, floor))
+        still = size <= rounding_of(at) and stays(layer, name, at, v)
+        tries.append(Attempt(at, v, step, error, unsure, size, rtol * size, floor, still))
         if settled(tries[-1]):
             return tries[-1]
     return min(tries, key=lambda tried: tried.doubt)
@@ -104,9 +106,21 @@ def too_coarse(tried: Attempt) -> bool:
 
 def is_zero(tried: Attempt) -> bool:
     """Is the gradient nothing but rounding, as that of a bias before batch norm?"""
-    return tried.size <= ZERO * float(np.finfo(tried.at.y[0].dtype).eps) * spread(
-        tried.at.dy, tried.at.y
-    )
+    return tried.still
+
+
+def rounding_of(at: Point) -> float:
+    return ZERO * float(np.finfo(at.y[0].dtype).eps) * spread(at.dy, at.y)
+
+
+def stays(layer: Layer, name: str, at: Point, v: Array) -> bool:
+    x = layer.inputs[name]
+    far = max(1.0, float(np.abs(x).max(initial=0.0)))
+    try:
+        y = parts(run(layer, **{name: (x + far * v).astype(layer.dtype)})[0], layer.dtype)
+    except ValueError:  # too far for this input
+        return False
+    return spread(at.dy, minus(y, at.y)) <= rounding_of(at)
 
 
 def verdict(tried: Attempt) -> str:

@@ -314,3 +314,22 @@ def test_which_errors_each_dtype_can_see(dtype, seen, allowed):
             return tuple(g * dtype(1 + by) for g in backward(dy, cache))
 
         assert gradcheck(forward, scaled, inputs).passed is passes
+
+
+@pytest.mark.parametrize(("dtype", "weight"), [(np.float32, 1e-4), (np.float64, 1e-11)])
+def test_a_gradient_of_zero_where_y_does_move_does_not_pass(dtype, weight):
+    """It is small beside y's rounding for the steps tried, but no rounding."""
+
+    def forward(x, w):
+        return (x + weight * w).astype(dtype), None
+
+    def backward(dy, cache):
+        return dy, np.zeros_like(dy)
+
+    rng = np.random.default_rng(0)
+    inputs = {name: rng.normal(size=20).astype(dtype) for name in ("x", "w")}
+    report = gradcheck(forward, backward, inputs)
+    assert [c.verdict for c in report.checks if c.subject == "w" and c.kind == "differences"] == [
+        "undecided"
+    ]
+    assert not report.passed
