@@ -22,7 +22,7 @@ MISDEEDS = {
     "interrupts": ("raise KeyboardInterrupt", "raised", "KeyboardInterrupt"),
     "leaves": ("os._exit(5)", "died", "^exit code 5 while it ran$"),
     "leaves well": ("os._exit(0)", "died", "^exit code 0 while it ran$"),
-    "segfaults": ("ctypes.string_at(0)", "died", r"^killed by SIGSEGV( \(mine.py:14, in misbehave\))?$"),
+    "segfaults": ("ctypes.string_at(0)", "died", "^killed by SIGSEGV"),
     "aborts": ("os.abort()", "died", "^killed by SIGABRT"),
     "is killed": ("os.kill(os.getpid(), 9)", "died", "^killed by SIGKILL, perhaps for want of mem"),
     "sleeps": ("time.sleep(1000)", "hung", r"^no answer within 2 s \(mine.py:14, in misbehave\)$"),
