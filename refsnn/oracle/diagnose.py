@@ -111,20 +111,11 @@ class Search:
                 )
                 if beam[0].passed < len(some):
                     break
-            fits = self.best((self.needed(fit.deviations, upto) for fit in beam), upto)
+            fits = self.best((fit.deviations for fit in beam), upto)
             if fits[0].passed == len(upto):
                 return [fit for fit in fits if fit.rank()[:3] == fits[0].rank()[:3]]
             starts = [fit.deviations for fit in fits]
         return fits[:BEAM]
-
-    def needed(self, state: Deviations, cases: Sequence[Case]) -> Deviations:
-        """The state without what can be left out."""
-        best = self.judge(state, cases)
-        for name in state:
-            without = self.judge({k: v for k, v in best.deviations.items() if k != name}, cases)
-            if without.rank() < best.rank():
-                best = without
-        return best.deviations
 
     def few(self, here: Sequence[Case], state: Deviations, but: Sequence[Case]) -> list[Case]:
         """Some cases that fail, the smallest first."""

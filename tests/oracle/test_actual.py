@@ -87,3 +87,10 @@ def test_where_nothing_is_it_says_so(tmp_path):
 def test_precision_is_the_lowest_that_was_given(dtypes, expected):
     arrays = {dtype: np.ones(1, dtype) for dtype in dtypes}
     assert precision_of({"neuron/tie": {**arrays, "broken": ValueError("no")}}) == expected
+
+
+def test_the_folder_of_one_level_serves_too(put, tmp_path):
+    put("neuron/tie.npz", o=[1.0])
+    actual = read_actual(tmp_path / "out" / "neuron", IDS)
+    assert list(actual.got) == ["neuron/tie"]
+    assert actual.problems == {}

@@ -209,3 +209,18 @@ def test_other_files_are_refused(content, message, tmp_path):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"^expected-failures: .*{message}"):
         read_expected(path)
+
+
+def test_without_a_precision_the_arrays_tell_it(adapter, doubling):
+    """2e-7 off is much for float64, and little for float32."""
+    case = doubling("neuron/a")
+    adapter(
+        """
+        import numpy as np
+        def run(case): return {"y": np.float32(2 * case.inputs["x"] * (1 + 1e-7))}
+        """
+    )
+    with Isolated("mine:run") as isolated:
+        report = conform(isolated, [case])
+    assert report.precision == "float32"
+    assert report.passed, report.results[0].message

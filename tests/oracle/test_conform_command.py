@@ -184,3 +184,24 @@ def test_clauses_come_in_the_ledgers_order():
     names = [clause.id for clause in CLAUSES]
     turned = names[::-1]
     assert sorted(turned, key=place) == names
+
+
+@pytest.mark.usefixtures("mine")
+def test_levels_that_it_does_not_declare_are_left_out_unless_asked_for(capsys):
+    _, text = shown(capsys, "mine:LIF")
+    assert [line.split()[0] for line in text.split("\n\n")[1].splitlines()] == ["level", "neuron"]
+    code, text = shown(capsys, "mine:LIF", "--level", "layer")
+    assert code == 1
+    assert "so nothing was checked" in text
+
+
+@pytest.mark.usefixtures("mine")
+def test_what_was_given_is_saved_and_can_be_diagnosed(capsys, tmp_path, refused):
+    code, text = shown(capsys, "mine:Inclusive", "--save", tmp_path / "given", "--diagnose")
+    assert code == 1
+    said = text.strip().splitlines()[-1]
+    assert said.endswith(" match with: fires at the threshold too (>=)")
+    assert main(["diagnose", str(tmp_path / "given")]) == 0
+    assert capsys.readouterr().out.strip() == said
+    line = refused(["conform", "mine:LIF", "--save", tmp_path / "given"])
+    assert line.endswith("given holds files, want a new or an empty folder")

@@ -1,0 +1,91 @@
+"""`refsnn diagnose` as its users see it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from refsnn.cli import main
+from refsnn.oracle.compute import compute
+from refsnn.oracle.conventions import CONVENTIONS
+
+
+@pytest.fixture
+def given(cases, tmp_path):
+    """Writes what an implementation with some conventions gives for a case; its file."""
+
+    def write(name, deviations, **changed):
+        case = cases[name]
+        of = case.conventions | deviations
+        arrays = compute(case.level, case.inputs, case.settings, of, case.repeat) | changed
+        path = tmp_path / "given" / f"{name}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **arrays)
+        return path
+
+    return write
+
+
+def shown(capsys, *arguments):
+    code = main(["diagnose", *map(str, arguments)])
+    return code, capsys.readouterr().out.splitlines()
+
+
+def test_one_file_is_enough(given, capsys):
+    path = given("neuron/tie", {"fire": ">="})
+    assert shown(capsys, path) == (0, ["1 case matches with: fires at the threshold too (>=)"])
+    elsewhere = path.rename(path.parent.parent / "mine.npz")
+    code, _ = shown(capsys, elsewhere, "--case", "neuron/tie")
+    assert code == 0
+
+
+def test_all_agrees(given, capsys):
+    given("neuron/tie", {})
+    path = given("neuron/tanh", {}).parent.parent
+    lines = ["2 cases: everything matches, no convention differs"]
+    assert shown(capsys, path) == (0, lines)
+
+
+def test_what_can_not_be_read_or_compared_is_told_and_the_rest_diagnosed(given, capsys):
+    given("neuron/tie", {"fire": ">="})
+    given("neuron/tanh", {}, dc=np.full((6, 48), np.nan))
+    cut = given("neuron/grid", {})
+    cut.write_bytes(cut.read_bytes()[:300])
+    code, lines = shown(capsys, cut.parent.parent)
+    assert code == 1
+    assert lines[0].startswith("neuron/grid: ")
+    assert lines[1] == "neuron/tanh: dc: got nan at index [0, 0], want finite numbers"
+    assert lines[2:] == ["2 cases match with: fires at the threshold too (>=)"]
+
+
+def test_nothing_fits(given, capsys, tmp_path):
+    path = given("neuron/tanh", {}, dc=np.zeros((6, 48)))
+    code, lines = shown(capsys, path, "--json", tmp_path / "found.json")
+    assert code == 1
+    assert lines[0] == "no combination of known conventions reproduces the 1 case"
+    assert "what then diverges first: neuron/tanh: dc at step 5" in lines[1]
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["matches"] == []
+    assert found["nearest"][0]["first_divergence"].startswith("neuron/tanh: dc at step 5")
+
+
+def test_json_lists_the_matches_best_first(given, capsys):
+    path = given("neuron/detached-reset", {"fire": ">=", "reset_gradient": "ignored"})
+    code, lines = shown(capsys, path, "--json", "-")
+    assert code == 0
+    first = json.loads("\n".join(lines))["matches"][0]
+    assert first["conventions"] == {"reset_gradient": "ignored"}  # it has no tie
+    assert first["error"] < 1
+
+
+def test_a_file_without_arrays_is_refused(given, refused):
+    path = given("neuron/tie", {})
+    np.savez(path)
+    assert "want outputs of the vectors' cases" in refused(["diagnose", path])
+
+
+def test_the_help_lists_what_is_known(capsys):
+    with pytest.raises(SystemExit):
+        main(["diagnose", "--help"])
+    text = capsys.readouterr().out
+    assert all(f"  {name}: " in text for name in CONVENTIONS)
