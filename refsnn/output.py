@@ -19,6 +19,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[s
     )
 
 
+def counted(count: int, what: str) -> str:
+    """2 cases, 1 case"""
+    return f"{count} {what}" + "s" * (count != 1)
+
+
 @contextmanager
 def open_output(name: str | None) -> Iterator[Any]:
     """A function that takes the text of the JSON file. What can't be written fails at once."""

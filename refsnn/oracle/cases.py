@@ -6,8 +6,8 @@ adding one changes no other.
 """
 
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -55,25 +55,48 @@ def build(recipe: Recipe) -> Case:
     of = conventions.make(recipe.given)
     of_numbers = recipe.level in ("surrogate", "neuron") and recipe.exact
     margin = 0.0 if of_numbers else MARGINS.get(recipe.level, MARGIN)
-    critical = float(of["v_th"]) + np.array([0.0, *kinks(of)])
     for attempt in count():
         inputs = recipe.draw(np.random.default_rng([zlib.crc32(recipe.id.encode()), attempt]))
         inputs = {name: representable(value) for name, value in inputs.items()}
-        closest = [np.inf]
-
-        def watch(u_pre_seq: Array, closest: list[float] = closest) -> None:
-            distances = np.abs(np.subtract.outer(critical, u_pre_seq))
-            # what lies there exactly is meant to, where it can't round
-            closest.append(distances[distances > 0].min() if recipe.exact else distances.min())
-
-        outputs = compute(recipe.level, inputs, recipe.settings, of, recipe.repeat, watch)
-        if min(closest) >= margin:
+        outputs, closest = run(recipe, inputs, of)
+        if closest >= margin:
             break
     return Case(
         recipe.id, recipe.level, recipe.summary, tuple(recipe.clauses.split()),
         tuple(recipe.flags.split()), of, recipe.settings, recipe.repeat, recipe.exact, inputs,
         outputs, tolerances(recipe.level, outputs),
     )  # fmt: skip
+
+
+def run(recipe: Recipe, inputs: Arrays, of: Conventions) -> tuple[Arrays, float]:
+    """The outputs, and the least distance of a potential from the threshold and the kinks."""
+    critical, closest = float(of["v_th"]) + np.array([0.0, *kinks(of)]), [np.inf]
+
+    def watch(u_pre_seq: Array) -> None:
+        distances = np.abs(np.subtract.outer(critical, u_pre_seq))
+        # what lies there exactly is meant to, where it can't round
+        closest.append(distances[distances > 0].min() if recipe.exact else distances.min())
+
+    outputs = compute(recipe.level, inputs, recipe.settings, of, recipe.repeat, watch)
+    return outputs, min(closest)
+
+
+def recompute(
+    case: Case,
+    changes: Mapping[str, Value] | None = None,
+    decided: Mapping[str, Array] | None = None,
+) -> Case:
+    """The case as it is with other conventions, or where spikes are `decided` whatever the
+    threshold says: those of any output `o`, NaN where the threshold decides."""
+    of, spikes = conventions.make({**case.conventions, **(changes or {})}), list[Array]()
+    if decided:
+        layers = [name for name in case.outputs if name.rpartition(".")[2] == "o"]
+        spikes = [decided.get(o, np.full_like(case.outputs[o], np.nan)) for o in layers]
+    with np.errstate(all="ignore"):  # some explode
+        outputs = compute(case.level, case.inputs, case.settings, of, case.repeat, decided=spikes)
+    return replace(
+        case, outputs=outputs, conventions=of, tolerances=tolerances(case.level, outputs)
+    )
 
 
 def representable(value: Array) -> Array:
@@ -93,19 +116,15 @@ def kinks(of: Conventions) -> list[float]:
 
 def tolerances(level: str, outputs: Arrays) -> dict[str, dict[str, float]]:
     """Absolute ones, by output and precision."""
-    passes = {name: pass_of(level, name) for name in outputs}
     largest = {name: float(np.abs(value).max()) for name, value in outputs.items()}
-    floor = {
-        id(p): 1e-3 * (max(largest[n] for n in outputs if passes[n] is p) or 1.0)
-        for p in passes.values()
-    }
-    return {
-        name: {
-            precision: share * max(largest[name], floor[id(passes[name])])
-            for precision, share in passes[name].items()
-        }
-        for name in outputs
-    }
+    made = {}
+    for shares in (FORWARD, BACKWARD, TRAINED):
+        names = [name for name in outputs if pass_of(level, name) is shares]
+        floor = 1e-3 * (max((largest[name] for name in names), default=0.0) or 1.0)
+        for name in names:
+            scale = max(largest[name], floor)
+            made[name] = {precision: share * scale for precision, share in shares.items()}
+    return made
 
 
 def pass_of(level: str, name: str) -> dict[str, float]:

@@ -12,7 +12,7 @@ from refsnn.oracle.catalogue import catalogue
 from refsnn.oracle.compare import Comparison, compare_case
 from refsnn.oracle.report import by_clause
 from refsnn.oracle.vectors import PRECISIONS
-from refsnn.output import open_output
+from refsnn.output import counted, open_output
 
 STATUSES = ("passed", "failed")
 
@@ -100,12 +100,11 @@ def show(
     failures = sum(row.status == "failed" for row in rows)
     lines = [line for result in compared for line in result.lines()]
     passed = len(rows) - failures
-    summary = f"{passed} case{'s' * (passed != 1)} passed, {failures} failed"
+    summary = f"{counted(passed, 'case')} passed, {failures} failed"
     summary += f", {len(problems)} can't be compared" if problems else ""
     summary += f", {len(absent)} not given" if absent else ""
     flips = sum(len(result.flips) for result in compared)
-    if flips:
-        summary += f", {flips} with spikes that rounding moved"
+    summary += f", {counted(flips, 'rounding flip')} excused" if flips else ""
     table = by_clause(rows, STATUSES) if rows else ""
     told = [f"{name}: {text}" for name, text in problems.items()]
     parts = [table, "\n".join([*told, *lines]), f"{summary} (tolerances of {precision})"]

@@ -3,7 +3,7 @@
 One function a level: inputs in PyTorch's axis order -> outputs by name, in the order of computing.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,12 +34,16 @@ STATISTICS = (".running_mean", ".running_var")
 
 def compute(
     level: str, inputs: Arrays, settings: Settings, of: Conventions, repeat: int = 1,
-    watch: Callable[[Array], None] | None = None,
+    watch: Callable[[Array], None] | None = None, decided: Sequence[Array] = (),
 ) -> Arrays:  # fmt: skip
-    """The outputs of the last of `repeat` runs; `watch` sees every u_pre (T, ...)."""
+    """The outputs of the last of `repeat` runs; `watch` sees every u_pre (T, ...). `decided` are
+    spikes of the last run to take instead of what the threshold says: each layer's o, NaN where
+    the threshold decides."""
     tape, outputs = Tape(), {}
-    for _ in range(repeat):
+    for left in reversed(range(repeat)):
         tape = Tape([last_state(cache) for cache in tape.neurons], watch)
+        if not left:
+            tape.decided = [sequence_from_torch(o) if o.ndim == 5 else o for o in decided]
         outputs = dict(COMPUTE[level](inputs, settings, of, tape))
     return {name: np.array(value, dtype=float) for name, value in outputs.items()}
 

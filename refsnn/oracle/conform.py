@@ -9,11 +9,10 @@ from time import perf_counter
 from typing import Any
 
 from refsnn.oracle.actual import precision_of
-from refsnn.oracle.compare import Comparison, compare_case
+from refsnn.oracle.compare import SHOWN, Comparison, compare_case
 from refsnn.oracle.isolate import Answer, Isolated
 from refsnn.oracle.vectors import Case
 
-SHOWN = 3  # names or problems on one line; there may be hundreds
 STATUSES = ("passed", "failed", "unsupported", "expected")
 ENDINGS = {
     "raised": "raised", "garbage": "gave no arrays", "hung": "hung", "died": "died",
@@ -32,6 +31,7 @@ class Result:
     message: str  # the first divergence, or what else went wrong; the reason of `unsupported`
     reason: str = ""  # why it was expected to fail
     flips: int = 0  # spikes that rounding excuses
+    flipped: tuple[str, ...] = ()  # a few of them in words
     first: dict[str, Any] | None = None  # the first divergence, field by field
     tensors: dict[str, dict[str, Any]] = field(default_factory=dict)  # each output's error
     problems: tuple[str, ...] = ()
@@ -127,7 +127,8 @@ def judge(
     if found is None:
         return result
     return replace(
-        result, flips=len(found.flips), tensors=found.tensors, problems=tuple(found.problems),
+        result, flips=len(found.flips), flipped=tuple(found.flip_words()),
+        tensors=found.tensors, problems=tuple(found.problems),
         first=None if found.first is None else asdict(found.first),
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from refsnn.oracle.conventions import LEVELS
 from refsnn.oracle.report import by_clause, by_level
-from refsnn.output import open_output
+from refsnn.output import counted, open_output
 
 
 def add_options(parser: Any) -> None:
@@ -170,6 +170,7 @@ def show(report: Any, verbose: bool) -> str:
         for r in report.results
         if r.status == "failed" or (verbose and r.status != "passed")
     ]
+    lines += [f"FLIPPED {r.case}: {'; '.join(r.flipped)}" for r in report.results if r.flips]
     lines += [f"STALE {line}" for line in report.stale]
     if lines:
         parts.append("\n".join(lines))
@@ -186,10 +187,11 @@ def summary(report: Any) -> str:
         if report.count(status):
             words.append(f"{report.count(status)} {text}")
     if report.stale:
-        words.append(f"{len(report.stale)} stale expected failures")
+        words.append(counted(len(report.stale), "stale expected failure"))
     flipped = [r.flips for r in report.results if r.flips]
     if flipped:
-        words.append(f"{sum(flipped)} rounding flips excused in {len(flipped)} cases")
+        flips = counted(sum(flipped), "rounding flip")
+        words.append(f"{flips} excused in {counted(len(flipped), 'case')}")
     if report.count("unsupported") == len(report.results):
         words.append("so nothing was checked")
     return f"{', '.join(words)}, in {report.seconds:.1f} s"

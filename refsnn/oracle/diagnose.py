@@ -8,16 +8,12 @@ as a network computes, the choices that come first are found first.
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from refsnn.ops import SURROGATES
-from refsnn.oracle import conventions
-from refsnn.oracle.cases import tolerances
+from refsnn.oracle.cases import recompute
 from refsnn.oracle.compare import Comparison, compare_case
-from refsnn.oracle.compute import compute
 from refsnn.oracle.conventions import CONVENTIONS, LEVELS, Value
 from refsnn.oracle.vectors import Case
 
@@ -74,7 +70,7 @@ class Search:
         key = case.id, frozenset(changed.items())
         if key not in self.seen:
             if changed:
-                case = under(case, changed)
+                case = recompute(case, changed)
             self.seen[key] = compare_case(case, self.got[case.id], self.precision, omits=("*",))
         return self.seen[key]
 
@@ -140,16 +136,6 @@ class Search:
             promising = self.best(wider, first)[: 4 * BEAM]
             beam = self.best((fit.deviations for fit in promising), cases)[:BEAM]
         return self.best((fit.deviations for fit in (*found, *beam)), cases)[:BEAM]
-
-
-def under(case: Case, state: Deviations) -> Case:
-    """The case as it is with other conventions."""
-    of = conventions.make(case.conventions | state)
-    with np.errstate(all="ignore"):  # some explode
-        outputs = compute(case.level, case.inputs, case.settings, of, case.repeat)
-    return replace(
-        case, outputs=outputs, conventions=of, tolerances=tolerances(case.level, outputs)
-    )
 
 
 def extended(

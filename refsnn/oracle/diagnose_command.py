@@ -10,7 +10,7 @@ from refsnn.oracle.catalogue import catalogue
 from refsnn.oracle.conventions import CONVENTIONS, words
 from refsnn.oracle.diagnose import NUMBERS, Diagnosis, Fit, diagnose
 from refsnn.oracle.vectors import PRECISIONS
-from refsnn.output import open_output
+from refsnn.output import counted, open_output
 
 
 def add_options(parser: Any) -> None:
@@ -64,7 +64,7 @@ def unread(actual: Actual) -> list[str]:
 def show(found: Diagnosis) -> str:
     """In words: what explains all, or what comes nearest."""
     lines = list(found.problems)
-    count = counted(found.cases)
+    count = counted(found.cases, "case")
     if found.matches:
         best, *others = found.matches
         if best.deviations:
@@ -80,12 +80,8 @@ def show(found: Diagnosis) -> str:
 
 
 def near(fit: Fit) -> str:
-    agree = f"{counted(fit.passed)} agree" + "s" * (fit.passed == 1)
+    agree = f"{counted(fit.passed, 'case')} agree" + "s" * (fit.passed == 1)
     return f"nearest: {words(fit.deviations)}; {agree}; what then diverges first:"
-
-
-def counted(cases: int) -> str:
-    return f"{cases} case" + "s" * (cases != 1)
 
 
 def to_dict(found: Diagnosis, actual: Actual) -> dict[str, Any]:

@@ -43,9 +43,11 @@ class VariantCache(NamedTuple):
 
 
 def lif_forward(
-    c_seq: Array, u0: Array | None, p: LIF, of: Conventions, o0: Array | None = None
-) -> tuple[Array, VariantCache]:
-    """`u0` and `o0` are the state before the first step (default: zeros)."""
+    c_seq: Array, u0: Array | None, p: LIF, of: Conventions, o0: Array | None = None,
+    decided: Array | None = None,
+) -> tuple[Array, VariantCache]:  # fmt: skip
+    """`u0` and `o0` are the state before the first step (default: zeros); `decided` (T, ...) are
+    spikes to take in place of the threshold's answer, NaN where it decides."""
     a, b = DECAYS[str(of["decay"])](p.tau)
     u0 = np.zeros_like(c_seq[0]) if u0 is None else u0
     u_pre_seq, fired_seq, u_seq, drive_seq = (np.empty_like(c_seq) for _ in range(4))
@@ -58,6 +60,8 @@ def lif_forward(
         elif of["reset"] == "subtract, next step":
             u_pre = u_pre - p.v_th * o
         o = (u_pre >= p.v_th if p.inclusive else u_pre > p.v_th).astype(c.dtype)
+        if decided is not None:
+            o = np.where(np.isnan(decided[t]), o, decided[t])
         u = u_pre
         if of["reset"] == "zero":
             u = u_pre * (1 - o)

@@ -2,7 +2,7 @@
 and in their place variants where only others make it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ class Tape:
 
     before: list[tuple[Array, Array]] = field(default_factory=list)  # each layer's last u and o
     watch: Callable[[Array], None] | None = None  # shown every u_pre (T, ...)
+    decided: Sequence[Array] = ()  # each layer's spikes, NaN where its threshold decides
     norms: list[Array] = field(default_factory=list)  # outputs of batch norms
     neurons: list[Any] = field(default_factory=list)  # caches of LIF layers
     deltas: dict[int, Array] = field(default_factory=dict)  # by id of the cache
@@ -72,6 +73,7 @@ def make_ops(of: Conventions, tape: Tape) -> Ops:
         all(of[name] == PAPER[name] for name in FIXED)
         and of["reset_gradient"] in ("full", "detached")
         and of["surrogate"] in SURROGATES
+        and not tape.decided
     ):
         ops = taped_neurons(ops, tape)
     else:
@@ -113,7 +115,8 @@ def variant_neurons(ops: Ops, of: Conventions, tape: Tape) -> Ops:
         o0 = None
         if of["state"] == "kept" and index < len(tape.before):
             u0, o0 = tape.before[index]
-        o_seq, cache = variant_neuron.lif_forward(c_seq, u0, p, of, o0)
+        decided = tape.decided[index] if tape.decided else None
+        o_seq, cache = variant_neuron.lif_forward(c_seq, u0, p, of, o0, decided)
         tape.fired(cache)
         return o_seq, cache
 

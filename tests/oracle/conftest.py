@@ -1,10 +1,12 @@
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from refsnn.network import Network, architecture, init_buffers, init_params
 from refsnn.oracle import conventions
+from refsnn.oracle.cases import recompute
 from refsnn.oracle.catalogue import catalogue
 from refsnn.oracle.vectors import Case
 
@@ -31,6 +33,19 @@ def numbers():
 def cases():
     """Every case by its id. Not to be written into."""
     return {name: make() for name, make in catalogue(None).items()}
+
+
+@pytest.fixture
+def on_the_edge(cases):
+    """A case of one step whose first neurons' potentials are 2^-23 above the threshold; computed
+    with the currents less 2^-22, they do not fire."""
+
+    def make(flips):
+        c = np.r_[[1 + 2.0**-23] * flips, 0.2, 1.7][None]
+        inputs = {"c": c, "do": np.ones_like(c)}
+        return recompute(replace(cases["neuron/tanh"], inputs=inputs))
+
+    return make
 
 
 @pytest.fixture

@@ -188,3 +188,22 @@ def test_what_cant_be_done_is_one_line(expected, mine, refused, tmp_path):
 def test_a_report_that_cant_be_written_is_said_before_anything(expected, refused):
     line = refused(["compare", expected, expected, "--json", "/nothing/report.json"])
     assert line == "refsnn: error: No such file or directory: /nothing/report.json"
+
+
+def test_flips_are_told_and_counted_but_excused(mine, cases, on_the_edge, tmp_path, compared):
+    case = on_the_edge(5)
+    vectors.write([case], tmp_path / "v")
+    below = case.inputs | {"c": case.inputs["c"] - 2.0**-22}
+    got = compute("neuron", below, {}, case.conventions)
+    mine("neuron/tanh", **got)
+    code, lines = compared("--precision", "float32", of=tmp_path / "v")
+    assert code == 0, lines
+    assert sum("rounding flip, not counted: o at step 0, index [" in line for line in lines) == 3
+    assert "neuron/tanh: rounding flip, not counted: 2 more" in lines
+    assert lines[-1] == (
+        "1 case passed, 0 failed, 5 rounding flips excused (tolerances of float32)"
+    )
+    mine("neuron/tanh", **got | {"dc": got["dc"] * 1.5})
+    code, lines = compared("--precision", "float32", of=tmp_path / "v")
+    assert code == 1
+    assert any(line.startswith("neuron/tanh: dc at step 0, index [0]") for line in lines)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from refsnn.oracle.conform import Report, Result, conform, find_stale, read_expected
+from refsnn.oracle.conform_command import show
 from refsnn.oracle.isolate import Isolated
 
 ADAPTER = """
@@ -94,16 +95,26 @@ def test_precision_and_omitted_outputs_can_be_given(check, doubling):
     assert check(two, omits=["m*"]).passed
 
 
-def test_flips_are_excused_and_counted(adapter, doubling):
-    adapter("def run(case): return {'u_pre': [[1.0]], 'o': [[0.0]], 'u': [[1.0]]}")
-    above = 1 + 2.0**-23
-    case = doubling(
-        outputs={k: np.array([[v]]) for k, v in (("u_pre", above), ("o", 1.0), ("u", 0.0))},
-        tolerances={k: {"float64": 1e-6, "float32": 1e-6} for k in ("u_pre", "o", "u")},
-    )
+def test_flips_are_excused_counted_and_told(adapter, on_the_edge):
+    adapter("""
+        from refsnn.oracle.compute import compute
+
+        def run(case):
+            inputs = case.inputs | {"c": case.inputs["c"] - 2.0**-22}
+            return compute(case.level, inputs, case.settings, case.conventions)
+        """)
     with Isolated("mine:run") as isolated:
-        (result,) = conform(isolated, [case], precision="float32").results
-    assert (result.status, result.flips) == ("passed", 1)
+        report = conform(isolated, [on_the_edge(1), on_the_edge(5)], precision="float32")
+    one, many = report.results
+    assert (one.status, one.flips) == ("passed", 1)
+    (words,) = one.flipped
+    assert words.startswith("o at step 0, index [0]: expected 1, got 0 (")
+    assert words.endswith("; expected u_pre is 1 float32 ulps above the threshold")
+    assert (many.status, many.flips, len(many.flipped)) == ("passed", 5, 4)
+    assert many.flipped[-1] == "2 more"
+    text = show(report, verbose=False)
+    assert f"FLIPPED neuron/tanh: {words}\n" in text
+    assert "2 passed, 6 rounding flips excused in 2 cases, in " in text
 
 
 def test_of_many_problems_a_few_are_shown(check, doubling):

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from refsnn.oracle import cases, recipes
 from refsnn.oracle.adapters import Unsupported
+from refsnn.oracle.cases import recompute
 from refsnn.oracle.compare import compare_case
 
 torch = pytest.importorskip("torch")
@@ -278,3 +281,28 @@ def test_agrees_with_the_vectors(recipe, precision):
         got = adapter.run(case)
     result = compare_case(case, got, precision)
     assert result.passed, result.lines()
+
+
+class Doubled(PyTorch):
+    """The gradient of the threshold is twice what it should be."""
+
+    def slope(self, x):
+        return 2 * super().slope(x)
+
+
+def test_a_spike_that_float32_moves_is_told_and_all_else_agrees(cases):
+    """Of potentials 1e-9 above the threshold, brought there by a bias, some round to below."""
+    case, layer = cases["network/evolutionary"], "stage1.block0"
+    u_pre = case.outputs[f"{layer}.lif1.u_pre"][0]
+    nearest = np.abs(u_pre - 1).argsort(axis=None)[:8]
+    moved = 0
+    for at in zip(*np.unravel_index(nearest, u_pre.shape), strict=True):
+        bias = case.inputs[f"{layer}.bn1.bias"].copy()
+        bias[at[1]] += 1 + 1e-9 - u_pre[at]
+        here = recompute(replace(case, inputs=case.inputs | {f"{layer}.bn1.bias": bias}))
+        assert abs(here.outputs[f"{layer}.lif1.u_pre"][0][at] - 1 - 1e-9) < 1e-12
+        result = compare_case(here, PyTorch("float32").run(here), "float32")
+        assert result.passed, result.lines()
+        moved += len(result.flips)
+        assert not compare_case(here, Doubled("float32").run(here), "float32").passed
+    assert moved > 0

@@ -1,0 +1,81 @@
+"""Which of the given arrays can be compared, and what is wrong with the others."""
+
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from refsnn.ops import Array
+from refsnn.oracle.vectors import Case
+
+
+def comparable(
+    case: Case, got: Mapping[str, Any], precision: str, omits: Sequence[str]
+) -> tuple[dict[str, Array], list[str]]:
+    """What can be compared, as float64 in the order of the outputs; and a line for what can't."""
+    arrays = {}
+    problems = [f"{name} is not among the outputs" for name in got if name not in case.outputs]
+    for name, expected in case.outputs.items():
+        if name not in got:
+            if not any(fnmatchcase(name, pattern) for pattern in omits):
+                problems.append(f"{name} is missing")
+            continue
+        text, array = checked(got[name], expected, case.tolerances[name][precision])
+        if text:
+            problems.append(f"{name}: {text}")
+        else:
+            arrays[name] = array
+    return arrays, problems or ([] if arrays else ["no output that could be compared"])
+
+
+def in_tolerances(got: Array, expected: Array, tolerance: float) -> float:
+    """The largest difference; finite, as JSON wants it."""
+    with np.errstate(over="ignore"):
+        error = np.abs(got - expected).max(initial=0.0) / tolerance
+    return float(np.nan_to_num(error, nan=sys.float_info.max))
+
+
+def checked(value: Any, expected: Array, tolerance: float) -> tuple[str, Array]:
+    """What is wrong with it, and the array where nothing is."""
+    none = np.empty(0)
+    if isinstance(value, Exception):  # in the place of an array that can't be read
+        return str(value), none
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        return "got lists of different lengths, want an array", none
+    if array.dtype.kind not in "fiub":
+        return f"got dtype {array.dtype}, want numbers", none
+    if array.shape != expected.shape:
+        order = axes_of(array, expected)
+        hint = f"; its axes are those of the expected array in the order {order}" if order else ""
+        return f"got shape {array.shape}, want {expected.shape}{hint}", none
+    array = array.astype(np.float64)
+    bad = ~np.isfinite(array)
+    if bad.any():
+        at = [int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape)]
+        return f"got {array[tuple(at)]} at index {at}, want finite numbers", none
+    if in_tolerances(array, expected, tolerance) > 1:  # the shape may hide that axes are swapped
+        order = axes_of(array, expected)
+        if order is not None and order != sorted(order):
+            return f"its axes are those of the expected array in the order {order}", none
+    return "", array
+
+
+def axes_of(array: Array, expected: Array) -> list[int] | None:
+    """The order of the expected array's axes in which it is this one, if there is any."""
+    if array.ndim < 2 or array.ndim > 5 or array.size != expected.size or array.size > 10**6:
+        return None
+    near = 1e-3 * float(np.abs(expected).max(initial=0.0))
+    if not np.isfinite(near):
+        return None
+    if not np.allclose(np.sort(array, None), np.sort(expected, None), rtol=0, atol=near):
+        return None  # other numbers, in whatever order
+    for order in itertools.permutations(range(expected.ndim)):
+        turned = expected.transpose(order)
+        if turned.shape == array.shape and np.allclose(array, turned, rtol=0, atol=near):
+            return list(order)
+    return None
