@@ -1,23 +1,25 @@
 """Norse's LIFBoxCell (LIFCell has a synaptic current before the potential) and IAFCell."""
 
 import math
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import norse.torch as norse
+import torch
+from norse.torch.functional import reset as norse_reset
 
 from refsnn.oracle.adapters import Unsupported
-from refsnn.oracle.adapters.torch_layers import Neuron, Settings, TorchLayers, Trace, before
+from refsnn.oracle.adapters.torch_layers import Run, TorchLayers, Trace, Wanted, before
 
 
 def neuron(
     make: Callable[[Any], Any], start: Any, v_th: Any, to_v: float, scale: float, gain: float
-) -> Neuron:
+) -> Run:
     """A cell, step by step, from a state that is given, so that nothing is kept.
 
     `make` gives the cell of a threshold; with one that nothing reaches, a step shows u_pre.
     Potentials of the cell are v = scale u, its currents to_v c.
     """
-    import torch
-
     cell, silent = make(v_th), make(torch.full_like(v_th, math.inf))
 
     def run(c: Any) -> Trace:
@@ -33,7 +35,7 @@ def neuron(
     return run
 
 
-def surrogate(s: Settings) -> tuple[str, float, float]:
+def surrogate(s: Wanted) -> tuple[str, float, float]:
     """Norse's method and alpha, and the unit of potential in which its slope is the wanted one.
 
     Its tanh has the slope 1 - tanh²(alpha x), without a factor before it. With v = k u it is
@@ -56,15 +58,12 @@ class Norse(TorchLayers):
 
     name = "Norse"
 
-    def make(self, settings: Settings) -> Neuron:
-        import norse.torch as norse
-
-        s = settings
+    def make(self, s: Wanted) -> Run:
         if s.decay not in ("tau*u + c", "tau*u + (1-tau)*c"):
             raise Unsupported(f"Norse has no decay {s.decay}")
         method, alpha, scale = surrogate(s)
         parameters: dict[str, Any] = {"method": method, "alpha": alpha}
-        v_th = self.tensor(self.threshold(s.v_th * scale, False, s.inclusive))
+        v_th = self.number(self.threshold(s.v_th * scale, False, s.inclusive))
         if s.tau == 1:
             if s.detached or s.decay != "tau*u + c":
                 raise Unsupported("Norse's IAFCell takes the whole input and differentiates")
@@ -74,7 +73,7 @@ class Norse(TorchLayers):
 
             return neuron(iaf, norse.IAFFeedForwardState, v_th, scale, scale, 1.0)
 
-        parameters["tau_mem_inv"] = self.tensor(1 - s.tau)
+        parameters["tau_mem_inv"] = self.number(1 - s.tau)
         if s.detached:
             parameters["reset_method"] = detached
 
@@ -88,8 +87,6 @@ class Norse(TorchLayers):
 
 
 def detached(z: Any, v: Any, reset: Any, v_th: Any) -> Any:
-    from norse.torch.functional import reset as norse_reset
-
     return norse_reset.reset_value(z.detach(), v, reset, v_th)
 
 
@@ -97,22 +94,20 @@ class NorseDefaults(TorchLayers):
     """LIFBoxCell as it is when only tau_mem_inv and v_th are set."""
 
     name = "Norse's defaults"
-    fixed: ClassVar = {
+    forced: Mapping[str, Any] = {
         "decay": "tau*u + (1-tau)*c", "fire": ">", "reset_gradient": "full",
         "surrogate": "superspike, alpha 1",  # method "super" leaves its alpha = 100 out
     }  # fmt: skip
 
-    def make(self, settings: Settings) -> Neuron:
-        import norse.torch as norse
-
-        if settings.tau == 1:
+    def make(self, s: Wanted) -> Run:
+        if s.tau == 1:
             raise Unsupported("LIFBoxCell with a leak factor 1 takes no input")
         dt = 0.001  # s, LIFBoxCell's default
 
         def box(v_th: Any) -> Any:
-            tau_mem_inv = self.tensor((1 - settings.tau) / dt)
+            tau_mem_inv = self.number((1 - s.tau) / dt)
             return norse.LIFBoxCell(norse.LIFBoxParameters(tau_mem_inv=tau_mem_inv, v_th=v_th))
 
-        v_th = self.tensor(settings.v_th)
-        gain = 1 - settings.tau
+        v_th = self.number(s.v_th)
+        gain = 1 - s.tau
         return neuron(box, norse.LIFBoxFeedForwardState, v_th, 1.0, 1.0, gain)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from refsnn.ops import validate
 from refsnn.oracle.adapters import Unsupported
 from refsnn.oracle.adapters.pytorch_network import Network, Tensors
 
@@ -67,21 +68,16 @@ class PyTorch(Network):
     """All levels, in `precision` "float64" or "float32"."""
 
     name = "PyTorch"
-    levels = ("surrogate", "neuron", "layer", "block", "network", "training")
+    levels: tuple[str, ...] = ("surrogate", "neuron", "layer", "block", "network", "training")
     forced: Mapping[str, Any] = {}  # conventions followed whatever the case says
 
     def __init__(self, precision: str = "float64") -> None:
-        if precision not in ("float32", "float64"):
-            raise ValueError(f"precision: got {precision!r}, want 'float32' or 'float64'")
+        validate.one_of("precision", precision, ("float64", "float32"))
         self.precision = precision
 
     def run(self, case: Any) -> dict[str, np.ndarray]:
         """The case's outputs by name; Unsupported for a convention or level not known here."""
-        if case.level not in self.levels:
-            raise Unsupported(f"level {case.level}")
-        for name, value in case.conventions.items():
-            if name not in NUMBERS and value not in SUPPORTED.get(name, ()):
-                raise Unsupported(f"{name}: {value}")
+        self.check(case)
         self.conventions = {**case.conventions, **self.forced}
         self.case = case
         self.seen = {}
@@ -91,6 +87,13 @@ class PyTorch(Network):
         return {
             name: torch.as_tensor(value).detach().numpy().copy() for name, value in outputs.items()
         }
+
+    def check(self, case: Any) -> None:
+        if case.level not in self.levels:
+            raise Unsupported(f"level {case.level}")
+        for name, value in case.conventions.items():
+            if name not in NUMBERS and value not in SUPPORTED.get(name, ()):
+                raise Unsupported(f"{name}: {value}")
 
     def tensor(self, name: str, value: np.ndarray) -> torch.Tensor:
         """An input of ours: a copy, with gradient unless it is a statistic, a label or `do`."""
@@ -221,20 +224,25 @@ class PyTorch(Network):
         return {prefix + name: inputs[name] for name in names}
 
     def gradients(self, objective: torch.Tensor, wanted: Tensors) -> Tensors:
-        """dL/du_pre (T, N, ...) of each layer seen, last first, then dL/d of those wanted.
-
-        Each step's u_pre is a tensor of its own in the graph, so its gradient is all of Eq. 3:
-        by way of this step's spike and of the next step's potential.
-        """
-        u_pre = {at: [s.u_pre for s in self.seen[at]] for at in reversed(self.seen)}
-        leaves = [*(u for steps in u_pre.values() for u in steps), *wanted.values()]
+        """dL/du_pre (T, N, ...) of each layer seen, last first, then dL/d of those wanted."""
+        by_layer = {at: self.leaves(at) for at in reversed(self.seen)}
+        leaves = [*(leaf for of in by_layer.values() for leaf in of), *wanted.values()]
         found = torch.autograd.grad(objective, leaves, allow_unused=True)
         got = iter(
             torch.zeros_like(leaf) if g is None else g
             for leaf, g in zip(leaves, found, strict=True)
         )
         deltas = {
-            f"{at}.du_pre" if at else "du_pre": torch.stack([next(got) for _ in steps])
-            for at, steps in u_pre.items()
+            f"{at}.du_pre" if at else "du_pre": self.delta(at, [next(got) for _ in of])
+            for at, of in by_layer.items()
         }
         return {**deltas, **dict(zip(wanted, got, strict=True))}
+
+    def leaves(self, at: str) -> list[torch.Tensor]:
+        """Each step's u_pre is a tensor of its own in the graph, so its gradient is all of Eq. 3:
+        by way of this step's spike and of the next step's potential."""
+        return [state.u_pre for state in self.seen[at]]
+
+    def delta(self, at: str, gradients: list[torch.Tensor]) -> torch.Tensor:
+        """dL/du_pre (T, N, ...) by the gradients of the leaves."""
+        return torch.stack(gradients)

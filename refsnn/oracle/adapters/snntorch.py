@@ -1,15 +1,18 @@
 """snnTorch's Leaky. Its surrogates return float32 whatever they get, so float32 it is."""
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
+
+import snntorch
+import torch
+from snntorch import surrogate
 
 from refsnn.oracle.adapters import Unsupported
-from refsnn.oracle.adapters.torch_layers import Neuron, Settings, TorchLayers, Trace, before, slope
+from refsnn.oracle.adapters.torch_layers import Run, TorchLayers, Trace, Wanted, before
 
 
 def run_leaky(leaky: Any, c: Any) -> tuple[Any, Any]:
     """Spikes and what Leaky calls mem, both (T, N, ...)."""
-    import torch
-
     spikes, mems, mem = [], [], leaky.reset_mem()
     for c_t in c:
         o, mem = leaky(c_t, mem)
@@ -18,12 +21,10 @@ def run_leaky(leaky: Any, c: Any) -> tuple[Any, Any]:
     return torch.stack(spikes), torch.stack(mems)
 
 
-def spike_grad(s: Settings) -> Any:
-    from snntorch import surrogate
-
+def spike_grad(s: Wanted) -> Any:
     if s.surrogate == "tanh" and s.shape == 0.5:
         return surrogate.sigmoid(slope=2)  # 2 s (1 - s) with s = (1 + tanh x) / 2
-    return surrogate.custom_surrogate(lambda x, grad, spikes: grad * slope(x, s))
+    return surrogate.custom_surrogate(lambda x, grad, spikes: grad * s.slope(x))
 
 
 class SnnTorch(TorchLayers):
@@ -40,10 +41,7 @@ class SnnTorch(TorchLayers):
     def __init__(self) -> None:
         super().__init__("float32")
 
-    def make(self, settings: Settings) -> Neuron:
-        import snntorch
-
-        s = settings
+    def make(self, s: Wanted) -> Run:
         if s.decay != "tau*u + c":
             raise Unsupported(f"snnTorch has no decay {s.decay}")
         if s.inclusive and s.surrogate == "rectangular":
@@ -69,7 +67,7 @@ class SnnTorchDefaults(TorchLayers):
     """Leaky as it is when only beta and threshold are set."""
 
     name = "snnTorch's defaults"
-    fixed: ClassVar = {
+    forced: Mapping[str, Any] = {
         "decay": "tau*u + c",
         "fire": ">",
         "reset": "subtract, next step",
@@ -80,10 +78,8 @@ class SnnTorchDefaults(TorchLayers):
     def __init__(self) -> None:
         super().__init__("float32")
 
-    def make(self, settings: Settings) -> Neuron:
-        import snntorch
-
-        leaky = snntorch.Leaky(beta=settings.tau, threshold=settings.v_th)
+    def make(self, s: Wanted) -> Run:
+        leaky = snntorch.Leaky(beta=s.tau, threshold=s.v_th)
 
         def run(c: Any) -> Trace:
             o, mem = run_leaky(leaky, c)

@@ -1,27 +1,28 @@
 """SpikingJelly's LIFNode and IFNode."""
 
 import math
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
+
+from spikingjelly.activation_based import functional, surrogate
+from spikingjelly.activation_based import neuron as nodes
 
 from refsnn.oracle.adapters import Unsupported
 from refsnn.oracle.adapters.torch_layers import (
-    Neuron,
-    Settings,
+    Run,
     TorchLayers,
     Trace,
+    Wanted,
     before,
-    firing,
 )
 
 
-def neuron(kind: Any, charge: dict[str, Any], rest: dict[str, Any], gain: float) -> Neuron:
+def neuron(kind: Any, charge: dict[str, Any], rest: dict[str, Any], gain: float) -> Run:
     """A node in multi-step mode.
 
     A node does not show u_pre: another with the same charge, and a threshold that nothing
     reaches, has it after a step from the same potential.
     """
-    from spikingjelly.activation_based import functional
-
     node = kind(**charge, **rest, step_mode="m", store_v_seq=True)
     silent = kind(**charge, v_threshold=math.inf)
 
@@ -37,10 +38,8 @@ def neuron(kind: Any, charge: dict[str, Any], rest: dict[str, Any], gain: float)
     return run
 
 
-def built_in(s: Settings) -> Any:
+def built_in(s: Wanted) -> Any:
     """SpikingJelly's own surrogate with the slope that is wanted, None if it has none."""
-    from spikingjelly.activation_based import surrogate
-
     if s.surrogate == "tanh" and s.shape == 0.5:
         return surrogate.Sigmoid(alpha=2.0)  # 2 s (1 - s) with s = (1 + tanh x) / 2
     if s.surrogate == "triangular" and s.shape * s.v_th == 1:
@@ -61,15 +60,12 @@ class SpikingJelly(TorchLayers):
 
     name = "SpikingJelly"
 
-    def make(self, settings: Settings) -> Neuron:
-        from spikingjelly.activation_based import neuron as nodes
-
-        s = settings
+    def make(self, s: Wanted) -> Run:
         own = built_in(s)
         rest = {
             "v_threshold": self.threshold(s.v_th, True, s.inclusive) if own else s.v_th,
             "v_reset": 0.0,
-            "surrogate_function": own or firing(s),
+            "surrogate_function": own or s.fire,
             "detach_reset": s.detached,
         }
         if s.tau == 1 and s.decay == "tau*u + c":
@@ -85,18 +81,16 @@ class SpikingJellyDefaults(TorchLayers):
     """LIFNode as it is when only tau and v_threshold are set."""
 
     name = "SpikingJelly's defaults"
-    fixed: ClassVar = {
+    forced: Mapping[str, Any] = {
         "decay": "tau*u + (1-tau)*c",
         "fire": ">=",
         "surrogate": "sigmoid",
         "reset_gradient": "full",
     }
 
-    def make(self, settings: Settings) -> Neuron:
-        from spikingjelly.activation_based import neuron as nodes
-
-        if settings.tau == 1:
+    def make(self, s: Wanted) -> Run:
+        if s.tau == 1:
             raise Unsupported("LIFNode has no leak factor 1, which is IFNode")
-        charge = {"tau": 1 / (1 - settings.tau)}
-        rest = {"v_threshold": settings.v_th}
-        return neuron(nodes.LIFNode, charge, rest, 1 - settings.tau)
+        charge = {"tau": 1 / (1 - s.tau)}
+        rest = {"v_threshold": s.v_th}
+        return neuron(nodes.LIFNode, charge, rest, 1 - s.tau)

@@ -289,7 +289,7 @@ def test_defaults_are_what_is_said_of_them(default, cases):
             assert case.conventions["tau"] == 1, case.id
             continue
         seen = LEVELS[: LEVELS.index(case.level) + 1]
-        fixed = {n: v for n, v in default.fixed.items() if CONVENTIONS[n].level in seen}
+        fixed = {n: v for n, v in default.forced.items() if CONVENTIONS[n].level in seen}
         of = case.conventions | fixed
         want = compute(case.level, case.inputs, case.settings, of, case.repeat)
         expected = replace(
