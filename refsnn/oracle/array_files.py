@@ -1,12 +1,13 @@
 """Files of arrays from outside, `.npz` and `.safetensors`, read without trust.
 
-Nothing in them is executed, and no more memory is taken than LIMIT, whatever they declare. An
+Nothing in them is executed, and no more memory is taken than a limit, whatever they declare. An
 array that can't be read has its error in its place, so that the others are not lost.
 """
 
 import io
 import zipfile
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +15,69 @@ import numpy as np
 
 from refsnn.ops import Array, validate
 from refsnn.oracle import npy
-from refsnn.oracle.parameters import extra
 
 SUFFIXES = (".npz", ".safetensors")
+OWN = "refsnn."  # of metadata that are ours; others write theirs
 LIMIT = 2**28  # bytes of arrays in a file; all test vectors together have less than a tenth
 
 
+def extra(module: str, name: str) -> Any:
+    """An optional module, of the extra `name`; ValueError says how to get it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ValueError(f"{error.name} is not installed; pip install 'refsnn[{name}]'") from None
+
+
+def dump_arrays(suffix: str, arrays: Mapping[str, Array]) -> bytes:
+    """A file's content; equal arrays give equal bytes. A text is an array of it without axes, which
+    .safetensors, where only numbers are arrays, has among its metadata."""
+    validate.one_of("file", suffix, SUFFIXES)
+    if suffix == ".safetensors":
+        texts = {name: str(a) for name, a in arrays.items() if a.dtype.kind == npy.TEXT}
+        numbers = {
+            name: np.ascontiguousarray(a).reshape(a.shape)
+            for name, a in arrays.items()
+            if name not in texts
+        }
+        content: bytes = extra("safetensors.numpy", "safetensors").save(numbers, texts or None)
+        return content
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), npy.dump(array))
+    return buffer.getvalue()
+
+
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """By the suffix; equal arrays give equal bytes."""
-    validate.one_of("suffix", path.suffix, SUFFIXES)
-    if path.suffix == ".npz":
-        buffer = io.BytesIO()
-        given: dict[str, Any] = dict(arrays)
-        np.savez(buffer, allow_pickle=False, **given)
-        path.write_bytes(buffer.getvalue())
-    else:
-        ordered = {name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items()}
-        path.write_bytes(extra("safetensors.numpy", "safetensors").save(ordered))
+    path.write_bytes(dump_arrays(path.suffix, arrays))
 
 
-def read_arrays(path: Path) -> dict[str, Array | ValueError]:
+def read_arrays(path: Path, limit: int = LIMIT) -> dict[str, Array | ValueError]:
     """By the suffix. ValueError where the file as a whole can't be read, OSError where it is not
     there."""
-    if path.stat().st_size > 2 * LIMIT:
-        raise ValueError(f"{path}: got {path.stat().st_size} bytes, want at most {2 * LIMIT}")
-    return read_safetensors(path) if path.suffix == ".safetensors" else read_npz(path)
+    if path.stat().st_size > 2 * limit:
+        raise ValueError(f"{path}: got {path.stat().st_size} bytes, want at most {2 * limit}")
+    return read_safetensors(path) if path.suffix == ".safetensors" else read_npz(path, limit)
 
 
-def read_npz(path: Path) -> dict[str, Array | ValueError]:
+def read_whole(path: Path, limit: int = LIMIT) -> dict[str, Array]:
+    """As `read_arrays`, but one that can't be read is an error of the file."""
+    arrays = {}
+    for name, value in read_arrays(path, limit).items():
+        if isinstance(value, ValueError):
+            raise ValueError(f"{path}: {name}: {value}")
+        arrays[name] = value
+    return arrays
+
+
+def read_npz(path: Path, limit: int) -> dict[str, Array | ValueError]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             size = sum(entry.file_size for entry in entries)
-            if size > LIMIT:
-                raise ValueError(f"{path}: declares {size} bytes of arrays, want at most {LIMIT}")
+            if size > limit:
+                raise ValueError(f"{path}: declares {size} bytes of arrays, want at most {limit}")
             return {e.filename.removesuffix(".npy"): member(archive, e) for e in entries}
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise ValueError(f"{path}: is no .npz file, or a damaged one ({line(error)})") from None
@@ -66,7 +96,8 @@ def read_safetensors(path: Path) -> dict[str, Array | ValueError]:
     safetensors = extra("safetensors", "safetensors")
     try:
         with safetensors.safe_open(path, framework="np") as file:
-            return {name: tensor(file, name) for name in list(file.keys())}
+            texts = {k: np.array(v) for k, v in (file.metadata() or {}).items() if OWN in k}
+            return texts | {name: tensor(file, name) for name in list(file.keys())}
     except (safetensors.SafetensorError, ValueError) as error:
         raise ValueError(
             f"{path}: is no .safetensors file, or a damaged one ({line(error)})"

@@ -14,8 +14,8 @@ import numpy as np
 from refsnn.ops import Array, validate
 from refsnn.oracle.cases import recompute
 from refsnn.oracle.comparable import comparable, in_tolerances
-from refsnn.oracle.conventions import PAPER
-from refsnn.oracle.vectors import PRECISIONS, Case
+from refsnn.oracle.conventions import PAPER, PRECISIONS
+from refsnn.oracle.vectors import Case
 
 SHOWN = 3  # of what may be hundreds
 #: quantities of a layer that are computed step by step

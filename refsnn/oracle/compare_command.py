@@ -10,8 +10,8 @@ from refsnn.oracle.actual import precision_of, read_actual
 from refsnn.oracle.array_files import SUFFIXES
 from refsnn.oracle.catalogue import catalogue
 from refsnn.oracle.compare import Comparison, compare_case
+from refsnn.oracle.conventions import PRECISIONS
 from refsnn.oracle.report import by_clause
-from refsnn.oracle.vectors import PRECISIONS
 from refsnn.output import counted, open_output
 
 STATUSES = ("passed", "failed")

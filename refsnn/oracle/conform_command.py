@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from refsnn.oracle.conventions import LEVELS
+from refsnn.oracle.conventions import LEVELS, PRECISIONS
 from refsnn.oracle.report import by_clause, by_level
 from refsnn.output import counted, open_output
 
@@ -41,7 +41,7 @@ def add_options(parser: Any) -> None:
         help="outputs that the implementation can't show; * matches anything",
     )  # fmt: skip
     parser.add_argument(
-        "--precision", choices=("float32", "float64"),
+        "--precision", choices=PRECISIONS,
         help="what it computes in (default: what it declares, else what its arrays are of)",
     )  # fmt: skip
     parser.add_argument(

@@ -12,6 +12,7 @@ Value = str | float
 Conventions = dict[str, Value]
 
 LEVELS = ("surrogate", "neuron", "layer", "block", "network", "training")
+PRECISIONS = ("float64", "float32")
 
 
 class Convention(NamedTuple):

@@ -21,12 +21,12 @@ Deviations = dict[str, Value]
 Got = Mapping[str, Mapping[str, Any]]  # case id -> output -> array
 
 #: other numbers that implementations use, and the lowest level at which they show
-NUMBERS: dict[str, tuple[str, list[Value]]] = {
+TRIED: dict[str, tuple[str, list[Value]]] = {
     "tau": ("neuron", [0.25, 0.5, 0.75, 0.9, 1.0]),
     "v_th": ("surrogate", [0.5, 1.0]),
     "surrogate_shape": ("surrogate", [0.25, 0.5, 1.0, 2.0, 4.0]),
 }
-ORDER = [*NUMBERS, *CONVENTIONS]
+ORDER = [*TRIED, *CONVENTIONS]
 BEAM = 6  # explanations that are followed at a time
 DEPTH = 4  # deviations that one level may add
 FEW = 3  # failing cases that the search takes at a time; the others confirm
@@ -151,7 +151,7 @@ def extended(
 
 
 def shapes() -> Iterator[Deviations]:
-    for kind, shape in itertools.product(SURROGATES, NUMBERS["surrogate_shape"][1]):
+    for kind, shape in itertools.product(SURROGATES, TRIED["surrogate_shape"][1]):
         for scale in CONVENTIONS["surrogate_scale"].values:
             made = {"surrogate": kind, "surrogate_shape": shape, "surrogate_scale": scale}
             yield {k: v for k, v in made.items() if v != "as given"}
@@ -163,7 +163,7 @@ def upto_level(level: str) -> Sequence[str]:
 
 def names_of(levels: Sequence[str]) -> dict[str, Sequence[Value]]:
     """The choices that show first at these levels, with their values."""
-    named = {name: (c.level, list(c.values)) for name, c in CONVENTIONS.items()} | NUMBERS
+    named = {name: (c.level, list(c.values)) for name, c in CONVENTIONS.items()} | TRIED
     return {name: values for name, (level, values) in named.items() if level in levels}
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 from refsnn.oracle.actual import Actual, precision_of, read_actual
 from refsnn.oracle.catalogue import catalogue
-from refsnn.oracle.conventions import CONVENTIONS, words
-from refsnn.oracle.diagnose import NUMBERS, Diagnosis, Fit, diagnose
-from refsnn.oracle.vectors import PRECISIONS
+from refsnn.oracle.conventions import CONVENTIONS, PRECISIONS, words
+from refsnn.oracle.diagnose import TRIED, Diagnosis, Fit, diagnose
 from refsnn.output import counted, open_output
 
 
@@ -37,7 +36,7 @@ def add_options(parser: Any) -> None:
 def known() -> str:
     """Every convention with its values, a line each."""
     lines = [f"  {name}: {' | '.join(map(str, c.values))}" for name, c in CONVENTIONS.items()]
-    numbers = [f"  {name}: {', '.join(map(str, v))}" for name, (_, v) in NUMBERS.items()]
+    numbers = [f"  {name}: {', '.join(map(str, v))}" for name, (_, v) in TRIED.items()]
     return "\n".join([*lines, *numbers])
 
 

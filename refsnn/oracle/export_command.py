@@ -7,7 +7,8 @@ from typing import Any
 from refsnn.data import load
 from refsnn.network import Network, Params, without_branches
 from refsnn.ops import validate
-from refsnn.oracle.parameters import SUFFIXES, read_run, save_parameters
+from refsnn.oracle.array_files import SUFFIXES
+from refsnn.oracle.parameters import read_run, save_parameters
 from refsnn.training.config import TrainConfig
 
 NIR = ".nir"

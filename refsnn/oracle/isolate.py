@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refsnn.oracle import npy, worker
+from refsnn.oracle import worker
+from refsnn.oracle.adapters.program import HEADER_ROOM, ROOM, most_bytes
+from refsnn.oracle.array_files import read_whole
 
 START_SECONDS = 60  # imports take their time
 MEMORY = 4 * 2**30  # bytes of data
@@ -104,7 +106,7 @@ class Isolated:
         return Answer(status, message, arrays, printed)
 
     def ask(self, case: Any) -> tuple[str, str, dict[str, np.ndarray]]:
-        Path(self.folder.name, "case.npz").write_bytes(worker.dump_case(case))
+        worker.write_case(Path(self.folder.name, "case.npz"), case)
         answer_file = Path(self.folder.name, "answer.npz")
         answer_file.unlink(missing_ok=True)
         assert self.process is not None
@@ -197,11 +199,11 @@ class Isolated:
 
 def read_answer(path: Path, case: Any) -> dict[str, np.ndarray]:
     """The arrays that the process wrote; Ended("garbage") for anything else."""
-    most = sum(worker.allowed(a.shape) + worker.ROOM for a in case.outputs.values()) + worker.ROOM
+    most = ROOM + sum(most_bytes(a.shape) + HEADER_ROOM for a in case.outputs.values())
     try:
         size = path.stat().st_size
         if size > most:
             raise ValueError(f"got {size} bytes, want at most {most}")
-        return npy.parse_all(path.read_bytes())[0]
+        return read_whole(path)
     except (ValueError, OSError) as error:
         raise Ended("garbage", f"its answer can't be read: {error}") from None

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from refsnn.ops import NUMPY, Array, AvgPool, Conv, validate
+from refsnn.oracle.array_files import extra
 from refsnn.oracle.layout import image_from_torch, image_to_torch, param_from_torch
-from refsnn.oracle.parameters import extra
 
 READOUTS = ("mean", "sum")
 

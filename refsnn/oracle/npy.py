@@ -1,15 +1,14 @@
-"""Arrays as .npy and .npz bytes, read without trust: numbers only, and no more than is there."""
+"""Arrays as .npy bytes, read without trust: numbers and text, and no more than is there."""
 
 import io
 import math
-import zipfile
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy_format
 
-NUMBERS = "biuf"  # bool, integers, floating point
+NUMERIC = "biuf"  # dtypes' kinds: bool, integers, floating point
+TEXT = "U"
 
 
 def dump(array: Any) -> bytes:
@@ -33,38 +32,10 @@ def parse(data: bytes) -> np.ndarray:
         shape, fortran, dtype = read(stream)
     except Exception:  # bytes of any kind make NumPy's parsers raise errors of any kind
         raise ValueError(f"got {len(data)} bytes without a header of .npy 1.0 or 2.0") from None
-    if dtype.kind not in NUMBERS:
+    if dtype.kind not in NUMERIC + TEXT or not dtype.itemsize:
         raise ValueError(f"got dtype {dtype}, want numbers")
     there, want = len(data) - stream.tell(), math.prod(shape) * dtype.itemsize
     if there != want or min(shape, default=0) < 0:
         raise ValueError(f"got {there} bytes of data, want {want} for shape {shape} of {dtype}")
     flat = np.frombuffer(data, dtype, offset=stream.tell())
     return flat.reshape(shape, order="F" if fortran else "C").astype(dtype.newbyteorder("="))
-
-
-def dump_all(arrays: Mapping[str, np.ndarray], note: str = "") -> bytes:
-    """.npz, not compressed; `note` is its comment (some JSON)."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, array in arrays.items():
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), dump(array))
-        archive.writestr(zipfile.ZipInfo("note"), note)
-    return buffer.getvalue()
-
-
-def parse_all(data: bytes) -> tuple[dict[str, np.ndarray], str]:
-    """What `dump_all` was given, in its order; ValueError for anything else."""
-    arrays, note = {}, ""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for entry in archive.infolist():
-                if entry.compress_type != zipfile.ZIP_STORED:  # nothing grows when it is read
-                    raise ValueError(f"{entry.filename}: got a compressed entry, want a stored one")
-                content = archive.read(entry)
-                if entry.filename == "note":
-                    note = content.decode()
-                else:
-                    arrays[entry.filename.removesuffix(".npy")] = parse(content)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise ValueError(f"got {len(data)} bytes that are no whole .npz: {error}") from None
-    return arrays, note

@@ -4,19 +4,17 @@ Names are refsnn's dotted ones, running statistics included, in PyTorch's order 
 axes. A file that was written here also says which network the numbers belong to.
 """
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from refsnn.data.arrays import read_npz
 from refsnn.network import Architecture, Network, Params, Stem, check_params, init_buffers
 from refsnn.ops import LIF, SURROGATES, Array, AvgPool, BatchNorm, validate
+from refsnn.oracle.array_files import SUFFIXES, dump_arrays, read_whole
 from refsnn.oracle.layout import params_from_torch, params_to_torch, torch_shape
 from refsnn.training import checkpoint
 from refsnn.training.checkpoint import CheckpointError
@@ -26,7 +24,7 @@ from refsnn.training.run import load_state, read_config
 
 CONFIG = "refsnn.config"  # the key of what rebuilds the network, a JSON text
 FORMAT = 1
-SUFFIXES = (".npz", ".safetensors")
+LIMIT = 2**34  # bytes of a file
 IGNORED = "num_batches_tracked"  # of PyTorch's batch norm; no evaluation or training here needs it
 
 
@@ -59,13 +57,7 @@ def save_parameters(path: Path | str, net: Network, params: Params, buffers: Par
     path = Path(path)
     state = state_dict(net, params, buffers)
     config = json.dumps({"format": FORMAT, "network": network_to_dict(net)}, sort_keys=True)
-    if suffix_of(path) == ".npz":
-        buffer = io.BytesIO()
-        arrays: dict[str, Any] = {CONFIG: np.array(config)} | state
-        np.savez(buffer, **arrays)
-        write_atomic(path, buffer.getvalue())
-    else:
-        write_atomic(path, extra("safetensors.numpy", "safetensors").save(state, {CONFIG: config}))
+    write_atomic(path, dump_arrays(path.suffix, {CONFIG: np.array(config)} | state))
 
 
 def load_parameters(path: Path | str, net: Network | None = None) -> tuple[Network, Params, Params]:
@@ -74,7 +66,9 @@ def load_parameters(path: Path | str, net: Network | None = None) -> tuple[Netwo
     OSError where it can't be read; ValueError or TypeError say what is wrong with it.
     """
     path = Path(path)
-    arrays, config = read_safetensors(path) if suffix_of(path) != ".npz" else read_arrays(path)
+    validate.one_of("file", path.suffix, SUFFIXES)
+    arrays = read_whole(path, LIMIT)
+    config = arrays.pop(CONFIG, None)
     try:
         net = net or network_from_config(config)
         return net, *from_state_dict(net, arrays)
@@ -142,41 +136,6 @@ def check_number(name: str, x: Array, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name}: got {x[where]} at {where}, want {wanted}")
 
 
-def suffix_of(path: Path) -> str:
-    validate.one_of("file", path.suffix, SUFFIXES)
-    return path.suffix
-
-
-def extra(module: str, name: str) -> Any:
-    """An optional module, of the extra `name`; ValueError says how to get it."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ValueError(f"{error.name} is not installed; pip install 'refsnn[{name}]'") from None
-
-
-def read_arrays(path: Path) -> tuple[dict[str, Any], Any]:
-    """The arrays and the configuration's text (None: there is none) of an `.npz` file."""
-    try:
-        arrays: dict[str, Any] = read_npz(path)
-    except ValueError as error:
-        raise ValueError(f"{path}: no .npz file of arrays, or damaged ({error})") from None
-    config = arrays.pop(CONFIG, None)
-    return arrays, None if config is None else str(config)
-
-
-def read_safetensors(path: Path) -> tuple[dict[str, Any], Any]:
-    safetensors = extra("safetensors", "safetensors")
-    path.open("rb").close()  # its own error does not name the file
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, (  # noqa: SIM118
-                file.metadata() or {}
-            ).get(CONFIG)
-    except (safetensors.SafetensorError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: no .safetensors file, or damaged ({error})") from None
-
-
 def network_to_dict(net: Network) -> dict[str, Any]:
     """What JSON can hold, and `network_from_dict` makes the same network of."""
     values = asdict(net)
@@ -205,7 +164,7 @@ def network_from_config(text: Any) -> Network:
     if text is None:
         raise ValueError(f"{CONFIG}: missing, so net is wanted: the network that this belongs to")
     try:
-        config = json.loads(text)
+        config = json.loads(str(text))
         if config["format"] != FORMAT:
             raise ValueError(f"got format {config['format']!r}, want {FORMAT}")
         net = network_from_dict(config["network"])

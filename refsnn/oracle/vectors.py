@@ -20,7 +20,6 @@ from refsnn.oracle.array_files import read_arrays, write_arrays
 from refsnn.oracle.conventions import Conventions
 
 SCHEMA = "refsnn-vectors-1"
-PRECISIONS = ("float64", "float32")
 
 
 @dataclass(frozen=True)

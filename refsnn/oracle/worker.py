@@ -25,37 +25,33 @@ import numpy as np
 
 from refsnn.oracle import npy
 from refsnn.oracle.adapters import Unsupported
-from refsnn.oracle.adapters.program import Program, ProgramFailed
-from refsnn.oracle.conventions import LEVELS
-from refsnn.oracle.vectors import PRECISIONS, Case
+from refsnn.oracle.adapters.program import Program, ProgramFailed, most_bytes
+from refsnn.oracle.array_files import read_whole, write_arrays
+from refsnn.oracle.conventions import LEVELS, PRECISIONS
+from refsnn.oracle.vectors import Case
 
+FACTS = "case"  # the key of all but the inputs, as JSON
 STATUSES = ("ready", "refused", "done", "unsupported", "raised", "garbage")
 FILE_LIMIT = 2**30  # bytes that one file may have: an endless print must not fill the disk
 MESSAGE_LIMIT = 1000  # characters
 GRACE = 2  # seconds to end in, once the asking process is gone
-ROOM = 2**20  # bytes that any output may have, whatever its wanted size
 
 
 class Refused(Exception):
     """What was given is no adapter."""
 
 
-def allowed(shape: tuple[int, ...]) -> int:
-    """Bytes of an output that is worth passing on, wrong as its shape may be."""
-    return max(ROOM, 16 * int(np.prod(shape, dtype=object)))
-
-
-def dump_case(case: Any) -> bytes:
+def write_case(path: Path, case: Any) -> None:
     """The case without its expected values: of the outputs, only names and shapes."""
     fields = {k: v for k, v in vars(case).items() if k not in ("inputs", "outputs")}
     fields["outputs"] = {name: array.shape for name, array in case.outputs.items()}
-    return npy.dump_all(case.inputs, json.dumps(fields))
+    write_arrays(path, case.inputs | {FACTS: np.array(json.dumps(fields))})
 
 
-def load_case(data: bytes) -> Case:
+def read_case(path: Path) -> Case:
     """The outputs are NaN: an adapter may look which are wanted, not what they should be."""
-    inputs, note = npy.parse_all(data)
-    fields = json.loads(note)
+    inputs = read_whole(path)
+    fields = json.loads(str(inputs.pop(FACTS)))
     shapes = fields.pop("outputs")
     for name in ("clauses", "flags"):
         fields[name] = tuple(fields[name])
@@ -91,7 +87,7 @@ def describe(adapter: Any, target: str) -> dict[str, Any]:
     declared: dict[str, Any] = {"name": str(getattr(adapter, "name", target))}
     declared["precision"] = precision = getattr(adapter, "precision", None)
     if precision not in (None, *PRECISIONS):
-        raise Refused(f"precision: got {precision!r}, want 'float32' or 'float64'")
+        raise Refused(f"precision: got {precision!r}, want one of {', '.join(PRECISIONS)}")
     for name, default in (("levels", LEVELS), ("omits", ())):
         value = getattr(adapter, name, default)
         if not isinstance(value, tuple | list) or not all(isinstance(v, str) for v in value):
@@ -118,9 +114,9 @@ def as_arrays(got: Any, wanted: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
             array = np.asarray(value)
         except Exception as error:
             raise TypeError(f"{name}: got {type(value).__name__}, want an array: {error}") from None
-        if array.dtype.kind not in npy.NUMBERS:
+        if array.dtype.kind not in npy.NUMERIC:
             raise TypeError(f"{name}: got dtype {array.dtype}, want numbers")
-        if array.nbytes > allowed(wanted[name].shape):
+        if array.nbytes > most_bytes(wanted[name].shape):
             raise ValueError(f"{name}: got shape {array.shape}, want {wanted[name].shape}")
         arrays[name] = array
     return arrays
@@ -128,10 +124,11 @@ def as_arrays(got: Any, wanted: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
 
 def run_case(adapter: Any, folder: Path) -> dict[str, str]:
     """Runs the case in the folder; the answer's status and message."""
-    data = (folder / "case.npz").read_bytes()
+    path = folder / "case.npz"
     try:
-        for _ in range(load_case(data).repeat):
-            case = load_case(data)  # anew: no run sees what the one before did to its inputs
+        wanted = read_case(path)
+        for _ in range(wanted.repeat):
+            case = read_case(path)  # anew: no run sees what the one before did to its inputs
             got = adapter.run(case)
     except Unsupported as reason:
         return {"status": "unsupported", "message": str(reason) or "no reason given"}
@@ -141,7 +138,7 @@ def run_case(adapter: Any, folder: Path) -> dict[str, str]:
         traceback.print_exc()
         return {"status": "raised", "message": tell(error, home_of(adapter))}
     try:
-        (folder / "answer.npz").write_bytes(npy.dump_all(as_arrays(got, load_case(data).outputs)))
+        write_arrays(folder / "answer.npz", as_arrays(got, wanted.outputs))
     except Exception as error:
         return {"status": "garbage", "message": " ".join(str(error).split())}
     return {"status": "done", "message": ""}

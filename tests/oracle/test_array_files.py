@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from refsnn.oracle import array_files
-from refsnn.oracle.array_files import read_arrays, write_arrays
+from refsnn.oracle.array_files import read_arrays, read_whole, write_arrays
 
 ARRAYS = {
     "out.z": np.arange(6.0).reshape(2, 3), "in.labels": np.array([1, -2]),
     "out.loss": np.array(0.1), "in.x": np.arange(6, dtype=np.float32).reshape(2, 3).T,
-    "empty": np.zeros((0, 4)),
+    "empty": np.zeros((0, 4)), "refsnn.note": np.array("λ"), "x/../y": np.array(True),
 }  # fmt: skip
 
 
@@ -56,12 +56,12 @@ def test_compressed_files_are_read(tmp_path):
 
 
 def test_what_is_no_number_has_its_error_in_its_place(tmp_path, capsys):
-    given = {"loud": np.array([Loud()], object), "text": np.array(["a"]), "y": np.ones(2)}
+    given = {"loud": np.array([Loud()], object), "text": np.array([b"a"]), "y": np.ones(2)}
     np.savez(tmp_path / "a.npz", allow_pickle=True, c=np.array([1j]), **given)
     found = read_arrays(tmp_path / "a.npz")
     errors = {name: str(value) for name, value in found.items() if isinstance(value, ValueError)}
     assert errors == {
-        "loud": "got dtype object, want numbers", "text": "got dtype <U1, want numbers",
+        "loud": "got dtype object, want numbers", "text": "got dtype |S1, want numbers",
         "c": "got dtype complex128, want numbers",
     }  # fmt: skip
     np.testing.assert_array_equal(found["y"], [1, 1])
@@ -120,15 +120,14 @@ def test_an_entry_that_hides_its_size_is_not_unpacked_beyond_it(tmp_path):
     assert "CRC" in str(read_arrays(tmp_path / "a.npz")["x"])
 
 
-def test_a_file_too_large_to_be_one_is_not_opened(tmp_path, monkeypatch):
+def test_a_file_too_large_to_be_one_is_not_opened(tmp_path):
     write_arrays(tmp_path / "a.npz", ARRAYS)
-    monkeypatch.setattr(array_files, "LIMIT", 10)
     with pytest.raises(ValueError, match=r"a\.npz: got \d+ bytes, want at most 20"):
-        read_arrays(tmp_path / "a.npz")
+        read_arrays(tmp_path / "a.npz", limit=10)
 
 
 def test_only_known_suffixes_are_written(tmp_path):
-    with pytest.raises(ValueError, match=r"suffix: got '\.txt', want one of \.npz, \.safetensors"):
+    with pytest.raises(ValueError, match=r"file: got '\.txt', want one of \.npz, \.safetensors"):
         write_arrays(tmp_path / "a.txt", ARRAYS)
 
 
@@ -141,3 +140,19 @@ def test_safetensors_of_a_type_that_numpy_lacks_has_its_error_in_its_place(tmp_p
     found = read_arrays(tmp_path / "a.safetensors")
     assert isinstance(found["a"], ValueError)
     assert found["b"] == 3
+
+
+def test_of_metadata_only_our_own_are_read(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    path = tmp_path / "a.safetensors"
+    safetensors.save_file({"y": np.ones(2)}, path, {"format": "pt", "refsnn.note": "ours"})
+    assert read_arrays(path).keys() == {"y", "refsnn.note"}
+
+
+def test_an_array_that_can_not_be_read_is_an_error_of_the_whole_file(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, y=np.ones(2), z=np.array([1j]))
+    with pytest.raises(ValueError, match=r"a\.npz: z: got dtype complex128, want numbers"):
+        read_whole(path)
+    np.savez(path, y=np.ones(2))
+    np.testing.assert_array_equal(read_whole(path)["y"], [1, 1])

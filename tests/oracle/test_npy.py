@@ -2,7 +2,6 @@
 
 import io
 import pickle
-import zipfile
 
 import numpy as np
 import pytest
@@ -11,7 +10,8 @@ from refsnn.oracle import npy
 
 ARRAYS = [
     np.arange(6.0).reshape(2, 3), np.float32(0.1), np.zeros((0, 4)), np.array([1, -2]),
-    np.array([True, False]), np.arange(6.0).reshape(2, 3).T, np.arange(3, dtype=">f8"),
+    np.array([True, False]), np.array("λ"), np.arange(6.0).reshape(2, 3).T,
+    np.arange(3, dtype=">f8"),
 ]  # fmt: skip
 
 
@@ -60,7 +60,8 @@ def test_files_in_fortran_order_are_understood():
         (with_shape("(1000000000, 1000000000)"), "got 48 bytes of data, want 8000000000000000000"),
         (with_shape("(-2, -3)"), r"got 48 bytes of data, want 48 for shape \(-2, -3\)"),
         (with_shape("(" * 100), "without a header"),
-        (npy.dump(np.array(["a"])), "got dtype <U1, want numbers"),
+        (npy.dump(np.array([b"a"])), r"got dtype \|S1, want numbers"),
+        (npy.dump(np.array([""])).replace(b"<U1", b"<U0")[:-4], "got dtype <U0, want numbers"),
         (npy.dump(np.array([1j])), "got dtype complex128, want numbers"),
     ],
 )
@@ -77,31 +78,3 @@ def test_pickles_are_not_executed(capsys):
     with pytest.raises(ValueError, match="header"):
         npy.parse(pickle.dumps(Loud()))
     assert not capsys.readouterr().out
-
-
-def test_many_arrays_and_a_note_come_back_in_order():
-    given = {"file": ARRAYS[0], "a.b": ARRAYS[3], "x/../y": ARRAYS[4]}
-    found, note = npy.parse_all(npy.dump_all(given, "λ"))
-    assert list(found) == list(given)
-    assert note == "λ"
-    for name, array in given.items():
-        np.testing.assert_array_equal(found[name], array, strict=True)
-
-
-def test_a_cut_or_changed_archive_is_refused():
-    whole = npy.dump_all({"a": ARRAYS[0]}, "note")
-    for end in range(len(whole)):
-        with pytest.raises(ValueError, match="got"):
-            npy.parse_all(whole[:end])
-    changed = bytearray(whole)
-    changed[whole.index(np.float64(5).tobytes())] ^= 1
-    with pytest.raises(ValueError, match=r"no whole \.npz: Bad CRC-32"):
-        npy.parse_all(bytes(changed))
-
-
-def test_an_archive_that_would_grow_is_refused():
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.npy", npy.dump(np.zeros(10**6)))
-    with pytest.raises(ValueError, match=r"a\.npy: got a compressed entry"):
-        npy.parse_all(buffer.getvalue())

@@ -20,7 +20,7 @@ from refsnn.network import (
     init_params,
 )
 from refsnn.ops import LIF, NUMPY, SURROGATES, AvgPool, BatchNorm
-from refsnn.oracle import parameters
+from refsnn.oracle.array_files import SUFFIXES, read_arrays
 from refsnn.oracle.parameters import (
     CONFIG,
     from_state_dict,
@@ -34,7 +34,7 @@ from refsnn.training.config import TrainConfig
 from refsnn.training.run import initial_state
 
 CONV = "stage2.block0.conv1.weight"  # (3, 3, 4, 8) here
-SUFFIX = pytest.mark.parametrize("suffix", parameters.SUFFIXES)
+SUFFIX = pytest.mark.parametrize("suffix", SUFFIXES)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def written(tmp_path, numbers):
             from safetensors.numpy import load_file, save_file
 
             arrays = load_file(path)
-            with_config = {CONFIG: parameters.read_safetensors(path)[1]}
+            with_config = {CONFIG: str(read_arrays(path)[CONFIG])}
             change(arrays)
             save_file(arrays, path, with_config)
         return path
@@ -272,7 +272,7 @@ def test_truncated_files_are_refused_at_any_length(suffix, written):
     content = path.read_bytes()
     for length in [*range(0, len(content), 997), len(content) - 1]:
         path.write_bytes(content[:length])
-        with pytest.raises(ValueError, match=f"no {suffix} file"):
+        with pytest.raises(ValueError, match=f"is no {suffix} file"):
             load_parameters(path)
 
 
@@ -283,7 +283,7 @@ def test_other_files_are_refused(suffix, content, tmp_path):
         pytest.importorskip("safetensors")
     path = tmp_path / f"a{suffix}"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"a{suffix}: no {suffix} file"):
+    with pytest.raises(ValueError, match=f"a{suffix}: is no {suffix} file"):
         load_parameters(path)
     with pytest.raises(FileNotFoundError):
         load_parameters(tmp_path / f"none{suffix}")
@@ -298,7 +298,7 @@ class Trap:
 
 def test_a_pickle_inside_is_refused_and_not_run(written):
     path = written(lambda arrays: arrays.update(x=np.array([Trap()], object)))
-    with pytest.raises(ValueError, match="Object arrays cannot be loaded"):
+    with pytest.raises(ValueError, match=r"net\.npz: x: got dtype object, want numbers"):
         load_parameters(path)
     assert not Trap.sprung
 
@@ -307,7 +307,7 @@ def test_members_that_are_no_arrays_are_named(written):
     path = written(lambda arrays: arrays.pop("head.fc.bias"))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("head.fc.bias", b"text")
-    with pytest.raises(TypeError, match=r"net\.npz: head\.fc\.bias: got dtype \|S4"):
+    with pytest.raises(ValueError, match=r"net\.npz: head\.fc\.bias: got 4 bytes without a header"):
         load_parameters(path)
 
 
@@ -358,6 +358,7 @@ def test_a_missing_extra_is_named_in_one_line(numbers, tmp_path, monkeypatch):
     for module in ("safetensors", "safetensors.numpy"):
         monkeypatch.setitem(sys.modules, module, None)
     path = tmp_path / "a.safetensors"
+    path.touch()
     for call in (lambda: save_parameters(path, *numbers()), lambda: load_parameters(path)):
         with pytest.raises(ValueError, match=r"pip install 'refsnn\[safetensors\]'$"):
             call()

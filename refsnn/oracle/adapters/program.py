@@ -37,7 +37,7 @@ from refsnn.oracle.adapters import Unsupported
 
 UNSUPPORTED = 3
 HEADER_ROOM = 2**16
-ROOM = 2**20
+ROOM = 2**20  # bytes that any output may have, whatever its wanted size
 
 
 class ProgramFailed(Exception):
@@ -84,6 +84,11 @@ class Program:
             raise ProgramFailed(f"{end}: {lines[0]}")
 
 
+def most_bytes(shape: tuple[int, ...]) -> int:
+    """Of an output that is worth passing on, wrong as its shape may be."""
+    return max(ROOM, 16 * int(np.prod(shape, dtype=object)))
+
+
 def write_case(folder: Path, case: Any) -> None:
     """case.txt and an .npy file for each input."""
     lines = [("id", case.id), ("level", case.level), ("repeat", case.repeat)]
@@ -113,7 +118,7 @@ def read_outputs(folder: Path, case: Any) -> dict[str, np.ndarray]:
         if name not in case.outputs:
             found[name] = np.empty(0)
             continue
-        most = max(ROOM, 16 * case.outputs[name].size) + HEADER_ROOM
+        most = most_bytes(case.outputs[name].shape) + HEADER_ROOM
         if not path.is_file():
             raise ProgramFailed(f"{path.name}: got something else than a file")
         size = path.stat().st_size

@@ -11,6 +11,7 @@ import torch
 from refsnn.ops import validate
 from refsnn.oracle.adapters import Unsupported
 from refsnn.oracle.adapters.pytorch_network import Network, Tensors
+from refsnn.oracle.conventions import PRECISIONS
 
 #: what can be chosen; a convention that is a number may have any value
 SUPPORTED: dict[str, tuple[str, ...]] = {
@@ -41,7 +42,7 @@ SUPPORTED: dict[str, tuple[str, ...]] = {
     "decay_on": ("all", "weights only"),
     "schedule": ("from iteration 1",),
 }
-NUMBERS = ("tau", "v_th", "surrogate_shape", "norm_eps")
+NUMERIC = ("tau", "v_th", "surrogate_shape", "norm_eps")
 DATA = ("u_pre", "c", "x", "do", "images", "labels")  # inputs that are no parameters
 
 
@@ -72,7 +73,7 @@ class PyTorch(Network):
     forced: Mapping[str, Any] = {}  # conventions followed whatever the case says
 
     def __init__(self, precision: str = "float64") -> None:
-        validate.one_of("precision", precision, ("float64", "float32"))
+        validate.one_of("precision", precision, PRECISIONS)
         self.precision = precision
 
     def run(self, case: Any) -> dict[str, np.ndarray]:
@@ -92,7 +93,7 @@ class PyTorch(Network):
         if case.level not in self.levels:
             raise Unsupported(f"level {case.level}")
         for name, value in case.conventions.items():
-            if name not in NUMBERS and value not in SUPPORTED.get(name, ()):
+            if name not in NUMERIC and value not in SUPPORTED.get(name, ()):
                 raise Unsupported(f"{name}: {value}")
 
     def tensor(self, name: str, value: np.ndarray) -> torch.Tensor:

@@ -6,8 +6,9 @@ from refsnn.oracle.compare import compare_case
 from refsnn.oracle.diagnose import diagnose, upto_level
 
 pytest.importorskip("torch")
+from faults import FAULTS, Fault
+
 from refsnn.oracle.adapters.pytorch import SUPPORTED, PyTorch  # needs torch
-from refsnn.oracle.faults import FAULTS, Fault
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from deviants import DEVIANTS
 from torch.nn import functional as F
 
-from refsnn.oracle.adapters.pytorch import NUMBERS, SUPPORTED, PyTorch
-from refsnn.oracle.deviants import DEVIANTS
+from refsnn.oracle.adapters.pytorch import NUMERIC, SUPPORTED, PyTorch
 
 
 class OneBlockSummed(PyTorch):
@@ -132,7 +132,7 @@ class Fault:
         told = {
             name: value
             for name, value in self.conventions.items()
-            if name in NUMBERS or value in SUPPORTED[name]
+            if name in NUMERIC or value in SUPPORTED[name]
         }
         made = type(self.name, (*self.classes, PyTorch), {"forced": told, "name": self.name})
         return made(precision)
