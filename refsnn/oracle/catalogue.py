@@ -1,6 +1,6 @@
 """The cases that there are, each made or read when it is asked for."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import partial
@@ -18,20 +18,44 @@ def catalogue(folder: Path | None) -> dict[str, Callable[[], Case]]:
     return {entry["id"]: partial(vectors.read_case, folder, entry) for entry in entries}
 
 
+def load(
+    makers: Mapping[str, Callable[[], Case]], names: Iterable[str]
+) -> tuple[list[Case], dict[str, str]]:
+    """The cases of these ids, and of each that can't be had, why."""
+    cases, problems = [], {}
+    for name in names:
+        try:
+            cases.append(makers[name]())
+        except (ValueError, OSError) as error:
+            problems[name] = str(error)
+    return cases, problems
+
+
+def check_patterns(patterns: Iterable[str], cases: Iterable[Case]) -> None:
+    """ValueError for one that matches no output's name."""
+    names = {name for case in cases for name in case.outputs}
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            near = get_close_matches(pattern, names, 1, 0)[0] if names else "none at all"
+            raise ValueError(
+                f"omit: got {pattern!r}, want an output's name or pattern, like {near}"
+            )
+
+
 def choose(
-    folder: Path | None, levels: Sequence[str], patterns: Sequence[str] | None
-) -> tuple[list[str], Iterator[Case]]:
-    """All ids there are; the chosen cases, each made or read when its turn comes."""
-    makers = catalogue(folder)
+    makers: Iterable[str], levels: Sequence[str], patterns: Sequence[str] | None
+) -> list[str]:
+    """The ids of these levels that match any of the patterns; ValueError where none does."""
+    ids = list(makers)
     for pattern in patterns or ():
-        if not any(fnmatchcase(name, pattern) for name in makers):
-            near = get_close_matches(pattern, makers, 1, 0)[0] if makers else "none at all"
+        if not any(fnmatchcase(name, pattern) for name in ids):
+            near = get_close_matches(pattern, ids, 1, 0)[0] if ids else "none at all"
             raise ValueError(f"case: got {pattern!r}, want a case's id or a pattern, like {near}")
     chosen = [
-        name for name in makers
+        name for name in ids
         if name.split("/")[0] in levels
         and (patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns))
     ]  # fmt: skip
     if not chosen:
         raise ValueError(f"case: got none of the level {', '.join(levels)}, want at least one")
-    return list(makers), (makers[name]() for name in chosen)
+    return chosen

@@ -8,7 +8,7 @@ from typing import Any
 
 from refsnn.oracle.actual import precision_of, read_actual
 from refsnn.oracle.array_files import SUFFIXES
-from refsnn.oracle.catalogue import catalogue
+from refsnn.oracle.catalogue import catalogue, check_patterns, load
 from refsnn.oracle.compare import Comparison, compare_case
 from refsnn.oracle.conventions import PRECISIONS
 from refsnn.oracle.report import by_clause
@@ -54,16 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
     with open_output(arguments.json) as write:
         actual = read_actual(within(arguments.actual, one), makers, one)
         precision = arguments.precision or precision_of(actual.got)
-        problems, compared = dict(actual.problems), []
-        for name in wanted:
-            if name not in actual.got:
-                continue
-            try:
-                case = makers[name]()
-            except (ValueError, OSError) as error:
-                problems[name] = str(error)
-                continue
-            compared.append(compare_case(case, actual.got[name], precision, arguments.omit))
+        cases, damaged = load(makers, [name for name in wanted if name in actual.got])
+        problems = actual.problems | damaged
+        if cases:
+            check_patterns(arguments.omit, cases)
+        compared = [compare_case(c, actual.got[c.id], precision, arguments.omit) for c in cases]
         given = {result.case for result in compared} | set(problems)
         absent = [name for name in wanted if name not in given]
         write(json.dumps(to_dict(compared, problems, absent, precision), indent=2))

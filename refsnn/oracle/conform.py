@@ -48,6 +48,7 @@ class Report:
     omits: tuple[str, ...]
     results: tuple[Result, ...]
     stale: tuple[str, ...] = ()
+    damaged: Mapping[str, str] = field(default_factory=dict)  # cases that can't be read, and why
     seconds: float = field(default=0.0, compare=False)
 
     def count(self, status: str) -> int:
@@ -55,9 +56,10 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Nothing failed unexpectedly, no expectation is stale, and something was run at all."""
+        """Nothing failed unexpectedly, no expectation is stale, all could be read, and something
+        was run at all."""
         run = len(self.results) - self.count("unsupported")
-        return run > 0 and not self.count("failed") and not self.stale
+        return run > 0 and not (self.count("failed") or self.stale or self.damaged)
 
     def to_dict(self) -> dict[str, Any]:
         counts = {status: self.count(status) for status in STATUSES}
@@ -70,6 +72,7 @@ def conform(
     precision: str | None = None, omits: Sequence[str] = (), declared_only: bool = False,
     watch: Callable[[str], None] = lambda text: None,
     keep: Callable[[Case, Mapping[str, Any]], None] = lambda case, arrays: None,
+    damaged: Mapping[str, str] | None = None,
 ) -> Report:  # fmt: skip
     """Runs the cases, each after the other, through the adapter in its process.
 
@@ -77,7 +80,8 @@ def conform(
     (default: those that are run); `precision` overrides what the adapter declares, or else what
     its arrays are of; `omits` adds to it; with `declared_only` cases of levels that it doesn't
     declare are left out, not unsupported; `watch` is told each case's id before it runs, `keep`
-    gets what came of it. ValueError where no adapter can be made.
+    gets what came of it; `damaged` are further cases, which can't be read, and why. ValueError
+    where no adapter can be made.
     """
     start = perf_counter()
     ready = isolated.start()
@@ -104,19 +108,21 @@ def conform(
     stale = find_stale(expected, results, known)
     took = perf_counter() - start
     used = precision or min(seen, default="float64")  # float32 where any array was of it
-    return Report(ready["name"], used, omits, tuple(results), tuple(stale), took)
+    return Report(ready["name"], used, omits, tuple(results), tuple(stale), damaged or {}, took)
 
 
 def judge(
     case: Case, answer: Answer, precision: str, omits: Sequence[str],
     expected: Mapping[str, str], seconds: float,
 ) -> Result:  # fmt: skip
-    status, message, found = "failed", f"{ENDINGS.get(answer.status)}: {answer.message}", None
+    status, found = "failed", None
     if answer.status == "unsupported":
         status, message = "unsupported", answer.message
     elif answer.status == "done":
         found = compare_case(case, answer.arrays, precision, omits)
         status, message = ("passed", "") if found.passed else ("failed", tell(found))
+    else:
+        message = f"{ENDINGS[answer.status]}: {answer.message}"
     reason = next((r for p, r in expected.items() if fnmatchcase(case.id, p)), "")
     if status == "failed" and reason:
         status = "expected"

@@ -75,7 +75,7 @@ def add_options(parser: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from refsnn.oracle.array_files import write_arrays
-    from refsnn.oracle.catalogue import choose
+    from refsnn.oracle.catalogue import catalogue, check_patterns, choose, load
     from refsnn.oracle.conform import conform, read_expected
     from refsnn.oracle.isolate import Isolated
 
@@ -95,15 +95,19 @@ def run(arguments: argparse.Namespace) -> int:
     file = arguments.expected_failures
     expected = {} if file is None else read_expected(file)
     with open_output(arguments.json) as write:
-        known, cases = choose(arguments.vectors, arguments.level or LEVELS, arguments.case)
+        makers = catalogue(arguments.vectors)
+        chosen = choose(makers, arguments.level or LEVELS, arguments.case)
+        cases, damaged = load(makers, chosen)
+        check_patterns(arguments.omit, cases)
         with Isolated(
             arguments.adapter or "", program, timeout=arguments.timeout,
             memory=int(arguments.memory * 2**30),
         ) as isolated:  # fmt: skip
             report = conform(
-                isolated, cases, expected=expected, known=known,
+                isolated, cases, expected=expected, known=list(makers),
                 precision=arguments.precision, omits=arguments.omit, watch=say, keep=keep,
                 declared_only=arguments.level is None and arguments.case is None,
+                damaged=damaged,
             )  # fmt: skip
         say("")
         parts, content = [show(report, arguments.verbose)], report.to_dict()
@@ -172,6 +176,7 @@ def show(report: Any, verbose: bool) -> str:
     ]
     lines += [f"FLIPPED {r.case}: {'; '.join(r.flipped)}" for r in report.results if r.flips]
     lines += [f"STALE {line}" for line in report.stale]
+    lines += [f"NOT RUN {name}: {text}" for name, text in report.damaged.items()]
     if lines:
         parts.append("\n".join(lines))
     if verbose:
@@ -186,6 +191,8 @@ def summary(report: Any) -> str:
     ):  # fmt: skip
         if report.count(status):
             words.append(f"{report.count(status)} {text}")
+    if report.damaged:
+        words.append(f"{counted(len(report.damaged), 'damaged file')} of vectors")
     if report.stale:
         words.append(counted(len(report.stale), "stale expected failure"))
     flipped = [r.flips for r in report.results if r.flips]

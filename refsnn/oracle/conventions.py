@@ -182,6 +182,6 @@ def words(deviations: Mapping[str, Value]) -> str:
     texts = []
     for name, value in sorted(deviations.items(), key=lambda item: list(PAPER).index(item[0])):
         text = f"{name} = {value:g}" if name in NUMBERS else CONVENTIONS[name].values[value]
-        own = name not in NUMBERS and value == PAPER[name]  # where a case wants otherwise
+        own = value == PAPER[name]  # where a case wants otherwise
         texts.append(f"always: {text}" if own else text)
     return "; ".join(texts) or "the conventions as they are"

@@ -27,6 +27,11 @@ TRIED: dict[str, tuple[str, list[Value]]] = {
     "surrogate_shape": ("surrogate", [0.25, 0.5, 1.0, 2.0, 4.0]),
 }
 ORDER = [*TRIED, *CONVENTIONS]
+#: of parameters, what the first part of an output's name says
+KINDS = {
+    "grad": "gradients of parameters", "new": "running statistics",
+    "first": "parameters after one iteration", "last": "parameters after the last iteration",
+}  # fmt: skip
 BEAM = 6  # explanations that are followed at a time
 DEPTH = 4  # deviations that one level may add
 FEW = 3  # failing cases that the search takes at a time; the others confirm
@@ -54,6 +59,8 @@ class Diagnosis(NamedTuple):
     nearest: list[Fit]  # where none does
     problems: list[str]  # arrays that can't be compared, and are left out
     cases: int  # that were compared
+    agree: list[str]  # kinds of outputs that agree everywhere under the best explanation
+    differ: list[str]  # the others
 
 
 @dataclass
@@ -91,27 +98,39 @@ class Search:
         return sorted((self.judge(state, cases) for state in new.values()), key=Fit.rank)
 
     def explain(self, level: str, upto: list[Case], starts: list[Deviations]) -> list[Fit]:
-        """The best explanations of this level's cases that go on from `starts`."""
-        here = [case for case in upto if case.level == level]
+        """The best explanations of the cases up to this level that go on from `starts`, which
+        explain those of lower levels."""
         given = {case.level for case in upto} - {level}
-        # what lower levels explain is settled, but for what few cases of them may not show
-        above = [
-            name for name in upto_level(level) if not given & set(LEVELS[LEVELS.index(name) :])
+        # what a level shows is settled by its cases, or by those of the next that were given
+        open_levels = [
+            name for name in upto_level(level) if given.isdisjoint(LEVELS[LEVELS.index(name) :])
         ]
-        for levels, depth in [(above, DEPTH), (upto_level(level), 1)][: 1 + bool(given)]:
-            some, beam = list[Case](), self.best(starts, here)
-            while new := self.few(here, beam[0].deviations, some):
-                some += new
-                beam = self.widen(
-                    names_of(levels), some, [*starts, *(fit.deviations for fit in beam)], depth
-                )
-                if beam[0].passed < len(some):
-                    break
-            fits = self.best((fit.deviations for fit in beam), upto)
+        attempts = [(open_levels, DEPTH)]
+        if given:  # but the few cases of a lower level may not show all
+            attempts.append((list(upto_level(level)), 1))
+        for levels, depth in attempts:
+            states = self.grow(
+                names_of(levels), [c for c in upto if c.level == level], starts, depth
+            )
+            fits = self.best(states, upto)
             if fits[0].passed == len(upto):
                 return [fit for fit in fits if fit.rank()[:3] == fits[0].rank()[:3]]
             starts = [fit.deviations for fit in fits]
         return fits[:BEAM]
+
+    def grow(
+        self, names: Mapping[str, Sequence[Value]], cases: list[Case], starts: list[Deviations],
+        depth: int,
+    ) -> list[Deviations]:  # fmt: skip
+        """Explanations of more and more of the cases, as long as each few are explained."""
+        some, states = list[Case](), [fit.deviations for fit in self.best(starts, cases)]
+        while new := self.few(cases, states[0], some):
+            some += new
+            beam = self.widen(names, some, [*starts, *states], depth)
+            states = [fit.deviations for fit in beam]
+            if beam[0].passed < len(some):
+                break
+        return states
 
     def few(self, here: Sequence[Case], state: Deviations, but: Sequence[Case]) -> list[Case]:
         """Some cases that fail, the smallest first."""
@@ -188,4 +207,17 @@ def diagnose(cases: Iterable[Case], got: Got, precision: str = "float64") -> Dia
     best = fits[0].deviations
     problems = [f"{c.id}: {text}" for c in named for text in search.compare(c, best).problems]
     complete = [fit for fit in fits if fit.passed == len(given)]
-    return Diagnosis(complete, [] if complete else fits[:3], problems, len(given))
+    agree, differ = kinds([search.compare(case, best) for case in given])
+    return Diagnosis(complete, [] if complete else fits[:3], problems, len(given), agree, differ)
+
+
+def kinds(results: Iterable[Comparison]) -> tuple[list[str], list[str]]:
+    """Outputs of all cases by what they are, in the order of computing: those that agree
+    wherever there are any, and the others."""
+    ok: dict[str, bool] = {}
+    for result in results:
+        for name, tensor in result.tensors.items():
+            first, last = name.partition(".")[0], name.rpartition(".")[2]
+            kind = KINDS.get(first, last)
+            ok[kind] = ok.get(kind, True) and tensor["status"] == "ok"
+    return [k for k, right in ok.items() if right], [k for k, right in ok.items() if not right]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from refsnn.oracle.actual import Actual, precision_of, read_actual
-from refsnn.oracle.catalogue import catalogue
+from refsnn.oracle.catalogue import catalogue, load
 from refsnn.oracle.conventions import CONVENTIONS, PRECISIONS, words
 from refsnn.oracle.diagnose import TRIED, Diagnosis, Fit, diagnose
 from refsnn.output import counted, open_output
@@ -48,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
             name, text = next(iter(actual.problems.items()))
             raise ValueError(f"actual: {name}: {text}")
         precision = arguments.precision or precision_of(actual.got)
-        cases = [makers[name]() for name in makers if name in actual.got]
+        cases, damaged = load(makers, [name for name in makers if name in actual.got])
+        actual = actual._replace(problems=actual.problems | damaged)
         found = diagnose(cases, actual.got, precision)
         write(json.dumps(to_dict(found, actual), indent=2, ensure_ascii=False))
     if arguments.json != "-":
@@ -75,6 +76,8 @@ def show(found: Diagnosis) -> str:
     else:
         lines.append(f"no combination of known conventions reproduces the {count}")
         lines += [f"{near(fit)} {fit.first}" for fit in found.nearest[:1]]
+        agree = f"{', '.join(found.agree)} agree then in all cases; " if found.agree else ""
+        lines.append(f"{agree}what does not: {', '.join(found.differ)}")
     return "\n".join(lines)
 
 
@@ -95,6 +98,7 @@ def to_dict(found: Diagnosis, actual: Actual) -> dict[str, Any]:
 
     return {
         "matches": fits(found.matches), "nearest": fits(found.nearest),
+        "agree": found.agree, "differ": found.differ,
         "cases": list(actual.got),
         "problems": unread(actual) + found.problems,
     }  # fmt: skip

@@ -175,8 +175,8 @@ def layers() -> Iterator[Recipe]:
                  flags="NORM_VARIANCE RUNNING_STATISTICS")  # fmt: skip
     yield recipe("small-input", "inputs so small that eps counts", (2, 2, 3, 5, 4), scale=0.004,
                  flags="NORM_EPS")  # fmt: skip
-    yield recipe("rectangle", "rectangular surrogate", (3, 2, 3, 4, 5), given=RECTANGLE)
-    yield recipe("authors", "tau = 0.25, v_th = 0.5, rectangular", (3, 2, 3, 4, 5), given=AUTHORS)
+    yield recipe("rectangle", "another surrogate", (3, 2, 3, 4, 5), given=RECTANGLE)
+    yield recipe("authors", "the numbers of the authors' code", (3, 2, 3, 4, 5), given=AUTHORS)
     yield recipe("evaluation", "running statistics in use", (3, 2, 3, 5, 4), training=False,
                  flags="RUNNING_STATISTICS")  # fmt: skip
     yield recipe("per-step", "statistics per time step", (3, 2, 3, 4, 5), flags="ALTERNATIVE",
@@ -219,7 +219,7 @@ def blocks() -> Iterator[Recipe]:
                  stride=2)  # fmt: skip
     yield recipe("widen", "more channels, same size", block_draw(2, 2, 3, 5, 4, 5, 1), "SKIP")
     yield recipe("one-step", "T = 1", block_draw(1, 3, 4, 4, 4, 5, 1), "ONE_STEP")
-    yield recipe("rectangle", "rectangular surrogate", block_draw(3, 2, 4, 4, 4, 5, 1),
+    yield recipe("rectangle", "another surrogate", block_draw(3, 2, 4, 4, 4, 5, 1),
                  given=RECTANGLE)  # fmt: skip
     yield recipe("detached-reset", "the alternative of D3", block_draw(4, 2, 3, 3, 4, 4, 1),
                  "ALTERNATIVE RESET_GRADIENT", given={"reset_gradient": "detached"})  # fmt: skip
@@ -280,8 +280,8 @@ def networks() -> Iterator[Recipe]:
     yield recipe("deeper", "two blocks a stage, T = 2", f"EQ6 {eq9}", "BRANCHES",
                  depths=[2, 2], widths=[3, 4], steps=2, side=1.0)  # fmt: skip
     yield recipe("one-step", "T = 1", f"EQ10 {eq9}", "ONE_STEP", steps=1)
-    yield recipe("rectangle", "rectangular surrogate", f"EQ10 {eq9}", given=RECTANGLE)
-    yield recipe("authors", "tau = 0.25, v_th = 0.5, rectangular", f"EQ10 {eq9}", given=AUTHORS)
+    yield recipe("rectangle", "another surrogate", f"EQ10 {eq9}", given=RECTANGLE)
+    yield recipe("authors", "the numbers of the authors' code", f"EQ10 {eq9}", given=AUTHORS)
     yield recipe("sum-of-losses", "the alternative of D13", "D13", "ALTERNATIVE",
                  given={"branch_sum": "losses"})  # fmt: skip
     yield recipe("summed-readout", "the alternative of D10", "D10", "ALTERNATIVE T_MEAN_T_SUM",
@@ -316,7 +316,7 @@ def trainings() -> Iterator[Recipe]:
     yield recipe("epoch-clock", "the alternative of D16", "D16", "LAMBDA_CLOCK ALTERNATIVE",
                  given={"lambda": "epoch"}, optimizer="sgd", lr=0.05)  # fmt: skip
     yield recipe("one-step", "T = 1", "EQ10 D16", "ONE_STEP", steps=1)
-    yield recipe("weights-only", "the alternative of D17: no decay of batch norm and biases",
+    yield recipe("weights-only", "the alternative of D17",
                  "D17", "WEIGHT_DECAY ALTERNATIVE", given={"decay_on": "weights only"})  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from refsnn.oracle.array_files import read_arrays, write_arrays
 from refsnn.oracle.conventions import Conventions
 
 SCHEMA = "refsnn-vectors-1"
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,13 @@ def describe(case: Case, file: str, sha256: str) -> dict[str, Any]:
 def write(cases: Iterable[Case], folder: Path, suffix: str = ".npz") -> dict[str, Any]:
     """The cases' files and the manifest, which it returns; equal cases give equal bytes.
 
-    `suffix` is of `array_files.SUFFIXES`. ValueError where the folder holds something else.
+    `suffix` is of `array_files.SUFFIXES`. ValueError where the folder holds something else than
+    test vectors.
     """
-    manifest_path = folder / "manifest.json"
-    if folder.exists() and not manifest_path.exists() and any(folder.iterdir()):
+    if folder.exists() and not (folder / MANIFEST).exists() and any(folder.iterdir()):
         raise ValueError(f"vectors: {folder} holds other files, want a new or an empty folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_manifest(folder, [])  # what is interrupted is no set of vectors, but can be done again
     entries = []
     for case in cases:
         path = folder / f"{case.id}{suffix}"
@@ -79,15 +82,19 @@ def write(cases: Iterable[Case], folder: Path, suffix: str = ".npz") -> dict[str
         write_arrays(path, arrays)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         entries.append(describe(case, f"{case.id}{suffix}", sha256))
+    return write_manifest(folder, entries)
+
+
+def write_manifest(folder: Path, entries: list[dict[str, Any]]) -> dict[str, Any]:
     manifest = {"schema": SCHEMA, "refsnn": __version__, "cases": entries}
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-    manifest_path.write_text(text, encoding="utf-8")  # last: without it, nothing is read
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
     return manifest
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """ValueError where it is missing, of another version, or not what the schema says."""
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(f"vectors: {path} is missing; refsnn vectors generate {folder} makes it")
     try:
@@ -97,6 +104,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     version = manifest.get("schema") if isinstance(manifest, dict) else None
     if version != SCHEMA:
         raise ValueError(f"vectors: {path} has schema {version!r}, want {SCHEMA!r}")
+    if manifest.get("cases") == []:
+        raise ValueError(f"vectors: {path} is of a run that did not end; generate it again")
     fault = schema.fault(manifest, schema.manifest())
     if fault:
         raise ValueError(f"vectors: {path}: {fault}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from refsnn.oracle.array_files import SUFFIXES
-from refsnn.oracle.conventions import LEVELS
+from refsnn.oracle.conventions import LEVELS, PAPER, make, words
 from refsnn.output import open_output, table
 
 
@@ -20,7 +20,10 @@ def add_options(parser: Any) -> None:
         "which refsnn and the naive loops agree are written. The same version writes the same "
         "bytes on the same kind of processor; on another, last bits may differ.",
     )  # fmt: skip
-    generate.add_argument("folder", type=Path, metavar="DIR", help="a new or an empty folder")
+    generate.add_argument(
+        "folder", type=Path, metavar="DIR",
+        help="a new or an empty folder, or one of test vectors, to be written again",
+    )  # fmt: skip
     generate.add_argument(
         "--level", nargs="+", choices=LEVELS, default=LEVELS, metavar="LEVEL",
         help=f"only these levels: {', '.join(LEVELS)}",
@@ -87,19 +90,29 @@ def run_list(arguments: argparse.Namespace) -> int:
         entries = [
             {
                 "id": recipe.id, "clauses": recipe.clauses.split(), "flags": recipe.flags.split(),
-                "summary": recipe.summary,
+                "summary": recipe.summary, "conventions": make(recipe.given),
             }
             for recipe in recipes()
         ]  # fmt: skip
     else:
         cases = vectors.read_manifest(arguments.folder)["cases"]
-        entries = [{k: case[k] for k in ("id", "clauses", "flags", "summary")} for case in cases]
+        facts = ("id", "clauses", "flags", "summary", "conventions")
+        entries = [{name: case[name] for name in facts} for case in cases]
+    for entry in entries:
+        entry["conventions"] = {k: v for k, v in entry["conventions"].items() if v != PAPER[k]}
     with open_output(arguments.json) as write:
         write(json.dumps(entries, indent=2))
     if arguments.json != "-":
-        rows = [[e["id"], " ".join(e["clauses"]), e["summary"]] for e in entries]
-        print(table(["case", "clauses", "what"], rows, ["case", "clauses", "what"]))
+        head = ["case", "clauses", "catches", "what"]
+        rows = [[e["id"], " ".join(e["clauses"]), " ".join(e["flags"]), what(e)] for e in entries]
+        print(table(head, rows, head))
     return 0
+
+
+def what(entry: dict[str, Any]) -> str:
+    """The summary, and the conventions that are not the paper's."""
+    others = words(entry["conventions"]) if entry["conventions"] else ""
+    return f"{entry['summary']}: {others}" if others else str(entry["summary"])
 
 
 def run_check(arguments: argparse.Namespace) -> int:

@@ -149,7 +149,8 @@ def tell(error: BaseException, home: str | None = None) -> str:
     `home`, the last of those."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
     frames = traceback.extract_tb(error.__traceback__)
-    outside = [f for f in frames if f.filename != __file__ and not f.filename.startswith("<")]
+    ours = (__file__, importlib.__file__)
+    outside = [f for f in frames if f.filename not in ours and not f.filename.startswith("<")]
     own = [f for f in outside if f.filename == home] or outside
     if not own:  # of importlib, say, when there is no such module
         return text

@@ -3,7 +3,7 @@
 import pytest
 
 from refsnn.oracle import cases, vectors
-from refsnn.oracle.catalogue import catalogue, choose
+from refsnn.oracle.catalogue import catalogue, check_patterns, choose, load
 from refsnn.oracle.conventions import LEVELS
 
 
@@ -17,24 +17,32 @@ def folder(doubling, tmp_path):
 def test_nothing_is_built_before_it_is_asked_for(monkeypatch):
     built = []
     monkeypatch.setattr(cases, "build", lambda recipe: built.append(recipe.id))
-    ids, chosen = choose(None, LEVELS, ["neuron/tie*"])
-    assert "training/vanilla" in ids
+    makers = catalogue(None)
+    assert "training/vanilla" in makers
     assert not built
-    next(chosen)
+    load(makers, choose(makers, LEVELS, ["neuron/tie"]))
     assert built == ["neuron/tie"]
 
 
 def test_a_damaged_file_stops_none_but_itself(folder):
     (folder / "neuron/a.npz").unlink()
-    makers = catalogue(folder)
-    assert makers["neuron/b"]().id == "neuron/b"
-    with pytest.raises(ValueError, match=r"neuron/a\.npz is missing"):
-        makers["neuron/a"]()
+    found, problems = load(catalogue(folder), ["neuron/a", "neuron/b"])
+    assert [case.id for case in found] == ["neuron/b"]
+    assert list(problems) == ["neuron/a"]
+    assert problems["neuron/a"].endswith("neuron/a.npz is missing")
+
+
+def test_patterns_of_outputs_must_match_one(doubling):
+    check_patterns(["y", "*"], [doubling()])
+    with pytest.raises(
+        ValueError, match="omit: got 'u_pre', want an output's name or pattern, like y"
+    ):
+        check_patterns(["y", "u_pre"], [doubling()])
 
 
 def test_levels_and_patterns_choose_in_order(folder):
     def names(levels=LEVELS, patterns=None):
-        return [case.id for case in choose(folder, levels, patterns)[1]]
+        return choose(catalogue(folder), levels, patterns)
 
     assert names() == ["neuron/a", "neuron/b", "layer/a"]
     assert names(levels=("layer",)) == ["layer/a"]
@@ -44,6 +52,6 @@ def test_levels_and_patterns_choose_in_order(folder):
 
 def test_what_chooses_nothing_is_refused(folder):
     with pytest.raises(ValueError, match=r"case: got 'neuron/c', want .* like neuron/"):
-        choose(folder, LEVELS, ["neuron/a", "neuron/c"])
+        choose(catalogue(folder), LEVELS, ["neuron/a", "neuron/c"])
     with pytest.raises(ValueError, match="case: got none of the level block"):
-        choose(folder, ("block",), None)
+        choose(catalogue(folder), ("block",), None)

@@ -207,3 +207,9 @@ def test_flips_are_told_and_counted_but_excused(mine, cases, on_the_edge, tmp_pa
     code, lines = compared("--precision", "float32", of=tmp_path / "v")
     assert code == 1
     assert any(line.startswith("neuron/tanh: dc at step 0, index [0]") for line in lines)
+
+
+def test_a_pattern_that_no_output_matches_is_refused(mine, expected, tmp_path, refused):
+    mine("neuron/tanh")
+    line = refused(["compare", expected, tmp_path / "mine", "--omit", "upre"])
+    assert line.endswith("omit: got 'upre', want an output's name or pattern, like u_pre")

@@ -38,4 +38,6 @@ def test_words_name_what_deviates_in_one_order():
         "tau = 0.9; fires at the threshold too (>=); detached reset; λ counted from 0"
     )
     assert words({"fire": ">"}) == "always: fires above the threshold (>)"
+    assert words({"tau": 0.5}) == "always: tau = 0.5"
+    assert words({"tau": 0.9}) == "tau = 0.9"
     assert words({}) == "the conventions as they are"

@@ -151,6 +151,16 @@ def test_none_of_the_cases(vectors):
         diagnose(vectors, {"neuron/mine": {}})
 
 
+def test_kinds_of_outputs_agree_where_all_of_them_do(vectors):
+    got = given(vectors, {}, ["layer", "network"])
+    got["layer/plain"]["grad.conv.weight"] *= 2
+    got["layer/plain"]["new.bn.running_var"] *= 2
+    got["network/shortcut"]["stem.lif0.du_pre"] *= 2
+    found = diagnose(vectors, got)
+    assert {"u_pre", "o", "u", "dx", "logits", "loss"} <= set(found.agree)
+    assert set(found.differ) == {"du_pre", "running statistics", "gradients of parameters"}
+
+
 def test_no_case_takes_a_minute(vectors):
     """Nothing fits a training whose losses are noise: the longest search that there is."""
     got = given(vectors, {}, but=["training/vanilla"])

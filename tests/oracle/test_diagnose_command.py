@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from refsnn.cli import main
+from refsnn.oracle import vectors
 from refsnn.oracle.compute import compute
 from refsnn.oracle.conventions import CONVENTIONS
 
@@ -58,14 +59,28 @@ def test_what_can_not_be_read_or_compared_is_told_and_the_rest_diagnosed(given, 
     assert lines[2:] == ["2 cases match with: fires at the threshold too (>=)"]
 
 
+def test_a_damaged_file_of_vectors_is_told_and_the_rest_diagnosed(given, cases, capsys, tmp_path):
+    names = ("neuron/tie", "neuron/tanh")
+    vectors.write([cases[name] for name in names], tmp_path / "v")
+    (tmp_path / "v" / "neuron" / "tanh.npz").unlink()
+    given("neuron/tanh", {"fire": ">="})
+    path = given("neuron/tie", {"fire": ">="}).parent
+    code, lines = shown(capsys, path, "--vectors", tmp_path / "v")
+    assert code == 1
+    assert lines[0].endswith("neuron/tanh.npz is missing")
+    assert lines[1:] == ["1 case matches with: fires at the threshold too (>=)"]
+
+
 def test_nothing_fits(given, capsys, tmp_path):
     path = given("neuron/tanh", {}, dc=np.zeros((6, 48)))
     code, lines = shown(capsys, path, "--json", tmp_path / "found.json")
     assert code == 1
     assert lines[0] == "no combination of known conventions reproduces the 1 case"
     assert "what then diverges first: neuron/tanh: dc at step 5" in lines[1]
+    assert lines[2] == "u_pre, o, u, du_pre agree then in all cases; what does not: dc"
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["matches"] == []
+    assert (found["agree"], found["differ"]) == (["u_pre", "o", "u", "du_pre"], ["dc"])
     assert found["nearest"][0]["first_divergence"].startswith("neuron/tanh: dc at step 5")
 
 

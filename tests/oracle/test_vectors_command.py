@@ -64,7 +64,10 @@ def test_what_the_naive_loops_compute_otherwise_is_not_written(tmp_path, monkeyp
     )  # fmt: skip
     line = refused(["vectors", "generate", tmp_path / "v", "--level", "neuron"])
     assert line.endswith("refsnn and the naive loops differ: neuron/tie: o at step 0")
-    assert not (tmp_path / "v" / "manifest.json").exists()
+    assert "is of a run that did not end" in refused(["vectors", "check", tmp_path / "v"])
+    monkeypatch.undo()
+    assert main(["vectors", "generate", str(tmp_path / "v"), "--level", "neuron"]) == 0
+    assert main(["vectors", "check", str(tmp_path / "v")]) == 0
 
 
 def test_a_folder_of_other_things_is_refused(tmp_path, refused):
@@ -115,9 +118,14 @@ def test_list_needs_no_arrays(neurons, capsys):
 def test_list_as_a_table_and_a_file(tmp_path, capsys):
     assert main(["vectors", "list", "--json", str(tmp_path / "list.json")]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
-    assert head.split() == ["case", "clauses", "what"]
+    assert head.split() == ["case", "clauses", "catches", "what"]
     entries = json.loads((tmp_path / "list.json").read_text())
     assert [row.split()[0] for row in rows] == [entry["id"] for entry in entries]
+    (row,) = (row for row in rows if row.startswith("neuron/authors "))
+    assert "RESET_GRADIENT" in row
+    assert "random currents: tau = 0.25; v_th = 0.5; " in row
+    (row,) = (row for row in rows if row.startswith("neuron/tanh "))
+    assert row.endswith(" random currents")
 
 
 def test_schema_prints_what_is_in_use(capsys):

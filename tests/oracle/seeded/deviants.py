@@ -68,15 +68,14 @@ class StateKept(PyTorch):
 
     def __init__(self, precision: str = "float64") -> None:
         super().__init__(precision)
-        self.kept: dict[tuple[str, str], Any] = {}
+        self.kept: dict[tuple[str, str], State] = {}
 
     def start(self, like: Any, at: str) -> State:
-        zero = torch.zeros_like(like)
-        return State(zero, zero, self.kept.get((self.case.id, at), zero))
+        return self.kept.get((self.case.id, at), super().start(like, at))
 
     def lif(self, c: Any, at: str) -> Any:
         o = super().lif(c, at)
-        self.kept[self.case.id, at] = self.seen[at][-1].u.detach()
+        self.kept[self.case.id, at] = State(*(x.detach() for x in self.seen[at][-1]))
         return o
 
 
