@@ -3,17 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
+from refsnn.oracle import draws
+from refsnn.oracle.cases import Recipe
+from refsnn.oracle.conventions import LEVELS, Value
+from refsnn.oracle.draws import Draw
 
-from refsnn.network import init_params
-from refsnn.ops import Array
-from refsnn.oracle.cases import ULP, Arrays, Recipe
-from refsnn.oracle.compute import network_of
-from refsnn.oracle.conventions import LEVELS, PAPER, Value
-from refsnn.oracle.layout import param_to_torch
-
-Rng = np.random.Generator
-Draw = Callable[[Rng], Arrays]
 RECTANGLE: dict[str, Value] = {"surrogate": "rectangular", "surrogate_shape": 1.0}
 TRIANGLE: dict[str, Value] = {"surrogate": "triangular", "surrogate_shape": 1.0}
 LITERAL: dict[str, Value] = {"surrogate": "tanh_literal", "surrogate_shape": 0.5}
@@ -40,43 +34,8 @@ def surrogates() -> Iterator[Recipe]:
         flags += " ALTERNATIVE" * ("surrogate_edge" in given)
         yield Recipe(
             f"surrogate/{name}", "slope over a grid, on its edges and just beside them",
-            grid(given), "EQ4 D4 D5", flags, given, exact=True,
+            draws.grid(given), "EQ4 D4 D5", flags, given, exact=True,
         )  # fmt: skip
-
-
-def grid(given: dict[str, Value]) -> Draw:
-    """Binary fractions; the threshold, the rectangle's and the triangle's edges, and 2^-23 beside
-    them, whose distances from the threshold float32 holds too."""
-    v_th, a = float(given.get("v_th", 1)), float(given.get("surrogate_shape", 1))
-    critical = np.array([v_th + d for d in (-v_th, -a / 2, 0, a / 2, v_th)])
-    beside = np.maximum(ULP, np.spacing(np.abs(critical).astype(np.float32)))
-    near = np.concatenate([critical, critical + beside, critical - beside])
-    return lambda rng: {"u_pre": np.concatenate([near, np.arange(-4, 4, 1 / 8)])}
-
-
-def currents(steps: int, n: int, mean: float = 0.5, std: float = 0.9) -> Draw:
-    return lambda rng: {"c": rng.normal(mean, std, (steps, n)), "do": rng.normal(size=(steps, n))}
-
-
-def on_grid(steps: int, n: int, unit: float) -> Draw:
-    """Multiples of `unit` from -1 to 2: potentials are exact, and many meet a critical value."""
-
-    def draw(rng: Rng) -> Arrays:
-        c = rng.integers(round(-1 / unit), round(2 / unit), (steps, n), endpoint=True) * unit
-        return {"c": c, "do": rng.integers(-8, 9, (steps, n)) / 8}
-
-    return draw
-
-
-def at_threshold(rng: Rng) -> Arrays:
-    """u_pre on v_th = 1 at the first step, after a leak, after a reset; and an ulp beside it."""
-    e = ULP / 2  # below 1
-    columns = [
-        [1.0] * 6, [1.0 + ULP] * 6, [1 - e, *[e / 2, 0.75 - e] * 2, e / 2], [0.5, 0.75] * 3,
-        [2.0, 1.0] * 3, [-1.0, 1.5, 1.0] * 2, [0.0] * 6, [2.0] * 6,
-    ]  # fmt: skip
-    c = np.array(columns).T
-    return {"c": c, "do": rng.integers(-8, 9, c.shape) / 8}
 
 
 def neurons() -> Iterator[Recipe]:
@@ -90,68 +49,33 @@ def neurons() -> Iterator[Recipe]:
     for name, given in variants:
         flags = "DECAY_FORM RESET RESET_GRADIENT SURROGATE"
         yield Recipe(
-            f"neuron/{name}", "random currents", currents(6, 48), f"{eq3} D1", flags, given
+            f"neuron/{name}", "random currents", draws.currents(6, 48), f"{eq3} D1", flags, given
         )
     detached: dict[str, Value] = {"reset_gradient": "detached", "tau": 0.75}
-    yield Recipe("neuron/detached-reset", "the alternative of D3", currents(6, 48), eq3,
+    yield Recipe("neuron/detached-reset", "the alternative of D3", draws.currents(6, 48), eq3,
                  "RESET_GRADIENT ALTERNATIVE", detached)  # fmt: skip
-    yield Recipe("neuron/tie", "u_pre on the threshold, and an ulp beside it", at_threshold,
+    yield Recipe("neuron/tie", "u_pre on the threshold, and an ulp beside it", draws.at_threshold,
                  "EQ2 D2", "THRESHOLD_TIE", exact=True)  # fmt: skip
-    yield Recipe("neuron/tie-inclusive", "the same, firing at the threshold too", at_threshold,
-                 "D2", "THRESHOLD_TIE ALTERNATIVE", {"fire": ">="}, exact=True)  # fmt: skip
-    yield Recipe("neuron/grid", "binary fractions, many on the threshold", on_grid(6, 64, 1 / 4),
-                 "EQ1 EQ2 D2", "THRESHOLD_TIE DECAY_FORM RESET", RECTANGLE, exact=True)  # fmt: skip
+    yield Recipe("neuron/tie-inclusive", "the same, firing at the threshold too",
+                 draws.at_threshold, "D2", "THRESHOLD_TIE ALTERNATIVE",
+                 {"fire": ">="}, exact=True)  # fmt: skip
+    yield Recipe("neuron/grid", "binary fractions, many on the threshold",
+                 draws.on_grid(6, 64, 1 / 4), "EQ1 EQ2 D2",
+                 "THRESHOLD_TIE DECAY_FORM RESET", RECTANGLE, exact=True)  # fmt: skip
     for inside, edge in ((False, "outside"), (True, "inside")):
         given = {**RECTANGLE, "v_th": 0.5, "surrogate_edge": edge}
         yield Recipe(f"neuron/edge-{edge}", "u_pre = 0 lies on the rectangle's edge",
-                     on_grid(6, 64, 1 / 2), "EQ4 D4",
+                     draws.on_grid(6, 64, 1 / 2), "EQ4 D4",
                      "SURROGATE_EDGE" + " ALTERNATIVE" * inside, given, exact=True)  # fmt: skip
-    yield Recipe("neuron/one-step", "T = 1", currents(1, 33), eq3, "ONE_STEP")
-    yield Recipe("neuron/one-neuron", "N = 1, T = 20", currents(20, 1), eq3, "ONE_NEURON")
-    yield Recipe("neuron/silent", "no spike at all", currents(5, 16, -2), eq3, "NO_SPIKES")
-    yield Recipe("neuron/firing", "a spike at every step", currents(5, 16, 6), eq3, "ALL_SPIKES")
-    yield Recipe("neuron/fresh", "two runs: nothing is kept", currents(4, 32), "D6",
+    yield Recipe("neuron/one-step", "T = 1", draws.currents(1, 33), eq3, "ONE_STEP")
+    yield Recipe("neuron/one-neuron", "N = 1, T = 20", draws.currents(20, 1), eq3, "ONE_NEURON")
+    yield Recipe("neuron/silent", "no spike at all", draws.currents(5, 16, -2), eq3, "NO_SPIKES")
+    yield Recipe("neuron/firing", "a spike at every step", draws.currents(5, 16, 6), eq3,
+                 "ALL_SPIKES")  # fmt: skip
+    yield Recipe("neuron/fresh", "two runs: nothing is kept", draws.currents(4, 32), "D6",
                  "STATE_KEPT", repeat=2)  # fmt: skip
     yield Recipe("neuron/large", "more neurons than a block of threads has",
-                 on_grid(2, 70_001, 1 / 8), eq3, "BLOCK_BOUNDARY", exact=True)  # fmt: skip
-
-
-def spikes(rng: Rng, shape: tuple[int, ...]) -> Array:
-    return (rng.random(shape) < 0.3).astype(float)
-
-
-def norm_params(rng: Rng, name: str, channels: int) -> Arrays:
-    """Batch norm that lets neurons fire, with running statistics of some history."""
-    return {
-        f"{name}.weight": rng.uniform(0.5, 1.5, channels),
-        f"{name}.bias": rng.normal(0.4, 0.3, channels),
-        f"{name}.running_mean": rng.normal(0, 0.3, channels),
-        f"{name}.running_var": rng.uniform(0.5, 1.5, channels),
-    }
-
-
-def conv_params(rng: Rng, conv: str, norm: str, c_in: int, c_out: int, k: int) -> Arrays:
-    std = 1.5 / np.sqrt(c_in * k * k)
-    weight = {f"{conv}.weight": rng.normal(0, std, (c_out, c_in, k, k))}
-    return weight | norm_params(rng, norm, c_out)
-
-
-def conv_size(size: int, kernel: int, stride: int, padding: int) -> int:
-    return (size + 2 * padding - kernel) // stride + 1
-
-
-def layer_draw(
-    shape: tuple[int, ...], c_out: int, kernel: int, stride: int, padding: int, scale: float = 1
-) -> Draw:
-    """`shape` (T, N, C, H, W) of real-valued inputs."""
-
-    def draw(rng: Rng) -> Arrays:
-        steps, n, c_in, height, width = shape
-        out = (steps, n, c_out, *(conv_size(s, kernel, stride, padding) for s in (height, width)))
-        given = {"x": rng.normal(0, scale, shape), "do": rng.normal(size=out)}
-        return given | conv_params(rng, "conv", "bn", c_in, c_out, kernel)
-
-    return draw
+                 draws.on_grid(2, 70_001, 1 / 8), eq3, "BLOCK_BOUNDARY", exact=True)  # fmt: skip
 
 
 def layers() -> Iterator[Recipe]:
@@ -161,7 +85,7 @@ def layers() -> Iterator[Recipe]:
         given: dict[str, Value] | None = None, training: bool = True, scale: float = 1,
     ) -> Recipe:  # fmt: skip
         settings = {"stride": stride, "padding": padding, "training": training}
-        draw = layer_draw(shape, c_out, kernel, stride, padding, scale)
+        draw = draws.layer(shape, c_out, kernel, stride, padding, scale)
         return Recipe(f"layer/{name}", summary, draw, clauses, flags, given or {}, settings)
 
     flags = "NORM_AXES NORM_VARIANCE NORM_GRADIENT RUNNING_STATISTICS"
@@ -187,25 +111,6 @@ def layers() -> Iterator[Recipe]:
                  (2, 3, 2, 25, 23), c_out=2, flags="BLOCK_BOUNDARY", given=RECTANGLE)  # fmt: skip
 
 
-def block_draw(
-    steps: int, n: int, c_in: int, c_out: int, height: int, width: int, stride: int,
-    zero_init: bool = False,
-) -> Draw:  # fmt: skip
-    def draw(rng: Rng) -> Arrays:
-        out = (steps, n, c_out, *(conv_size(s, 3, stride, 1) for s in (height, width)))
-        given = {"x": spikes(rng, (steps, n, c_in, height, width)), "do": rng.normal(size=out)}
-        given |= conv_params(rng, "conv1", "bn1", c_in, c_out, 3)
-        given |= conv_params(rng, "conv2", "bn2", c_out, c_out, 3)
-        if zero_init:
-            given["bn2.weight"] *= 0
-            given["bn2.bias"] *= 0
-        if stride != 1 or c_in != c_out:
-            given |= conv_params(rng, "skip.conv", "skip.bn", c_in, c_out, 1)
-        return given
-
-    return draw
-
-
 def blocks() -> Iterator[Recipe]:
     def recipe(
         name: str, summary: str, draw: Draw, flags: str = "", stride: int = 1,
@@ -214,48 +119,21 @@ def blocks() -> Iterator[Recipe]:
         settings = {"stride": stride, "training": training}
         return Recipe(f"block/{name}", summary, draw, "EQ5 D9", flags, given or {}, settings)
 
-    yield recipe("identity", "identity skip", block_draw(3, 2, 4, 4, 5, 4, 1), "SKIP")
-    yield recipe("stride", "stride 2, strided skip", block_draw(2, 3, 3, 4, 6, 5, 2), "SKIP",
+    yield recipe("identity", "identity skip", draws.block(3, 2, 4, 4, 5, 4, 1), "SKIP")
+    yield recipe("stride", "stride 2, strided skip", draws.block(2, 3, 3, 4, 6, 5, 2), "SKIP",
                  stride=2)  # fmt: skip
-    yield recipe("widen", "more channels, same size", block_draw(2, 2, 3, 5, 4, 5, 1), "SKIP")
-    yield recipe("one-step", "T = 1", block_draw(1, 3, 4, 4, 4, 5, 1), "ONE_STEP")
-    yield recipe("rectangle", "another surrogate", block_draw(3, 2, 4, 4, 4, 5, 1),
+    yield recipe("widen", "more channels, same size", draws.block(2, 2, 3, 5, 4, 5, 1), "SKIP")
+    yield recipe("one-step", "T = 1", draws.block(1, 3, 4, 4, 4, 5, 1), "ONE_STEP")
+    yield recipe("rectangle", "another surrogate", draws.block(3, 2, 4, 4, 4, 5, 1),
                  given=RECTANGLE)  # fmt: skip
-    yield recipe("detached-reset", "the alternative of D3", block_draw(4, 2, 3, 3, 4, 4, 1),
+    yield recipe("detached-reset", "the alternative of D3", draws.block(4, 2, 3, 3, 4, 4, 1),
                  "ALTERNATIVE RESET_GRADIENT", given={"reset_gradient": "detached"})  # fmt: skip
-    yield recipe("evaluation", "running statistics in use", block_draw(2, 2, 3, 4, 6, 5, 2),
+    yield recipe("evaluation", "running statistics in use", draws.block(2, 2, 3, 4, 6, 5, 2),
                  stride=2, training=False)  # fmt: skip
     yield Recipe("block/zero-init",
                  "the second batch norm gives zeros: a skip's spike lands on the threshold",
-                 block_draw(3, 2, 4, 4, 4, 4, 1, zero_init=True), "EQ5 D2", "THRESHOLD_TIE",
+                 draws.block(3, 2, 4, 4, 4, 4, 1, zero_init=True), "EQ5 D2", "THRESHOLD_TIE",
                  {}, {"stride": 1, "training": True}, exact=True)  # fmt: skip
-
-
-def network_inputs(
-    settings: dict[str, Any], images: tuple[int, ...], classes: int, iterations: int = 0
-) -> Draw:
-    """`images` (N, C, H, W), a batch an iteration; parameters by D18, batch norms and heads not at
-    their first values."""
-
-    def draw(rng: Rng) -> Arrays:
-        net = network_of(settings, PAPER, images[1], classes)
-        given: Arrays = {}
-        for name, value in init_params(net, rng).items():
-            owner, _, kind = name.rpartition(".")
-            if owner.split(".")[-1].startswith("bn"):
-                given |= norm_params(rng, owner, len(value)) if kind == "weight" else {}
-            elif kind == "bias":
-                given[name] = rng.normal(0, 0.1, value.shape)
-            else:
-                given[name] = param_to_torch(value)
-                if owner.endswith(".fc"):
-                    given[name] = rng.normal(0, 0.8, given[name].shape)
-        batches = (iterations,) if iterations else ()
-        pixels = rng.normal(size=(*batches, *images))
-        labels = rng.integers(0, classes, (*batches, images[0]))
-        return {"images": pixels, "labels": labels} | given
-
-    return draw
 
 
 def networks() -> Iterator[Recipe]:
@@ -267,7 +145,7 @@ def networks() -> Iterator[Recipe]:
         given: dict[str, Value] | None = None, **changed: Any,
     ) -> Recipe:  # fmt: skip
         settings = base | changed
-        draw = network_inputs(settings, (n, 2, size, size), 4)
+        draw = draws.network(settings, (n, 2, size, size), 4)
         return Recipe(f"network/{name}", summary, draw, clauses, flags, given or {}, settings)
 
     eq9 = "EQ8 EQ9 D7 D11 D12"
@@ -303,7 +181,7 @@ def trainings() -> Iterator[Recipe]:
         given: dict[str, Value] | None = None, **changed: Any,
     ) -> Recipe:  # fmt: skip
         settings = base | changed
-        draw = network_inputs(settings, (4, 2, 4, 4), 3, iterations=10)
+        draw = draws.network(settings, (4, 2, 4, 4), 3, iterations=10)
         return Recipe(f"training/{name}", summary, draw, f"ALG1-TRAIN {clauses}", flags,
                       given or {}, settings)  # fmt: skip
 
