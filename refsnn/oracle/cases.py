@@ -23,6 +23,8 @@ Arrays = dict[str, Array]
 #: least distance of potentials from the threshold and kinks, where arithmetic rounds
 MARGIN = 2e-5
 MARGINS = {"training": 1e-4}  # rounding adds up over a training
+BATCHES = ("images", "labels")  # inputs and
+SERIES = ("side", "lr", "loss")  # outputs with an entry for each iteration of a training
 ULP = 2.0**-23  # of float32, above 1
 #: largest difference, as a share of the output's largest element (or of 1e-3 of the largest
 #: output's of the same pass), by pass and precision
@@ -94,9 +96,21 @@ def recompute(
         spikes = [decided.get(o, np.full_like(case.outputs[o], np.nan)) for o in layers]
     with np.errstate(all="ignore"):  # some explode
         outputs = compute(case.level, case.inputs, case.settings, of, case.repeat, decided=spikes)
+    outputs = {name: outputs[name] for name in case.outputs}
     return replace(
         case, outputs=outputs, conventions=of, tolerances=tolerances(case.level, outputs)
     )
+
+
+def beginning(case: Case) -> Case:
+    """A training's first iteration alone, which is computed ten times as fast."""
+    inputs = {n: v[:1] if n in BATCHES else v for n, v in case.inputs.items()}
+    outputs = {
+        name: value[:1] if name in SERIES else value
+        for name, value in case.outputs.items()
+        if name in SERIES or name.startswith("first.")
+    }
+    return replace(case, inputs=inputs, outputs=outputs)
 
 
 def representable(value: Array) -> Array:

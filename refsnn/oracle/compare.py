@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refsnn.ops import Array, validate
-from refsnn.oracle.cases import recompute
+from refsnn.oracle.cases import SERIES, recompute
 from refsnn.oracle.comparable import comparable, in_tolerances
 from refsnn.oracle.conventions import PAPER, PRECISIONS
 from refsnn.oracle.vectors import Case
@@ -41,7 +41,8 @@ class Divergence:
         return f"{self.case}: {self.words()}"
 
     def words(self) -> str:
-        where = [] if self.step is None else [f"step {self.step}"]
+        unit = "iteration" if self.case.startswith("training/") else "step"
+        where = [] if self.step is None else [f"{unit} {self.step}"]
         where += [f"index {list(self.index)}"] if self.index else []
         text = f"{self.tensor} at {', '.join(where)}" if where else self.tensor
         text += f": expected {self.expected:.9g}, got {self.got:.9g} ({self.error:.3g} tolerances)"
@@ -100,7 +101,11 @@ def quantity(name: str) -> str:
 
 
 def places(case: Case, names: Sequence[str]) -> Iterator[Place]:
-    """The outputs' parts in the order of computing; runs of stepped ones go step by step."""
+    """The outputs' parts in the order of computing; runs of stepped ones go step by step, a
+    training goes iteration by iteration."""
+    if case.level == "training":
+        yield from iterations(case, names)
+        return
     for group in groups(case, names):
         if quantity(group[0]) not in STEPPED:
             yield from (Place(name, None) for name in group)
@@ -108,6 +113,16 @@ def places(case: Case, names: Sequence[str]) -> Iterator[Place]:
         steps = range(len(case.outputs[group[0]]))
         for t in reversed(steps) if quantity(group[0]) in BACKWARD else steps:
             yield from (Place(name, t) for name in group)
+
+
+def iterations(case: Case, names: Sequence[str]) -> Iterator[Place]:
+    series = [name for name in names if name in SERIES]
+    first = [name for name in names if name.startswith("first.")]
+    for i in range(max((len(case.outputs[name]) for name in series), default=1)):
+        yield from (Place(name, i) for name in series)
+        if i == 0:
+            yield from (Place(name, None) for name in first)
+    yield from (Place(name, None) for name in names if name not in {*series, *first})
 
 
 def groups(case: Case, names: Sequence[str]) -> list[list[str]]:

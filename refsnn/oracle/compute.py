@@ -189,7 +189,7 @@ def network(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Itera
 
 
 def training(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterator[Any]:
-    """Algorithm 1 over all its iterations."""
+    """Algorithm 1 over the iterations that there are images of."""
     params, buffers = split_inputs(x)
     config = config_of(settings, of)
     net = network_of(settings, of, x["images"].shape[2], len(params["head.fc.bias"]))
@@ -197,7 +197,7 @@ def training(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iter
     rows: list[Any] = []
     for i, (images, labels) in enumerate(zip(x["images"], x["labels"], strict=True), 1):
         ops = make_ops(of, tape)
-        side, lr = side_of(i, settings, config, of), lr_of(i, len(x["images"]), config, of)
+        side, lr = side_of(i, settings, config, of), lr_of(i, settings, config, of)
         x_seq = encode(image_from_torch(images), settings["steps"])  # Alg. 1 line 3
         run = forward(net, params, buffers, x_seq, ops)
         loss, cache = ops.objective_forward(
@@ -233,9 +233,10 @@ def side_of(i: int, settings: Settings, config: TrainConfig, of: Conventions) ->
     return config.side_coefficient(i, settings["batches"])
 
 
-def lr_of(i: int, total: int, config: TrainConfig, of: Conventions) -> float:
+def lr_of(i: int, settings: Settings, config: TrainConfig, of: Conventions) -> float:
     if of["schedule"] == "constant":
         return config.lr
+    total = config.epochs * settings["batches"]
     return cosine(config.lr, i + (of["schedule"] == "one iteration ahead"), total)
 
 

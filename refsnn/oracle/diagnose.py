@@ -8,12 +8,14 @@ as a network computes, the choices that come first are found first.
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from refsnn.ops import SURROGATES
-from refsnn.oracle.cases import recompute
-from refsnn.oracle.compare import Comparison, compare_case
+from refsnn.oracle.cases import SERIES, beginning, recompute
+from refsnn.oracle.compare import Comparison, compare_case, places
 from refsnn.oracle.conventions import CONVENTIONS, LEVELS, Value
 from refsnn.oracle.vectors import Case
 
@@ -71,15 +73,37 @@ class Search:
     precision: str
     seen: dict[Any, Comparison] = field(default_factory=dict)
 
-    def compare(self, case: Case, state: Deviations) -> Comparison:
-        """What was given against the case as it would be under the deviations."""
+    def compare(self, case: Case, state: Deviations, whole: bool = False) -> Comparison:
+        """What was given against the case as it would be under the deviations; of a training that
+        goes wrong at once, the `whole` only if it is asked for."""
         changed = {name: v for name, v in state.items() if case.conventions[name] != v}
-        key = case.id, frozenset(changed.items())
+        key = case.id, frozenset(changed.items()), whole
         if key not in self.seen:
-            if changed:
-                case = recompute(case, changed)
-            self.seen[key] = compare_case(case, self.got[case.id], self.precision, omits=("*",))
+            found = None
+            if case.level == "training" and changed and not whole:
+                found = self.compare_beginning(case, changed)
+            self.seen[key] = found or self.compare_to(recompute(case, changed) if changed else case)
         return self.seen[key]
+
+    def compare_to(self, case: Case) -> Comparison:
+        return compare_case(case, self.got[case.id], self.precision, omits=("*",))
+
+    def compare_beginning(self, case: Case, changed: Deviations) -> Comparison | None:
+        """None where the first iteration agrees."""
+        start = beginning(case)
+        got = {
+            name: value[: len(start.outputs[name])] if name in SERIES else value
+            for name, value in self.got[case.id].items()
+            if name in start.outputs
+            and isinstance(value, np.ndarray)
+            and value.shape == case.outputs[name].shape
+        }
+        found = compare_case(recompute(start, changed), got, self.precision, omits=("*",))
+        if found.first is None:
+            return None
+        all_given = [name for name in case.outputs if name in self.got[case.id]]
+        places_in, of = len(list(places(start, list(got)))), len(list(places(case, all_given)))
+        return replace(found, agreed=found.agreed * places_in / of)
 
     def judge(self, state: Deviations, cases: Sequence[Case]) -> Fit:
         results = [self.compare(case, state) for case in cases]
@@ -205,9 +229,10 @@ def diagnose(cases: Iterable[Case], got: Got, precision: str = "float64") -> Dia
             if fits[0].passed < len(upto):  # what is above rests on it
                 break
     best = fits[0].deviations
-    problems = [f"{c.id}: {text}" for c in named for text in search.compare(c, best).problems]
+    results = [search.compare(case, best, whole=True) for case in named]
+    problems = [f"{found.case}: {text}" for found in results for text in found.problems]
     complete = [fit for fit in fits if fit.passed == len(given)]
-    agree, differ = kinds([search.compare(case, best) for case in given])
+    agree, differ = kinds(results)
     return Diagnosis(complete, [] if complete else fits[:3], problems, len(given), agree, differ)
 
 

@@ -147,6 +147,26 @@ def test_an_earlier_layers_last_step_comes_before_a_later_layers_first(cases):
     assert compare_case(case, got).first.tensor == "stem.lif0.u"
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        # what an iteration's rate is goes before its loss, what it makes of the parameters after
+        ([("loss", (0,), 50), ("lr", (1,), 50)], ("loss", 0, ())),
+        ([("loss", (1,), 50), ("lr", (1,), 50)], ("lr", 1, ())),
+        ([("loss", (1,), 50), ("first.head.fc.bias", (2,), 50)],
+         ("first.head.fc.bias", None, (2,))),
+        ([("loss", (9,), 50), ("last.head.fc.bias", (2,), 50)], ("loss", 9, ())),
+        ([("new.stem.bn0.running_mean", (0,), 50), ("last.head.fc.bias", (2,), 50)],
+         ("last.head.fc.bias", None, (2,))),
+    ],
+)  # fmt: skip
+def test_trainings_are_read_iteration_by_iteration(cases, changes, expected):
+    case = cases["training/evolutionary"]
+    result = compare_case(case, moved(case, *changes))
+    assert first(result) == expected
+    assert ("iteration" in str(result.first)) == (expected[1] is not None)
+
+
 def test_order_does_not_depend_on_the_order_of_what_was_given(cases):
     case = cases["neuron/tanh"]
     got = moved(case, ("u_pre", (1, 4), 50), ("o", (0, 4), 50))
@@ -158,7 +178,7 @@ def test_every_part_is_looked_at_once(cases):
         seen = list(places(case, list(case.outputs)))
         assert len(set(seen)) == len(seen)
         assert {place.tensor for place in seen} == set(case.outputs)
-        for group in groups(case, list(case.outputs)):
+        for group in groups(case, list(case.outputs)) if case.level != "training" else ():
             steps = {place.step for place in seen if place.tensor in group}
             assert steps == {None} or steps == set(range(len(case.outputs[group[0]])))
 

@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from refsnn.oracle import cases, recipes
 from refsnn.oracle.compute import compute
 from refsnn.oracle.conventions import CONVENTIONS, LEVELS, make, words
-from refsnn.oracle.diagnose import diagnose, names_of, upto_level
+from refsnn.oracle.diagnose import Search, diagnose, names_of, upto_level
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +160,21 @@ def test_kinds_of_outputs_agree_where_all_of_them_do(vectors):
     found = diagnose(vectors, got)
     assert {"u_pre", "o", "u", "dx", "logits", "loss"} <= set(found.agree)
     assert set(found.differ) == {"du_pre", "running statistics", "gradients of parameters"}
+
+
+@pytest.mark.parametrize("name", ["training/evolutionary", "training/shortcut"])
+def test_a_trainings_beginning_tells_what_the_whole_would(vectors, name):
+    (case,) = (case for case in vectors if case.id == name)
+    states = [{key: v} for key, c in CONVENTIONS.items() for v in list(c.values)[1:]]
+    search = Search(given([case], {"loss": "sum"}), "float64")
+    begun = 0
+    for state in states:
+        quick, whole = (search.compare(case, state, whole) for whole in (False, True))
+        assert quick.agreed == pytest.approx(whole.agreed, rel=1e-12)
+        if whole.first is not None:  # but for the tolerances, which go by the largest loss
+            assert replace(quick.first, error=0) == replace(whole.first, error=0)
+        begun += len(quick.tensors) < len(whole.tensors)
+    assert len(states) - 3 <= begun < len(states)  # where loss: sum, there is no divergence
 
 
 def test_no_case_takes_a_minute(vectors):
