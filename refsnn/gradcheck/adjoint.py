@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from refsnn.gradcheck.layer import (
+    ROUNDINGS,
     Array,
     Layer,
     Parts,
@@ -21,8 +22,6 @@ from refsnn.gradcheck.layer import (
 )
 from refsnn.gradcheck.report import Check
 from refsnn.gradcheck.search import worst_element
-
-ROUNDINGS = 32  # units in the last place that an output may be off
 
 #: the layer at a point and a tangent of one input -> J times it
 Push = Callable[[Point, Array], Parts]

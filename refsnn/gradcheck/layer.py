@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Parts = tuple[Array, ...]  # an output: one array, or those of its tuple
+ROUNDINGS = 32  # units in the last place that an output may be off
 
 
 class Layer(NamedTuple):

@@ -44,5 +44,8 @@ class Report:
         """Did every check pass? An undecided one did not."""
         return all(check.verdict == "passed" for check in self.checks)
 
+    def __bool__(self) -> bool:
+        return self.passed
+
     def __str__(self) -> str:
         return "\n".join(map(str, self.checks))

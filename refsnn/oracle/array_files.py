@@ -56,8 +56,11 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
 def read_arrays(path: Path, limit: int = LIMIT) -> dict[str, Array | ValueError]:
     """By the suffix. ValueError where the file as a whole can't be read, OSError where it is not
     there."""
-    if path.stat().st_size > 2 * limit:
-        raise ValueError(f"{path}: got {path.stat().st_size} bytes, want at most {2 * limit}")
+    size = path.stat().st_size  # its error says that it is not there
+    if not path.is_file():
+        raise ValueError(f"{path}: is no regular file")
+    if size > 2 * limit:
+        raise ValueError(f"{path}: got {size} bytes, want at most {2 * limit}")
     return read_safetensors(path) if path.suffix == ".safetensors" else read_npz(path, limit)
 
 

@@ -14,21 +14,37 @@ from refsnn.oracle.vectors import Case
 
 def comparable(
     case: Case, got: Mapping[str, Any], precision: str, omits: Sequence[str]
-) -> tuple[dict[str, Array], list[str]]:
-    """What can be compared, as float64 in the order of the outputs; and a line for what can't."""
+) -> tuple[dict[str, Array], dict[str, str]]:
+    """What can be compared, as float64 in the order of the outputs; and of every other name that
+    was given or wanted a line."""
     arrays = {}
-    problems = [f"{name} is not among the outputs" for name in got if name not in case.outputs]
+    problems = {
+        name: f"{name} is not among the outputs" for name in got if name not in case.outputs
+    }
     for name, expected in case.outputs.items():
         if name not in got:
             if not any(fnmatchcase(name, pattern) for pattern in omits):
-                problems.append(f"{name} is missing")
+                problems[name] = f"{name} is missing"
             continue
         text, array = checked(got[name], expected, case.tolerances[name][precision])
         if text:
-            problems.append(f"{name}: {text}")
+            problems[name] = f"{name}: {text}"
         else:
             arrays[name] = array
-    return arrays, problems or ([] if arrays else ["no output that could be compared"])
+    if not arrays and not problems:
+        problems[""] = "no output that could be compared"
+    return arrays, problems
+
+
+def precision_of(got: Mapping[str, Any]) -> str:
+    """float32 where any array is of it, or of less; but not for whole numbers, such as spikes,
+    which any type holds."""
+    low = any(
+        array.dtype.kind == "f" and array.dtype.itemsize < 8 and (array != np.rint(array)).any()
+        for array in got.values()
+        if isinstance(array, np.ndarray)
+    )
+    return "float32" if low else "float64"
 
 
 def in_tolerances(got: Array, expected: Array, tolerance: float) -> float:

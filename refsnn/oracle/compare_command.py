@@ -6,22 +6,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from refsnn.oracle.actual import precision_of, read_actual
+from refsnn.oracle import evidence
+from refsnn.oracle.actual import read_actual
 from refsnn.oracle.array_files import SUFFIXES
 from refsnn.oracle.catalogue import catalogue, check_patterns, load
-from refsnn.oracle.compare import Comparison, compare_case
+from refsnn.oracle.compare import compare_case
+from refsnn.oracle.comparison import Comparison
 from refsnn.oracle.conventions import PRECISIONS
 from refsnn.oracle.report import by_clause
 from refsnn.output import counted, open_output
 
-STATUSES = ("passed", "failed")
-
 
 @dataclass(frozen=True)
-class Row:
-    case: str
-    clauses: tuple[str, ...]
-    status: str  # one of STATUSES
+class Outcome:
+    compared: list[Comparison]
+    problems: dict[str, str]  # cases and files that can't be compared, and why
+    absent: list[str]  # cases that were not given
+    others: list[str]  # cases that were given, and are none of the expected ones
+
+    @property
+    def passed(self) -> bool:
+        return not self.problems and all(result.passed for result in self.compared)
 
 
 def add_options(parser: Any) -> None:
@@ -49,32 +54,29 @@ def add_options(parser: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     folder, one = place(arguments.expected)
-    makers = catalogue(folder)
+    makers, file = catalogue(folder), arguments.actual
+    own = f"{file.resolve().parent.name}/{file.stem}"
+    if one not in (None, own) and own in makers and not file.is_dir():
+        raise ValueError(f"actual: {file} is of {own} by its name, want {one}")
     wanted = [one] if one else list(makers)
     with open_output(arguments.json) as write:
-        actual = read_actual(within(arguments.actual, one), makers, one)
-        precision = arguments.precision or precision_of(actual.got)
+        actual = read_actual(arguments.actual, makers, one)
         cases, damaged = load(makers, [name for name in wanted if name in actual.got])
-        problems = actual.problems | damaged
         if cases:
             check_patterns(arguments.omit, cases)
-        compared = [compare_case(c, actual.got[c.id], precision, arguments.omit) for c in cases]
-        given = {result.case for result in compared} | set(problems)
-        absent = [name for name in wanted if name not in given]
-        write(json.dumps(to_dict(compared, problems, absent, precision), indent=2))
+        problems = actual.problems | damaged
+        given = {*actual.got, *problems}
+        outcome = Outcome(
+            [
+                compare_case(case, actual.got[case.id], arguments.precision, arguments.omit)
+                for case in cases
+            ],
+            problems, [name for name in wanted if name not in given], actual.others,
+        )  # fmt: skip
+        write(json.dumps(to_dict(outcome), indent=2))
     if arguments.json != "-":
-        print(show(compared, problems, absent, precision))
-    return 0 if not problems and all(result.passed for result in compared) else 1
-
-
-def within(actual: Path, one: str | None) -> Path:
-    """The file of the one case that is meant, where a folder was given."""
-    if one is None or not actual.is_dir():
-        return actual
-    return next(
-        (actual / f"{one}{s}" for s in SUFFIXES if (actual / f"{one}{s}").is_file()),
-        actual / f"{one}.npz",
-    )
+        print(show(outcome, arguments.actual))
+    return 0 if outcome.passed else 1
 
 
 def place(expected: Path) -> tuple[Path, str | None]:
@@ -88,39 +90,41 @@ def place(expected: Path) -> tuple[Path, str | None]:
     return folder, name
 
 
-def show(
-    compared: list[Comparison], problems: dict[str, str], absent: list[str], precision: str
-) -> str:
-    rows = [Row(c.case, c.clauses, "passed" if c.passed else "failed") for c in compared]
-    failures = sum(row.status == "failed" for row in rows)
-    lines = [line for result in compared for line in result.lines()]
-    passed = len(rows) - failures
-    summary = f"{counted(passed, 'case')} passed, {failures} failed"
-    summary += f", {len(problems)} can't be compared" if problems else ""
-    summary += f", {len(absent)} not given" if absent else ""
+def show(outcome: Outcome, actual: Path) -> str:
+    compared, problems = outcome.compared, outcome.problems
+    passed = sum(result.passed for result in compared)
+    words = [f"{counted(passed, 'case')} passed, {len(compared) - passed} failed"]
+    words += [f"{len(problems)} can't be compared"] if problems else []
+    words += [f"{len(outcome.absent)} not given"] if outcome.absent else []
+    words += [f"{len(outcome.others)} not among the expected ones"] if outcome.others else []
     flips = sum(len(result.flips) for result in compared)
-    summary += f", {counted(flips, 'rounding flip')} excused" if flips else ""
-    table = by_clause(rows, STATUSES) if rows else ""
-    told = [f"{name}: {text}" for name, text in problems.items()]
-    parts = [table, "\n".join([*told, *lines]), f"{summary} (tolerances of {precision})"]
-    return "\n\n".join(part for part in parts if part)
+    words += [f"{counted(flips, 'rounding flip')} excused"] if flips else []
+    lines = [f"{name}: {text}" for name, text in problems.items()]
+    lines += [line for result in compared for line in result.lines()]
+    omitted = evidence.kinds(name for result in compared for name in result.omitted)
+    lines += [f"not given, so not compared: {', '.join(omitted)}"] if omitted else []
+    if any(result.first for result in compared):
+        lines.append(f"which conventions would explain it: refsnn diagnose {actual}")
+    table = by_clause(map(evidence.judge, compared), evidence.STATUSES) if compared else ""
+    used = " and ".join(dict.fromkeys(result.precision for result in compared))
+    summary = ", ".join(words) + (f" (tolerances of {used})" if used else "")
+    return "\n\n".join(part for part in (table, "\n".join(lines), summary) if part)
 
 
-def to_dict(
-    compared: list[Comparison], problems: dict[str, str], absent: list[str], precision: str
-) -> dict[str, Any]:
+def to_dict(outcome: Outcome) -> dict[str, Any]:
+    compared = outcome.compared
     first = next((result.first for result in compared if result.first is not None), None)
     return {
-        "passed": not problems and all(result.passed for result in compared),
-        "precision": precision,
+        "passed": outcome.passed,
         "first_divergence": None if first is None else asdict(first),
         "tensors": {result.case: result.tensors for result in compared},
-        "problems": [f"{name}: {text}" for name, text in problems.items()]
+        "problems": [f"{name}: {text}" for name, text in outcome.problems.items()]
         + [f"{r.case}: {text}" for r in compared for text in r.problems],
-        "not_given": absent,
+        "not_given": outcome.absent, "not_expected": outcome.others,
         "cases": [
             {
-                "case": result.case, "clauses": result.clauses, "passed": result.passed,
+                "case": result.case, "clauses": evidence.judge(result), "passed": result.passed,
+                "precision": result.precision, "omitted": result.omitted,
                 "first_divergence": None if result.first is None else asdict(result.first),
                 "flips": [asdict(flip) for flip in result.flips],
             }

@@ -3,7 +3,7 @@
 One function a level: inputs in PyTorch's axis order -> outputs by name, in the order of computing.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,23 +29,36 @@ from refsnn.training.optimizer import OPTIMIZERS, cosine, init_state
 
 Arrays = dict[str, Array]
 Settings = Mapping[str, Any]
+LIFS = ("lif1", "lif2")  # of a block
 STATISTICS = (".running_mean", ".running_var")
 
 
 def compute(
     level: str, inputs: Arrays, settings: Settings, of: Conventions, repeat: int = 1,
-    watch: Callable[[Array], None] | None = None, decided: Sequence[Array] = (),
+    watch: Callable[[Array], None] | None = None, decided: Mapping[str, Array] | None = None,
 ) -> Arrays:  # fmt: skip
     """The outputs of the last of `repeat` runs; `watch` sees every u_pre (T, ...). `decided` are
-    spikes of the last run to take instead of what the threshold says: each layer's o, NaN where
-    the threshold decides."""
+    spikes of the last run to take instead of what the threshold says, by their output's name: NaN
+    where the threshold decides."""
     tape, outputs = Tape(), {}
     for left in reversed(range(repeat)):
         tape = Tape([last_state(cache) for cache in tape.neurons], watch)
-        if not left:
-            tape.decided = [sequence_from_torch(o) if o.ndim == 5 else o for o in decided]
+        if decided and not left:
+            tape.decided = [in_our_order(decided.get(name)) for name in spikes_of(level, settings)]
         outputs = dict(COMPUTE[level](inputs, settings, of, tape))
     return {name: np.array(value, dtype=float) for name, value in outputs.items()}
+
+
+def spikes_of(level: str, settings: Settings) -> list[str]:
+    """Names of the outputs o, in the order in which layers of neurons run."""
+    if level != "network":
+        return {"block": ["lif1.o", "lif2.o"]}.get(level, ["o"])
+    blocks = network_of(settings, PAPER, 1, 2).blocks()
+    return ["stem.lif0.o", *(f"{block.name}.{lif}.o" for block in blocks for lif in LIFS)]
+
+
+def in_our_order(o_seq: Array | None) -> Array | None:
+    return sequence_from_torch(o_seq) if o_seq is not None and o_seq.ndim == 5 else o_seq
 
 
 def potentials(cache: Any) -> Array:
@@ -147,13 +160,13 @@ def block(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterato
     _, _, c_in, c_out = at.params["block.conv1.weight"].shape
     shape = Block("block", c_in, c_out, settings["stride"], None)
     _, cache = block_forward(sequence_from_torch(x["x"]), shape, at)
-    for name, lif in zip(("lif1", "lif2"), tape.neurons, strict=True):
+    for name, lif in zip(LIFS, tape.neurons, strict=True):
         yield from ((f"{name}.{what}", a) for what, a in seen(lif, sequence_to_torch))
     yield from moved(["bn1"], cache.inner.running, at)
     skip = [] if cache.skip is None else ["skip.bn"]
     yield from moved(["bn2", *skip], cache.outer.running, at)
     dx_seq, grads = block_backward(sequence_from_torch(x["do"]), cache, at)
-    for name, lif in reversed(list(zip(("lif1", "lif2"), tape.neurons, strict=True))):
+    for name, lif in reversed(list(zip(LIFS, tape.neurons, strict=True))):
         yield f"{name}.du_pre", sequence_to_torch(tape.deltas[id(lif)])
     yield "dx", sequence_to_torch(dx_seq)
     wanted = [name for name in x if name.endswith((".weight", ".bias"))]

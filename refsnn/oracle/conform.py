@@ -8,8 +8,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from refsnn.oracle.actual import precision_of
-from refsnn.oracle.compare import SHOWN, Comparison, compare_case
+from refsnn.oracle import evidence
+from refsnn.oracle.compare import compare_case
+from refsnn.oracle.comparison import few
 from refsnn.oracle.isolate import Answer, Isolated
 from refsnn.oracle.vectors import Case
 
@@ -25,13 +26,15 @@ class Result:
 
     case: str
     level: str
-    clauses: tuple[str, ...]
+    clauses: dict[str, str]  # each with its own status: one of STATUSES or "not judged"
     status: str
     ending: str  # done | unsupported | raised | garbage | hung | died
     message: str  # the first divergence, or what else went wrong; the reason of `unsupported`
     reason: str = ""  # why it was expected to fail
+    precision: str | None = None  # whose tolerances
     flips: int = 0  # spikes that rounding excuses
     flipped: tuple[str, ...] = ()  # a few of them in words
+    omitted: tuple[str, ...] = ()  # outputs that it need not show, nor did
     first: dict[str, Any] | None = None  # the first divergence, field by field
     tensors: dict[str, dict[str, Any]] = field(default_factory=dict)  # each output's error
     problems: tuple[str, ...] = ()
@@ -44,7 +47,7 @@ class Report:
     """All results; `stale` says of each expected failure that isn't one why."""
 
     adapter: str
-    precision: str
+    precision: str | None  # that was asked for or declared
     omits: tuple[str, ...]
     results: tuple[Result, ...]
     stale: tuple[str, ...] = ()
@@ -86,7 +89,7 @@ def conform(
     start = perf_counter()
     ready = isolated.start()
     expected = expected or {}
-    precision, seen = precision or ready["precision"], set()
+    precision = precision or ready["precision"]
     omits = (*ready["omits"], *omits)
     results = []
     for case in cases:
@@ -102,49 +105,42 @@ def conform(
             seconds = perf_counter() - begin
         if answer.status == "done":
             keep(case, answer.arrays)
-        of_case = precision or precision_of({case.id: answer.arrays})
-        seen.add(of_case)
-        results.append(judge(case, answer, of_case, omits, expected, seconds))
+        results.append(judge(case, answer, precision, omits, expected, seconds))
     stale = find_stale(expected, results, known)
     took = perf_counter() - start
-    used = precision or min(seen, default="float64")  # float32 where any array was of it
-    return Report(ready["name"], used, omits, tuple(results), tuple(stale), damaged or {}, took)
+    return Report(
+        ready["name"], precision, omits, tuple(results), tuple(stale), damaged or {}, took
+    )
 
 
 def judge(
-    case: Case, answer: Answer, precision: str, omits: Sequence[str],
+    case: Case, answer: Answer, precision: str | None, omits: Sequence[str],
     expected: Mapping[str, str], seconds: float,
 ) -> Result:  # fmt: skip
-    status, found = "failed", None
-    if answer.status == "unsupported":
-        status, message = "unsupported", answer.message
-    elif answer.status == "done":
-        found = compare_case(case, answer.arrays, precision, omits)
-        status, message = ("passed", "") if found.passed else ("failed", tell(found))
-    else:
-        message = f"{ENDINGS[answer.status]}: {answer.message}"
     reason = next((r for p, r in expected.items() if fnmatchcase(case.id, p)), "")
-    if status == "failed" and reason:
-        status = "expected"
     result = Result(
-        case.id, case.level, case.clauses, status, answer.status, message,
-        reason if status == "expected" else "", printed=answer.printed, seconds=seconds,
+        case.id, case.level, {}, "failed", answer.status, "", printed=answer.printed,
+        seconds=seconds,
     )  # fmt: skip
-    if found is None:
-        return result
-    return replace(
-        result, flips=len(found.flips), flipped=tuple(found.flip_words()),
-        tensors=found.tensors, problems=tuple(found.problems),
-        first=None if found.first is None else asdict(found.first),
-    )  # fmt: skip
-
-
-def tell(found: Comparison) -> str:
-    """The first divergence, and what could not be compared, on a line."""
-    first = [] if found.first is None else [str(found.first).removeprefix(f"{found.case}: ")]
-    more = len(found.problems) - SHOWN
-    rest = [f"{more} more such problems"] if more > 0 else []
-    return "; ".join([*first, *found.problems[:SHOWN], *rest])
+    if answer.status == "done":
+        found = compare_case(case, answer.arrays, precision, omits)
+        result = replace(
+            result, status="passed" if found.passed else "failed",
+            message="; ".join(found.faults()), clauses=evidence.judge(found),
+            precision=found.precision, flips=len(found.flips), flipped=tuple(found.excused()),
+            omitted=tuple(found.omitted), tensors=found.tensors, problems=tuple(found.problems),
+            first=None if found.first is None else asdict(found.first),
+        )  # fmt: skip
+    elif answer.status == "unsupported":
+        result = replace(result, status="unsupported", message=answer.message)
+    else:
+        result = replace(result, message=f"{ENDINGS[answer.status]}: {answer.message}")
+    if result.status == "failed" and reason:
+        result = replace(result, status="expected", reason=reason)
+    clauses = result.clauses or dict.fromkeys(case.clauses, result.status)
+    if result.status == "expected":
+        clauses = {k: "expected" if v == "failed" else v for k, v in clauses.items()}
+    return replace(result, clauses=clauses)
 
 
 def find_stale(
@@ -157,7 +153,7 @@ def find_stale(
         matched = [r for r in results if fnmatchcase(r.case, pattern)]
         passed = [r.case for r in matched if r.status == "passed"]
         if passed:
-            lines.append(f"{pattern}: expected to fail ({reason}), but passed: {few(passed)}")
+            lines.append(f"{pattern}: expected to fail ({reason}), but passed: {listed(passed)}")
         elif matched and all(r.status == "unsupported" for r in matched):
             lines.append(f"{pattern}: expected to fail ({reason}), but is unsupported")
         elif not any(fnmatchcase(name, pattern) for name in ids):
@@ -165,9 +161,8 @@ def find_stale(
     return lines
 
 
-def few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+def listed(names: Sequence[str]) -> str:
+    return ", ".join(few(list(names), "of them"))
 
 
 def read_expected(path: Path) -> dict[str, str]:
@@ -180,7 +175,7 @@ def read_expected(path: Path) -> dict[str, str]:
     cases = content.get("cases")
     if surplus or not isinstance(cases, dict):
         raise ValueError(
-            f"expected-failures: got {path} with {few(surplus) or 'no table [cases]'}, "
+            f"expected-failures: got {path} with {listed(surplus) or 'no table [cases]'}, "
             "want one table, [cases]"
         )
     for pattern, reason in cases.items():

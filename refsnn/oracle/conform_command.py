@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
             )  # fmt: skip
         say("")
         parts, content = [show(report, arguments.verbose)], report.to_dict()
-        if report.count("failed") and given:
+        if given and (report.count("failed") or report.count("expected")):
             text, content["diagnosis"] = explained(given, report.precision)
             parts.append(text)
         write(json.dumps(content, indent=2, ensure_ascii=False))
@@ -141,7 +141,7 @@ def check(arguments: argparse.Namespace) -> list[str] | None:
     return words
 
 
-def explained(given: list[tuple[Any, Any]], precision: str) -> tuple[str, dict[str, Any]]:
+def explained(given: list[tuple[Any, Any]], precision: str | None) -> tuple[str, dict[str, Any]]:
     """The diagnosis in words, and for JSON."""
     from refsnn.oracle import diagnose_command
     from refsnn.oracle.actual import Actual
@@ -152,7 +152,7 @@ def explained(given: list[tuple[Any, Any]], precision: str) -> tuple[str, dict[s
         found = diagnose([case for case, _ in given], got, precision)
     except ValueError as error:  # nothing that could be compared
         return str(error), {}
-    return diagnose_command.show(found), diagnose_command.to_dict(found, Actual(got, {}))
+    return diagnose_command.show(found), diagnose_command.to_dict(found, Actual(got, {}, []))
 
 
 def say(text: str) -> None:
@@ -163,25 +163,39 @@ def say(text: str) -> None:
 
 def show(report: Any, verbose: bool) -> str:
     """The report as text: tables, a line for each failure, a summary."""
+    from refsnn.oracle import evidence
     from refsnn.oracle.conform import STATUSES
 
+    used = dict.fromkeys(r.precision for r in report.results if r.precision)
+    statuses = (*STATUSES, "not judged")
     parts = [
-        f"{report.adapter}, {report.precision}",
-        by_level(report.results, STATUSES), by_clause(report.results, STATUSES),
+        ", ".join([report.adapter, *used]), by_level(report.results, STATUSES),
+        by_clause([r.clauses for r in report.results], statuses),
     ]  # fmt: skip
-    lines = [
-        f"{r.status.upper()} {r.case}: {r.message}" + (f" [{r.reason}]" if r.reason else "")
-        for r in report.results
-        if r.status == "failed" or (verbose and r.status != "passed")
-    ]
+    lines = failures(report, verbose)
     lines += [f"FLIPPED {r.case}: {'; '.join(r.flipped)}" for r in report.results if r.flips]
     lines += [f"STALE {line}" for line in report.stale]
     lines += [f"NOT RUN {name}: {text}" for name, text in report.damaged.items()]
+    omitted = evidence.kinds(name for r in report.results for name in r.omitted)
+    lines += [f"not shown, so not compared: {', '.join(omitted)}"] if omitted else []
     if lines:
         parts.append("\n".join(lines))
     if verbose:
         parts += [f"{r.case} printed:\n{r.printed.rstrip()}" for r in report.results if r.printed]
     return "\n\n".join([*parts, summary(report)])
+
+
+def failures(report: Any, verbose: bool) -> list[str]:
+    """A line for each that is to be told, and one for all of which the same is to be said."""
+    from refsnn.oracle.conform import listed
+
+    cases: dict[tuple[str, str], list[str]] = {}
+    for r in report.results:
+        if r.status == "failed" or (verbose and r.status != "passed"):
+            text = r.message + (f" [{r.reason}]" if r.reason else "")
+            cases.setdefault((r.status.upper(), text), []).append(r.case)
+    tell = ", ".join if verbose else listed
+    return [f"{status} {tell(names)}: {text}" for (status, text), names in cases.items()]
 
 
 def summary(report: Any) -> str:

@@ -14,9 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refsnn.ops import SURROGATES
-from refsnn.oracle.cases import SERIES, beginning, recompute
-from refsnn.oracle.compare import Comparison, compare_case, places
+from refsnn.oracle import evidence
+from refsnn.oracle.compare import compare_case
+from refsnn.oracle.comparison import Comparison
 from refsnn.oracle.conventions import CONVENTIONS, LEVELS, Value
+from refsnn.oracle.npy import NUMERIC
+from refsnn.oracle.order import places
+from refsnn.oracle.recompute import SERIES, beginning, recompute
+from refsnn.oracle.tolerances import tolerances
 from refsnn.oracle.vectors import Case
 
 Deviations = dict[str, Value]
@@ -29,7 +34,7 @@ TRIED: dict[str, tuple[str, list[Value]]] = {
     "surrogate_shape": ("surrogate", [0.25, 0.5, 1.0, 2.0, 4.0]),
 }
 ORDER = [*TRIED, *CONVENTIONS]
-#: of parameters, what the first part of an output's name says
+#: kinds of outputs in words
 KINDS = {
     "grad": "gradients of parameters", "new": "running statistics",
     "first": "parameters after one iteration", "last": "parameters after the last iteration",
@@ -48,12 +53,13 @@ class Fit(NamedTuple):
     error: float  # largest, in tolerances; where something diverges, the first divergences'
     first: str  # the first divergence, in words
 
-    def rank(self) -> tuple[Any, ...]:
-        """The best is the smallest: what agrees, the fewest deviations; of those that explain all
-        the order of the conventions decides, of the others the error."""
+    def rank(self, digits: int = 9) -> tuple[Any, ...]:
+        """The best is the smallest: what agrees (shares of cases to so many digits), the fewest
+        deviations; of those that explain all the order of the conventions decides, of the others
+        the error."""
         order = sorted(ORDER.index(name) for name in self.deviations)
         error = math.log(self.error + 1e-300) if self.first else 0.0
-        return (-self.passed, -round(self.agreed, 9), len(self.deviations), error, order)
+        return (-self.passed, -round(self.agreed, digits), len(self.deviations), error, order)
 
 
 class Diagnosis(NamedTuple):
@@ -63,6 +69,7 @@ class Diagnosis(NamedTuple):
     cases: int  # that were compared
     agree: list[str]  # kinds of outputs that agree everywhere under the best explanation
     differ: list[str]  # the others
+    absent: list[str]  # and those of which none was given
 
 
 @dataclass
@@ -70,7 +77,7 @@ class Search:
     """What was given, and what was already compared."""
 
     got: Got
-    precision: str
+    precision: str | None  # default: what each case's arrays are of
     seen: dict[Any, Comparison] = field(default_factory=dict)
 
     def compare(self, case: Case, state: Deviations, whole: bool = False) -> Comparison:
@@ -82,11 +89,16 @@ class Search:
             found = None
             if case.level == "training" and changed and not whole:
                 found = self.compare_beginning(case, changed)
-            self.seen[key] = found or self.compare_to(recompute(case, changed) if changed else case)
+            if found is None:
+                got = self.got[case.id]
+                found = self.compare_to(case, changed, got)
+            self.seen[key] = found
         return self.seen[key]
 
-    def compare_to(self, case: Case) -> Comparison:
-        return compare_case(case, self.got[case.id], self.precision, omits=("*",))
+    def compare_to(self, case: Case, changed: Deviations, got: Mapping[str, Any]) -> Comparison:
+        if changed:
+            case = within_reach(recompute(case, changed), got)
+        return compare_case(case, got, self.precision, omits=("*",))
 
     def compare_beginning(self, case: Case, changed: Deviations) -> Comparison | None:
         """None where the first iteration agrees."""
@@ -98,7 +110,7 @@ class Search:
             and isinstance(value, np.ndarray)
             and value.shape == case.outputs[name].shape
         }
-        found = compare_case(recompute(start, changed), got, self.precision, omits=("*",))
+        found = self.compare_to(start, changed, got)
         if found.first is None:
             return None
         all_given = [name for name in case.outputs if name in self.got[case.id]]
@@ -181,6 +193,22 @@ class Search:
         return self.best((fit.deviations for fit in (*found, *beam)), cases)[:BEAM]
 
 
+def within_reach(case: Case, got: Mapping[str, Any]) -> Case:
+    """With the tolerances that `got` would have where they are the smaller ones: expectations that
+    explode must not excuse everything."""
+    arrays = {
+        name: value
+        for name, value in got.items()
+        if name in case.outputs and isinstance(value, np.ndarray) and value.dtype.kind in NUMERIC
+        and np.isfinite(value).all()
+    }  # fmt: skip
+    own = tolerances(case.level, arrays)
+    return replace(case, tolerances={
+        name: {p: min(most, own.get(name, tolerance)[p]) for p, most in tolerance.items()}
+        for name, tolerance in case.tolerances.items()
+    })  # fmt: skip
+
+
 def extended(
     state: Deviations, names: Mapping[str, Sequence[Value]], cases: Sequence[Case]
 ) -> Iterator[Deviations]:
@@ -210,7 +238,7 @@ def names_of(levels: Sequence[str]) -> dict[str, Sequence[Value]]:
     return {name: values for name, (level, values) in named.items() if level in levels}
 
 
-def diagnose(cases: Iterable[Case], got: Got, precision: str = "float64") -> Diagnosis:
+def diagnose(cases: Iterable[Case], got: Got, precision: str | None = None) -> Diagnosis:
     """`got` holds what the implementation gave for some of the cases; the others are left out.
 
     ValueError where it holds none of them.
@@ -228,21 +256,24 @@ def diagnose(cases: Iterable[Case], got: Got, precision: str = "float64") -> Dia
             fits = search.explain(level, upto, [fit.deviations for fit in fits])
             if fits[0].passed < len(upto):  # what is above rests on it
                 break
-    best = fits[0].deviations
+    complete = [fit for fit in fits if fit.passed == len(given)]
+    # what comes nearest must be nearer than what is without any deviation
+    fits = search.best([{}, *(fit.deviations for fit in fits)], upto)
+    nearest = [] if complete else sorted(fits, key=lambda fit: fit.rank(digits=1))[:3]
+    best = [*complete, *nearest][0].deviations
     results = [search.compare(case, best, whole=True) for case in named]
     problems = [f"{found.case}: {text}" for found in results for text in found.problems]
-    complete = [fit for fit in fits if fit.passed == len(given)]
-    agree, differ = kinds(results)
-    return Diagnosis(complete, [] if complete else fits[:3], problems, len(given), agree, differ)
+    return Diagnosis(complete, nearest, problems, len(given), *kinds(results))
 
 
-def kinds(results: Iterable[Comparison]) -> tuple[list[str], list[str]]:
-    """Outputs of all cases by what they are, in the order of computing: those that agree
-    wherever there are any, and the others."""
+def kinds(results: Sequence[Comparison]) -> tuple[list[str], list[str], list[str]]:
+    """Kinds of outputs that agree wherever there are any, that don't, and that were not given."""
     ok: dict[str, bool] = {}
     for result in results:
         for name, tensor in result.tensors.items():
-            first, last = name.partition(".")[0], name.rpartition(".")[2]
-            kind = KINDS.get(first, last)
+            kind = evidence.kind(name)
             ok[kind] = ok.get(kind, True) and tensor["status"] == "ok"
-    return [k for k, right in ok.items() if right], [k for k, right in ok.items() if not right]
+    absent = [k for k in evidence.kinds(n for r in results for n in r.omitted) if k not in ok]
+    found = [k for k, right in ok.items() if right], [k for k, right in ok.items() if not right]
+    agree, differ, missing = ([KINDS.get(k, k) for k in of] for of in (*found, absent))
+    return agree, differ, missing

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from refsnn.oracle.actual import Actual, precision_of, read_actual
+from refsnn.oracle.actual import Actual, read_actual
 from refsnn.oracle.catalogue import catalogue, load
 from refsnn.oracle.conventions import CONVENTIONS, PRECISIONS, words
 from refsnn.oracle.diagnose import TRIED, Diagnosis, Fit, diagnose
@@ -19,7 +19,9 @@ def add_options(parser: Any) -> None:
         "actual", type=Path, metavar="ACTUAL",
         help="what an implementation gave: LEVEL/NAME.npz for each case, or one such file",
     )  # fmt: skip
-    parser.add_argument("--case", metavar="ID", help="whose file ACTUAL is, if its name isn't it")
+    parser.add_argument(
+        "--case", metavar="ID", help="the one of a folder, or whose file ACTUAL is, if not its name"
+    )
     parser.add_argument(
         "--vectors", type=Path, metavar="DIR",
         help="cases from files that `refsnn vectors generate` wrote (default: built as needed)",
@@ -47,10 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
         if not actual.got:
             name, text = next(iter(actual.problems.items()))
             raise ValueError(f"actual: {name}: {text}")
-        precision = arguments.precision or precision_of(actual.got)
         cases, damaged = load(makers, [name for name in makers if name in actual.got])
         actual = actual._replace(problems=actual.problems | damaged)
-        found = diagnose(cases, actual.got, precision)
+        if not cases:
+            raise ValueError(next(iter(damaged.values())))
+        found = diagnose(cases, actual.got, arguments.precision)
         write(json.dumps(to_dict(found, actual), indent=2, ensure_ascii=False))
     if arguments.json != "-":
         print("\n".join([*unread(actual), show(found)]))
@@ -71,13 +74,16 @@ def show(found: Diagnosis) -> str:
             verb = "match" if found.cases > 1 else "matches"
             lines.append(f"{count} {verb} with: {words(best.deviations)}")
         else:
-            lines.append(f"{count}: everything matches, no convention differs")
+            what = "what could be compared" if found.problems else "everything"
+            lines.append(f"{count}: {what} matches, no convention differs")
         lines += [f"these cases can't tell it from: {words(fit.deviations)}" for fit in others]
     else:
         lines.append(f"no combination of known conventions reproduces the {count}")
         lines += [f"{near(fit)} {fit.first}" for fit in found.nearest[:1]]
-        agree = f"{', '.join(found.agree)} agree then in all cases; " if found.agree else ""
-        lines.append(f"{agree}what does not: {', '.join(found.differ)}")
+        right = f"{', '.join(found.agree)} agree in all cases, " if found.agree else ""
+        lines.append(f"with it {right}{', '.join(found.differ)} do not")
+    if found.absent:
+        lines.append(f"not given, so not judged: {', '.join(found.absent)}")
     return "\n".join(lines)
 
 
@@ -98,7 +104,7 @@ def to_dict(found: Diagnosis, actual: Actual) -> dict[str, Any]:
 
     return {
         "matches": fits(found.matches), "nearest": fits(found.nearest),
-        "agree": found.agree, "differ": found.differ,
+        "agree": found.agree, "differ": found.differ, "not_given": found.absent,
         "cases": list(actual.got),
         "problems": unread(actual) + found.problems,
     }  # fmt: skip

@@ -102,7 +102,7 @@ def layers() -> Iterator[Recipe]:
     yield recipe("rectangle", "another surrogate", (3, 2, 3, 4, 5), given=RECTANGLE)
     yield recipe("authors", "the numbers of the authors' code", (3, 2, 3, 4, 5), given=AUTHORS)
     yield recipe("evaluation", "running statistics in use", (3, 2, 3, 5, 4), training=False,
-                 flags="RUNNING_STATISTICS")  # fmt: skip
+                 clauses="D9 ALG1-INFER", flags="RUNNING_STATISTICS")  # fmt: skip
     yield recipe("per-step", "statistics per time step", (3, 2, 3, 4, 5), flags="ALTERNATIVE",
                  given={"norm_statistics": "per_step"})  # fmt: skip
     yield recipe("tdbn", "normalised values times v_th = 0.5", (3, 2, 3, 4, 5), clauses="D8",

@@ -1,6 +1,6 @@
 """Tables of cases by level and by clause, for the commands that check many."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_letters
 from typing import Any
 
@@ -8,18 +8,19 @@ from refsnn.output import table
 
 
 def by_level(results: Sequence[Any], statuses: Sequence[str]) -> str:
-    """`results` have a `case`, `clauses` and a `status`, one of `statuses`."""
-    names = dict.fromkeys(level(r) for r in results)
-    return counts("level", names, results, statuses, lambda r: (level(r),))
+    """`results` have a `case` (id) and a `status`, one of `statuses`."""
+    names = list(dict.fromkeys(level(r) for r in results))
+    return counts("level", names, [(level(r), r.status) for r in results], statuses)
 
 
 def level(result: Any) -> str:
     return str(result.case).partition("/")[0]
 
 
-def by_clause(results: Sequence[Any], statuses: Sequence[str]) -> str:
-    names = sorted({clause for r in results for clause in r.clauses}, key=place)
-    return counts("clause", names, results, statuses, lambda r: r.clauses)
+def by_clause(results: Iterable[Mapping[str, str]], statuses: Sequence[str]) -> str:
+    """`results` say of each clause of a case what became of it."""
+    pairs = [pair for clauses in results for pair in clauses.items()]
+    return counts("clause", sorted({name for name, _ in pairs}, key=place), pairs, statuses)
 
 
 def place(clause: str) -> tuple[int, int, bool]:
@@ -29,11 +30,10 @@ def place(clause: str) -> tuple[int, int, bool]:
 
 
 def counts(
-    what: str, names: Iterable[str], results: Sequence[Any], statuses: Sequence[str],
-    of: Callable[[Any], Sequence[str]],
-) -> str:  # fmt: skip
+    what: str, names: Sequence[str], pairs: Sequence[tuple[str, str]], statuses: Sequence[str]
+) -> str:
     rows = []
     for name in names:
-        group = [r.status for r in results if name in of(r)]
+        group = [status for of, status in pairs if of == name]
         rows.append([name, str(len(group)), *(str(group.count(s)) for s in statuses)])
     return table([what, "cases", *statuses], rows, [what])

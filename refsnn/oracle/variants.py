@@ -32,7 +32,7 @@ class Tape:
 
     before: list[tuple[Array, Array]] = field(default_factory=list)  # each layer's last u and o
     watch: Callable[[Array], None] | None = None  # shown every u_pre (T, ...)
-    decided: Sequence[Array] = ()  # each layer's spikes, NaN where its threshold decides
+    decided: Sequence[Array | None] = ()  # each layer's spikes, NaN where its threshold decides
     norms: list[Array] = field(default_factory=list)  # outputs of batch norms
     neurons: list[Any] = field(default_factory=list)  # caches of LIF layers
     deltas: dict[int, Array] = field(default_factory=dict)  # by id of the cache

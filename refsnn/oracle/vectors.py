@@ -69,10 +69,11 @@ def write(cases: Iterable[Case], folder: Path, suffix: str = ".npz") -> dict[str
     `suffix` is of `array_files.SUFFIXES`. ValueError where the folder holds something else than
     test vectors.
     """
-    if folder.exists() and not (folder / MANIFEST).exists() and any(folder.iterdir()):
-        raise ValueError(f"vectors: {folder} holds other files, want a new or an empty folder")
+    former = former_files(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_manifest(folder, [])  # what is interrupted is no set of vectors, but can be done again
+    for file in former:
+        file.unlink(missing_ok=True)
     entries = []
     for case in cases:
         path = folder / f"{case.id}{suffix}"
@@ -83,6 +84,21 @@ def write(cases: Iterable[Case], folder: Path, suffix: str = ".npz") -> dict[str
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         entries.append(describe(case, f"{case.id}{suffix}", sha256))
     return write_manifest(folder, entries)
+
+
+def former_files(folder: Path) -> list[Path]:
+    """Of test vectors that are there already; ValueError where anything else is."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return []
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        ours, cases = manifest["schema"].startswith("refsnn-vectors-"), manifest["cases"]
+        files = [folder / case["file"] for case in cases if ".." not in case["file"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        ours, files = False, []
+    if not ours:
+        raise ValueError(f"vectors: {folder} holds other files, want a new or an empty folder")
+    return files
 
 
 def write_manifest(folder: Path, entries: list[dict[str, Any]]) -> dict[str, Any]:
@@ -96,7 +112,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """ValueError where it is missing, of another version, or not what the schema says."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise ValueError(f"vectors: {path} is missing; refsnn vectors generate {folder} makes it")
+        raise ValueError(f"vectors: {path} is missing, want what refsnn vectors generate wrote")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):

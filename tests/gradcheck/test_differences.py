@@ -237,6 +237,17 @@ def test_a_kink_near_the_input_is_left_behind_by_smaller_steps(near):
         assert report.checks[-1].verdict == verdict, report
 
 
+@pytest.mark.parametrize("zeros", [2, 5, 10])
+def test_kinks_that_cancel_in_a_direction_are_no_failure(zeros):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=20)
+        x[:zeros] = 0
+        check = gradcheck(relu, lambda dy, x: (dy * (x > 0),), {"x": x}, rng=rng).checks[-1]
+        assert check.verdict == "undecided", seed
+        assert "kink" in check.note
+
+
 def test_the_rectangles_edge_is_undecided():
     forward, backward, inputs = neuron(LIF(surrogate=Rectangular(1.0), smooth=True), shape=(1, 3))
     inputs["c_seq"][:], inputs["u0"][:] = (0.8, 0.5, 1.2), 0.0  # 0.5 = v_th - a / 2

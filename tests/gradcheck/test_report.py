@@ -17,3 +17,10 @@ def test_what_is_undecided_has_not_passed():
     assert Report((Check("x", "adjoint", "passed"),)).passed
     for verdict in ("undecided", "failed"):
         assert not Report((Check("x", "adjoint", "passed"), Check("y", "values", verdict))).passed
+
+
+def test_a_report_is_true_where_it_passed():
+    """So that `assert gradcheck(...)` says what it seems to."""
+    for verdict in ("passed", "undecided", "failed"):
+        report = Report((Check("x", "adjoint", verdict),))
+        assert bool(report) is report.passed is (verdict == "passed")

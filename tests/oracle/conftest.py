@@ -6,8 +6,8 @@ import pytest
 
 from refsnn.network import Network, architecture, init_buffers, init_params
 from refsnn.oracle import conventions
-from refsnn.oracle.cases import recompute
 from refsnn.oracle.catalogue import catalogue
+from refsnn.oracle.recompute import recompute
 from refsnn.oracle.vectors import Case
 
 

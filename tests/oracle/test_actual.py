@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from refsnn.oracle.actual import precision_of, read_actual
+from refsnn.oracle.actual import read_actual
 from refsnn.oracle.array_files import write_arrays
 
 IDS = ("neuron/tie", "neuron/leak-0.75", "layer/plain")
@@ -52,7 +52,9 @@ def test_others_do_not_stop_it(put, tmp_path):
     assert set(actual.got) == {"neuron/tie"}
     assert set(actual.problems) == {"layer/plain", str(thesis)}
     assert "is no .npz file, or a damaged one" in actual.problems["layer/plain"]
-    assert actual.problems[str(thesis)] == "is not a case's name; want LEVEL/NAME.npz"
+    assert actual.problems[str(thesis)] == (
+        "names no case, want LEVEL/NAME.npz, such as neuron/tie.npz"
+    )
 
 
 def test_one_file_is_known_by_its_name_or_as_it_is_said(put, monkeypatch, tmp_path):
@@ -73,20 +75,8 @@ def test_where_nothing_is_it_says_so(tmp_path):
         read_actual(tmp_path / "nothing", IDS)
     with pytest.raises(ValueError, match=r"holds no \.npz file, want LEVEL/NAME\.npz"):
         read_actual(tmp_path, IDS)
-    with pytest.raises(ValueError, match=r"case: .* is a folder, want a single \.npz file"):
+    with pytest.raises(ValueError, match=r"actual: .* holds no neuron/tie\.npz"):
         read_actual(tmp_path, IDS, "neuron/tie")
-
-
-@pytest.mark.parametrize(
-    ("dtypes", "expected"),
-    [
-        (["f8"], "float64"), (["f8", "f4"], "float32"), (["f2"], "float32"),
-        (["u1", "i4"], "float64"), ([], "float64"),
-    ],
-)  # fmt: skip
-def test_precision_is_the_lowest_that_was_given(dtypes, expected):
-    arrays = {dtype: np.ones(1, dtype) for dtype in dtypes}
-    assert precision_of({"neuron/tie": {**arrays, "broken": ValueError("no")}}) == expected
 
 
 def test_the_folder_of_one_level_serves_too(put, tmp_path):
@@ -94,3 +84,25 @@ def test_the_folder_of_one_level_serves_too(put, tmp_path):
     actual = read_actual(tmp_path / "out" / "neuron", IDS)
     assert list(actual.got) == ["neuron/tie"]
     assert actual.problems == {}
+
+
+def test_known_cases_that_were_not_asked_for_are_no_problem(put, tmp_path):
+    put("neuron/tie.npz")
+    put("block/stride.npz")
+    actual = read_actual(tmp_path / "out", IDS)
+    assert list(actual.got) == ["neuron/tie"]
+    assert (actual.problems, actual.others) == ({}, ["block/stride"])
+    with pytest.raises(ValueError, match="holds files of block/stride and others alone"):
+        read_actual(tmp_path / "out" / "block", IDS)
+
+
+def test_one_of_a_folder(put, tmp_path):
+    put("neuron/tie.npz")
+    put("layer/plain.npz")
+    assert list(read_actual(tmp_path / "out", IDS, "layer/plain").got) == ["layer/plain"]
+
+
+def test_an_output_that_is_there_twice_is_refused(put, tmp_path):
+    put("neuron/tie.npz", **{"o": [1.0], "out.o": [0.0]})
+    actual = read_actual(tmp_path / "out", IDS)
+    assert "has an output twice" in actual.problems["neuron/tie"]

@@ -1,6 +1,7 @@
 """Files from outside: what is whole comes back, what is not is told and costs nothing."""
 
 import io
+import os
 import tracemalloc
 import zipfile
 
@@ -156,3 +157,11 @@ def test_an_array_that_can_not_be_read_is_an_error_of_the_whole_file(tmp_path):
         read_whole(path)
     np.savez(path, y=np.ones(2))
     np.testing.assert_array_equal(read_whole(path)["y"], [1, 1])
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "a.npz")
+    (tmp_path / "b.npz").symlink_to("/dev/zero")
+    for name in ("a.npz", "b.npz"):
+        with pytest.raises(ValueError, match=rf"{name}: is no regular file"):
+            read_arrays(tmp_path / name)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from refsnn.oracle.comparable import axes_of
+from refsnn.oracle.comparable import axes_of, precision_of
 from refsnn.oracle.compare import compare_case
 
 
@@ -144,3 +144,16 @@ def test_nothing_given_is_nothing_compared(odd):
     result = compare_case(odd, {}, omits=["*"])
     assert result.problems == ["no output that could be compared"]
     assert not result.passed
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "expected"),
+    [
+        (["f8"], "float64"), (["f8", "f4"], "float32"), (["f2"], "float32"),
+        (["u1", "i4"], "float64"), ([], "float64"),
+    ],
+)  # fmt: skip
+def test_precision_is_the_lowest_that_was_given(dtypes, expected):
+    arrays = {dtype: np.array([1.5, 2]).astype(dtype) for dtype in dtypes}
+    assert precision_of({**arrays, "broken": ValueError("no")}) == expected
+    assert precision_of({**arrays, "spikes": np.ones(2, "f4")}) == expected

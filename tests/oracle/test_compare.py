@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refsnn.oracle import compare, conventions
-from refsnn.oracle.cases import recompute
-from refsnn.oracle.compare import compare_case, groups, places
+from refsnn.oracle.compare import compare_case
 from refsnn.oracle.compute import compute
+from refsnn.oracle.order import groups, places
+from refsnn.oracle.recompute import recompute
 
 ULP = 2.0**-23
 
@@ -266,6 +267,26 @@ def test_flips_are_excused_under_other_conventions_too(rounded):
     assert len(result.flips) >= 3
 
 
+@pytest.mark.parametrize("fire", [">", ">="])
+def test_flips_are_told_where_spikes_are_not_shown(near, fire):
+    """They follow from the potentials."""
+    case = recompute(near(ulps=0 if fire == ">" else -1), {"fire": fire})
+    case = replace(case, tolerances=near().tolerances)
+    got = recompute(case, decided={"o": one_flip(case)}).outputs
+    got["u_pre"][1, 0] += (1 if fire == ">" else 2) * ULP
+    del got["o"]
+    result = compare_case(case, got, "float32", ["o"])
+    assert result.passed, result.lines()
+    assert [(flip.tensor, flip.step, flip.index) for flip in result.flips] == [("o", 1, (0,))]
+    assert "o" not in result.tensors
+
+
+def one_flip(case):
+    o = np.full_like(case.outputs["o"], np.nan)
+    o[1, 0] = 1 - case.outputs["o"][1, 0]
+    return o
+
+
 def test_a_late_output_excuses_nothing(rounded):
     """Its spikes are those of the potentials a step before."""
     case, theirs = rounded("block/stride", ["lif1"])
@@ -373,3 +394,18 @@ def test_what_is_given_is_not_written_into(cases):
     compare.compare_case(case, got)
     for name, value in got.items():
         np.testing.assert_array_equal(value, before[name])
+
+
+def test_an_output_that_is_another_is_told(cases):
+    case = cases["neuron/tanh"]
+    result = compare_case(case, of(case) | {"u_pre": case.outputs["u"]})
+    assert result.tensors["u_pre"]["is"] == "u"
+    assert result.lines()[1] == "neuron/tanh: u_pre is what u should be"
+    assert "is" not in compare_case(case, moved(case, ("u", (0, 0), 50))).tensors["u"]
+
+
+def test_what_was_not_given_is_listed(cases):
+    case = cases["neuron/tanh"]
+    result = compare_case(case, {"o": case.outputs["o"], "dc": case.outputs["dc"]}, omits=["*"])
+    assert result.omitted == ["u_pre", "u", "du_pre"]
+    assert list(result.tensors) == ["o", "dc"]

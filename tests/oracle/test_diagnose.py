@@ -152,6 +152,34 @@ def test_none_of_the_cases(vectors):
         diagnose(vectors, {"neuron/mine": {}})
 
 
+@pytest.mark.parametrize("name", ["network/deeper", "network/by-block"])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_explanations_that_explode_explain_nothing(vectors, name, dtype):
+    """Their gradients may be 1e7 times too large, and must not widen what is tolerated."""
+    got = given([case for case in vectors if case.id == name], {"surrogate_shape": 0.8})
+    later = {
+        output: array.astype(dtype)
+        for output, array in got[name].items()
+        if not output.startswith(("stem.lif0.du", "stage1", "grad.stem", "grad.stage1"))
+    }
+    assert diagnose(vectors, {name: later}).matches == []
+
+
+def test_what_comes_nearest_is_nearer_than_no_deviation_at_all(vectors):
+    got = given(vectors, {}, ["neuron"])
+    for name in ("neuron/tanh", "neuron/authors", "neuron/grid"):
+        got[name]["dc"] *= 1.5
+    found = diagnose(vectors, got)
+    assert found.matches == []
+    assert found.nearest[0].deviations == {}
+    assert (found.agree, found.differ) == (["u_pre", "o", "u", "du_pre"], ["dc"])
+
+
+def test_what_no_case_gives_is_said(vectors):
+    got = {name: {"o": arrays["o"]} for name, arrays in given(vectors, {}, ["neuron"]).items()}
+    assert diagnose(vectors, got).absent == ["u_pre", "u", "du_pre", "dc"]
+
+
 def test_kinds_of_outputs_agree_where_all_of_them_do(vectors):
     got = given(vectors, {}, ["layer", "network"])
     got["layer/plain"]["grad.conv.weight"] *= 2

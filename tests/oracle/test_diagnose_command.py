@@ -77,7 +77,7 @@ def test_nothing_fits(given, capsys, tmp_path):
     assert code == 1
     assert lines[0] == "no combination of known conventions reproduces the 1 case"
     assert "what then diverges first: neuron/tanh: dc at step 5" in lines[1]
-    assert lines[2] == "u_pre, o, u, du_pre agree then in all cases; what does not: dc"
+    assert lines[2] == "with it u_pre, o, u, du_pre agree in all cases, dc do not"
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["matches"] == []
     assert (found["agree"], found["differ"]) == (["u_pre", "o", "u", "du_pre"], ["dc"])

@@ -152,7 +152,7 @@ def test_a_manifest_that_is_none_is_refused(two, text, message):
 
 
 def test_a_folder_without_manifest_says_how_to_make_it(tmp_path):
-    with pytest.raises(ValueError, match=r"manifest\.json is missing; refsnn vectors generate"):
+    with pytest.raises(ValueError, match=r"manifest\.json is missing, want what refsnn"):
         vectors.read(tmp_path)
 
 
@@ -216,3 +216,30 @@ def test_surplus_arrays_do_no_harm(two, doubling):
     found = vectors.read(two)[0]
     assert list(found.outputs) == ["y"]
     assert replace(found, inputs={}, outputs={}) == replace(case, inputs={}, outputs={})
+
+
+def test_only_vectors_are_written_over(doubling, tmp_path):
+    for text in ('{"name": "an app"}', "[]", "no JSON", '{"schema": 3, "cases": []}'):
+        (tmp_path / "manifest.json").write_text(text)
+        with pytest.raises(ValueError, match="holds other files, want a new or an empty folder"):
+            vectors.write([doubling()], tmp_path)
+        assert (tmp_path / "manifest.json").read_text() == text
+
+
+def test_of_a_set_that_is_written_over_nothing_stays(doubling, tmp_path):
+    folder = tmp_path / "v"
+    vectors.write([doubling("neuron/a"), doubling("neuron/b")], folder)
+    (folder / "neuron" / "notes.txt").touch()
+    vectors.write([doubling("neuron/b"), doubling("layer/c")], folder)
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert left == {"manifest.json", "neuron/b.npz", "layer/c.npz", "neuron/notes.txt"}
+
+
+def test_no_file_outside_the_folder_is_removed(doubling, tmp_path):
+    folder = tmp_path / "v"
+    vectors.write([doubling()], folder)
+    (tmp_path / "thesis.npz").touch()
+    text = (folder / "manifest.json").read_text().replace("neuron/a.npz", "../thesis.npz")
+    (folder / "manifest.json").write_text(text)
+    vectors.write([doubling()], folder)
+    assert (tmp_path / "thesis.npz").exists()

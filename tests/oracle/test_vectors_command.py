@@ -97,7 +97,7 @@ def test_check_names_every_failure_and_goes_on(neurons, capsys):
 
 
 def test_check_of_no_folder_is_refused(tmp_path, refused):
-    assert "manifest.json is missing; refsnn vectors generate" in refused(
+    assert "manifest.json is missing, want what refsnn vectors generate" in refused(
         ["vectors", "check", tmp_path]
     )
 

@@ -74,8 +74,8 @@ def test_what_an_adapter_declares():
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
-        ({"precision": "half"}, "precision: got 'half', want 'float32' or 'float64'"),
-        ({"precision": np.float32}, "precision: got .*want 'float32'"),
+        ({"precision": "half"}, "precision: got 'half', want one of float64, float32"),
+        ({"precision": np.float32}, "precision: got .*want one of float64"),
         ({"levels": "neuron"}, "levels: got 'neuron', want a tuple of strings"),
         ({"levels": ("neurons",)}, "levels: got 'neurons', want some of surrogate, neuron"),
         ({"omits": "u"}, "omits: got 'u', want a tuple of strings"),

@@ -101,8 +101,8 @@ def one_layer(inputs, settings, net, of):
     run = start(inputs, net, "", settings["training"])
     stride, padding = settings["stride"], settings["padding"]
     x = last(inputs["x"])
-    c = network._split(
-        layers.conv_forward(network._merge(x), run["params"]["conv.weight"], stride, padding), x
+    c = network.split(
+        layers.conv_forward(network.merge(x), run["params"]["conv.weight"], stride, padding), x
     )
     names = ("bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
     gamma, beta, mean, var = (inputs[name] for name in names)
@@ -113,13 +113,13 @@ def one_layer(inputs, settings, net, of):
         du_pre, c, gamma, mean, var, net["norm"], run["training"]
     )
     dx, dw = layers.conv_backward(
-        network._merge(dc), network._merge(x), run["params"]["conv.weight"], stride, padding
+        network.merge(dc), network.merge(x), run["params"]["conv.weight"], stride, padding
     )
     run["u_pre"]["lif"], run["spikes"]["lif"] = u_pre, o
     run["buffers"] = dict(zip(names[2:], new, strict=True))
     grads = {"conv.weight": dw, "bn.weight": dgamma, "bn.bias": dbeta}
     found = {"conv": first(c), "bn": first(y)} | seen(run, "lif", "") | moved(run)
-    found |= {"du_pre": first(du_pre), "dx": first(network._split(dx, x))}
+    found |= {"du_pre": first(du_pre), "dx": first(network.split(dx, x))}
     return found | gradients(grads)
 
 
@@ -130,12 +130,12 @@ def one_block(inputs, settings, net, of):
         "name": "block", "in": weight.shape[1], "out": weight.shape[0],
         "stride": settings["stride"], "project": "skip.conv.weight" in inputs, "branch": None,
     }  # fmt: skip
-    network._block(run, shape, last(inputs["x"]))
+    network.block_forward(run, shape, last(inputs["x"]))
     found = seen(run, "block.lif1", "lif1.") | seen(run, "block.lif2", "lif2.")
     found |= moved(run, "block.")
     run["buffers"] = numbers(inputs, STATISTICS, "block.")
     grads = {}
-    dx = network._block_back(run, grads, shape, last(inputs["do"]))
+    dx = network.block_back(run, grads, shape, last(inputs["do"]))
     found |= {f"{n}.du_pre": first(run["du_pre"][f"block.{n}"]) for n in ("lif1", "lif2")}
     return found | {"dx": first(dx)} | gradients(grads, "block.")
 

@@ -109,7 +109,7 @@ def _forward(net, params, buffers, x_seq, training):
     if stem["pool"]:
         x = _pool(run, "stem.pool", x, *stem["pool"])
     for block in blocks(net):
-        x = _block(run, block, x)
+        x = block_forward(run, block, x)
         if block["branch"]:
             run["branches"].append(_head(run, block["branch"], x))
     run["branches"].append(_head(run, "head", x))
@@ -121,7 +121,7 @@ def _one_branch(run, chain, is_main, db_l):
     grads, stem = {}, run["net"]["stem"]
     dx = _head_back(run, grads, "head" if is_main else chain[-1]["branch"], db_l)
     for block in reversed(chain):
-        dx = _block_back(run, grads, block, dx)
+        dx = block_back(run, grads, block, dx)
     if stem["pool"]:
         dx = _pool_back(run, "stem.pool", dx, *stem["pool"])
     for i in reversed(range(stem["convs"])):
@@ -131,7 +131,7 @@ def _one_branch(run, chain, is_main, db_l):
     return grads
 
 
-def _block(run, block, x):
+def block_forward(run, block, x):
     """o = g(f(x) + x) (Eq. 5, D9)."""
     name = block["name"]
     c = _conv_bn(run, f"{name}.conv1", f"{name}.bn1", x, block["stride"])
@@ -145,7 +145,7 @@ def _block(run, block, x):
     return _lif(run, f"{name}.lif2", _add(f, skip))
 
 
-def _block_back(run, grads, block, do):
+def block_back(run, grads, block, do):
     name = block["name"]
     dsum = _lif_back(run, f"{name}.lif2", do)
     dspikes = _conv_bn_back(run, grads, f"{name}.conv2", f"{name}.bn2", dsum, 1)
@@ -168,7 +168,7 @@ def _pools_skip(run, block):
 def _head(run, name, x):
     """Pooling, FC (with LIF and a second FC in D20's main head), readout over time (D10, D12)."""
     run["inputs"][f"{name}.gap"] = x
-    features = _split(layers.gap_forward(_merge(x)), x)
+    features = split(layers.gap_forward(merge(x)), x)
     if name == "head" and run["net"]["hidden"]:
         features = _lif(run, "head.lif", _fc(run, "head.hidden", features))
     logits = _fc(run, f"{name}.fc", features).tolist()
@@ -195,7 +195,7 @@ def _head_back(run, grads, name, db):
     if name == "head" and run["net"]["hidden"]:
         dhidden = _lif_back(run, "head.lif", dfeatures)
         dfeatures = _fc_back(run, grads, "head.hidden", dhidden)
-    return _split(layers.gap_backward(_merge(dfeatures), _merge(x).shape), x)
+    return split(layers.gap_backward(merge(dfeatures), merge(x).shape), x)
 
 
 def _readout_divisor(run, steps):
@@ -205,7 +205,7 @@ def _readout_divisor(run, steps):
 def _conv_bn(run, conv, bn, x, stride):
     run["inputs"][conv] = x
     w = run["params"][f"{conv}.weight"]
-    y = _split(layers.conv_forward(_merge(x), w, stride, len(w) // 2), x)
+    y = split(layers.conv_forward(merge(x), w, stride, len(w) // 2), x)
     run["inputs"][bn] = y
     gamma, beta = run["params"][f"{bn}.weight"], run["params"][f"{bn}.bias"]
     mean, var = f"{bn}.running_mean", f"{bn}.running_var"
@@ -224,10 +224,8 @@ def _conv_bn_back(run, grads, conv, bn, dz, stride):
         dz, run["inputs"][bn], gamma, mean, var, norm, run["training"]
     )
     x, w = run["inputs"][conv], run["params"][f"{conv}.weight"]
-    dx, grads[f"{conv}.weight"] = layers.conv_backward(
-        _merge(dy), _merge(x), w, stride, len(w) // 2
-    )
-    return _split(dx, x)
+    dx, grads[f"{conv}.weight"] = layers.conv_backward(merge(dy), merge(x), w, stride, len(w) // 2)
+    return split(dx, x)
 
 
 def _lif(run, name, c):
@@ -247,32 +245,32 @@ def _lif_back(run, name, do):
 def _fc(run, name, x):
     run["inputs"][name] = x
     w, b = run["params"][f"{name}.weight"], run["params"][f"{name}.bias"]
-    return _split(layers.linear_forward(_merge(x), w, b), x)
+    return split(layers.linear_forward(merge(x), w, b), x)
 
 
 def _fc_back(run, grads, name, dy):
     x, w = run["inputs"][name], run["params"][f"{name}.weight"]
-    dx, dw, grads[f"{name}.bias"] = layers.linear_backward(_merge(dy), _merge(x), w)
+    dx, dw, grads[f"{name}.bias"] = layers.linear_backward(merge(dy), merge(x), w)
     grads[f"{name}.weight"] = dw
-    return _split(dx, x)
+    return split(dx, x)
 
 
 def _pool(run, name, x, kernel, stride, padding):
     run["inputs"][name] = x
-    return _split(layers.avgpool_forward(_merge(x), kernel, stride, padding), x)
+    return split(layers.avgpool_forward(merge(x), kernel, stride, padding), x)
 
 
 def _pool_back(run, name, dy, kernel, stride, padding):
     x = run["inputs"][name]
-    return _split(layers.avgpool_backward(_merge(dy), _merge(x).shape, kernel, stride, padding), x)
+    return split(layers.avgpool_backward(merge(dy), merge(x).shape, kernel, stride, padding), x)
 
 
-def _merge(seq):
+def merge(seq):
     """(T, N, ...) -> (T N, ...): layers without state treat steps like examples."""
     return np.reshape(seq, (-1, *np.shape(seq)[2:]))
 
 
-def _split(merged, like):
+def split(merged, like):
     """(T N, ...) -> (T, N, ...) with T and N of `like`."""
     return np.reshape(merged, (*np.shape(like)[:2], *np.shape(merged)[1:]))
 

@@ -15,11 +15,12 @@ import pytest
 
 from refsnn.oracle import adapters
 from refsnn.oracle.adapters import Unsupported
-from refsnn.oracle.cases import build, tolerances
+from refsnn.oracle.cases import build
 from refsnn.oracle.compare import compare_case
 from refsnn.oracle.compute import compute
 from refsnn.oracle.conventions import CONVENTIONS, LEVELS, PAPER
 from refsnn.oracle.recipes import recipes
+from refsnn.oracle.tolerances import tolerances
 
 torch = pytest.importorskip("torch")
 

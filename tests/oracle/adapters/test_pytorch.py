@@ -5,8 +5,8 @@ import pytest
 
 from refsnn.oracle import cases, recipes
 from refsnn.oracle.adapters import Unsupported
-from refsnn.oracle.cases import recompute
 from refsnn.oracle.compare import compare_case
+from refsnn.oracle.recompute import recompute
 
 torch = pytest.importorskip("torch")
 from refsnn.oracle.adapters.pytorch import SUPPORTED, PyTorch  # noqa: E402  # needs torch

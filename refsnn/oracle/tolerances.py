@@ -1,0 +1,32 @@
+"""How far what an implementation gives may be off: absolute, by output and precision."""
+
+import numpy as np
+
+from refsnn.ops import Array
+
+#: largest difference, as a share of the output's largest element (or of 1e-3 of the largest
+#: output's of the same pass), by pass and precision
+FORWARD = {"float64": 1e-11, "float32": 2e-5}
+BACKWARD = {"float64": 1e-10, "float32": 2e-4}
+TRAINED = {"float64": 1e-8, "float32": 2e-3}
+
+
+def tolerances(level: str, outputs: dict[str, Array]) -> dict[str, dict[str, float]]:
+    """Absolute ones, by output and precision."""
+    largest = {name: float(np.abs(value).max()) for name, value in outputs.items()}
+    made = {}
+    for shares in (FORWARD, BACKWARD, TRAINED):
+        names = [name for name in outputs if pass_of(level, name) is shares]
+        floor = 1e-3 * (max((largest[name] for name in names), default=0.0) or 1.0)
+        for name in names:
+            scale = max(largest[name], floor)
+            made[name] = {precision: share * scale for precision, share in shares.items()}
+    return made
+
+
+def pass_of(level: str, name: str) -> dict[str, float]:
+    if level == "training" and name not in ("side", "lr"):
+        return TRAINED
+    last = name.rpartition(".")[2]
+    backward = name.startswith("grad.") or last in ("du_pre", "dc", "dx", "h")
+    return BACKWARD if backward else FORWARD
