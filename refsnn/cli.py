@@ -104,7 +104,7 @@ COMMANDS = {
         "expected to fail.",
     ),
     "export": (
-        "refsnn.oracle.export_command",
+        "refsnn.export.command",
         "write a trained network for PyTorch (.npz, .safetensors) or NIR (.nir)",
         "Writes a run's network as a file for other programs; the suffix says which.",
     ),

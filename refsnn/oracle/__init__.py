@@ -1,1 +1,1 @@
-"""The conformance kit for other implementations, and a network's way out to them and back."""
+"""The conformance kit for other implementations."""

@@ -64,6 +64,7 @@ CONVENTIONS: dict[str, Convention] = {
         "as given": "surrogate's height as given",
         "without 1/a": "surrogate without 1/a",
         "without k": "surrogate without its factor k (or gamma)",
+        "without any": "surrogate without its factor, be it k, gamma or 1/a",
     }),
     "surrogate_edge": Convention(("D4",), "surrogate", "backward", {
         "outside": "the rectangle's edge is outside",

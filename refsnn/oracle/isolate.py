@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refsnn.oracle import worker
-from refsnn.oracle.adapters.program import HEADER_ROOM, ROOM, most_bytes
 from refsnn.oracle.array_files import read_whole
+from refsnn.oracle.limits import HEADER_ROOM, ROOM, most_bytes, signal_name
 
 START_SECONDS = 60  # imports take their time
 MEMORY = 4 * 2**30  # bytes of data
@@ -159,7 +159,7 @@ class Isolated:
         if code >= 0:
             return f"exit code {code} while it ran"
         note = ", perhaps for want of memory" if -code == signal.SIGKILL else ""
-        return f"killed by {worker.signal_name(-code)}{note}"
+        return f"killed by {signal_name(-code)}{note}"
 
     def place(self, start: int) -> str:
         """Where in the adapter Python was when a signal ended it, if it could still print that."""

@@ -88,9 +88,9 @@ def slope(x: Array, p: LIF, of: Conventions) -> Array:
     if name not in SURROGATES:
         return OTHERS[name](x)
     h = p.surrogate.slope(x, p.v_th)
-    if scale == "without 1/a" and name == "rectangular":
+    if scale in ("without 1/a", "without any") and name == "rectangular":
         return h * height(p.surrogate)
-    if scale == "without k" and name != "rectangular":
+    if scale in ("without k", "without any") and name != "rectangular":
         return h / height(p.surrogate)
     return h
 

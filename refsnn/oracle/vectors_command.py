@@ -9,7 +9,7 @@ from typing import Any
 
 from refsnn.oracle.array_files import SUFFIXES
 from refsnn.oracle.conventions import LEVELS, PAPER, make, words
-from refsnn.output import open_output, table
+from refsnn.output import counted, open_output, table
 
 
 def add_options(parser: Any) -> None:
@@ -128,7 +128,8 @@ def run_check(arguments: argparse.Namespace) -> int:
             continue
         failures += [f"refsnn computes otherwise: {line}" for line in changes(case)[:1]]
         failures += [f"the naive loops differ: {line}" for line in disagreements(case)[:1]]
-    print("\n".join([*failures, f"{len(makers)} cases, {len(failures)} failures"]))
+    total = f"{counted(len(makers), 'case')}, {counted(len(failures), 'failure')}"
+    print("\n".join([*failures, total]))
     return 1 if failures else 0
 
 

@@ -25,9 +25,10 @@ import numpy as np
 
 from refsnn.oracle import npy
 from refsnn.oracle.adapters import Unsupported
-from refsnn.oracle.adapters.program import Program, ProgramFailed, most_bytes
+from refsnn.oracle.adapters.program import Program, ProgramFailed
 from refsnn.oracle.array_files import read_whole, write_arrays
 from refsnn.oracle.conventions import LEVELS, PRECISIONS
+from refsnn.oracle.limits import most_bytes
 from refsnn.oracle.vectors import Case
 
 FACTS = "case"  # the key of all but the inputs, as JSON
@@ -162,13 +163,6 @@ def home_of(adapter: Any) -> str | None:
     """The file of its run(case)."""
     code = getattr(inspect.unwrap(adapter.run), "__code__", None)
     return None if code is None else code.co_filename
-
-
-def signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def limit_resources(memory: int) -> None:

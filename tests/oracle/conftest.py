@@ -4,29 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from refsnn.network import Network, architecture, init_buffers, init_params
 from refsnn.oracle import conventions
 from refsnn.oracle.catalogue import catalogue
 from refsnn.oracle.recompute import recompute
 from refsnn.oracle.vectors import Case
-
-
-@pytest.fixture
-def numbers():
-    """Makes a network whose biases and running statistics are no round numbers."""
-
-    def make(arch="1-1:4-8", dtype=np.float64, seed=0, scale=1.0, **settings):
-        rng = np.random.default_rng(seed)
-        net = Network(architecture(arch).scaled(scale), 3, 5, **settings)
-        params, buffers = init_params(net, rng, dtype), init_buffers(net, dtype)
-        for name, value in params.items():
-            if value.ndim == 1:
-                params[name] = (value + rng.normal(0.5, 0.3, value.shape)).astype(dtype)
-        for name, value in buffers.items():
-            buffers[name] = (value + rng.uniform(0, 0.5, value.shape)).astype(dtype)
-        return net, params, buffers
-
-    return make
 
 
 @pytest.fixture(scope="session")

@@ -34,10 +34,9 @@ import numpy as np
 
 from refsnn.oracle import npy
 from refsnn.oracle.adapters import Unsupported
+from refsnn.oracle.limits import HEADER_ROOM, most_bytes, signal_name
 
 UNSUPPORTED = 3
-HEADER_ROOM = 2**16
-ROOM = 2**20  # bytes that any output may have, whatever its wanted size
 
 
 class ProgramFailed(Exception):
@@ -78,15 +77,8 @@ class Program:
         if code == UNSUPPORTED:
             raise Unsupported(lines[0])
         if code:
-            from refsnn.oracle.worker import signal_name
-
             end = f"exit code {code}" if code > 0 else f"killed by {signal_name(-code)}"
             raise ProgramFailed(f"{end}: {lines[0]}")
-
-
-def most_bytes(shape: tuple[int, ...]) -> int:
-    """Of an output that is worth passing on, wrong as its shape may be."""
-    return max(ROOM, 16 * int(np.prod(shape, dtype=object)))
 
 
 def write_case(folder: Path, case: Any) -> None:

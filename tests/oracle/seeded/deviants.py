@@ -125,6 +125,11 @@ class OthersUnscaled(PyTorch):
         return super().slope_scale() if self.conventions["surrogate"] == "rectangular" else 1.0
 
 
+class AllUnscaled(PyTorch):
+    def slope_scale(self) -> float:
+        return 1.0
+
+
 class SlopeUnshifted(PyTorch):
     def slope_at(self, u_pre: Any, o: Any) -> Any:
         return u_pre
@@ -268,7 +273,11 @@ DEVIANTS: dict[str, dict[str, type[PyTorch]]] = {
         "superspike": SuperSpike,
         "superspike, alpha 1": SuperSpikeOfOne,
     },
-    "surrogate_scale": {"without 1/a": RectangleUnscaled, "without k": OthersUnscaled},
+    "surrogate_scale": {
+        "without 1/a": RectangleUnscaled,
+        "without k": OthersUnscaled,
+        "without any": AllUnscaled,
+    },
     "surrogate_at": {"u_pre": SlopeUnshifted, "u": SlopeAfterReset},
     "convolution": {"flipped": KernelsFlipped},
     "norm_variance": {"unbiased": VarianceUnbiased},

@@ -155,7 +155,7 @@ def undescribed(deviant: type[PyTorch], *levels: str) -> Fault:
 SINGLE: dict[str, dict[str, tuple[Any, ...]]] = {
     "surrogate": {
         "surrogate": ("tanh_literal", *DEVIANTS["surrogate"]),
-        "surrogate_scale": ("without 1/a", "without k"),
+        "surrogate_scale": ("without 1/a", "without k", "without any"),
         "surrogate_edge": ("inside",),
         "surrogate_at": ("u_pre",),
     },

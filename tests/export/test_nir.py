@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refsnn.export.nir import node_outputs, read_nir, run_nir, to_nir, write_nir
 from refsnn.network import Architecture, Network, Stem, encode, forward, init_buffers, neuron_caches
 from refsnn.network import init_params as initial
 from refsnn.ops import LIF, NUMPY, AvgPool, BatchNorm
 from refsnn.oracle.layout import image_to_torch
-from refsnn.oracle.nir import node_outputs, read_nir, run_nir, to_nir, write_nir
 
 nir = pytest.importorskip("nir")
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from refsnn.export.nir_run import node_outputs, read_nir, run_nir
+from refsnn.export.parameters import state_dict
 from refsnn.network import Block, Network, Params
 from refsnn.ops import Array, AvgPool, Conv, validate
 from refsnn.oracle.array_files import extra
-from refsnn.oracle.nir_run import node_outputs, read_nir, run_nir
-from refsnn.oracle.parameters import state_dict
 from refsnn.training.files import write_atomic
 
 __all__ = ["node_outputs", "read_nir", "run_nir", "to_nir", "write_nir"]

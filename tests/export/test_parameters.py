@@ -10,6 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from refsnn.export.parameters import (
+    CONFIG,
+    from_state_dict,
+    load_parameters,
+    read_run,
+    save_parameters,
+    state_dict,
+)
 from refsnn.network import (
     Architecture,
     Network,
@@ -21,14 +29,6 @@ from refsnn.network import (
 )
 from refsnn.ops import LIF, NUMPY, SURROGATES, AvgPool, BatchNorm
 from refsnn.oracle.array_files import SUFFIXES, read_arrays
-from refsnn.oracle.parameters import (
-    CONFIG,
-    from_state_dict,
-    load_parameters,
-    read_run,
-    save_parameters,
-    state_dict,
-)
 from refsnn.training.checkpoint import State, save
 from refsnn.training.config import TrainConfig
 from refsnn.training.run import initial_state

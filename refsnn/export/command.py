@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from refsnn.data import load
+from refsnn.export.parameters import read_run, save_parameters
 from refsnn.network import Network, Params, without_branches
 from refsnn.ops import validate
 from refsnn.oracle.array_files import SUFFIXES
-from refsnn.oracle.parameters import read_run, save_parameters
 from refsnn.training.config import TrainConfig
 
 NIR = ".nir"
@@ -57,7 +57,7 @@ def export_nir(
     arguments: argparse.Namespace,
 ) -> str:  # fmt: skip
     """Writes, and says what."""
-    from refsnn.oracle.nir import DT, to_nir, write_nir
+    from refsnn.export.nir import DT, to_nir, write_nir
 
     if arguments.image_size is not None:
         height = width = arguments.image_size

@@ -8,9 +8,9 @@ import pytest
 
 from refsnn.cli import main
 from refsnn.data import load
+from refsnn.export.parameters import load_parameters, read_run
 from refsnn.network import encode, forward
 from refsnn.ops import NUMPY
-from refsnn.oracle.parameters import load_parameters, read_run
 from refsnn.training.checkpoint import save
 from refsnn.training.config import TrainConfig
 from refsnn.training.run import initial_state
@@ -53,7 +53,7 @@ def test_parameters(suffix, folder, tmp_path, capsys):
 
 def test_nir(folder, tmp_path, capsys):
     pytest.importorskip("nir")
-    from refsnn.oracle.nir import read_nir, run_nir
+    from refsnn.export.nir import read_nir, run_nir
 
     line = exported(folder, tmp_path / "a.nir", capsys, "--dt", "0.5")
     graph = read_nir(tmp_path / "a.nir")

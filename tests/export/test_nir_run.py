@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from refsnn.oracle.nir_run import node_outputs, read_nir, run_nir
+from refsnn.export.nir_run import node_outputs, read_nir, run_nir
 
 nir = pytest.importorskip("nir")
 h5py = pytest.importorskip("h5py")

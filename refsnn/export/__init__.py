@@ -1,0 +1,1 @@
+"""A trained network as files for other programs, and back: a PyTorch `state_dict`, NIR."""
