@@ -1,6 +1,8 @@
 """Plain text tables."""
 
-from refsnn.output import table
+import pytest
+
+from refsnn.output import counted, table
 
 
 def test_words_left_numbers_right():
@@ -9,3 +11,8 @@ def test_words_left_numbers_right():
         "refsnn    1.0\n"
         "torch    10.0"
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 cases"), (1, "1 case"), (2, "2 cases")])
+def test_numbers_have_their_plural(count, text):
+    assert counted(count, "case") == text

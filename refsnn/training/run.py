@@ -220,13 +220,17 @@ class Run:
         saved = start = time.monotonic()
         first = position
         batches = loader.batches("train", self.plan(epoch, position), self.config.dtype)
+        if not self.compiled:
+            bar.set_description("compiling")
         for position, batch in enumerate(batches, first):
             step = train_step(state, self.net, self.config, self.ops, batch, self.batches)
             self.record(step, batch[1])
             side, lr = step.side, step.lr
             if not self.compiled and position < self.batches - 1:
                 first, start = position + 1, time.monotonic()  # of what the speed is measured on
-            self.compiled = True
+            if not self.compiled:
+                self.compiled = True
+                bar.set_description()
             del step  # or its gradients would live through the next step
             bar.update(len(batch[1]))
             bar.set_postfix(self.progress(side, epoch), refresh=False)
