@@ -80,6 +80,8 @@ CONVENTIONS: dict[str, Convention] = {
         "detached": "detached reset",
         "ignored": "the reset's gradient is ignored (∂u/∂u_pre = 1)",
         "spike path only": "the (1 - o) part of the reset's gradient is missing",
+        "v_th for u_pre": "the reset's gradient has v_th for u_pre, as if it were subtracted",
+        "sign flipped": "the reset's gradient has the other sign",
     }),
     "convolution": Convention(("D9",), "layer", "forward", {
         "cross-correlation": "convolution as cross-correlation",

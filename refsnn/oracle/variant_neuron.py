@@ -112,11 +112,16 @@ def by_potential(cache: VariantCache, t: int) -> tuple[Array, Array]:
         "zero, next step": (a * (1 - o), -cache.drive_seq[t + 1]),
         "subtract, next step": (a * ones, -p.v_th * ones),
     }[str(of["reset"])]
+    by_v_th = {"zero": -a * p.v_th * ones, "zero, next step": -p.v_th * ones}.get(
+        str(of["reset"]), by_spike
+    )
     return {
         "full": (through, by_spike),
         "detached": (through, 0 * ones),
         "ignored": (a * ones, 0 * ones),
         "spike path only": (0 * ones, by_spike),
+        "v_th for u_pre": (through, by_v_th),
+        "sign flipped": (through, -by_spike),
     }[str(of["reset_gradient"])]
 
 

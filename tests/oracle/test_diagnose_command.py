@@ -96,7 +96,7 @@ def test_json_lists_the_matches_best_first(given, capsys):
 def test_a_file_without_arrays_is_refused(given, refused):
     path = given("neuron/tie", {})
     np.savez(path)
-    assert "want outputs of the vectors' cases" in refused(["diagnose", path])
+    assert "neuron/tie: no output that could be compared" in refused(["diagnose", path])
 
 
 def test_the_help_lists_what_is_known(capsys):

@@ -89,6 +89,18 @@ class SpikePathOnly(PyTorch):
         return u_pre.detach() * (1 - o)
 
 
+class SubtractsBackward(PyTorch):
+    """Forward a reset to zero, its gradient that of a reset by subtraction."""
+
+    def reset(self, u_pre: Any, o: Any) -> Any:
+        return u_pre * (1 - o.detach()) - self.conventions["v_th"] * (o - o.detach())
+
+
+class ResetSignFlipped(PyTorch):
+    def reset(self, u_pre: Any, o: Any) -> Any:
+        return u_pre * (1 - o.detach()) + u_pre.detach() * (o - o.detach())
+
+
 class Sigmoid(PyTorch):
     def slope(self, x: Any) -> Any:
         s = torch.sigmoid(4 * x)
@@ -265,7 +277,12 @@ DEVIANTS: dict[str, dict[str, type[PyTorch]]] = {
     },
     "output": {"one step late": OneStepLate},
     "state": {"kept": StateKept},
-    "reset_gradient": {"ignored": ResetGradientIgnored, "spike path only": SpikePathOnly},
+    "reset_gradient": {
+        "ignored": ResetGradientIgnored,
+        "spike path only": SpikePathOnly,
+        "v_th for u_pre": SubtractsBackward,
+        "sign flipped": ResetSignFlipped,
+    },
     "surrogate": {
         "sigmoid": Sigmoid,
         "atan": Arctan,

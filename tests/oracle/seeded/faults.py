@@ -166,7 +166,7 @@ SINGLE: dict[str, dict[str, tuple[Any, ...]]] = {
         "reset": tuple(DEVIANTS["reset"]),
         "output": ("one step late",),
         "state": ("kept",),
-        "reset_gradient": ("detached", "ignored", "spike path only"),
+        "reset_gradient": ("detached", *DEVIANTS["reset_gradient"]),
     },
     "layer": {
         "convolution": ("flipped",),
