@@ -8,7 +8,8 @@ from typing import Any
 from refsnn.oracle.actual import Actual, read_actual
 from refsnn.oracle.catalogue import catalogue, load
 from refsnn.oracle.conventions import CONVENTIONS, PRECISIONS, words
-from refsnn.oracle.diagnose import TRIED, Diagnosis, Fit, diagnose
+from refsnn.oracle.diagnose import Diagnosis, diagnose
+from refsnn.oracle.search import TRIED, Fit
 from refsnn.output import counted, open_output
 
 

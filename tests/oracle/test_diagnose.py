@@ -1,5 +1,4 @@
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +6,8 @@ import pytest
 from refsnn.oracle import cases, recipes
 from refsnn.oracle.compute import compute
 from refsnn.oracle.conventions import CONVENTIONS, LEVELS, make, words
-from refsnn.oracle.diagnose import Search, diagnose, names_of, upto_level
+from refsnn.oracle.diagnose import diagnose
+from refsnn.oracle.search import names_of, upto_level
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_levels_above_one_that_can_not_be_explained_are_not_searched(vectors, mo
         arrays["du_pre" if "du_pre" in arrays else "loss"] += 0.5
     seen = []
     monkeypatch.setattr(
-        "refsnn.oracle.diagnose.names_of", lambda levels: seen.append(levels) or names_of(levels)
+        "refsnn.oracle.search.names_of", lambda levels: seen.append(levels) or names_of(levels)
     )
     assert not diagnose(vectors, got).matches
     assert not any("training" in levels for levels in seen)
@@ -189,21 +189,6 @@ def test_kinds_of_outputs_agree_where_all_of_them_do(vectors):
     found = diagnose(vectors, got)
     assert {"u_pre", "o", "u", "dx", "logits", "loss"} <= set(found.agree)
     assert set(found.differ) == {"du_pre", "running statistics", "gradients of parameters"}
-
-
-@pytest.mark.parametrize("name", ["training/evolutionary", "training/shortcut"])
-def test_a_trainings_beginning_tells_what_the_whole_would(vectors, name):
-    (case,) = (case for case in vectors if case.id == name)
-    states = [{key: v} for key, c in CONVENTIONS.items() for v in list(c.values)[1:]]
-    search = Search(given([case], {"loss": "sum"}), "float64")
-    begun = 0
-    for state in states:
-        quick, whole = (search.compare(case, state, whole) for whole in (False, True))
-        assert quick.agreed == pytest.approx(whole.agreed, rel=1e-12)
-        if whole.first is not None:  # but for the tolerances, which go by the largest loss
-            assert replace(quick.first, error=0) == replace(whole.first, error=0)
-        begun += len(quick.tensors) < len(whole.tensors)
-    assert len(states) - 3 <= begun < len(states)  # where loss: sum, there is no divergence
 
 
 def test_no_case_takes_a_minute(vectors):

@@ -3,7 +3,8 @@ import pytest
 
 from refsnn.oracle import cases, conventions, recipes
 from refsnn.oracle.compare import compare_case
-from refsnn.oracle.diagnose import diagnose, upto_level
+from refsnn.oracle.diagnose import diagnose
+from refsnn.oracle.search import upto_level
 
 pytest.importorskip("torch")
 from faults import FAULTS, Fault

@@ -1,0 +1,222 @@
+"""The search for deviations that explain what an implementation gave.
+
+Level by level: the deviations that explain the neuron stay while the layer's are looked for, and
+so on. A deviation is kept as long as it moves the first divergence; since divergences are ordered
+as a network computes, the choices that come first are found first.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refsnn.ops import SURROGATES
+from refsnn.oracle.compare import compare_case
+from refsnn.oracle.comparison import Comparison
+from refsnn.oracle.conventions import CONVENTIONS, LEVELS, Value
+from refsnn.oracle.npy import NUMERIC
+from refsnn.oracle.order import places
+from refsnn.oracle.recompute import SERIES, beginning, recompute
+from refsnn.oracle.tolerances import tolerances
+from refsnn.oracle.vectors import Case
+
+Deviations = dict[str, Value]
+Got = Mapping[str, Mapping[str, Any]]  # case id -> output -> array
+
+#: other numbers that implementations use, and the lowest level at which they show
+TRIED: dict[str, tuple[str, list[Value]]] = {
+    "tau": ("neuron", [0.25, 0.5, 0.75, 0.9, 1.0]),
+    "v_th": ("surrogate", [0.5, 1.0]),
+    "surrogate_shape": ("surrogate", [0.25, 0.5, 1.0, 2.0, 4.0]),
+}
+ORDER = [*TRIED, *CONVENTIONS]
+BEAM = 6  # explanations that are followed at a time
+DEPTH = 4  # deviations that one level may add
+FEW = 3  # failing cases that the search takes at a time; the others confirm
+
+
+class Fit(NamedTuple):
+    """How well deviations explain what was given."""
+
+    deviations: Deviations
+    passed: int  # cases
+    agreed: float  # summed shares of what agrees before each case's first divergence
+    error: float  # largest, in tolerances; where something diverges, the first divergences'
+    first: str  # the first divergence, in words
+
+    def rank(self, digits: int = 9) -> tuple[Any, ...]:
+        """The best is the smallest: what agrees (shares of cases to so many digits), the fewest
+        deviations; of those that explain all the order of the conventions decides, of the others
+        the error."""
+        order = sorted(ORDER.index(name) for name in self.deviations)
+        error = math.log(self.error + 1e-300) if self.first else 0.0
+        return (-self.passed, -round(self.agreed, digits), len(self.deviations), error, order)
+
+
+@dataclass
+class Search:
+    """What was given, and what was already compared."""
+
+    got: Got
+    precision: str | None  # default: what each case's arrays are of
+    seen: dict[Any, Comparison] = field(default_factory=dict)
+
+    def compare(self, case: Case, state: Deviations, whole: bool = False) -> Comparison:
+        """What was given against the case as it would be under the deviations; of a training that
+        goes wrong at once, the `whole` only if it is asked for."""
+        changed = {name: v for name, v in state.items() if case.conventions[name] != v}
+        key = case.id, frozenset(changed.items()), whole
+        if key not in self.seen:
+            found = None
+            if case.level == "training" and changed and not whole:
+                found = self.compare_beginning(case, changed)
+            if found is None:
+                got = self.got[case.id]
+                found = self.compare_to(case, changed, got)
+            self.seen[key] = found
+        return self.seen[key]
+
+    def compare_to(self, case: Case, changed: Deviations, got: Mapping[str, Any]) -> Comparison:
+        if changed:
+            case = within_reach(recompute(case, changed), got)
+        return compare_case(case, got, self.precision, omits=("*",))
+
+    def compare_beginning(self, case: Case, changed: Deviations) -> Comparison | None:
+        """None where the first iteration agrees."""
+        start = beginning(case)
+        got = {
+            name: value[: len(start.outputs[name])] if name in SERIES else value
+            for name, value in self.got[case.id].items()
+            if name in start.outputs
+            and isinstance(value, np.ndarray)
+            and value.shape == case.outputs[name].shape
+        }
+        found = self.compare_to(start, changed, got)
+        if found.first is None:
+            return None
+        all_given = [name for name in case.outputs if name in self.got[case.id]]
+        places_in, of = len(list(places(start, list(got)))), len(list(places(case, all_given)))
+        return replace(found, agreed=found.agreed * places_in / of)
+
+    def judge(self, state: Deviations, cases: Sequence[Case]) -> Fit:
+        results = [self.compare(case, state) for case in cases]
+        passed = sum(result.agrees for result in results)
+        divergences = [result.first for result in results if result.first is not None]
+        if divergences:
+            error, first = max(found.error for found in divergences), str(divergences[0])
+        else:
+            errors = [tensor["error"] for result in results for tensor in result.tensors.values()]
+            error, first = max(errors, default=0.0), ""
+        return Fit(state, passed, sum(result.agreed for result in results), error, first)
+
+    def best(self, states: Iterable[Deviations], cases: Sequence[Case]) -> list[Fit]:
+        """Each once, the best first."""
+        new = {frozenset(state.items()): state for state in states}
+        return sorted((self.judge(state, cases) for state in new.values()), key=Fit.rank)
+
+    def explain(self, level: str, upto: list[Case], starts: list[Deviations]) -> list[Fit]:
+        """The best explanations of the cases up to this level that go on from `starts`, which
+        explain those of lower levels."""
+        given = {case.level for case in upto} - {level}
+        # what a level shows is settled by its cases, or by those of the next that were given
+        open_levels = [
+            name for name in upto_level(level) if given.isdisjoint(LEVELS[LEVELS.index(name) :])
+        ]
+        attempts = [(open_levels, DEPTH)]
+        if given:  # but the few cases of a lower level may not show all
+            attempts.append((list(upto_level(level)), 1))
+        for levels, depth in attempts:
+            states = self.grow(
+                names_of(levels), [c for c in upto if c.level == level], starts, depth
+            )
+            fits = self.best(states, upto)
+            if fits[0].passed == len(upto):
+                return [fit for fit in fits if fit.rank()[:3] == fits[0].rank()[:3]]
+            starts = [fit.deviations for fit in fits]
+        return fits[:BEAM]
+
+    def grow(
+        self, names: Mapping[str, Sequence[Value]], cases: list[Case], starts: list[Deviations],
+        depth: int,
+    ) -> list[Deviations]:  # fmt: skip
+        """Explanations of more and more of the cases, as long as each few are explained."""
+        some, states = list[Case](), [fit.deviations for fit in self.best(starts, cases)]
+        while new := self.few(cases, states[0], some):
+            some += new
+            beam = self.widen(names, some, [*starts, *states], depth)
+            states = [fit.deviations for fit in beam]
+            if beam[0].passed < len(some):
+                break
+        return states
+
+    def few(self, here: Sequence[Case], state: Deviations, but: Sequence[Case]) -> list[Case]:
+        """Some cases that fail, the smallest first."""
+        left = [case for case in here if case not in but and not self.compare(case, state).agrees]
+        return sorted(left, key=lambda case: sum(a.size for a in case.outputs.values()))[:FEW]
+
+    def widen(
+        self, names: Mapping[str, Sequence[Value]], cases: list[Case], starts: list[Deviations],
+        depth: int,
+    ) -> list[Fit]:  # fmt: skip
+        """The best with up to `depth` choices more."""
+        beam, found, reached = self.best(starts, cases)[:BEAM], list[Fit](), list[Any]()
+        for _ in range(depth):
+            found += beam
+            reached.append(beam[0].rank()[:2])
+            if beam[0].passed == len(cases) or reached[-3:].count(reached[-1]) == 3:
+                break
+            first = [c for c in cases if not self.compare(c, beam[0].deviations).agrees][:1]
+            wider = [s for fit in beam for s in extended(fit.deviations, names, cases)]
+            if not wider:
+                break
+            promising = self.best(wider, first)[: 4 * BEAM]
+            beam = self.best((fit.deviations for fit in promising), cases)[:BEAM]
+        return self.best((fit.deviations for fit in (*found, *beam)), cases)[:BEAM]
+
+
+def within_reach(case: Case, got: Mapping[str, Any]) -> Case:
+    """With the tolerances that `got` would have where they are the smaller ones: expectations that
+    explode must not excuse everything."""
+    arrays = {
+        name: value
+        for name, value in got.items()
+        if name in case.outputs and isinstance(value, np.ndarray) and value.dtype.kind in NUMERIC
+        and np.isfinite(value).all()
+    }  # fmt: skip
+    own = tolerances(case.level, arrays)
+    return replace(case, tolerances={
+        name: {p: min(most, own.get(name, tolerance)[p]) for p, most in tolerance.items()}
+        for name, tolerance in case.tolerances.items()
+    })  # fmt: skip
+
+
+def extended(
+    state: Deviations, names: Mapping[str, Sequence[Value]], cases: Sequence[Case]
+) -> Iterator[Deviations]:
+    """The state with one choice more."""
+    for name, values in names.items():
+        for value in values:
+            if name not in state and any(case.conventions[name] != value for case in cases):
+                yield state | {name: value}
+    if "surrogate" in names and "surrogate" not in state:  # its shape goes with it
+        yield from (state | shape for shape in shapes())
+
+
+def shapes() -> Iterator[Deviations]:
+    for kind, shape in itertools.product(SURROGATES, TRIED["surrogate_shape"][1]):
+        for scale in ("as given", "without 1/a" if kind == "rectangular" else "without k"):
+            made = {"surrogate": kind, "surrogate_shape": shape, "surrogate_scale": scale}
+            yield {k: v for k, v in made.items() if v != "as given"}
+
+
+def upto_level(level: str) -> Sequence[str]:
+    return LEVELS[: LEVELS.index(level) + 1]
+
+
+def names_of(levels: Sequence[str]) -> dict[str, Sequence[Value]]:
+    """The choices that show first at these levels, with their values."""
+    named = {name: (c.level, list(c.values)) for name, c in CONVENTIONS.items()} | TRIED
+    return {name: values for name, (level, values) in named.items() if level in levels}

@@ -1,0 +1,43 @@
+"""What the search computes, and what it spares itself."""
+
+from dataclasses import replace
+
+import pytest
+
+from refsnn.oracle.conventions import CONVENTIONS
+from refsnn.oracle.recompute import recompute
+from refsnn.oracle.search import Search, within_reach
+
+
+@pytest.mark.parametrize("name", ["training/evolutionary", "training/shortcut"])
+def test_a_trainings_beginning_tells_what_the_whole_would(cases, name):
+    case = cases[name]
+    states = [{key: v} for key, c in CONVENTIONS.items() for v in list(c.values)[1:]]
+    search = Search({name: recompute(case, {"loss": "sum"}).outputs}, "float64")
+    begun = 0
+    for state in states:
+        quick, whole = (search.compare(case, state, whole) for whole in (False, True))
+        assert quick.agreed == pytest.approx(whole.agreed, rel=1e-12)
+        if whole.first is not None:  # but for the tolerances, which go by the largest loss
+            assert replace(quick.first, error=0) == replace(whole.first, error=0)
+        begun += len(quick.tensors) < len(whole.tensors)
+    assert len(states) - 3 <= begun < len(states)  # where loss: sum, there is no divergence
+
+
+def test_expectations_that_explode_are_held_to_what_was_given(cases):
+    case = cases["network/evolutionary"]
+    got = {name: value for name, value in case.outputs.items() if "stage3" in name}
+    large = replace(
+        case,
+        tolerances={
+            name: {precision: 1e6 * most for precision, most in tolerance.items()}
+            for name, tolerance in case.tolerances.items()
+        },
+    )
+    held = within_reach(large, got)
+    for name, tolerance in held.tolerances.items():
+        if name in got:
+            assert tolerance["float32"] <= case.tolerances[name]["float32"]
+        else:
+            assert tolerance == large.tolerances[name]
+    assert within_reach(case, case.outputs).tolerances == case.tolerances
