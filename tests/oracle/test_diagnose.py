@@ -166,6 +166,22 @@ def test_explanations_that_explode_explain_nothing(vectors, dtype):
     assert diagnose(vectors, {name: later}).matches == []
 
 
+def test_arrays_of_any_kind_are_no_hindrance(vectors):
+    got = given(vectors, {"fire": ">="}, ["neuron"])
+    odd = [
+        np.zeros(0),
+        np.array(["a"]),
+        np.zeros((6, 48), bool),
+        np.full((6, 48), np.nan),
+        [[1], []],
+    ]
+    for name, value in zip(("u", "dc", "o", "du_pre", "more"), odd, strict=True):
+        got["neuron/tanh"][name] = value
+    found = diagnose(vectors, got)
+    assert found.nearest[0].deviations in ({}, {"fire": ">="})  # o is wrong now
+    assert len(found.problems) == 4
+
+
 def test_what_comes_nearest_is_nearer_than_no_deviation_at_all(vectors):
     got = given(vectors, {}, ["neuron"])
     for name in ("neuron/tanh", "neuron/authors", "neuron/grid"):
