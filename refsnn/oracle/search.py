@@ -146,7 +146,7 @@ class Search:
         some, states = list[Case](), [fit.deviations for fit in self.best(starts, cases)]
         while new := self.few(cases, states[0], some):
             some += new
-            beam = self.widen(names, some, [*starts, *states], depth)
+            beam = self.widen(names, some, states, depth)
             states = [fit.deviations for fit in beam]
             if beam[0].passed < len(some):
                 break

@@ -55,3 +55,12 @@ def test_what_chooses_nothing_is_refused(folder):
         choose(catalogue(folder), LEVELS, ["neuron/a", "neuron/c"])
     with pytest.raises(ValueError, match="case: got none of the level block"):
         choose(catalogue(folder), ("block",), None)
+
+
+def test_a_file_that_may_not_be_opened_stops_none_but_itself(doubling):
+    def refuse():
+        raise PermissionError("no right to read it")
+
+    found, problems = load({"neuron/a": refuse, "neuron/b": doubling}, ["neuron/a", "neuron/b"])
+    assert len(found) == 1
+    assert problems == {"neuron/a": "no right to read it"}

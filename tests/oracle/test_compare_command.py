@@ -210,3 +210,30 @@ def test_a_pattern_that_no_output_matches_is_refused(mine, expected, tmp_path, r
     mine("neuron/tanh")
     line = refused(["compare", expected, tmp_path / "mine", "--omit", "upre"])
     assert line.endswith("omit: got 'upre', want an output's name or pattern, like u_pre")
+
+
+def test_what_was_not_given_is_said_and_judges_nothing(mine, compared):
+    mine("neuron/tanh", u_pre=None, du_pre=None, dc=None)
+    code, lines = compared("--omit", "*")
+    assert code == 0
+    assert "not given, so not compared: u_pre, du_pre, dc" in lines
+    counts = {line.split()[0]: line.split()[1:] for line in lines if line[:2] in ("EQ", "D3")}
+    assert counts["EQ2"] == ["1", "1", "0", "0"]
+    assert counts["EQ3"] == counts["D3"] == ["1", "0", "0", "1"]
+
+
+def test_a_file_that_is_another_cases_by_its_name_is_refused(mine, expected, refused):
+    path = mine("neuron/tanh")
+    line = refused(["compare", expected / "neuron/tie.npz", path])
+    assert line.endswith("tanh.npz is of neuron/tanh by its name, want neuron/tie")
+
+
+def test_more_cases_than_are_expected_are_counted_and_no_fault(mine, cases, tmp_path, compared):
+    vectors.write([cases["neuron/tanh"]], tmp_path / "v")
+    for name in NAMES:
+        mine(name)
+    code, lines = compared(of=tmp_path / "v")
+    assert code == 0
+    assert lines[-1] == (
+        "1 case passed, 0 failed, 3 not among the expected ones (tolerances of float64)"
+    )

@@ -220,3 +220,46 @@ def test_a_damaged_file_of_vectors_is_told_and_the_rest_runs(cases, tmp_path, ca
     report = json.loads((tmp_path / "c").read_text())
     assert report["damaged"].keys() == {"neuron/tie"}
     assert not report["passed"]
+
+
+@pytest.mark.usefixtures("mine")
+def test_what_is_expected_to_fail_is_diagnosed_too_and_blamed_by_clause(capsys, tmp_path):
+    (tmp_path / "known.toml").write_text('[cases]\n"neuron/tie" = "fires at the threshold"\n')
+    code, text = shown(
+        capsys, "mine:Inclusive", "--case", "neuron/tie", "neuron/tanh", "--diagnose",
+        "--expected-failures", tmp_path / "known.toml", "--json", tmp_path / "c.json",
+    )  # fmt: skip
+    assert code == 0
+    assert text.strip().endswith("2 cases match with: fires at the threshold too (>=)")
+    results = json.loads((tmp_path / "c.json").read_text())["results"]
+    clauses = {r["case"]: r["clauses"] for r in results}
+    assert clauses["neuron/tie"] == {"EQ2": "expected", "D2": "expected"}
+    assert set(clauses["neuron/tanh"].values()) == {"passed"}
+
+
+def test_what_is_not_shown_is_said(capsys, adapter):
+    adapter(
+        RIGHT
+        + """
+    class Silent(LIF):
+        omits = ("u*", "du_pre")
+
+        def run(self, case):
+            got = super().run(case)
+            return {name: got[name] for name in ("o", "dc")}
+    """
+    )
+    code, text = shown(capsys, "mine:Silent", "--case", "neuron/tanh")
+    assert code == 0, text
+    assert "\nnot shown, so not compared: u_pre, u, du_pre\n" in text
+    (line,) = (line for line in text.splitlines() if line.startswith("EQ1 "))
+    assert line.split() == ["EQ1", "1", "0", "0", "0", "0", "1"]
+
+
+def test_what_fails_alike_is_told_once(capsys, adapter):
+    adapter("def run(case): raise RuntimeError('not today')")
+    _, text = shown(capsys, "mine:run", "--level", "block")
+    (line,) = re.findall("FAILED .*", text)
+    assert line.startswith(
+        "FAILED block/identity, block/stride, block/widen, 5 more of them: raised"
+    )

@@ -7,7 +7,7 @@ from refsnn.oracle import cases, recipes
 from refsnn.oracle.compute import compute
 from refsnn.oracle.conventions import CONVENTIONS, LEVELS, make, words
 from refsnn.oracle.diagnose import diagnose
-from refsnn.oracle.search import names_of, upto_level
+from refsnn.oracle.search import Search, names_of, upto_level
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +190,28 @@ def test_what_comes_nearest_is_nearer_than_no_deviation_at_all(vectors):
     assert found.matches == []
     assert found.nearest[0].deviations == {}
     assert (found.agree, found.differ) == (["u_pre", "o", "u", "du_pre"], ["dc"])
+
+
+def test_an_explanation_of_less_than_no_deviation_does_not_come_near(vectors, monkeypatch):
+    """As where it was found in the few cases that fail."""
+    got = given(vectors, {}, ["neuron"])
+    got["neuron/tanh"]["dc"] *= 1.5
+
+    def explain(search, level, upto, starts):
+        return [search.judge({"reset_gradient": "detached"}, upto)]
+
+    monkeypatch.setattr(Search, "explain", explain)
+    assert diagnose(vectors, got).nearest[0].deviations == {}
+
+
+def test_of_a_training_the_whole_is_told(vectors):
+    """Though the search looks at its beginning alone."""
+    case = next(case for case in vectors if case.id == "training/evolutionary")
+    got = given([case], {"loss": "sum"})
+    got[case.id]["first.head.fc.bias"] += 1
+    found = diagnose(vectors, got)
+    assert found.differ == ["parameters after one iteration"]
+    assert "parameters after the last iteration" in found.agree
 
 
 def test_what_no_case_gives_is_said(vectors):

@@ -104,3 +104,32 @@ def test_the_help_lists_what_is_known(capsys):
         main(["diagnose", "--help"])
     text = capsys.readouterr().out
     assert all(f"  {name}: " in text for name in CONVENTIONS)
+
+
+def test_what_was_not_given_or_can_not_be_compared_is_not_called_right(given, capsys):
+    path = given("neuron/tanh", {})
+    arrays = dict(np.load(path))
+    np.savez(path, o=arrays["o"], u=arrays["u"].T)
+    code, lines = shown(capsys, path)
+    assert code == 1
+    assert lines[0].startswith("neuron/tanh: u: got shape (48, 6)")
+    assert lines[1:] == [
+        "1 case: what could be compared matches, no convention differs",
+        "not given, so not judged: u_pre, du_pre, dc",
+    ]
+    np.savez(path, o=arrays["o"])
+    code, lines = shown(capsys, path)
+    assert (code, lines) == (
+        0,
+        [
+            "1 case: everything matches, no convention differs",
+            "not given, so not judged: u_pre, u, du_pre, dc",
+        ],
+    )
+
+
+def test_damaged_vectors_of_the_only_case_are_named(given, cases, tmp_path, refused):
+    vectors.write([cases["neuron/tie"]], tmp_path / "v")
+    (tmp_path / "v" / "neuron" / "tie.npz").unlink()
+    line = refused(["diagnose", given("neuron/tie", {}), "--vectors", tmp_path / "v"])
+    assert line.endswith("neuron/tie.npz is missing")
