@@ -67,7 +67,7 @@ def mistaken_for(array: Array, name: str, case: Case, precision: str) -> str | N
         near, own = case.tolerances[other][precision], case.outputs[name]
         if (
             expected.shape == array.shape and in_tolerances(array, expected, near) <= 1
-            and in_tolerances(own, expected, near) > UNLIKE
+            and in_tolerances(own, expected, near) > UNLIKE and expected.any()
         ):  # fmt: skip
             return other
     return None

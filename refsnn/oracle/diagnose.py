@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from refsnn.oracle import evidence
 from refsnn.oracle.comparison import Comparison
-from refsnn.oracle.conventions import LEVELS
-from refsnn.oracle.search import Fit, Got, Search, upto_level
+from refsnn.oracle.conventions import CONVENTIONS, LEVELS
+from refsnn.oracle.search import Deviations, Fit, Got, Search, upto_level
 from refsnn.oracle.vectors import Case
 
 #: kinds of outputs in words
@@ -24,6 +24,7 @@ class Diagnosis(NamedTuple):
     agree: list[str]  # kinds of outputs that agree everywhere under the best explanation
     differ: list[str]  # the others
     absent: list[str]  # and those of which none was given
+    undecided: list[Deviations]  # that would match as well, where there is no deviation
 
 
 def diagnose(cases: Iterable[Case], got: Got, precision: str | None = None) -> Diagnosis:
@@ -31,7 +32,7 @@ def diagnose(cases: Iterable[Case], got: Got, precision: str | None = None) -> D
 
     ValueError where it holds none of them.
     """
-    search, fits = Search(got, precision), [Fit({}, 0, 0.0, 0.0, "")]
+    search, fits = Search(got, precision), [Fit({}, 0, 0.0, 0.0, "", 0.0)]
     named = [case for case in cases if case.id in got]
     given = [case for case in named if search.compare(case, {}).tensors]
     if not given:
@@ -47,11 +48,29 @@ def diagnose(cases: Iterable[Case], got: Got, precision: str | None = None) -> D
     complete = [fit for fit in fits if fit.passed == len(given)]
     # what comes nearest must be nearer than what is without any deviation
     fits = search.best([{}, *(fit.deviations for fit in fits)], upto)
-    nearest = [] if complete else sorted(fits, key=lambda fit: fit.rank(digits=1))[:3]
+    nearest = [] if complete else sorted(fits, key=Fit.nearness)[:3]
     best = [*complete, *nearest][0].deviations
     results = [search.compare(case, best, whole=True) for case in named]
+    if nearest:  # of all levels that were given
+        passed = sum(found.agrees for found in results if found.tensors)
+        nearest[0] = nearest[0]._replace(passed=passed)
     problems = [f"{found.case}: {text}" for found in results for text in found.problems]
-    return Diagnosis(complete, nearest, problems, len(given), *kinds(results))
+    open_to = undecided(search, given) if complete and not best else []
+    return Diagnosis(complete, nearest, problems, len(given), *kinds(results), open_to)
+
+
+def undecided(search: Search, given: Sequence[Case]) -> list[Deviations]:
+    """Single deviations that would match as well: these cases don't tell which it is. Those that
+    show at higher levels alone are not looked at."""
+    cases = sorted(given, key=lambda case: LEVELS.index(case.level))  # where most show first
+    states: list[Deviations] = [
+        {name: value}
+        for name, convention in CONVENTIONS.items()
+        for value in convention.values
+        if convention.level in upto_level(cases[-1].level)
+        and any(case.conventions[name] != value for case in cases)
+    ]
+    return [state for state in states if all(search.compare(c, state).agrees for c in cases)]
 
 
 def kinds(results: Sequence[Comparison]) -> tuple[list[str], list[str], list[str]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from refsnn.oracle.actual import Actual, read_actual
 from refsnn.oracle.catalogue import catalogue, load
+from refsnn.oracle.comparison import few
 from refsnn.oracle.conventions import CONVENTIONS, PRECISIONS, words
 from refsnn.oracle.diagnose import Diagnosis, diagnose
 from refsnn.oracle.search import TRIED, Fit
@@ -77,12 +78,15 @@ def show(found: Diagnosis) -> str:
         else:
             what = "what could be compared" if found.problems else "everything"
             lines.append(f"{count}: {what} matches, no convention differs")
+            if found.undecided:
+                alike = few([words(state) for state in found.undecided], "conventions")
+                lines.append(f"these cases can't tell it from: {' | '.join(alike)}")
         lines += [f"these cases can't tell it from: {words(fit.deviations)}" for fit in others]
     else:
         lines.append(f"no combination of known conventions reproduces the {count}")
         lines += [f"{near(fit)} {fit.first}" for fit in found.nearest[:1]]
-        right = f"{', '.join(found.agree)} agree in all cases, " if found.agree else ""
-        lines.append(f"with it {right}{', '.join(found.differ)} do not")
+        right = f"right with it: {', '.join(found.agree)}; " if found.agree else ""
+        lines.append(f"{right}wrong: {', '.join(found.differ)}")
     if found.absent:
         lines.append(f"not given, so not judged: {', '.join(found.absent)}")
     return "\n".join(lines)
@@ -106,6 +110,7 @@ def to_dict(found: Diagnosis, actual: Actual) -> dict[str, Any]:
     return {
         "matches": fits(found.matches), "nearest": fits(found.nearest),
         "agree": found.agree, "differ": found.differ, "not_given": found.absent,
+        "undecided": found.undecided,
         "cases": list(actual.got),
         "problems": unread(actual) + found.problems,
     }  # fmt: skip

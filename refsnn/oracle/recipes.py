@@ -78,15 +78,20 @@ def neurons() -> Iterator[Recipe]:
                  draws.on_grid(2, 70_001, 1 / 8), eq3, "BLOCK_BOUNDARY", exact=True)  # fmt: skip
 
 
+NEURON = "EQ1 EQ2 EQ3 EQ4"  # clauses that show wherever there are neurons
+
+
 def layers() -> Iterator[Recipe]:
     def recipe(
         name: str, summary: str, shape: tuple[int, ...], c_out: int = 4, kernel: int = 3,
         stride: int = 1, padding: int = 1, flags: str = "", clauses: str = "D8 D9 D25",
         given: dict[str, Value] | None = None, training: bool = True, scale: float = 1,
+        repeat: int = 1,
     ) -> Recipe:  # fmt: skip
         settings = {"stride": stride, "padding": padding, "training": training}
         draw = draws.layer(shape, c_out, kernel, stride, padding, scale)
-        return Recipe(f"layer/{name}", summary, draw, clauses, flags, given or {}, settings)
+        clauses = f"{NEURON} {clauses}"
+        return Recipe(f"layer/{name}", summary, draw, clauses, flags, given or {}, settings, repeat)
 
     flags = "NORM_AXES NORM_VARIANCE NORM_GRADIENT RUNNING_STATISTICS"
     yield recipe("plain", "conv-BN-LIF, height and width differ", (3, 2, 3, 6, 5), flags=flags)
@@ -107,6 +112,8 @@ def layers() -> Iterator[Recipe]:
                  given={"norm_statistics": "per_step"})  # fmt: skip
     yield recipe("tdbn", "normalised values times v_th = 0.5", (3, 2, 3, 4, 5), clauses="D8",
                  flags="ALTERNATIVE", given={"norm_scale": "v_th", "v_th": 0.5})  # fmt: skip
+    yield recipe("fresh", "two runs: nothing is kept", (3, 2, 2, 4, 5), clauses="D6",
+                 flags="STATE_KEPT", repeat=2)  # fmt: skip
     yield recipe("large", "sums over more positions than a block of threads has",
                  (2, 3, 2, 25, 23), c_out=2, flags="BLOCK_BOUNDARY", given=RECTANGLE)  # fmt: skip
 
@@ -114,10 +121,12 @@ def layers() -> Iterator[Recipe]:
 def blocks() -> Iterator[Recipe]:
     def recipe(
         name: str, summary: str, draw: Draw, flags: str = "", stride: int = 1,
-        given: dict[str, Value] | None = None, training: bool = True,
+        given: dict[str, Value] | None = None, training: bool = True, clauses: str = "D8 D25",
+        repeat: int = 1,
     ) -> Recipe:  # fmt: skip
         settings = {"stride": stride, "training": training}
-        return Recipe(f"block/{name}", summary, draw, "EQ5 D9", flags, given or {}, settings)
+        clauses = f"EQ5 D9 {NEURON} {clauses}"
+        return Recipe(f"block/{name}", summary, draw, clauses, flags, given or {}, settings, repeat)
 
     yield recipe("identity", "identity skip", draws.block(3, 2, 4, 4, 5, 4, 1), "SKIP")
     yield recipe("stride", "stride 2, strided skip", draws.block(2, 3, 3, 4, 6, 5, 2), "SKIP",
@@ -129,7 +138,9 @@ def blocks() -> Iterator[Recipe]:
     yield recipe("detached-reset", "the alternative of D3", draws.block(4, 2, 3, 3, 4, 4, 1),
                  "ALTERNATIVE RESET_GRADIENT", given={"reset_gradient": "detached"})  # fmt: skip
     yield recipe("evaluation", "running statistics in use", draws.block(2, 2, 3, 4, 6, 5, 2),
-                 stride=2, training=False)  # fmt: skip
+                 stride=2, training=False, clauses="ALG1-INFER")  # fmt: skip
+    yield recipe("fresh", "two runs: nothing is kept", draws.block(3, 2, 3, 3, 4, 5, 1),
+                 "STATE_KEPT", clauses="D6", repeat=2)  # fmt: skip
     yield Recipe("block/zero-init",
                  "the second batch norm gives zeros: a skip's spike lands on the threshold",
                  draws.block(3, 2, 4, 4, 4, 4, 1, zero_init=True), "EQ5 D2", "THRESHOLD_TIE",
@@ -142,11 +153,14 @@ def networks() -> Iterator[Recipe]:
 
     def recipe(
         name: str, summary: str, clauses: str, flags: str = "", n: int = 3, size: int = 6,
-        given: dict[str, Value] | None = None, **changed: Any,
+        given: dict[str, Value] | None = None, repeat: int = 1, **changed: Any,
     ) -> Recipe:  # fmt: skip
         settings = base | changed
         draw = draws.network(settings, (n, 2, size, size), 4)
-        return Recipe(f"network/{name}", summary, draw, clauses, flags, given or {}, settings)
+        clauses = f"{NEURON if settings['training'] else 'EQ1 EQ2'} {clauses}"
+        return Recipe(
+            f"network/{name}", summary, draw, clauses, flags, given or {}, settings, repeat
+        )
 
     eq9 = "EQ8 EQ9 D7 D11 D12"
     yield recipe("vanilla", "no side branches", f"EQ7 {eq9}", branches="none", side=0.0)
@@ -164,6 +178,7 @@ def networks() -> Iterator[Recipe]:
                  given={"branch_sum": "losses"})  # fmt: skip
     yield recipe("summed-readout", "the alternative of D10", "D10", "ALTERNATIVE T_MEAN_T_SUM",
                  given={"readout": "sum"})  # fmt: skip
+    yield recipe("fresh", "two runs: nothing is kept", "EQ10 D6", "STATE_KEPT", repeat=2)
     yield recipe("evaluation", "main branch alone, running statistics", "ALG1-INFER",
                  training=False, branches="none", side=0.0)  # fmt: skip
 

@@ -46,14 +46,19 @@ class Fit(NamedTuple):
     agreed: float  # summed shares of what agrees before each case's first divergence
     error: float  # largest, in tolerances; where something diverges, the first divergences'
     first: str  # the first divergence, in words
+    right: float  # summed shares of each case's outputs that agree, wherever they come
 
-    def rank(self, digits: int = 9) -> tuple[Any, ...]:
-        """The best is the smallest: what agrees (shares of cases to so many digits), the fewest
-        deviations; of those that explain all the order of the conventions decides, of the others
-        the error."""
+    def nearness(self) -> tuple[Any, ...]:
+        """Of explanations that leave something: the most cases, the most outputs (to a tenth of a
+        case's) and the fewest deviations; the smallest is the best."""
+        return (-self.passed, -round(self.right, 1), len(self.deviations), -self.agreed, self.error)
+
+    def rank(self) -> tuple[Any, ...]:
+        """The best is the smallest: what agrees, the fewest deviations; of those that explain all
+        the order of the conventions decides, of the others the error."""
         order = sorted(ORDER.index(name) for name in self.deviations)
         error = math.log(self.error + 1e-300) if self.first else 0.0
-        return (-self.passed, -round(self.agreed, digits), len(self.deviations), error, order)
+        return (-self.passed, -round(self.agreed, 9), len(self.deviations), error, order)
 
 
 @dataclass
@@ -110,7 +115,8 @@ class Search:
         else:
             errors = [tensor["error"] for result in results for tensor in result.tensors.values()]
             error, first = max(errors, default=0.0), ""
-        return Fit(state, passed, sum(result.agreed for result in results), error, first)
+        agreed = sum(result.agreed for result in results)
+        return Fit(state, passed, agreed, error, first, sum(map(right, results)))
 
     def best(self, states: Iterable[Deviations], cases: Sequence[Case]) -> list[Fit]:
         """Each once, the best first."""
@@ -175,6 +181,11 @@ class Search:
             promising = self.best(wider, first)[: 4 * BEAM]
             beam = self.best((fit.deviations for fit in promising), cases)[:BEAM]
         return self.best((fit.deviations for fit in (*found, *beam)), cases)[:BEAM]
+
+
+def right(found: Comparison) -> float:
+    ok = [tensor["status"] == "ok" for tensor in found.tensors.values()]
+    return sum(ok) / max(len(ok), 1)
 
 
 def within_reach(case: Case, got: Mapping[str, Any]) -> Case:

@@ -261,5 +261,5 @@ def test_what_fails_alike_is_told_once(capsys, adapter):
     _, text = shown(capsys, "mine:run", "--level", "block")
     (line,) = re.findall("FAILED .*", text)
     assert line.startswith(
-        "FAILED block/identity, block/stride, block/widen, 5 more of them: raised"
+        "FAILED block/identity, block/stride, block/widen, 6 more of them: raised"
     )

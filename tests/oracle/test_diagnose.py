@@ -182,6 +182,31 @@ def test_arrays_of_any_kind_are_no_hindrance(vectors):
     assert len(found.problems) == 4
 
 
+def test_all_cases_together_leave_nothing_undecided(vectors):
+    assert diagnose(vectors, given(vectors, {})).undecided == []
+
+
+def test_what_one_case_can_not_show_is_said(vectors):
+    got = given([case for case in vectors if case.id == "block/one-step"], {})
+    found = diagnose(vectors, got)
+    assert found.matches[0].deviations == {}
+    assert {"norm_statistics": "per_step"} in found.undecided  # T = 1
+    assert {"fire": ">="} in found.undecided  # without a tie
+    assert {"norm_variance": "unbiased"} not in found.undecided
+    assert {"readout": "sum"} not in found.undecided  # of no block
+
+
+def test_one_wrong_output_does_not_hide_that_all_others_are_right(vectors):
+    """Though it comes early, and another convention would move the first divergence."""
+    got = given(vectors, {}, ["block"])
+    for arrays in got.values():
+        arrays["lif1.u"] = arrays["lif1.u_pre"]  # shown before the reset
+        arrays["lif2.u"] = arrays["lif2.u_pre"]
+    found = diagnose(vectors, got)
+    assert found.nearest[0].deviations == {}
+    assert found.differ == ["u"]
+
+
 def test_what_comes_nearest_is_nearer_than_no_deviation_at_all(vectors):
     got = given(vectors, {}, ["neuron"])
     for name in ("neuron/tanh", "neuron/authors", "neuron/grid"):

@@ -43,8 +43,11 @@ def test_one_file_is_enough(given, capsys):
 def test_all_agrees(given, capsys):
     given("neuron/tie", {})
     path = given("neuron/tanh", {}).parent.parent
-    lines = ["2 cases: everything matches, no convention differs"]
-    assert shown(capsys, path) == (0, lines)
+    code, lines = shown(capsys, path)
+    assert (code, lines[0]) == (0, "2 cases: everything matches, no convention differs")
+    assert lines[1].startswith("these cases can't tell it from: ")
+    assert "potentials are kept from the run before" in lines[1]
+    assert "fires at the threshold too" not in lines[1]
 
 
 def test_what_can_not_be_read_or_compared_is_told_and_the_rest_diagnosed(given, capsys):
@@ -77,7 +80,7 @@ def test_nothing_fits(given, capsys, tmp_path):
     assert code == 1
     assert lines[0] == "no combination of known conventions reproduces the 1 case"
     assert "what then diverges first: neuron/tanh: dc at step 5" in lines[1]
-    assert lines[2] == "with it u_pre, o, u, du_pre agree in all cases, dc do not"
+    assert lines[2] == "right with it: u_pre, o, u, du_pre; wrong: dc"
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["matches"] == []
     assert (found["agree"], found["differ"]) == (["u_pre", "o", "u", "du_pre"], ["dc"])
@@ -113,19 +116,12 @@ def test_what_was_not_given_or_can_not_be_compared_is_not_called_right(given, ca
     code, lines = shown(capsys, path)
     assert code == 1
     assert lines[0].startswith("neuron/tanh: u: got shape (48, 6)")
-    assert lines[1:] == [
-        "1 case: what could be compared matches, no convention differs",
-        "not given, so not judged: u_pre, du_pre, dc",
-    ]
+    assert lines[1] == "1 case: what could be compared matches, no convention differs"
+    assert lines[-1] == "not given, so not judged: u_pre, du_pre, dc"
     np.savez(path, o=arrays["o"])
     code, lines = shown(capsys, path)
-    assert (code, lines) == (
-        0,
-        [
-            "1 case: everything matches, no convention differs",
-            "not given, so not judged: u_pre, u, du_pre, dc",
-        ],
-    )
+    assert (code, lines[0]) == (0, "1 case: everything matches, no convention differs")
+    assert lines[-1] == "not given, so not judged: u_pre, u, du_pre, dc"
 
 
 def test_damaged_vectors_of_the_only_case_are_named(given, cases, tmp_path, refused):
