@@ -2,8 +2,7 @@
 
 A smooth function's differences at h, h/2, h/4 agree once extrapolated, and its one-sided ones
 approach each other in proportion to h. Kinks, jumps and rounding break one or the other, a wrong
-gradient neither: so they are told apart. Kinks of several elements may cancel in one direction,
-not in others.
+gradient neither: so they are told apart.
 """
 
 from dataclasses import replace
@@ -28,7 +27,9 @@ from refsnn.gradcheck.report import Check
 from refsnn.gradcheck.search import worst_element
 
 RUNGS = 4  # directions redrawn, each with a step 1/8 of the last, until one is settled
+KINKS = 16  # elements that are held still, to see whether the others refute the gradient
 CONFIRMED = 3  # more directions without doubt, before a gradient is called wrong
+STILL = "y does not move: a spiking layer must fire its primitive here, or be smooth=False"
 SURE = 10  # an error of so many times the doubt is a wrong gradient
 ZERO = 256  # units in the last place of y that a gradient of 0 may come to
 COARSE = 30  # a floor of so many times `fine` says too little of a gradient that is not 0
@@ -58,19 +59,17 @@ def differences(
     """The first direction that failed, else one that stayed undecided, else the worst."""
     worst: tuple[int, Attempt] | None = None
     undecided: tuple[int, Attempt] | None = None
+    every = np.ones(layer.inputs[name].shape)
     for i in range(directions):
-        tried = settle(layer, name, rtol, rng)
+        tried = confirmed(layer, name, rtol, rng, every)
         if verdict(tried) == "failed":
-            again = [settle(layer, name, rtol, rng) for _ in range(CONFIRMED)]
-            if all(map(settled_or_sure, again)):
-                return failure(layer, name, i, tried)
-            tried = next(t for t in again if not settled_or_sure(t))  # of kinks that cancelled
+            return failure(layer, name, i, tried)
         if verdict(tried) == "undecided":
             undecided = undecided or (i, tried)
         elif worst is None or ratio(tried) > ratio(worst[1]):
             worst = i, tried
     if undecided:
-        return doubt(layer, name, *undecided)
+        return beside_kinks(layer, name, rtol, rng, *undecided)
     assert worst is not None
     i, tried = worst
     note = ""
@@ -79,14 +78,46 @@ def differences(
     return Check(name, "differences", "passed", abs(tried.error), tried.tolerance, i, note=note)
 
 
-def settle(layer: Layer, name: str, rtol: float, rng: np.random.Generator) -> Attempt:
-    """The first attempt without doubt, else the one with the least of it."""
+def confirmed(
+    layer: Layer, name: str, rtol: float, rng: np.random.Generator, moves: Array
+) -> Attempt:
+    """An attempt; one that failed only where others raise no doubt, since kinks of several
+    elements may cancel in one direction."""
+    tried = settle(layer, name, rtol, rng, moves)
+    if verdict(tried) != "failed":
+        return tried
+    again = [settle(layer, name, rtol, rng, moves) for _ in range(CONFIRMED)]
+    return next((other for other in again if not settled_or_sure(other)), tried)
+
+
+def beside_kinks(
+    layer: Layer, name: str, rtol: float, rng: np.random.Generator, i: int, tried: Attempt
+) -> Check:
+    """The doubt, unless the gradient fails while inputs at kinks are held still."""
+    first = check = doubt(layer, name, i, tried)
+    moves = np.ones(layer.inputs[name].shape)
+    for _ in range(KINKS):
+        if check.index is None or not moves[check.index]:
+            break
+        moves[check.index] = 0
+        tried = confirmed(layer, name, rtol, rng, moves)
+        if verdict(tried) == "failed":
+            return failure(layer, name, i, tried)
+        if verdict(tried) == "passed" or not moves.any():
+            break
+        check = doubt(layer, name, i, tried)
+    return first
+
+
+def settle(layer: Layer, name: str, rtol: float, rng: np.random.Generator, moves: Array) -> Attempt:
+    """The first attempt without doubt, else the one with the least of it. `moves` is 0 for
+    elements that are held still, 1 for the others."""
     eps = float(np.finfo(layer.dtype).eps)
     first = eps**0.2  # where rounding / step and step^4 meet
     tries: list[Attempt] = []
     for rung in range(RUNGS):
         step = first / 8**rung
-        at, v = point(layer, name, rng), direction(layer.inputs[name], rng)
+        at, v = point(layer, name, rng), moves * direction(layer.inputs[name], rng)
         floor = ROUNDINGS * eps * spread(at.dy, at.y) / (first / 4)
         size = spread((at.g,), (v,))
         error, unsure = residual(layer, name, at, v, step)
@@ -167,19 +198,25 @@ def failure(layer: Layer, name: str, i: int, tried: Attempt) -> Check:
 
     index, error = worst_element(v, off)
     got = float(at.g[index])
-    note = ""
-    moved = (layer.inputs[name] + step * v).astype(layer.dtype)
-    if not any(map(np.any, minus(parts(run(layer, **{name: moved})[0], layer.dtype), at.y))):
-        note = "y does not move: a spiking layer must fire its primitive here, or be smooth=False"
+    note = STILL if stands(layer, name, tried) else ""
     expected, tolerance = got + error / float(v[index]), tried.tolerance
     return Check(
         name, "differences", "failed", abs(tried.error), tolerance, i, index, expected, got, note
     )
 
 
+def stands(layer: Layer, name: str, tried: Attempt) -> bool:
+    """Whether y is the same to the last bit a step away."""
+    moved = (layer.inputs[name] + tried.step * tried.v).astype(layer.dtype)
+    y = parts(run(layer, **{name: moved})[0], layer.dtype)
+    return not any(map(np.any, minus(y, tried.at.y)))
+
+
 def doubt(layer: Layer, name: str, i: int, tried: Attempt) -> Check:
     at, v, step = tried.at, tried.v, tried.step
     check = Check(name, "differences", "undecided", abs(tried.error), tried.tolerance, i)
+    if not tried.size and stands(layer, name, tried):  # else it may be lost in rounding
+        return replace(check, note=STILL)
     noise = float(np.finfo(layer.dtype).eps) * spread(at.dy, at.y) / (step / 4)
     if too_coarse(tried) or tried.doubt < ROUNDINGS * noise:
         return replace(check, note="the rounding of y hides the derivative: want a larger rtol")

@@ -248,6 +248,13 @@ def test_kinks_that_cancel_in_a_direction_are_no_failure(zeros):
         assert "kink" in check.note
 
 
+def test_a_layer_of_steps_whose_gradient_is_zero_is_told_what_it_lacks():
+    x = np.array([0.3, -1.6, 2.4])
+    check = gradcheck(lambda x: (np.floor(x), None), lambda dy, c: (0 * dy,), {"x": x}).checks[-1]
+    assert check.verdict == "undecided"
+    assert check.note.startswith("y does not move: a spiking layer must fire its primitive here")
+
+
 def test_the_rectangles_edge_is_undecided():
     forward, backward, inputs = neuron(LIF(surrogate=Rectangular(1.0), smooth=True), shape=(1, 3))
     inputs["c_seq"][:], inputs["u0"][:] = (0.8, 0.5, 1.2), 0.0  # 0.5 = v_th - a / 2
@@ -263,7 +270,18 @@ def test_a_kink_does_not_hide_a_wrong_gradient():
 
     for seed in range(20):
         report = gradcheck(relu, backward, {"x": x}, rng=np.random.default_rng(seed))
-        assert not report.passed
+        assert (report.checks[-1].verdict, report.checks[-1].index) == ("failed", (3,))
+    x = np.array([1.0, 0.0, 0.0, -2.0, 0.0])
+    doubled = gradcheck(relu, lambda dy, x: (2 * dy * (x > 0),), {"x": x}).checks[-1]
+    assert (doubled.verdict, doubled.index) == ("failed", (0,))
+    assert gradcheck(relu, lambda dy, x: (dy * (x > 0),), {"x": x}).checks[-1].index in (
+        (1,),
+        (2,),
+        (4,),
+    )
+    nothing_else = np.zeros(3)
+    check = gradcheck(relu, lambda dy, x: (2 * dy * (x > 0),), {"x": nothing_else}).checks[-1]
+    assert check.verdict == "undecided"
 
 
 def test_an_output_too_large_for_its_derivative_is_undecided():
