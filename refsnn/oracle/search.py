@@ -49,9 +49,9 @@ class Fit(NamedTuple):
     right: float  # summed shares of each case's outputs that agree, wherever they come
 
     def nearness(self) -> tuple[Any, ...]:
-        """Of explanations that leave something: the most cases, the most outputs (to a tenth of a
-        case's) and the fewest deviations; the smallest is the best."""
-        return (-self.passed, -round(self.right, 1), len(self.deviations), -self.agreed, self.error)
+        """Of explanations that leave something: the most outputs (to a tenth of a case's), the most
+        cases, the fewest deviations; the smallest is the best."""
+        return (-round(self.right, 1), -self.passed, len(self.deviations), -self.agreed, self.error)
 
     def rank(self) -> tuple[Any, ...]:
         """The best is the smallest: what agrees, the fewest deviations; of those that explain all
