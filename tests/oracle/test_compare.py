@@ -404,6 +404,14 @@ def test_an_output_that_is_another_is_told(cases):
     assert "is" not in compare_case(case, moved(case, ("u", (0, 0), 50))).tensors["u"]
 
 
+def test_zeros_are_no_other_output(cases):
+    case = cases["neuron/silent"]  # without a spike
+    assert not case.outputs["o"].any()
+    result = compare_case(case, of(case) | {"du_pre": np.zeros_like(case.outputs["du_pre"])})
+    assert result.first.tensor == "du_pre"
+    assert "is" not in result.tensors["du_pre"]
+
+
 def test_what_was_not_given_is_listed(cases):
     case = cases["neuron/tanh"]
     result = compare_case(case, {"o": case.outputs["o"], "dc": case.outputs["dc"]}, omits=["*"])

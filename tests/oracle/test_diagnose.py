@@ -245,6 +245,14 @@ def test_of_a_training_the_whole_is_told(vectors, monkeypatch):
     assert "parameters after the last iteration" in found.agree
 
 
+def test_cases_of_higher_levels_count_for_what_comes_nearest(vectors):
+    """They are not searched, but they agree."""
+    got = given(vectors, {}, ["neuron", "layer"])
+    got["neuron/tanh"]["dc"] *= 1.5
+    found = diagnose(vectors, got)
+    assert (found.cases, found.nearest[0].passed) == (len(got), len(got) - 1)
+
+
 def test_what_no_case_gives_is_said(vectors):
     got = {name: {"o": arrays["o"]} for name, arrays in given(vectors, {}, ["neuron"]).items()}
     assert diagnose(vectors, got).absent == ["u_pre", "u", "du_pre", "dc"]

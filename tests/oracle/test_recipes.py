@@ -161,3 +161,11 @@ def test_training_runs_ten_iterations(cases):
             assert len(case.outputs["loss"]) == case.settings["epochs"] * case.settings["batches"]
             assert len(case.outputs["loss"]) == 10
     assert cases["training/evolutionary"].outputs["side"][-1] == 0
+
+
+@pytest.mark.parametrize("level", ["neuron", "layer", "block", "network"])
+def test_a_state_that_is_kept_shows_at_every_level(cases, level):
+    here = [case for case in cases.values() if case.level == level]
+    caught = [case.id for case in here if error(case, state="kept") > 1]
+    assert caught == [case.id for case in here if "STATE_KEPT" in case.flags]
+    assert caught
