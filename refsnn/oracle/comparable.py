@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from refsnn.ops import Array
+from refsnn.oracle.npy import NUMERIC
 from refsnn.oracle.vectors import Case
 
 
@@ -63,7 +64,7 @@ def checked(value: Any, expected: Array, tolerance: float) -> tuple[str, Array]:
         array = np.asarray(value)
     except ValueError:
         return "got lists of different lengths, want an array", none
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in NUMERIC:
         return f"got dtype {array.dtype}, want numbers", none
     if array.shape != expected.shape:
         order = axes_of(array, expected)

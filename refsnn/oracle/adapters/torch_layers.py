@@ -63,6 +63,7 @@ class TorchLayers(PyTorch):
     def __init__(self, precision: str = "float64") -> None:
         super().__init__(precision)
         self.neurons: dict[tuple[Value, ...], Run] = {}
+        self.currents: dict[str, tuple[torch.Tensor, float]] = {}
 
     def make(self, s: Wanted) -> Run:
         """Unsupported where the library has no such neuron."""
@@ -79,14 +80,12 @@ class TorchLayers(PyTorch):
         if case.conventions["surrogate"] not in EQ4:
             raise Unsupported(f"{self.name} is run with Eq. 4's surrogates only")
 
-    def run(self, case: Any) -> dict[str, np.ndarray]:
-        self.check(case)
-        kind = tuple(case.conventions.values())
+    @property
+    def neuron(self) -> Run:
+        kind = tuple(self.conventions.values())
         if kind not in self.neurons:
-            self.neurons[kind] = self.make(Wanted(case.conventions))
-        self.neuron = self.neurons[kind]
-        self.currents: dict[str, tuple[torch.Tensor, float]] = {}
-        return super().run(case)
+            self.neurons[kind] = self.make(Wanted(self.conventions))
+        return self.neurons[kind]
 
     def lif(self, c: torch.Tensor, at: str) -> torch.Tensor:
         o_seq, u_pre_seq, u_seq, gain = self.neuron(c)
