@@ -66,21 +66,21 @@ class Comparison:
             for name, tensor in self.tensors.items()
             if "is" in tensor
         ]
-        return [*few(self.problems, "such problems"), *first, *few(swaps, "such mistakes")]
+        return [*few(self.problems), *first, *few(swaps)]
 
     def excused(self) -> list[str]:
         """Some of the flips."""
-        return few([flip.words() for flip in self.flips], "flips")
+        return few([flip.words() for flip in self.flips])
 
     def lines(self) -> list[str]:
         flips = [f"rounding flip, not counted: {text}" for text in self.excused()]
         return [f"{self.case}: {text}" for text in (*self.faults(), *flips)]
 
 
-def few(texts: list[str], what: str) -> list[str]:
+def few(texts: list[str]) -> list[str]:
     """The first ones, and how many more there are."""
     more = len(texts) - SHOWN
-    return [*texts[:SHOWN], f"{more} more {what}"] if more > 0 else texts
+    return [*texts[:SHOWN], f"{more} more"] if more > 0 else texts
 
 
 def where_of(ulps: float) -> str:

@@ -162,7 +162,7 @@ def find_stale(
 
 
 def listed(names: Sequence[str]) -> str:
-    return ", ".join(few(list(names), "of them"))
+    return ", ".join(few(list(names)))
 
 
 def read_expected(path: Path) -> dict[str, str]:

@@ -79,7 +79,7 @@ def show(found: Diagnosis) -> str:
             what = "what could be compared" if found.problems else "everything"
             lines.append(f"{count}: {what} matches, no convention differs")
             if found.undecided:
-                alike = few([words(state) for state in found.undecided], "conventions")
+                alike = few([words(state) for state in found.undecided])
                 lines.append(f"these cases can't tell it from: {' | '.join(alike)}")
         lines += [f"these cases can't tell it from: {words(fit.deviations)}" for fit in others]
     else:
