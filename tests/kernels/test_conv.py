@@ -536,8 +536,8 @@ def test_a_cotangent_unlike_the_output_never_reaches_a_kernel(direction, x_dtype
 #: Taps that meet no pixel, pixels that no tap meets, images smaller than a window or a tile
 SHORT = [
     Layer((2, *size), channels, kernel, Conv(stride, (kernel[0] // 2, kernel[1] // 2)))
-    for channels, kernel in (((5, 3), (1, 1)), ((5, 3), (5, 4)), ((16, 16), (3, 3)))
-    for stride in [(1, 1), (1, 2), (2, 1), (3, 1), (2, 3), (1, 4), (2, 2)]
+    for channels, kernel in (((5, 3), (1, 4)), ((5, 3), (5, 4)), ((16, 16), (3, 3)))
+    for stride in [(1, 1), (1, 2), (2, 1), (2, 3), (2, 2)]
     for size in [(1, 1), (1, 4), (3, 1), (5, 2)]
 ]
 
