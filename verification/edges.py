@@ -139,20 +139,34 @@ SHORT = [
         [(1, 1), (1, 2), (2, 1), (3, 1), (2, 3)], [(1, 1), (1, 4), (3, 1), (5, 2)]
     )
 ]  # fmt: skip
-CONV_CASES, CONV_DRAWS = drawn(CONVS, *SHORT)
+CONV_CASES, CONV_DRAWS = drawn(CONVS)
+SHORT_CASES, SHORT_DRAWS = drawn([], *SHORT)
+
+
+def arrays(layer: Layer) -> Any:
+    """(spikes, w, dy, p, a generator)"""
+    rng = np.random.default_rng(len(repr(layer)))
+    x = rng.random((layer.images, *layer.size, layer.channels[0])) < 0.3
+    w = rng.normal(size=(*layer.kernel, *layer.channels)).astype(np.float32)
+    dy = rng.normal(size=(layer.images, *layer.out, layer.channels[1])).astype(np.float32)
+    return x.astype(np.uint8), w, dy, Conv(layer.stride, layer.padding), rng
 
 
 @check("convolutions at the edges", "float32", "EQ1 EQ3 EQ8", CONV_CASES,
        quick=CONV_DRAWS, full=CONV_DRAWS)  # fmt: skip
 def conv_edges(layer: Layer, record: Recorder) -> None:
-    """Each direction by each method, of spikes; short ones of other numbers too."""
-    rng, p = np.random.default_rng(len(repr(layer))), Conv(layer.stride, layer.padding)
-    shape = (layer.images, *layer.size, layer.channels[0])
-    w = rng.normal(size=(*layer.kernel, *layer.channels)).astype(np.float32)
-    dy = rng.normal(size=(layer.images, *layer.out, layer.channels[1])).astype(np.float32)
-    conv_methods(((rng.random(shape) < 0.3).astype(np.uint8), w, dy, p), record)
-    if layer in SHORT:
-        conv_methods((rng.normal(size=shape).astype(np.float32), w, dy, p), record)
+    """Each direction by each method, of spikes."""
+    conv_methods(arrays(layer)[:4], record)
+
+
+@check("short convolutions", "float32", "EQ1 EQ3 EQ8", SHORT_CASES,
+       quick=SHORT_DRAWS, full=SHORT_DRAWS)  # fmt: skip
+def short_convs(layer: Layer, record: Recorder) -> None:
+    """The same; where Winograd's method serves, of other numbers too."""
+    x, w, dy, p, rng = arrays(layer)
+    conv_methods((x, w, dy, p), record)
+    if minimal.fits(*layer.channels):
+        conv_methods((rng.normal(size=x.shape).astype(np.float32), w, dy, p), record)
 
 
 class Fused(NamedTuple):
