@@ -29,6 +29,9 @@ class LIF:
             raise ValueError(f"tau: got {self.tau!r}, want a leak factor in (0, 1]")
         positive("v_th", self.v_th)
         as_floats(self, "tau", "v_th")
+        wanted, given = "primitive" if self.smooth else "slope", self.surrogate
+        if isinstance(given, type) or not callable(getattr(given, wanted, None)):
+            raise TypeError(f"surrogate: got {given!r}, want an object with {wanted}(x, v_th)")
 
 
 class LIFCache(NamedTuple):
