@@ -10,7 +10,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from refsnn.equations.conv import ConvCache
-from refsnn.ops import LIF, NUMPY, AvgPool, Conv
+from refsnn.equations.surrogate import Tanh
+from refsnn.ops import LIF, NUMPY, AvgPool, BatchNorm, Conv
 from verification import cases
 from verification.poison import poisoned
 from verification.record import Recorder
@@ -206,9 +207,17 @@ def races(seed: int, record: Recorder) -> None:
     agree(record, "R4", "dx", lambda: (kernels.avgpool_backward(y, cache),))
 
 
-@check("operations by name", "twin", "EQ9", quick=1)
+class Flat(Tanh):
+    """A slope of its own."""
+
+    def slope(self, x: Any, v_th: float) -> Any:
+        return np.full_like(x, self.k)
+
+
+@check("operations by name", "twin", "EQ9 EQ4", quick=1)
 def choice_of_operations(case: Any, record: Recorder) -> None:
-    """What is not a kernel is the equations' own function, so it needs no twin."""
+    """What is not a kernel is the equations' own function, so it needs no twin; nor does a
+    surrogate that the fused pass does not know, which it does not serve for."""
     kernels = cases.get_ops("numba")
     shared = replace(NUMPY, name="numba", **{
         name: getattr(kernels, name)
@@ -219,3 +228,6 @@ def choice_of_operations(case: Any, record: Recorder) -> None:
                      "conv_choice")
     })  # fmt: skip
     record.equal("EQ9", "operations that have kernels", kernels, shared)
+    for own, surrogate in ((False, Tanh()), (True, Flat())):
+        fuses = kernels.fuses(np.float32, LIF(surrogate=surrogate), BatchNorm())
+        record.true("EQ4", "a slope is computed by its own class", fuses != own)
