@@ -13,7 +13,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
 
-from refsnn.training.files import write_atomic
+from refsnn.files.writing import write_atomic
 
 WIDE, DPI = 7.0, 200  # a page's width in inches, and its pixels an inch
 

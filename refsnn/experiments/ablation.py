@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refsnn.experiments.presets import Grid
+from refsnn.files.writing import write_json
 from refsnn.network import architecture
 from refsnn.ops import METHODS
 from refsnn.training.config import TrainConfig, from_dict
-from refsnn.training.files import write_json
 from refsnn.training.run import read_config
 
 AXES = ("method", "arch", "steps", "seed")

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from refsnn.experiments.ablation import Result, depth, fixed, varying
 from refsnn.experiments.statistics import paired_difference, spread
+from refsnn.files.writing import write_atomic, write_json
 from refsnn.ops import METHODS
 from refsnn.training.config import TrainConfig
-from refsnn.training.files import write_atomic, write_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,10 +15,10 @@ import numpy as np
 
 from refsnn.export.nir_run import node_outputs, read_nir, run_nir
 from refsnn.export.parameters import state_dict
+from refsnn.files.arrays import extra
+from refsnn.files.writing import write_atomic
 from refsnn.network import Block, Network, Params
 from refsnn.ops import Array, AvgPool, Conv, validate
-from refsnn.oracle.array_files import extra
-from refsnn.training.files import write_atomic
 
 __all__ = ["node_outputs", "read_nir", "run_nir", "to_nir", "write_nir"]
 

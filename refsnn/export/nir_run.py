@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from refsnn.files.arrays import extra
 from refsnn.ops import NUMPY, Array, AvgPool, Conv, validate
-from refsnn.oracle.array_files import extra
 from refsnn.oracle.layout import image_from_torch, image_to_torch, param_from_torch
 
 READOUTS = ("mean", "sum")

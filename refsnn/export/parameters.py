@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from refsnn.files.arrays import SUFFIXES, dump_arrays, read_whole
+from refsnn.files.writing import write_atomic
 from refsnn.network import Architecture, Network, Params, Stem, check_params, init_buffers
 from refsnn.ops import LIF, SURROGATES, Array, AvgPool, BatchNorm, validate
-from refsnn.oracle.array_files import SUFFIXES, dump_arrays, read_whole
 from refsnn.oracle.layout import params_from_torch, params_to_torch, torch_shape
 from refsnn.training import checkpoint
 from refsnn.training.checkpoint import CheckpointError
 from refsnn.training.config import TrainConfig
-from refsnn.training.files import write_atomic
 from refsnn.training.run import load_state, read_config
 
 CONFIG = "refsnn.config"  # the key of what rebuilds the network, a JSON text

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from refsnn.data.arrays import read_npz
+from refsnn.files.arrays import read_whole
+from refsnn.files.writing import write_atomic
 from refsnn.network import Params
 from refsnn.ops import Array
-from refsnn.training.files import write_atomic
 
 FORMAT = 1
 GROUPS = ("params", "buffers", "optimizer")
@@ -64,11 +64,11 @@ def save(path: Path, state: State, config: dict[str, Any]) -> None:
 def load(path: Path) -> tuple[State, dict[str, Any]]:
     """The state and the configuration; CheckpointError says what is wrong with the file."""
     try:
-        arrays = read_npz(path)
+        arrays = read_whole(path, None)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no checkpoint there") from None
     except ValueError as error:
-        raise CheckpointError(f"{path}: truncated or damaged ({error})") from None
+        raise CheckpointError(str(error)) from None
     expected = arrays.pop("sha256", None)
     if expected is None or "meta" not in arrays or expected.tobytes() != digest(arrays):
         raise CheckpointError(f"{path}: altered or damaged (the checksum does not match)")

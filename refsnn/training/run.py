@@ -12,13 +12,13 @@ import numpy as np
 from tqdm import tqdm
 
 from refsnn.data import Batch, Dataset, Loader, in_order, load
+from refsnn.files.writing import append_line, write_atomic, write_json
 from refsnn.network import Network, check_params, init_buffers, init_params
 from refsnn.ops import get_ops
 from refsnn.training import checkpoint
 from refsnn.training.algorithm import Step, evaluate, train_step
 from refsnn.training.checkpoint import CheckpointError, State
 from refsnn.training.config import TrainConfig, from_dict
-from refsnn.training.files import append_line, write_atomic, write_json
 from refsnn.training.fit import check_fit
 from refsnn.training.lock import lock, unlock
 from refsnn.training.monitor import first_gradient_norm

@@ -12,8 +12,8 @@ from refsnn.cli import build_parser, main
 from refsnn.experiments import ablation, ablation_command, schedule
 from refsnn.experiments.ablation import Planned, configs, fixed
 from refsnn.experiments.presets import PRESETS, DataSize, Grid
+from refsnn.files.writing import write_json
 from refsnn.training.config import TrainConfig
-from refsnn.training.files import write_json
 
 TINY = ["--archs=1-1:4-8", "--epochs=2", "--batch-size=160", "--ops=numpy"]
 

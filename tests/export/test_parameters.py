@@ -18,6 +18,7 @@ from refsnn.export.parameters import (
     save_parameters,
     state_dict,
 )
+from refsnn.files.arrays import SUFFIXES, read_arrays
 from refsnn.network import (
     Architecture,
     Network,
@@ -28,7 +29,6 @@ from refsnn.network import (
     init_params,
 )
 from refsnn.ops import LIF, NUMPY, SURROGATES, AvgPool, BatchNorm
-from refsnn.oracle.array_files import SUFFIXES, read_arrays
 from refsnn.training.checkpoint import State, save
 from refsnn.training.config import TrainConfig
 from refsnn.training.run import initial_state

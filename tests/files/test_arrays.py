@@ -8,8 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from refsnn.oracle import array_files
-from refsnn.oracle.array_files import read_arrays, read_whole, write_arrays
+from refsnn.files import arrays
+from refsnn.files.arrays import read_arrays, read_whole, write_arrays
 
 ARRAYS = {
     "out.z": np.arange(6.0).reshape(2, 3), "in.labels": np.array([1, -2]),
@@ -23,7 +23,7 @@ class Loud:
         return print, ("executed",)
 
 
-@pytest.mark.parametrize("suffix", array_files.SUFFIXES)
+@pytest.mark.parametrize("suffix", arrays.SUFFIXES)
 def test_arrays_come_back(tmp_path, suffix):
     if suffix == ".safetensors":
         pytest.importorskip("safetensors")
@@ -38,7 +38,7 @@ def test_arrays_come_back(tmp_path, suffix):
     assert path.read_bytes() == bytes_before
 
 
-@pytest.mark.parametrize("suffix", array_files.SUFFIXES)
+@pytest.mark.parametrize("suffix", arrays.SUFFIXES)
 def test_a_truncated_file_is_refused_by_name(tmp_path, suffix):
     if suffix == ".safetensors":
         pytest.importorskip("safetensors")

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from refsnn.training.files import append_line, write_atomic, write_json
+from refsnn.files.writing import append_line, write_atomic, write_json
 
 
 def test_content_is_written_and_replaced(tmp_path):

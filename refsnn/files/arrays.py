@@ -5,20 +5,24 @@ array that can't be read has its error in its place, so that the others are not 
 """
 
 import io
+import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
+from refsnn.files import npy
+from refsnn.files.reading import open_regular
+from refsnn.files.writing import naming
 from refsnn.ops import Array, validate
-from refsnn.oracle import npy
 
 SUFFIXES = (".npz", ".safetensors")
 OWN = "refsnn."  # of metadata that are ours; others write theirs
 LIMIT = 2**28  # bytes of arrays in a file; all test vectors together have less than a tenth
+EXPANSION = 64  # times its own size that a large file may hold, compressed
 
 
 def extra(module: str, name: str) -> Any:
@@ -50,57 +54,81 @@ def dump_arrays(suffix: str, arrays: Mapping[str, Array]) -> bytes:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    path.write_bytes(dump_arrays(path.suffix, arrays))
+    """Write a file of arrays, by its suffix; OSError names the path."""
+    with naming(path):
+        path.write_bytes(dump_arrays(path.suffix, arrays))
 
 
-def read_arrays(path: Path, limit: int = LIMIT) -> dict[str, Array | ValueError]:
-    """By the suffix. ValueError where the file as a whole can't be read, OSError where it is not
-    there."""
-    size = path.stat().st_size  # its error says that it is not there
-    if not path.is_file():
-        raise ValueError(f"{path}: is no regular file")
-    if size > 2 * limit:
-        raise ValueError(f"{path}: got {size} bytes, want at most {2 * limit}")
-    return read_safetensors(path) if path.suffix == ".safetensors" else read_npz(path, limit)
+def read_arrays(
+    path: Path, limit: int | None = LIMIT, names: Collection[str] | None = None
+) -> dict[str, Array | ValueError]:
+    """Read a file of arrays, by its suffix.
+
+    `limit` is how many bytes of arrays the file may hold: LIMIT, or EXPANSION times its size, where
+    it is None. `names` are those to read (default: all). ValueError where the file as a whole can't
+    be read, OSError where it is not there.
+    """
+    with os.fdopen(open_regular(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        limit = max(LIMIT, EXPANSION * size) if limit is None else limit
+        if size > 2 * limit:
+            raise ValueError(f"{path}: got {size} bytes, want at most {2 * limit}")
+        if path.suffix == ".safetensors":
+            return read_safetensors(path, names)
+        return read_npz(path, file, limit, names)
 
 
-def read_whole(path: Path, limit: int = LIMIT) -> dict[str, Array]:
-    """As `read_arrays`, but one that can't be read is an error of the file."""
+def read_whole(
+    path: Path, limit: int | None = LIMIT, names: Collection[str] | None = None
+) -> dict[str, Array]:
+    """Read a file of arrays; one that can't be read is an error of the file."""
     arrays = {}
-    for name, value in read_arrays(path, limit).items():
+    for name, value in read_arrays(path, limit, names).items():
         if isinstance(value, ValueError):
             raise ValueError(f"{path}: {name}: {value}")
         arrays[name] = value
     return arrays
 
 
-def read_npz(path: Path, limit: int) -> dict[str, Array | ValueError]:
+def read_npz(
+    path: Path, file: IO[bytes], limit: int, names: Collection[str] | None
+) -> dict[str, Array | ValueError]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            size = sum(entry.file_size for entry in entries)
+        with zipfile.ZipFile(file) as archive:
+            entries = {}
+            for entry in archive.infolist():
+                name = entry.filename.removesuffix(".npy")
+                if name in entries:
+                    raise ValueError(f"{path}: holds {name} twice")
+                if names is None or name in names:
+                    entries[name] = entry
+            size = sum(entry.file_size for entry in entries.values())
             if size > limit:
                 raise ValueError(f"{path}: declares {size} bytes of arrays, want at most {limit}")
-            return {e.filename.removesuffix(".npy"): member(archive, e) for e in entries}
+            return {name: member(archive, entry) for name, entry in entries.items()}
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise ValueError(f"{path}: is no .npz file, or a damaged one ({line(error)})") from None
 
 
 def member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Array | ValueError:
     try:
-        return npy.parse(archive.read(entry))
+        with archive.open(entry) as stream:
+            return npy.read(stream, entry.file_size)
     except ValueError as error:
         return error
+    except MemoryError:
+        return ValueError(f"wants {entry.file_size} bytes of memory, which are not there")
     except Exception as error:  # zipfile and its decompressors each have their own
         return ValueError(f"can't be read ({line(error)})")
 
 
-def read_safetensors(path: Path) -> dict[str, Array | ValueError]:
+def read_safetensors(path: Path, names: Collection[str] | None) -> dict[str, Array | ValueError]:
     safetensors = extra("safetensors", "safetensors")
     try:
         with safetensors.safe_open(path, framework="np") as file:
             texts = {k: np.array(v) for k, v in (file.metadata() or {}).items() if OWN in k}
-            return texts | {name: tensor(file, name) for name in list(file.keys())}
+            found = texts | {name: tensor(file, name) for name in list(file.keys())}
+            return {n: found[n] for n in found if names is None or n in names}
     except (safetensors.SafetensorError, ValueError) as error:
         raise ValueError(
             f"{path}: is no .safetensors file, or a damaged one ({line(error)})"
