@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from refsnn.export.nir_run import node_outputs, read_nir, run_nir
+from refsnn.export.nir_read import read_nir
+from refsnn.export.nir_run import node_outputs, run_nir
 from refsnn.export.parameters import state_dict
 from refsnn.files.arrays import extra
 from refsnn.files.writing import write_atomic
@@ -151,7 +152,7 @@ def add_head(draft: Draft, x: str) -> str:
     channels, *size = draft.shapes[x]
     window = (size[0], size[1])
     at = add_window(draft, "head.pool", window, window, 0, (channels, 1, 1), x)
-    flatten = draft.nir.Flatten({"input": np.array((channels, 1, 1))}, start_dim=0, end_dim=-1)
+    flatten = draft.nir.Flatten({"input": np.array((channels, 1, 1))}, start_dim=-3, end_dim=-1)
     at = draft.add("head.flatten", flatten, (channels,), at)
     if draft.net.arch.hidden:
         at = add_neuron(draft, "head.lif", add_affine(draft, "head.hidden", at))
