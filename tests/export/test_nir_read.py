@@ -1,5 +1,6 @@
 """Files of NIR that others made, or that are damaged: read, or refused in one line."""
 
+import os
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,8 @@ from refsnn.export.nir import node_outputs, read_nir, run_nir
 nir = pytest.importorskip("nir")
 h5py = pytest.importorskip("h5py")
 
-CASES = Path(__file__).parents[3] / "shared" / "cases" / "files"
+SHARED = Path(os.environ.get("REFSNN_SHARED", Path(__file__).parents[3] / "shared" / "data"))
+CASES = SHARED.parent / "cases" / "files"
 DAMAGED = r"a\.nir: no NIR graph, or damaged \([^\n]+\)$"
 UNIT = {"tau": 2e-4, "r": 2.0, "v_leak": 0.0, "v_threshold": 1.0, "v_reset": 0.0}
 
