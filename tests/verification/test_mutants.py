@@ -58,9 +58,13 @@ def test_a_fault_that_does_not_fit_is_refused(change, words, write, capsys):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "faults.json: no JSON"),
-        ({"id": "x"}, "want a list"),
-        ([{"id": "x"}], "fault 0: want id, file, old, new, clause"),
+        ("{", "faults.json: not valid JSON"),
+        ("[" * 10_000, "nested more than 64 deep"),
+        ({"id": "x"}, "got an object of 1, want an array"),
+        ([{"id": "x"}], "[0]: got an object of 1, want file in it"),
+        ([GOOD | {"old": 3}], "[0].old: got 3, want a string"),
+        ([GOOD | {"file": "a\0b"}], "no file 'a\\x00b' in refsnn/"),
+        ([GOOD | {"file": "\ud800"}], "no file '\\ud800' in refsnn/"),
         ([GOOD, GOOD], "sign comes twice"),
     ],
 )
