@@ -4,7 +4,7 @@ Exported is what evaluation computes: batch norm is folded into the convolutions
 are gone. NIR states neurons as differential equations; forward Euler with the metadata's `dt`
 makes Eq. 1 of them. Node parameters are in PyTorch's axis order, as NIR wants.
 
-Measured: SpikingJelly 2.0 and snnTorch 1.0 read the graph and compute the same; snnTorch with a leak
+Measured: SpikingJelly 2.0 and snnTorch 1.0 read it and compute the same; snnTorch with a leak
 and dt = 1e-4 alone, as its importer knows no other. Norse 1.1 leaves average pooling out.
 """
 
