@@ -33,7 +33,7 @@ def parse_tree(content: bytes) -> Tree:
         at = tree
         for group in groups:
             at = at.setdefault(group, {})
-        single = array[()]
+        single: Any = array[()]
         at[last] = str(single) if isinstance(single, str) else single
     return tree
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from refsnn.export.parameters import as_array
 from refsnn.ops import Array, validate
 
 MOST = 2**31 - 1  # of whole numbers
@@ -97,7 +98,7 @@ def check_fields(kind: str, fields: Mapping[str, Any]) -> Fields:
 
 def numbers(field: str, value: Any) -> Array:
     """Finite numbers, of any shape."""
-    x: Array = np.asarray(value)
+    x = as_array(field, value)
     if x.dtype.kind not in "iuf":
         raise ValueError(f"{field}: got dtype {x.dtype}, want numbers")
     if not x.size:
@@ -132,7 +133,7 @@ def with_axes(axes: int) -> Parser:
 def whole_numbers(field: str, value: Any, least: int) -> Array:
     x = numbers(field, value)
     bad = (x != np.floor(x)) | (x < least) | (x > MOST)
-    refuse(field, x, bad, f"whole numbers of {least} to {MOST}")
+    refuse(field, x, bad, f"whole numbers from {least} to {MOST}")
     return x
 
 

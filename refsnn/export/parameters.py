@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from refsnn.export.network_json import CONFIG, network_from_json, network_to_json
-from refsnn.files.arrays import SUFFIXES, dump_arrays, read_whole
+from refsnn.files.arrays import SUFFIXES, dump_arrays, line, read_whole
 from refsnn.files.writing import write_atomic
 from refsnn.network import Network, Params, check_params, init_buffers
 from refsnn.ops import Array, validate
@@ -42,13 +42,20 @@ def from_state_dict(net: Network, state: Mapping[str, Any]) -> tuple[Params, Par
     or not finite.
     """
     arrays = {
-        name: np.asarray(value)
+        name: as_array(name, value)
         for name, value in state.items()
         if name.rsplit(".", 1)[-1] != IGNORED
     }
     check_state(net, arrays)
     ours = params_from_torch({name: arrays[name] for name in state_shapes(net)})
     return {n: ours[n] for n in net.shapes()}, {n: ours[n] for n in init_buffers(net)}
+
+
+def as_array(name: str, value: Any) -> Array:
+    try:
+        return np.asarray(value)
+    except Exception as error:  # PyTorch's, of a tensor with a gradient or of a type of its own
+        raise TypeError(f"{name}: NumPy can't take it ({line(error)})") from None
 
 
 def save_parameters(path: Path | str, net: Network, params: Params, buffers: Params) -> None:

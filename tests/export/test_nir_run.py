@@ -290,6 +290,16 @@ def test_fields_of_nodes_for_features_are_checked(node, message):
         node_outputs(graph, x)
 
 
+def test_tensors_are_taken_and_those_that_numpy_can_not_take_named():
+    torch = pytest.importorskip("torch")
+    x, node = rough(), nir.Linear(2 * np.eye(3))
+    want = node_outputs(chain(node), x)["output"]
+    assert np.array_equal(node_outputs(chain(nir.Linear(2 * torch.eye(3))), x)["output"], want)
+    graph = chain(nir.Linear(torch.eye(3, requires_grad=True)))
+    with pytest.raises(ValueError, match=r"node linear \(Linear\): weight: NumPy can't take it"):
+        node_outputs(graph, x)
+
+
 def test_numbers_that_the_inputs_precision_can_not_hold_are_refused():
     for node in (nir.Linear(np.full((3, 3), 1e39)), neuron(r=1e39), neuron(v_leak=-1e39)):
         node_outputs(chain(node), rough())
@@ -304,20 +314,20 @@ def test_numbers_that_the_inputs_precision_can_not_hold_are_refused():
     [
         (
             bad(conv(), stride=np.array([0, 1])),
-            r"stride: got 0 at \(0,\), want whole numbers of 1 ",
+            r"stride: got 0 at \(0,\), want whole numbers from 1 ",
         ),
         (bad(conv(), stride=np.array([1.5, 1])), r"stride: got 1\.5 at \(0,\), want whole numbers"),
         (bad(conv(), stride=np.ones(3, int)), r"stride: got shape \(3,\), want one or two numbers"),
-        (bad(conv(), padding=-1), "padding: got -1, want whole numbers of 0 to"),
+        (bad(conv(), padding=-1), "padding: got -1, want whole numbers from 0 to"),
         (bad(conv(), padding=(7, 0)), r"padding: got \(7, 0\), want at most 6 pixels"),
         (bad(conv(), padding=2**40), "padding: got 1099511627776, want whole numbers"),
         (bad(conv(), weight=np.ones((2, 3, 3))), r"weight: got shape \(2, 3, 3\), want 4 axes"),
         (conv(bias=np.ones(1)), r"bias: got shape \(1,\), want \(2,\) like weight"),
         (conv(bias=with_one(np.nan, 2)), r"bias: got nan at \(1,\), want finite numbers"),
         (conv(input_shape=(6, 5)), r"input_shape: got \(6, 5\), want \(5, 6\) like the input"),
-        (pool((0, 0), (1, 1), (0, 0)), r"kernel_size: got 0 at \(0,\), want whole numbers of 1"),
-        (pool((2, 2), (0, 0), (0, 0)), r"stride: got 0 at \(0,\), want whole numbers of 1"),
-        (pool((2, 2), (2, 2), (-1, -1)), r"padding: got -1 at \(0,\), want whole numbers of 0"),
+        (pool((0, 0), (1, 1), (0, 0)), r"kernel_size: got 0 at \(0,\), want whole numbers from 1"),
+        (pool((2, 2), (0, 0), (0, 0)), r"stride: got 0 at \(0,\), want whole numbers from 1"),
+        (pool((2, 2), (2, 2), (-1, -1)), r"padding: got -1 at \(0,\), want whole numbers from 0"),
         (pool((10**8,) * 2, (1, 1), (5 * 10**7,) * 2), r"padding: got .*, want at most 6 pixels"),
     ],
 )

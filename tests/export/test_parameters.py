@@ -163,6 +163,15 @@ def test_a_plain_pytorch_module_takes_the_file_and_computes_the_same(numbers, tm
     assert bits(back[1]) == bits(buffers)
 
 
+def test_tensors_that_numpy_can_not_take_are_named(numbers):
+    torch = pytest.importorskip("torch")
+    net, params, buffers = numbers()
+    state = {n: torch.from_numpy(x) for n, x in state_dict(net, params, buffers).items()}
+    for bad in (state[CONV].bfloat16(), state[CONV].clone().requires_grad_()):
+        with pytest.raises(TypeError, match=f"^{CONV}: NumPy can't take it "):
+            from_state_dict(net, state | {CONV: bad})
+
+
 def test_a_foreign_file_says_nothing_of_its_network(written, numbers):
     path = written(lambda arrays: arrays.pop(CONFIG))
     with pytest.raises(ValueError, match=r"net\.npz: refsnn\.config: missing, so net is wanted"):
