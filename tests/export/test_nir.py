@@ -76,6 +76,17 @@ def test_any_leak_threshold_and_step(tau, v_th, dt, steps, size, seed, widths):
     np.testing.assert_allclose(run_nir(graph, x_seq), logits, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("dt", np.random.default_rng(4).uniform(1e-5, 1, 5))
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_neuron_that_keeps_next_to_nothing_is_not_refused(dtype, dt, numbers):
+    for tau in (1e-300, 1e-12, 3e-8, 1e-7):  # tau of NIR is dt, or the next float
+        net, params, buffers = numbers(dtype=dtype, lif=LIF(tau))
+        x_seq = encode(images((4, 4), dtype), 2)
+        outputs = node_outputs(to_nir(net, params, buffers, (4, 4), dt), x_seq)
+        spikes, _ = evaluated(net, params, buffers, x_seq)
+        assert all(np.array_equal(outputs[name], o_seq) for name, o_seq in spikes.items())
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("v_th", [1.0, 0.7])
 @pytest.mark.parametrize("inclusive", [False, True])
