@@ -30,14 +30,14 @@ def read_nir(path: Path | str) -> Any:
         if graph["type"] != "NIRGraph" or not all(isinstance(k, str) for k in kinds.values()):
             raise ValueError("a type is not a text, or not the one that is wanted")
     except KeyError as error:
-        raise ValueError(f"{path}: no NIR graph, or damaged (has no {error})") from None
+        raise ValueError(f"{path}: no NIR graph, or damaged (has no {line(error)})") from None
     except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"{path}: no NIR graph, or damaged ({error})") from None
+        raise ValueError(f"{path}: no NIR graph, or damaged ({line(error)})") from None
     try:
         check_graph({n: (kinds[n], fields(node)) for n, node in nodes.items()}, edges)
+        made = {name: make(nir, name, node) for name, node in nodes.items()}
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    made = {name: make(nir, f"{path}: node {name}", node) for name, node in nodes.items()}
+        raise ValueError(f"{path}: {line(error)}") from None
     return nir.NIRGraph(made, edges, graph.get("metadata", {}), type_check=False)
 
 
@@ -58,4 +58,4 @@ def make(nir: Any, name: str, node: Tree) -> Any:
     try:
         return nir.dict2NIRNode(dict.fromkeys(FIELDS[kind]) | node)
     except Exception as error:  # whatever of its own checks is more than ours
-        raise ValueError(f"{name} ({kind}): nir does not take it ({line(error)})") from None
+        raise ValueError(f"node {name} ({kind}): nir does not take it ({line(error)})") from None

@@ -94,6 +94,19 @@ def test_a_field_that_is_wrong_is_named(change, message, written):
         read_nir(path)
 
 
+def test_names_and_types_of_any_text_give_one_line(written):
+    for name, kind in (("two\nlines", "LIF"), ("lif", "two\nlines"), ("lif", "long " * 10**5)):
+
+        def change(nodes, name=name, kind=kind):
+            nodes.move("lif", name)
+            replaced(f"{name}/type", kind)(nodes)
+            replaced(f"{name}/tau", np.nan)(nodes)
+
+        path = written(change)
+        with pytest.raises(ValueError, match=r"a\.nir: [^\n]{10,300}$"):
+            read_nir(path)
+
+
 @pytest.mark.parametrize("name", ["v_reset", "bias"])
 def test_what_may_be_missing_is_zero(name, written):
     node = "lif" if name == "v_reset" else "affine"
