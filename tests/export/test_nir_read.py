@@ -248,10 +248,10 @@ def test_damaged_files_are_read_or_refused_in_a_line(written, tmp_path, monkeypa
         return "run"
 
     with ThreadPoolExecutor(2) as pool:
-        came = list(pool.map(attempt, range(200)))
+        came = list(pool.map(attempt, range(40)))
     assert set(came) <= {"refused", "refused when run", "run"}
-    assert came.count("refused") > 50
-    assert came.count("run") > 20
+    assert came.count("refused") > 10
+    assert came.count("run") > 3
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="no shared cases")
