@@ -1,42 +1,28 @@
 """Files of arrays: `.npz`, and the data sets that they may hold."""
 
-import io
 import sys
-import zipfile
 from multiprocessing import parent_process
 from pathlib import Path
 
 import numpy as np
 
 from refsnn.data.dataset import Dataset, Split, channel_statistics
+from refsnn.files.arrays import read_whole
 from refsnn.ops import Array
 
 #: what an `.npz` file must hold to be a data set
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
-def read_npz(path: Path) -> dict[str, Array]:
-    """All arrays of an `.npz` file; OSError where it can't be read, ValueError where it is none."""
-    content = io.BytesIO(path.read_bytes())  # OSError names the path
-    try:
-        if not zipfile.is_zipfile(content):
-            raise ValueError("not an .npz file")
-        content.seek(0)
-        with np.load(content, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except Exception as error:  # zipfile, zlib and numpy each have their own
-        raise ValueError(str(error)) from None
-
-
 def from_npz(path: Path) -> Dataset:
     """A file with the arrays of `ARRAYS`: images (N, H, W) or (N, H, W, C), or sequences of frames
     (N, T, H, W, C); labels 0 … K-1."""
     try:
-        arrays = read_npz(path)
+        arrays = read_whole(path, None, ARRAYS)
     except FileNotFoundError:
         raise ValueError(f"dataset: {path} does not exist") from None
     except ValueError as error:
-        raise ValueError(f"dataset: {path} can't be read: {error}") from None
+        raise ValueError(f"dataset: {error}") from None
     for name in ARRAYS:
         if name not in arrays:
             raise ValueError(f"dataset: {path}: {name} is missing, want {', '.join(ARRAYS)}")

@@ -12,15 +12,16 @@ import numpy as np
 from tqdm import tqdm
 
 from refsnn.data.aedat import in_order, read_aedat
-from refsnn.data.arrays import read_npz
 from refsnn.data.events import Events, events_to_frames, resize_nearest, split_by_order
 from refsnn.data.matlab import read_variables
+from refsnn.files.arrays import read_whole
 from refsnn.ops import Array, validate
 
 EVENT_BYTES = 5
 OVERFLOW_ROW, OVERFLOW = 240, 1 << 13  # N-MNIST's camera: microseconds that such an event adds
 DVS128 = 128
 MOST = np.iinfo(np.int16).max
+FIELDS = ("t", "x", "y", "p")  # of a recording in an .npz file
 CIFAR10 = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
@@ -92,18 +93,15 @@ def read_matrix(path: Path) -> Array:
 
 def read_npz_events(path: Path) -> Events:
     """Arrays t, x, y, p (n,) of integers, x to the right and y down, p 1 for ON."""
-    try:
-        arrays = read_npz(path)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    for name in ("t", "x", "y", "p"):
+    arrays = read_whole(path, None, FIELDS)
+    for name in FIELDS:
         if name not in arrays:
             raise ValueError(f"{path}: {name} is missing, want t, x, y, p")
         values = arrays[name]
         if values.dtype.kind not in "iu" or values.ndim != 1 or len(values) != len(arrays["t"]):
             got = f"{values.dtype} {values.shape}"
             raise ValueError(f"{path}: {name}: got {got}, want integers (n,) like t")
-    return checked(path, *(arrays[name] for name in ("t", "x", "y", "p")))
+    return checked(path, *(arrays[name] for name in FIELDS))
 
 
 def checked(path: Path, t: Array, x: Array, y: Array, polarity: Array) -> Events:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refsnn.equations.surrogate import Array, Surrogate, Tanh, slopes
-from refsnn.equations.validate import as_floats, floating, like, positive
+from refsnn.equations.validate import as_floats, floating, like, positive, shown
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class LIF:
 
     def __post_init__(self) -> None:
         if not 0 < self.tau <= 1:
-            raise ValueError(f"tau: got {self.tau!r}, want a leak factor in (0, 1]")
+            raise ValueError(f"tau: got {shown(self.tau)}, want a leak factor in (0, 1]")
         positive("v_th", self.v_th)
         as_floats(self, "tau", "v_th")
         wanted, given = "primitive" if self.smooth else "slope", self.surrogate
         if isinstance(given, type) or not callable(getattr(given, wanted, None)):
-            raise TypeError(f"surrogate: got {given!r}, want an object with {wanted}(x, v_th)")
+            raise TypeError(f"surrogate: got {shown(given)}, want an object with {wanted}(x, v_th)")
 
 
 class LIFCache(NamedTuple):

@@ -19,11 +19,11 @@ from tqdm import tqdm
 
 from refsnn.experiments.ablation import Planned
 from refsnn.experiments.presets import DataSize
+from refsnn.files.writing import write_json
 from refsnn.ops import get_ops
 from refsnn.process import Signals, keep_freed_memory, limit_threads
 from refsnn.training.algorithm import main_logits, train_step
 from refsnn.training.config import TrainConfig
-from refsnn.training.files import write_json
 from refsnn.training.lock import Locked
 from refsnn.training.monitor import Diverged
 from refsnn.training.run import Interrupted, Run, initial_state, resume, start

@@ -6,9 +6,9 @@ from typing import Any
 
 from refsnn.data import load
 from refsnn.export.parameters import read_run, save_parameters
+from refsnn.files.arrays import SUFFIXES
 from refsnn.network import Network, Params, without_branches
 from refsnn.ops import validate
-from refsnn.oracle.array_files import SUFFIXES
 from refsnn.training.config import TrainConfig
 
 NIR = ".nir"

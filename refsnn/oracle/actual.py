@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from refsnn.oracle.array_files import SUFFIXES, read_arrays
+from refsnn.files.arrays import SUFFIXES, read_arrays
 from refsnn.oracle.recipes import recipes
 
 

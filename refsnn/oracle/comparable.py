@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from refsnn.files.npy import NUMERIC
 from refsnn.ops import Array
-from refsnn.oracle.npy import NUMERIC
 from refsnn.oracle.vectors import Case
 
 

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from refsnn.files.arrays import SUFFIXES
 from refsnn.oracle import evidence
 from refsnn.oracle.actual import read_actual
-from refsnn.oracle.array_files import SUFFIXES
 from refsnn.oracle.catalogue import catalogue, check_patterns, load
 from refsnn.oracle.compare import compare_case
 from refsnn.oracle.comparison import Comparison

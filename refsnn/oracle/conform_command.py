@@ -74,7 +74,7 @@ def add_options(parser: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from refsnn.oracle.array_files import write_arrays
+    from refsnn.files.arrays import write_arrays
     from refsnn.oracle.catalogue import catalogue, check_patterns, choose, load
     from refsnn.oracle.conform import conform, read_expected
     from refsnn.oracle.isolate import Isolated

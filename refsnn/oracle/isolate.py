@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from refsnn.files.arrays import read_whole
 from refsnn.oracle import worker
-from refsnn.oracle.array_files import read_whole
 from refsnn.oracle.limits import HEADER_ROOM, ROOM, most_bytes, signal_name
 
 START_SECONDS = 60  # imports take their time

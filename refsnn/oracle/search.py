@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from refsnn.files.npy import NUMERIC
 from refsnn.ops import SURROGATES
 from refsnn.oracle.compare import compare_case
 from refsnn.oracle.comparison import Comparison
 from refsnn.oracle.conventions import CONVENTIONS, LEVELS, Value
-from refsnn.oracle.npy import NUMERIC
 from refsnn.oracle.order import places
 from refsnn.oracle.recompute import SERIES, beginning, recompute
 from refsnn.oracle.tolerances import tolerances

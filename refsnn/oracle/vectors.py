@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 
 from refsnn import __version__
-from refsnn.ops import Array
+from refsnn.files.arrays import dump_arrays, read_arrays
+from refsnn.files.documents import read_json
+from refsnn.files.schema import fault
+from refsnn.files.writing import write_atomic
+from refsnn.ops import Array, validate
 from refsnn.oracle import schema
-from refsnn.oracle.array_files import read_arrays, write_arrays
 from refsnn.oracle.conventions import Conventions
 
 SCHEMA = "refsnn-vectors-1"
@@ -80,8 +83,9 @@ def write(cases: Iterable[Case], folder: Path, suffix: str = ".npz") -> dict[str
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {f"in.{k}": v for k, v in case.inputs.items()}
         arrays |= {f"out.{k}": v for k, v in case.outputs.items()}
-        write_arrays(path, arrays)
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = dump_arrays(suffix, arrays)
+        write_atomic(path, content)
+        sha256 = hashlib.sha256(content).hexdigest()
         entries.append(describe(case, f"{case.id}{suffix}", sha256))
     return write_manifest(folder, entries)
 
@@ -91,7 +95,7 @@ def former_files(folder: Path) -> list[Path]:
     if not folder.exists() or not any(folder.iterdir()):
         return []
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(folder / MANIFEST)
         ours, cases = manifest["schema"].startswith("refsnn-vectors-"), manifest["cases"]
         files = [folder / case["file"] for case in cases if ".." not in case["file"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -104,7 +108,7 @@ def former_files(folder: Path) -> list[Path]:
 def write_manifest(folder: Path, entries: list[dict[str, Any]]) -> dict[str, Any]:
     manifest = {"schema": SCHEMA, "refsnn": __version__, "cases": entries}
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    write_atomic(folder / MANIFEST, text.encode())
     return manifest
 
 
@@ -113,18 +117,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(f"vectors: {path} is missing, want what refsnn vectors generate wrote")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        raise ValueError(f"vectors: {path} is no JSON, or a damaged one") from None
+    manifest = read_json(path)
     version = manifest.get("schema") if isinstance(manifest, dict) else None
     if version != SCHEMA:
         raise ValueError(f"vectors: {path} has schema {version!r}, want {SCHEMA!r}")
     if manifest.get("cases") == []:
         raise ValueError(f"vectors: {path} is of a run that did not end; generate it again")
-    fault = schema.fault(manifest, schema.manifest())
-    if fault:
-        raise ValueError(f"vectors: {path}: {fault}")
+    wrong = fault(manifest, schema.manifest())
+    if wrong:
+        raise ValueError(f"vectors: {path}: {wrong}")
     seen = set()
     for entry in manifest["cases"]:
         name, file = entry["id"], Path(entry["file"])
@@ -169,7 +170,8 @@ def described(
         raise ValueError(f"vectors: {path}: {name} {array or 'is missing'}")
     if list(array.shape) != shape or array.dtype != dtype:
         raise ValueError(
-            f"vectors: {path}: {name}: got {array.dtype} {array.shape}, want {dtype} {tuple(shape)}"
+            f"vectors: {path}: {name}: got {array.dtype} {array.shape}, "
+            f"want {dtype} {validate.shown(tuple(shape))}"
         )
     if not np.isfinite(array).all():
         raise ValueError(f"vectors: {path}: {name} has numbers that are not finite")

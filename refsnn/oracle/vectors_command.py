@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from refsnn.oracle.array_files import SUFFIXES
+from refsnn.files.arrays import SUFFIXES
 from refsnn.oracle.conventions import LEVELS, PAPER, make, words
 from refsnn.output import counted, open_output, table
 

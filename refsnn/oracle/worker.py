@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from refsnn.oracle import npy
+from refsnn.files import npy
+from refsnn.files.arrays import read_whole, write_arrays
 from refsnn.oracle.adapters import Unsupported
 from refsnn.oracle.adapters.program import Program, ProgramFailed
-from refsnn.oracle.array_files import read_whole, write_arrays
 from refsnn.oracle.conventions import LEVELS, PRECISIONS
 from refsnn.oracle.limits import most_bytes
 from refsnn.oracle.vectors import Case

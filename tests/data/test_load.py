@@ -73,7 +73,7 @@ def test_a_truncated_file_is_refused_at_any_length(arrays, write, tmp_path):
     path = tmp_path / "cut.npz"
     for length in range(0, len(whole), 37):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"^dataset: .*cut\.npz can't be read"):
+        with pytest.raises(ValueError, match=r"^dataset: .*cut\.npz: "):
             load(str(path))
 
 
@@ -83,21 +83,23 @@ def test_a_damaged_pixel_is_refused(arrays, write):
         at = file.read().index(arrays["train_images"].tobytes())
         file.seek(at)
         file.write(bytes([arrays["train_images"].flat[0] ^ 1]))
-    with pytest.raises(ValueError, match=r"^dataset: .*mine\.npz can't be read: .*CRC"):
+    with pytest.raises(ValueError, match=r"^dataset: .*mine\.npz: train_images: .*CRC"):
         load(path)
 
 
 def test_an_array_alone_is_no_data_set(tmp_path):
     with open(tmp_path / "one.npz", "wb") as file:
         np.save(file, np.zeros((3, 4, 4)))
-    with pytest.raises(ValueError, match=r"^dataset: .*one\.npz can't be read"):
+    with pytest.raises(ValueError, match=r"^dataset: .*one\.npz: is no .npz file"):
         load(str(tmp_path / "one.npz"))
 
 
 @pytest.mark.parametrize("name", ["train_images", "test_labels"])
 def test_pickled_objects_are_refused(arrays, write, name):
     arrays[name] = np.array([{}], dtype=object)
-    with pytest.raises(ValueError, match=r"^dataset: .*mine\.npz can't be read: .*allow_pickle"):
+    with pytest.raises(
+        ValueError, match=r"^dataset: .*mine\.npz: .*: got dtype object, want numbers"
+    ):
         load(write(arrays))
 
 

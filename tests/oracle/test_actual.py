@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from refsnn.files.arrays import write_arrays
 from refsnn.oracle.actual import read_actual
-from refsnn.oracle.array_files import write_arrays
 
 IDS = ("neuron/tie", "neuron/leak-0.75", "layer/plain")
 

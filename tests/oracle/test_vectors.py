@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from refsnn.files.arrays import SUFFIXES, write_arrays
 from refsnn.oracle import vectors
-from refsnn.oracle.array_files import SUFFIXES, write_arrays
 from refsnn.oracle.compare import compare_case
 
 WRITE = """
@@ -136,8 +136,9 @@ def test_truncated_and_missing_files_are_named(two):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", "is no JSON"), (b"{", "is no JSON"), (b"\xff\xfe", "is no JSON"),
-        (b"[" * 10**5, "is no JSON"), (b"[]", "has schema None, want 'refsnn-vectors-1'"),
+        (b"", "not valid JSON"), (b"{", "not valid JSON"), (b"\xff\xfe", "want UTF-8 text"),
+        (b"[" * 10**5, "nested more than 64 deep"),
+        (b"[]", "has schema None, want 'refsnn-vectors-1'"),
         (b"3", "has schema None"), (b'{"schema": "refsnn-vectors-1"}', "want refsnn in it"),
         (b'{"schema": "refsnn-vectors-2", "cases": 7}', "has schema 'refsnn-vectors-2', want"),
         (b'{"schema": "refsnn-vectors-1", "refsnn": "1", "cases": [3]}',

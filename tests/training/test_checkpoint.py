@@ -91,7 +91,7 @@ def test_truncation_is_refused_at_any_length(path):
     whole = path.read_bytes()
     for length in [*range(0, len(whole), 23), len(whole) - 1]:
         path.write_bytes(whole[:length])
-        with pytest.raises(CheckpointError, match=r"checkpoint\.npz: truncated or damaged"):
+        with pytest.raises(CheckpointError, match=r"checkpoint\.npz: "):
             load(path)
 
 
@@ -158,7 +158,7 @@ def test_another_format_is_refused(path, state, monkeypatch):
     monkeypatch.setattr(checkpoint, "FORMAT", 2)
     save(path, state, CONFIG)
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match=r"checkpoint\.npz: format 2, this version reads 1"):
+    with pytest.raises(CheckpointError, match=r"checkpoint\.npz: meta: format: got 2, want 1"):
         load(path)
 
 
@@ -170,7 +170,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04", b"\x80\x04N."])
 def test_other_files_are_refused(tmp_path, content):
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"a\.npz: truncated or damaged"):
+    with pytest.raises(CheckpointError, match=r"a\.npz: is no \.npz file, or a damaged one"):
         load(tmp_path / "a.npz")
 
 

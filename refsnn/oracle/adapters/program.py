@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from refsnn.oracle import npy
+from refsnn.files import npy
 from refsnn.oracle.adapters import Unsupported
 from refsnn.oracle.limits import HEADER_ROOM, most_bytes, signal_name
 

@@ -12,7 +12,7 @@ import pytest
 
 import refsnn
 from refsnn.cli import main
-from refsnn.oracle import npy
+from refsnn.files import npy
 from refsnn.oracle.adapters import Unsupported
 from refsnn.oracle.adapters.program import Program, ProgramFailed
 from refsnn.oracle.isolate import Isolated

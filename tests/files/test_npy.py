@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from refsnn.oracle import npy
+from refsnn.files import npy
 
 ARRAYS = [
     np.arange(6.0).reshape(2, 3), np.float32(0.1), np.zeros((0, 4)), np.array([1, -2]),

@@ -1,0 +1,167 @@
+"""Files of arrays from outside, `.npz` and `.safetensors`, read without trust.
+
+Nothing in them is executed, and no more memory is taken than a limit, whatever they declare. An
+array that can't be read has its error in its place, so that the others are not lost.
+"""
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Collection, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from refsnn.files import npy
+from refsnn.files.reading import open_regular
+from refsnn.files.writing import naming
+from refsnn.ops import Array, validate
+
+SUFFIXES = (".npz", ".safetensors")
+FLOATS = ("F64", "F32", "F16", "BF16")  # of .safetensors, as far as they are read
+OWN = "refsnn."  # of metadata that are ours; others write theirs
+LIMIT = 2**28  # bytes of arrays in a file; all test vectors together have less than a tenth
+EXPANSION = 64  # times its own size that a large file may hold, compressed
+
+
+def extra(module: str, name: str) -> Any:
+    """An optional module, of the extra `name`; ValueError says how to get it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ValueError(f"{error.name} is not installed; pip install 'refsnn[{name}]'") from None
+
+
+def dump_arrays(suffix: str, arrays: Mapping[str, Array]) -> bytes:
+    """A file's content; equal arrays give equal bytes. A text is an array of it without axes, which
+    .safetensors, where only numbers are arrays, has among its metadata."""
+    validate.one_of("file", suffix, SUFFIXES)
+    if suffix == ".safetensors":
+        texts = {name: str(a) for name, a in arrays.items() if a.dtype.kind == npy.TEXT}
+        numbers = {
+            name: np.ascontiguousarray(a).reshape(a.shape)
+            for name, a in arrays.items()
+            if name not in texts
+        }
+        content: bytes = extra("safetensors.numpy", "safetensors").save(numbers, texts or None)
+        return content
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), npy.dump(array))
+    return buffer.getvalue()
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write a file of arrays, by its suffix; OSError names the path."""
+    with naming(path):
+        path.write_bytes(dump_arrays(path.suffix, arrays))
+
+
+def read_arrays(
+    path: Path, limit: int | None = LIMIT, names: Collection[str] | None = None
+) -> dict[str, Array | ValueError]:
+    """Read a file of arrays, by its suffix.
+
+    `limit` is how many bytes of arrays the file may hold: LIMIT, or EXPANSION times its size, where
+    it is None. `names` are those to read (default: all). ValueError where the file as a whole can't
+    be read, OSError where it is not there.
+    """
+    with os.fdopen(open_regular(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        limit = max(LIMIT, EXPANSION * size) if limit is None else limit
+        if size > 2 * limit:
+            raise ValueError(f"{path}: got {size} bytes, want at most {2 * limit}")
+        if path.suffix == ".safetensors":
+            return read_safetensors(path, names)
+        return read_npz(path, file, limit, names)
+
+
+def read_whole(
+    path: Path, limit: int | None = LIMIT, names: Collection[str] | None = None
+) -> dict[str, Array]:
+    """Read a file of arrays; one that can't be read is an error of the file."""
+    arrays = {}
+    for name, value in read_arrays(path, limit, names).items():
+        if isinstance(value, ValueError):
+            raise ValueError(f"{path}: {name}: {value}")
+        arrays[name] = value
+    return arrays
+
+
+def read_npz(
+    path: Path, file: IO[bytes], limit: int, names: Collection[str] | None
+) -> dict[str, Array | ValueError]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = {}
+            for entry in archive.infolist():
+                name = entry.filename.removesuffix(".npy")
+                if name in entries:
+                    raise ValueError(f"{path}: holds {name} twice")
+                if names is None or name in names:
+                    entries[name] = entry
+            size = sum(entry.file_size for entry in entries.values())
+            if size > limit:
+                raise ValueError(f"{path}: declares {size} bytes of arrays, want at most {limit}")
+            return {name: member(archive, entry) for name, entry in entries.items()}
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise ValueError(f"{path}: is no .npz file, or a damaged one ({line(error)})") from None
+
+
+def member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Array | ValueError:
+    try:
+        with archive.open(entry) as stream:
+            return npy.read(stream, entry.file_size)
+    except ValueError as error:
+        return error
+    except MemoryError:
+        return ValueError(f"wants {entry.file_size} bytes of memory, which are not there")
+    except Exception as error:  # zipfile and its decompressors each have their own
+        return ValueError(f"can't be read ({line(error)})")
+
+
+def read_safetensors(path: Path, names: Collection[str] | None) -> dict[str, Array | ValueError]:
+    safetensors = extra("safetensors", "safetensors")
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            texts = {k: np.array(v) for k, v in (file.metadata() or {}).items() if OWN in k}
+            found = texts | {name: tensor(file, name, path) for name in list(file.keys())}
+            return {n: found[n] for n in found if names is None or n in names}
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise ValueError(
+            f"{path}: is no .safetensors file, or a damaged one ({line(error)})"
+        ) from None
+
+
+def tensor(file: Any, name: str, path: Path) -> Array | ValueError:
+    try:
+        kind = str(file.get_slice(name).get_dtype())
+        if kind == "BF16":
+            return bfloat16(path, name)
+        if kind.startswith("F") and kind not in FLOATS:
+            return ValueError(f"got type {kind}, want one of {', '.join(FLOATS)}, or whole numbers")
+        array = np.asarray(file.get_tensor(name))
+        if array.dtype.kind not in npy.NUMERIC:
+            return ValueError(f"got dtype {array.dtype}, want numbers")
+        return array
+    except Exception as error:  # of a type that NumPy does not have
+        return ValueError(f"can't be read ({line(error)})")
+
+
+def bfloat16(path: Path, name: str) -> Array:
+    """Read a tensor of a file whose header is known to be right; all are exact in float32."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(length))[name]
+        first, end = entry["data_offsets"]
+        file.seek(8 + length + first)
+        halves = np.frombuffer(file.read(end - first), "<u2")
+    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
+
+
+def line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

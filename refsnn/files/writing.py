@@ -1,0 +1,54 @@
+"""Writing that either happens whole or not at all."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give the path to an OSError that has none: a full disk's does not say which file it met."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file: after a crash at any moment it holds the old content or the new, never a part.
+
+    OSError names the path.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    with naming(path):
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, as `write_atomic` does."""
+    write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line and wait until it is on the disk; OSError names the path."""
+    with naming(path), open(path, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
