@@ -31,9 +31,10 @@ def open_regular(path: Path, most: int = MOST_BYTES) -> int:
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """Read a file's bytes; errors as of `open_regular`."""
     with os.fdopen(open_regular(path, most), "rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:  # it grew meanwhile
-        raise ValueError(f"{path}: got more than {most} bytes")
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(size + 1)  # what is asked for is allocated first
+    if len(content) > size:
+        raise ValueError(f"{path}: grew beyond {size} bytes while it was read")
     return content
 
 
