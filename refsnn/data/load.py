@@ -28,6 +28,8 @@ class Options:
     cutout: int = 0  # side in pixels (D24)
     image_size: int = 0  # side in pixels; 0: the data set's own
     event_slices: str = "count"  # D23
+    dtype: str = "float32"  # the precision that is computed in
+    any_range: bool = False  # the splits of an .npz file may be in different units
 
     @property
     def folder(self) -> Path:
@@ -187,4 +189,4 @@ def read(name: str, options: Options) -> Dataset:
     if not name.endswith(".npz"):
         known = ", ".join(DATASETS)
         raise ValueError(f"dataset: got {name!r}, want one of {known}, or a file ending in .npz")
-    return from_npz(Path(name))
+    return from_npz(Path(name), options.dtype, options.any_range)

@@ -83,10 +83,11 @@ def load_state(folder: Path, config: TrainConfig, net: Network) -> State:
     """The run's checkpoint, which must be of this configuration and network."""
     path = folder / "checkpoint.npz"
     state, made_with = checkpoint.load(path)
+    made_with = TrainConfig().to_dict() | made_with  # an older version had fewer settings
     for name, value in config.to_dict().items():
-        if made_with.get(name) != value:
+        if made_with[name] != value:
             raise CheckpointError(
-                f"{path}: made with {name} {made_with.get(name)!r}, config.json says {value!r}"
+                f"{path}: made with {name} {made_with[name]!r}, config.json says {value!r}"
             )
     try:
         check_params(net, state.params)

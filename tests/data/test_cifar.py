@@ -331,10 +331,13 @@ PIXELS = RNG.integers(0, 256, (3, 3072), dtype=np.uint8)
 GOOD = {"labels": [9, 0, 4], "data": PIXELS}
 
 
+INTEGERS = ("<i8", ">i4", "u1", ">u2", "i1", "<u8")
 LABELS = {
-    "list": list, "tuple": tuple, "scalars": lambda labels: [np.int64(k) for k in labels],
+    "list": list,
+    "tuple": tuple,
+    "scalars": lambda labels: [np.int64(k) for k in labels],
     "mixed": lambda labels: [labels[0], *map(np.uint8, labels[1:])],
-} | {dtype: partial(np.array, dtype=dtype) for dtype in ("<i8", ">i4", "u1", ">u2", "i1", "<u8")}  # fmt: skip
+} | {dtype: partial(np.array, dtype=dtype) for dtype in INTEGERS}
 
 
 @pytest.mark.parametrize("labels", LABELS)
