@@ -9,7 +9,7 @@ import numpy as np
 
 from refsnn.data.cache import New, mapped
 from refsnn.data.pickles import array_of, integers_of, play
-from refsnn.files.reading import read_bytes
+from refsnn.files.reading import naming_memory, read_bytes
 from refsnn.ops import Array, validate
 
 PIXELS = 3 * 32 * 32  # planes of red, green, blue; each row by row
@@ -106,7 +106,8 @@ def fill(kind: Kind, train: Sequence[Path], test: Path, partial: bool, new: New)
 def read(kind: Kind, path: Path, count: int | None) -> tuple[Array, Array]:
     """Images and labels of one file, which holds `count` of them; None: at least one."""
     reader = read_binary if path.suffix == ".bin" else read_python
-    pixels, labels = reader(path, list(kind.labels))
+    with naming_memory(path):
+        pixels, labels = reader(path, list(kind.labels))
     if len(pixels) != count and (count or len(pixels) == 0):
         raise ValueError(f"dataset: {path}: got {len(pixels)} images, want {count or 'some'}")
     for (key, classes), values in zip(kind.labels.items(), labels, strict=True):
@@ -135,6 +136,8 @@ def read_python(path: Path, keys: list[str]) -> tuple[Array, list[Array]]:
             if key not in fields:
                 raise ValueError(f"{key} is missing")
         return pixels_of(fields["data"]), [integers_of(key, fields[key]) for key in keys]
+    except MemoryError:
+        raise
     except Exception as error:  # a wrong opcode can do whatever to the stack
         raise ValueError(
             f"dataset: {path}: not of CIFAR's Python version: {error!s:.200}"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
+from refsnn.files.reading import open_regular
 from refsnn.ops import Array, validate
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -62,7 +63,7 @@ def files(folder: Path, classes: list[str]) -> Files:
         found = sorted(
             entry.path
             for entry in visible(folder / name)
-            if entry.name.lower().endswith(SUFFIXES) and entry.is_file()
+            if entry.name.lower().endswith(SUFFIXES) and not entry.is_dir()
         )
         if not found:
             raise ValueError(f"dataset: {folder / name} holds no file in {', '.join(SUFFIXES)}")
@@ -123,13 +124,17 @@ def read(path: str | Path, size: int, rng: np.random.Generator | None = None) ->
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
+            with (
+                os.fdopen(open_regular(Path(path)), "rb") as file,
+                Image.open(file, formats=FORMATS) as image,
+            ):
                 if rng is None:
                     return np.array(resize_center_crop(image, size))
                 crop = random_resized_crop(image, size, rng)
                 return np.array(ImageOps.mirror(crop) if rng.random() < 0.5 else crop)
     except Exception as error:  # Pillow, its decoders and zlib each have their own
-        raise ValueError(f"dataset: {path} can't be read: {error}") from None
+        reason = str(error).removeprefix(f"{path}: ") or type(error).__name__
+        raise ValueError(f"dataset: {path} can't be read: {reason}") from None
 
 
 def random_resized_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:

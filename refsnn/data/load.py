@@ -12,6 +12,7 @@ from refsnn.data.arrays import from_npz
 from refsnn.data.augment import cutout, random_crop, random_flip
 from refsnn.data.dataset import CHANNEL_STATISTICS, Augmentation, Dataset, Split
 from refsnn.data.digits import load_digits
+from refsnn.files.reading import naming_memory
 from refsnn.ops import Array, validate
 
 AUGMENT = ("full", "basic", "none")
@@ -162,7 +163,8 @@ def load(name: str, options: Options = Options()) -> Dataset:
     """A data set of `DATASETS`, or the `.npz` file at the path `name`."""
     validate.one_of("augment", options.augment, AUGMENT)
     validate.one_of("event_slices", options.event_slices, SLICES)
-    dataset = read(name, options)
+    with naming_memory(name):
+        dataset = read(name, options)
     *_, height, width, _ = dataset.train.images.shape
     if options.image_size not in (0, height):
         raise ValueError(

@@ -15,6 +15,7 @@ from refsnn.data.aedat import in_order, read_aedat
 from refsnn.data.events import Events, events_to_frames, resize_nearest, split_by_order
 from refsnn.data.matlab import read_variables
 from refsnn.files.arrays import read_whole
+from refsnn.files.reading import naming_memory, read_bytes
 from refsnn.ops import Array, validate
 
 EVENT_BYTES = 5
@@ -46,7 +47,7 @@ class EventSet(NamedTuple):
 
 def read_bin(path: Path) -> Events:
     """N-MNIST's file: x, y, then polarity (1 bit) and microseconds (23 bits), big-endian."""
-    data = np.fromfile(path, np.uint8)
+    data = np.frombuffer(read_bytes(path), np.uint8)
     n, rest = divmod(len(data), EVENT_BYTES)
     if rest:
         raise ValueError(
@@ -73,8 +74,9 @@ def read_mat(path: Path) -> Events:
 
 def read_matrix(path: Path) -> Array:
     """The only variable of a MATLAB file, or out1: (n, 4) or (n, 6) whole numbers, as int64."""
+    content = read_bytes(path)
     try:
-        variables = read_variables(path.read_bytes())
+        variables = read_variables(content)
         name = "out1" if "out1" in variables or len(variables) != 1 else next(iter(variables))
         if name not in variables:
             raise ValueError(f"got the variables {', '.join(variables) or 'none'}, want out1")
@@ -123,7 +125,8 @@ def read_recording(path: Path) -> Events:
     """One file, in the format that its suffix says; ValueError names the file."""
     if path.suffix.lower() not in READERS:
         raise ValueError(f"{path}: got {path.suffix or 'no suffix'}, want {', '.join(READERS)}")
-    return READERS[path.suffix.lower()](path)
+    with naming_memory(path):
+        return READERS[path.suffix.lower()](path)
 
 
 def recordings_of(folder: Path) -> Recordings:
@@ -136,7 +139,7 @@ def recordings_of(folder: Path) -> Recordings:
     paths: list[Path] = []
     labels: list[int] = []
     for label, place in enumerate(classes):
-        files = in_natural_order(p for p in place.iterdir() if p.is_file() and p.name[0] != ".")
+        files = in_natural_order(p for p in place.iterdir() if p.name[0] != "." and not p.is_dir())
         suffixes = {p.suffix.lower() for p in files}
         if len(suffixes) != 1 or not suffixes <= set(READERS):
             got = ", ".join(sorted(suffixes)) or "no files"
@@ -251,7 +254,8 @@ def frames_in(
 ) -> Array:
     events = read(path)
     try:
-        counts = resize_nearest(events_to_frames(*events, steps, sensor, slices), size)  # D23
+        with naming_memory(path):
+            counts = resize_nearest(events_to_frames(*events, steps, sensor, slices), size)  # D23
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     most = np.iinfo(np.uint16).max

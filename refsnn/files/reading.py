@@ -1,7 +1,10 @@
 """Reading a whole file: regular, of a bounded size, and named in every error."""
 
+import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 MOST_BYTES = 1 << 34  # of a file of data
@@ -26,6 +29,15 @@ def open_regular(path: Path, most: int = MOST_BYTES) -> int:
         os.close(file)
         raise
     return file
+
+
+@contextmanager
+def naming_memory(name: Path | str) -> Iterator[None]:
+    """Make of a MemoryError an OSError that names the file, or what else needs the memory."""
+    try:
+        yield
+    except MemoryError:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), str(name)) from None
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:

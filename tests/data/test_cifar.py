@@ -586,6 +586,26 @@ def test_a_cut_pickle_is_refused_at_any_length(tmp_path):
             cifar.read(cifar.CIFAR10, path, None)
 
 
+@pytest.mark.parametrize("suffix", ["", ".bin"])
+def test_what_is_no_regular_file_is_refused(tmp_path, suffix, monkeypatch):
+    path = tmp_path / f"data_batch_1{suffix}"
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=rf"^{path}: is no regular file$"):
+        cifar.read(cifar.CIFAR10, path, None)
+
+
+@pytest.mark.parametrize("suffix", ["", ".bin"])
+def test_a_file_that_wants_more_memory_than_there_is_is_named(tmp_path, suffix, monkeypatch):
+    def too_large(*arguments, **options):
+        raise MemoryError
+
+    path = tmp_path / f"data_batch_1{suffix}"
+    path.write_bytes(SMALL)
+    monkeypatch.setattr(np, "frombuffer", too_large)
+    with pytest.raises(OSError, match=rf"Cannot allocate memory: '{path}'$"):
+        cifar.read(cifar.CIFAR10, path, None)
+
+
 def test_random_damage_is_an_error_that_names_the_file_or_goes_unseen(tmp_path):
     path = tmp_path / "data_batch_1"
     structure = [k for k in range(len(SMALL)) if not 250 < k < len(SMALL) - 60]

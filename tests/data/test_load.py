@@ -204,6 +204,15 @@ def test_channels_that_seem_to_come_first_are_remarked_on_and_taken(shape, words
     assert not words or lines[0].startswith("warning: ")
 
 
+def test_a_file_that_wants_more_memory_than_there_is_is_named(arrays, write, monkeypatch):
+    def too_large(images):
+        raise MemoryError
+
+    monkeypatch.setattr("refsnn.data.arrays.channel_statistics", too_large)
+    with pytest.raises(OSError, match=r"Cannot allocate memory: '\S*/mine\.npz'$"):
+        load(write(arrays))
+
+
 def test_cutout_comes_after_what_the_data_set_does_itself():
     plain, cut = load("digits"), load("digits", Options(cutout=4))
     assert len(plain.augment) == 1
