@@ -94,10 +94,8 @@ def find(kind: Kind, data_dir: Path, partial: bool) -> tuple[list[Path], Path]:
 
 
 def fill(kind: Kind, train: Sequence[Path], test: Path, partial: bool, new: New) -> None:
-    for part, paths, count in (
-        ("train", train, kind.train_images), ("test", [test], kind.test_images),
-    ):  # fmt: skip
-        pieces = [read(kind, path, None if partial else count) for path in paths]
+    for part, paths in (("train", train), ("test", [test])):
+        pieces = [read_one(kind, partial, path) for path in paths]
         images, labels = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
         new(f"{part}_images", images.shape, images.dtype)[:] = images
         new(f"{part}_labels", labels.shape, labels.dtype)[:] = labels
@@ -113,6 +111,13 @@ def read(kind: Kind, path: Path, count: int | None) -> tuple[Array, Array]:
     for (key, classes), values in zip(kind.labels.items(), labels, strict=True):
         validate.labels(f"dataset: {path}: {key}", values, len(pixels), classes)
     return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels[-1].astype(np.int64)
+
+
+def read_one(kind: Kind, partial: bool, path: Path) -> tuple[Array, Array]:
+    """Read one of the files that `find` finds, as `load` does."""
+    test = path.stem == kind.test
+    count = kind.test_images if test else kind.train_images
+    return read(kind, path, None if partial else count)
 
 
 def read_binary(path: Path, keys: list[str]) -> tuple[Array, list[Array]]:

@@ -78,7 +78,8 @@ class Split:
 class Dataset:
     """A training and a test split; `mean` and `std` (C,) in the unit of the pixels.
 
-    `costly` says that making a batch is work enough for a process of its own.
+    `costly` says that making a batch is work enough for a process of its own; `skipped` is how many
+    files were left out, since they can't be read.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Dataset:
     std: Array
     augment: tuple[Augmentation, ...] = ()
     costly: bool = False
+    skipped: int = 0
 
     def __post_init__(self) -> None:
         for part, split in (("train", self.train), ("test", self.test)):

@@ -2,9 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +12,10 @@ from tqdm import tqdm
 from refsnn.data.aedat import in_order, read_aedat
 from refsnn.data.events import Events, events_to_frames, resize_nearest, split_by_order
 from refsnn.data.matlab import read_variables
+from refsnn.data.parallel import each
 from refsnn.files.arrays import read_whole
 from refsnn.files.reading import naming_memory, read_bytes
-from refsnn.ops import Array, validate
+from refsnn.ops import Array
 
 EVENT_BYTES = 5
 OVERFLOW_ROW, OVERFLOW = 240, 1 << 13  # N-MNIST's camera: microseconds that such an event adds
@@ -231,17 +230,10 @@ def frames_of(
     jobs: int = 1,
     read: Callable[[Path], Events] = read_recording,
 ) -> Iterator[Array]:
-    """The frames (T, size, size, 2) uint16 of each file in turn (D23), made by `jobs` processes.
-
-    More than one process needs the guard `if __name__ == "__main__"` in the script that asks.
-    """
-    validate.whole("jobs", jobs, 1)
+    """The frames (T, size, size, 2) uint16 of each file in turn (D23), made by `jobs` processes
+    (see `each`)."""
     make = partial(frames_in, steps=steps, sensor=sensor, size=size, slices=slices, read=read)
-    if jobs == 1:
-        yield from map(make, paths)
-        return
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        yield from pool.map(make, paths, chunksize=8)
+    yield from each(make, paths, jobs)
 
 
 def frames_in(

@@ -308,6 +308,7 @@ class Run:
             "epochs": config.epochs,
             "test_loss": rows[-1]["test_loss"],
             "parameters": self.net.count_parameters(),
+            "skipped": self.dataset.skipped,
         }
         write_atomic(self.folder / "curves.png", draw_curves(rows, config))
         write_json(self.folder / "summary.json", summary)
