@@ -135,6 +135,15 @@ def pieces(images: Array) -> Iterator[tuple[int, Array]]:
             yield first, images[first : first + 1, start : start + max(PIECE // row, 1)]
 
 
+def channel_range(images: Array) -> tuple[Array, Array]:
+    """Find the lowest and the highest value (C,) of every channel, in the images' dtype."""
+    low = high = images[(0,) * (images.ndim - 1)]
+    for _, piece in pieces(images):
+        pixels = piece.reshape(-1, images.shape[-1])
+        low, high = np.minimum(low, pixels.min(axis=0)), np.maximum(high, pixels.max(axis=0))
+    return low, high
+
+
 def channel_statistics(images: Array) -> tuple[Array, Array]:
     """Compute mean and standard deviation (C,) of every channel of the data (D22).
 
@@ -143,10 +152,9 @@ def channel_statistics(images: Array) -> tuple[Array, Array]:
     """
     count = images.size // images.shape[-1]
     total = squares = np.zeros(images.shape[-1])
-    low = high = images[(0,) * (images.ndim - 1)]
+    low, high = channel_range(images)
     for _, piece in pieces(images):
         pixels = piece.reshape(-1, images.shape[-1])
-        low, high = np.minimum(low, pixels.min(axis=0)), np.maximum(high, pixels.max(axis=0))
         with np.errstate(over="ignore"):  # beyond float64's range it is infinite
             total = total + pixels.astype(np.float64).sum(axis=0)
     mean = np.where(low == high, low, total / count)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refsnn.data.dataset import Dataset, pieces, standardize
+from refsnn.data.dataset import Dataset, channel_range, pieces, standardize
 from refsnn.ops import Array
 
 FACTOR = 8  # between the sizes of two splits' images that are taken for two units
@@ -22,15 +22,13 @@ class Extent(NamedTuple):
 
 
 def extent_of(images: Array) -> Extent:
-    low = high = images[(0,) * (images.ndim - 1)]
     squares = np.zeros(len(images))
     for first, piece in pieces(images):
-        pixels = piece.reshape(-1, images.shape[-1])
-        low, high = np.minimum(low, pixels.min(axis=0)), np.maximum(high, pixels.max(axis=0))
         rows = piece.reshape(len(piece), -1).astype(np.float64)
         squares[first : first + len(piece)] += np.einsum("ij,ij->i", rows, rows)
     size = np.sqrt(squares / images[0].size)
-    return Extent(low.astype(np.float64), high.astype(np.float64), size)
+    low, high = (values.astype(np.float64) for values in channel_range(images))
+    return Extent(low, high, size)
 
 
 def check_same_range(train: Array, test: Array, extents: tuple[Extent, Extent]) -> None:
