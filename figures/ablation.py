@@ -1,6 +1,5 @@
 """An ablation's accuracies and paired differences, from its table.json (refsnn ablation)."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,16 +8,14 @@ from _style import main, printed
 from matplotlib.figure import Figure
 
 from refsnn.experiments.table import draw as draw_table
+from refsnn.experiments.table import read_table
 
 CLAIM = Path(__file__).with_name("claim.json")  # of `refsnn ablation --preset claim --jobs 2`
 
 
 def compute(table: str = str(CLAIM)) -> dict[str, Any]:
     """The table that the file holds."""
-    try:
-        return {"table": json.loads(Path(table).read_text())}
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"table: {table} is not valid JSON ({error})") from None
+    return {"table": read_table(Path(table))}
 
 
 @printed
