@@ -88,12 +88,12 @@ def labels_of(name: str, labels: Array) -> Array:
 
 def remark_on_shape(path: Path, shape: tuple[int, ...]) -> None:
     """Write a line that says what the images are taken for, where the shape suggests that they may
-    be something else: channels that come first, volumes, signals of a few channels. It is no
-    error: images may be small and have many channels."""
+    be something else: channels that come first, volumes, frames without a channel, signals of a
+    few channels. It is no error: images may be small and have many channels."""
     height, width, channels = (*shape[1:], 1) if len(shape) == 3 else shape[-3:]
     short, long = sorted((height, width))
     channels_first = height <= 4 < min(width, channels)
-    volumes = 4 < channels <= 4 * short
+    volumes = channels > 4 and (channels <= 4 * short or channels == width)
     signals = len(shape) == 3 and short <= 4 < long
     # not in every worker
     if (channels_first or volumes or signals) and parent_process() is None:

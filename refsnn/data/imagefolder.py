@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -107,12 +108,19 @@ class FolderImages:
         return images
 
     def identity(self) -> Array:
-        """Folder, name and length of every file, as bytes."""
+        """Folder, name and length of every file, as bytes; ValueError where one is no file."""
         lines = (
-            os.fsencode(os.sep.join(path.split(os.sep)[-2:])) + b" %d" % os.path.getsize(path)
+            os.fsencode(os.sep.join(path.split(os.sep)[-2:])) + b" %d" % length(path)
             for path in self.paths
         )
         return np.frombuffer(b"\n".join(lines), np.uint8)
+
+
+def length(path: str) -> int:
+    state = os.stat(path)
+    if not stat.S_ISREG(state.st_mode):
+        raise ValueError(f"dataset: {path}: is no regular file")
+    return state.st_size
 
 
 def read(path: str | Path, size: int, rng: np.random.Generator | None = None) -> Array:

@@ -115,6 +115,11 @@ def test_what_is_no_file_is_not_passed_over(root):
     (root / "train/cat/zero.png").symlink_to("/dev/zero")
     (root / "train/cat/nothing.jpg").symlink_to("/nothing")
     images = FolderImages(scan(root).train.paths, 8)
+    with pytest.raises(FileNotFoundError, match=r"cat/nothing\.jpg"):
+        images.identity()  # when a training begins
+    (root / "train/cat/nothing.jpg").unlink()
+    with pytest.raises(ValueError, match=r"^dataset: \S*/cat/pipe\.jpg: is no regular file$"):
+        FolderImages(scan(root).train.paths, 8).identity()
     for name, text in (
         ("pipe.jpg", "is no regular file"), ("zero.png", "is no regular file"),
         ("nothing.jpg", "No such file"),

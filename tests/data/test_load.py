@@ -179,6 +179,7 @@ def test_arrays_that_do_not_fit_are_named_with_their_file(arrays, write, name, c
         ((28, 28), ""),
         ((8, 8), ""),
         ((28, 28, 28), "(12, 28, 28, 28) are taken as 28x28 pixels of 28 channels"),
+        ((10, 128, 128), "are taken as 10x128 pixels of 128 channels"),  # frames
         ((64, 64, 32), "are taken as 64x64 pixels of 32 channels"),
         ((2, 9, 9, 9), "(12, 2, 9, 9, 9) are taken as 9x9 pixels of 9 channels"),
         ((100, 3), "(12, 100, 3) are taken as 100x3 pixels of 1 channel; channels must"),
