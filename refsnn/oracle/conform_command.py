@@ -3,13 +3,12 @@
 import argparse
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 from refsnn.oracle.conventions import LEVELS, PRECISIONS
 from refsnn.oracle.report import by_clause, by_level
-from refsnn.output import counted, open_output
+from refsnn.output import counted, open_output, say
 
 
 def add_options(parser: Any) -> None:
@@ -153,12 +152,6 @@ def explained(given: list[tuple[Any, Any]], precision: str | None) -> tuple[str,
     except ValueError as error:  # nothing that could be compared
         return str(error), {}
     return diagnose_command.show(found), diagnose_command.to_dict(found, Actual(got, {}, []))
-
-
-def say(text: str) -> None:
-    """What is going on, on one line of a terminal."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def show(report: Any, verbose: bool) -> str:
