@@ -15,7 +15,7 @@ from refsnn.experiments import ablation, table
 from refsnn.experiments.ablation import AXES, Planned, Settings, varying
 from refsnn.experiments.presets import PRESETS, SIZES, DataSize, Grid
 from refsnn.experiments.schedule import Stop, estimate, on_cluster, on_this_machine, train_all
-from refsnn.ops import METHODS, validate
+from refsnn.ops import METHODS, get_ops, validate
 from refsnn.process import Signals
 from refsnn.training.config import TrainConfig
 from refsnn.training.options import add_settings, given_settings
@@ -154,6 +154,7 @@ def train(
     """How many of the runs ended in which state; none is a reason to start no worker."""
     if not runs:
         return Counter()
+    get_ops(runs[0].config.ops)  # finds where compiled code is kept: the runs share it
     place = (
         on_cluster(arguments.scheduler, threads)
         if arguments.scheduler
