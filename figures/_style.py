@@ -3,16 +3,19 @@
 import argparse
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
+os.environ.pop("MPLBACKEND", None)  # of windows, of which there are none; one amiss stops imports
 import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
 
+from refsnn.files.documents import read_json
 from refsnn.files.writing import write_atomic
 
 WIDE, DPI = 7.0, 200  # a page's width in inches, and its pixels an inch
@@ -110,14 +113,14 @@ def add_options(parser: argparse.ArgumentParser, compute: Callable[..., Any]) ->
 
 
 def draw_recorded(path: Path, name: str, draw: Callable[[dict[str, Any]], Figure]) -> Figure:
-    """The figure of what --record wrote."""
+    """Draw the figure of what --record wrote; ValueError where the file holds anything else."""
+    content = read_json(path)
+    of = content.get("figure") if isinstance(content, dict) else None
+    if of != name:
+        raise ValueError(f"data: {path} is of figure {of!r}, want {name!r}")
     try:
-        content = json.loads(path.read_text())
-        of = content.get("figure") if isinstance(content, dict) else None
-        if of == name:
-            return draw(content)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"data: {path} is not valid JSON ({error})") from None
+        return draw(content)
     except KeyError as error:
         raise ValueError(f"data: {path}: {error} is missing") from None
-    raise ValueError(f"data: {path} is of figure {of!r}, want {name!r}")
+    except Exception as error:  # of values of other types and sizes
+        raise ValueError(f"data: {path} can't be drawn: {type(error).__name__}: {error}") from error

@@ -114,9 +114,9 @@ def run(arguments: argparse.Namespace) -> int:
         print("stopped; the same command goes on", file=sys.stderr)
         return 128 + int(signals.caught or 0)
     found = table.tabulate([ablation.result(r) for r in known])
-    table.write(out, found)
+    names = table.write(out, found)
     print(table.to_markdown(found))
-    print(f"table.json, table.md, ablation.png and ablation.svg are in {out}")
+    print(f"{', '.join(names)} are in {out}")
     if states["failed"]:
         print(f"{states['failed']} of {len(runs)} runs failed", file=sys.stderr)
         return 1

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,17 @@ def naming(path: Path) -> Iterator[None]:
         if error.filename is None and error.errno is not None:
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise
+
+
+@contextmanager
+def optional(path: Path) -> Iterator[None]:
+    """Go on without a file that can't be made, such as a picture of results that are written
+    already; a line on standard error says why."""
+    try:
+        yield
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        print(f"refsnn: went on without {path}: {text}", file=sys.stderr)
 
 
 def write_atomic(path: Path, content: bytes) -> None:

@@ -43,7 +43,26 @@ def test_the_recorded_claim_is_drawn(script):
         assert list(values) == pytest.approx(want)
 
 
-def test_a_table_that_is_none_is_named(script, tmp_path):
-    (tmp_path / "table.json").write_text("no")
-    with pytest.raises(ValueError, match=r"^table: .*table\.json is not valid JSON"):
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t["rows"][0].pop("depth"), r"rows\[0\]: got an object .*, want depth in it"),
+        (lambda t: t["rows"][0]["methods"]["vanilla"].update(mean=10**400), "methods.vanilla.mean"),
+        (lambda t: t["rows"][0].update(chance="a tenth"), r"rows\[0\]\.chance: got 'a tenth'"),
+        (lambda t: t.update(rows={}), "rows: got an object of 0, want an array"),
+    ],
+)
+def test_a_table_that_is_none_is_named(change, said, script, table, tmp_path):
+    path = tmp_path / "table.json"
+    change(table)
+    path.write_text(json.dumps(table))
+    with pytest.raises(ValueError, match=said) as error:
+        script("ablation").compute(str(path))
+    assert str(error.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("content", ["no", "[" * 10**5])
+def test_a_file_that_is_no_json_is_named(content, script, tmp_path):
+    (tmp_path / "table.json").write_text(content)
+    with pytest.raises(ValueError, match=r"table\.json: (not valid JSON|got values nested more)"):
         script("ablation").compute(str(tmp_path / "table.json"))
