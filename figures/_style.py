@@ -17,6 +17,7 @@ from PIL import Image
 
 from refsnn.files.documents import read_json
 from refsnn.files.writing import write_atomic
+from refsnn.ops import validate
 
 WIDE, DPI = 7.0, 200  # a page's width in inches, and its pixels an inch
 
@@ -113,14 +114,15 @@ def add_options(parser: argparse.ArgumentParser, compute: Callable[..., Any]) ->
 
 
 def draw_recorded(path: Path, name: str, draw: Callable[[dict[str, Any]], Figure]) -> Figure:
-    """Draw the figure of what --record wrote; ValueError where the file holds anything else."""
-    content = read_json(path)
-    of = content.get("figure") if isinstance(content, dict) else None
+    """The figure of what --record wrote."""
+    content = read_json(path, {"type": "object"})
+    of = content.get("figure")
     if of != name:
-        raise ValueError(f"data: {path} is of figure {of!r}, want {name!r}")
+        raise ValueError(f"data: {path} is of figure {validate.shown(of)}, want {name!r}")
     try:
         return draw(content)
     except KeyError as error:
         raise ValueError(f"data: {path}: {error} is missing") from None
-    except Exception as error:  # of values of other types and sizes
-        raise ValueError(f"data: {path} can't be drawn: {type(error).__name__}: {error}") from error
+    except Exception as error:  # what is drawn has no rules; Matplotlib raises whatever
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"data: {path}: not what --record wrote ({reason})") from None

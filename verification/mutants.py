@@ -1,28 +1,40 @@
-"""Proof that the checks bite: each fault of mutants.json is put into a copy of the package, and
-the quick verification runs on it. A survivor means a missing check.
+"""Proof that the checks bite: each fault of mutants.json is put into a copy of the repository,
+and the quick verification runs on it, or the tests that the fault names where it is in a part that
+verification does not argue about. A survivor means a missing check.
 
-    python -m verification mutants [--extra FILE] [--only-extra] [--json FILE]
+    python -m verification mutants [--whole] [--extra FILE] [--only-extra] [--json FILE]
 
-A fault is {id, file, old, new, clause}; `old` occurs once in `file`. Exit 1 if one survives.
+A fault is {id, file, old, new, clause}, and `tests`, files separated by spaces, where it has some;
+`old` occurs once in `file`. Exit 1 if one survives.
 """
 
 import argparse
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from refsnn.files.documents import read_json
+from refsnn.files.schema import object_with
+
 ROOT = Path(__file__).resolve().parent.parent
 FAULTS = Path(__file__).with_name("mutants.json")
-SECONDS = 300.0  # then the fault is killed as one that never ends
+#: a fault is killed as one that never ends after so many seconds, and so many times as long as it
+#: took without a fault on the same busy machine
+SECONDS, PATIENCE = 300.0, 6.0
 
 
 class Mutant(NamedTuple):
@@ -31,6 +43,7 @@ class Mutant(NamedTuple):
     old: str
     new: str
     clause: str
+    tests: str = ""  # that notice it; empty: verification does
 
 
 class FaultError(ValueError):
@@ -49,6 +62,8 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N",
                         help="faults at a time (default: the number of cores)")  # fmt: skip
+    parser.add_argument("--whole", action="store_true", help="run all checks for each fault, "
+                        "though one of its clause's has failed, for the whole matrix")  # fmt: skip
     options = parser.parse_args(argv)
     if options.only_extra and options.extra is None:
         parser.error("--only-extra needs --extra FILE")
@@ -61,7 +76,8 @@ def main(argv: list[str]) -> int:
     except (ValueError, OSError) as error:
         print(f"verification: error: {error}", file=sys.stderr)
         return 2
-    results = run_all(mutants, max(options.jobs, 1))
+    start = time.monotonic()
+    results = run_all(mutants, max(options.jobs, 1), options.whole)
     if results is None:
         return 2
     if options.json:
@@ -70,23 +86,20 @@ def main(argv: list[str]) -> int:
         ]  # fmt: skip
         options.json.write_text(json.dumps(rows, indent=2) + "\n")
     print(matrix(mutants, results))
+    print(f"in {(time.monotonic() - start) / 60:.0f} min, {options.jobs} at a time")
     return 0 if all(results.values()) else 1
 
 
 def read(path: Path) -> list[Mutant]:
     """The faults of a file; FaultError names the first that isn't whole."""
+    texts = {name: {"type": "string"} for name in Mutant._fields}
+    optional = {name: texts.pop(name) for name in Mutant._field_defaults}
+    rules = {"type": "array", "items": object_with(texts, optional)}
     try:
-        found = json.loads(path.read_text())
-    except ValueError as error:  # of the text's encoding too
-        raise FaultError(f"{path}: no JSON ({error})") from None
-    if not isinstance(found, list):
-        raise FaultError(f"{path}: want a list of faults")
-    mutants = []
-    for index, item in enumerate(found):
-        if not isinstance(item, dict) or not set(Mutant._fields) <= set(item):
-            raise FaultError(f"{path}: fault {index}: want {', '.join(Mutant._fields)}")
-        mutants.append(Mutant(*(str(item[name]) for name in Mutant._fields)))
-    return mutants
+        found = read_json(path, rules)
+    except ValueError as error:
+        raise FaultError(str(error)) from None
+    return [Mutant(**{n: item[n] for n in Mutant._fields if n in item}) for item in found]
 
 
 def require_unique(mutants: list[Mutant]) -> None:
@@ -96,7 +109,12 @@ def require_unique(mutants: list[Mutant]) -> None:
 
 
 def mutated(mutant: Mutant) -> str:
-    """The file's text with the fault in it."""
+    """The file's text with the fault in it; FaultError where it, or its tests, don't fit."""
+    for name in mutant.tests.split():
+        if not (ROOT / name).exists() or not name.startswith("tests/"):
+            raise FaultError(f"{mutant.id}: no tests {name} in tests/")
+    if not mutant.file.isprintable():
+        raise FaultError(f"{mutant.id}: no file {mutant.file!r} in refsnn/")
     path = (ROOT / mutant.file).resolve()
     inside = path.is_relative_to(ROOT / "refsnn") and not Path(mutant.file).is_absolute()
     if not path.is_file() or not inside:
@@ -111,67 +129,128 @@ def mutated(mutant: Mutant) -> str:
 
 
 class Workshop:
-    """A copy of the package to put faults into; compiled kernels of the whole files are kept."""
+    """A copy of the repository to put faults into; compiled kernels are kept where a fault can't
+    have changed them."""
 
     def __init__(self, folder: Path) -> None:
         self.root, self.cache = folder / "copy", folder / "cache"
-        ignore = shutil.ignore_patterns("__pycache__")
-        for name in ("refsnn", "verification"):
-            shutil.copytree(ROOT / name, self.root / name, ignore=ignore)
+        ignore = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info", "runs", "build")
+        shutil.copytree(ROOT, self.root, ignore=ignore)
+        self.seconds: dict[str, float] = {}  # what each way of looking takes without a fault
 
-    def verify(self, mutant: Mutant | None) -> list[str]:
-        """The checks that fail with the fault in place."""
-        if mutant is None:
-            return self.failing(self.cache)
+    def verify(self, mutant: Mutant, whole: bool = False) -> list[str]:
+        """Put the fault into the copy and name what notices it: the tests that the fault names,
+        or else the checks of its clause, and all others where none of those does, or `whole`."""
         path = self.root / mutant.file
         original, times = path.read_bytes(), path.stat()
         path.write_text(mutated(mutant))
+        own = self.cache
+        if "kernels" in mutant.file:
+            own = self.cache.with_name("own-cache")
+            copy_kernels(self.cache, own, path)
         try:
-            own = self.root / "own-cache" if "kernels" in mutant.file else self.cache
-            return self.failing(own)
+            if mutant.tests:
+                return self.failing_tests(mutant.tests, own)
+            found = [] if whole else self.failing_checks(own, mutant.clause)
+            return found or self.failing_checks(own)
         finally:
             path.write_bytes(original)
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-            shutil.rmtree(self.root / "own-cache", ignore_errors=True)
+            if own != self.cache:
+                shutil.rmtree(own, ignore_errors=True)
 
-    def failing(self, cache: Path) -> list[str]:
-        """Names of failing checks; `import` or `time` where they could not even run."""
+    def unharmed(self, mutants: Iterable[Mutant]) -> list[str]:
+        """Name what fails without any fault, and learn how long each takes once it is compiled."""
+        found = []
+        tests = dict.fromkeys(mutant.tests for mutant in mutants)
+        if "" in tests:
+            self.failing_checks(self.cache)
+            self.seconds.clear()
+            found += self.failing_checks(self.cache)
+        return found + [n for one in tests if one for n in self.failing_tests(one, self.cache)]
+
+    def failing_checks(self, cache: Path, clause: str = "") -> list[str]:
+        """Names of the failing checks; `import` or `time` where they could not even run."""
         ledger = self.root / "ledger.json"
         ledger.unlink(missing_ok=True)
         options = ["--quick", "--no-shrink", "--no-peers", "--jobs=1", "--json", str(ledger)]
-        command = [sys.executable, "-m", "verification", *options]
+        options += ["--clause", clause] if clause else []
+        code, _ = self.run("checks", ["verification", *options], cache)
+        if code is None:
+            return ["time"]
+        if not ledger.exists():
+            return ["import"] if code else []
+        rows = json.loads(ledger.read_text())
+        return list(dict.fromkeys(row["check"] for row in rows if not row["passed"]))
+
+    def failing_tests(self, tests: str, cache: Path) -> list[str]:
+        """The first failing test of these files; `time` where they do not end."""
+        command = ["pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()]
+        code, text = self.run(tests, command, cache)
+        if code is None:
+            return ["time"]
+        found = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
+        return [] if code == 0 else [found[1] if found else "import"]
+
+    def run(self, kind: str, command: list[str], cache: Path) -> tuple[int | None, str]:
+        """Exit code and output; None where it takes PATIENCE times as long as without a fault."""
         environment = os.environ | {
             "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(self.root),
             "PYTHONDONTWRITEBYTECODE": "1",
         }  # fmt: skip
+        most = max(SECONDS, PATIENCE * self.seconds.get(kind, SECONDS))
+        start = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], cwd=self.root, env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
         try:
-            done = subprocess.run(
-                command, cwd=self.root, env=environment, capture_output=True, timeout=SECONDS
-            )
+            text, _ = process.communicate(timeout=most)
         except subprocess.TimeoutExpired:
-            return ["time"]
-        if not ledger.exists():
-            return ["import"] if done.returncode else []
-        rows = json.loads(ledger.read_text())
-        return list(dict.fromkeys(row["check"] for row in rows if not row["passed"]))
+            return None, ""
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # and whatever it has started
+            process.wait()
+        self.seconds.setdefault(kind, time.monotonic() - start)
+        return process.returncode, text
 
 
-def run_all(mutants: list[Mutant], jobs: int) -> dict[str, list[str]] | None:
-    """killed_by for each id; None where the package fails before any fault is put into it."""
+def copy_kernels(cache: Path, own: Path, changed: Path) -> None:
+    """Copy the compiled kernels of all modules but the changed one and those that import it."""
+    sources = {path.stem: path.read_text() for path in changed.parent.glob("*.py")}
+    stale, more = set[str](), {changed.stem}
+    while more:
+        stale |= more
+        pattern = re.compile(rf"^from refsnn\.kernels(\.| import .*\b)({'|'.join(more)})\b", re.M)
+        more = {name for name, text in sources.items() if pattern.search(text)} - stale
+
+    def left_out(folder: str, names: list[str]) -> list[str]:
+        return [name for name in names if name.split(".")[0] in stale]
+
+    if cache.exists():
+        shutil.copytree(cache, own, ignore=left_out)
+
+
+def run_all(mutants: list[Mutant], jobs: int, whole: bool = False) -> dict[str, list[str]] | None:
+    """killed_by for each id; None where anything fails before any fault is put into the code."""
     with tempfile.TemporaryDirectory() as name:
         shops: SimpleQueue[Workshop] = SimpleQueue()
-        for index in range(jobs):
-            shops.put(Workshop(Path(name) / str(index)))
 
-        def verify(mutant: Mutant | None) -> list[str]:
+        def open_shop(index: int) -> list[str]:
+            shop = Workshop(Path(name) / str(index))
+            shops.put(shop)
+            return shop.unharmed(mutants)
+
+        def verify(mutant: Mutant) -> list[str]:
             shop = shops.get()
             try:
-                return shop.verify(mutant)
+                return shop.verify(mutant, whole)
             finally:
                 shops.put(shop)
 
         with ThreadPoolExecutor(jobs) as pool:
-            for failing in pool.map(verify, [None] * jobs):
+            for failing in pool.map(open_shop, range(jobs)):
                 if failing:
                     print(f"verification: error: without faults these fail: {', '.join(failing)}",
                           file=sys.stderr)  # fmt: skip

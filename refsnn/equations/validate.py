@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 
-def finite(value: float) -> bool:
+def finite(value: Any) -> bool:
     try:
         return math.isfinite(value)
     except OverflowError:  # an integer beyond all floats
@@ -16,17 +16,29 @@ def finite(value: float) -> bool:
 
 def positive(name: str, value: float) -> None:
     if not (finite(value) and value > 0):
-        raise ValueError(f"{name}: got {value!r}, want a finite number above 0")
+        raise ValueError(f"{name}: got {shown(value)}, want a finite number above 0")
 
 
 def at_least(name: str, value: float, least: float) -> None:
     if not (finite(value) and value >= least):
-        raise ValueError(f"{name}: got {value!r}, want a finite number of at least {least}")
+        raise ValueError(f"{name}: got {shown(value)}, want a finite number of at least {least}")
 
 
-def whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name}: got {value!r}, want a whole number of at least {least}")
+def whole(name: str, value: Any, least: int, most: int | None = None) -> None:
+    fits = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+    if not fits or (most is not None and value > most):
+        limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name}: got {shown(value)}, want a whole number {limits}")
+
+
+def shown(value: Any) -> str:
+    """Shorten a value to what fits into a line."""
+    if isinstance(value, int) and abs(value) >= 10**60:
+        return "an integer of more than 60 digits"
+    if isinstance(value, str | bytes):
+        value = value[:200]
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def as_floats(record: Any, *names: str) -> None:
@@ -38,7 +50,7 @@ def as_floats(record: Any, *names: str) -> None:
 def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
     allowed = list(allowed)
     if value not in allowed:
-        raise ValueError(f"{name}: got {value!r}, want one of {', '.join(map(str, allowed))}")
+        raise ValueError(f"{name}: got {shown(value)}, want one of {', '.join(map(str, allowed))}")
 
 
 def floating(name: str, array: Any) -> None:

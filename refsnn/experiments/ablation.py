@@ -4,22 +4,25 @@ Its file `ablation.json` holds the other settings, which stay as they were at th
 `runs` holds a run folder for each combination, to which later calls may add.
 """
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from refsnn.experiments.presets import Grid
+from refsnn.files.arrays import read_whole
+from refsnn.files.documents import read_json
+from refsnn.files.schema import object_with
 from refsnn.files.writing import write_json
 from refsnn.network import architecture
-from refsnn.ops import METHODS
+from refsnn.ops import METHODS, validate
 from refsnn.training.config import TrainConfig, from_dict
 from refsnn.training.run import read_config
 
+SETTINGS = object_with({"settings": {"type": "array", "items": {"type": "object"}}})
+SUMMARY = object_with({"test_accuracy": {"type": "number", "minimum": 0, "maximum": 1}})
+BIAS = "params/head.fc.bias"  # one number a class
 AXES = ("method", "arch", "steps", "seed")
 Settings = dict[str, Any]
 
@@ -33,9 +36,10 @@ class Result(NamedTuple):
     """What a run folder says; `accuracy` (0 to 1) and the data set's `classes` when finished."""
 
     config: TrainConfig
-    state: str  # finished, diverged, missing
+    state: str  # finished, diverged, missing, or damaged: it is finished, but can't be read
     accuracy: float | None = None
     classes: int | None = None
+    reason: str = ""  # of a damaged one
 
 
 def configs(grids: Iterable[Grid]) -> list[TrainConfig]:
@@ -87,19 +91,35 @@ def settings_of(out: Path, wanted: Iterable[TrainConfig]) -> list[Settings]:
     path = out / "ablation.json"
     if not path.exists():
         return asked
-    try:
-        there = [fixed(from_dict(values)) for values in json.loads(path.read_text())["settings"]]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path}: not the settings of an ablation ({error})") from None
+    there = [fixed(config) for config in read_settings(path)]
     for settings in asked:
         if settings not in there:
             names, other = min(
                 ((varying([settings, other]), other) for other in there), key=lambda x: len(x[0])
             )
-            has = ", ".join(f"{name} {other[name]}" for name in names)
-            got = ", ".join(f"{name} {settings[name]}" for name in names)
+            has = ", ".join(f"{name} {named(other[name])}" for name in names)
+            got = ", ".join(f"{name} {named(settings[name])}" for name in names)
             raise ValueError(f"out: {out} is for {has}; got {got}, which needs another folder")
     return there
+
+
+def read_settings(path: Path) -> list[TrainConfig]:
+    """Read ablation.json; ValueError says what is wrong with it."""
+    configs = []
+    for number, values in enumerate(read_json(path, SETTINGS)["settings"]):
+        try:
+            configs.append(from_dict(values))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: settings[{number}]: {error}") from None
+    if not configs:
+        raise ValueError(f"{path}: settings: got none, want at least one")
+    return configs
+
+
+def named(value: Any) -> str:
+    """A setting in a line: a text as it is, but for one that is long or has more than a line."""
+    short = isinstance(value, str) and value.isprintable() and len(value) <= 80
+    return str(value) if short else validate.shown(value)
 
 
 def plan(out: Path, wanted: Iterable[TrainConfig], settings: Sequence[Settings]) -> list[Planned]:
@@ -108,15 +128,20 @@ def plan(out: Path, wanted: Iterable[TrainConfig], settings: Sequence[Settings])
     return [Planned(out / "runs" / folder_name(c, settings), c) for c in ordered]
 
 
-def existing(out: Path, settings: Sequence[Settings]) -> list[TrainConfig]:
-    """The configurations of the runs in `out`; ValueError for one that does not belong there."""
-    found = []
+def existing(out: Path, settings: Sequence[Settings]) -> tuple[list[TrainConfig], list[str]]:
+    """The configurations of the runs in `out`, and a line for each that can't be read; ValueError
+    for one that does not belong there."""
+    found, damaged = [], []
     for path in sorted(out.glob("runs/*/config.json")):
-        config = read_config(path.parent)
+        try:
+            config = read_config(path.parent)
+        except (ValueError, OSError) as error:
+            damaged.append(str(error))
+            continue
         if fixed(config) not in settings or folder_name(config, settings) != path.parent.name:
             raise ValueError(f"{path}: got a run of other settings than its folder's name says")
         found.append(config)
-    return found
+    return found, damaged
 
 
 def prepare(out: Path, settings: Sequence[Settings]) -> None:
@@ -125,10 +150,16 @@ def prepare(out: Path, settings: Sequence[Settings]) -> None:
 
 
 def result(run: Planned) -> Result:
+    """Read what a run folder says; one that is damaged costs only itself."""
     if (run.folder / "summary.json").exists():
-        with np.load(run.folder / "checkpoint.npz") as archive:
-            classes = int(archive["params/head.fc.bias"].size)
-        summary = json.loads((run.folder / "summary.json").read_text())
-        return Result(run.config, "finished", summary["test_accuracy"], classes)
+        try:
+            read_config(run.folder)
+            summary = read_json(run.folder / "summary.json", SUMMARY)
+            arrays = read_whole(run.folder / "checkpoint.npz", None, [BIAS])
+            if BIAS not in arrays:
+                raise ValueError(f"{run.folder / 'checkpoint.npz'}: {BIAS} is missing")
+        except (ValueError, OSError) as error:
+            return Result(run.config, "damaged", reason=str(error))
+        return Result(run.config, "finished", summary["test_accuracy"], arrays[BIAS].size)
     diverged = (run.folder / "diverged.json").exists()
     return Result(run.config, "diverged" if diverged else "missing")

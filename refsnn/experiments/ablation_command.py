@@ -94,7 +94,7 @@ def grids(arguments: argparse.Namespace) -> list[Grid]:
 def run(arguments: argparse.Namespace) -> int:
     wanted = ablation.configs(grids(arguments))
     out = Path(arguments.out or f"runs/ablation-{arguments.preset}").resolve()
-    settings, known = planned(arguments, out, wanted)
+    settings, known, unread = planned(arguments, out, wanted)
     runs = [r for r in known if r.config in wanted and ablation.result(r).state == "missing"]
     validate.whole("jobs", arguments.jobs, 1)
     threads = threads_of(arguments)
@@ -113,32 +113,36 @@ def run(arguments: argparse.Namespace) -> int:
     if states["interrupted"] or states["waiting"]:
         print("stopped; the same command goes on", file=sys.stderr)
         return 128 + int(signals.caught or 0)
-    found = table.tabulate([ablation.result(r) for r in known])
+    results = [ablation.result(r) for r in known]
+    found = table.tabulate(results)
     names = table.write(out, found)
     print(table.to_markdown(found))
     print(f"{', '.join(names)} are in {out}")
+    damaged = dict.fromkeys([*unread, *(r.reason for r in results if r.state == "damaged")])
+    for line in damaged:
+        print(f"left out: {line}; remove the run's folder to train it again", file=sys.stderr)
     if states["failed"]:
         print(f"{states['failed']} of {len(runs)} runs failed", file=sys.stderr)
-        return 1
-    return 0
+    return 1 if states["failed"] or damaged else 0
 
 
 def planned(
     arguments: argparse.Namespace, out: Path, wanted: Sequence[TrainConfig]
-) -> tuple[list[Settings], list[Planned]]:
-    """The fixed settings, and the runs that are wanted or there already.
+) -> tuple[list[Settings], list[Planned], list[str]]:
+    """The fixed settings, the runs that are wanted or there already, and a line for each there
+    whose settings can't be read.
 
     An estimate is of the new folder that the runs would need, where the default one is for others.
     """
     try:
         settings = ablation.settings_of(out, wanted)
-        there = ablation.existing(out, settings)
+        there, unread = ablation.existing(out, settings)
     except ValueError:
         if arguments.out or not arguments.estimate:
             raise
         out = next(p for n in count(2) if not (p := out.with_name(f"{out.name}-{n}")).exists())
-        settings, there = ablation.settings_of(out, wanted), []
-    return settings, ablation.plan(out, {*wanted, *there}, settings)
+        settings, there, unread = ablation.settings_of(out, wanted), [], []
+    return settings, ablation.plan(out, {*wanted, *there}, settings), unread
 
 
 def check_data(runs: Sequence[Planned]) -> None:

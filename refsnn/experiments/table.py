@@ -5,7 +5,7 @@
 - `settings`: what all runs share; `rows`: one for each architecture and T, with
 - `arch`, `depth`, `steps`, `settings` (where rows differ in others), `chance`,
 - `methods`: of each, `n`, `mean`, `std` (ddof 1), `accuracy` by seed, and the seeds whose runs
-  `diverged` or are `missing`, which no mean contains,
+  `diverged`, are `missing` or can't be read (`damaged`), which no mean contains,
 - `differences`: of each pair of methods, `n`, `mean` and 95 % interval (`low`, `high`), paired
   by seed.
 
@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from refsnn.experiments.ablation import Result, depth, fixed, varying
 from refsnn.experiments.statistics import paired_difference, spread
+from refsnn.files.documents import read_json
+from refsnn.files.schema import Rules, object_with
 from refsnn.files.writing import optional, write_atomic, write_json
 from refsnn.ops import METHODS
 from refsnn.training.config import TrainConfig
@@ -31,7 +33,47 @@ if TYPE_CHECKING:
 
 Table = dict[str, Any]
 PAIRS = (("shortcut", "vanilla"), ("evolutionary", "vanilla"), ("evolutionary", "shortcut"))
+LEFT_OUT = ("diverged", "missing", "damaged")  # seeds whose runs are in no mean
 DIFFERENCES = [f"{of} - {minus}" for of, minus in PAIRS]
+
+
+def named(names: Sequence[str], rules: Rules) -> Rules:
+    """Make the rules of an object with some of these fields, all alike."""
+    return {
+        "type": "object", "properties": dict.fromkeys(names, rules), "additionalProperties": False,
+    }  # fmt: skip
+
+
+NUMBER_OR_NONE = {"type": ["number", "null"]}
+SEEDS = {"type": "array", "items": {"type": "integer"}}
+CELL = object_with(
+    {
+        "n": {"type": "integer"}, "mean": NUMBER_OR_NONE, "std": NUMBER_OR_NONE,
+        "accuracy": {"type": "object", "additionalProperties": {"type": "number"}},
+        "diverged": SEEDS, "missing": SEEDS,
+    },
+    {"damaged": SEEDS},
+)  # fmt: skip
+DIFFERENCE = object_with(
+    {"n": {"type": "integer"}} | dict.fromkeys(("mean", "low", "high"), NUMBER_OR_NONE)
+)
+#: what table.json holds
+TABLE = object_with({
+    "settings": {"type": "object"},
+    "rows": {"type": "array", "items": object_with({
+        "arch": {"type": "string"}, "depth": {"type": "integer"}, "steps": {"type": "integer"},
+        "settings": {"type": "object"}, "chance": NUMBER_OR_NONE,
+        "methods": named(METHODS, CELL), "differences": named(DIFFERENCES, DIFFERENCE),
+    })},
+})  # fmt: skip
+
+
+def read_table(path: Path) -> Table:
+    """Read a table.json; ValueError says what is wrong with it."""
+    found: Table = read_json(path, TABLE)
+    if not found["rows"]:
+        raise ValueError(f"{path}: rows: got none, want at least one")
+    return found
 
 
 def tabulate(results: Sequence[Result]) -> Table:
@@ -74,6 +116,7 @@ def cell(results: Sequence[Result]) -> Table:
     accuracy = {str(r.config.seed): r.accuracy for r in results if r.accuracy is not None}
     return spread(list(accuracy.values()))._asdict() | {
         "accuracy": accuracy, "diverged": seeds("diverged"), "missing": seeds("missing"),
+        "damaged": seeds("damaged"),
     }  # fmt: skip
 
 
@@ -83,7 +126,7 @@ def percent(value: float | None, sign: str = "") -> str:
 
 def accuracy_text(values: Table) -> str:
     notes = [f"n = {values['n']}"]
-    notes += [f"{len(values[k])} {k}" for k in ("diverged", "missing") if values[k]]
+    notes += [f"{len(values[k])} {k}" for k in LEFT_OUT if values.get(k)]
     std = "" if values["std"] is None else f" ± {percent(values['std'])}"
     return f"{percent(values['mean'])}{std} ({', '.join(notes)})"
 
@@ -102,7 +145,7 @@ def to_markdown(table: Table) -> str:
     named = [name for name in dict.fromkeys(["dataset", "epochs", *differ]) if name in settings]
     parts = [
         "Test accuracy in %, main branch alone, after the last epoch: mean ± standard deviation of "
-        "n seeds.\nRuns that diverged or are missing are counted, but no part of a mean.",
+        "n seeds.\nRuns that diverged, are missing or damaged are counted, but no part of a mean.",
         grid(rows, "methods", METHODS, accuracy_text, chance=True),
         f"All with {', '.join(f'{name} {settings[name]}' for name in named)}.",
     ]

@@ -5,8 +5,9 @@ A `number` is finite and within the range of a float, as all numbers of JSON sho
 """
 
 import re
-from math import isfinite
 from typing import Any
+
+from refsnn.ops import validate
 
 #: what rules may say here besides `description` and the like
 RULES = (
@@ -20,7 +21,7 @@ TYPES: dict[str, tuple[type, ...]] = {
 Rules = dict[str, Any]
 
 
-def record(required: Rules, optional: Rules | None = None) -> Rules:
+def object_with(required: Rules, optional: Rules | None = None) -> Rules:
     """Make the rules of an object: the fields that it must have, and those that it may have.
 
     Other fields are passed over, so that a newer version may write more.
@@ -34,7 +35,7 @@ def fault(value: Any, rules: Rules, name: str = "") -> str | None:
     """Find the first thing in which a value breaks the rules: `name: got X, want Y`."""
     want = broken(value, rules)
     if want:
-        return f"{name or 'the whole'}: got {shown(value)}, want {want}"
+        return f"{name}: got {shown(value)}, want {want}".removeprefix(": ")
     inside: list[tuple[Any, Rules, str]] = []
     if isinstance(value, dict):
         known, rest = rules.get("properties", {}), rules.get("additionalProperties")
@@ -64,14 +65,7 @@ def is_a(value: Any, kind: str) -> bool:
     """Tell whether the value is of a type of `TYPES`."""
     if not isinstance(value, TYPES[kind]) or (isinstance(value, bool) and kind != "boolean"):
         return False
-    return kind != "number" or finite(value)
-
-
-def finite(value: Any) -> bool:
-    try:
-        return isfinite(value)
-    except OverflowError:  # an integer beyond all floats
-        return False
+    return kind != "number" or validate.finite(value)
 
 
 def broken_text(value: Any, rules: Rules) -> str | None:
@@ -108,6 +102,4 @@ def shown(value: Any) -> str:
     """Shorten a value to what fits into a line."""
     if isinstance(value, dict | list):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
-    if isinstance(value, int) and abs(value) >= 10**60:
-        return "an integer of more than 60 digits"
-    return repr(value)[:60]
+    return validate.shown(value)

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 from refsnn.ops import AvgPool, Conv, validate
 
+MOST = 1 << 16  # channels of a layer, and blocks of a stage
+
 
 @dataclass(frozen=True)
 class Stem:
@@ -41,12 +43,15 @@ class Architecture:
             )
         for name, values in (("depths", self.depths), ("widths", self.widths)):
             for value in values:
-                validate.whole(name, value, 1)
-        validate.whole("stem_width", self.stem_width, 1)
+                validate.whole(name, value, 1, MOST)
+        validate.whole("stem_width", self.stem_width, 1, MOST)
 
     def scaled(self, factor: float) -> "Architecture":
         """All widths times `factor` (D19), rounded, at least 1."""
         validate.positive("width", factor)
+        widest = max(*self.widths, self.stem_width, self.hidden)
+        if widest * factor > MOST:
+            raise ValueError(f"width: got {factor!r}, want at most {MOST / widest:g}")
 
         def scale(width: int) -> int:
             return max(1, round(width * factor))

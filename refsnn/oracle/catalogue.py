@@ -5,8 +5,10 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from refsnn.oracle import cases, recipes, vectors
+from refsnn.oracle.contents import require_inputs
 from refsnn.oracle.vectors import Case
 
 
@@ -15,7 +17,17 @@ def catalogue(folder: Path | None) -> dict[str, Callable[[], Case]]:
     if folder is None:
         return {recipe.id: partial(cases.build, recipe) for recipe in recipes.recipes()}
     entries = vectors.read_manifest(folder)["cases"]
-    return {entry["id"]: partial(vectors.read_case, folder, entry) for entry in entries}
+    return {entry["id"]: partial(read_case, folder, entry) for entry in entries}
+
+
+def read_case(folder: Path, entry: Mapping[str, Any]) -> Case:
+    """Read a case that can be computed; ValueError where the file or the manifest is damaged."""
+    case = vectors.read_case(folder, entry)
+    try:
+        require_inputs(case.level, case.inputs, case.settings)
+    except ValueError as error:
+        raise ValueError(f"vectors: {folder / vectors.MANIFEST}: {case.id}: {error}") from None
+    return case
 
 
 def load(

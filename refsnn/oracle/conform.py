@@ -1,6 +1,5 @@
 """Another implementation run through the cases: what passed, what failed and where first."""
 
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -8,12 +7,20 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from refsnn.files.documents import read_toml
 from refsnn.oracle import evidence
 from refsnn.oracle.compare import compare_case
 from refsnn.oracle.comparison import few
 from refsnn.oracle.isolate import Answer, Isolated
 from refsnn.oracle.vectors import Case
 
+#: expected failures: a reason, which is not empty, for each pattern
+EXPECTED = {
+    "type": "object", "required": ["cases"], "additionalProperties": False,
+    "properties": {
+        "cases": {"type": "object", "additionalProperties": {"type": "string", "pattern": r"\S"}},
+    },
+}  # fmt: skip
 STATUSES = ("passed", "failed", "unsupported", "expected")
 ENDINGS = {
     "raised": "raised", "garbage": "gave no arrays", "hung": "hung", "died": "died",
@@ -167,20 +174,5 @@ def listed(names: Sequence[str]) -> str:
 
 def read_expected(path: Path) -> dict[str, str]:
     """Patterns of case ids -> why they fail, from the table [cases] of a TOML file."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"expected-failures: got {path}, want TOML: {error}") from None
-    surplus = sorted(content.keys() - {"cases"})
-    cases = content.get("cases")
-    if surplus or not isinstance(cases, dict):
-        raise ValueError(
-            f"expected-failures: got {path} with {listed(surplus) or 'no table [cases]'}, "
-            "want one table, [cases]"
-        )
-    for pattern, reason in cases.items():
-        if not isinstance(reason, str) or not reason.strip():
-            raise ValueError(
-                f"expected-failures: got {reason!r} for {pattern!r} in {path}, want a reason"
-            )
+    cases: dict[str, str] = read_toml(path, EXPECTED)["cases"]
     return cases

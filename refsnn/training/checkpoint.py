@@ -13,12 +13,23 @@ from typing import Any
 import numpy as np
 
 from refsnn.files.arrays import read_whole
+from refsnn.files.documents import parse_json
+from refsnn.files.schema import object_with
 from refsnn.files.writing import write_atomic
 from refsnn.network import Params
 from refsnn.ops import Array
 
 FORMAT = 1
 GROUPS = ("params", "buffers", "optimizer")
+#: what a checkpoint holds besides arrays
+META = object_with({
+    "format": {"const": FORMAT},
+    "config": {"type": "object"},
+    "iteration": {"type": "integer", "minimum": 0, "maximum": 2**53},
+    "sums": {"type": "object", "additionalProperties": {"type": "number"}},
+    "data": {"type": "string"},
+    "rng": {"type": "object"},
+})  # fmt: skip
 
 
 class CheckpointError(ValueError):
@@ -72,21 +83,34 @@ def load(path: Path) -> tuple[State, dict[str, Any]]:
     expected = arrays.pop("sha256", None)
     if expected is None or "meta" not in arrays or expected.tobytes() != digest(arrays):
         raise CheckpointError(f"{path}: altered or damaged (the checksum does not match)")
-    meta = json.loads(arrays.pop("meta").tobytes())
-    if meta["format"] != FORMAT:
-        raise CheckpointError(f"{path}: format {meta['format']}, this version reads {FORMAT}")
+    if "order" not in arrays:
+        raise CheckpointError(f"{path}: order is missing")
+    try:
+        meta = parse_json(arrays.pop("meta").tobytes(), f"{path}: meta", META)
+        rng = restored(meta["rng"], f"{path}: meta: rng")
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
     groups: dict[str, Params] = {group: {} for group in GROUPS}
     for key, value in arrays.items():
         group, _, name = key.partition("/")
         if group in groups:
             groups[group][name] = value
-    rng = np.random.default_rng()
-    rng.bit_generator.state = meta["rng"]
     state = State(
         **groups, rng=rng, iteration=meta["iteration"], order=arrays["order"], sums=meta["sums"],
         data=meta["data"],
     )  # fmt: skip
     return state, meta["config"]
+
+
+def restored(state: dict[str, Any], name: str) -> np.random.Generator:
+    """Make the generator of a state; ValueError, which begins with `name`, where it is none."""
+    rng = np.random.default_rng()
+    try:
+        rng.bit_generator.state = state
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        kind = type(rng.bit_generator).__name__
+        raise ValueError(f"{name}: no state of NumPy's {kind} ({error!r})") from None
+    return rng
 
 
 def digest(arrays: dict[str, Array]) -> bytes:

@@ -6,9 +6,13 @@ The command line, the checks and `config.json` are all made from these fields.
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import numpy as np
+
 from refsnn.data.load import AUGMENT, SLICES, Options
 from refsnn.network import Network, architecture
 from refsnn.ops import LIF, METHODS, SURROGATES, BatchNorm, get_ops, make_surrogate, validate
+
+MOST = 2**31 - 1  # of steps, epochs, images and pixels
 
 
 def option(default: Any, text: str, unit: str = "", choices: tuple[str, ...] = ()) -> Any:
@@ -71,20 +75,25 @@ class TrainConfig:
             if item.metadata["choices"]:
                 validate.one_of(item.name, getattr(self, item.name), item.metadata["choices"])
         for name in ("steps", "epochs", "batch_size"):
-            validate.whole(name, getattr(self, name), 1)
-        for name in ("seed", "cutout", "image_size"):
-            validate.whole(name, getattr(self, name), 0)
+            validate.whole(name, getattr(self, name), 1, MOST)
+        for name in ("cutout", "image_size"):
+            validate.whole(name, getattr(self, name), 0, MOST)
+        validate.whole("seed", self.seed, 0)
         for name in ("lam", "shortcut_weight", "weight_decay"):
             validate.at_least(name, getattr(self, name), 0)
         validate.positive("lr", self.lr)
         if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum: got {self.momentum!r}, want a number in [0, 1)")
+            raise ValueError(
+                f"momentum: got {validate.shown(self.momentum)}, want a number in [0, 1)"
+            )
         validate.positive("norm_scale", self.norm_scale)
         if self.surrogate_shape is not None:
             validate.positive("surrogate_shape", self.surrogate_shape)
         if self.surrogate_edge and self.surrogate != "rectangular":
             raise ValueError(f"surrogate_edge: {self.surrogate} has no edge, want rectangular")
         self.network(1, 2)  # the rest is checked where it belongs
+        for item in fields(self):
+            check_precision(item.name, getattr(self, item.name), self.dtype)
 
     def network(self, in_channels: int, num_classes: int) -> Network:
         """The network that this configuration trains; vanilla training has no side branches."""
@@ -123,7 +132,16 @@ def check_type(name: str, value: Any, default: Any) -> None:
     fits = isinstance(value, allowed) and isinstance(value, bool) == (wanted is bool)
     if fits or (value is None and default is None):
         return
-    raise TypeError(f"{name}: got {value!r}, want a value of type {wanted.__name__}")
+    raise TypeError(f"{name}: got {validate.shown(value)}, want a value of type {wanted.__name__}")
+
+
+def check_precision(name: str, value: Any, dtype: str) -> None:
+    """ValueError where a number is finite, or not 0, in double precision alone."""
+    if isinstance(value, float):
+        with np.errstate(over="ignore", under="ignore"):
+            rounded = np.dtype(dtype).type(value)
+        if not np.isfinite(rounded) or (rounded == 0) != (value == 0):
+            raise ValueError(f"{name}: got {value!r}, which {dtype} rounds to {rounded:g}")
 
 
 #: A preset names what it changes against the defaults (which are the paper's neuron and

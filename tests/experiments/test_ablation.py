@@ -14,6 +14,7 @@ from refsnn.experiments.ablation import Planned, configs, fixed
 from refsnn.experiments.presets import PRESETS, DataSize, Grid
 from refsnn.files.writing import write_json
 from refsnn.training.config import TrainConfig
+from refsnn.training.run import read_config
 
 TINY = ["--archs=1-1:4-8", "--epochs=2", "--batch-size=160", "--ops=numpy"]
 
@@ -150,10 +151,74 @@ def test_a_run_that_does_not_belong_there_is_not_counted(untrained, tmp_path, ca
     assert "vanilla-seed0/config.json: got a run" in refused(["ablation", *TINY, "--out", out])
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"settings": [{"foo": 1}]}'])
-def test_a_damaged_record_of_settings_is_named(content, tmp_path, refused):
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of an ablation of two methods, trained."""
+    out = tmp_path_factory.mktemp("ablation") / "whole"
+    assert main(["ablation", *TINY, *PAIR, "--out", str(out)]) == 0
+    return out
+
+
+PAIR = ("--methods", "vanilla", "shortcut", "--seeds=1", "--steps=1")
+VANILLA = "runs/1-1_4-8-T1-vanilla-seed0"
+DAMAGE = {
+    "checkpoint.npz": [b"", b"PK\x03\x04", b"x" * 5000],
+    "summary.json": [
+        b"",
+        b"{}",
+        b'{"test_accuracy": "high"}',
+        b'{"test_accuracy": 7}',
+        b"[" * 9999,
+    ],
+    "config.json": [b"", b"[]", b'{"width": 1e308}'],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [(name, content) for name, all_ in DAMAGE.items() for content in all_]
+)
+def test_a_damaged_run_costs_only_itself(name, content, finished, tmp_path, capsys):
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    (out / VANILLA / name).write_bytes(content)
+    capsys.readouterr()
+    assert main(["ablation", *TINY, *PAIR, "--out", str(out)]) == 1
+    shown = capsys.readouterr()
+    (line,) = [line for line in shown.err.splitlines() if line.startswith("left out: ")]
+    assert f"{VANILLA}/{name}: " in line
+    assert "remove the run's folder to train it again" in line
+    row = json.loads((out / "table.json").read_text())["rows"][0]
+    assert row["methods"]["vanilla"]["damaged"] == [0]
+    assert row["methods"]["vanilla"]["mean"] is None
+    assert row["methods"]["shortcut"]["n"] == 1
+    assert "1 damaged" in shown.out
+
+
+def test_a_finished_run_without_its_checkpoint_is_damaged(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    folder = tmp_path / "copy" / VANILLA
+    (folder / "checkpoint.npz").unlink()
+    found = ablation.result(Planned(folder, read_config(folder)))
+    assert (found.state, found.accuracy) == ("damaged", None)
+    assert "checkpoint.npz" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "not valid JSON"), ("[]", "got a list of 0, want an object"),
+        ("{}", "got an object of 0, want settings in it"),
+        ('{"settings": 3}', "settings: got 3, want an array"),
+        ('{"settings": [3]}', "settings[0]: got 3, want an object"),
+        ('{"settings": [{"foo": 1}]}', "settings[0]: setting: got 'foo', want one of"),
+        ('{"settings": [{"width": 1e308}]}', "settings[0]: width: got 1e+308, want at most"),
+        ("[" * 10_000, "nested more than 64 deep"),
+    ],
+)  # fmt: skip
+def test_a_damaged_record_of_settings_is_named(content, message, tmp_path, refused):
     (tmp_path / "ablation.json").write_text(content)
-    assert "ablation.json: not the settings" in refused(["ablation", *TINY, "--out", tmp_path])
+    line = refused(["ablation", *TINY, "--out", tmp_path])
+    assert f"{tmp_path}/ablation.json: {message}" in line.replace("got values nested", "nested")
 
 
 @pytest.mark.parametrize(

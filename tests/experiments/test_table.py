@@ -55,15 +55,15 @@ def test_numbers_by_hand(made):
     assert row["methods"] == {
         "vanilla": {
             "n": 3, "mean": 0.5, "std": 0.25, "accuracy": {"0": 0.5, "1": 0.25, "2": 0.75},
-            "diverged": [], "missing": [],
+            "diverged": [], "missing": [], "damaged": [],
         },
         "shortcut": {
             "n": 2, "mean": 0.625, "std": pytest.approx(0.125 * 2**0.5),
-            "accuracy": {"0": 0.75, "1": 0.5}, "diverged": [2], "missing": [],
+            "accuracy": {"0": 0.75, "1": 0.5}, "diverged": [2], "missing": [], "damaged": [],
         },
         "evolutionary": {
             "n": 1, "mean": 0.875, "std": None, "accuracy": {"0": 0.875},
-            "diverged": [], "missing": [1, 2],
+            "diverged": [], "missing": [1, 2], "damaged": [],
         },
     }  # fmt: skip
     assert row["differences"] == {
@@ -85,6 +85,7 @@ def test_all_runs_diverged_or_missing(made):
     row = made["rows"][2]
     assert row["methods"]["shortcut"] == {
         "n": 0, "mean": None, "std": None, "accuracy": {}, "diverged": [0, 1], "missing": [],
+        "damaged": [],
     }  # fmt: skip
     assert set(row["differences"]) == {"shortcut - vanilla"}
     assert row["differences"]["shortcut - vanilla"]["mean"] is None

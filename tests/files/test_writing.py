@@ -1,5 +1,6 @@
 """Files are written whole or not at all."""
 
+import errno
 import json
 import os
 
@@ -68,3 +69,17 @@ def test_lines_are_appended(tmp_path):
     append_line(path, "one")
     append_line(path, "λ")
     assert path.read_text(encoding="utf-8") == "one\nλ\n"
+
+
+@pytest.mark.parametrize("write", [lambda path: write_atomic(path, b"new"),
+                                   lambda path: append_line(path, "new")])  # fmt: skip
+def test_a_full_disk_is_told_with_the_file(write, tmp_path, monkeypatch):
+    path = tmp_path / "a.bin"
+
+    def fail(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=r"No space left on device: .*a\.bin") as caught:
+        write(path)
+    assert caught.value.filename == str(path)

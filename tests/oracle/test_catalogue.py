@@ -2,7 +2,8 @@
 
 import pytest
 
-from refsnn.oracle import cases, vectors
+from refsnn.oracle import cases as building
+from refsnn.oracle import vectors
 from refsnn.oracle.catalogue import catalogue, check_patterns, choose, load
 from refsnn.oracle.conventions import LEVELS
 
@@ -16,7 +17,7 @@ def folder(doubling, tmp_path):
 
 def test_nothing_is_built_before_it_is_asked_for(monkeypatch):
     built = []
-    monkeypatch.setattr(cases, "build", lambda recipe: built.append(recipe.id))
+    monkeypatch.setattr(building, "build", lambda recipe: built.append(recipe.id))
     makers = catalogue(None)
     assert "training/vanilla" in makers
     assert not built
@@ -24,12 +25,14 @@ def test_nothing_is_built_before_it_is_asked_for(monkeypatch):
     assert built == ["neuron/tie"]
 
 
-def test_a_damaged_file_stops_none_but_itself(folder):
-    (folder / "neuron/a.npz").unlink()
-    found, problems = load(catalogue(folder), ["neuron/a", "neuron/b"])
-    assert [case.id for case in found] == ["neuron/b"]
-    assert list(problems) == ["neuron/a"]
-    assert problems["neuron/a"].endswith("neuron/a.npz is missing")
+def test_a_damaged_file_stops_none_but_itself(cases, tmp_path):
+    names = ["neuron/tie", "neuron/tanh"]
+    vectors.write([cases[name] for name in names], tmp_path / "v")
+    (tmp_path / "v/neuron/tie.npz").unlink()
+    found, problems = load(catalogue(tmp_path / "v"), names)
+    assert [case.id for case in found] == ["neuron/tanh"]
+    assert list(problems) == ["neuron/tie"]
+    assert problems["neuron/tie"].endswith("neuron/tie.npz is missing")
 
 
 def test_patterns_of_outputs_must_match_one(doubling):

@@ -205,20 +205,20 @@ def test_expected_failures_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[cases", "want TOML: Expected ']'"),
-        (b"\xff\xfe", "want TOML: .*utf-8"),
-        (b"", r"with no table \[cases\], want one table, \[cases\]"),
-        (b"cases = 3", r"with no table \[cases\]"),
-        (b"[cases]\n[case]\n[more]", r"with case, more, want one table"),
-        (b'[cases]\n"neuron/tie" = ""', "got '' for 'neuron/tie' in .*, want a reason"),
-        (b'[cases]\n"neuron/tie" = true', "got True for 'neuron/tie' in .*, want a reason"),
-        (b"[cases]\nneuron.tie = 'x'", r"got \{'tie': 'x'\} for 'neuron'"),
+        (b"[cases", "not valid TOML .Expected ']'"),
+        (b"\xff\xfe", "got the byte 0xff at 0, want UTF-8"),
+        (b"", "want cases in it"),
+        (b"cases = 3", "cases: got 3, want an object"),
+        (b"[cases]\n[case]\n[more]", "want nothing named case in it"),
+        (b'[cases]\n"neuron/tie" = ""', "cases.neuron/tie: got '', want a text"),
+        (b'[cases]\n"neuron/tie" = true', "cases.neuron/tie: got True, want a string"),
+        (b"[cases]\nneuron.tie = 'x'", "cases.neuron: got an object of 1, want a string"),
     ],
 )
 def test_other_files_are_refused(content, message, tmp_path):
     path = tmp_path / "known.toml"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"^expected-failures: .*{message}"):
+    with pytest.raises(ValueError, match=message):
         read_expected(path)
 
 

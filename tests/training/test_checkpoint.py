@@ -158,7 +158,7 @@ def test_another_format_is_refused(path, state, monkeypatch):
     monkeypatch.setattr(checkpoint, "FORMAT", 2)
     save(path, state, CONFIG)
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match=r"checkpoint\.npz: format 2, this version reads 1"):
+    with pytest.raises(CheckpointError, match=r"checkpoint\.npz: meta: format: got 2, want 1"):
         load(path)
 
 

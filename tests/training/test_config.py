@@ -205,3 +205,26 @@ def test_iterations_outside_the_run_are_refused(clock):
     for i in (0, 13):
         with pytest.raises(ValueError, match=r"^i: got"):
             config.side_coefficient(i, 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"width": 1e308}, "width: got 1e\\+308, want at most"),
+        ({"epochs": 2**31}, "epochs: got 2147483648, want a whole number from 1 to 2147483647"),
+        ({"steps": 10**100}, "steps: got an integer of more than 60 digits, want a whole"),
+        ({"lr": 10**400}, "lr: got an integer of more than 60 digits, want a finite"),
+        ({"arch": "1:99999999"}, "widths: got 99999999, want a whole number from 1 to 65536"),
+        ({"v_th": 1e39}, "v_th: got 1e\\+39, which float32 rounds to inf"),
+        ({"tau": 1e-50}, "tau: got 1e-50, which float32 rounds to 0"),
+        ({"lam": 1e-60}, "lam: got 1e-60, which float32 rounds to 0"),
+    ],
+)
+def test_numbers_beyond_what_can_be_computed_are_refused(settings, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        TrainConfig(**settings)
+
+
+def test_double_precision_takes_what_float32_can_not_hold():
+    assert TrainConfig(v_th=1e39, tau=1e-50, dtype="float64").v_th == 1e39
+    assert TrainConfig(lam=0.0, weight_decay=0.0).lam == 0

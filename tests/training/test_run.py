@@ -106,7 +106,9 @@ def test_records_beyond_the_checkpoint_and_half_lines_are_dropped(uninterrupted,
     with pytest.raises(Interrupted):
         run.train(lambda: run.state.iteration >= 15, quiet=True)
     with open(folder / "metrics.jsonl", "a") as file:
-        file.write(json.dumps({"epoch": 2, "loss": 0}) + '\n{"epoch": 3, "lo')
+        file.write(
+            json.dumps(read_metrics(folder)[0] | {"epoch": 2, "loss": 0}) + '\n{"epoch": 3, "lo'
+        )
     resume(folder).train(quiet=True)
     assert content(folder) == content(uninterrupted)
 

@@ -1,6 +1,7 @@
 """Faults as data: which lists are refused, what becomes of a fault, and the verdict."""
 
 import json
+import subprocess
 from collections import Counter
 
 import pytest
@@ -44,6 +45,8 @@ def test_all_faults_of_the_list_can_be_put_into_the_code():
         ({"file": str(ROOT / GOOD["file"])}, "sign: no file"),  # it would be edited there
         ({"file": "tests/test_cli.py"}, "sign: no file tests/test_cli.py in refsnn/"),
         ({"new": "labels] -= 1"}, "another text as new"),
+        ({"tests": "tests/nowhere.py"}, "sign: no tests tests/nowhere.py in tests/"),
+        ({"tests": "refsnn"}, "sign: no tests refsnn in tests/"),
     ],
 )
 def test_a_fault_that_does_not_fit_is_refused(change, words, write, capsys):
@@ -55,9 +58,13 @@ def test_a_fault_that_does_not_fit_is_refused(change, words, write, capsys):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "faults.json: no JSON"),
-        ({"id": "x"}, "want a list"),
-        ([{"id": "x"}], "fault 0: want id, file, old, new, clause"),
+        ("{", "faults.json: not valid JSON"),
+        ("[" * 10_000, "nested more than 64 deep"),
+        ({"id": "x"}, "got an object of 1, want an array"),
+        ([{"id": "x"}], "[0]: got an object of 1, want file in it"),
+        ([GOOD | {"old": 3}], "[0].old: got 3, want a string"),
+        ([GOOD | {"file": "a\0b"}], "no file 'a\\x00b' in refsnn/"),
+        ([GOOD | {"file": "\ud800"}], "no file '\\ud800' in refsnn/"),
         ([GOOD, GOOD], "sign comes twice"),
     ],
 )
@@ -75,7 +82,7 @@ def test_only_extra_needs_extra(capsys):
 def test_extra_faults_join_the_list_or_stand_alone(write, tmp_path, monkeypatch, capsys):
     asked = []
 
-    def run_all(faults, jobs):
+    def run_all(faults, jobs, whole):
         asked.append([fault.id for fault in faults])
         return {fault.id: [] if fault.id == "sign" else ["a check"] for fault in faults}
 
@@ -94,7 +101,9 @@ def test_extra_faults_join_the_list_or_stand_alone(write, tmp_path, monkeypatch,
 
 
 def test_faults_that_are_all_killed_give_exit_code_zero(monkeypatch, capsys):
-    monkeypatch.setattr(mutants, "run_all", lambda faults, jobs: {f.id: ["x"] for f in faults})
+    monkeypatch.setattr(
+        mutants, "run_all", lambda faults, jobs, whole: {f.id: ["x"] for f in faults}
+    )
     assert mutants.main([]) == 0
     assert "SURVIVED" not in capsys.readouterr().out
 
@@ -118,11 +127,79 @@ def test_a_workshop_puts_the_file_back(tmp_path, monkeypatch):
     shop = Workshop(tmp_path)
     path = shop.root / GOOD["file"]
     before, seen = (path.read_bytes(), path.stat().st_mtime_ns), []
-    monkeypatch.setattr(Workshop, "failing", lambda self, cache: seen.append(path.read_text()))
+
+    def failing_checks(self, cache, clause=""):
+        seen.append(path.read_text())
+        return ["a check"]
+
+    monkeypatch.setattr(Workshop, "failing_checks", failing_checks)
     shop.verify(Mutant(**GOOD))
     assert "labels] += 1" in seen[0]
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
     assert (ROOT / GOOD["file"]).read_bytes() == before[0]
+
+
+def test_checks_of_the_faults_clause_come_first_and_all_others_where_they_pass(
+    tmp_path, monkeypatch
+):
+    shop, asked, verdict = Workshop(tmp_path), [], {"D13": ["of D13"], "": ["any"]}
+
+    def failing_checks(self, cache, clause=""):
+        asked.append(clause)
+        return verdict[clause]
+
+    monkeypatch.setattr(Workshop, "failing_checks", failing_checks)
+    assert shop.verify(Mutant(**GOOD)) == ["of D13"]
+    assert shop.verify(Mutant(**GOOD), whole=True) == ["any"]
+    verdict["D13"] = []
+    assert shop.verify(Mutant(**GOOD)) == ["any"]
+    assert asked == ["D13", "", "D13", ""]
+
+
+def test_a_fault_is_shown_to_the_tests_that_it_names(tmp_path):
+    shop = Workshop(tmp_path)
+    fault = Mutant(**GOOD | {"tests": "tests/equations/test_loss.py"})
+    (killed_by,) = shop.verify(fault)
+    assert killed_by.startswith("tests/equations/test_loss.py::")
+    harmless = fault._replace(new="labels] -= 1.0")
+    assert shop.verify(harmless) == []
+
+
+def test_a_fault_that_never_ends_is_killed_by_time_with_all_that_it_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(mutants, "SECONDS", 3.0)
+    shop = Workshop(tmp_path)
+    shop.seconds["checks"] = 0.1
+    fault = Mutant(**GOOD | {"old": "import numpy as np\n", "new": (
+        "import subprocess, time\nimport numpy as np\nif 'refsnn.equations.loss' == __name__:\n"
+        "    subprocess.Popen(['sleep', '3217'])\n    time.sleep(3217)\n"
+    )})  # fmt: skip
+    assert shop.verify(fault) == ["time"]
+    assert not subprocess.run(["pgrep", "-f", "sleep 3217"], capture_output=True).stdout
+
+
+def test_time_is_no_verdict_where_the_machine_is_slow(tmp_path, monkeypatch):
+    monkeypatch.setattr(mutants, "SECONDS", 0.01)
+    shop = Workshop(tmp_path)
+    shop.seconds["checks"] = 20.0  # a run without a fault takes longer than the least limit
+    assert shop.run("checks", ["timeit", "-n1", "-r1", "pass"], tmp_path)[0] == 0
+    shop.seconds["checks"] = 0.001
+    assert shop.run("checks", ["timeit", "-n1", "-r1", "pass"], tmp_path)[0] is None
+
+
+def test_kernels_that_a_fault_may_have_changed_are_compiled_anew(tmp_path):
+    kernels, cache = ROOT / "refsnn/kernels", tmp_path / "cache/kernels_0"
+    cache.mkdir(parents=True)
+    for name in ("simd", "dense", "lif", "winograd", "event", "layout"):
+        (cache / f"{name}.f-1.py311.nbi").touch()
+
+    def kept(changed):
+        own = tmp_path / changed
+        mutants.copy_kernels(tmp_path / "cache", own, kernels / f"{changed}.py")
+        return {path.name.split(".")[0] for path in own.rglob("*.nb*")}
+
+    assert kept("lif") == {"simd", "dense", "winograd", "event", "layout"}
+    assert kept("dense") == {"simd", "lif", "event", "layout"}  # winograd has products of dense's
+    assert kept("simd") == {"lif"}
 
 
 def test_a_package_that_cannot_be_imported_is_a_kill(tmp_path):

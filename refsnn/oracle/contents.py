@@ -1,0 +1,99 @@
+"""What a case of each level needs: its settings, and its inputs with their shapes.
+
+Axes are in PyTorch's order. A case from a file is compared with this before it is computed.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from refsnn.network import init_buffers
+from refsnn.ops import Array
+from refsnn.oracle.compute import network_of
+from refsnn.oracle.conventions import PAPER
+from refsnn.oracle.layout import torch_shape
+
+Shapes = dict[str, tuple[int, ...]]
+NETWORK = ("steps", "depths", "widths", "stem_width", "branches")
+TRAINING = (
+    *NETWORK, "method", "epochs", "batches", "lam", "shortcut_weight", "optimizer", "lr",
+    "momentum", "weight_decay",
+)  # fmt: skip
+SETTINGS = {
+    "surrogate": (), "neuron": (), "layer": ("stride", "padding", "training"),
+    "block": ("stride", "training"), "network": (*NETWORK, "side", "training"),
+    "training": TRAINING,
+}  # fmt: skip
+#: the inputs that say how large all others are, and how many axes each has
+LEADING = {
+    "surrogate": {"u_pre": 1}, "neuron": {"c": 2}, "layer": {"x": 5, "conv.weight": 4},
+    "block": {"x": 5, "conv1.weight": 4}, "network": {"images": 4, "head.fc.bias": 1},
+    "training": {"images": 5, "head.fc.bias": 1},
+}  # fmt: skip
+
+
+def require_inputs(level: str, inputs: Mapping[str, Array], settings: Mapping[str, Any]) -> None:
+    """ValueError names the first setting or input that is missing, surplus or of another shape."""
+    for name in SETTINGS[level]:
+        if name not in settings:
+            raise ValueError(f"settings: {name} is missing")
+    for name, axes in LEADING[level].items():
+        if name not in inputs or inputs[name].ndim != axes or not inputs[name].size:
+            got = inputs[name].shape if name in inputs else "none"
+            raise ValueError(f"inputs: {name}: got {got}, want an array of {axes} axes")
+    wanted = SHAPES[level](inputs, settings)
+    for name, shape in wanted.items():
+        if name not in inputs or inputs[name].shape != shape:
+            got = inputs[name].shape if name in inputs else "none"
+            raise ValueError(f"inputs: {name}: got {got}, want an array of shape {shape}")
+    surplus = sorted(inputs.keys() - wanted.keys() - LEADING[level].keys())
+    if surplus:
+        raise ValueError(f"inputs: {surplus[0]}: is no part of a case of level {level}")
+
+
+def out_size(size: int, kernel: int, stride: int, padding: int) -> int:
+    out = (size + 2 * padding - kernel) // stride + 1
+    if out < 1:
+        raise ValueError(f"inputs: x: got {size} pixels, want at least {kernel - 2 * padding}")
+    return out
+
+
+def norm(name: str, channels: int) -> Shapes:
+    parts = ("weight", "bias", "running_mean", "running_var")
+    return {f"{name}.{part}": (channels,) for part in parts}
+
+
+def layer(x: Mapping[str, Array], settings: Mapping[str, Any]) -> Shapes:
+    steps, images, c_in, *size = x["x"].shape
+    c_out, _, *kernel = x["conv.weight"].shape
+    stride, padding = settings["stride"], settings["padding"]
+    out = (out_size(n, k, stride, padding) for n, k in zip(size, kernel, strict=True))
+    return {
+        "conv.weight": (c_out, c_in, *kernel), "do": (steps, images, c_out, *out),
+    } | norm("bn", c_out)  # fmt: skip
+
+
+def block(x: Mapping[str, Array], settings: Mapping[str, Any]) -> Shapes:
+    steps, images, c_in, *size = x["x"].shape
+    c_out, stride = len(x["conv1.weight"]), settings["stride"]
+    shapes: Shapes = {
+        "conv1.weight": (c_out, c_in, 3, 3), "conv2.weight": (c_out, c_out, 3, 3),
+        "do": (steps, images, c_out, *(out_size(n, 3, stride, 1) for n in size)),
+    } | norm("bn1", c_out) | norm("bn2", c_out)  # fmt: skip
+    if stride != 1 or c_in != c_out:
+        shapes |= {"skip.conv.weight": (c_out, c_in, 1, 1)} | norm("skip.bn", c_out)
+    return shapes
+
+
+def network(x: Mapping[str, Array], settings: Mapping[str, Any]) -> Shapes:
+    *batches, count, channels, _, _ = x["images"].shape
+    net = network_of(settings, PAPER, channels, len(x["head.fc.bias"]))
+    shapes: Shapes = {"labels": (*batches, count)}
+    shapes |= {name: torch_shape(shape) for name, shape in net.shapes().items()}
+    return shapes | {name: value.shape for name, value in init_buffers(net).items()}
+
+
+SHAPES = {
+    "surrogate": lambda x, settings: {},
+    "neuron": lambda x, settings: {"do": x["c"].shape},
+    "layer": layer, "block": block, "network": network, "training": network,
+}  # fmt: skip

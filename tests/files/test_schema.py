@@ -1,0 +1,42 @@
+"""Rules for parsed JSON: the first thing that breaks them, by name."""
+
+import pytest
+
+from refsnn.files.schema import fault, object_with
+
+POINT = object_with({"x": {"type": "number"}, "n": {"type": "integer", "maximum": 9}},
+                    {"name": {"type": ["string", "null"]}, "loss": {"type": "real"}})  # fmt: skip
+NAMED = {"type": "object", "additionalProperties": {"type": "boolean"}}
+GOOD = {"x": 1.5, "n": 3}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [GOOD, GOOD | {"more": []}, GOOD | {"name": None}, GOOD | {"name": "a"},
+     GOOD | {"loss": float("inf")}, GOOD | {"loss": 3}],
+)  # fmt: skip
+def test_what_keeps_the_rules_has_no_fault(value):
+    assert fault(value, POINT) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([], "got a list of 0, want an object"),
+        ({"x": 1.0}, "got an object of 1, want n in it"),
+        (GOOD | {"x": True}, "x: got True, want a number"),
+        (GOOD | {"x": float("nan")}, "x: got nan, want a number"),
+        (GOOD | {"x": 10**400}, "x: got an integer of more than 60 digits, want a number"),
+        (GOOD | {"n": 3.0}, "n: got 3.0, want an integer"),
+        (GOOD | {"n": 10}, "n: got 10, want at most 9"),
+        (GOOD | {"name": 1}, "name: got 1, want a string or a null"),
+        (GOOD | {"loss": "x"}, "loss: got 'x', want a real"),
+    ],
+)
+def test_a_fault_is_named_with_what_came_and_what_was_wanted(value, message):
+    assert fault(value, POINT) == message
+
+
+def test_rules_for_all_other_fields_hold_for_each():
+    assert fault({"a": True, "b": 1}, NAMED) == "b: got 1, want a boolean"
+    assert fault({"a": True}, NAMED) is None
