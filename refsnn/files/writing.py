@@ -31,21 +31,26 @@ def optional(path: Path) -> Iterator[None]:
         print(f"refsnn: went on without {path}: {text}", file=sys.stderr)
 
 
+def temporary(path: Path) -> Path:
+    """Name the file that `write_atomic` writes first, which a process that is killed leaves."""
+    return path.with_name(f".{path.name}.tmp")
+
+
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file: after a crash at any moment it holds the old content or the new, never a part.
 
     OSError names the path.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    unfinished = temporary(path)
     with naming(path):
         try:
-            with open(temporary, "wb") as file:
+            with open(unfinished, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            os.replace(unfinished, path)
         finally:
-            temporary.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
