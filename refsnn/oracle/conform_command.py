@@ -144,13 +144,14 @@ def explained(given: list[tuple[Any, Any]], precision: str | None) -> tuple[str,
     """The diagnosis in words, and for JSON."""
     from refsnn.oracle import diagnose_command
     from refsnn.oracle.actual import Actual
-    from refsnn.oracle.diagnose import diagnose
+    from refsnn.oracle.diagnose import SECONDS, diagnose
 
     got = {case.id: arrays for case, arrays in given}
     try:
-        found = diagnose([case for case, _ in given], got, precision)
+        found = diagnose([case for case, _ in given], got, precision, SECONDS, say)
     except ValueError as error:  # nothing that could be compared
         return str(error), {}
+    say("")
     return diagnose_command.show(found), diagnose_command.to_dict(found, Actual(got, {}, []))
 
 
