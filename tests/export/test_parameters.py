@@ -485,7 +485,8 @@ def test_reading_writes_nothing_into_what_it_was_given(numbers):
     [
         ({"lif": LIF(surrogate=type("Mine", (SURROGATES["tanh"],), {})())},
          "surrogate: got Mine, want one of tanh, tanh_literal, rectangular, triangular"),
-        ({"lif": LIF(surrogate=type("Own", (), {"slope": np.ones_like})())}, "surrogate: got Own, want one of tanh"),
+        ({"lif": LIF(surrogate=type("Own", (), {"slope": np.ones_like})())},
+         "surrogate: got Own, want one of tanh"),
         ({"lif": type("Kept", (LIF,), {})()}, "net: got Kept, want exactly LIF"),
         ({"norm": type("Still", (BatchNorm,), {})()}, "net: got Still, want exactly BatchNorm"),
     ],
