@@ -3,12 +3,14 @@
 import argparse
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
+os.environ.pop("MPLBACKEND", None)  # of windows, of which there are none; one amiss stops imports
 import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image

@@ -27,10 +27,15 @@ class New(Protocol):
 
 
 def cache_folder() -> Path:
-    """$REFSNN_CACHE, or refsnn in $XDG_CACHE_HOME or in ~/.cache."""
+    """$REFSNN_CACHE, or refsnn in $XDG_CACHE_HOME or in ~/.cache; ValueError without a home."""
     if chosen := os.environ.get("REFSNN_CACHE"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "refsnn"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "refsnn"
+    try:
+        return Path.home() / ".cache" / "refsnn"
+    except RuntimeError:
+        raise ValueError("cache: got a user without home, want a folder in REFSNN_CACHE") from None
 
 
 def mapped(

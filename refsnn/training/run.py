@@ -14,7 +14,7 @@ from tqdm import tqdm
 from refsnn.data import Batch, Dataset, Loader, in_order, load
 from refsnn.files.documents import read_json, read_json_lines
 from refsnn.files.schema import object_with
-from refsnn.files.writing import append_line, write_atomic, write_json
+from refsnn.files.writing import append_line, optional, write_atomic, write_json
 from refsnn.network import Network, check_params, init_buffers, init_params
 from refsnn.ops import get_ops
 from refsnn.training import checkpoint
@@ -352,9 +352,7 @@ class Run:
         self.save()
 
     def summarize(self) -> dict[str, Any]:
-        """Write summary.json and curves.png of a finished run."""
-        from refsnn.training.plot import draw_curves
-
+        """Write summary.json of a finished run, and curves.png if that can be drawn."""
         config, rows = self.config, read_metrics(self.folder)
         if not rows:
             raise ValueError(f"{self.folder}: metrics.jsonl is missing or empty")
@@ -371,7 +369,11 @@ class Run:
             "parameters": self.net.count_parameters(),
             "skipped": self.dataset.skipped,
         }
-        write_atomic(self.folder / "curves.png", draw_curves(rows, config))
         write_json(self.folder / "summary.json", summary)
+        curves = self.folder / "curves.png"
+        with optional(curves):
+            from refsnn.training.plot import draw_curves
+
+            write_atomic(curves, draw_curves(rows, config))
         self.unlock()
         return summary

@@ -140,6 +140,9 @@ BAD = {
     "none": (mat5({}), "got the variables none, want out1"),
     "no rows": (mat5({"out1": np.ones((0, 6))}), "got no events"),
     "half a pixel": (mat5({"out1": matrix(SEEN) + 0.5}), "out1: want whole numbers"),
+    "half a microsecond": (
+        mat5({"out1": matrix([(10**6 + 0.5, 3, 5, 1)])}), "out1: want whole numbers",
+    ),
     "NaN": (mat5({"out1": matrix(SEEN) * np.nan}), "out1: want whole numbers"),
     "infinity": (mat5({"out1": matrix(SEEN) * 1e300}), "out1: want whole numbers"),
     "rows from 1": (mat5({"out1": matrix([(0, 0, -1, 1)])}), "y: want values from 0 to 127"),
@@ -374,6 +377,9 @@ def test_cifar10dvs_is_upright_in_every_format(tmp_path):
         ".aedat": aedat(turned),
         ".mat": mat5({"out1": matrix(turned)}),
         ".npz": npz(**columns(SEEN)),
+        ".AEDAT": aedat(turned),
+        ".Mat": mat5({"out1": matrix(turned)}),
+        ".NPZ": npz(**columns(SEEN)),
     }
     wanted = events_to_frames(*(np.array(v) for v in zip(*SEEN, strict=True)), 2, 128)
     for suffix, content in contents.items():
