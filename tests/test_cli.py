@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -340,6 +341,24 @@ def test_a_full_disk_is_said_with_the_file_and_what_is_free(tmp_path, monkeypatc
     line = refused(["train", "--out", out, *SMALL])
     pattern = rf"No space left on device \(\d+\.\d MiB are free on the disk of {out}\): {out}/con"
     assert re.search(pattern, line)
+
+
+def test_a_full_disk_of_a_file_without_a_name_is_told_by_its_folder(tmp_path, monkeypatch, refused):
+    """As Numba's, which keeps compiled code."""
+    from refsnn.experiments import gradients_command
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    usage, kept = shutil.disk_usage, str(tmp_path)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", kept)
+    monkeypatch.setattr(
+        shutil, "disk_usage",
+        lambda path: usage(path)._replace(free=0 if str(path) == kept else 2**40),
+    )  # fmt: skip
+    monkeypatch.setattr(gradients_command, "measure", full)
+    line = refused(["gradients"])
+    assert line.endswith(f"No space left on device (0.0 MiB are free on the disk of {kept})")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
