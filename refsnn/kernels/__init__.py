@@ -1,5 +1,8 @@
 """Numba kernels: twins of `equations`, with the same names and signatures.
 
+Outside their loops they take memory that holds nothing yet by the names `empty` and `aligned`
+alone, so that verification can fill it and see what nobody writes.
+
 What was tried for speed and did not pay, on two cores of an x86-64 server (AVX-512), so that
 nobody need try it again without a reason:
 

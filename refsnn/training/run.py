@@ -95,10 +95,11 @@ def load_state(folder: Path, config: TrainConfig, net: Network) -> State:
     """The run's checkpoint, which must be of this configuration and network."""
     path = folder / "checkpoint.npz"
     state, made_with = checkpoint.load(path)
+    made_with = TrainConfig().to_dict() | made_with  # an older version had fewer settings
     for name, value in config.to_dict().items():
-        if made_with.get(name) != value:
+        if made_with[name] != value:
             raise CheckpointError(
-                f"{path}: made with {name} {made_with.get(name)!r}, config.json says {value!r}"
+                f"{path}: made with {name} {made_with[name]!r}, config.json says {value!r}"
             )
     try:
         check_params(net, state.params)
@@ -366,6 +367,7 @@ class Run:
             "epochs": config.epochs,
             "test_loss": rows[-1]["test_loss"],
             "parameters": self.net.count_parameters(),
+            "skipped": self.dataset.skipped,
         }
         write_json(self.folder / "summary.json", summary)
         curves = self.folder / "curves.png"

@@ -15,6 +15,7 @@ from scipy.io import savemat
 from refsnn.data.events import events_to_frames, resize_nearest
 from refsnn.data.recordings import (
     CIFAR10,
+    READERS,
     cifar10dvs,
     frames_of,
     make_frames,
@@ -206,6 +207,38 @@ def fill(folder, classes, count, name="{k}.bin", make=None):
         for k in reversed(range(count)):
             (folder / label / name.format(label=label, k=k)).write_bytes(make(k))
     return folder
+
+
+@pytest.mark.parametrize("suffix", [".aedat", ".bin", ".mat", ".npz"])
+def test_a_pipe_and_a_file_without_end_are_refused_at_once(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    (tmp_path / f"zero{suffix}").symlink_to("/dev/zero")
+    with open(tmp_path / f"huge{suffix}", "wb") as file:
+        file.truncate(1 << 42)
+    for name, text in (("pipe", "is no reg"), ("zero", "is no reg"), ("huge", "got 4398046511104")):
+        path = tmp_path / f"{name}{suffix}"
+        with pytest.raises(ValueError, match=rf"^{path}: {text}"):
+            read_recording(path)
+
+
+@pytest.mark.parametrize("suffix", [".aedat", ".bin", ".mat", ".npz"])
+def test_a_file_that_wants_more_memory_than_there_is_is_named(tmp_path, suffix, monkeypatch):
+    def too_large(path):
+        raise MemoryError
+
+    monkeypatch.setitem(READERS, suffix, too_large)
+    with pytest.raises(OSError, match=rf"Cannot allocate memory: '{tmp_path}/a{suffix}'$"):
+        read_recording(tmp_path / f"a{suffix}")
+
+
+def test_what_is_no_file_is_not_passed_over(tmp_path):
+    fill(tmp_path, ["a", "b"], 2)
+    os.mkfifo(tmp_path / "a" / "9.bin")
+    (tmp_path / "b" / "9.bin").symlink_to("nothing")
+    found = recordings_of(tmp_path)
+    assert [path.name for path in found.paths] == ["0.bin", "1.bin", "9.bin"] * 2
+    with pytest.raises(ValueError, match=r"a/9\.bin: is no regular file"):
+        list(frames_of(found.paths, 2, 48, 24))
 
 
 def test_recordings_are_in_the_order_of_their_numbers(tmp_path):
