@@ -263,7 +263,7 @@ def test_what_is_no_archive_is_called_so(content, run_folder, tmp_path, refused)
     assert "is no .npz file" in refused(["evaluate", folder])
     (folder / "checkpoint.npz").unlink()
     (folder / "checkpoint.npz").mkdir()
-    assert "Is a directory" in refused(["evaluate", folder])
+    assert "checkpoint.npz: is no regular file" in refused(["evaluate", folder])
 
 
 def test_an_unknown_setting_in_a_run_names_the_file(run_folder, tmp_path, refused):
