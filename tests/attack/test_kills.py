@@ -1,0 +1,125 @@
+"""The kill matrix: whatever step of its input and output a command is killed at, the same command
+goes on to the same bytes, and leaves nothing else.
+
+A choice of steps by default; `pytest -m attack tests/attack` takes all, before each and in the
+middle of each that writes (half an hour). What is killed has written to the page cache alone:
+whether a step would survive the end of power shows in the order of flushing, which
+`test_what_is_named_was_flushed` looks at.
+"""
+
+import random
+import sys
+
+import pytest
+from killable import Ended, Killer
+from scenarios import SCENARIOS, fresh, made
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and subreapers")
+#: how many steps a scenario is killed at by default: one with processes of its own is slow
+CHOSEN = dict.fromkeys(SCENARIOS, 6) | {"ablation": 1}
+SEED = 0
+
+
+@pytest.fixture(scope="module")
+def killer(tmp_path_factory):
+    with Killer(tmp_path_factory.mktemp("site")) as found:
+        yield found
+
+
+class Trial:
+    """A scenario, its undisturbed run, and what that made."""
+
+    def __init__(self, killer, name, folder):
+        self.killer, self.scenario, self.folder = killer, SCENARIOS[name], folder
+        self.template, self.work = folder / "template", folder / "work"
+        (self.work / "tmp").mkdir(parents=True)
+        if self.scenario.before:
+            self.prepare_before()
+        else:
+            self.scenario.prepare(self.work)
+        self.work.rename(self.template)
+        fresh(self.work, self.template)
+        self.whole = self.run(self.scenario.command)
+        assert self.whole.code == 0, self.whole.errors
+        self.expected = dict(made(self.work))
+        assert not [name for name in self.expected if "/." in f"/{name}"]
+
+    def prepare_before(self):
+        if self.scenario.command[0] == "frames":
+            SCENARIOS["cache"].prepare(self.work)
+        assert self.run(self.scenario.before).code == 0
+        self.scenario.prepare(self.work)
+
+    def run(self, command, **how) -> Ended:
+        return self.killer.run(command, self.work, self.folder / "log", **how)
+
+    def moments(self):
+        """Number of the step, and whether it is in the middle."""
+        for number, (event, *_) in enumerate(self.whole.steps, 1):
+            yield number, False
+            if event == "write":
+                yield number, True
+
+    def problem(self, number, half, plain=False) -> str:
+        """What is wrong after a kill at that moment; "" where nothing is."""
+        fresh(self.work, self.template)
+        first = self.run(self.scenario.command, at=number, half=half, plain=plain)
+        again = self.scenario.again
+        second = self.run(again(self.work) if again else self.scenario.command, plain=plain)
+        step = " ".join(self.whole.steps[number - 1])
+        at = f"{'in the middle of' if half else 'before'} step {number} ({step})"
+        if first.code != -9:
+            return f"{at}: not killed, exit code {first.code}"
+        for ended in (first, second):
+            if "Traceback" in ended.errors:
+                return f"{at}: {ended.errors[-500:]}"
+        if second.code != 0:
+            return f"{at}: then exit code {second.code}: {second.errors[-300:]}"
+        return self.difference(at)
+
+    def difference(self, at):
+        found = dict(made(self.work))
+        surplus, missing = found.keys() - self.expected.keys(), self.expected.keys() - found.keys()
+        if surplus or missing:
+            return f"{at}: leaves {sorted(surplus)}, lacks {sorted(missing)}"
+        others = [name for name, content in self.expected.items() if found[name] != content]
+        return f"{at}: other content in {others}" if others else ""
+
+    def problems(self, moments, **how):
+        return list(filter(None, (self.problem(*moment, **how) for moment in moments)))
+
+
+@pytest.fixture
+def trial(killer, tmp_path):
+    return lambda name: Trial(killer, name, tmp_path)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_killed_at_some_steps(trial, name):
+    it = trial(name)
+    moments = list(it.moments())
+    chosen = random.Random(f"{SEED}/{name}").sample(moments, min(CHOSEN[name], len(moments)))
+    problems = it.problems(chosen)
+    assert not problems, "\n".join(problems)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_killed_at_every_step(trial, name):
+    it = trial(name)
+    problems = it.problems(it.moments())
+    assert not problems, "\n".join(problems)
+
+
+def test_a_plain_write_does_not_survive(trial):
+    """What the matrix is for: with files written in place, it finds damage."""
+    it = trial("training")
+    halves = [
+        (number, half)
+        for number, half in it.moments()
+        if half and "checkpoint" in it.whole.steps[number - 1][1]
+    ]
+    # where nothing writes atomically, the steps before are fewer
+    assert any(
+        it.problem(number - shift, True, plain=True) for number, _ in halves for shift in range(4)
+    )
