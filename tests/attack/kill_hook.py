@@ -61,7 +61,7 @@ class Steps:
         if isinstance(folder, int) and folder >= 0:
             path = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), path)
         path = os.path.abspath(path)
-        return path if path.startswith(self.root + os.sep) else ""
+        return path if path == self.root or path.startswith(self.root + os.sep) else ""
 
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
