@@ -13,7 +13,9 @@ import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
 
+from refsnn.files.documents import read_json
 from refsnn.files.writing import write_atomic
+from refsnn.ops import validate
 
 WIDE, DPI = 7.0, 200  # a page's width in inches, and its pixels an inch
 
@@ -111,13 +113,14 @@ def add_options(parser: argparse.ArgumentParser, compute: Callable[..., Any]) ->
 
 def draw_recorded(path: Path, name: str, draw: Callable[[dict[str, Any]], Figure]) -> Figure:
     """The figure of what --record wrote."""
+    content = read_json(path, {"type": "object"})
+    of = content.get("figure")
+    if of != name:
+        raise ValueError(f"data: {path} is of figure {validate.shown(of)}, want {name!r}")
     try:
-        content = json.loads(path.read_text())
-        of = content.get("figure") if isinstance(content, dict) else None
-        if of == name:
-            return draw(content)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"data: {path} is not valid JSON ({error})") from None
+        return draw(content)
     except KeyError as error:
         raise ValueError(f"data: {path}: {error} is missing") from None
-    raise ValueError(f"data: {path} is of figure {of!r}, want {name!r}")
+    except Exception as error:  # what is drawn has no rules; Matplotlib raises whatever
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"data: {path}: not what --record wrote ({reason})") from None

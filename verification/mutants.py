@@ -27,6 +27,9 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from refsnn.files.documents import read_json
+from refsnn.files.schema import object_with
+
 ROOT = Path(__file__).resolve().parent.parent
 FAULTS = Path(__file__).with_name("mutants.json")
 #: a fault is killed as one that never ends after so many seconds, and so many times as long as it
@@ -89,20 +92,14 @@ def main(argv: list[str]) -> int:
 
 def read(path: Path) -> list[Mutant]:
     """The faults of a file; FaultError names the first that isn't whole."""
+    texts = {name: {"type": "string"} for name in Mutant._fields}
+    optional = {name: texts.pop(name) for name in Mutant._field_defaults}
+    rules = {"type": "array", "items": object_with(texts, optional)}
     try:
-        found = json.loads(path.read_text())
-    except ValueError as error:  # of the text's encoding too
-        raise FaultError(f"{path}: no JSON ({error})") from None
-    if not isinstance(found, list):
-        raise FaultError(f"{path}: want a list of faults")
-    mutants = []
-    for index, item in enumerate(found):
-        wanted = [name for name in Mutant._fields if name not in Mutant._field_defaults]
-        if not isinstance(item, dict) or not set(wanted) <= set(item):
-            raise FaultError(f"{path}: fault {index}: want {', '.join(wanted)}")
-        known = {name: str(item[name]) for name in Mutant._fields if name in item}
-        mutants.append(Mutant(**known))
-    return mutants
+        found = read_json(path, rules)
+    except ValueError as error:
+        raise FaultError(str(error)) from None
+    return [Mutant(**{n: item[n] for n in Mutant._fields if n in item}) for item in found]
 
 
 def require_unique(mutants: list[Mutant]) -> None:
@@ -116,6 +113,8 @@ def mutated(mutant: Mutant) -> str:
     for name in mutant.tests.split():
         if not (ROOT / name).exists() or not name.startswith("tests/"):
             raise FaultError(f"{mutant.id}: no tests {name} in tests/")
+    if not mutant.file.isprintable():
+        raise FaultError(f"{mutant.id}: no file {mutant.file!r} in refsnn/")
     path = (ROOT / mutant.file).resolve()
     inside = path.is_relative_to(ROOT / "refsnn") and not Path(mutant.file).is_absolute()
     if not path.is_file() or not inside:

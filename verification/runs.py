@@ -114,6 +114,54 @@ def whole_runs(case: Any, record: Recorder) -> None:
                 record.equal(blame, f"{key} of a resumed run", other[key], row[key])
 
 
+AUGMENTED = st.tuples(cases.SEEDS, st.integers(1, 2), st.integers(1, 5))
+
+
+@check("augmented runs", "structure", "ALG1-TRAIN R3 D24", AUGMENTED, quick=2, full=20)
+def augmented_runs(case: Any, record: Recorder) -> None:
+    """What iteration i sees is augmented by a stream of its own, which the seed and i alone decide:
+    in each epoch another, and the same after an interruption."""
+    seed, size, stop_after = case
+    images = np.random.default_rng(seed).normal(size=(7, 5, 4, 1))
+    options = {"arch": "1:2", "epochs": 2, "batch_size": 3, "seed": seed % 100, "cutout": size}
+    with tempfile.TemporaryDirectory() as name:
+        data = Path(name, "data.npz")
+        np.savez(
+            data, train_images=images, train_labels=np.arange(7) % 2, test_images=images,
+            test_labels=np.arange(7) % 2,
+        )  # fmt: skip
+        config = TrainConfig(dataset=str(data), dtype="float64", ops="numpy", **options)
+        run, halted = (start(Path(name, kind), config) for kind in ("whole", "halted"))
+        seen, again = seen_by_steps(run), seen_by_steps(halted, stop_after)
+        again += seen_by_steps(resume(Path(name, "halted"))) if len(again) < len(seen) else []
+    train, size = run.dataset.train, config.batch_size
+    record.equal("ALG1-TRAIN", "iterations", (len(seen), len(again)), (6, 6))
+    for i, ((order, batch), (_, other)) in enumerate(zip(seen, again, strict=True), 1):
+        rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(2, i)))
+        which = order[(i - 1) % 3 * size :][:size]
+        want = run.dataset.batch(train, which, config.dtype, rng)[0]
+        record.equal("ALG1-TRAIN R3 D24", f"images of iteration {i}", batch, want)
+        record.equal("ALG1-TRAIN R3", f"images of iteration {i} in a resumed run", other, batch)
+
+
+def seen_by_steps(run: Run, stop_after: int | None = None) -> list[tuple[Any, Any]]:
+    """Train, noting each step's order of the epoch's images and its own images."""
+    original, seen = runs.train_step, list[Any]()
+
+    def train_step(*arguments: Any) -> Step:
+        seen.append((arguments[0].order, arguments[4][0]))
+        return original(*arguments)
+
+    runs.train_step = train_step
+    try:
+        run.train(lambda: run.state.iteration == stop_after, quiet=True)
+    except Interrupted:
+        pass
+    finally:
+        runs.train_step = original
+    return seen
+
+
 def compare_row(row: dict[str, Any], own: list[Any], record: Recorder) -> None:
     """Means over images (loss, accuracy) or over steps (gradient norm, firing rates)."""
     weights = [len(y) for _, _, y in own]

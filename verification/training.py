@@ -29,7 +29,7 @@ def settings(draw: Any) -> dict[str, Any]:
         "lam": draw(st.sampled_from([0.25, 0.8])),
         "shortcut": draw(st.sampled_from([1.0, 0.3])),
         "clock": draw(st.sampled_from(["iteration", "epoch"])),
-        "batches_per_epoch": 2,
+        "batches_per_epoch": draw(st.sampled_from([2, 4, 1])),
         "total": 4,
         "lr": draw(st.sampled_from([0.01, 0.1])),
         "optimizer": draw(st.sampled_from(["sgd", "adamw"])),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refsnn.equations.surrogate import Array, Surrogate, Tanh
-from refsnn.equations.validate import as_floats, floating, like, positive
+from refsnn.equations.validate import as_floats, floating, like, positive, shown
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class LIF:
 
     def __post_init__(self) -> None:
         if not 0 < self.tau <= 1:
-            raise ValueError(f"tau: got {self.tau!r}, want a leak factor in (0, 1]")
+            raise ValueError(f"tau: got {shown(self.tau)}, want a leak factor in (0, 1]")
         positive("v_th", self.v_th)
         as_floats(self, "tau", "v_th")
 

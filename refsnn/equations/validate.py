@@ -35,7 +35,10 @@ def shown(value: Any) -> str:
     """Shorten a value to what fits into a line."""
     if isinstance(value, int) and abs(value) >= 10**60:
         return "an integer of more than 60 digits"
-    return repr(value)[:60]
+    if isinstance(value, str | bytes):
+        value = value[:200]
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def as_floats(record: Any, *names: str) -> None:
@@ -47,7 +50,7 @@ def as_floats(record: Any, *names: str) -> None:
 def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
     allowed = list(allowed)
     if value not in allowed:
-        raise ValueError(f"{name}: got {value!r}, want one of {', '.join(map(str, allowed))}")
+        raise ValueError(f"{name}: got {shown(value)}, want one of {', '.join(map(str, allowed))}")
 
 
 def floating(name: str, array: Any) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 from typing import IO, Any
 
 import numpy as np
@@ -36,9 +37,11 @@ def read(stream: IO[bytes], size: int) -> np.ndarray:
     """
     head = read_head(stream)
     try:
-        buffer = io.BytesIO(head)
-        version = npy_format.read_magic(buffer)
-        shape, fortran, dtype = READERS[version](buffer)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a header of Python 2 is as good as others
+            buffer = io.BytesIO(head)
+            version = npy_format.read_magic(buffer)
+            shape, fortran, dtype = READERS[version](buffer)
     except Exception:  # bytes of any kind make NumPy's parsers raise errors of any kind
         raise ValueError(f"got {size} bytes without a header of .npy 1.0 or 2.0") from None
     if dtype.kind not in NUMERIC + TEXT or not dtype.itemsize:

@@ -18,7 +18,7 @@ from refsnn.files.arrays import dump_arrays, read_arrays
 from refsnn.files.documents import read_json
 from refsnn.files.schema import fault
 from refsnn.files.writing import write_atomic
-from refsnn.ops import Array
+from refsnn.ops import Array, validate
 from refsnn.oracle import schema
 from refsnn.oracle.conventions import Conventions
 
@@ -170,7 +170,8 @@ def described(
         raise ValueError(f"vectors: {path}: {name} {array or 'is missing'}")
     if list(array.shape) != shape or array.dtype != dtype:
         raise ValueError(
-            f"vectors: {path}: {name}: got {array.dtype} {array.shape}, want {dtype} {tuple(shape)}"
+            f"vectors: {path}: {name}: got {array.dtype} {array.shape}, "
+            f"want {dtype} {validate.shown(tuple(shape))}"
         )
     if not np.isfinite(array).all():
         raise ValueError(f"vectors: {path}: {name} has numbers that are not finite")

@@ -83,7 +83,9 @@ class TrainConfig:
             validate.at_least(name, getattr(self, name), 0)
         validate.positive("lr", self.lr)
         if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum: got {self.momentum!r}, want a number in [0, 1)")
+            raise ValueError(
+                f"momentum: got {validate.shown(self.momentum)}, want a number in [0, 1)"
+            )
         validate.positive("norm_scale", self.norm_scale)
         if self.surrogate_shape is not None:
             validate.positive("surrogate_shape", self.surrogate_shape)
@@ -130,7 +132,7 @@ def check_type(name: str, value: Any, default: Any) -> None:
     fits = isinstance(value, allowed) and isinstance(value, bool) == (wanted is bool)
     if fits or (value is None and default is None):
         return
-    raise TypeError(f"{name}: got {value!r}, want a value of type {wanted.__name__}")
+    raise TypeError(f"{name}: got {validate.shown(value)}, want a value of type {wanted.__name__}")
 
 
 def check_precision(name: str, value: Any, dtype: str) -> None:

@@ -10,6 +10,16 @@ from refsnn.data import autoaugment
 from refsnn.data.autoaugment import POLICY, SIGNED, UNSIGNED, auto_augment, operate
 
 HEIGHT, WIDTH = 20, 32
+#: the published policy for CIFAR-10 column by column, two operations a sub-policy: names,
+#: probabilities in tenths, levels
+NAMES = """invert contrast rotate translate_x sharpness sharpness shear_y translate_y autocontrast
+equalize shear_y posterize color brightness sharpness brightness equalize equalize contrast
+sharpness color translate_x equalize autocontrast translate_y sharpness brightness color solarize
+invert equalize autocontrast equalize equalize color equalize autocontrast solarize brightness
+color solarize autocontrast translate_y translate_y autocontrast solarize equalize invert
+translate_y autocontrast"""
+TENTHS = "12 73 89 57 59 23 46 37 65 66 75 34 42 92 50 26 26 96 82 17 49 97 98 81 79"
+LEVELS = "76 29 13 89 82 77 37 99 51 75 78 78 36 68 23 00 84 96 48 30 53 99 23 83 91"
 ENDS = [(9, 1), (9, -1), (0, 1), (0, -1)]
 
 
@@ -144,6 +154,13 @@ def test_equalize_makes_ranks_of_the_pixels(pixels):
 def test_an_image_of_one_colour_stays_what_it_is(name):
     pixels = np.full((HEIGHT, WIDTH, 3), 77, np.uint8)
     assert np.array_equal(result(pixels, name, 5), pixels)
+
+
+def test_the_policy_is_the_published_one():
+    triples = [triple for pair in POLICY for triple in pair]
+    assert [name for name, _, _ in triples] == NAMES.split()
+    assert [p for _, p, _ in triples] == [int(d) / 10 for d in TENTHS.replace(" ", "")]
+    assert [level for _, _, level in triples] == [int(d) for d in LEVELS.replace(" ", "")]
 
 
 def test_all_sub_policies_are_of_known_operations_levels_and_probabilities():

@@ -115,8 +115,11 @@ def test_recorded_data_is_drawn_without_computing(main, tmp_path):
     ("text", "said"),
     [
         (None, "No such file"),
-        ("{", "is not valid JSON"),
-        ("[]", "is of figure None, want 'lines'"),
+        ("{", "not valid JSON"),
+        ("[]", "got a list of 0, want an object"),
+        ("{}", "is of figure None, want 'lines'"),
+        ('{"figure": "lines", "numbers": {"a": []}}', "not what --record wrote"),
+        ("[" * 10_000, "nested more than 64 deep"),
         ('{"figure": "curves"}', "is of figure 'curves', want 'lines'"),
         ('{"figure": "lines"}', "'numbers' is missing"),
     ],

@@ -67,6 +67,17 @@ def test_finite_numbers_pass(step, params):
     assert require_finite_update(1, 0.5, params) is None
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_finite_numbers_whose_sum_overflows_pass(step, params, sign):
+    """A sum of float32 overflows before any of its terms does."""
+    run, grads = step(params)
+    large = np.full(4, sign * 2e38, np.float32)
+    with np.errstate(over="ignore"):
+        assert not np.isfinite(large.sum())
+        assert require_finite(1, 0.5, run, grads | {"head.fc.bias": large}) is None
+        assert require_finite_update(1, 0.5, params | {"head.fc.bias": large}) is None
+
+
 BAD = pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 FIRST = "the first NaN or infinity is in"
 

@@ -58,9 +58,13 @@ def test_a_fault_that_does_not_fit_is_refused(change, words, write, capsys):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "faults.json: no JSON"),
-        ({"id": "x"}, "want a list"),
-        ([{"id": "x"}], "fault 0: want id, file, old, new, clause"),
+        ("{", "faults.json: not valid JSON"),
+        ("[" * 10_000, "nested more than 64 deep"),
+        ({"id": "x"}, "got an object of 1, want an array"),
+        ([{"id": "x"}], "[0]: got an object of 1, want file in it"),
+        ([GOOD | {"old": 3}], "[0].old: got 3, want a string"),
+        ([GOOD | {"file": "a\0b"}], "no file 'a\\x00b' in refsnn/"),
+        ([GOOD | {"file": "\ud800"}], "no file '\\ud800' in refsnn/"),
         ([GOOD, GOOD], "sign comes twice"),
     ],
 )
@@ -185,9 +189,8 @@ def test_time_is_no_verdict_where_the_machine_is_slow(tmp_path, monkeypatch):
 def test_kernels_that_a_fault_may_have_changed_are_compiled_anew(tmp_path):
     kernels, cache = ROOT / "refsnn/kernels", tmp_path / "cache/kernels_0"
     cache.mkdir(parents=True)
-    for name in ("simd.f-1.py311.nbi", "dense.f-1.py311.nbi", "lif.f-1.py311.1.nbc",
-                 "winograd.f-1.py311.nbi", "event.f-1.py311.nbi", "layout.f-1.py311.nbi"):  # fmt: skip
-        (cache / name).touch()
+    for name in ("simd", "dense", "lif", "winograd", "event", "layout"):
+        (cache / f"{name}.f-1.py311.nbi").touch()
 
     def kept(changed):
         own = tmp_path / changed
