@@ -31,7 +31,7 @@ def open_regular(path: Path, most: int = MOST_BYTES) -> int:
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """Read a file's bytes; errors as of `open_regular`."""
     with os.fdopen(open_regular(path, most), "rb") as file:
-        content = file.read()  # a number of bytes would be taken at once
+        content = file.read(most + 1)
     if len(content) > most:  # it grew meanwhile
         raise ValueError(f"{path}: got more than {most} bytes")
     return content
