@@ -170,12 +170,13 @@ def factors(outputs: list[tuple[str, float]]) -> list[dict[str, Any]]:
 def parts(total: Array, of_branch: dict[str, Array]) -> dict[str, Any]:
     """A gradient as the sum over branches (Eq. 9)."""
     whole, rows = norm(total), {}
+    square = float(np.vdot(total, total.astype(np.float64)))  # as `along`: the whole's share is 1
     for branch, part in of_branch.items():
         size, along = norm(part), float(np.vdot(total, part.astype(np.float64)))
         rows[branch] = {
             "norm": size,
             "cosine": along / (whole * size) if whole * size else None,
-            "share": along / whole**2 if whole else None,
+            "share": along / square if whole else None,
         }
     rest = norm(total - sum(of_branch.values()))
     return {"parameter": FIRST, "norm": whole, "rest": rest, "branches": rows}
