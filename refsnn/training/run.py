@@ -16,7 +16,7 @@ from refsnn.files.documents import read_json, read_json_lines
 from refsnn.files.schema import object_with
 from refsnn.files.writing import append_line, write_atomic, write_json
 from refsnn.network import Network, check_params, init_buffers, init_params
-from refsnn.ops import get_ops
+from refsnn.ops import get_ops, validate
 from refsnn.training import checkpoint
 from refsnn.training.algorithm import Step, evaluate, train_step
 from refsnn.training.checkpoint import CheckpointError, State
@@ -97,9 +97,8 @@ def load_state(folder: Path, config: TrainConfig, net: Network) -> State:
     state, made_with = checkpoint.load(path)
     for name, value in config.to_dict().items():
         if made_with.get(name) != value:
-            raise CheckpointError(
-                f"{path}: made with {name} {made_with.get(name)!r}, config.json says {value!r}"
-            )
+            had, has = validate.shown(made_with.get(name)), validate.shown(value)
+            raise CheckpointError(f"{path}: made with {name} {had}, config.json says {has}")
     try:
         check_params(net, state.params)
         check_state(state, net, config)
