@@ -3,6 +3,9 @@
 Exported is what evaluation computes: batch norm is folded into the convolutions, side branches
 are gone. NIR states neurons as differential equations; forward Euler with the metadata's `dt`
 makes Eq. 1 of them. Node parameters are in PyTorch's axis order, as NIR wants.
+
+Measured: SpikingJelly 2.0 and snnTorch 1.0 read it and compute the same; snnTorch with a leak
+and dt = 1e-4 alone, as its importer knows no other. Norse 1.1 leaves average pooling out.
 """
 
 import io
@@ -13,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from refsnn.export.nir_run import node_outputs, read_nir, run_nir
+from refsnn.export.nir_read import read_nir
+from refsnn.export.nir_run import node_outputs, run_nir
 from refsnn.export.parameters import state_dict
 from refsnn.files.arrays import extra
 from refsnn.files.writing import write_atomic
@@ -151,7 +155,8 @@ def add_head(draft: Draft, x: str) -> str:
     channels, *size = draft.shapes[x]
     window = (size[0], size[1])
     at = add_window(draft, "head.pool", window, window, 0, (channels, 1, 1), x)
-    flatten = draft.nir.Flatten({"input": np.array((channels, 1, 1))}, start_dim=0, end_dim=-1)
+    # counted from the end, so that importers who leave it as it is keep a batch axis
+    flatten = draft.nir.Flatten({"input": np.array((channels, 1, 1))}, start_dim=-3, end_dim=-1)
     at = draft.add("head.flatten", flatten, (channels,), at)
     if draft.net.arch.hidden:
         at = add_neuron(draft, "head.lif", add_affine(draft, "head.hidden", at))

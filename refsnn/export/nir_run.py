@@ -1,183 +1,259 @@
-"""Reading a graph of NIR, and running it with NumPy.
+"""Running a graph of NIR with NumPy.
 
 Computed is in the input's dtype and our axis order; the nodes' own is PyTorch's.
 """
 
-import io
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from refsnn.files.arrays import extra
+from refsnn.export.nir_check import (
+    Fields,
+    Graph,
+    check_graph,
+    fields_of,
+    has_batch,
+    positive_number,
+    refuse,
+)  # fmt: skip
 from refsnn.ops import NUMPY, Array, AvgPool, Conv, validate
 from refsnn.oracle.layout import image_from_torch, image_to_torch, param_from_torch
 
 READOUTS = ("mean", "sum")
+STARTS = ("zero", "v_reset", "v_leak")
 
 
-def read_nir(path: Path | str) -> Any:
-    """The graph of a NIR file; ValueError where it is none, or has nodes that can't be run here."""
-    nir, h5py = extra("nir", "nir"), extra("h5py", "nir")
-    content = io.BytesIO(Path(path).read_bytes())  # OSError names the path
-    try:
-        with h5py.File(content, "r") as file:
-            types = {n: node["type"][()].decode() for n, node in file["node"]["nodes"].items()}
-        check_types(types)  # first, as the package does not say which node it does not know
-        return nir.read(content)
-    except Unsupported as error:
-        raise ValueError(f"{path}: {error}") from None
-    except Exception as error:  # h5py and nir each have several
-        raise ValueError(f"{path}: no NIR graph, or damaged ({error!r})") from None
+class Setting(NamedTuple):
+    """What a graph does not say of its neurons."""
+
+    dt: float  # seconds a step
+    start: str  # one of STARTS
 
 
-class Unsupported(ValueError):
-    """A node that can't be run here."""
+def run_nir(
+    graph: Any, x_seq: Array, dt: float | None = None, readout: str | None = None,
+    start: str = "zero",
+) -> Array:  # fmt: skip
+    """Compute the logits (N, K) of the input sequence (T, N, H, W, C), or (T, N, features).
 
-
-def check_types(types: Mapping[str, str]) -> None:
-    for name, kind in types.items():
-        if kind not in RUN:
-            raise Unsupported(f"node {name}: got type {kind}, want one of {', '.join(RUN)}")
-    for kind in ("Input", "Output"):
-        count = list(types.values()).count(kind)
-        if count != 1:
-            raise Unsupported(f"graph: got {count} nodes of type {kind}, want 1")
-
-
-def run_nir(graph: Any, x_seq: Array, dt: float | None = None, readout: str | None = None) -> Array:
-    """Logits (N, K) of the input sequence (T, N, H, W, C), or (T, N, features), in its dtype.
-
-    `dt` and `readout` are the metadata's where they are not given.
+    They are of its dtype. `dt` and `readout` are the metadata's where they are not given; `start`
+    and errors are as of `node_outputs`.
     """
-    outputs = node_outputs(graph, x_seq, dt)
-    readout = readout or graph.metadata.get("readout")
-    validate.one_of("readout", readout, READOUTS)
+    outputs = node_outputs(graph, x_seq, dt, start)
+    readout = graph.metadata.get("readout") if readout is None else readout
+    validate.one_of("readout", None if readout is None else str(readout), READOUTS)
     (last,) = (outputs[n] for n, node in graph.nodes.items() if type(node).__name__ == "Output")
     logits: Array = last.sum(axis=0)
     return logits / len(last) if readout == "mean" else logits
 
 
-def node_outputs(graph: Any, x_seq: Array, dt: float | None = None) -> dict[str, Array]:
-    """What every node gives, (T, N, H, W, C) or (T, N, features), by its name.
+def node_outputs(
+    graph: Any, x_seq: Array, dt: float | None = None, start: str = "zero"
+) -> dict[str, Array]:
+    """Compute what every node gives, (T, N, H, W, C) or (T, N, features), by its name.
 
-    Neurons start at 0 (D6). ValueError names what is not supported.
+    A step is forward Euler's, so tau must be at least dt. NIR does not say where potentials start:
+    here at 0 (D6), as in snnTorch; with `start="v_reset"` as in SpikingJelly and Norse's IF, with
+    "v_leak" as in Norse's LIF. A warning names an IF node with r = 1 at a dt other than 1: who
+    writes that, as Norse does, means that a step adds the input once. ValueError and TypeError name
+    the argument, or the node and the field, that is wrong or not supported.
     """
     validate.floating("x_seq", x_seq)
-    check_types({name: type(node).__name__ for name, node in graph.nodes.items()})
-    step = graph.metadata.get("dt") if dt is None else dt
-    if step is None:
-        raise ValueError("dt: got None, and the graph's metadata has none; want seconds a step")
-    validate.positive("dt", float(step))
-    before: dict[str, list[str]] = {name: [] for name in graph.nodes}
-    for source, target in graph.edges:
-        before[target].append(source)
-    try:
-        order = list(TopologicalSorter(before).static_order())
-    except CycleError as error:
-        raise ValueError(f"graph: got the cycle {' -> '.join(error.args[1])}, want none") from None
+    validate.one_of("start", start, STARTS)
+    checked = check_graph(
+        {name: (type(node).__name__, fields_of(node)) for name, node in graph.nodes.items()},
+        graph.edges,
+    )
+    setting = Setting(seconds(graph, dt), start)
     outputs: dict[str, Array] = {}
-    for name in order:
-        node, sources = graph.nodes[name], [outputs[source] for source in before[name]]
-        kind = type(node).__name__
-        if not sources and kind != "Input":
-            raise ValueError(f"node {name}: got no edge that leads to it, want at least one")
-        x = x_seq if kind == "Input" else sources[0]
-        for other in sources[1:]:
-            x = x + other
+    for name in in_order(checked):
+        kind, fields = checked.nodes[name]
+        inputs = [outputs[source] for source in checked.before[name]]
         try:
-            outputs[name] = RUN[kind](node, x, float(step))
+            y = RUN[kind](fields, total(inputs) if inputs else x_seq, setting)
+            refuse("output", y, ~np.isfinite(y), "finite numbers")
         except (ValueError, TypeError) as error:
             raise ValueError(f"node {name} ({kind}): {error}") from None
+        outputs[name] = y
+        if kind == "IF" and setting.dt != 1 and (fields["r"] == 1).all():
+            warnings.warn(
+                f"node {name} (IF): has r = 1, so a step adds {setting.dt:g} (dt) times its input; "
+                "where a step is meant to add it once, give dt=1",
+                stacklevel=2,
+            )
     return outputs
 
 
-def run_input(node: Any, x_seq: Array, dt: float) -> Array:
-    """NIR's shapes have no T and N."""
-    channels, *size = map(int, node.input_type["input"])
-    want = (*size, channels)  # channels are last here
+def seconds(graph: Any, dt: float | None) -> float:
+    step = graph.metadata.get("dt") if dt is None else dt
+    if step is None:
+        raise ValueError("dt: got None, and the graph's metadata has none; want seconds a step")
+    return positive_number("dt", step)
+
+
+def in_order(graph: Graph) -> list[str]:
+    try:
+        return list(TopologicalSorter(graph.before).static_order())
+    except CycleError as error:
+        raise ValueError(f"graph: got the cycle {' -> '.join(error.args[1])}, want none") from None
+
+
+def total(inputs: list[Array]) -> Array:
+    x = inputs[0]
+    for other in inputs[1:]:
+        if other.shape != x.shape:
+            raise ValueError(f"got inputs of {x.shape[2:]} and {other.shape[2:]}, want one shape")
+        x = x + other
+    return x
+
+
+def run_input(f: Fields, x_seq: Array, _: Setting) -> Array:
+    want = stated(f["shape"])
     if x_seq.ndim < 3 or x_seq.shape[2:] != want:
         raise ValueError(f"x_seq: got {x_seq.shape}, want (T, N, {', '.join(map(str, want))})")
+    if not x_seq.size:
+        raise ValueError(f"x_seq: got {x_seq.shape}, want at least one step and one image")
+    refuse("x_seq", x_seq, ~np.isfinite(x_seq), "finite numbers")
     return x_seq
 
 
-def run_output(node: Any, x_seq: Array, dt: float) -> Array:
+def run_output(f: Fields, x_seq: Array, _: Setting) -> Array:
+    match("shape", stated(f["shape"]), x_seq.shape[2:])
     return x_seq
 
 
-def run_conv(node: Any, x_seq: Array, dt: float) -> Array:
-    if isinstance(node.padding, str | bytes):
-        raise ValueError(f"padding: got {node.padding!r}, want numbers of pixels")
-    groups, dilation = int(node.groups), pair(node.dilation)
-    if groups != 1 or dilation != (1, 1):
-        raise ValueError(f"got groups {groups} and dilation {dilation}, want 1 and (1, 1)")
-    weight = param_from_torch(np.asarray(node.weight, x_seq.dtype))
-    p = Conv(pair(node.stride), pair(node.padding))
-    bias = np.asarray(0 if node.bias is None else node.bias, x_seq.dtype)
+def run_conv(f: Fields, x_seq: Array, _: Setting) -> Array:
+    if f["groups"] != 1 or f["dilation"] != (1, 1):
+        raise ValueError(
+            f"got groups {f['groups']} and dilation {f['dilation']}, want 1 and (1, 1)"
+        )
+    if f["input_shape"] is not None:
+        match("input_shape", f["input_shape"], x_seq.shape[2:4])
+    weight = param_from_torch(like("weight", f["weight"], x_seq))
+    bias = 0 if f["bias"] is None else like("bias", f["bias"], x_seq)
+    p = Conv(f["stride"], within("padding", f["padding"], max(weight.shape[:2]), x_seq))
     return each_image(lambda x: NUMPY.conv_forward(x, weight, p)[0] + bias, x_seq)
 
 
-def run_pool(node: Any, x_seq: Array, dt: float) -> Array:
-    kernel, stride, padding = map(pair, (node.kernel_size, node.stride, node.padding))
+def run_pool(f: Fields, x_seq: Array, _: Setting) -> Array:
+    kernel, stride, padding = f["kernel_size"], f["stride"], f["padding"]
     if kernel == x_seq.shape[2:4] and padding == (0, 0):
         return each_image(lambda x: NUMPY.global_avgpool_forward(x)[0][:, None, None, :], x_seq)
     if any(a != b for a, b in (kernel, stride, padding)):
         raise ValueError(
             f"got kernel {kernel}, stride {stride}, padding {padding}, want square ones"
         )
-    p = AvgPool(kernel[0], stride[0], padding[0])
+    p = AvgPool(kernel[0], stride[0], within("padding", padding, 0, x_seq)[0])
     return each_image(lambda x: NUMPY.avgpool_forward(x, p)[0], x_seq)
 
 
-def run_flatten(node: Any, x_seq: Array, dt: float) -> Array:
-    start, end, axes = int(node.start_dim), int(node.end_dim), x_seq.ndim - 2
-    if start != 0 or end % axes != axes - 1:
-        raise ValueError(f"got start_dim {start} and end_dim {end}, want 0 and -1")
+def run_flatten(f: Fields, x_seq: Array, _: Setting) -> Array:
+    """All axes of an image, which PyTorch counts from 1 where a batch axis is stated."""
+    start, end, shape = f["start_dim"], f["end_dim"], f["input_type"]
+    axes, first = x_seq.ndim - 2, 0
+    if shape is not None:
+        match("input_type", stated(shape), x_seq.shape[2:])
+        axes, first = len(shape), int(has_batch(shape))
+    if start not in (first, first - axes) or end not in (axes - 1, -1):
+        raise ValueError(f"got start_dim {start} and end_dim {end}, want {first} and -1")
     if x_seq.ndim == 5:
         return each_image(lambda x: image_to_torch(x).reshape(len(x), -1), x_seq)
     return x_seq
 
 
-def run_affine(node: Any, x_seq: Array, dt: float) -> Array:
-    weight = param_from_torch(np.asarray(node.weight, x_seq.dtype))
-    bias = getattr(node, "bias", np.zeros(weight.shape[-1:])).astype(x_seq.dtype)
+def run_affine(f: Fields, x_seq: Array, _: Setting) -> Array:
+    weight = param_from_torch(like("weight", f["weight"], x_seq))
+    bias = np.zeros(weight.shape[-1:]) if f.get("bias") is None else f["bias"]
+    bias = like("bias", bias, x_seq)
     return each_image(lambda x: NUMPY.linear_forward(x, weight, bias)[0], x_seq)
 
 
-def run_lif(node: Any, x_seq: Array, dt: float) -> Array:
+def run_lif(f: Fields, x_seq: Array, setting: Setting) -> Array:
     """tau dv/dt = (v_leak - v) + r c, by forward Euler."""
-    rate = float(node.tau.dtype.type(dt)) / like_input(node.tau)  # dt rounded as tau was
-    return euler(node, x_seq, 1 - rate, rate * like_input(node.r), rate * like_input(node.v_leak))
+    step = rounded("tau", f["tau"], setting.dt)
+    refuse("tau", f["tau"], f["tau"] < step, f"at least dt, {setting.dt:g}")
+    tau, r, v_leak = (per_neuron(name, f[name], x_seq) for name in ("tau", "r", "v_leak"))
+    rate = step / tau
+    return euler(f, x_seq, setting.start, 1 - rate, rate * r, rate * v_leak)
 
 
-def run_if(node: Any, x_seq: Array, dt: float) -> Array:
+def run_if(f: Fields, x_seq: Array, setting: Setting) -> Array:
     """dv/dt = r c, by forward Euler."""
-    gain = float(node.r.dtype.type(dt)) * like_input(node.r)
-    return euler(node, x_seq, np.ones_like(gain), gain, np.zeros_like(gain))
+    gain = rounded("r", f["r"], setting.dt) * per_neuron("r", f["r"], x_seq)
+    return euler(f, x_seq, setting.start, np.ones_like(gain), gain, np.zeros_like(gain))
 
 
-def euler(node: Any, c_seq: Array, decay: Array, gain: Array, shift: Array) -> Array:
+def euler(f: Fields, c_seq: Array, start: str, decay: Array, gain: Array, shift: Array) -> Array:
     """Spikes; the potential moves, fires above v_threshold, and is set to v_reset."""
-    v_th = like_input(node.v_threshold)  # in its own precision: a float next to v_th counts
-    decay, gain, shift, v_reset = (
-        value.astype(c_seq.dtype) for value in (decay, gain, shift, like_input(node.v_reset))
+    v_th = per_neuron("v_threshold", f["v_threshold"], c_seq)  # in float64: one next to v_th counts
+    v_reset = per_neuron("v_reset", f["v_reset"], c_seq)
+    if start not in ("zero", *f):
+        raise ValueError(f"start: got {start!r}, which an IF has none of")
+    u0 = np.zeros_like(v_reset) if start == "zero" else per_neuron(start, f[start], c_seq)
+    refuse("v_threshold", v_th, v_th < u0, f"at least the potential's start, {start}")
+    decay, gain, shift, v_reset, u0 = (
+        like("its potential", value, c_seq) for value in (decay, gain, shift, v_reset, u0)
     )
-    if v_th.shape != c_seq.shape[2:]:
-        raise ValueError(f"got parameters for {v_th.shape}, want {c_seq.shape[2:]} like the input")
-    o_seq, u = np.empty_like(c_seq), np.zeros_like(c_seq[0])
+    o_seq, u = np.empty_like(c_seq), np.broadcast_to(u0, c_seq.shape[1:])
     for t in range(len(c_seq)):
         u_pre = decay * u + gain * c_seq[t] + shift
         o_seq[t] = u_pre > v_th
         u = np.where(o_seq[t] == 1, v_reset, u_pre)
+    refuse("its potential", u, ~np.isfinite(u), "finite numbers")
     return o_seq
 
 
-def like_input(x: Array) -> Array:
-    """A neuron's parameter (C, H, W) as (H, W, C), in float64."""
-    x = np.asarray(x, np.float64)
-    return image_from_torch(x[None])[0] if x.ndim == 3 else x
+def rounded(field: str, x: Array, dt: float) -> float:
+    """The step rounded as the constant was, so that tau = dt stays equal to it."""
+    step = float(x.dtype.type(dt)) if x.dtype.kind == "f" else dt
+    if not 0 < step < np.inf:
+        raise ValueError(f"{field}: got {x.dtype}, in which dt = {dt:g} is {step:g}")
+    return step
+
+
+def like(field: str, value: Array, x_seq: Array) -> Array:
+    """The value in the input's dtype, in which it must be finite too."""
+    with np.errstate(over="ignore"):
+        y: Array = np.asarray(value, x_seq.dtype)
+    refuse(field, np.asarray(value), ~np.isfinite(y), f"numbers that are finite in {x_seq.dtype}")
+    return y
+
+
+def per_neuron(field: str, x: Array, c_seq: Array) -> Array:
+    """A neuron's constant (C, H, W) as (H, W, C), in float64; one number is for all neurons."""
+    want = c_seq.shape[2:]
+    value = np.asarray(x, np.float64)
+    while value.ndim > len(want) and len(value) == 1:  # a batch axis
+        value = value[0]
+    if value.size == 1:
+        value = value.reshape((1,) * len(want))
+    elif value.ndim == 3:
+        value = image_from_torch(value[None])[0]
+    if value.ndim == len(want) and all(n in (1, m) for n, m in zip(value.shape, want, strict=True)):
+        return np.broadcast_to(value, want)
+    raise ValueError(f"got parameters for {x.shape}, want {want} like the input")
+
+
+def stated(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """NIR's shape in our axis order, without a batch axis."""
+    shape = shape[has_batch(shape) :]
+    return (*shape[1:], shape[0])
+
+
+def match(field: str, got: tuple[int, ...], want: tuple[int, ...]) -> None:
+    if got != want:
+        raise ValueError(f"{field}: got {got}, want {want} like the input")
+
+
+def within(field: str, value: tuple[int, int], kernel: int, x_seq: Array) -> tuple[int, int]:
+    """No padding that is larger than the image and the kernel, which would take any memory."""
+    most = max(kernel, *x_seq.shape[2:4])
+    if max(value) > most:
+        raise ValueError(f"{field}: got {value}, want at most {most} pixels")
+    return value
 
 
 def each_image(of: Callable[[Array], Array], x_seq: Array) -> Array:
@@ -186,13 +262,8 @@ def each_image(of: Callable[[Array], Array], x_seq: Array) -> Array:
     return y.reshape(*x_seq.shape[:2], *y.shape[1:])
 
 
-def pair(value: Any) -> tuple[int, int]:
-    rows, columns = np.broadcast_to(np.asarray(value), 2)
-    return int(rows), int(columns)
-
-
 #: type of node -> what runs it
-RUN: dict[str, Callable[[Any, Array, float], Array]] = {
+RUN: dict[str, Callable[[Fields, Array, Setting], Array]] = {
     "Input": run_input, "Output": run_output, "Conv2d": run_conv, "AvgPool2d": run_pool,
     "Flatten": run_flatten, "Affine": run_affine, "Linear": run_affine, "LIF": run_lif,
     "IF": run_if,

@@ -4,27 +4,26 @@ Names are refsnn's dotted ones, running statistics included, in PyTorch's order 
 axes. A file that was written here also says which network the numbers belong to.
 """
 
-import json
+import difflib
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from refsnn.files.arrays import SUFFIXES, dump_arrays, read_whole
+from refsnn.export.network_json import CONFIG, network_from_json, network_to_json
+from refsnn.files.arrays import SUFFIXES, dump_arrays, line, read_whole
 from refsnn.files.writing import write_atomic
-from refsnn.network import Architecture, Network, Params, Stem, check_params, init_buffers
-from refsnn.ops import LIF, SURROGATES, Array, AvgPool, BatchNorm, validate
+from refsnn.network import Network, Params, check_params, init_buffers
+from refsnn.ops import Array, validate
 from refsnn.oracle.layout import params_from_torch, params_to_torch, torch_shape
 from refsnn.training import checkpoint
 from refsnn.training.checkpoint import CheckpointError
 from refsnn.training.config import TrainConfig
 from refsnn.training.run import load_state, read_config
 
-CONFIG = "refsnn.config"  # the key of what rebuilds the network, a JSON text
-FORMAT = 1
 LIMIT = 2**34  # bytes of a file
+FEW = 3  # names in a message
 IGNORED = "num_batches_tracked"  # of PyTorch's batch norm; no evaluation or training here needs it
 
 
@@ -43,7 +42,7 @@ def from_state_dict(net: Network, state: Mapping[str, Any]) -> tuple[Params, Par
     or not finite.
     """
     arrays = {
-        name: np.asarray(value)
+        name: as_array(name, value)
         for name, value in state.items()
         if name.rsplit(".", 1)[-1] != IGNORED
     }
@@ -52,12 +51,19 @@ def from_state_dict(net: Network, state: Mapping[str, Any]) -> tuple[Params, Par
     return {n: ours[n] for n in net.shapes()}, {n: ours[n] for n in init_buffers(net)}
 
 
+def as_array(name: str, value: Any) -> Array:
+    try:
+        return np.asarray(value)
+    except Exception as error:  # PyTorch's, of a tensor with a gradient or of a type of its own
+        raise TypeError(f"{name}: NumPy can't take it ({line(error)})") from None
+
+
 def save_parameters(path: Path | str, net: Network, params: Params, buffers: Params) -> None:
     """Write `.npz` (no pickle) or `.safetensors` (extra `safetensors`), by the suffix."""
     path = Path(path)
     state = state_dict(net, params, buffers)
-    config = json.dumps({"format": FORMAT, "network": network_to_dict(net)}, sort_keys=True)
-    write_atomic(path, dump_arrays(path.suffix, {CONFIG: np.array(config)} | state))
+    config = np.array(network_to_json(net))
+    write_atomic(path, dump_arrays(path.suffix, {CONFIG: config} | state))
 
 
 def load_parameters(path: Path | str, net: Network | None = None) -> tuple[Network, Params, Params]:
@@ -70,7 +76,7 @@ def load_parameters(path: Path | str, net: Network | None = None) -> tuple[Netwo
     arrays = read_whole(path, LIMIT)
     config = arrays.pop(CONFIG, None)
     try:
-        net = net or network_from_config(config)
+        net = net or network_from_json(config, len(arrays))
         return net, *from_state_dict(net, arrays)
     except (ValueError, TypeError) as error:
         raise type(error)(f"{path}: {error}") from None
@@ -91,11 +97,11 @@ def read_run(folder: Path) -> tuple[Network, Params, Params, TrainConfig]:
 
 def state_shapes(net: Network) -> dict[str, tuple[int, ...]]:
     """Every number's shape in PyTorch's order, running statistics after their batch norm's bias."""
-    buffers, shapes = init_buffers(net), {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for name, shape in net.shapes().items():
         shapes[name] = torch_shape(shape)
         owner, _, kind = name.rpartition(".")
-        if kind == "bias" and f"{owner}.running_mean" in buffers:
+        if kind == "bias" and len(shapes[f"{owner}.weight"]) == 1:  # a batch norm's
             shapes |= {f"{owner}.{which}": shape for which in ("running_mean", "running_var")}
     return shapes
 
@@ -103,9 +109,12 @@ def state_shapes(net: Network) -> dict[str, tuple[int, ...]]:
 def check_state(net: Network, state: Mapping[str, Array]) -> None:
     shapes = state_shapes(net)
     missing = [name for name in shapes if name not in state]
-    if missing:
-        raise ValueError(f"{missing[0]}: missing{others(missing)}, want shape {shapes[missing[0]]}")
     surplus = [name for name in state if name not in shapes]
+    if missing:
+        raise ValueError(
+            f"{missing[0]}: missing{others(missing)}, want shape {shapes[missing[0]]}"
+            + instead(missing[0], surplus)
+        )
     if surplus:
         raise ValueError(f"{surplus[0]}: surplus{others(surplus)}, not part of this network")
     first = next(iter(shapes))
@@ -121,6 +130,17 @@ def others(names: list[str]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
+def instead(name: str, surplus: list[str]) -> str:
+    """Names that there are in a missing one's place, the nearest first."""
+    if not surplus:
+        return ""
+    (nearest,) = difflib.get_close_matches(name, surplus[:1000], 1, cutoff=0)
+    few = [nearest, *(other for other in surplus[:FEW] if other != nearest)][:FEW]
+    more = len(surplus) - len(few)
+    shown = ", ".join(other[:80] for other in few) + (f" and {more} more" if more else "")
+    return f"; got instead, the nearest first: {shown}"
+
+
 def check_number(name: str, x: Array, shape: tuple[int, ...]) -> None:
     """Finite floats of this shape (PyTorch's order)."""
     validate.floating(name, x)
@@ -134,41 +154,3 @@ def check_number(name: str, x: Array, shape: tuple[int, ...]) -> None:
     if bad.any():
         where = tuple(map(int, np.argwhere(bad)[0]))
         raise ValueError(f"{name}: got {x[where]} at {where}, want {wanted}")
-
-
-def network_to_dict(net: Network) -> dict[str, Any]:
-    """What JSON can hold, and `network_from_dict` makes the same network of."""
-    values = asdict(net)
-    (name,) = (n for n, kind in SURROGATES.items() if type(net.lif.surrogate) is kind)
-    values["lif"]["surrogate"]["name"] = name
-    return values
-
-
-def network_from_dict(values: Mapping[str, Any]) -> Network:
-    """ValueError, TypeError or KeyError where the values make no network."""
-    arch, lif = dict(values["arch"]), dict(values["lif"])
-    stem, surrogate = dict(arch["stem"]), dict(lif["surrogate"])
-    if stem["pool"] is not None:
-        stem["pool"] = AvgPool(**stem["pool"])
-    arch |= {name: tuple(arch[name]) for name in ("depths", "widths")}
-    lif["surrogate"] = SURROGATES[surrogate.pop("name")](**surrogate)
-    parts = {
-        "arch": Architecture(**arch | {"stem": Stem(**stem)}),
-        "lif": LIF(**lif),
-        "norm": BatchNorm(**values["norm"]),
-    }
-    return Network(**dict(values) | parts)
-
-
-def network_from_config(text: Any) -> Network:
-    if text is None:
-        raise ValueError(f"{CONFIG}: missing, so net is wanted: the network that this belongs to")
-    try:
-        config = json.loads(str(text))
-        if config["format"] != FORMAT:
-            raise ValueError(f"got format {config['format']!r}, want {FORMAT}")
-        net = network_from_dict(config["network"])
-        net.shapes()
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{CONFIG}: describes no network ({error!r})") from None
-    return net

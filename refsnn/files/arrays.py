@@ -5,6 +5,7 @@ array that can't be read has its error in its place, so that the others are not 
 """
 
 import io
+import json
 import os
 import zipfile
 from collections.abc import Collection, Mapping
@@ -20,6 +21,7 @@ from refsnn.files.writing import naming
 from refsnn.ops import Array, validate
 
 SUFFIXES = (".npz", ".safetensors")
+FLOATS = ("F64", "F32", "F16", "BF16")  # of .safetensors, as far as they are read
 OWN = "refsnn."  # of metadata that are ours; others write theirs
 LIMIT = 2**28  # bytes of arrays in a file; all test vectors together have less than a tenth
 EXPANSION = 64  # times its own size that a large file may hold, compressed
@@ -127,7 +129,7 @@ def read_safetensors(path: Path, names: Collection[str] | None) -> dict[str, Arr
     try:
         with safetensors.safe_open(path, framework="np") as file:
             texts = {k: np.array(v) for k, v in (file.metadata() or {}).items() if OWN in k}
-            found = texts | {name: tensor(file, name) for name in list(file.keys())}
+            found = texts | {name: tensor(file, name, path) for name in list(file.keys())}
             return {n: found[n] for n in found if names is None or n in names}
     except (safetensors.SafetensorError, ValueError) as error:
         raise ValueError(
@@ -135,11 +137,30 @@ def read_safetensors(path: Path, names: Collection[str] | None) -> dict[str, Arr
         ) from None
 
 
-def tensor(file: Any, name: str) -> Array | ValueError:
+def tensor(file: Any, name: str, path: Path) -> Array | ValueError:
     try:
-        return np.asarray(file.get_tensor(name))
+        kind = str(file.get_slice(name).get_dtype())
+        if kind == "BF16":
+            return bfloat16(path, name)
+        if kind.startswith("F") and kind not in FLOATS:
+            return ValueError(f"got type {kind}, want one of {', '.join(FLOATS)}, or whole numbers")
+        array = np.asarray(file.get_tensor(name))
+        if array.dtype.kind not in npy.NUMERIC:
+            return ValueError(f"got dtype {array.dtype}, want numbers")
+        return array
     except Exception as error:  # of a type that NumPy does not have
         return ValueError(f"can't be read ({line(error)})")
+
+
+def bfloat16(path: Path, name: str) -> Array:
+    """Read a tensor of a file whose header is known to be right; all are exact in float32."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(length))[name]
+        first, end = entry["data_offsets"]
+        file.seek(8 + length + first)
+        halves = np.frombuffer(file.read(end - first), "<u2")
+    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
 
 
 def line(error: Exception) -> str:

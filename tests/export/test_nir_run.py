@@ -1,14 +1,14 @@
 """Graphs of NIR that others made: run as NIR says, or refused by the node's name and type."""
 
+import warnings
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from refsnn.export.nir_run import node_outputs, read_nir, run_nir
+from refsnn.export.nir import node_outputs, read_nir, run_nir
 
 nir = pytest.importorskip("nir")
-h5py = pytest.importorskip("h5py")
 
 
 def chain(*nodes, shape=(3,), out=(3,), metadata=None):
@@ -141,6 +141,81 @@ def test_edges_that_meet_add():
     assert outputs["lif"].any()
 
 
+def test_potentials_start_where_it_is_said():
+    lif = neuron(v_reset=-0.5, v_leak=0.4)
+    c = np.zeros((1, 1, 3))
+    fires = {  # the input with which the first step's potential passes 1: dt/tau = 1/2, r = 2
+        start: node_outputs(chain(lif), c + 0.8 - u0 / 2 + 1e-9, start=start)["output"].all()
+        and not node_outputs(chain(lif), c + 0.8 - u0 / 2 - 1e-9, start=start)["output"].any()
+        for start, u0 in {"zero": 0.0, "v_reset": -0.5, "v_leak": 0.4}.items()
+    }
+    assert all(fires.values()), fires
+    with pytest.raises(ValueError, match="start: got 'rest', want one of zero, v_reset, v_leak"):
+        node_outputs(chain(lif), c, start="rest")
+    with pytest.raises(ValueError, match=r"node if \(IF\): start: got 'v_leak', which an IF"):
+        node_outputs(chain(neuron(nir.IF)), c, start="v_leak")
+
+
+def test_a_potential_that_starts_above_the_threshold_is_refused():
+    lif = neuron(v_threshold=-50e-3, v_reset=-70e-3, v_leak=-65e-3)  # in volts
+    with pytest.raises(ValueError, match=r"node lif .*v_threshold: got -0\.05 at \(0,\), want at"):
+        node_outputs(chain(lif), rough())
+    for start in ("v_reset", "v_leak"):
+        assert not node_outputs(chain(lif), 0 * rough(), start=start)["output"].any()
+
+
+def test_one_number_is_for_all_neurons():
+    names = ("tau", "r", "v_leak", "v_threshold", "v_reset")
+    want = node_outputs(chain(neuron()), rough())["output"]
+    assert want.any()
+    for shape in ((), (1,), (1, 3)):
+        lif = neuron()
+        small = nir.LIF(**{name: np.full(shape, getattr(lif, name)[0]) for name in names})
+        assert np.array_equal(node_outputs(chain(small), rough())["output"], want)
+    v_th = np.array([0.5, 1.5]).reshape(2, 1, 1)  # a threshold a channel
+    graph = chain(
+        nir.IF(np.full(v_th.shape, 10.0), v_th, np.zeros(v_th.shape)), shape=(2, 3, 4),
+        out=(2, 3, 4),
+    )  # fmt: skip
+    got = node_outputs(graph, np.ones((1, 1, 3, 4, 2)))["output"]
+    assert got[..., 0].all()
+    assert not got[..., 1].any()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("dt", [1e-4, 0.1, 1 / 3, 1.0])
+def test_a_tau_of_one_step_keeps_nothing(dt, dtype):
+    lif = nir.LIF(*(np.full(3, x, dtype) for x in (dt, 1, 0, 1, 0)))
+    got = node_outputs(chain(lif, metadata={"dt": dt}), np.full((5, 1, 3), 0.75))["output"]
+    assert not got.any()
+    below = np.nextafter(np.asarray(dt, dtype), np.asarray(0, dtype))
+    lif = nir.LIF(*(np.full(3, x, dtype) for x in (below, 1, 0, 1, 0)))
+    with pytest.raises(ValueError, match=r"^node lif \(LIF\): tau: got .* want at least dt, "):
+        node_outputs(chain(lif, metadata={"dt": dt}), rough())
+
+
+def test_whole_numbers_of_neurons_are_numbers():
+    lif = nir.LIF(*(np.full(3, x) for x in (2, 4, 0, 1, 0)))  # of dtype int64
+    got = node_outputs(chain(lif, metadata={"dt": 0.5}), np.full((3, 1, 3), 0.6))["output"]
+    assert got[:, 0, 0].tolist() == [0, 1, 0]  # 0.6, 1.05
+    node = nir.IF(*(np.full(3, x) for x in (2, 1, 0)))
+    got = node_outputs(chain(node, metadata={"dt": 0.5}), np.full((3, 1, 3), 0.6))["output"]
+    assert got[:, 0, 0].tolist() == [0, 1, 0]
+
+
+def test_an_if_that_is_meant_for_steps_of_one_gives_a_warning():
+    unit = neuron(nir.IF, r=1.0)
+    x = np.full((4, 1, 3), 0.6)
+    with pytest.warns(UserWarning, match=r"node if \(IF\): has r = 1.* give dt=1"):
+        got = node_outputs(chain(unit), x)["output"]
+    assert not got.any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = node_outputs(chain(unit), x, dt=1)["output"]
+        node_outputs(chain(neuron(nir.IF)), x)
+    assert got[:, 0, 0].tolist() == [0, 1, 0, 1]
+
+
 def cuba():
     names = ("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "w_in", "v_reset")
     return nir.CubaLIF(**{name: np.ones(3) for name in names})
@@ -163,13 +238,103 @@ def test_types_that_are_not_supported_are_refused_by_name(node, tmp_path):
         read_nir(tmp_path / "a.nir")
 
 
-def test_a_type_that_the_package_does_not_know_is_refused_by_name(tmp_path):
-    nir.write(tmp_path / "a.nir", chain(neuron()))
-    with h5py.File(tmp_path / "a.nir", "a") as file:
-        del file["node/nodes/lif/type"]
-        file["node/nodes/lif/type"] = "Resonator"
-    with pytest.raises(ValueError, match="node lif: got type Resonator, want one of"):
-        read_nir(tmp_path / "a.nir")
+def bad(node, **changes):
+    """The node with fields that its type would not take."""
+    for name, value in changes.items():
+        setattr(node, name, value)
+    return node
+
+
+def with_one(value, shape=(3,)):
+    x = np.ones(shape)
+    x.flat[1] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        *(
+            (bad(neuron(), **{field: with_one(value)}), rf"{field}: got {value} at \(1,\), want fi")
+            for field in ("tau", "r", "v_leak", "v_threshold", "v_reset")
+            for value in (np.nan, np.inf, -np.inf)
+        ),
+        *(
+            (bad(neuron(), **{field: with_one(value)}), rf"{field}: got {value} at \(1,\), want fi")
+            for field in ("tau", "r")
+            for value in (0.0, -0.2)
+        ),
+        (neuron(tau=0.099), r"tau: got 0\.099 at \(0,\), want at least dt, 0\.1"),
+        (neuron(nir.IF, r=np.nan), r"r: got nan at \(0,\), want finite numbers"),
+        (neuron(nir.IF, r=0.0), r"r: got 0\.0 at \(0,\), want finite numbers above 0"),
+        (bad(neuron(), r=np.ones(4)), r"tau: got shape \(3,\), want \(4,\) like r"),
+        (bad(neuron(), tau=np.array(["a"])), "tau: got dtype <U1, want numbers"),
+        (bad(neuron(), tau=None), "tau: missing"),
+        (bad(neuron(), tau=np.ones(0)), r"tau: got shape \(0,\), want at least one number"),
+        (nir.Linear(with_one(np.nan, (3, 3))), r"weight: got nan at \(0, 1\), want finite"),
+        (nir.Affine(np.eye(3), with_one(np.inf)), r"bias: got inf at \(1,\), want finite"),
+        (nir.Affine(np.eye(3), np.ones(1)), r"bias: got shape \(1,\), want \(3,\) like weight"),
+        (nir.Linear(np.ones((3, 3, 3))), r"weight: got shape \(3, 3, 3\), want 2 axes"),
+        (nir.Linear(np.full((3, 3), 1e200)), r"output: got \w+ at .*, want finite numbers"),
+        (bad(nir.Flatten(np.array([3]), 0, -1), start_dim=0.5), "start_dim: got 0.5, want whole"),
+        (nir.Flatten({"input": np.array([4])}, 0, -1), r"input_type: got \(4,\), want \(3,\) like"),
+    ],
+)  # fmt: skip
+def test_fields_of_nodes_for_features_are_checked(node, message):
+    kind = type(node).__name__
+    graph, x = chain(node), rough() * (1e200 if message.startswith("output") else 1)
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(ValueError, match=rf"^node {kind.lower()} \({kind}\): {message}"),
+    ):
+        node_outputs(graph, x)
+
+
+def test_tensors_are_taken_and_those_that_numpy_can_not_take_named():
+    torch = pytest.importorskip("torch")
+    x, node = rough(), nir.Linear(2 * np.eye(3))
+    want = node_outputs(chain(node), x)["output"]
+    assert np.array_equal(node_outputs(chain(nir.Linear(2 * torch.eye(3))), x)["output"], want)
+    graph = chain(nir.Linear(torch.eye(3, requires_grad=True)))
+    with pytest.raises(ValueError, match=r"node linear \(Linear\): weight: NumPy can't take it"):
+        node_outputs(graph, x)
+
+
+def test_numbers_that_the_inputs_precision_can_not_hold_are_refused():
+    for node in (nir.Linear(np.full((3, 3), 1e39)), neuron(r=1e39), neuron(v_leak=-1e39)):
+        node_outputs(chain(node), rough())
+        with pytest.raises(
+            ValueError, match=r"e\+3\d at .*, want numbers that are finite in float32"
+        ):
+            node_outputs(chain(node), rough().astype("float32"))
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        (
+            bad(conv(), stride=np.array([0, 1])),
+            r"stride: got 0 at \(0,\), want whole numbers from 1 ",
+        ),
+        (bad(conv(), stride=np.array([1.5, 1])), r"stride: got 1\.5 at \(0,\), want whole numbers"),
+        (bad(conv(), stride=np.ones(3, int)), r"stride: got shape \(3,\), want one or two numbers"),
+        (bad(conv(), padding=-1), "padding: got -1, want whole numbers from 0 to"),
+        (bad(conv(), padding=(7, 0)), r"padding: got \(7, 0\), want at most 6 pixels"),
+        (bad(conv(), padding=2**40), "padding: got 1099511627776, want whole numbers"),
+        (bad(conv(), weight=np.ones((2, 3, 3))), r"weight: got shape \(2, 3, 3\), want 4 axes"),
+        (conv(bias=np.ones(1)), r"bias: got shape \(1,\), want \(2,\) like weight"),
+        (conv(bias=with_one(np.nan, 2)), r"bias: got nan at \(1,\), want finite numbers"),
+        (conv(input_shape=(6, 5)), r"input_shape: got \(6, 5\), want \(5, 6\) like the input"),
+        (pool((0, 0), (1, 1), (0, 0)), r"kernel_size: got 0 at \(0,\), want whole numbers from 1"),
+        (pool((2, 2), (0, 0), (0, 0)), r"stride: got 0 at \(0,\), want whole numbers from 1"),
+        (pool((2, 2), (2, 2), (-1, -1)), r"padding: got -1 at \(0,\), want whole numbers from 0"),
+        (pool((10**8,) * 2, (1, 1), (5 * 10**7,) * 2), r"padding: got .*, want at most 6 pixels"),
+    ],
+)
+def test_fields_of_nodes_for_images_are_checked(node, message):
+    kind = type(node).__name__
+    with pytest.raises(ValueError, match=rf"^node {kind.lower()} \({kind}\): {message}"):
+        node_outputs(chain(node, shape=(3, 5, 6)), rough((2, 2, 5, 6, 3)))
 
 
 @pytest.mark.parametrize(
@@ -207,6 +372,76 @@ def test_cycles_loose_nodes_and_other_numbers_of_ends_are_refused():
         node_outputs(graph, rough())
 
 
+def test_edges_that_mean_nothing_are_refused():
+    def with_edges(*more):
+        graph = chain(neuron())
+        graph.edges = [*graph.edges, *more]
+        return graph
+
+    for edge, message in {
+        ("lif", "gone"): "graph: got the edge lif -> gone, but no node gone",
+        ("gone", "lif"): "graph: got the edge gone -> lif, but no node gone",
+        ("lif", "output"): "graph: got the edge lif -> output twice, want it once",
+        ("lif", "input"): "node input: got an edge that leads to it, want none to an Input",
+        ("lif",): r"graph: got the edge \('lif',\), want two names",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            node_outputs(with_edges(edge), rough())
+
+
+def test_inputs_of_a_node_that_differ_in_shape_are_refused():
+    graph = chain(nir.Linear(np.ones((1, 3))))
+    graph.edges.append(("input", "output"))
+    message = r"node output \(Output\): got inputs of \(1,\) and \(3,\), want one shape"
+    with pytest.raises(ValueError, match=message):
+        node_outputs(graph, rough())
+
+
+def test_shapes_that_the_graph_states_hold():
+    with pytest.raises(ValueError, match=r"node output \(Output\): shape: got \(4,\), want \(3,\)"):
+        node_outputs(chain(neuron(), out=(4,)), rough())
+    for shape in ((0,), (-3,), (1, 2, 3, 4, 5), ()):
+        with pytest.raises(ValueError, match=r"node input \(Input\): shape: got "):
+            node_outputs(chain(neuron(), shape=shape), rough())
+
+
+def test_a_batch_axis_in_the_graphs_shapes_is_none_of_an_image():
+    rng = np.random.default_rng(1)
+    nodes = [
+        conv(bias=None, weight=rng.normal(size=(2, 3, 3, 2)), input_shape=None),
+        nir.Flatten({"input": np.array([7, 2, 3, 5])}, 1, -1), nir.Linear(rng.normal(size=(4, 30))),
+    ]  # fmt: skip
+    x = rough((3, 2, 5, 6, 3))
+    got = run_nir(chain(*nodes, shape=(7, 3, 5, 6), out=(7, 4)), x)
+    nodes[1] = nir.Flatten({"input": np.array([2, 3, 5])}, 0, -1)
+    assert np.array_equal(run_nir(chain(*nodes, shape=(3, 5, 6), out=(4,)), x), got)
+    assert got.any()
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 3), (2, 0, 3), (0, 0, 3)])
+def test_no_steps_and_no_images_are_refused(shape):
+    for run in (run_nir, node_outputs):
+        with pytest.raises(ValueError, match="want at least one step and one image"):
+            run(chain(neuron()), np.ones(shape))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_inputs_that_are_not_finite_are_refused(value):
+    x = rough()
+    x[1, 0, 2] = value
+    with pytest.raises(ValueError, match=rf"x_seq: got {value} at \(1, 0, 2\), want finite"):
+        node_outputs(chain(neuron()), x)
+
+
+def test_metadata_of_other_kinds_are_refused():
+    for dt in ("fast", np.ones(2), True, b"1"):
+        with pytest.raises(TypeError, match=r"dt: got .*, want a number"):
+            node_outputs(chain(neuron(), metadata={"dt": dt}), rough())
+    for readout in (np.array(["mean", "sum"]), 3, "max"):
+        with pytest.raises(ValueError, match=r"readout: got .*, want one of mean, sum"):
+            run_nir(chain(neuron(), metadata={"dt": 0.1, "readout": readout}), rough())
+
+
 def test_what_the_metadata_does_not_say_must_be_given():
     graph, x = chain(neuron(), metadata={}), rough()
     with pytest.raises(ValueError, match="dt: got None, and the graph's metadata has none"):
@@ -235,19 +470,3 @@ def test_computing_is_in_the_inputs_precision():
     for dtype in ("float32", "float64"):
         for value in node_outputs(graph, rough().astype(dtype)).values():
             assert value.dtype == dtype
-
-
-def test_files_that_are_no_graphs_are_refused(tmp_path):
-    path = tmp_path / "a.nir"
-    with pytest.raises(FileNotFoundError):
-        read_nir(path)
-    nir.write(path, chain(neuron()))
-    content = path.read_bytes()
-    for length in [*range(0, len(content), 1009), len(content) - 1]:
-        path.write_bytes(content[:length])
-        with pytest.raises(ValueError, match=r"a\.nir: no NIR graph, or damaged"):
-            read_nir(path)
-    with h5py.File(path, "w") as file:
-        file["x"] = 1
-    with pytest.raises(ValueError, match=r"a\.nir: no NIR graph, or damaged"):
-        read_nir(path)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tracemalloc
 import zipfile
 from dataclasses import replace
 
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from refsnn.export.network_json import CONFIG
 from refsnn.export.parameters import (
-    CONFIG,
     from_state_dict,
     load_parameters,
     read_run,
@@ -162,6 +163,15 @@ def test_a_plain_pytorch_module_takes_the_file_and_computes_the_same(numbers, tm
     assert bits(back[1]) == bits(buffers)
 
 
+def test_tensors_that_numpy_can_not_take_are_named(numbers):
+    torch = pytest.importorskip("torch")
+    net, params, buffers = numbers()
+    state = {n: torch.from_numpy(x) for n, x in state_dict(net, params, buffers).items()}
+    for bad in (state[CONV].bfloat16(), state[CONV].clone().requires_grad_()):
+        with pytest.raises(TypeError, match=f"^{CONV}: NumPy can't take it "):
+            from_state_dict(net, state | {CONV: bad})
+
+
 def test_a_foreign_file_says_nothing_of_its_network(written, numbers):
     path = written(lambda arrays: arrays.pop(CONFIG))
     with pytest.raises(ValueError, match=r"net\.npz: refsnn\.config: missing, so net is wanted"):
@@ -200,7 +210,7 @@ def with_value(value, where):
             "stem.bn0.weight: missing (and 3 more), want shape (4,)",
         ),
         (lambda a: a.update(x=np.zeros(2)), "x: surplus, not part of this network"),
-        (renamed, "head.fc.bias: missing, want shape (5,)"),
+        (renamed, "head.fc.bias: missing, want shape (5,); got instead, the nearest first: x"),
         (
             spoilt(CONV, lambda x: np.ascontiguousarray(x.transpose(2, 3, 1, 0))),
             f"{CONV}: got (3, 3, 4, 8), which is refsnn's own order; want (8, 4, 3, 3)",
@@ -318,16 +328,39 @@ def config_of(path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(format=2), "got format 2, want 1"),
-        (lambda c: c.pop("format"), "'format'"),
-        (lambda c: c.pop("network"), "'network'"),
-        (lambda c: c["network"].pop("arch"), "'arch'"),
+        (lambda c: c.update(format=2), "format: got 2, want 1"),
+        (lambda c: c.pop("format"), "network: got an object of 1, want format in it"),
+        (lambda c: c.pop("network"), "network: got an object of 1, want network in it"),
+        (lambda c: c.update(network=[1]), "network: got a list of 1, want an object"),
+        (lambda c: c["network"].pop("arch"), "network: got an object of 7, want arch in it"),
+        (lambda c: c["network"]["lif"].pop("smooth"), "lif: got an object of 5, want smooth in it"),
         (lambda c: c["network"].update(colour=1), "colour"),
         (lambda c: c["network"].update(readout="max"), "readout: got 'max'"),
+        (lambda c: c["network"].update(in_channels=True), "in_channels: got True, want an integer"),
         (lambda c: c["network"]["lif"].update(tau=3), "tau: got 3"),
+        (lambda c: c["network"]["lif"].update(tau=10**400), "tau: got an integer of more than 60"),
+        (lambda c: c["network"]["lif"].update(v_th=np.inf), "lif.v_th: got inf, want a number"),
+        (lambda c: c["network"]["lif"].update(smooth="no"), "smooth: got 'no', want a boolean"),
+        (lambda c: c["network"]["lif"].update(inclusive=3), "inclusive: got 3, want a boolean"),
         (lambda c: c["network"]["lif"]["surrogate"].update(name="step"), "step"),
-        (lambda c: c["network"]["arch"].update(depths=["a", 1]), "depths: got 'a'"),
-        (lambda c: c["network"]["arch"].update(depths=3), "int"),
+        (lambda c: c["network"]["lif"]["surrogate"].update(name=[]), "name: got a list of 0"),
+        (
+            lambda c: c["network"]["lif"]["surrogate"].update(k=True),
+            "k: got True, want a number or",
+        ),
+        (lambda c: c["network"]["norm"].update(eps=None), "norm.eps: got None, want a number"),
+        (lambda c: c["network"]["arch"].update(depths=["a", 1]), "depths[0]: got 'a'"),
+        (lambda c: c["network"]["arch"].update(depths=3), "depths: got 3, want an array"),
+        (lambda c: c["network"]["arch"].update(depths=[]), "depths"),
+        (lambda c: c["network"]["arch"].update(depths=[1, 10**9]), "got more blocks than the file"),
+        (lambda c: c["network"]["arch"]["stem"].update(convs=10**9), "got more blocks than the"),
+        (
+            lambda c: c["network"]["arch"].update(widths=[1, 1e308]),
+            "widths[1]: got 1e+308, want an",
+        ),
+        (lambda c: c["network"]["arch"].update(widths=[1, 10**30]), "widths[1]: got 1000000000000"),
+        (lambda c: c["network"]["arch"]["stem"].update(pool={"kernel": -1}), "pool.kernel: got -1"),
+        (lambda c: c["network"]["arch"]["stem"].update(pool=3), "stem.pool: got 3, want an object"),
     ],
 )
 def test_a_configuration_of_no_network_is_refused(change, message, written):
@@ -339,6 +372,58 @@ def test_a_configuration_of_no_network_is_refused(change, message, written):
     with pytest.raises(ValueError, match=r"refsnn\.config: describes no network") as caught:
         load_parameters(path)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c["network"]["arch"].update(widths=[2**16, 2**16], stem_width=2**16),
+        lambda c: c["network"]["arch"].update(widths=[2**31 - 1, 2**31 - 1]),
+        lambda c: c["network"].update(num_classes=2**31 - 1, in_channels=2**31 - 1),
+        lambda c: c["network"]["arch"]["stem"].update(kernel=2**31 - 1),
+        lambda c: c["network"]["arch"].update(hidden=2**31 - 1),
+    ],
+)
+def test_a_configuration_of_absurd_sizes_takes_no_memory(change, written):
+    path = written()
+    config = config_of(path)
+    change(config)
+    np.savez(path, **dict(np.load(path)) | {CONFIG: np.array(json.dumps(config))})
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"net\.npz: [^\n]+: (got|missing).* want"):
+            load_parameters(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_configuration_that_is_nested_deeply_is_refused(written):
+    for depth in (100, 10**5):
+        text = np.array("[" * depth + "]" * depth)
+        path = written(lambda arrays, text=text: arrays.update({CONFIG: text}))
+        with pytest.raises(
+            ValueError, match=r"refsnn\.config: describes no network: got values ne"
+        ):
+            load_parameters(path)
+
+
+def test_names_of_another_module_are_shown_with_the_nearest(numbers):
+    net, params, buffers = numbers()
+    state = {f"module.{n}": x for n, x in state_dict(net, params, buffers).items()}
+    count = len(state)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        from_state_dict(net, state)
+    assert str(caught.value) == (
+        f"stem.conv0.weight: missing (and {count - 1} more), want shape (4, 3, 3, 3); got instead, "
+        "the nearest first: module.stem.conv0.weight, module.stem.bn0.weight, module.stem.bn0.bias "
+        f"and {count - 3} more"
+    )
+    state = dict(state_dict(net, params, buffers))
+    state["layer1.0.conv1.weight"] = state.pop("stage1.block0.conv1.weight")
+    state["layer1.0.bn1.weight"] = state.pop("stage1.block0.bn1.weight")
+    with pytest.raises(ValueError, match=r"\(and 1 more\), .* first: layer1\.0\.conv1\.weight, l"):
+        from_state_dict(net, state)
 
 
 @pytest.mark.parametrize("value", [np.array("{"), np.array("[1]"), np.array(3.0), np.zeros(3)])

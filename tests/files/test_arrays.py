@@ -1,6 +1,7 @@
 """Files from outside: what is whole comes back, what is not is told and costs nothing."""
 
 import io
+import json
 import os
 import tracemalloc
 import zipfile
@@ -132,15 +133,62 @@ def test_only_known_suffixes_are_written(tmp_path):
         write_arrays(tmp_path / "a.txt", ARRAYS)
 
 
-def test_safetensors_of_a_type_that_numpy_lacks_has_its_error_in_its_place(tmp_path):
+def save_raw(path, **tensors):
+    """Write .safetensors from (type, shape, bytes) of each tensor."""
+    entries, content = {}, b""
+    for name, (kind, shape, data) in tensors.items():
+        offsets = [len(content), len(content) + len(data)]
+        entries[name] = {"dtype": kind, "shape": shape, "data_offsets": offsets}
+        content += data
+    header = json.dumps(entries).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content)
+
+
+def test_bfloat16_is_read_as_float32_to_the_bit(tmp_path):
     pytest.importorskip("safetensors")
-    header = b'{"a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]},'
-    header += b'"b":{"dtype":"F64","shape":[1],"data_offsets":[2,10]}}'
-    data = len(header).to_bytes(8, "little") + header + bytes(2) + np.float64(3).tobytes()
-    (tmp_path / "a.safetensors").write_bytes(data)
-    found = read_arrays(tmp_path / "a.safetensors")
-    assert isinstance(found["a"], ValueError)
+    path = tmp_path / "a.safetensors"
+    every = np.arange(2**16, dtype="<u2")
+    save_raw(
+        path,
+        b=("F64", [1], np.float64(3).tobytes()), a=("BF16", [256, 256], every.tobytes()),
+        none=("BF16", [0, 3], b""), one=("BF16", [], b"\x40\xbf"),
+    )  # fmt: skip
+    found = read_arrays(path)
+    assert found["a"].dtype == np.float32
+    assert found["a"].shape == (256, 256)
+    assert np.array_equal(found["a"].view(np.uint32).ravel(), every.astype(np.uint32) << 16)
     assert found["b"] == 3
+    assert found["none"].shape == (0, 3)
+    assert found["one"] == -0.75
+
+
+def test_bfloat16_of_pytorch_is_read(tmp_path):
+    torch = pytest.importorskip("torch")
+    safetensors = pytest.importorskip("safetensors.torch")
+    x = torch.randn(3, 5).bfloat16()
+    safetensors.save_file({"x": x, "y": torch.ones(7)}, tmp_path / "a.safetensors")
+    found = read_whole(tmp_path / "a.safetensors")
+    assert np.array_equal(found["x"], x.float().numpy())
+    assert np.array_equal(found["y"], np.ones(7))
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "message"),
+    [
+        ("F8_E4M3", 1, "got type F8_E4M3, want one of F64, F32, F16, BF16, or whole numbers"),
+        ("F8_E5M2", 1, "got type F8_E5M2, want one of F64, F32, F16, BF16, or whole numbers"),
+        ("C64", 8, "got dtype complex64, want numbers"),
+    ],
+)
+def test_safetensors_of_other_types_have_their_error_in_their_place(kind, size, message, tmp_path):
+    pytest.importorskip("safetensors")
+    path = tmp_path / "a.safetensors"
+    save_raw(path, a=(kind, [1], bytes(size)), b=("F64", [1], np.float64(3).tobytes()))
+    found = read_arrays(path)
+    assert str(found["a"]) == message
+    assert found["b"] == 3
+    with pytest.raises(ValueError, match=rf"a\.safetensors: a: {message}"):
+        read_whole(path)
 
 
 def test_of_metadata_only_our_own_are_read(tmp_path):

@@ -1,0 +1,69 @@
+"""The process of `refsnn.export.hdf5`: an HDF5 file from stdin, its arrays as .npz to stdout.
+
+Links are not followed, and nothing outside the file is read.
+"""
+
+import contextlib
+import io
+import sys
+import zipfile
+from typing import Any
+
+import h5py
+import numpy as np
+
+from refsnn.files import npy
+
+
+def main(limit: int) -> int:
+    limit_memory(limit)
+    try:
+        content = dump_tree(io.BytesIO(sys.stdin.buffer.read()), limit)
+    except Exception as error:  # h5py has several
+        print(" ".join(str(error).split()) or type(error).__name__, file=sys.stderr)
+        return 1
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def limit_memory(limit: int) -> None:
+    """Let the process have three times the arrays (whole, as .npz, and in between) and 1 GiB."""
+    with contextlib.suppress(
+        ImportError, ValueError, OSError
+    ):  # where the system has no such limit
+        import resource
+
+        most = 3 * limit + 2**30
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def dump_tree(stream: Any, limit: int) -> bytes:
+    """Every data set by its path in the file, `a/b/c`."""
+    with h5py.File(stream, "r") as file:
+        sets: dict[str, Any] = {}
+        file.visititems(lambda name, x: sets.update({name: x}) if hasattr(x, "shape") else None)
+        size = sum(x.size * x.dtype.itemsize for x in sets.values() if x.size)
+        if size > limit:
+            raise ValueError(f"declares {size} bytes of arrays, want at most {limit}")
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, x in sets.items():
+                archive.writestr(f"{name}.npy", npy.dump(value(name, x)))
+    return buffer.getvalue()
+
+
+def value(name: str, x: Any) -> Any:
+    if x.is_virtual or x.external:
+        raise ValueError(f"{name}: lies in another file")
+    if x.size is None:
+        raise ValueError(f"{name}: holds nothing")
+    if h5py.check_string_dtype(x.dtype):
+        return np.asarray(x.asstr()[()], np.str_)
+    if x.dtype.kind not in npy.NUMERIC:
+        raise ValueError(f"{name}: got dtype {x.dtype}, want numbers or text")
+    return x[()]
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

@@ -1,0 +1,81 @@
+"""Which network the numbers in a file belong to, as JSON and back, without trust."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from refsnn.files.arrays import line
+from refsnn.files.documents import parse_json
+from refsnn.files.schema import Rules, object_with
+from refsnn.network import Architecture, Network, Stem
+from refsnn.ops import LIF, SURROGATES, AvgPool, BatchNorm
+
+CONFIG = "refsnn.config"  # the key of what rebuilds the network, a JSON text
+FORMAT = 1
+COUNT: Rules = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
+NUMBER, FLAG, TEXT, COUNTS = (
+    {"type": "number"}, {"type": "boolean"}, {"type": "string"}, {"type": "array", "items": COUNT},
+)  # fmt: skip
+POOL: Rules = {"type": ["object", "null"], "additionalProperties": COUNT | {"minimum": 0}}
+STEM = object_with({"kernel": COUNT, "stride": COUNT, "convs": COUNT, "pool": POOL})
+ARCH = object_with({
+    "depths": COUNTS, "widths": COUNTS, "stem_width": COUNT, "stem": STEM,
+    "hidden": COUNT | {"minimum": 0},
+})  # fmt: skip
+SURROGATE = object_with({"name": TEXT}, {"inclusive": FLAG}) | {
+    "additionalProperties": {"type": ["number", "null"]}
+}
+LIF_RULES = object_with({
+    "tau": NUMBER, "v_th": NUMBER, "surrogate": SURROGATE, "detach_reset": FLAG, "inclusive": FLAG,
+    "smooth": FLAG,
+})  # fmt: skip
+NORM = object_with({"statistics": TEXT, "scale": NUMBER, "eps": NUMBER, "momentum": NUMBER})
+NETWORK = object_with({
+    "arch": ARCH, "in_channels": COUNT, "num_classes": COUNT, "branches": TEXT, "lif": LIF_RULES,
+    "norm": NORM, "downsample": TEXT, "readout": TEXT,
+})  # fmt: skip
+RULES = object_with({"format": {"const": FORMAT}, "network": NETWORK})
+
+
+def network_to_json(net: Network) -> str:
+    return json.dumps({"format": FORMAT, "network": network_to_dict(net)}, sort_keys=True)
+
+
+def network_to_dict(net: Network) -> dict[str, Any]:
+    """What JSON can hold, and `network_from_dict` makes the same network of."""
+    values = asdict(net)
+    (name,) = (n for n, kind in SURROGATES.items() if type(net.lif.surrogate) is kind)
+    values["lif"]["surrogate"]["name"] = name
+    return values
+
+
+def network_from_dict(values: Mapping[str, Any]) -> Network:
+    """ValueError, TypeError or KeyError where the values make no network."""
+    arch, lif = dict(values["arch"]), dict(values["lif"])
+    stem, surrogate = dict(arch["stem"]), dict(lif["surrogate"])
+    if stem["pool"] is not None:
+        stem["pool"] = AvgPool(**stem["pool"])
+    arch |= {name: tuple(arch[name]) for name in ("depths", "widths")}
+    lif["surrogate"] = SURROGATES[surrogate.pop("name")](**surrogate)
+    parts = {
+        "arch": Architecture(**arch | {"stem": Stem(**stem)}),
+        "lif": LIF(**lif),
+        "norm": BatchNorm(**values["norm"]),
+    }
+    return Network(**dict(values) | parts)
+
+
+def network_from_json(text: Any, arrays: int) -> Network:
+    """The network of a file with so many arrays; ValueError says why there is none."""
+    if text is None:
+        raise ValueError(f"{CONFIG}: missing, so net is wanted: the network that this belongs to")
+    wrong = f"{CONFIG}: describes no network"
+    config = parse_json(str(text), wrong, RULES)
+    arch = config["network"]["arch"]
+    if sum(arch["depths"]) + arch["stem"]["convs"] > arrays:  # before they are counted through
+        raise ValueError(f"{wrong}: got more blocks than the file has arrays, {arrays}")
+    try:
+        return network_from_dict(config["network"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"{wrong}: {line(error)}") from None
