@@ -97,8 +97,8 @@ def load_state(folder: Path, config: TrainConfig, net: Network) -> State:
     state, made_with = checkpoint.load(path)
     for name, value in config.to_dict().items():
         if made_with.get(name) != value:
-            had, has = validate.shown(made_with.get(name)), validate.shown(value)
-            raise CheckpointError(f"{path}: made with {name} {had}, config.json says {has}")
+            had, now = validate.shown(made_with.get(name)), validate.shown(value)
+            raise CheckpointError(f"{path}: made with {name} {had}, config.json says {now}")
     try:
         check_params(net, state.params)
         check_state(state, net, config)
