@@ -54,7 +54,7 @@ class Watch:
     """An audit hook that notes what reading must not do: execute, or write outside its folder."""
 
     def __init__(self) -> None:
-        self.on, self.folder, self.seen = False, "", list[str]()
+        self.on, self.folder, self.starts, self.seen = False, "", frozenset[str](), list[str]()
         sys.addaudithook(self.hook)
         warnings.simplefilter("always")
         warnings.showwarning = self.warned
@@ -62,7 +62,7 @@ class Watch:
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.on:
             return
-        if event in EXECUTES:
+        if event in EXECUTES - self.starts:
             self.seen.append(f"executes {event} {str(arguments)[:200]}")
         elif event == "open":
             path, _, flags = arguments
@@ -96,7 +96,7 @@ class Attack:
             folder / f"input-{os.getpid()}" / "".join(c if c.isalnum() else "-" for c in name)
         )
         self.place.mkdir(parents=True)
-        watch.folder = str(self.place)
+        watch.folder, watch.starts = str(self.place), reader.starts
         self.path = reader.make(self.place)
         self.good = {p: p.read_bytes() for p in self.place.rglob("*") if p.is_file()}
         unlimited = resource.RLIM_INFINITY
@@ -170,16 +170,16 @@ class Attack:
 def faults_of(error: BaseException, own: bool, place: str) -> Iterator[tuple[str, str]]:
     """What a refusal's message lacks. One that no `raise` of ours made must name the file, which
     is in the folder `place`; else it is a fault of ours that happens to be of an allowed type."""
-    text = str(error)
+    text, file = str(error), getattr(error, "filename", None)
     last = traceback.extract_tb(error.__traceback__)[-1]
     meant = last.filename.startswith(str(ROOT)) and (last.line or "").startswith("raise")
     if not text.strip():
         yield f"{type(error).__name__} says nothing at {where(error)}", ""
     elif len(text.splitlines()) > 1:
         yield f"several lines at {where(error)}", repr(text[:200])
-    elif len(text) > LONGEST:
+    elif len(text) - len(str(file)) > LONGEST:
         yield f"a long message at {where(error)}", f"{len(text)} characters: {text[:200]}"
-    elif not (own or meant or place in text):
+    elif not (own or meant or file or place in text):
         yield f"accidental {type(error).__name__} at {where(error)}", text[:200]
 
 

@@ -146,9 +146,10 @@ def with_header(shape: Any, fortran: bool, dtype: Any, data: bytes, rng: Random)
 
 def changed_array(array: Any, rng: Random) -> bytes:
     """Other values, another shape or another type, rightly declared."""
-    if array.dtype.kind == "U" and rng.random() < 0.8:
-        text = mutated_json(str(array).encode(), rng).decode()
-        return saved(np.array(text))
+    if array.dtype.kind == "U" and array.ndim == 0 and rng.random() < 0.8:
+        text = str(array).encode()
+        text = (mutated_json if text[:1] == b"{" else scrambled)(text, rng)
+        return saved(np.array(text.decode(errors="replace")))
     if array.dtype == np.uint8 and bytes(array[:1].tobytes()) == b"{" and rng.random() < 0.8:
         return saved(np.frombuffer(mutated_json(array.tobytes(), rng), np.uint8))
     match rng.randrange(9):

@@ -230,6 +230,15 @@ def nir_file(folder: Path) -> Path:
     return folder / "net.nir"
 
 
+def nir_tree(folder: Path) -> Path:
+    """What the process that reads HDF5 makes of a NIR file."""
+    from refsnn.export import hdf5_worker
+
+    with open(nir_file(folder), "rb") as content:
+        (folder / "tree.npz").write_bytes(hdf5_worker.dump_tree(content, 1 << 20))
+    return folder / "tree.npz"
+
+
 @cache
 def cases() -> list[vectors.Case]:
     return [build(r) for r in recipes() if r.id in ("neuron/tie", "surrogate/tanh")]
@@ -255,8 +264,20 @@ def worker_answer() -> bytes:
     return npz(**cases()[0].outputs)
 
 
-FAULTS = [
-    {"id": "a", "file": "refsnn/spec.py", "old": "import tomllib", "new": "x", "clause": "D1"},
-    {"id": "b", "file": "refsnn/__main__.py", "old": "main())", "new": "y", "clause": "D2"},
-]
+def faults() -> bytes:
+    """Two that the code can take: the first lines of two modules."""
+    names = ("refsnn/ops.py", "refsnn/spec.py")
+    found = [
+        {
+            "id": n,
+            "file": n,
+            "old": (ROOT / n).read_text().splitlines()[0],
+            "new": "",
+            "clause": "D1",
+        }
+        for n in names
+    ]
+    return json.dumps(found).encode()
+
+
 EXPECTED = '[cases]\n"neuron/tie*" = "fires on the threshold"\n"layer/*" = "no batch norm yet"\n'

@@ -1,6 +1,7 @@
 """Damage done to the content of files: to any bytes, and to JSON, JSON lines and TOML by their
 structure. `containers` does it to formats that hold others."""
 
+import contextlib
 import json
 import random
 import re
@@ -25,7 +26,7 @@ TOML_TOKENS = [
     "{a={a=" * 800, '"""x\ny"""', "0x" + "f" * 9000, "'x'",
 ]  # fmt: skip
 DOUBLE = "\x01again "  # before a key that is to come twice
-HELD = re.compile(r'"\\u0001token (\d+)"')
+HELD = re.compile(r'"\\u0001token (\d{1,3})"')
 
 
 def scrambled(content: bytes, rng: Random) -> bytes:
@@ -139,8 +140,9 @@ def change_tree(root: list[Any], rng: Random) -> None:
             other, there = found[rng.randrange(len(found))]
             if json.dumps(inner) != json.dumps(other[there]):
                 outer[key] = json.loads(json.dumps(other[there]))
-        case 5 if isinstance(inner, str) and inner[:1] in ("{", "["):  # JSON within a text
-            outer[key] = mutated_json(inner.encode(), rng).decode()
+        case 5 if isinstance(inner, str) and inner[:2] == '{"':  # JSON within a text
+            with contextlib.suppress(ValueError):
+                outer[key] = mutated_json(inner.encode(), rng).decode()
         case 5 if isinstance(inner, int | float) and not isinstance(inner, bool):
             outer[key] = rng.choice((inner + 1, -inner, inner * 1000, inner + 0.5))
         case 5 if isinstance(inner, str):

@@ -24,6 +24,7 @@ from refsnn.data import cifar, imagefolder, unpack
 from refsnn.data.arrays import from_npz
 from refsnn.data.recordings import read_recording
 from refsnn.experiments import ablation, table
+from refsnn.export import hdf5
 from refsnn.export.parameters import load_parameters, read_run
 from refsnn.files.arrays import LIMIT
 from refsnn.oracle import conform, isolate, vectors
@@ -52,6 +53,7 @@ class Reader:
     memory: int = LIMIT  # bytes that it says it takes at most
     seconds: float = 10.0  # that it may take
     needs: str = ""  # an optional package
+    starts: frozenset[str] = frozenset()  # audit events of processes of its own
 
 
 def unpacked(path: Path) -> None:
@@ -132,10 +134,20 @@ def figure(name: str, **given: object) -> Reader:
 
 
 def run_nir(path: Path) -> None:
-    from refsnn.export import nir_run
+    from refsnn.export.nir_read import read_nir
+    from refsnn.export.nir_run import run_nir
 
     with silent():
-        nir_run.run_nir(nir_run.read_nir(path), np.ones((2, 1, 4, 4, 1)))
+        run_nir(read_nir(path), np.ones((2, 1, 4, 4, 1)))
+
+
+def run_tree(path: Path) -> None:
+    """What the process that reads HDF5 answers is in the file."""
+    real, hdf5.ask = hdf5.ask, lambda content, limit: content
+    try:
+        run_nir(path)
+    finally:
+        hdf5.ask = real
 
 
 def read_vectors(path: Path) -> None:
@@ -281,14 +293,19 @@ READERS: dict[str, Reader] = {
     "surrogates figure": figure("surrogates"),
     "workflow figure": figure("workflow", arch="1-1:2-2"),
     "parameters.npz": Reader(
-        "npz", EXPORT + "parameters", good.parameters(".npz"), load_parameters
+        "npz", EXPORT + "parameters " + EXPORT + "network_json", good.parameters(".npz"),
+        load_parameters,
     ),
     "parameters.safetensors": Reader(
         "safetensors", EXPORT + "parameters", good.parameters(".safetensors"), load_parameters,
         needs="safetensors",
     ),
     "network.nir": Reader(
-        "hdf5", EXPORT + "nir_run", good.nir_file, run_nir, 0.5, needs="nir"
+        "hdf5", EXPORT + "nir_read", good.nir_file, run_nir, 0.05, needs="nir",
+        starts=frozenset({"subprocess.Popen", "os.posix_spawn", "os.fork"}), seconds=60,
+    ),
+    "tree of a .nir": Reader(
+        "npz", EXPORT + "nir_read", good.nir_tree, run_tree, needs="nir"
     ),
     "case.npz": Reader(
         "npz", ORACLE + "vectors", good.in_vectors(), read_vectors, 1, seal_vectors
@@ -322,7 +339,7 @@ READERS: dict[str, Reader] = {
     ),
     "mutants.json": Reader(
         "json", "verification.mutants",
-        good.file("mutants.json", json.dumps(good.FAULTS).encode), read_faults,
+        good.file("mutants.json", good.faults), read_faults,
     ),
 }  # fmt: skip
 
@@ -334,6 +351,7 @@ TRUSTED = {
     "refsnn.bench.workload": "numbers that the benchmark wrote into a temporary folder",
     "refsnn.data.digits": "a file of the package",
     "refsnn.data.fetch": "bytes for a checksum and a length; unpacking is the reader unpack's",
+    "refsnn.export.hdf5_worker": "reads for network.nir, in a process that may crash",
     "refsnn.experiments.schedule": "counts the lines of a file of its own runs",
     "refsnn.files.writing": "writes",
     "refsnn.oracle.schema": "a file of the package",

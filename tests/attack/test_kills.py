@@ -66,10 +66,11 @@ class Trial:
         first = self.run(self.scenario.command, at=number, half=half)
         again = self.scenario.again
         second = self.run(again(self.work) if again else self.scenario.command)
-        step = " ".join(self.whole.steps[number - 1])
-        at = f"{'in the middle of' if half else 'before'} step {number} ({step})"
+        at = f"{'in' if half else 'before'} step {number} ({' '.join(first.steps[-1])})"
+        if first.code == 0 and number > len(first.steps):
+            return ""  # of two processes that make a folder, one or both may have to
         if first.code != -9:
-            return f"{at}: not killed, exit code {first.code}"
+            return f"{at}: not killed, exit code {first.code}: {first.errors[-300:]}"
         for ended in (first, second):
             if "Traceback" in ended.errors:
                 return f"{at}: {ended.errors[-500:]}"
@@ -114,10 +115,8 @@ def test_unflushed_files_are_noticed():
     assert unflushed([write, flush, rename]) == []
     assert unflushed([["open", "x"], flush, write, rename]) == ["a/b"]
     assert unflushed([["write", "ab"], rename, ["fsync", "c"]]) == []
-    assert unflushed([["open", "t"], ["os.rename", "t", "u"], ["os.rename", "u", "v"]]) == [
-        "t",
-        "u",
-    ]
+    twice = [["open", "t"], ["os.rename", "t", "u"], ["os.rename", "u", "v"]]
+    assert unflushed(twice) == ["t", "u"]
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
