@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import runpy
 import sys
 import tarfile
 from collections.abc import Callable
@@ -204,6 +205,17 @@ def recorded(name: str, **given: Any) -> Maker:
 
     def make(folder: Path) -> Path:
         script("_style").measure(name, script(name).compute, given, folder / "data.json")
+        return folder / "data.json"
+
+    return make
+
+
+def tested(name: str) -> Maker:
+    """The data that the tests of that figure draw, as of --record."""
+
+    def make(folder: Path) -> Path:
+        found = runpy.run_path(str(ROOT / "tests" / "figures" / f"test_{name}.py"))["DATA"]
+        (folder / "data.json").write_text(json.dumps({"figure": name} | found))
         return folder / "data.json"
 
     return make

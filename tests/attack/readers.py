@@ -124,13 +124,13 @@ def drawn_table(path: Path) -> None:
     script.draw(script.compute(str(path)))
 
 
-def figure(name: str, **given: object) -> Reader:
-    """The data of a figure in figures/."""
+def figure(name: str, make: good.Maker | None = None) -> Reader:
+    """The data of a figure in figures/, by default those of its tests."""
 
     def draw(path: Path) -> None:
         good.script("_style").draw_recorded(path, name, good.script(name).draw)
 
-    return Reader("json", "figures._style", good.recorded(name, **given), draw, 0.02)
+    return Reader("json", "figures._style", make or good.tested(name), draw, 0.02)
 
 
 def run_nir(path: Path) -> None:
@@ -288,10 +288,16 @@ READERS: dict[str, Reader] = {
     "table.json": Reader(
         "json", EXPERIMENTS + "table", good.file("table.json", good.made_table), drawn_table, 0.05
     ),
-    "ablation figure": figure("ablation"),
-    "lambda figure": figure("lambda_schedule", epochs=2, batches=3),
-    "surrogates figure": figure("surrogates"),
-    "workflow figure": figure("workflow", arch="1-1:2-2"),
+    "figure of an ablation": figure("ablation", good.recorded("ablation")),
+    "figure of lambda": figure(
+        "lambda_schedule", good.recorded("lambda_schedule", epochs=2, batches=3)
+    ),
+    "figure of surrogates": figure("surrogates", good.recorded("surrogates")),
+    "figure of a network": figure("workflow", good.recorded("workflow", arch="1-1:2-2")),
+    "figure of depths": figure("gradient_by_depth"),
+    "figure of gradients": figure("gradient_distribution"),
+    "figure of regimes": figure("gradient_regimes"),
+    "figure of spikes": figure("spike_raster"),
     "parameters.npz": Reader(
         "npz", EXPORT + "parameters " + EXPORT + "network_json", good.parameters(".npz"),
         load_parameters,

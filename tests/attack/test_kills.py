@@ -15,7 +15,7 @@ from scenarios import SCENARIOS, fresh, made
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and subreapers")
 #: how many steps a scenario is killed at by default: one with processes of its own is slow
-CHOSEN = dict.fromkeys(SCENARIOS, 4) | {"ablation": 1}
+CHOSEN = dict.fromkeys(SCENARIOS, 2) | {"training": 3, "ablation": 1}
 SEED = 0
 
 
