@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+os.environ.pop("MPLBACKEND", None)  # of windows, of which there are none; one amiss stops imports
 import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image

@@ -10,8 +10,9 @@ was asked that can't be done, said in one line; 128 + signal when stopped by one
 import argparse
 import json
 import shlex
-import signal
+import shutil
 import sys
+from errno import EDQUOT, ENOSPC
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,31 +27,68 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-def entry() -> NoReturn:
-    sys.exit(main())
-
-
 def main(argv: list[str] | None = None) -> int:
-    from refsnn.training.monitor import Diverged
+    """Run a command line, given as a list of words, and return its exit code."""
+    return run(build_parser().parse_args(argv))
 
-    arguments = build_parser().parse_args(argv)
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command that was asked for and return its exit code."""
+    from refsnn.process import exit_code, interrupt_behind
+
     try:
         code: int = arguments.run(arguments)
         return code
-    except BrokenPipeError:  # the reader of a pipe went away
-        sys.stderr.close()
+    except (Exception, KeyboardInterrupt) as error:
+        stop = interrupt_behind(error)
+        return explain(error) if stop is None else exit_code(stop)
+
+
+def explain(error: BaseException) -> int:
+    """Say in a line what went wrong and return the exit code; raises what no command may."""
+    from refsnn.training.monitor import Diverged
+
+    if isinstance(error, BrokenPipeError):  # the reader of a pipe went away
         return 0
-    except Diverged as error:
-        print(f"refsnn: stopped: {error}", file=sys.stderr)
+    if isinstance(error, Diverged):
+        tell(f"stopped: {error}")
         return 1
-    except (ValueError, TypeError, OSError) as error:
-        text = str(error)
-        if isinstance(error, OSError) and error.filename is not None:
-            text = f"{error.strerror}: {error.filename}"
-        print(f"refsnn: error: {' '.join(text.split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    if isinstance(error, MemoryError):
+        tell(f"error: not enough memory: {error if error.args else 'the system gives no more'}")
+    elif isinstance(error, OSError):
+        tell(f"error: {of_system(error)}")
+    elif isinstance(error, ValueError | TypeError):
+        tell(f"error: {error}")
+    else:
+        raise error
+    return 2
+
+
+def tell(text: str) -> None:
+    """Print a line to standard error."""
+    print(f"refsnn: {' '.join(text.split())}", file=sys.stderr)
+
+
+def of_system(error: OSError) -> str:
+    """Say what the system refused, of which file, and of a full disk how much is free on it."""
+    from refsnn.process import STREAMS
+
+    name, text = error.filename, error.strerror
+    if text is None:  # of our own
+        return str(error)
+    if name is None:
+        return text
+    if error.errno in (ENOSPC, EDQUOT) and isinstance(name, str) and name not in STREAMS:
+        text += free(Path(name))
+    return f"{text}: {name}"
+
+
+def free(path: Path) -> str:
+    """Tell how much is free where the file is, or should be."""
+    folder = next((parent for parent in path.absolute().parents if parent.is_dir()), None)
+    if folder is None:
+        return ""
+    return f" ({shutil.disk_usage(folder).free / 2**20:.1f} MiB are free on the disk of {folder})"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -259,10 +297,11 @@ def add_spec(commands: Any) -> None:
 
 def run_spec(arguments: argparse.Namespace) -> int:
     from refsnn import spec
+    from refsnn.output import print_json
 
     clauses = spec.CLAUSES if arguments.clause is None else [spec.clause(arguments.clause)]
     if arguments.json:
-        print(json.dumps([spec.to_dict(c) for c in clauses], indent=2, ensure_ascii=False))
+        print_json(json.dumps([spec.to_dict(c) for c in clauses], indent=2, ensure_ascii=False))
     elif arguments.clause is None:
         print(spec.table())
     else:

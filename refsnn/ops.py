@@ -39,8 +39,9 @@ CONV_METHODS = ("auto", "direct", "dense", "event", "winograd")
 class Ops:
     """Each field is the function of that name in `equations`, or its twin in `kernels`.
 
-    The last three are of the kernels alone: batch norm, sum and LIF in one pass over float32
-    (None: they are computed one after the other), and which method a convolution takes.
+    The last four are of the kernels alone: batch norm, sum and LIF in one pass over float32
+    (None: they are computed one after the other), the surrogates that this pass knows, and which
+    method a convolution takes.
     """
 
     name: str
@@ -67,11 +68,20 @@ class Ops:
     add_into: Callable[..., None]
     norm_neuron_forward: Callable[..., Any] | None = None
     norm_neuron_backward: Callable[..., Any] | None = None
+    fused_surrogates: tuple[type[Surrogate], ...] = ()
     conv_choice: Callable[..., str] | None = None
 
-    def fuses(self, dtype: Any, p: LIF) -> bool:
-        """Whether norm_neuron_forward and _backward serve for arrays of this dtype."""
-        return self.norm_neuron_forward is not None and dtype == np.float32 and not p.smooth
+    def fuses(self, dtype: Any, p: LIF, norm: BatchNorm) -> bool:
+        """Whether norm_neuron_forward and _backward serve: for float32, and for nothing but the
+        classes that they know, since a subclass may compute otherwise."""
+        return (
+            self.norm_neuron_forward is not None
+            and dtype == np.float32
+            and type(p) is LIF
+            and type(norm) is BatchNorm
+            and type(p.surrogate) in self.fused_surrogates
+            and not p.smooth
+        )
 
 
 def add_into(total: Array, x: Array) -> None:
@@ -133,5 +143,6 @@ def get_ops(name: str, conv_method: str = "auto") -> Ops:
         add_into=add.add_into,
         norm_neuron_forward=norm_neuron.norm_neuron_forward,
         norm_neuron_backward=norm_neuron.norm_neuron_backward,
+        fused_surrogates=norm_neuron.SURROGATES,
         conv_choice=partial(conv.conv_choice, method=conv_method),
     )

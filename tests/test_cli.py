@@ -1,6 +1,9 @@
 """The command line as a user meets it."""
 
+import errno
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -308,6 +311,43 @@ def test_ctrl_c_after_the_last_iteration_lets_the_run_finish(tmp_path, monkeypat
     monkeypatch.setattr(Run, "summarize", pressed)
     assert main(["train", "--out", str(tmp_path / "run"), *SMALL]) == 0
     assert "test accuracy" in capsys.readouterr().out
+
+
+def test_want_of_memory_is_said_in_a_line(monkeypatch, refused):
+    import refsnn.training.run as run
+
+    def want(*arguments):
+        np.empty(2**60, np.uint8)
+
+    monkeypatch.setattr(run, "init_params", want)
+    line = refused(["train", "--out", "never", *SMALL])
+    assert line.startswith("refsnn: error: not enough memory: Unable to allocate 1.00 EiB")
+
+    def bare(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(run, "init_params", bare)
+    line = refused(["train", "--out", "never", *SMALL])
+    assert line == "refsnn: error: not enough memory: the system gives no more"
+
+
+def test_a_full_disk_is_said_with_the_file_and_what_is_free(tmp_path, monkeypatch, refused):
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    out = tmp_path / "run"
+    line = refused(["train", "--out", out, *SMALL])
+    pattern = rf"No space left on device \(\d+\.\d MiB are free on the disk of {out}\): {out}/con"
+    assert re.search(pattern, line)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_file_of_json_on_a_full_disk_is_named(tmp_path, refused):
+    (tmp_path / "full").symlink_to("/dev/full")
+    line = refused(["gradients", *SMALL[:1], "--ops=numpy", "--json", tmp_path / "full"])
+    assert line.startswith("refsnn: error: No space left on device (")
+    assert line.endswith(f"): {tmp_path}/full")
 
 
 def test_presets_are_those_of_the_ledger():

@@ -4,7 +4,7 @@ A neuron and a network are described by plain dicts, which the oracles read; `li
 `network_of` make of them what the package under test wants.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -55,7 +55,9 @@ def neurons(draw: Draw, surrogate: str | None = None) -> dict[str, Any]:
 
 
 def surrogate_of(neuron: dict[str, Any]) -> Any:
-    return make_surrogate(neuron["surrogate"], neuron["shape"], neuron["edge"])
+    """A triangle may have a `width` of its own, which the loops of `oracle.naive` don't know."""
+    made = make_surrogate(neuron["surrogate"], neuron["shape"], neuron["edge"])
+    return replace(made, width=neuron["width"]) if neuron.get("width") else made
 
 
 def lif_of(neuron: dict[str, Any], smooth: bool = False) -> LIF:
@@ -68,7 +70,10 @@ def lif_of(neuron: dict[str, Any], smooth: bool = False) -> LIF:
 def kinks(neuron: dict[str, Any]) -> list[float]:
     """Distances from the threshold at which the slope jumps or bends."""
     name, shape, v_th = neuron["surrogate"], neuron["shape"], neuron["v_th"]
-    return {"rectangular": [shape / 2, -shape / 2], "triangular": [0.0, v_th, -v_th]}.get(name, [])
+    width = neuron.get("width") or v_th
+    return {"rectangular": [shape / 2, -shape / 2], "triangular": [0.0, width, -width]}.get(
+        name, []
+    )
 
 
 def near_threshold(u_pre: Any, neuron: dict[str, Any]) -> float:

@@ -31,7 +31,8 @@ def convs(draw: Any) -> Any:
     c_in, c_out = draw(channels), draw(channels)
     kernel = draw(st.sampled_from([(3, 3)] if minimal else [(3, 3), (1, 1), (5, 3), (7, 7)]))
     padding = draw(st.sampled_from([(1, 1), (0, 0), (2, 1), (3, 3)][: 3 if minimal else 4]))
-    p = Conv(draw(st.sampled_from([(1, 1)] if minimal else [(1, 1), (2, 2), (1, 2)])), padding)
+    strides = [(1, 1)] if minimal else [(1, 1), (2, 2), (1, 2), (3, 1), (2, 3)]
+    p = Conv(draw(st.sampled_from(strides)), padding)
     size = [
         max(k - 2 * pad, 1) + draw(st.integers(0, 9))
         for k, pad in zip(kernel, padding, strict=True)
@@ -80,14 +81,7 @@ def methods(direction: str, x: Any, w: Any, p: Conv) -> list[str]:
         cases.get_ops("numba", method).conv_choice(direction, x, w, p)
         for method in cases.conv_methods()
     }
-    return sorted(chosen - event_faults(direction, w, p))
-
-
-def event_faults(direction: str, w: Any, p: Conv) -> set[str]:
-    """A known fault, left out until it is repaired: taps that meet no pixel are not set to 0 where
-    only one of the strides is above 1."""
-    uneven = direction == "weight_gradient" and min(p.stride) == 1 < max(p.stride)
-    return {"event"} if uneven else set()
+    return sorted(chosen)
 
 
 def convolve(ops: Any, direction: str, cache: ConvCache, dy: Any) -> Any:
@@ -105,10 +99,11 @@ def spike_pools(case: Any, record: Recorder) -> None:
     rng, kernels = np.random.default_rng(seed), cases.get_ops("numba")
     shape = (int(rng.choice([1, 6, 35])), *rng.integers(3, 9, 2), int(rng.choice([1, 17, 40])))
     x, p = (rng.random(shape) < 0.3).astype(np.uint8), AvgPool(*sizes)
+    of_windows = agree(record, "R4", "mean of a window", lambda: kernels.avgpool_forward(x, p)[:1])
+    of_all = agree(record, "D12", "mean of all", lambda: kernels.global_avgpool_forward(x)[:1])
     for clause, name, got, want in (
-        ("R4", "mean of a window", kernels.avgpool_forward(x, p)[0],
-         NUMPY.avgpool_forward(x.astype(np.float32), p)[0]),
-        ("D12", "mean of all pixels", kernels.global_avgpool_forward(x)[0],
+        ("R4", "mean of a window", *of_windows, NUMPY.avgpool_forward(x.astype(np.float32), p)[0]),
+        ("D12", "mean of all pixels", *of_all,
          NUMPY.global_avgpool_forward(x.astype(np.float32))[0]),
     ):  # fmt: skip
         record.equal(clause, f"dtype of the {name}", got.dtype, want.dtype)

@@ -36,9 +36,15 @@ LAYERS = [
 ]  # fmt: skip
 
 
+ROUNDED = [0.1, 0.7]  # thresholds that float32 rounds, up and down
+
+
 @st.composite
 def layers(draw: Any, training: bool) -> LayerCase:
     neuron, norm = draw(cases.neurons()), draw(cases.NORMS)
+    neuron["v_th"] = draw(st.sampled_from([neuron["v_th"], *ROUNDED]))
+    if neuron["surrogate"] == "triangular":
+        neuron["width"] = draw(st.sampled_from([None, 0.5, 1.5]))
     shape = draw(st.sampled_from(LAYERS))
     rng = np.random.default_rng(draw(cases.SEEDS))
     of = norm_input(shape, rng)
@@ -74,7 +80,8 @@ def critical_input(neuron: dict[str, Any], shape: tuple[int, ...], rng: Any) -> 
     After a reset u_pre = c: every other step fires for certain in half of the neurons; in the
     others its slope is not 0, so that a gradient comes back to what the critical step left.
     """
-    c_seq = rng.choice(cases.critical_potentials(neuron, "float32"), shape)
+    held = neuron | {"v_th": float(np.float32(neuron["v_th"]))}
+    c_seq = rng.choice(cases.critical_potentials(held, "float32"), shape)
     between = c_seq[1::2].shape
     c_seq[1::2] = np.where(rng.random(between[1:]) < 0.5, 16.0, rng.normal(0.5, 1, between))
     zero, one = np.zeros(shape[-1], np.float32), np.ones(shape[-1], np.float32)

@@ -10,8 +10,8 @@ from verification.registry import CHECKS, Check, run_check
 
 HAS_PEERS = find_spec("torch") is not None
 MODULES = [
-    "operations", "twins", "float32", "float32_layers", "networks", "float32_networks", "adjoint",
-    "differences", "structure", "training", "runs", "decisions",
+    "operations", "twins", "float32", "float32_layers", "edges", "networks", "float32_networks",
+    "adjoint", "differences", "structure", "training", "runs", "decisions",
 ]  # fmt: skip
 
 

@@ -10,27 +10,31 @@ import numpy as np
 from hypothesis import strategies as st
 
 from refsnn.equations.conv import ConvCache
-from refsnn.ops import LIF, NUMPY, AvgPool, Conv
+from refsnn.equations.surrogate import Tanh
+from refsnn.ops import LIF, NUMPY, AvgPool, BatchNorm, Conv
 from verification import cases
+from verification.poison import poisoned
 from verification.record import Recorder
 from verification.registry import check
 
 
 def on_each_count_of_threads(call: Any) -> list[Any]:
-    """What `call` gives on one thread, then twice on all."""
+    """What `call` gives on one thread, then twice on all, each time with something else in the
+    memory that the kernels take: an element that nobody writes is never the same."""
     most = numba.get_num_threads()
     results = []
-    for threads in (1, most, most):
+    for threads, held in ((1, np.nan), (most, 1e30), (most, -0.5)):
         numba.set_num_threads(threads)
         try:
-            results.append(call())
+            with poisoned(held):
+                results.append(call())
         finally:
             numba.set_num_threads(most)
     return results
 
 
 def agree(record: Recorder, clause: str, name: str, call: Any) -> tuple[Any, ...]:
-    """The same bits on any number of threads; what they are."""
+    """The same bits on any number of threads, whatever their memory held; what they are."""
     first, *others = on_each_count_of_threads(call)
     for other in others:
         for index, (a, b) in enumerate(zip(first, other, strict=True)):
@@ -203,15 +207,27 @@ def races(seed: int, record: Recorder) -> None:
     agree(record, "R4", "dx", lambda: (kernels.avgpool_backward(y, cache),))
 
 
-@check("operations by name", "twin", "EQ9", quick=1)
+class Flat(Tanh):
+    """A slope of its own."""
+
+    def slope(self, x: Any, v_th: float) -> Any:
+        return np.full_like(x, self.k)
+
+
+@check("operations by name", "twin", "EQ9 EQ4", quick=1)
 def choice_of_operations(case: Any, record: Recorder) -> None:
-    """What is not a kernel is the equations' own function, so it needs no twin."""
+    """What is not a kernel is the equations' own function, so it needs no twin; nor does a
+    surrogate that the fused pass does not know, which it does not serve for."""
     kernels = cases.get_ops("numba")
     shared = replace(NUMPY, name="numba", **{
         name: getattr(kernels, name)
         for name in ("lif_forward", "lif_backward", "conv_forward", "conv_input_gradient",
                      "conv_weight_gradient", "avgpool_forward", "avgpool_backward",
                      "global_avgpool_forward", "sgd_update", "adamw_update", "add_into",
-                     "norm_neuron_forward", "norm_neuron_backward", "conv_choice")
+                     "norm_neuron_forward", "norm_neuron_backward", "fused_surrogates",
+                     "conv_choice")
     })  # fmt: skip
     record.equal("EQ9", "operations that have kernels", kernels, shared)
+    for own, surrogate in ((False, Tanh()), (True, Flat())):
+        fuses = kernels.fuses(np.float32, LIF(surrogate=surrogate), BatchNorm())
+        record.true("EQ4", "a slope is computed by its own class", fuses != own)

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -15,7 +14,7 @@ from refsnn.bench.scaling import scaling
 from refsnn.bench.workload import LIBRARIES, PHASES, Spec, check_stem
 from refsnn.network import architecture
 from refsnn.ops import CONV_METHODS, validate
-from refsnn.output import open_output
+from refsnn.output import open_output, say
 
 DEFAULT_ARCHS = ("resnet20", "resnet18")
 BATCH_SIZES = {"resnet20": 32}
@@ -137,9 +136,3 @@ def measure_all(arguments: argparse.Namespace, made: list[Spec]) -> dict[str, An
                 show(report.scaling_table(row))
     say("")
     return found
-
-
-def say(text: str) -> None:
-    """What is going on, on one line of a terminal."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)

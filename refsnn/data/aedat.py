@@ -2,7 +2,10 @@
 
 The addresses of AEDAT 2.0 are the DVS128's, as jAER, `dat2mat.m` and the readers of CIFAR10-DVS
 have them: bit 0 polarity (0 is ON), bits 1-7 the column from the right, bits 8-14 the row from
-below, bit 15 an external trigger.
+below. Bit 15 is set in what came from the camera's trigger input (jAER: SYNC_EVENT_BITMASK), whose
+other bits say nothing of a pixel. Here such events are left out, as jAER itself leaves them out of
+what it draws; `dat2mat.m` and jAER's MATLAB functions mask the bit away, and so take them for
+events of pixels that saw nothing. Of a file without triggers all make the same.
 """
 
 import re
@@ -12,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from refsnn.data.events import Events
+from refsnn.files.reading import read_bytes
 from refsnn.ops import Array
 
 HEADER = re.compile(rb"#!AER-DAT(\d+\.\d+)\r?\n(?:#(?!!END-HEADER)[^\n]*\n)*+(#!END-HEADER\r?\n)?")
@@ -25,7 +29,7 @@ DISORDER = 100_000  # microseconds: a longer way back is a counter that began an
 
 def read_aedat(path: Path) -> Events:
     """The polarity events of a file, in order of time; ValueError names the file and the byte."""
-    data = path.read_bytes()
+    data = read_bytes(path)
     header = HEADER.match(data)
     try:
         if header is None:

@@ -3,19 +3,22 @@
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.lib.format import open_memmap
 
+from refsnn.files.documents import read_json
+from refsnn.files.reading import open_regular
+from refsnn.files.schema import Rules
+from refsnn.files.unfinished import unfinished
 from refsnn.ops import Array
 
 FORMAT = 1  # of what is kept; another number makes every cache anew
 CONTENTS = "contents.json"  # the other files' names
+NAMES: Rules = {"type": "array", "items": {"type": "string", "pattern": r"^[a-z_]+\.npy$"}}
 
 
 class New(Protocol):
@@ -24,10 +27,15 @@ class New(Protocol):
 
 
 def cache_folder() -> Path:
-    """$REFSNN_CACHE, or refsnn in $XDG_CACHE_HOME or in ~/.cache."""
+    """$REFSNN_CACHE, or refsnn in $XDG_CACHE_HOME or in ~/.cache; ValueError without a home."""
     if chosen := os.environ.get("REFSNN_CACHE"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "refsnn"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "refsnn"
+    try:
+        return Path.home() / ".cache" / "refsnn"
+    except RuntimeError:
+        raise ValueError("cache: got a user without home, want a folder in REFSNN_CACHE") from None
 
 
 def mapped(
@@ -45,20 +53,18 @@ def mapped(
     folder = cache_folder() / f"{name}-{digest(sources, made_by)}"
     with suppress(OSError, ValueError):  # missing, or damaged
         return read(folder)
-    with naming(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
-    try:
-        made = temporary / "made"
-        made.mkdir()
+    with ExitStack() as stack:
+        with naming(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            temporary = stack.enter_context(unfinished(folder.parent, name))
+            made = temporary / "made"
+            made.mkdir()
         make(lambda name, shape, dtype: new_array(folder, made / f"{name}.npy", shape, dtype))
         with naming(folder):
             finish(made)
             arrays = read(made)  # valid whatever another process does to the folder
             publish(made, folder, aside=temporary / "damaged")
             return arrays
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def digest(sources: Sequence[Path], made_by: Mapping[str, Any]) -> str:
@@ -70,8 +76,20 @@ def digest(sources: Sequence[Path], made_by: Mapping[str, Any]) -> str:
 
 def read(folder: Path) -> dict[str, Array]:
     """The arrays of a finished folder; OSError or ValueError where it is none."""
-    names = json.loads((folder / CONTENTS).read_bytes())
-    return {Path(name).stem: open_memmap(folder / name, mode="r") for name in names}
+    names = read_json(folder / CONTENTS, NAMES)
+    if not names:
+        raise ValueError(f"{folder}: holds no arrays")
+    return {Path(name).stem: read_map(folder / name) for name in names}
+
+
+def read_map(path: Path) -> Array:
+    os.close(open_regular(path))  # NumPy would wait for a pipe
+    try:
+        return open_memmap(path, mode="r")
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # bytes of any kind make NumPy's parsers raise errors of any kind
+        raise ValueError(f"{path}: is no .npy file ({error})") from None
 
 
 @contextmanager

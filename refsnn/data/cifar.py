@@ -1,6 +1,5 @@
 """CIFAR-10 and CIFAR-100 as their authors publish them: the binary and the Python version."""
 
-import pickletools
 from collections.abc import Sequence
 from functools import partial as bind
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refsnn.data.cache import New, mapped
+from refsnn.data.pickles import array_of, integers_of, play
+from refsnn.files.reading import naming_memory, read_bytes
 from refsnn.ops import Array, validate
 
 PIXELS = 3 * 32 * 32  # planes of red, green, blue; each row by row
@@ -93,10 +94,8 @@ def find(kind: Kind, data_dir: Path, partial: bool) -> tuple[list[Path], Path]:
 
 
 def fill(kind: Kind, train: Sequence[Path], test: Path, partial: bool, new: New) -> None:
-    for part, paths, count in (
-        ("train", train, kind.train_images), ("test", [test], kind.test_images),
-    ):  # fmt: skip
-        pieces = [read(kind, path, None if partial else count) for path in paths]
+    for part, paths in (("train", train), ("test", [test])):
+        pieces = [read_one(kind, partial, path) for path in paths]
         images, labels = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
         new(f"{part}_images", images.shape, images.dtype)[:] = images
         new(f"{part}_labels", labels.shape, labels.dtype)[:] = labels
@@ -105,7 +104,8 @@ def fill(kind: Kind, train: Sequence[Path], test: Path, partial: bool, new: New)
 def read(kind: Kind, path: Path, count: int | None) -> tuple[Array, Array]:
     """Images and labels of one file, which holds `count` of them; None: at least one."""
     reader = read_binary if path.suffix == ".bin" else read_python
-    pixels, labels = reader(path, list(kind.labels))
+    with naming_memory(path):
+        pixels, labels = reader(path, list(kind.labels))
     if len(pixels) != count and (count or len(pixels) == 0):
         raise ValueError(f"dataset: {path}: got {len(pixels)} images, want {count or 'some'}")
     for (key, classes), values in zip(kind.labels.items(), labels, strict=True):
@@ -113,19 +113,26 @@ def read(kind: Kind, path: Path, count: int | None) -> tuple[Array, Array]:
     return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels[-1].astype(np.int64)
 
 
+def read_one(kind: Kind, partial: bool, path: Path) -> tuple[Array, Array]:
+    """Read one of the files that `find` finds, as `load` does."""
+    test = path.stem == kind.test
+    count = kind.test_images if test else kind.train_images
+    return read(kind, path, None if partial else count)
+
+
 def read_binary(path: Path, keys: list[str]) -> tuple[Array, list[Array]]:
     """Records of one byte a label, then the pixels."""
     record = len(keys) + PIXELS
-    size = path.stat().st_size
-    if size % record:
-        raise ValueError(f"dataset: {path}: got {size} bytes, want records of {record}")
-    rows = np.fromfile(path, np.uint8).reshape(-1, record)
+    content = np.frombuffer(read_bytes(path), np.uint8)
+    if len(content) % record:
+        raise ValueError(f"dataset: {path}: got {len(content)} bytes, want records of {record}")
+    rows = content.reshape(-1, record)
     return rows[:, len(keys) :], [rows[:, k] for k in range(len(keys))]
 
 
 def read_python(path: Path, keys: list[str]) -> tuple[Array, list[Array]]:
     """A pickled dictionary, read as the data it is: nothing that a pickle can call is called."""
-    content = path.read_bytes()
+    content = read_bytes(path)
     try:
         fields = play(content)
         if not isinstance(fields, dict):
@@ -133,7 +140,9 @@ def read_python(path: Path, keys: list[str]) -> tuple[Array, list[Array]]:
         for key in ("data", *keys):
             if key not in fields:
                 raise ValueError(f"{key} is missing")
-        return pixels_of(fields["data"]), [labels_of(key, fields[key]) for key in keys]
+        return pixels_of(fields["data"]), [integers_of(key, fields[key]) for key in keys]
+    except MemoryError:
+        raise
     except Exception as error:  # a wrong opcode can do whatever to the stack
         raise ValueError(
             f"dataset: {path}: not of CIFAR's Python version: {error!s:.200}"
@@ -141,112 +150,7 @@ def read_python(path: Path, keys: list[str]) -> tuple[Array, list[Array]]:
 
 
 def pixels_of(value: Any) -> Array:
-    """The array (N, 3072) of uint8 that a call of NumPy's _reconstruct would make."""
-    match value:
-        case Call(
-            _, ("numpy ndarray", *_), (_, shape, Call("numpy dtype", ("u1", *_)), order, raw)
-        ):
-            raw = raw.encode("latin-1") if isinstance(raw, str) else raw
-            pixels = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if order else "C")
-        case Call(state=(_, _, Call("numpy dtype", (str() as dtype, *_)), *_)):
-            raise ValueError(f"data: got dtype {dtype!r}, want u1")
-        case _:
-            raise ValueError(f"data: got {type(value).__name__}, want an array")
+    pixels = array_of("data", value, ("u1",))
     if pixels.shape[1:] != (PIXELS,):
         raise ValueError(f"data: got shape {pixels.shape}, want (N, {PIXELS})")
     return pixels
-
-
-def labels_of(key: str, values: Any) -> Array:
-    if not all(type(value) is int for value in values):
-        raise ValueError(f"{key}: want a list of integers")
-    return np.array(values, np.int64)
-
-
-class Call(NamedTuple):
-    """What a pickle would have called, and set the result's state to."""
-
-    function: str
-    arguments: Any
-    state: Any = None
-
-
-CALLABLE = (
-    "numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct",
-    "numpy ndarray", "numpy dtype",
-)  # fmt: skip
-VALUES = {
-    "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE",
-    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "INT", "BININT", "BININT1", "BININT2",
-}  # fmt: skip
-CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-PUT = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
-GET = {"GET", "BINGET", "LONG_BINGET"}
-TAKES = {  # how many values from the stack; None: those above the last mark
-    "EMPTY_LIST": 0, "LIST": None, "APPEND": 1, "APPENDS": None,
-    "EMPTY_DICT": 0, "DICT": None, "SETITEM": 2, "SETITEMS": None,
-    "EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "TUPLE": None,
-    "GLOBAL": 0, "STACK_GLOBAL": 2, "REDUCE": 2, "BUILD": 1,
-}  # fmt: skip
-BYTES_PER_OPCODE = 300  # at least, as most of a file is pixels; else lists could fill the memory
-
-
-def play(content: bytes) -> Any:
-    """The value of a pickle of strings, integers, lists, tuples, dictionaries and `Call`s."""
-    stack: list[Any] = []
-    marks: list[int] = []
-    memo: dict[Any, Any] = {}
-    most = 1000 + len(content) // BYTES_PER_OPCODE
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(content)):
-        name = opcode.name
-        if count == most:
-            raise ValueError(f"want at most {most} opcodes")
-        if name in VALUES:
-            stack.append(argument)
-        elif name in PUT:
-            memo[len(memo) if argument is None else argument] = stack[-1]
-        elif name in GET:
-            stack.append(memo[argument])
-        elif name in CONSTANTS:
-            stack.append(CONSTANTS[name])
-        elif name == "MARK":
-            marks.append(len(stack))
-        elif name in TAKES:
-            taken = TAKES[name]
-            start = marks.pop() if taken is None else len(stack) - taken
-            if start < 0:
-                raise ValueError(f"{name} finds no value")
-            values = stack[start:]
-            del stack[start:]
-            combine(name, argument, values, stack)
-        elif name not in ("PROTO", "FRAME", "STOP"):
-            raise ValueError(f"{name} {argument!r} is not allowed")
-    return stack.pop()
-
-
-def combine(name: str, argument: Any, values: list[Any], stack: list[Any]) -> None:
-    match name:
-        case "EMPTY_LIST" | "LIST":
-            stack.append(values)
-        case "APPEND" | "APPENDS":
-            stack[-1].extend(values)
-        case "EMPTY_DICT" | "DICT":
-            stack.append(dictionary(values))
-        case "SETITEM" | "SETITEMS":
-            stack[-1].update(dictionary(values))
-        case "GLOBAL" | "STACK_GLOBAL":
-            function = argument or " ".join(values)
-            if function not in CALLABLE:
-                raise ValueError(f"{function!r} is not allowed")
-            stack.append(function)
-        case "REDUCE":
-            stack.append(Call(*values))
-        case "BUILD":
-            stack.append(stack.pop()._replace(state=values[0]))
-        case _:
-            stack.append(tuple(values))
-
-
-def dictionary(values: list[Any]) -> dict[str, Any]:
-    keys = [key if isinstance(key, str) else key.decode() for key in values[::2]]
-    return dict(zip(keys, values[1::2], strict=True))

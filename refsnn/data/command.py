@@ -33,12 +33,23 @@ def add_options(parser: Any) -> None:
     fetch.add_argument("name", metavar="NAME", help="cifar10 or cifar100")
     fetch.add_argument("--url", help="a mirror of the same archive")
     fetch.add_argument("--quiet", action="store_true", help="no progress bar")
-    for action in (show, fetch):
+    check = actions.add_parser(
+        "check", help="read every file of a data set once, and list what can't be read",
+        description="Read every picture or recording once, before a long training. Exit code 1 "
+        "where some can't be read; refsnn train --skip-unreadable leaves them out.",
+    )  # fmt: skip
+    check.add_argument(
+        "what", metavar="NAME|FOLDER|FILE.npz",
+        help="name of a data set, a folder of class folders, or a file of arrays",
+    )  # fmt: skip
+    check.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: 1)")
+    for action in (show, fetch, check):
         action.add_argument(
             "--data-dir", type=Path, metavar="DIR",
             help="folder of the data sets (default: $REFSNN_DATA, or the cache's)",
         )  # fmt: skip
     fetch.set_defaults(run=run_fetch)
+    check.set_defaults(run=run_check)
 
 
 def run_list(arguments: argparse.Namespace) -> int:
@@ -82,3 +93,21 @@ def run_fetch(arguments: argparse.Namespace) -> int:
     folder = arguments.data_dir or default_data_dir()
     print(fetch(arguments.name, folder, arguments.url, arguments.quiet))
     return 0
+
+
+def run_check(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from refsnn.data.check import to_read
+    from refsnn.data.fetch import default_data_dir
+    from refsnn.data.readable import reasons
+
+    paths, read = to_read(arguments.what, arguments.data_dir or default_data_dir())
+    unreadable = 0
+    for path, why in reasons(paths, read, arguments.jobs):
+        if why:
+            tqdm.write(f"{path}: {why}")  # beside the progress bar
+            unreadable += 1
+    count = "1 file" if len(paths) == 1 else f"{len(paths)} files"
+    print(f"read {count}" + f", of which {unreadable} can't be read" * bool(unreadable))
+    return int(unreadable > 0)

@@ -1,6 +1,6 @@
 """What training needs of a data set, and how a batch is made of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +17,8 @@ CHANNEL_STATISTICS = {
     "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),  # D22
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # the customary ones
 }
+#: values of images that are looked at at a time
+PIECE = 1 << 18
 
 
 class Images(Protocol):
@@ -51,9 +53,11 @@ class Split:
                 f"images: got shape {images.shape}, want (N, H, W, C), or (N, H, W) in a file"
             )
         if isinstance(images, np.ndarray) and images.dtype.kind == "f":
-            finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
-            if not finite.all():
-                raise ValueError(f"images: image {int(np.argmin(finite))} holds NaN or infinity")
+            for index, piece in pieces(images):
+                finite = np.isfinite(piece).reshape(len(piece), -1).all(axis=1)
+                if not finite.all():
+                    index += int(np.argmin(finite))
+                    raise ValueError(f"images: image {index} holds NaN or infinity")
 
     def take(self, which: Array, rng: np.random.Generator | None = None) -> Array:
         """Images (n, H, W, C) or sequences (n, T, H, W, C), in memory."""
@@ -74,7 +78,8 @@ class Split:
 class Dataset:
     """A training and a test split; `mean` and `std` (C,) in the unit of the pixels.
 
-    `costly` says that making a batch is work enough for a process of its own.
+    `costly` says that making a batch is work enough for a process of its own; `skipped` is how many
+    files were left out, since they can't be read.
     """
 
     name: str
@@ -85,6 +90,7 @@ class Dataset:
     std: Array
     augment: tuple[Augmentation, ...] = ()
     costly: bool = False
+    skipped: int = 0
 
     def __post_init__(self) -> None:
         for part, split in (("train", self.train), ("test", self.test)):
@@ -113,11 +119,50 @@ class Dataset:
         return standardize(images, self.mean, self.std, dtype), split.labels[which]
 
 
+def pieces(images: Array) -> Iterator[tuple[int, Array]]:
+    """Go through images (N, …) in views (n, …) of at most about PIECE values, each with the index
+    of its first image, so that what is computed of them takes little memory.
+
+    A larger image comes in several views (1, …) of its rows or frames.
+    """
+    size, row = images[0].size, images[0, 0].size
+    together = max(PIECE // size, 1)
+    for first in range(0, len(images), together):
+        if size <= PIECE:
+            yield first, images[first : first + together]
+            continue
+        for start in range(0, images.shape[1], max(PIECE // row, 1)):
+            yield first, images[first : first + 1, start : start + max(PIECE // row, 1)]
+
+
+def channel_range(images: Array) -> tuple[Array, Array]:
+    """Find the lowest and the highest value (C,) of every channel, in the images' dtype."""
+    low = high = images[(0,) * (images.ndim - 1)]
+    for _, piece in pieces(images):
+        pixels = piece.reshape(-1, images.shape[-1])
+        low, high = np.minimum(low, pixels.min(axis=0)), np.maximum(high, pixels.max(axis=0))
+    return low, high
+
+
 def channel_statistics(images: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation of every channel of the data (D22); 1 for a constant one."""
-    pixels = images.reshape(-1, images.shape[-1]).astype(np.float64)
-    std = pixels.std(axis=0)
-    return pixels.mean(axis=0), np.where(std > 0, std, 1.0)
+    """Compute mean and standard deviation (C,) of every channel of the data (D22).
+
+    A constant channel has the standard deviation 1, and its value for the mean: the mean that
+    rounding gives could be off by as much as a standard deviation that is rounding too.
+    """
+    count = images.size // images.shape[-1]
+    total = squares = np.zeros(images.shape[-1])
+    low, high = channel_range(images)
+    for _, piece in pieces(images):
+        pixels = piece.reshape(-1, images.shape[-1])
+        with np.errstate(over="ignore"):  # beyond float64's range it is infinite
+            total = total + pixels.astype(np.float64).sum(axis=0)
+    mean = np.where(low == high, low, total / count)
+    for _, piece in pieces(images):
+        deviations = piece.reshape(-1, images.shape[-1]).astype(np.float64) - mean
+        with np.errstate(over="ignore"):
+            squares = squares + (deviations**2).sum(axis=0)
+    return mean, np.where(low == high, 1.0, np.sqrt(squares / count))
 
 
 def standardize(images: Array, mean: Any, std: Any, dtype: Any) -> Array:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tempfile
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
@@ -13,6 +12,8 @@ from tqdm import tqdm
 
 from refsnn.data.cache import cache_folder
 from refsnn.data.unpack import unpack
+from refsnn.files.unfinished import unfinished
+from refsnn.files.writing import naming
 from refsnn.ops import validate
 
 TIMEOUT = 30.0  # seconds without a byte
@@ -73,11 +74,13 @@ def fetch(name: str, data_dir: Path, url: str | None = None, quiet: bool = False
         return folder
     data_dir.mkdir(parents=True, exist_ok=True)
     part = data_dir / f"{name}.part"
+    if part.exists() and not part.is_file():
+        raise ValueError(f"fetch: {part}: is no regular file")
     if not (part.exists() and part.stat().st_size == source.size):
         download(url or source.url, part, source.size, quiet)
     check_sum(part, source.md5)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=data_dir) as temporary:
-        unpacked = Path(temporary) / "unpacked"
+    with unfinished(data_dir, name) as temporary:
+        unpacked = temporary / "unpacked"
         unpack(part, unpacked, sum(source.files.values()) + SMALL_FILES)
         if wrong := wrong_files(unpacked / source.folder, source):
             raise ValueError(f"fetch: {part} has no {source.folder} with a whole {wrong}")
@@ -131,6 +134,7 @@ def download(url: str, part: Path, size: int, quiet: bool) -> None:
     broken: Exception | None = None
     with (
         response,
+        naming(part),
         open(part, "ab" if have else "wb") as file,
         tqdm(
             total=size, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=quiet

@@ -1,15 +1,19 @@
 """Photographs in class folders, root/train/CLASS/*.jpg and root/val/CLASS/*.jpg, as ImageNet's."""
 
+import errno
 import math
 import os
+import stat
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from refsnn.files.reading import naming_memory, open_regular
 from refsnn.ops import Array, validate
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -62,7 +66,7 @@ def files(folder: Path, classes: list[str]) -> Files:
         found = sorted(
             entry.path
             for entry in visible(folder / name)
-            if entry.name.lower().endswith(SUFFIXES) and entry.is_file()
+            if entry.name.lower().endswith(SUFFIXES) and not entry.is_dir()
         )
         if not found:
             raise ValueError(f"dataset: {folder / name} holds no file in {', '.join(SUFFIXES)}")
@@ -104,12 +108,19 @@ class FolderImages:
         return images
 
     def identity(self) -> Array:
-        """Folder, name and length of every file, as bytes."""
+        """Folder, name and length of every file, as bytes; ValueError where one is no file."""
         lines = (
-            os.fsencode(os.sep.join(path.split(os.sep)[-2:])) + b" %d" % os.path.getsize(path)
+            os.fsencode(os.sep.join(path.split(os.sep)[-2:])) + b" %d" % length(path)
             for path in self.paths
         )
         return np.frombuffer(b"\n".join(lines), np.uint8)
+
+
+def length(path: str) -> int:
+    state = os.stat(path)
+    if not stat.S_ISREG(state.st_mode):
+        raise ValueError(f"dataset: {path}: is no regular file")
+    return state.st_size
 
 
 def read(path: str | Path, size: int, rng: np.random.Generator | None = None) -> Array:
@@ -120,16 +131,36 @@ def read(path: str | Path, size: int, rng: np.random.Generator | None = None) ->
     ValueError: a file that is missing, damaged, none of these, or larger than Pillow's limit.
     """
     validate.whole("size", size, 1)
+    with opened(path) as image:
+        if rng is None:
+            return np.array(resize_center_crop(image, size))
+        crop = random_resized_crop(image, size, rng)
+        return np.array(ImageOps.mirror(crop) if rng.random() < 0.5 else crop)
+
+
+def check(path: str | Path, size: int = 224) -> None:
+    """Decode every pixel of a file, and make of it what `read` does; errors as of `read`."""
+    with opened(path) as image:
+        image.load()  # else it may be decoded smaller
+        resize_center_crop(image, size)
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Image.Image]:
+    """Open a picture; whatever goes wrong with it is a ValueError that names it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                if rng is None:
-                    return np.array(resize_center_crop(image, size))
-                crop = random_resized_crop(image, size, rng)
-                return np.array(ImageOps.mirror(crop) if rng.random() < 0.5 else crop)
+        with (
+            naming_memory(path),
+            warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
+            os.fdopen(open_regular(Path(path)), "rb") as file,
+            Image.open(file, formats=FORMATS) as image,
+        ):
+            yield image
     except Exception as error:  # Pillow, its decoders and zlib each have their own
-        raise ValueError(f"dataset: {path} can't be read: {error}") from None
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            raise
+        reason = str(error).removeprefix(f"{path}: ") or type(error).__name__
+        raise ValueError(f"dataset: {path} can't be read: {reason}") from None
 
 
 def random_resized_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:

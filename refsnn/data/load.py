@@ -12,6 +12,7 @@ from refsnn.data.arrays import from_npz
 from refsnn.data.augment import cutout, random_crop, random_flip
 from refsnn.data.dataset import CHANNEL_STATISTICS, Augmentation, Dataset, Split
 from refsnn.data.digits import load_digits
+from refsnn.files.reading import naming_memory
 from refsnn.ops import Array, validate
 
 AUGMENT = ("full", "basic", "none")
@@ -28,6 +29,9 @@ class Options:
     cutout: int = 0  # side in pixels (D24)
     image_size: int = 0  # side in pixels; 0: the data set's own
     event_slices: str = "count"  # D23
+    dtype: str = "float32"  # the precision that is computed in
+    any_range: bool = False  # the splits of an .npz file may be in different units
+    skip_unreadable: bool = False  # leave out files that can't be read
 
     @property
     def folder(self) -> Path:
@@ -66,9 +70,16 @@ def cifar(options: Options, name: str, classes: int, part: bool) -> Dataset:
 
 def imagefolder(options: Options) -> Dataset:
     """ImageNet's form: crops of random size and place, flips."""
-    from refsnn.data.imagefolder import FolderImages, scan
+    from refsnn.data.imagefolder import FolderImages, check, scan
 
-    folder, size = scan(options.folder), options.image_size or 224
+    folder, size, skipped = scan(options.folder), options.image_size or 224, 0
+    if options.skip_unreadable:
+        from refsnn.data.readable import without_unreadable
+
+        (train_files, val_files), skipped = without_unreadable(
+            "imagefolder", (folder.train, folder.val), partial(check, size=size), {"size": size}
+        )
+        folder = folder._replace(train=train_files, val=val_files)
     train = FolderImages(folder.train.paths, size, crops=options.augment != "none")
     test = FolderImages(folder.val.paths, size)
     return Dataset(
@@ -78,24 +89,28 @@ def imagefolder(options: Options) -> Dataset:
         len(folder.classes),
         *pixel_statistics("imagenet"),
         costly=True,
+        skipped=skipped,
     )
 
 
 def cifar10dvs(options: Options) -> Dataset:
     """D23: 48x48, flips and rolls."""
     from refsnn.data.events import random_roll
-    from refsnn.data.recordings import CIFAR10, cifar10dvs
 
-    data = cifar10dvs(inside(options.folder, "cifar10-dvs", CIFAR10))
-    dataset = recorded("cifar10dvs", data, options, 48)
-    return replace(dataset, augment=(random_flip, random_roll))
+    return replace(recorded("cifar10dvs", options, 48), augment=(random_flip, random_roll))
 
 
 def nmnist(options: Options) -> Dataset:
-    from refsnn.data.recordings import nmnist
+    return recorded("nmnist", options, 34)
 
-    folder = inside(options.folder, "nmnist", ("Train", "Test"))
-    return recorded("nmnist", nmnist(folder), options, 34)
+
+def event_set(name: str, folder: Path) -> Any:
+    """The recordings of a data set in the common folder, or in its own."""
+    from refsnn.data import recordings
+
+    if name == "nmnist":
+        return recordings.nmnist(inside(folder, name, ("Train", "Test")))
+    return recordings.cifar10dvs(inside(folder, "cifar10-dvs", recordings.CIFAR10))
 
 
 def moving_digits(options: Options) -> Dataset:
@@ -104,11 +119,23 @@ def moving_digits(options: Options) -> Dataset:
     return cached("moving-digits", [], make_moving_digits, MADE_BY, options, FIELD, 10)
 
 
-def recorded(name: str, data: Any, options: Options, size: int) -> Dataset:
-    from refsnn.data.recordings import make_frames
+def recorded(name: str, options: Options, size: int) -> Dataset:
+    from refsnn.data.recordings import frames_in, make_frames
 
+    data, skipped = event_set(name, options.folder), 0
+    if options.skip_unreadable:
+        from refsnn.data.readable import without_unreadable
+
+        made_by: dict[str, Any] = {
+            "steps": options.steps, "size": options.image_size or size,
+            "slices": options.event_slices,
+        }  # fmt: skip
+        check = partial(frames_in, **made_by, sensor=data.sensor, read=data.read)
+        (train, test), skipped = without_unreadable(name, (data.train, data.test), check, made_by)
+        data = data._replace(train=train, test=test)
     paths, classes = [*data.train.paths, *data.test.paths], len(data.train.class_names)
-    return cached(name, paths, partial(make_frames, data), {}, options, size, classes)
+    dataset = cached(name, paths, partial(make_frames, data), {}, options, size, classes)
+    return replace(dataset, skipped=skipped)
 
 
 def cached(
@@ -154,13 +181,18 @@ DATASETS: dict[str, Callable[[Options], Dataset]] = {
     "cifar10dvs": cifar10dvs,
     "nmnist": nmnist,
 }
+#: those that can do without some of their files
+OF_FILES = ("imagefolder", "cifar10dvs", "nmnist")
 
 
 def load(name: str, options: Options = Options()) -> Dataset:
     """A data set of `DATASETS`, or the `.npz` file at the path `name`."""
     validate.one_of("augment", options.augment, AUGMENT)
     validate.one_of("event_slices", options.event_slices, SLICES)
-    dataset = read(name, options)
+    if options.skip_unreadable and name not in OF_FILES:
+        raise ValueError(f"skip_unreadable: got True, want it for {', '.join(OF_FILES)} alone")
+    with naming_memory(name):
+        dataset = read(name, options)
     *_, height, width, _ = dataset.train.images.shape
     if options.image_size not in (0, height):
         raise ValueError(
@@ -187,4 +219,4 @@ def read(name: str, options: Options) -> Dataset:
     if not name.endswith(".npz"):
         known = ", ".join(DATASETS)
         raise ValueError(f"dataset: got {name!r}, want one of {known}, or a file ending in .npz")
-    return from_npz(Path(name))
+    return from_npz(Path(name), options.dtype, options.any_range)

@@ -2,9 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +12,10 @@ from tqdm import tqdm
 from refsnn.data.aedat import in_order, read_aedat
 from refsnn.data.events import Events, events_to_frames, resize_nearest, split_by_order
 from refsnn.data.matlab import read_variables
+from refsnn.data.parallel import each
 from refsnn.files.arrays import read_whole
-from refsnn.ops import Array, validate
+from refsnn.files.reading import naming_memory, read_bytes
+from refsnn.ops import Array
 
 EVENT_BYTES = 5
 OVERFLOW_ROW, OVERFLOW = 240, 1 << 13  # N-MNIST's camera: microseconds that such an event adds
@@ -46,7 +46,7 @@ class EventSet(NamedTuple):
 
 def read_bin(path: Path) -> Events:
     """N-MNIST's file: x, y, then polarity (1 bit) and microseconds (23 bits), big-endian."""
-    data = np.fromfile(path, np.uint8)
+    data = np.frombuffer(read_bytes(path), np.uint8)
     n, rest = divmod(len(data), EVENT_BYTES)
     if rest:
         raise ValueError(
@@ -73,8 +73,9 @@ def read_mat(path: Path) -> Events:
 
 def read_matrix(path: Path) -> Array:
     """The only variable of a MATLAB file, or out1: (n, 4) or (n, 6) whole numbers, as int64."""
+    content = read_bytes(path)
     try:
-        variables = read_variables(path.read_bytes())
+        variables = read_variables(content)
         name = "out1" if "out1" in variables or len(variables) != 1 else next(iter(variables))
         if name not in variables:
             raise ValueError(f"got the variables {', '.join(variables) or 'none'}, want out1")
@@ -123,7 +124,8 @@ def read_recording(path: Path) -> Events:
     """One file, in the format that its suffix says; ValueError names the file."""
     if path.suffix.lower() not in READERS:
         raise ValueError(f"{path}: got {path.suffix or 'no suffix'}, want {', '.join(READERS)}")
-    return READERS[path.suffix.lower()](path)
+    with naming_memory(path):
+        return READERS[path.suffix.lower()](path)
 
 
 def recordings_of(folder: Path) -> Recordings:
@@ -136,7 +138,7 @@ def recordings_of(folder: Path) -> Recordings:
     paths: list[Path] = []
     labels: list[int] = []
     for label, place in enumerate(classes):
-        files = in_natural_order(p for p in place.iterdir() if p.is_file() and p.name[0] != ".")
+        files = in_natural_order(p for p in place.iterdir() if p.name[0] != "." and not p.is_dir())
         suffixes = {p.suffix.lower() for p in files}
         if len(suffixes) != 1 or not suffixes <= set(READERS):
             got = ", ".join(sorted(suffixes)) or "no files"
@@ -228,17 +230,10 @@ def frames_of(
     jobs: int = 1,
     read: Callable[[Path], Events] = read_recording,
 ) -> Iterator[Array]:
-    """The frames (T, size, size, 2) uint16 of each file in turn (D23), made by `jobs` processes.
-
-    More than one process needs the guard `if __name__ == "__main__"` in the script that asks.
-    """
-    validate.whole("jobs", jobs, 1)
+    """The frames (T, size, size, 2) uint16 of each file in turn (D23), made by `jobs` processes
+    (see `each`)."""
     make = partial(frames_in, steps=steps, sensor=sensor, size=size, slices=slices, read=read)
-    if jobs == 1:
-        yield from map(make, paths)
-        return
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        yield from pool.map(make, paths, chunksize=8)
+    yield from each(make, paths, jobs)
 
 
 def frames_in(
@@ -251,7 +246,8 @@ def frames_in(
 ) -> Array:
     events = read(path)
     try:
-        counts = resize_nearest(events_to_frames(*events, steps, sensor, slices), size)  # D23
+        with naming_memory(path):
+            counts = resize_nearest(events_to_frames(*events, steps, sensor, slices), size)  # D23
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     most = np.iinfo(np.uint16).max

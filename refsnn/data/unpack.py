@@ -5,11 +5,14 @@ import gzip
 import os
 import stat
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import IO, Any, NamedTuple, cast
+
+from refsnn.files.reading import open_regular
+from refsnn.files.unfinished import unfinished
+from refsnn.files.writing import naming
 
 MOST_MEMBERS = 100_000
 LONGEST_NAME = 255  # bytes
@@ -37,8 +40,8 @@ def unpack(archive: Path, folder: Path, most_bytes: int) -> None:
     """
     if folder.exists():
         raise ValueError(f"folder: {folder} is there already, want a new one")
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-        whole = Path(temporary) / "whole"
+    with unfinished(folder.parent, folder.name) as temporary:
+        whole = temporary / "whole"
         whole.mkdir()
         where = "at its start"
         files: set[Path] = set()
@@ -60,7 +63,8 @@ def unpack(archive: Path, folder: Path, most_bytes: int) -> None:
             # of the disk; a seek to where nothing can be is not
             if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
                 raise
-            raise ValueError(f"{archive}: {where}: {str(error) or 'cut short'}") from None
+            reason = str(error).removeprefix(f"{archive}: ") or "cut short"
+            raise ValueError(f"{archive}: {where}: {reason}") from None
         os.rename(whole, folder)
 
 
@@ -89,7 +93,7 @@ def place(member: Member, files: set[Path], folders: set[Path]) -> Path:
 def write(path: Path, content: IO[bytes], most: int) -> int:
     """How many bytes it was; what is read counts, whatever the archive says."""
     size = 0
-    with open(path, "xb") as file:
+    with naming(path), open(path, "xb") as file:
         while chunk := content.read(CHUNK):
             size += len(chunk)
             if size > most:
@@ -99,7 +103,7 @@ def write(path: Path, content: IO[bytes], most: int) -> int:
 
 
 def members(archive: Path, most_bytes: int) -> Iterator[Member]:
-    with open(archive, "rb") as file:
+    with os.fdopen(open_regular(archive), "rb") as file:
         start = file.read(2)
         file.seek(0)
         if start == b"\x1f\x8b":

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refsnn.equations.surrogate import Array
-from refsnn.equations.validate import like, ndim, whole
+from refsnn.equations.validate import as_ints, like, ndim, whole
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Conv:
                 raise ValueError(f"{name}: got {pair!r}, want a pair (rows, columns)")
             for value in pair:
                 whole(name, value, least)
+        as_ints(self, "stride", "padding")
 
 
 class ConvCache(NamedTuple):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refsnn.equations.surrogate import Array, Surrogate, Tanh
+from refsnn.equations.surrogate import Array, Surrogate, Tanh, slopes
 from refsnn.equations.validate import as_floats, floating, like, positive, shown
 
 
@@ -29,6 +29,9 @@ class LIF:
             raise ValueError(f"tau: got {shown(self.tau)}, want a leak factor in (0, 1]")
         positive("v_th", self.v_th)
         as_floats(self, "tau", "v_th")
+        wanted, given = "primitive" if self.smooth else "slope", self.surrogate
+        if isinstance(given, type) or not callable(getattr(given, wanted, None)):
+            raise TypeError(f"surrogate: got {shown(given)}, want an object with {wanted}(x, v_th)")
 
 
 class LIFCache(NamedTuple):
@@ -89,7 +92,7 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
     """
     u_pre_seq, o_seq, _, p = cache
     like("do_seq", do_seq, o_seq.shape, o_seq.dtype, "o_seq")
-    h_seq = p.surrogate.slope(u_pre_seq - p.v_th, p.v_th)
+    h_seq = slopes(p.surrogate, u_pre_seq - p.v_th, p.v_th)
     delta_seq = np.empty(do_seq.shape, do_seq.dtype)
     du = np.zeros_like(cache.u0)  # dL/du[t] by way of step t+1; delta[T+1] = 0
     for t in reversed(range(len(do_seq))):

@@ -7,7 +7,7 @@ import numpy as np
 
 from refsnn.equations.conv import Conv, output_size, pad, taps
 from refsnn.equations.surrogate import Array
-from refsnn.equations.validate import like, ndim, whole
+from refsnn.equations.validate import as_ints, like, ndim, whole
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class AvgPool:
         whole("kernel", self.kernel, 1)
         whole("stride", self.stride, 1)
         whole("padding", self.padding, 0)
+        as_ints(self, "kernel", "stride", "padding")
         if self.padding > self.kernel // 2:
             raise ValueError(f"padding: got {self.padding}, want 0 to {self.kernel // 2}")
 

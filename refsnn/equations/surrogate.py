@@ -113,6 +113,28 @@ SURROGATES: dict[str, type[Surrogate]] = {
 SHAPE_FIELD = {"tanh": "k", "tanh_literal": "k", "rectangular": "a", "triangular": "gamma"}
 
 
+def slopes(surrogate: Surrogate, x: Array, v_th: float) -> Array:
+    """Evaluate the surrogate's slope at x = u_pre - v_th, in x's shape and dtype.
+
+    A surrogate of the user's own may compute in another precision, or count in booleans: what it
+    gives is rounded to x's. TypeError where it gives no real numbers, ValueError for another shape.
+    """
+    h = surrogate.slope(x, v_th)
+    name = type(surrogate).__name__
+    if not isinstance(h, np.ndarray) or h.dtype.kind not in "biuf":
+        raise TypeError(f"surrogate: got {kind(h)} from {name}.slope, want an array of numbers")
+    if h.shape != x.shape:
+        raise ValueError(
+            f"surrogate: got shape {h.shape} from {name}.slope, want {x.shape} like its x"
+        )
+    return h.astype(x.dtype, copy=False)
+
+
+def kind(value: Any) -> str:
+    dtype = getattr(value, "dtype", None)
+    return type(value).__name__ if dtype is None else f"{type(value).__name__} of {dtype}"
+
+
 def make_surrogate(name: str, shape: float | None = None, inclusive: bool = False) -> Surrogate:
     """The surrogate called `name`; `shape` is its k, a or gamma (None: its default)."""
     if name not in SURROGATES:

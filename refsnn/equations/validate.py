@@ -54,6 +54,15 @@ def as_floats(record: Any, *names: str) -> None:
         object.__setattr__(record, name, float(getattr(record, name)))
 
 
+def as_ints(record: Any, *names: str) -> None:
+    """Make fields of a frozen dataclass, whole numbers or tuples of them, Python ints: a NumPy
+    integer of few bits would overflow in the arithmetic of sizes."""
+    for name in names:
+        value = getattr(record, name)
+        made = tuple(map(int, value)) if isinstance(value, tuple) else int(value)
+        object.__setattr__(record, name, made)
+
+
 def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
     allowed = list(allowed)
     if value not in allowed:

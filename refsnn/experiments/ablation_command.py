@@ -15,7 +15,7 @@ from refsnn.experiments import ablation, table
 from refsnn.experiments.ablation import AXES, Planned, Settings, varying
 from refsnn.experiments.presets import PRESETS, SIZES, DataSize, Grid
 from refsnn.experiments.schedule import Stop, estimate, on_cluster, on_this_machine, train_all
-from refsnn.ops import METHODS, validate
+from refsnn.ops import METHODS, get_ops, validate
 from refsnn.process import Signals
 from refsnn.training.config import TrainConfig
 from refsnn.training.options import add_settings, given_settings
@@ -115,9 +115,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 128 + int(signals.caught or 0)
     results = [ablation.result(r) for r in known]
     found = table.tabulate(results)
-    table.write(out, found)
+    names = table.write(out, found)
     print(table.to_markdown(found))
-    print(f"table.json, table.md, ablation.png and ablation.svg are in {out}")
+    print(f"{', '.join(names)} are in {out}")
     damaged = dict.fromkeys([*unread, *(r.reason for r in results if r.state == "damaged")])
     for line in damaged:
         print(f"left out: {line}; remove the run's folder to train it again", file=sys.stderr)
@@ -158,6 +158,7 @@ def train(
     """How many of the runs ended in which state; none is a reason to start no worker."""
     if not runs:
         return Counter()
+    get_ops(runs[0].config.ops)  # finds where compiled code is kept: the runs share it
     place = (
         on_cluster(arguments.scheduler, threads)
         if arguments.scheduler

@@ -23,7 +23,7 @@ from refsnn.experiments.ablation import Result, depth, fixed, varying
 from refsnn.experiments.statistics import paired_difference, spread
 from refsnn.files.documents import read_json
 from refsnn.files.schema import Rules, object_with
-from refsnn.files.writing import write_atomic, write_json
+from refsnn.files.writing import optional, write_atomic, write_json
 from refsnn.ops import METHODS
 from refsnn.training.config import TrainConfig
 
@@ -271,15 +271,28 @@ def draw_differences(axes: "Axes", rows: Sequence[Table]) -> None:
     axes.set(ylabel="difference, points\n95 % confidence interval")
 
 
-def write(out: Path, table: Table) -> None:
-    """table.json, table.md, ablation.png and ablation.svg; the same bytes for the same table."""
-    import matplotlib
-
+def write(out: Path, table: Table) -> list[str]:
+    """Write table.json, table.md and, if they can be drawn, ablation.png and ablation.svg; returns
+    the names. The same table gives the same bytes."""
     write_json(out / "table.json", table)
     write_atomic(out / "table.md", to_markdown(table).encode())
+    names = ["table.json", "table.md"]
+    with optional(out / "ablation.png"):
+        for name, picture in pictures(table).items():
+            write_atomic(out / name, picture)
+            names.append(name)
+    return names
+
+
+def pictures(table: Table) -> dict[str, bytes]:
+    """Draw the table; a file's name -> its content."""
+    import matplotlib
+
+    found = {}
     with matplotlib.rc_context({"svg.hashsalt": "refsnn"}):
         figure = draw(table)
         for kind, unwanted in (("png", "Software"), ("svg", "Date")):
             image = io.BytesIO()
             figure.savefig(image, format=kind, dpi=150, metadata={unwanted: None})
-            write_atomic(out / f"ablation.{kind}", image.getvalue())
+            found[f"ablation.{kind}"] = image.getvalue()
+    return found

@@ -43,10 +43,22 @@ def network_to_json(net: Network) -> str:
 
 
 def network_to_dict(net: Network) -> dict[str, Any]:
-    """What JSON can hold, and `network_from_dict` makes the same network of."""
+    """What JSON can hold, and `network_from_dict` makes the same network of.
+
+    TypeError where a part is of a class that isn't refsnn's own, which nothing could make again.
+    """
+    surrogate = net.lif.surrogate
+    names = {kind: name for name, kind in SURROGATES.items()}
+    if type(surrogate) not in names:
+        raise TypeError(
+            f"surrogate: got {type(surrogate).__name__}, want one of {', '.join(SURROGATES)}"
+        )
+    parts = (net, Network), (net.lif, LIF), (net.norm, BatchNorm), (net.arch, Architecture)
+    for part, kind in parts:
+        if type(part) is not kind:
+            raise TypeError(f"net: got {type(part).__name__}, want exactly {kind.__name__}")
     values = asdict(net)
-    (name,) = (n for n, kind in SURROGATES.items() if type(net.lif.surrogate) is kind)
-    values["lif"]["surrogate"]["name"] = name
+    values["lif"]["surrogate"]["name"] = names[type(surrogate)]
     return values
 
 

@@ -58,7 +58,7 @@ def read(stream: IO[bytes], size: int) -> np.ndarray:
             raise ValueError(f"got {first + len(chunk)} bytes of data, want {want}")
         part[:] = np.frombuffer(chunk, np.uint8)
     array = flat.reshape(shape, order="F" if fortran else "C")
-    return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+    return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
 
 
 def read_head(stream: IO[bytes]) -> bytes:

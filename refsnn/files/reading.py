@@ -1,7 +1,10 @@
 """Reading a whole file: regular, of a bounded size, and named in every error."""
 
+import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 MOST_BYTES = 1 << 34  # of a file of data
@@ -28,12 +31,22 @@ def open_regular(path: Path, most: int = MOST_BYTES) -> int:
     return file
 
 
+@contextmanager
+def naming_memory(name: Path | str) -> Iterator[None]:
+    """Make of a MemoryError an OSError that names the file, or what else needs the memory."""
+    try:
+        yield
+    except MemoryError:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), str(name)) from None
+
+
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """Read a file's bytes; errors as of `open_regular`."""
     with os.fdopen(open_regular(path, most), "rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:  # it grew meanwhile
-        raise ValueError(f"{path}: got more than {most} bytes")
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(size + 1)  # what is asked for is allocated first
+    if len(content) > size:
+        raise ValueError(f"{path}: grew beyond {size} bytes while it was read")
     return content
 
 

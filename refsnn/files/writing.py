@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,21 +20,37 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def optional(path: Path) -> Iterator[None]:
+    """Go on without a file that can't be made, such as a picture of results that are written
+    already; a line on standard error says why."""
+    try:
+        yield
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        print(f"refsnn: went on without {path}: {text}", file=sys.stderr)
+
+
+def temporary(path: Path) -> Path:
+    """Name the file that `write_atomic` writes first, which a process that is killed leaves."""
+    return path.with_name(f".{path.name}.tmp")
+
+
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file: after a crash at any moment it holds the old content or the new, never a part.
 
     OSError names the path.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    unfinished = temporary(path)
     with naming(path):
         try:
-            with open(temporary, "wb") as file:
+            with open(unfinished, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            os.replace(unfinished, path)
         finally:
-            temporary.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -1,5 +1,8 @@
 """Numba kernels: twins of `equations`, with the same names and signatures.
 
+Outside their loops they take memory that holds nothing yet by the names `empty` and `aligned`
+alone, so that verification can fill it and see what nobody writes.
+
 What was tried for speed and did not pay, on two cores of an x86-64 server (AVX-512), so that
 nobody need try it again without a reason:
 
@@ -21,7 +24,14 @@ nobody need try it again without a reason:
   faster where other programs shared the cores (not compared on idle ones).
 """
 
+import atexit
 import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import numba
 
 # Threads that wait for work spin for some 50 us, then sleep: a step takes as long as if they
 # went on spinning, and whatever else runs on the cores (another run, BLAS) does not pay for it.
@@ -29,3 +39,32 @@ import os
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+
+def keeps_compiled() -> bool:
+    """Tell whether Numba finds a folder for its cache: beside this file, or in the home."""
+    homeless = os.path.expanduser("~") == "~"  # Numba would make a folder of that name
+    if homeless and not (numba.config.CACHE_DIR or os.access(Path(__file__).parent, os.W_OK)):
+        return False
+    try:
+        numba.njit(cache=True)(keeps_compiled)  # looks for the folder; compiles nothing yet
+    except RuntimeError:
+        return False
+    return True
+
+
+def keep_compiled_for_now() -> None:
+    """Let Numba keep what it compiles in a folder that goes with this process."""
+    folder = tempfile.mkdtemp(prefix="refsnn-numba-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["NUMBA_CACHE_DIR"] = folder  # for processes that this one starts
+    numba.config.CACHE_DIR = folder
+    print(
+        "refsnn: compiled code can't be kept, so every start compiles again; "
+        "NUMBA_CACHE_DIR names a folder for it",
+        file=sys.stderr,
+    )
+
+
+if not keeps_compiled():
+    keep_compiled_for_now()

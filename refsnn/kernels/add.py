@@ -17,7 +17,10 @@ def add_loop(total, x):  # type: ignore[no-untyped-def]
 
 
 def add_into(total: Array, x: Array) -> None:
-    """total += x, for arrays of one shape and dtype; `total` is contiguous."""
+    """total += x, for arrays of one shape and dtype; another layout of `total`, or an x in the same
+    memory, is left to NumPy."""
     like("x", x, total.shape, total.dtype, "total")
-    assert total.flags.c_contiguous
+    if not total.flags.carray or np.may_share_memory(total, x):
+        total += x
+        return
     add_loop(total.reshape(-1), np.ravel(x))

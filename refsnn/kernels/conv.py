@@ -14,10 +14,11 @@ Against the direct sum, each element is off by less than 1e-4 of the largest.
 from typing import Any
 
 import numpy as np
+from numpy import empty
 
 from refsnn.equations.conv import Conv, ConvCache, output_shape
 from refsnn.equations.surrogate import Array
-from refsnn.equations.validate import like, one_of
+from refsnn.equations.validate import floating, like, one_of
 from refsnn.kernels import dense, direct, event, layout, winograd
 from refsnn.kernels.simd import aligned
 
@@ -38,6 +39,7 @@ def conv_choice(direction: str, x: Array, w: Array, p: Conv, method: str = "auto
     way to the dense one where it can't be used."""
     one_of("direction", direction, ("forward", "input_gradient", "weight_gradient"))
     one_of("conv", method, METHODS)
+    floating("w", w)
     if w.dtype == np.float64:
         return "direct"
     spikes = x.dtype == np.uint8 and direction != "input_gradient"
@@ -65,17 +67,16 @@ def event_pays(direction: str, share: float, w: Array, minimal: bool) -> bool:
 
 def density(x: Array) -> float:
     """Spikes per element."""
-    return np.count_nonzero(x) / x.size
+    return np.count_nonzero(x) / max(x.size, 1)
 
 
 def conv_forward(x: Array, w: Array, p: Conv, method: str = "auto") -> tuple[Array, ConvCache]:
     """See `equations.conv.conv_forward`; x may be spikes, 0 and 1 as uint8, if w is float32."""
     shape = checked_shape(x, w, p)
-    if not x.size:
+    if not (x.size and w.size):
         return np.zeros(shape, w.dtype), ConvCache(x, w, p)
-    if x.dtype == np.uint8 and x.max() > 1:
-        raise ValueError(f"x: got {x.max()} among spikes, want 0 and 1")
-    y = aligned(*shape) if w.dtype == np.float32 else np.empty(shape, w.dtype)
+    check_spikes(x)
+    y = aligned(*shape) if w.dtype == np.float32 else empty(shape, w.dtype)
     chosen = conv_choice("forward", x, w, p, method)
     if chosen == "direct":
         direct.forward(x, w, p, y)
@@ -89,6 +90,12 @@ def conv_forward(x: Array, w: Array, p: Conv, method: str = "auto") -> tuple[Arr
     else:
         dense.correlate(images, w, correlation, y)
     return y, ConvCache(x, w, p)
+
+
+def check_spikes(x: Array) -> None:
+    """Bytes stand for spikes: ValueError where one is neither 0 nor 1."""
+    if x.dtype == np.uint8 and x.max() > 1:
+        raise ValueError(f"x: got {x.max()} among spikes, want 0 and 1")
 
 
 def checked_shape(x: Any, w: Array, p: Conv) -> tuple[int, int, int, int]:
@@ -106,15 +113,15 @@ def conv_input_gradient(dy: Array, cache: ConvCache, method: str = "auto") -> Ar
     """See `equations.conv.conv_input_gradient`."""
     check_cotangent(dy, cache)
     x, w, p = cache
-    if not dy.size:
+    if not (x.size and w.size):
         return np.zeros(x.shape, w.dtype)
     chosen = conv_choice("input_gradient", x, w, p, method)
-    dx = aligned(*x.shape) if w.dtype == np.float32 else np.empty(x.shape, w.dtype)
+    dx = aligned(*x.shape) if w.dtype == np.float32 else empty(x.shape, w.dtype)
     if chosen == "direct":
         direct.input_gradient(dy, w, p, dx)
         return dx
     kh, kw, channels, columns = w.shape
-    w_t = np.empty((kh, kw, columns, channels), w.dtype)
+    w_t = empty((kh, kw, columns, channels), w.dtype)
     layout.transpose(
         np.ascontiguousarray(w).reshape(-1, channels, columns), w_t.reshape(-1, columns, channels)
     )
@@ -134,10 +141,11 @@ def conv_weight_gradient(dy: Array, cache: ConvCache, method: str = "auto") -> A
     """See `equations.conv.conv_weight_gradient`."""
     check_cotangent(dy, cache)
     x, w, p = cache
-    if not dy.size:
+    if not (x.size and w.size):
         return np.zeros(w.shape, w.dtype)
+    check_spikes(x)
     chosen = conv_choice("weight_gradient", x, w, p, method)
-    dw = np.empty(w.shape, w.dtype)
+    dw = empty(w.shape, w.dtype)
     images, cotangent = np.ascontiguousarray(x), np.ascontiguousarray(dy)
     if chosen == "direct":
         direct.weight_gradient(images, cotangent, p, dw)

@@ -20,6 +20,7 @@ GROUP = 2 * ROWS  # pixels, or channels, of a group: as many as LANES
 PIXELS = 128  # a task of images at least
 SIDE = 64  # channels and columns of a block of the weights' gradient
 PARTS = 16  # that a gradient's sum is shared out to, blocks times groups of images
+SUM = 1 << 12  # elements a task, where the parts are added up
 
 
 def steps(planes: int, rows: int, inner: int, *pairs: tuple[int, int]) -> Array:
@@ -211,12 +212,11 @@ def gradient_tasks(x, dy, window, images, tasks, scratch, partial):  # type: ign
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def add_parts(partial, dw):  # type: ignore[no-untyped-def]
-    step = 1 << 12
-    for task in prange((dw.size + step - 1) // step):
-        for k in range(task * step, min((task + 1) * step, dw.size)):
+    for task in prange((dw.size + SUM - 1) // SUM):
+        for k in range(task * SUM, min((task + 1) * SUM, dw.size)):
             dw[k] = partial[0, k]
         for part in range(1, partial.shape[0]):
-            for k in range(task * step, min((task + 1) * step, dw.size)):
+            for k in range(task * SUM, min((task + 1) * SUM, dw.size)):
                 dw[k] += partial[part, k]
 
 

@@ -8,6 +8,7 @@ where its input is silent, unlike in a product with 0.
 
 import numpy as np
 from numba import get_num_threads, get_thread_id, njit, prange
+from numpy import empty
 
 from refsnn.equations.conv import Conv
 from refsnn.equations.surrogate import Array
@@ -114,8 +115,8 @@ def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
     pack(np.ascontiguousarray(w).reshape(depth, columns), width, packed)
     (rows, wide), threads = g.padded, get_num_threads()
     images = min(len(x), max(1, PIXELS // (g.out[0] * g.out[1])))
-    names = np.empty((threads, images * x[0].size + 1), np.uint32)
-    bounds = np.empty((threads, images * (rows * wide + 1)), np.int64)
+    names = empty((threads, images * x[0].size + 1), np.uint32)
+    bounds = empty((threads, images * (rows * wide + 1)), np.int64)
     numbers = (
         *g.before,
         rows,
@@ -205,8 +206,8 @@ def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
     time: each element of dw adds them up in order.
     """
     kernel, columns = dw.shape[:2], dw.shape[3]
-    if min(p.stride) > 1:
-        dw[:] = 0  # where no pixel meets a tap
+    if max(p.stride) > 1:
+        dw[:] = 0  # the taps that meet no pixel
     axes = [residues(*axis) for axis in zip(x.shape[1:3], kernel, p.stride, p.padding, strict=True)]
     for row in axes[0]:
         for column in axes[1]:
@@ -222,8 +223,8 @@ def residue_gradient(
     top, left = (r.taps - 1 - r.shift for r in pair)
     images = min(len(x), max(1, CHUNK // (rows * wide * width)))
     padded = aligned(images * rows * wide * (columns + -columns % width))
-    names = np.empty((threads, MOST * (images * pair[0].pixels * pair[1].pixels + 1)), np.uint32)
-    bounds = np.empty((threads, 2 * MOST), np.int64)
+    names = empty((threads, MOST * (images * pair[0].pixels * pair[1].pixels + 1)), np.uint32)
+    bounds = empty((threads, 2 * MOST), np.int64)
     row, column = (
         (r.first, s, r.pixels, r.tap, r.taps) for r, s in zip(pair, p.stride, strict=True)
     )

@@ -7,6 +7,8 @@ from numba import njit, prange
 from refsnn.equations.conv import Conv
 from refsnn.kernels.simd import LANES
 
+SQUARE = 16  # the side of what is transposed at a time: a cache line of floats
+
 
 class Correlation(NamedTuple):
     """y[r0 + r dr, s0 + s ds] = sum over i, j of x[r sh + i - top, s sw + j - left] @ w[i, j]."""
@@ -119,11 +121,10 @@ def packed_columns(columns: int, width: int) -> int:
 def transpose(w, turned):  # type: ignore[no-untyped-def]
     """w (K, A, B) -> turned (K, B, A), a square of cache lines at a time."""
     taps, height, width = w.shape
-    side = 16
-    for block in prange((width + side - 1) // side):
-        first, last = block * side, min((block + 1) * side, width)
+    for block in prange((width + SQUARE - 1) // SQUARE):
+        first, last = block * SQUARE, min((block + 1) * SQUARE, width)
         for k in range(taps):
-            for top in range(0, height, side):
+            for top in range(0, height, SQUARE):
                 for b in range(first, last):
-                    for a in range(top, min(top + side, height)):
+                    for a in range(top, min(top + SQUARE, height)):
                         turned[k, b, a] = w[k, a, b]

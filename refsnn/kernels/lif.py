@@ -6,10 +6,11 @@ from Eq. 4's one NumPy implementation, since libraries differ in the last bit of
 
 import numpy as np
 from numba import njit, prange
+from numpy import empty
 
 from refsnn.equations import lif as equations
 from refsnn.equations.lif import LIF, LIFCache, LIFGrads, initial_potential
-from refsnn.equations.surrogate import Array
+from refsnn.equations.surrogate import Array, slopes
 from refsnn.equations.validate import like
 
 BLOCK = 1024  # neurons a task: u stays in the first-level cache
@@ -49,15 +50,16 @@ def backward_loop(do_seq, h_seq, u_pre_seq, o_seq, tau, detach, delta_seq, du0):
 
 
 def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache]:
-    """See `equations.lif.lif_forward`; a smooth neuron is left to it."""
-    if p.smooth:
+    """See `equations.lif.lif_forward`; a smooth neuron, or one of a class of its own, is left
+    to it."""
+    if p.smooth or type(p) is not LIF:
         return equations.lif_forward(c_seq, u0, p)
     u0 = initial_potential(c_seq, u0)
-    u_pre_seq, o_seq = np.empty(c_seq.shape, c_seq.dtype), np.empty(c_seq.shape, c_seq.dtype)
+    u_pre_seq, o_seq = empty(c_seq.shape, c_seq.dtype), empty(c_seq.shape, c_seq.dtype)
     scalar = c_seq.dtype.type
     forward_loop(
         rows(c_seq), np.ascontiguousarray(u0).reshape(-1), scalar(p.tau), scalar(p.v_th),
-        p.inclusive, rows(u_pre_seq), rows(o_seq),
+        bool(p.inclusive), rows(u_pre_seq), rows(o_seq),
     )  # fmt: skip
     return o_seq, LIFCache(u_pre_seq, o_seq, u0, p)
 
@@ -65,12 +67,14 @@ def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache
 def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFGrads:
     """See `equations.lif.lif_backward`."""
     u_pre_seq, o_seq, u0, p = cache
+    if type(p) is not LIF:
+        return equations.lif_backward(do_seq, cache, constants)
     like("do_seq", do_seq, o_seq.shape, o_seq.dtype, "o_seq")
-    h_seq = p.surrogate.slope(u_pre_seq - p.v_th, p.v_th)
-    delta_seq, du0 = np.empty(do_seq.shape, do_seq.dtype), np.zeros(u0.shape, u0.dtype)
+    h_seq = slopes(p.surrogate, u_pre_seq - p.v_th, p.v_th)
+    delta_seq, du0 = empty(do_seq.shape, do_seq.dtype), np.zeros(u0.shape, u0.dtype)
     backward_loop(
         rows(do_seq), rows(h_seq), rows(u_pre_seq), rows(o_seq), do_seq.dtype.type(p.tau),
-        p.detach_reset, rows(delta_seq), du0.reshape(-1),
+        bool(p.detach_reset), rows(delta_seq), du0.reshape(-1),
     )  # fmt: skip
     if not constants:
         return LIFGrads(delta_seq, du0, None, None)

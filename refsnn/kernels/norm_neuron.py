@@ -10,10 +10,11 @@ number of threads does not touch. Slopes are computed here: the rational tanh di
 from the exact one by less than 4 eps, as 1 - tanh^2 in float32 does anyway.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, prange
+from numpy import empty
 
 from refsnn.equations.batchnorm import (
     BatchNorm,
@@ -32,6 +33,8 @@ from refsnn.kernels.simd import aligned
 BLOCK = 1024  # elements at least, whole pixels: all steps of a block stay in the cache
 SHARE = 32  # blocks of a task
 NONE, PLAIN, NORMED = 0, 1, 2  # skips
+#: Whose slopes are compiled here, as `slopes` counts them: a subclass may have another slope
+SURROGATES = Tanh, TanhLiteral, Rectangular, Triangular
 #: Numerator (odd) and denominator (even) of tanh's rational approximation, highest power first
 TANH_ODD = (
     -2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
@@ -126,7 +129,7 @@ def statistics(c_seq: Array, p: BatchNorm) -> tuple[Array, Array]:
     c = c_seq.reshape(steps, -1)
     size = block_size(channels)
     tasks = -(-c.shape[1] // (size * SHARE))
-    mean, square = (np.empty((steps, tasks, channels)) for _ in range(2))
+    mean, square = (empty((steps, tasks, channels)) for _ in range(2))
     moments(c, channels, size, mean, square)
     edges = np.minimum(np.arange(tasks + 1) * size * SHARE, c.shape[1])
     weights = np.tile(np.diff(edges) // channels, steps).astype(float)
@@ -349,12 +352,39 @@ def skip_rows(skip: Array | NormInput | None, steps: int) -> tuple[int, Array]:
 def surrogate_of(p: LIF) -> tuple[int, np.float32, np.float32, bool]:
     """(kind, shape, width of the base, does the edge count)"""
     s, one = p.surrogate, np.float32(1)
-    if isinstance(s, Tanh | TanhLiteral):
-        return int(isinstance(s, TanhLiteral)), np.float32(s.k), one, False
+    if type(s) not in SURROGATES:
+        names = ", ".join(known.__name__ for known in SURROGATES)
+        raise TypeError(f"surrogate: got {type(s).__name__}, want one of {names}")
+    kind = SURROGATES.index(type(s))
     if isinstance(s, Rectangular):
-        return 2, np.float32(s.a), one, s.inclusive
-    assert isinstance(s, Triangular)
-    return 3, np.float32(s.gamma), np.float32(s.width or p.v_th), False
+        return kind, np.float32(s.a), one, bool(s.inclusive)
+    if isinstance(s, Triangular):
+        return kind, np.float32(s.gamma), np.float32(s.width or p.v_th), False
+    return kind, np.float32(s.k), one, False
+
+
+def check_layer(of: NormInput, skip: Any, norm: BatchNorm, p: LIF) -> None:
+    """TypeError or ValueError where the loops would not compute what the equations do."""
+    check_input(of)
+    x_seq = of.x_seq
+    if x_seq.dtype != np.float32:
+        raise TypeError(f"x_seq: got dtype {x_seq.dtype}, want float32")
+    if not (len(x_seq) and x_seq.shape[-1]):
+        raise ValueError(f"x_seq: got shape {x_seq.shape}, want at least one step and one channel")
+    for name, value, kind in (("p", p, LIF), ("norm", norm, BatchNorm)):
+        if type(value) is not kind:
+            raise TypeError(f"{name}: got {type(value).__name__}, want exactly {kind.__name__}")
+    if p.smooth:
+        raise ValueError("p: got a smooth neuron, want one that fires")
+    surrogate_of(p)
+    if isinstance(skip, NormInput):
+        like("skip", skip.x_seq, x_seq.shape, x_seq.dtype, "x_seq")
+        check_input(skip)
+    elif isinstance(skip, np.ndarray) and skip.dtype == np.uint8:
+        if skip.shape != x_seq.shape:
+            raise ValueError(f"skip: got shape {skip.shape}, want {x_seq.shape} like x_seq")
+    elif skip is not None:
+        like("skip", skip, x_seq.shape, x_seq.dtype, "x_seq")
 
 
 def norm_neuron_forward(
@@ -363,30 +393,24 @@ def norm_neuron_forward(
     """Spikes (T, N, H, W, C), uint8, of LIF(batch norm of `of` + skip), and the running statistics
     after this batch; the skip is absent, an array, or a batch norm's input itself.
 
-    All in float32 (but for spikes as a skip), and with a neuron that fires (not `smooth`).
+    All in float32 (but for spikes as a skip), and with a neuron that fires (not `smooth`) and
+    whose surrogate is one of refsnn's own. A potential that is infinite is reset to 0, where
+    the equations have NaN.
     """
-    check_input(of)
-    if of.x_seq.dtype != np.float32:
-        raise TypeError(f"x_seq: got dtype {of.x_seq.dtype}, want float32")
-    if p.smooth:
-        raise ValueError("p: got a smooth neuron, want one that fires")
+    check_layer(of, skip, norm, p)
     c_seq = of.x_seq
     steps, channels = len(c_seq), c_seq.shape[-1]
     affine, moved = make_affine(of, norm, training)
     running, skip_affine = [moved], None
     if isinstance(skip, NormInput):
-        like("skip", skip.x_seq, c_seq.shape, c_seq.dtype, "x_seq")
-        check_input(skip)
         skip_affine, moved = make_affine(skip, norm, training)
         running.append(moved)
-    elif skip is not None and (skip.shape != c_seq.shape or skip.dtype != np.uint8):
-        like("skip", skip, c_seq.shape, c_seq.dtype, "x_seq")  # or spikes
     kind, rows = skip_rows(skip, steps)
-    o_seq = np.empty(c_seq.shape, np.uint8)
+    o_seq = empty(c_seq.shape, np.uint8)
     forward_blocks(
         c_seq.reshape(steps, -1), rows, kind, affine_blocks(affine, steps, channels),
         affine_blocks(skip_affine, steps, channels), np.float32(p.tau), np.float32(p.v_th),
-        p.inclusive, o_seq.reshape(steps, -1),
+        bool(p.inclusive), o_seq.reshape(steps, -1),
     )  # fmt: skip
     return o_seq, running, FusedCache(of, affine, skip, skip_affine, o_seq, norm, p, training)
 
@@ -404,10 +428,11 @@ def norm_neuron_backward(
     blocks = affine_blocks(affine, steps, channels)
     skip_blocks = affine_blocks(skip_affine, steps, channels)
     tasks = -(-c.shape[1] // (blocks.shape[2] * SHARE))
-    sums = np.empty((3, tasks, steps, channels), np.float32)
+    sums = empty((3, tasks, steps, channels), np.float32)
     backward_blocks(
         np.ascontiguousarray(do_seq).reshape(steps, -1), c, rows, kind, blocks, skip_blocks,
-        np.float32(p.tau), np.float32(p.v_th), p.inclusive, p.detach_reset, surrogate_of(p),
+        np.float32(p.tau), np.float32(p.v_th), bool(p.inclusive), bool(p.detach_reset),
+        surrogate_of(p),
         delta_seq.reshape(steps, -1), sums,
     )  # fmt: skip
     totals = sums.sum(axis=1, dtype=float)  # (3, T, C)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit, prange
+from numpy import empty
 
 from refsnn.equations import pool as equations
 from refsnn.equations.pool import AvgPool, AvgPoolCache, check_cotangent, pooled_shape
@@ -68,7 +69,7 @@ def global_avgpool_forward(x: Array) -> tuple[Array, tuple[int, ...]]:
     if of_spikes(x) == x.dtype:
         return equations.global_avgpool_forward(x)
     images, height, width, channels = x.shape
-    y = np.empty((images, channels), np.float32)
+    y = empty((images, channels), np.float32)
     count_spikes(np.ascontiguousarray(x).reshape(images, height * width, channels), y)
     return y / (height * width), x.shape
 
@@ -76,7 +77,7 @@ def global_avgpool_forward(x: Array) -> tuple[Array, tuple[int, ...]]:
 def avgpool_forward(x: Array, p: AvgPool) -> tuple[Array, AvgPoolCache]:
     """See `equations.pool.avgpool_forward`."""
     dtype = of_spikes(x)
-    y = np.empty(pooled_shape(x.shape, p), dtype)
+    y = empty(pooled_shape(x.shape, p), dtype)
     forward_loop(np.ascontiguousarray(x), p.kernel, p.stride, p.padding, y)
     return y, AvgPoolCache(x.shape, dtype, p)
 
@@ -84,7 +85,7 @@ def avgpool_forward(x: Array, p: AvgPool) -> tuple[Array, AvgPoolCache]:
 def avgpool_backward(dy: Array, cache: AvgPoolCache) -> Array:
     """See `equations.pool.avgpool_backward`."""
     check_cotangent(dy, cache)
-    dx = np.empty(cache.shape, dy.dtype)
+    dx = empty(cache.shape, dy.dtype)
     p = cache.p
     backward_loop(np.ascontiguousarray(dy), p.kernel, p.stride, p.padding, dx)
     return dx

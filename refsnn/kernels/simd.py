@@ -18,6 +18,7 @@ from llvmlite import ir
 from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numpy import empty
 
 from refsnn.equations.surrogate import Array
 
@@ -33,7 +34,7 @@ Value = Any
 def aligned(*shape: int) -> Array:
     """Uninitialised float32 on a vector's boundary: a load across cache lines costs twice."""
     count, size = int(np.prod(shape)), 4 * LANES
-    raw = np.empty(4 * count + size, np.uint8)
+    raw = empty(4 * count + size, np.uint8)
     start = -raw.ctypes.data % size
     return raw[start : start + 4 * count].view(np.float32).reshape(shape)
 

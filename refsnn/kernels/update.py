@@ -1,10 +1,13 @@
 """Numba twins of `equations.update`, bit for bit: the same operations, in one pass over memory."""
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit, prange
+from numpy import empty
 
+from refsnn.equations import update as equations
 from refsnn.equations.surrogate import Array
 from refsnn.equations.update import BETA1, BETA2, EPS
 
@@ -33,12 +36,25 @@ def adamw_loop(w, g, mean, square, numbers, new_w, new_mean, new_square):  # typ
             new_square[k] = s
 
 
+def known(arrays: tuple[Array, ...], numbers: tuple[Any, ...]) -> bool:
+    """Whether the loops compute these as NumPy does: floats of one shape and dtype, and Python
+    numbers, which take on that dtype."""
+    shape, dtype = arrays[0].shape, arrays[0].dtype
+    return (
+        dtype in (np.float32, np.float64)
+        and all(x.shape == shape and x.dtype == dtype for x in arrays)
+        and all(type(x) in (int, float) for x in numbers)
+    )
+
+
 def sgd_update(
     w: Array, g: Array, v: Array, lr: float, momentum: float, decay: float
 ) -> tuple[Array, Array]:
-    """See `equations.update.sgd_update`."""
+    """See `equations.update.sgd_update`, which takes what isn't of one shape and dtype."""
+    if not known((w, g, v), (lr, momentum, decay)):
+        return equations.sgd_update(w, g, v, lr, momentum, decay)
     numbers = tuple(w.dtype.type(x) for x in (lr, momentum, decay))
-    new = np.empty(w.shape, w.dtype), np.empty(w.shape, w.dtype)
+    new = empty(w.shape, w.dtype), empty(w.shape, w.dtype)
     sgd_loop(*(np.ravel(x) for x in (w, g, v)), numbers, *(x.reshape(-1) for x in new))
     return new
 
@@ -46,11 +62,13 @@ def sgd_update(
 def adamw_update(
     w: Array, g: Array, mean: Array, square: Array, i: int, lr: float, decay: float
 ) -> tuple[Array, Array, Array]:
-    """See `equations.update.adamw_update`."""
+    """See `equations.update.adamw_update`, which takes what isn't of one shape and dtype."""
+    if not known((w, g, mean, square), (i, lr, decay)):
+        return equations.adamw_update(w, g, mean, square, i, lr, decay)
     constants = (
         BETA1, 1 - BETA1, BETA2, 1 - BETA2, 1 - BETA1**i, 1 - BETA2**i, EPS, 1 - lr * decay, lr,
     )  # fmt: skip
     numbers = tuple(w.dtype.type(x) for x in constants)
-    new = np.empty(w.shape, w.dtype), np.empty(w.shape, w.dtype), np.empty(w.shape, w.dtype)
+    new = empty(w.shape, w.dtype), empty(w.shape, w.dtype), empty(w.shape, w.dtype)
     adamw_loop(*(np.ravel(x) for x in (w, g, mean, square)), numbers, *(x.reshape(-1) for x in new))
     return new

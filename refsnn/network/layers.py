@@ -104,7 +104,7 @@ def neuron_forward(
 ) -> tuple[Array, NeuronCache]:
     """Batch norm of f, plus the skip, which may have a batch norm of its own, then LIF."""
     net, ops, training = at.net, at.ops, at.training
-    if ops.fuses(f.x_seq.dtype, net.lif):
+    if ops.fuses(f.x_seq.dtype, net.lif, net.norm):
         assert ops.norm_neuron_forward is not None
         o_seq, running, cache = ops.norm_neuron_forward(f, skip, net.norm, net.lif, training)
         return o_seq, NeuronCache(name, running, cache)

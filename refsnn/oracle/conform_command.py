@@ -3,13 +3,12 @@
 import argparse
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 from refsnn.oracle.conventions import LEVELS, PRECISIONS
 from refsnn.oracle.report import by_clause, by_level
-from refsnn.output import counted, open_output
+from refsnn.output import counted, open_output, say
 
 
 def add_options(parser: Any) -> None:
@@ -145,20 +144,15 @@ def explained(given: list[tuple[Any, Any]], precision: str | None) -> tuple[str,
     """The diagnosis in words, and for JSON."""
     from refsnn.oracle import diagnose_command
     from refsnn.oracle.actual import Actual
-    from refsnn.oracle.diagnose import diagnose
+    from refsnn.oracle.diagnose import SECONDS, diagnose
 
     got = {case.id: arrays for case, arrays in given}
     try:
-        found = diagnose([case for case, _ in given], got, precision)
+        found = diagnose([case for case, _ in given], got, precision, SECONDS, say)
     except ValueError as error:  # nothing that could be compared
         return str(error), {}
+    say("")
     return diagnose_command.show(found), diagnose_command.to_dict(found, Actual(got, {}, []))
-
-
-def say(text: str) -> None:
-    """What is going on, on one line of a terminal."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def show(report: Any, verbose: bool) -> str:

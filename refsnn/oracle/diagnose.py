@@ -1,6 +1,7 @@
 """Which conventions reproduce what an implementation gave, or come nearest."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from refsnn.oracle import evidence
@@ -16,6 +17,9 @@ KINDS = {
 }  # fmt: skip
 
 
+SECONDS = 120.0  # that the commands search at most, unless told otherwise
+
+
 class Diagnosis(NamedTuple):
     matches: list[Fit]  # that explain all, best first
     nearest: list[Fit]  # where none does
@@ -25,14 +29,20 @@ class Diagnosis(NamedTuple):
     differ: list[str]  # the others
     absent: list[str]  # and those of which none was given
     undecided: list[Deviations]  # that would match as well, where there is no deviation
+    stopped: float | None = None  # the seconds after which it was, before all was tried
 
 
-def diagnose(cases: Iterable[Case], got: Got, precision: str | None = None) -> Diagnosis:
-    """`got` holds what the implementation gave for some of the cases; the others are left out.
+def diagnose(
+    cases: Iterable[Case], got: Got, precision: str | None = None, seconds: float = math.inf,
+    watch: Callable[[str], None] = lambda text: None,
+) -> Diagnosis:  # fmt: skip
+    """Search for the conventions that reproduce what an implementation gave.
 
-    ValueError where it holds none of them.
+    `got` holds that for some of the cases; the others are left out. After so many `seconds` what
+    is known until then is the result; `watch` is told in words what is tried. ValueError where
+    `got` holds none of the cases.
     """
-    search, fits = Search(got, precision), [Fit({}, 0, 0.0, 0.0, "", 0.0)]
+    search, fits = Search(got, precision, seconds, watch), [Fit({}, 0, 0.0, 0.0, "", 0.0)]
     named = [case for case in cases if case.id in got]
     given = [case for case in named if search.compare(case, {}).tensors]
     if not given:
@@ -40,6 +50,8 @@ def diagnose(cases: Iterable[Case], got: Got, precision: str | None = None) -> D
         what = f"got {', '.join(got) or 'nothing'}, want outputs of the vectors' cases"
         raise ValueError(f"actual: {problems[0] if problems else what}")
     for level in LEVELS:
+        if search.stopped:
+            break
         upto = [case for case in given if case.level in upto_level(level)]
         if any(case.level == level for case in upto):
             fits = search.explain(level, upto, [fit.deviations for fit in fits])
@@ -53,10 +65,13 @@ def diagnose(cases: Iterable[Case], got: Got, precision: str | None = None) -> D
     results = [search.compare(case, best, whole=True) for case in named]
     if nearest:  # of all levels that were given
         passed = sum(found.agrees for found in results if found.tensors)
-        nearest[0] = nearest[0]._replace(passed=passed)
+        firsts = [str(found.first) for found in results if found.first is not None]
+        first = nearest[0].first or next(iter(firsts), "")
+        nearest[0] = nearest[0]._replace(passed=passed, first=first)
     problems = [f"{found.case}: {text}" for found in results for text in found.problems]
     open_to = undecided(search, given) if complete and not best else []
-    return Diagnosis(complete, nearest, problems, len(given), *kinds(results), open_to)
+    stopped = seconds if search.stopped else None
+    return Diagnosis(complete, nearest, problems, len(given), *kinds(results), open_to, stopped)
 
 
 def undecided(search: Search, given: Sequence[Case]) -> list[Deviations]:
@@ -70,7 +85,10 @@ def undecided(search: Search, given: Sequence[Case]) -> list[Deviations]:
         if convention.level in upto_level(cases[-1].level)
         and any(case.conventions[name] != value for case in cases)
     ]
-    return [state for state in states if all(search.compare(c, state).agrees for c in cases)]
+    return [
+        state for state in states
+        if search.in_time(state, cases) and all(search.compare(c, state).agrees for c in cases)
+    ]  # fmt: skip
 
 
 def kinds(results: Sequence[Comparison]) -> tuple[list[str], list[str], list[str]]:

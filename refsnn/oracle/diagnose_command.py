@@ -9,9 +9,9 @@ from refsnn.oracle.actual import Actual, read_actual
 from refsnn.oracle.catalogue import catalogue, load
 from refsnn.oracle.comparison import few
 from refsnn.oracle.conventions import CONVENTIONS, PRECISIONS, words
-from refsnn.oracle.diagnose import Diagnosis, diagnose
+from refsnn.oracle.diagnose import SECONDS, Diagnosis, diagnose
 from refsnn.oracle.search import TRIED, Fit
-from refsnn.output import counted, open_output
+from refsnn.output import counted, open_output, say
 
 
 def add_options(parser: Any) -> None:
@@ -33,6 +33,10 @@ def add_options(parser: Any) -> None:
         help="which tolerances (default: float32 where an array is of it)",
     )  # fmt: skip
     parser.add_argument(
+        "--seconds", type=float, default=SECONDS, metavar="X",
+        help="search no longer, and give what was found until then (default: %(default)g)",
+    )  # fmt: skip
+    parser.add_argument(
         "--json", metavar="FILE", help="write matches and more; - prints it, and nothing else"
     )
 
@@ -45,6 +49,8 @@ def known() -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if not arguments.seconds > 0:
+        raise ValueError(f"seconds: got {arguments.seconds:g}, want more than 0")
     makers = catalogue(arguments.vectors)
     with open_output(arguments.json) as write:
         actual = read_actual(arguments.actual, makers, arguments.case)
@@ -55,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         actual = actual._replace(problems=actual.problems | damaged)
         if not cases:
             raise ValueError(next(iter(damaged.values())))
-        found = diagnose(cases, actual.got, arguments.precision)
+        found = diagnose(cases, actual.got, arguments.precision, arguments.seconds, say)
+        say("")
         write(json.dumps(to_dict(found, actual), indent=2, ensure_ascii=False))
     if arguments.json != "-":
         print("\n".join([*unread(actual), show(found)]))
@@ -83,10 +90,15 @@ def show(found: Diagnosis) -> str:
                 lines.append(f"these cases can't tell it from: {' | '.join(alike)}")
         lines += [f"these cases can't tell it from: {words(fit.deviations)}" for fit in others]
     else:
-        lines.append(f"no combination of known conventions reproduces the {count}")
-        lines += [f"{near(fit)} {fit.first}" for fit in found.nearest[:1]]
+        tried = "known conventions" if found.stopped is None else "conventions that was tried"
+        lines.append(f"no combination of {tried} reproduces the {count}")
+        so_far = "nearest" if found.stopped is None else "nearest so far"
+        lines += [f"{so_far}: {near(fit)} {fit.first}" for fit in found.nearest[:1]]
         right = f"right with it: {', '.join(found.agree)}; " if found.agree else ""
         lines.append(f"{right}wrong: {', '.join(found.differ)}")
+    if found.stopped is not None:
+        what = "not all was tried: refsnn diagnose --seconds sets the time"
+        lines.append(f"stopped after {found.stopped:g} s; {what}")
     if found.absent:
         lines.append(f"not given, so not judged: {', '.join(found.absent)}")
     return "\n".join(lines)
@@ -94,7 +106,7 @@ def show(found: Diagnosis) -> str:
 
 def near(fit: Fit) -> str:
     agree = f"{counted(fit.passed, 'case')} agree" + "s" * (fit.passed == 1)
-    return f"nearest: {words(fit.deviations)}; {agree}; what then diverges first:"
+    return f"{words(fit.deviations)}; {agree}; what then diverges first:"
 
 
 def to_dict(found: Diagnosis, actual: Actual) -> dict[str, Any]:
@@ -110,7 +122,7 @@ def to_dict(found: Diagnosis, actual: Actual) -> dict[str, Any]:
     return {
         "matches": fits(found.matches), "nearest": fits(found.nearest),
         "agree": found.agree, "differ": found.differ, "not_given": found.absent,
-        "undecided": found.undecided,
+        "undecided": found.undecided, "stopped": found.stopped,
         "cases": list(actual.got),
         "problems": unread(actual) + found.problems,
     }  # fmt: skip

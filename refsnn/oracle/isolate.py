@@ -10,18 +10,19 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from refsnn.files.arrays import read_whole
-from refsnn.oracle import worker
+from refsnn.oracle import supervisor, worker
 from refsnn.oracle.limits import HEADER_ROOM, ROOM, most_bytes, signal_name
 
 START_SECONDS = 60  # imports take their time
@@ -50,7 +51,9 @@ class Ended(Exception):
 class Isolated:
     """Runs cases through the adapter MODULE:OBJECT, or through a program; a context manager.
 
-    The process is started when it is needed, and a fresh one after every case that went wrong.
+    The process is started when it is needed, and a fresh one after every case that went wrong; all
+    that it started ends with it, as far as `supervisor` says. Files go through a folder of their
+    own, new for each case, so that no file is in the way that the adapter put there.
     `timeout` in seconds a case, `memory` in bytes.
     """
 
@@ -61,27 +64,36 @@ class Isolated:
         self.spec = {"target": target, "program": program, "memory": memory}
         self.timeout = timeout
         self.process: subprocess.Popen[bytes] | None = None
-        self.folder = tempfile.TemporaryDirectory(prefix="refsnn-")
-        self.printed = Path(self.folder.name, "printed")
+        self.folder = tempfile.TemporaryDirectory(prefix="refsnn-", ignore_cleanup_errors=True)
+        self.printed = self.fresh_file()
 
     def __enter__(self) -> "Isolated":
         return self
 
     def __exit__(self, *error: Any) -> None:
         self.stop(polite=error[0] is None)
+        self.printed.close()
         self.folder.cleanup()
+
+    def fresh_file(self) -> IO[bytes]:
+        """Make a file for what is printed: without a name, nothing can be put in its place."""
+        handle, path = tempfile.mkstemp(dir=self.folder.name)
+        os.close(handle)
+        file = open(path, "a+b")  # noqa: SIM115 - as long as the process is asked
+        os.unlink(path)
+        return file
 
     def start(self) -> dict[str, Any]:
         """A fresh process. What its adapter declares; ValueError where it can't be made."""
         self.stop()
-        self.printed.write_bytes(b"")
-        with self.printed.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-u", "-m", "refsnn.oracle.worker",
-                 self.folder.name, json.dumps(self.spec)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out,
-                start_new_session=True,
-            )  # fmt: skip
+        self.printed.close()
+        self.printed = self.fresh_file()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "refsnn.oracle.supervisor", sys.executable, "-u", "-m",
+             "refsnn.oracle.worker", self.folder.name, json.dumps(self.spec)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.printed,
+            start_new_session=True,
+        )  # fmt: skip
         try:
             ready = self.answer(max(START_SECONDS, self.timeout))
         except Ended as end:
@@ -98,7 +110,7 @@ class Isolated:
                 self.start()
             except ValueError as error:
                 return Answer("died", f"no fresh process: {error}", {}, self.text(0))
-        before = self.printed.stat().st_size
+        before = self.size()
         status, message, arrays = self.ask(case)
         printed = self.text(before)
         if status not in ("done", "unsupported"):
@@ -106,28 +118,29 @@ class Isolated:
         return Answer(status, message, arrays, printed)
 
     def ask(self, case: Any) -> tuple[str, str, dict[str, np.ndarray]]:
-        worker.write_case(Path(self.folder.name, "case.npz"), case)
-        answer_file = Path(self.folder.name, "answer.npz")
-        answer_file.unlink(missing_ok=True)
         assert self.process is not None
         assert self.process.stdin is not None
+        folder = Path(tempfile.mkdtemp(prefix="case-", dir=self.folder.name))
         try:
+            worker.write_case(folder / worker.CASE, case)
             with contextlib.suppress(BrokenPipeError):  # answer() says what it died of
-                self.process.stdin.write(b"case\n")
+                self.process.stdin.write(f"{folder.name}\n".encode())
                 self.process.stdin.flush()
             answer = self.answer(self.timeout)
             arrays = {}
             if answer["status"] == "done":
-                arrays = read_answer(answer_file, case)
+                arrays = read_answer(folder / worker.ANSWER, case)
         except Ended as end:
             return end.status, str(end), {}
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
         return str(answer["status"]), str(answer["message"]), arrays
 
     def answer(self, seconds: float) -> dict[str, Any]:
         """The process's next line; Ended where none comes within the time."""
         assert self.process is not None
         assert self.process.stdout is not None
-        before = self.printed.stat().st_size
+        before = self.size()
         pipe, line, deadline = self.process.stdout.fileno(), b"", time.monotonic() + seconds
         while not line.endswith(b"\n") and len(line) < LINE_LIMIT:
             left = deadline - time.monotonic()
@@ -173,15 +186,16 @@ class Isolated:
         name, line, function = next(f for f in own if f[0] == own[-1][0])
         return f" ({Path(name).name}:{line}, in {function})"
 
+    def size(self) -> int:
+        return os.fstat(self.printed.fileno()).st_size
+
     def text(self, start: int) -> str:
         """What was printed since the file had `start` bytes; of much, the last part."""
-        with self.printed.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(start, size - PRINTED_LIMIT))
-            return file.read(PRINTED_LIMIT).decode(errors="replace")
+        first = max(start, self.size() - PRINTED_LIMIT)
+        return os.pread(self.printed.fileno(), PRINTED_LIMIT, first).decode(errors="replace")
 
     def stop(self, polite: bool = False) -> None:
-        """Ends the process and whatever it started, politely: with a moment to clean up."""
+        """End the process and whatever it started, politely: with a moment to clean up."""
         process, self.process = self.process, None
         if process is None:
             return
@@ -191,10 +205,15 @@ class Isolated:
             process.stdin.close()
         if polite:
             select.select([process.stdout], [], [], worker.GRACE)  # its end closes it
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        process.terminate()
+        try:
+            process.wait(supervisor.PATIENCE + 1)
+        except subprocess.TimeoutExpired:  # it was stopped; the worker ends by itself
+            process.kill()
+            process.wait()
         process.stdout.close()
-        process.wait()
+        for folder in Path(self.folder.name).glob("*/"):  # of a program that was killed
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_answer(path: Path, case: Any) -> dict[str, np.ndarray]:

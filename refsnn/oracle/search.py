@@ -7,7 +7,8 @@ as a network computes, the choices that come first are found first.
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -17,11 +18,12 @@ from refsnn.files.npy import NUMERIC
 from refsnn.ops import SURROGATES
 from refsnn.oracle.compare import compare_case
 from refsnn.oracle.comparison import Comparison
-from refsnn.oracle.conventions import CONVENTIONS, LEVELS, Value
+from refsnn.oracle.conventions import CONVENTIONS, LEVELS, Value, words
 from refsnn.oracle.order import places
 from refsnn.oracle.recompute import SERIES, beginning, recompute
 from refsnn.oracle.tolerances import tolerances
 from refsnn.oracle.vectors import Case
+from refsnn.output import counted
 
 Deviations = dict[str, Value]
 Got = Mapping[str, Mapping[str, Any]]  # case id -> output -> array
@@ -67,13 +69,29 @@ class Search:
 
     got: Got
     precision: str | None  # default: what each case's arrays are of
+    seconds: float = math.inf  # from the first comparison on; then what is known has to do
+    watch: Callable[[str], None] = lambda text: None  # is told what is tried
     seen: dict[Any, Comparison] = field(default_factory=dict)
+    start: float = field(default_factory=time.monotonic)
+    stopped: bool = False  # something was not tried, as the time was up
+
+    def key(self, case: Case, state: Deviations, whole: bool) -> tuple[Any, Deviations]:
+        """What a comparison is known by, and in what the state differs from the case."""
+        changed = {name: v for name, v in state.items() if case.conventions[name] != v}
+        return (case.id, frozenset(changed.items()), whole), changed
+
+    def in_time(self, state: Deviations, cases: Sequence[Case]) -> bool:
+        """Tell whether the state may be tried: there is time, or it was tried already."""
+        known = time.monotonic() - self.start < self.seconds or all(
+            self.key(case, state, False)[0] in self.seen for case in cases
+        )
+        self.stopped |= not known
+        return known
 
     def compare(self, case: Case, state: Deviations, whole: bool = False) -> Comparison:
         """What was given against the case as it would be under the deviations; of a training that
         goes wrong at once, the `whole` only if it is asked for."""
-        changed = {name: v for name, v in state.items() if case.conventions[name] != v}
-        key = case.id, frozenset(changed.items()), whole
+        key, changed = self.key(case, state, whole)
         if key not in self.seen:
             found = None
             if case.level == "training" and changed and not whole:
@@ -107,6 +125,8 @@ class Search:
         return replace(found, agreed=found.agreed * places_in / of)
 
     def judge(self, state: Deviations, cases: Sequence[Case]) -> Fit:
+        tried = words(state) if state else "no deviation"
+        self.watch(f"{counted(len(self.seen), 'comparison')}: {tried}")
         results = [self.compare(case, state) for case in cases]
         passed = sum(result.agrees for result in results)
         divergences = [result.first for result in results if result.first is not None]
@@ -119,9 +139,13 @@ class Search:
         return Fit(state, passed, agreed, error, first, sum(map(right, results)))
 
     def best(self, states: Iterable[Deviations], cases: Sequence[Case]) -> list[Fit]:
-        """Each once, the best first."""
+        """Each once, the best first; of those for which there is no time, the first alone, unless
+        others were tried."""
         new = {frozenset(state.items()): state for state in states}
-        return sorted((self.judge(state, cases) for state in new.values()), key=Fit.rank)
+        fits = [self.judge(state, cases) for state in new.values() if self.in_time(state, cases)]
+        if not fits:
+            fits = [self.judge(state, cases) for state in [*new.values()][:1]]
+        return sorted(fits, key=Fit.rank)
 
     def explain(self, level: str, upto: list[Case], starts: list[Deviations]) -> list[Fit]:
         """The best explanations of the cases up to this level that go on from `starts`, which

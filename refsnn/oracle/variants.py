@@ -214,7 +214,7 @@ class SkipCache(NamedTuple):
 class OtherSkip(Ops):
     """Batch norm, skip and LIF as one operation, which is where the skip can be changed."""
 
-    def fuses(self, dtype: Any, p: LIF) -> bool:
+    def fuses(self, dtype: Any, p: LIF, norm: BatchNorm) -> bool:
         return True
 
 

@@ -6,7 +6,10 @@ refused.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +17,19 @@ from typing import Any
 import numpy as np
 
 from refsnn import __version__
-from refsnn.files.arrays import dump_arrays, read_arrays
+from refsnn.files.arrays import SUFFIXES, dump_arrays, read_arrays
 from refsnn.files.documents import read_json
+from refsnn.files.reading import open_regular
 from refsnn.files.schema import fault
-from refsnn.files.writing import write_atomic
+from refsnn.files.writing import temporary, write_atomic
 from refsnn.ops import Array, validate
 from refsnn.oracle import schema
 from refsnn.oracle.conventions import Conventions
 
 SCHEMA = "refsnn-vectors-1"
 MANIFEST = "manifest.json"
+UNFINISHED = "unfinished"  # the manifest's list of files while they are written
+FILE = re.compile(rf"[a-z]+/[a-z0-9][a-z0-9._-]*({'|'.join(map(re.escape, SUFFIXES))})")
 
 
 @dataclass(frozen=True)
@@ -67,46 +73,69 @@ def describe(case: Case, file: str, sha256: str) -> dict[str, Any]:
 
 
 def write(cases: Iterable[Case], folder: Path, suffix: str = ".npz") -> dict[str, Any]:
-    """The cases' files and the manifest, which it returns; equal cases give equal bytes.
+    """Write the cases' files and the manifest, which it returns; equal cases give equal bytes.
 
-    `suffix` is of `array_files.SUFFIXES`. ValueError where the folder holds something else than
-    test vectors.
+    `suffix` is of `arrays.SUFFIXES`. The files of test vectors that were there are removed, also
+    those of a process that was killed: the manifest says which they are before they are written.
+    ValueError where the folder holds something else than test vectors.
     """
     former = former_files(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_manifest(folder, [])  # what is interrupted is no set of vectors, but can be done again
-    for file in former:
-        file.unlink(missing_ok=True)
-    entries = []
+    write_manifest(folder, [], former)
+    for name in former:
+        for file in (folder / name, temporary(folder / name)):
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # where others' files are too
+            (folder / name).parent.rmdir()
+    entries: list[dict[str, Any]] = []
     for case in cases:
-        path = folder / f"{case.id}{suffix}"
+        name = f"{case.id}{suffix}"
+        write_manifest(folder, [], [*(entry["file"] for entry in entries), name])
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {f"in.{k}": v for k, v in case.inputs.items()}
         arrays |= {f"out.{k}": v for k, v in case.outputs.items()}
         content = dump_arrays(suffix, arrays)
         write_atomic(path, content)
-        sha256 = hashlib.sha256(content).hexdigest()
-        entries.append(describe(case, f"{case.id}{suffix}", sha256))
+        entries.append(describe(case, name, hashlib.sha256(content).hexdigest()))
     return write_manifest(folder, entries)
 
 
-def former_files(folder: Path) -> list[Path]:
-    """Of test vectors that are there already; ValueError where anything else is."""
-    if not folder.exists() or not any(folder.iterdir()):
+def former_files(folder: Path) -> list[str]:
+    """List the files of test vectors that are there already, finished or not; ValueError where
+    anything else is."""
+    begun = temporary(folder / MANIFEST)
+    if not folder.exists() or all(path == begun for path in folder.iterdir()):
         return []
     try:
         manifest = read_json(folder / MANIFEST)
-        ours, cases = manifest["schema"].startswith("refsnn-vectors-"), manifest["cases"]
-        files = [folder / case["file"] for case in cases if ".." not in case["file"]]
+        ours = manifest["schema"].startswith("refsnn-vectors-")
+        names = [case["file"] for case in manifest["cases"]] + manifest.get(UNFINISHED, [])
+        names = [name for name in names if FILE.fullmatch(name)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        ours, files = False, []
+        ours, names = False, []
     if not ours:
         raise ValueError(f"vectors: {folder} holds other files, want a new or an empty folder")
-    return files
+    for name in names:
+        if (folder / name).parent.is_symlink():
+            raise ValueError(f"vectors: {(folder / name).parent} is a link, want a folder")
+    return names
 
 
-def write_manifest(folder: Path, entries: list[dict[str, Any]]) -> dict[str, Any]:
-    manifest = {"schema": SCHEMA, "refsnn": __version__, "cases": entries}
+def strangers(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """List the files in the folder that are no part of the set, by their names in it."""
+    ours = {MANIFEST, *(entry["file"] for entry in manifest["cases"])}
+    found = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir())
+    return sorted(set(found) - ours)
+
+
+def write_manifest(
+    folder: Path, entries: list[dict[str, Any]], unfinished: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Write a manifest of finished entries, or of files that are still to be written or removed."""
+    manifest: dict[str, Any] = {"schema": SCHEMA, "refsnn": __version__, "cases": entries}
+    if unfinished:
+        manifest[UNFINISHED] = list(unfinished)
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     write_atomic(folder / MANIFEST, text.encode())
     return manifest
@@ -115,7 +144,7 @@ def write_manifest(folder: Path, entries: list[dict[str, Any]]) -> dict[str, Any
 def read_manifest(folder: Path) -> dict[str, Any]:
     """ValueError where it is missing, of another version, or not what the schema says."""
     path = folder / MANIFEST
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"vectors: {path} is missing, want what refsnn vectors generate wrote")
     manifest = read_json(path)
     version = manifest.get("schema") if isinstance(manifest, dict) else None
@@ -145,9 +174,9 @@ def read(folder: Path) -> list[Case]:
 def read_case(folder: Path, entry: Mapping[str, Any]) -> Case:
     """Of an entry that `read_manifest` gave; ValueError where the file is not as it says."""
     path = folder / entry["file"]
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"vectors: {path} is missing")
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
             raise ValueError(f"vectors: {path} has another checksum than its manifest says")
     arrays = read_arrays(path)

@@ -42,7 +42,7 @@ def add_options(parser: Any) -> None:
     check = actions.add_parser(
         "check", help="whether a folder's files are whole, and still what both sides compute",
         description="Compares checksums, and every value with what refsnn and the naive loops "
-        "compute now. Exit code 1 where a case differs.",
+        "compute now. Exit code 1 where a case differs, or a file is no part of the set.",
     )  # fmt: skip
     check.add_argument("folder", type=Path, metavar="DIR")
     check.set_defaults(run=run_check)
@@ -116,10 +116,12 @@ def what(entry: dict[str, Any]) -> str:
 
 
 def run_check(arguments: argparse.Namespace) -> int:
+    from refsnn.oracle import vectors
     from refsnn.oracle.agreement import changes, disagreements
     from refsnn.oracle.catalogue import catalogue
 
-    makers, failures = catalogue(arguments.folder), []
+    folder = arguments.folder
+    makers, failures = catalogue(folder), list[str]()
     for name in progress(list(makers)):
         try:
             case = makers[name]()
@@ -128,6 +130,8 @@ def run_check(arguments: argparse.Namespace) -> int:
             continue
         failures += [f"refsnn computes otherwise: {line}" for line in changes(case)[:1]]
         failures += [f"the naive loops differ: {line}" for line in disagreements(case)[:1]]
+    others = vectors.strangers(folder, vectors.read_manifest(folder))
+    failures += [f"vectors: {folder / name} is no part of the set" for name in others]
     total = f"{counted(len(makers), 'case')}, {counted(len(failures), 'failure')}"
     print("\n".join([*failures, total]))
     return 1 if failures else 0

@@ -1,8 +1,8 @@
 """The process that an adapter runs in: `python -m refsnn.oracle.worker FOLDER SPEC`.
 
-It prints one line of JSON when the adapter is made, and one for each line that it reads: then
-FOLDER/case.npz was run, and FOLDER/answer.npz holds what came, as plain arrays. Whatever the
-adapter prints goes to standard error.
+It prints one line of JSON when the adapter is made, and one for each line that it reads, the name
+of a folder in FOLDER: then its case.npz was run, and its answer.npz holds what came, as plain
+arrays. Whatever the adapter prints goes to standard error.
 """
 
 import faulthandler
@@ -31,6 +31,7 @@ from refsnn.oracle.conventions import LEVELS, PRECISIONS
 from refsnn.oracle.limits import most_bytes
 from refsnn.oracle.vectors import Case
 
+CASE, ANSWER = "case.npz", "answer.npz"
 FACTS = "case"  # the key of all but the inputs, as JSON
 STATUSES = ("ready", "refused", "done", "unsupported", "raised", "garbage")
 FILE_LIMIT = 2**30  # bytes that one file may have: an endless print must not fill the disk
@@ -125,7 +126,7 @@ def as_arrays(got: Any, wanted: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
 
 def run_case(adapter: Any, folder: Path) -> dict[str, str]:
     """Runs the case in the folder; the answer's status and message."""
-    path = folder / "case.npz"
+    path = folder / CASE
     try:
         wanted = read_case(path)
         for _ in range(wanted.repeat):
@@ -139,7 +140,7 @@ def run_case(adapter: Any, folder: Path) -> dict[str, str]:
         traceback.print_exc()
         return {"status": "raised", "message": tell(error, home_of(adapter))}
     try:
-        write_arrays(folder / "answer.npz", as_arrays(got, wanted.outputs))
+        write_arrays(folder / ANSWER, as_arrays(got, wanted.outputs))
     except Exception as error:
         return {"status": "garbage", "message": " ".join(str(error).split())}
     return {"status": "done", "message": ""}
@@ -208,7 +209,7 @@ def main(folder: Path, spec: dict[str, Any]) -> None:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        made = Program(spec["program"]) if spec["program"] else find_adapter(spec["target"])
+        made = Program(spec["program"], folder) if spec["program"] else find_adapter(spec["target"])
         ready = describe(made, spec["target"])
     except Refused as error:
         return answer({"status": "refused", "message": str(error)})
@@ -216,8 +217,8 @@ def main(folder: Path, spec: dict[str, Any]) -> None:
         traceback.print_exc()
         return answer({"status": "refused", "message": tell(error)})
     answer({"status": "ready", "message": "", **ready})
-    while lines.get():
-        answer(run_case(made, folder))
+    while name := lines.get().strip():
+        answer(run_case(made, folder / name))
     return None
 
 

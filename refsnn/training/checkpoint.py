@@ -117,7 +117,8 @@ def digest(arrays: dict[str, Array]) -> bytes:
     """sha256 over names, dtypes, shapes and bytes."""
     total = hashlib.sha256()
     for name in sorted(arrays):
-        value = np.ascontiguousarray(arrays[name])
+        value = arrays[name]
         total.update(f"{name} {value.dtype.str} {value.shape}\n".encode())
-        total.update(value.data)
+        for part in [value] if value.flags.c_contiguous else value:  # a copy of a part at a time
+            total.update(np.ascontiguousarray(part).data)
     return total.digest()

@@ -66,6 +66,12 @@ class TrainConfig:
     event_slices: str = option(
         "count", "events in a frame: equal count or duration (D23)", choices=SLICES
     )
+    any_range: bool = option(
+        False, "training and test images of a .npz file may differ in unit or kind of number"
+    )
+    skip_unreadable: bool = option(
+        False, "leave out files that can't be read (imagefolder, cifar10dvs, nmnist)"
+    )
     data_dir: str = option("", "folder of the data sets (default: $REFSNN_DATA, or the cache's)")
     ops: str = option("numba", "kernels or reference equations", choices=("numba", "numpy"))
 

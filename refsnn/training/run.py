@@ -14,7 +14,7 @@ from tqdm import tqdm
 from refsnn.data import Batch, Dataset, Loader, in_order, load
 from refsnn.files.documents import read_json, read_json_lines
 from refsnn.files.schema import object_with
-from refsnn.files.writing import append_line, write_atomic, write_json
+from refsnn.files.writing import append_line, optional, write_atomic, write_json
 from refsnn.network import Network, check_params, init_buffers, init_params
 from refsnn.ops import get_ops, validate
 from refsnn.training import checkpoint
@@ -95,9 +95,10 @@ def load_state(folder: Path, config: TrainConfig, net: Network) -> State:
     """The run's checkpoint, which must be of this configuration and network."""
     path = folder / "checkpoint.npz"
     state, made_with = checkpoint.load(path)
+    made_with = TrainConfig().to_dict() | made_with  # an older version had fewer settings
     for name, value in config.to_dict().items():
-        if made_with.get(name) != value:
-            had, now = validate.shown(made_with.get(name)), validate.shown(value)
+        if made_with[name] != value:
+            had, now = validate.shown(made_with[name]), validate.shown(value)
             raise CheckpointError(f"{path}: made with {name} {had}, config.json says {now}")
     try:
         check_params(net, state.params)
@@ -350,9 +351,7 @@ class Run:
         self.save()
 
     def summarize(self) -> dict[str, Any]:
-        """Write summary.json and curves.png of a finished run."""
-        from refsnn.training.plot import draw_curves
-
+        """Write summary.json of a finished run, and curves.png if that can be drawn."""
         config, rows = self.config, read_metrics(self.folder)
         if not rows:
             raise ValueError(f"{self.folder}: metrics.jsonl is missing or empty")
@@ -367,8 +366,13 @@ class Run:
             "epochs": config.epochs,
             "test_loss": rows[-1]["test_loss"],
             "parameters": self.net.count_parameters(),
+            "skipped": self.dataset.skipped,
         }
-        write_atomic(self.folder / "curves.png", draw_curves(rows, config))
         write_json(self.folder / "summary.json", summary)
+        curves = self.folder / "curves.png"
+        with optional(curves):
+            from refsnn.training.plot import draw_curves
+
+            write_atomic(curves, draw_curves(rows, config))
         self.unlock()
         return summary

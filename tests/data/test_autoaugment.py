@@ -192,6 +192,23 @@ def test_operations_come_as_often_as_the_policy_says(monkeypatch):
     assert abs(applied.total() - expected.total()) <= 5 * np.sqrt(expected.total())
 
 
+def test_both_operations_of_a_sub_policy_go_either_way_whatever_the_other_does(monkeypatch):
+    n, applied = 4000, []
+    pair = (("rotate", 1.0, 2), ("translate_x", 1.0, 9))
+    monkeypatch.setattr(autoaugment, "POLICY", (pair,))
+    monkeypatch.setattr(autoaugment, "PROBABILITIES", np.ones((1, 2)))
+
+    def note(image, name, level, sign):
+        applied.append(sign)
+        return image
+
+    monkeypatch.setattr(autoaugment, "operate", note)
+    auto_augment(np.zeros((n, 1, 1, 3), np.uint8), np.random.default_rng(0))
+    ways = Counter(zip(applied[::2], applied[1::2], strict=True))
+    assert set(ways) == {(1, 1), (1, -1), (-1, 1), (-1, -1)}
+    assert all(abs(count - n / 4) < 5 * np.sqrt(n / 4) for count in ways.values())
+
+
 def test_a_sub_policy_is_two_operations_in_order(pixels, monkeypatch):
     pair = (("invert", 1.0, 0), ("solarize", 1.0, 5))
     monkeypatch.setattr(autoaugment, "POLICY", (pair,))

@@ -145,6 +145,27 @@ def test_a_damaged_cache_is_made_anew(folder, source, file, damage):
     assert the_folder(folder).is_dir()
 
 
+def test_what_is_no_list_of_arrays_is_made_anew(folder, source):
+    make = Maker()
+    for count, text in enumerate(("[]", "{}", "5", '["../labels.npy"]', "[" * 10**6, "\0"), 2):
+        mapped("set", [source], {}, make)
+        (the_folder(folder) / cache.CONTENTS).write_text(text)
+        assert len(mapped("set", [source], {}, make)) == 2
+        assert make.calls == count
+
+
+@pytest.mark.parametrize("file", ["frames.npy", cache.CONTENTS])
+def test_a_pipe_is_made_anew(folder, source, file):
+    make = Maker()
+    mapped("set", [source], {}, make)
+    path = the_folder(folder) / file
+    path.unlink()
+    os.mkfifo(path)
+    mapped("set", [source], {}, make)
+    assert make.calls == 2
+    assert path.is_file()
+
+
 def test_an_error_while_making_leaves_nothing(folder, source):
     def make(new):
         Maker()(new)
@@ -193,8 +214,16 @@ def test_a_process_that_is_killed_leaves_nothing_that_is_taken_for_whole(folder,
     assert process.stdout.readline() == "making\n"
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    assert len(list(folder.iterdir())) == 1
+    other = start(source)
+    assert other.stdout.readline() == "making\n"
+    (living,) = folder.iterdir()  # what the killed one left is removed
     arrays = mapped("set", [source], {}, lambda new: new("a", (2,), np.int64).fill(5))
     assert arrays["a"].tolist() == [5, 5]
+    assert living in folder.iterdir()  # of a process at work
+    assert other.communicate("go\n")[0] == f"{100 * 499_500}\n"
+    assert not living.exists()
+    assert the_folder(folder).name.startswith("set-")
 
 
 def test_another_process_that_was_first_is_left_alone(folder, source):
@@ -277,3 +306,14 @@ def test_the_folder_is_what_the_environment_says(monkeypatch, own, xdg, wanted):
         else:
             monkeypatch.setenv(name, value)
     assert cache_folder() == Path(wanted)
+
+
+def test_a_user_without_home_is_told_what_names_a_folder(monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("REFSNN_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(ValueError, match=r"^cache: got a user without home, .* REFSNN_CACHE$"):
+        cache.cache_folder()

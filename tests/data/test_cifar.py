@@ -9,6 +9,7 @@ import shutil
 import struct
 import time
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from refsnn.data.cifar import load_cifar10, load_cifar100
 from refsnn.data.dataset import CHANNEL_STATISTICS
 
 SHARED = Path(os.environ.get("REFSNN_SHARED", Path(__file__).parents[2].parent / "shared" / "data"))
+CASES = SHARED.parent / "cases" / "files"
+needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason="no cases beside the checkout")
 TRAIN10 = [f"data_batch_{k}" for k in range(1, 6)]
 RNG = np.random.default_rng(0)
 
@@ -316,19 +319,104 @@ def refused(read):
     return check
 
 
+class Calls:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
 PIXELS = RNG.integers(0, 256, (3, 3072), dtype=np.uint8)
 GOOD = {"labels": [9, 0, 4], "data": PIXELS}
 
 
-@pytest.mark.parametrize("protocol", [3, 4])
+INTEGERS = ("<i8", ">i4", "u1", ">u2", "i1", "<u8")
+LABELS = {
+    "list": list,
+    "tuple": tuple,
+    "scalars": lambda labels: [np.int64(k) for k in labels],
+    "mixed": lambda labels: [labels[0], *map(np.uint8, labels[1:])],
+} | {dtype: partial(np.array, dtype=dtype) for dtype in INTEGERS}
+
+
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("key", [str, str.encode])
-@pytest.mark.parametrize("order", ["C", "F"])
-def test_files_pickled_again_are_read(read, protocol, key, order):
-    fields = {key(name): value for name, value in GOOD.items()}
-    fields[key("data")] = np.asarray(PIXELS, order=order)
-    data = read(pickle.dumps(fields, protocol))
+@pytest.mark.parametrize("order", ["C", "F", "view"])
+def test_files_pickled_again_are_read(read, protocol, key, order, labels):
+    fields = {
+        "batch_label": key("training batch 1 of 5"), "labels": LABELS[labels](GOOD["labels"]),
+        "data": PIXELS.repeat(2, 0)[::2] if order == "view" else np.asarray(PIXELS, order=order),
+        "filenames": [key(f"image_{k}.png" * bool(k)) for k in range(3)],
+    }  # fmt: skip
+    data = read(pickle.dumps({key(name): value for name, value in fields.items()}, protocol))
     assert np.array_equal(pixels_of(data.train_images), PIXELS)
     assert data.train_labels.tolist() == [9, 0, 4]
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_whole_file_in_the_form_that_takes_the_most_opcodes_is_read(tmp_path, protocol):
+    n = 10_000
+    labels = [np.int64(k % 100) for k in range(n)]
+    fields = {
+        b"data": np.random.default_rng(0).integers(0, 256, (n, 3072), np.uint8),
+        b"filenames": [b"bos_taurus_s_%06d.png" % k for k in range(n)],
+        b"fine_labels": labels, b"coarse_labels": [k // np.int64(5) for k in labels],
+    }  # fmt: skip
+    path = tmp_path / "train"
+    path.write_bytes(pickle.dumps(fields, protocol))
+    images, fine = cifar.read(cifar.CIFAR100, path, n)
+    assert np.array_equal(images[[0, -1]], pixels_images(fields[b"data"][[0, -1]]))
+    assert fine.tolist() == labels
+
+
+def pixels_images(pixels):
+    return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        (np.array([9.0, 0, 4]), "labels: got dtype 'f8', want integers"),
+        (np.array([True, False, True]), "labels: got dtype 'b1', want integers"),
+        (["9", 0, 4], "labels: want a list of integers"),
+        ([np.float64(9), 0, 4], "labels: got dtype 'f8', want integers"),
+        ([9.0, 0, 4], "BINFLOAT 9.0 is not allowed"),
+        ("904", "labels: got str, want integers"),
+        ({9: 1}, ": ."),
+        (bytearray(b"904"), "labels: got bytearray, want integers"),
+        (Calls(np._core.numeric._frombuffer, b"904", np.dtype("u1"), (3,), "A"), "order 'A'"),
+        (Calls(np._core.multiarray.scalar, np.dtype("u1"), b"\1\2"), "want an array"),
+    ],
+)
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_labels_that_are_no_integers_are_refused(refused, labels, text, protocol):
+    if isinstance(labels, bytearray) and protocol < 5:
+        text = "'__builtin__ bytearray'|'builtins bytearray'"
+    refused(pickle.dumps(GOOD | {"labels": labels}, protocol), text)
+
+
+def test_a_pickle_whose_arrays_are_elsewhere_is_refused(refused):
+    buffers = []
+    content = pickle.dumps(GOOD, 5, buffer_callback=buffers.append)
+    assert buffers
+    refused(content, "NEXT_BUFFER")
+
+
+def test_a_long_key_is_refused(refused):
+    refused(pickle.dumps(GOOD | {"k" * 101: 1}, 4), "got a key of 101 characters, want at most 100")
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+@needs_cases
+def test_real_images_pickled_by_other_protocols_are_read(protocol):
+    data = load_cifar10(CASES / f"cifar_protocol{protocol}", partial=True)
+    assert data.train_images.shape[1:] == (32, 32, 3)
+    with open(CASES / f"cifar_protocol{protocol}" / "data_batch_1", "rb") as file:
+        fields = pickle.load(file)
+    assert np.array_equal(pixels_of(data.train_images), fields["data"])
+    assert data.train_labels.tolist() == fields["labels"]
 
 
 def test_what_came_before_may_be_named_again(read):
@@ -345,14 +433,6 @@ def test_the_older_and_the_newer_name_of_numpys_module_are_known(read):
     assert len(parts) == 2
     for name in (b"core", b"_core"):
         assert np.array_equal(pixels_of(read(name.join(parts)).train_images), PIXELS)
-
-
-class Calls:
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -374,7 +454,7 @@ def test_other_functions_are_named_and_not_called(refused, tmp_path, protocol, f
         (b"\x80\x02}U\x01aQ.", "BINPERSID"),
         (b"\x80\x02cnumpy\ndtype\n)\x81.", "NEWOBJ"),
         (b"\x80\x04\x96" + struct.pack("<Q", 2**40) + b".", "bytearray8"),
-        (b"\x80\x05\x96\1\0\0\0\0\0\0\0a.", "BYTEARRAY8"),
+        (b"\x80\x05\x97.", "NEXT_BUFFER"),
         (b"\x80\x02\x8a\x01\x05.", "LONG1 5"),
         (b"cnumpy\nload\n.", "'numpy load'"),
         (b"cnumpy.core.multiarray\nfromfile\n.", "'numpy.core.multiarray fromfile'"),
@@ -462,10 +542,13 @@ def test_states_that_make_no_sense_are_refused(refused, before, after):
     ("content", "text"),
     [
         (b"\x80\x02]r\xff\xff\xff\xff.", "want a dictionary"),  # a table of 2^32 entries
-        (b"]" * 1_000_000 + b".", "want at most 4333 opcodes"),
+        (b"]" * 1_000_000 + b".", "want at most 17666 opcodes"),
         (b"(" * 100_000 + b"t" * 99_999 + b".", "opcodes"),
-        (b"}" + b"(" * 450 + b"t" * 450 + b"Ns.", "decode"),  # a key that takes long to hash
-        (b"}]q\0(h\0h\0eNs.", "decode"),  # or without end to print
+        (
+            b"}" + b"(" * 450 + b"t" * 450 + b"Ns.",
+            "got tuple, want bytes",
+        ),  # a key that takes long to hash
+        (b"}]q\0(h\0h\0eNs.", "got list, want bytes"),  # or without end to print
         (b"h\0.", ": ."),
         (b"j\xff\xff\xff\xff.", ": ."),
         (b"R.", "REDUCE finds no value"),
@@ -501,6 +584,26 @@ def test_a_cut_pickle_is_refused_at_any_length(tmp_path):
         path.write_bytes(SMALL[:length])
         with pytest.raises(ValueError, match=r"data_batch_1: not of CIFAR's Python version: ."):
             cifar.read(cifar.CIFAR10, path, None)
+
+
+@pytest.mark.parametrize("suffix", ["", ".bin"])
+def test_what_is_no_regular_file_is_refused(tmp_path, suffix, monkeypatch):
+    path = tmp_path / f"data_batch_1{suffix}"
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=rf"^{path}: is no regular file$"):
+        cifar.read(cifar.CIFAR10, path, None)
+
+
+@pytest.mark.parametrize("suffix", ["", ".bin"])
+def test_a_file_that_wants_more_memory_than_there_is_is_named(tmp_path, suffix, monkeypatch):
+    def too_large(*arguments, **options):
+        raise MemoryError
+
+    path = tmp_path / f"data_batch_1{suffix}"
+    path.write_bytes(SMALL)
+    monkeypatch.setattr(np, "frombuffer", too_large)
+    with pytest.raises(OSError, match=rf"Cannot allocate memory: '{path}'$"):
+        cifar.read(cifar.CIFAR10, path, None)
 
 
 def test_random_damage_is_an_error_that_names_the_file_or_goes_unseen(tmp_path):

@@ -1,5 +1,6 @@
 """Data sets, their statistics and their batches."""
 
+import tracemalloc
 from functools import partial
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 
 from refsnn.data import Dataset, Options, Split, load
 from refsnn.data.augment import random_crop
-from refsnn.data.dataset import CHANNEL_STATISTICS, channel_statistics, standardize
+from refsnn.data.dataset import CHANNEL_STATISTICS, PIECE, channel_statistics, pieces, standardize
+from refsnn.training.run import fingerprint
 
 
 def dataset(**changes):
@@ -114,3 +116,73 @@ def test_a_split_that_is_wrong_is_named(part, images, labels, error, message):
 def test_both_splits_have_images_of_one_shape():
     with pytest.raises(ValueError, match=r"test images: got \(5, 4, 2\), want \(4, 5, 2\) like"):
         dataset(test=Split(IMAGES.swapaxes(1, 2), LABELS))
+
+
+@pytest.mark.parametrize(
+    "shape", [(1442, 8, 8, 1), (7, 300, 300, 3), (2, 5, 400, 400, 2), (1, 900, 900, 1)]
+)
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "int64", "bool"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_statistics_in_pieces_are_those_of_the_whole(shape, dtype, order):
+    rng = np.random.default_rng(0)
+    images = np.asarray(rng.integers(0, 256, shape).astype(dtype), order=order)
+    assert sum(piece.size for _, piece in pieces(images)) == images.size
+    mean, std = channel_statistics(images)
+    channels = np.moveaxis(images, -1, 0).astype(np.float64, order="C").reshape(shape[-1], -1)
+    bound = PIECE * np.finfo(np.float64).eps  # of as many additions, one after the other
+    np.testing.assert_allclose(mean, channels.mean(axis=1), rtol=bound)
+    np.testing.assert_allclose(std, channels.std(axis=1), rtol=bound)
+
+
+def test_the_digits_statistics_are_numpys_to_the_bit():
+    data = load("digits")
+    pixels = data.train.images.astype(np.float64)
+    assert (data.mean[0], data.std[0]) == (pixels.mean(), pixels.std())
+
+
+@pytest.mark.parametrize("shape", [(70, 300, 300, 3), (6, 3, 600, 600, 1)])
+def test_a_pixel_that_is_not_finite_is_found_in_any_piece(shape):
+    images = np.zeros(shape, np.float32)
+    for index in (0, shape[0] - 1):
+        images[index, -1, -1] = np.inf
+        with pytest.raises(ValueError, match=f"^images: image {index} holds NaN or infinity"):
+            Split(images, np.zeros(shape[0], np.int64))
+        images[index] = 0
+
+
+FILES = {
+    "uint8": ((16_000, 32, 32, 2), "uint8"),
+    "large": ((4, 2_000, 2_000, 2), "uint8"),
+    "rows": ((3, 4_000, 1_000, 1), "float32"),
+    "grey": ((32_000, 32, 32), "uint8"),
+    "big-endian": ((4_000, 32, 32, 2), ">f4"),
+    "fortran": ((16_000, 32, 32, 2), "uint8"),
+    "sequences": ((1_000, 4, 64, 64, 2), "uint8"),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_loading_takes_the_memory_of_the_arrays_and_a_little(tmp_path, kind):
+    shape, dtype = FILES[kind]
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, shape, np.uint8).astype(dtype)
+    if kind == "fortran":
+        images = np.asfortranarray(images)
+    labels = np.arange(len(images)) % 2
+    path = tmp_path / "mine.npz"
+    np.savez(
+        path, train_images=images, test_images=images[: len(images) // 2],
+        train_labels=labels, test_labels=labels[: len(images) // 2],
+    )  # fmt: skip
+    del images
+    tracemalloc.start()
+    try:
+        data = load(str(path))
+        fingerprint(data)
+        batch, _ = data.batch(data.train, np.arange(2), "float32")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    size = data.train.images.nbytes + data.test.images.nbytes
+    assert size > 30e6
+    assert peak - 3 * batch.nbytes < 1.5 * size

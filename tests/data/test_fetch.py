@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import os
+import resource
 import tarfile
 import threading
 from contextlib import suppress
@@ -286,6 +287,28 @@ def test_an_archive_with_something_else_in_it_is_refused(
     with pytest.raises(ValueError, match=text):
         get()
     assert os.listdir(tmp_path / "data") == ["made.part"]
+
+
+@pytest.fixture
+def few_bytes():
+    """A limit on the size of files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("server", "few_bytes")
+def test_a_file_that_may_not_get_so_large_is_named(get, part):
+    with pytest.raises(OSError, match=rf"File too large: '{part}'$"):
+        get()
+
+
+@pytest.mark.usefixtures("server")
+def test_a_pipe_in_the_archives_place_is_refused(get, part):
+    os.mkfifo(part)
+    with pytest.raises(ValueError, match=rf"^fetch: {part}: is no regular file$"):
+        get()
 
 
 def test_progress_is_shown_unless_quiet(get, server, tmp_path, capsys):

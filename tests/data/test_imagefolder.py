@@ -110,6 +110,34 @@ def test_what_is_no_photograph_of_a_class_is_passed_over(root):
     assert names(scan(root).train) == names(before.train)
 
 
+def test_what_is_no_file_is_not_passed_over(root):
+    os.mkfifo(root / "train/cat/pipe.jpg")
+    (root / "train/cat/zero.png").symlink_to("/dev/zero")
+    (root / "train/cat/nothing.jpg").symlink_to("/nothing")
+    images = FolderImages(scan(root).train.paths, 8)
+    with pytest.raises(FileNotFoundError, match=r"cat/nothing\.jpg"):
+        images.identity()  # when a training begins
+    (root / "train/cat/nothing.jpg").unlink()
+    with pytest.raises(ValueError, match=r"^dataset: \S*/cat/pipe\.jpg: is no regular file$"):
+        FolderImages(scan(root).train.paths, 8).identity()
+    for name, text in (
+        ("pipe.jpg", "is no regular file"), ("zero.png", "is no regular file"),
+        ("nothing.jpg", "No such file"),
+    ):  # fmt: skip
+        index = names(images).index(name)
+        with pytest.raises(ValueError, match=rf"^dataset: \S*/cat/{name} can't be read: .*{text}"):
+            images.take(np.array([index]))
+
+
+def test_a_picture_that_wants_more_memory_than_there_is_is_named(root, monkeypatch):
+    def too_large(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(imagefolder, "resize_center_crop", too_large)
+    with pytest.raises(OSError, match=r"Cannot allocate memory: '\S*cat/0\.jpeg'$"):
+        read(root / "train/cat/0.jpeg", 8)
+
+
 def test_links_are_followed(root, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     shutil.move(root / "train/cat", elsewhere)

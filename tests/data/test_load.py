@@ -110,7 +110,6 @@ def test_pickled_objects_are_refused(arrays, write, name):
         ([1, 2, 3] * 4, "1, 2, 3"),
         ([-1, 0, 1] * 4, "-1, 0, 1"),
         ([0] * 12, "0"),
-        ([0.5, 1.5] * 6, "0.5, 1.5"),
     ],
 )
 def test_training_labels_are_all_of_a_number_of_classes(arrays, write, labels, shown):
@@ -119,6 +118,19 @@ def test_training_labels_are_all_of_a_number_of_classes(arrays, write, labels, s
         ValueError, match=rf"mine\.npz: train_labels: got the classes {shown}, want every one"
     ):
         load(write(arrays))
+
+
+@pytest.mark.parametrize(
+    ("change", "classes"),
+    [(lambda a: a[:, None], 4), (lambda a: a[:, None].astype(np.uint8), 4), (lambda a: a > 1, 2)],
+)
+def test_labels_in_a_column_and_of_two_classes_are_taken(arrays, write, change, classes):
+    changed = {k: change(v) if "labels" in k else v for k, v in arrays.items()}
+    data = load(write(changed))
+    assert data.num_classes == classes
+    for part, split in (("train", data.train), ("test", data.test)):
+        assert split.labels.dtype.kind in "iu"
+        assert split.labels.tolist() == changed[f"{part}_labels"].ravel().tolist()
 
 
 def test_a_long_list_of_classes_is_cut_short(arrays, write):
@@ -131,8 +143,14 @@ def test_a_long_list_of_classes_is_cut_short(arrays, write):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("train_labels", lambda a: a.astype(float), "train labels: got dtype float64"),
-        ("test_labels", lambda a: a.astype(float), "test labels: got dtype float64"),
+        ("train_labels", lambda a: a.astype(float), "train_labels: got dtype float64, want integ"),
+        ("test_labels", lambda a: a + 0.5, "test_labels: got dtype float64, want integers"),
+        ("train_labels", lambda a: a.astype(str), "train_labels: got text such as '0', want a num"),
+        ("test_labels", lambda a: a[:0].astype(str), "test_labels: got text such as '', want a nu"),
+        ("train_labels", lambda a: np.eye(4)[a], r"train_labels: got one-hot labels \(12, 4\), w"),
+        ("test_labels", lambda a: np.eye(4, dtype=bool)[a], r"test_labels: got one-hot labels \(5"),
+        ("train_labels", lambda a: np.stack([a, a], 1), r"train labels: got shape \(12, 2\)"),
+        ("train_labels", lambda a: a + 1, "train_labels: got the .* K > 1; subtract 1 from all l"),
         ("test_labels", lambda a: a + 1, "test labels: got 4 at index 3, want 0 to 3"),
         ("test_labels", lambda a: a - 1, "test labels: got -1 at index 0"),
         ("train_labels", lambda a: a[:-1], "train labels: got shape"),
@@ -140,7 +158,7 @@ def test_a_long_list_of_classes_is_cut_short(arrays, write):
         ("test_images", lambda a: a[:, 1:], "test images: got"),
         (
             "train_images",
-            lambda a: np.where(a == a[4, 0, 0, 0], np.nan, a),
+            lambda a: np.where(np.arange(12)[:, None, None, None] > 3, np.nan, a),
             "train_images: image 4",
         ),
         ("test_images", lambda a: a + np.inf, "test_images: image 0 holds NaN"),
@@ -159,6 +177,15 @@ def test_arrays_that_do_not_fit_are_named_with_their_file(arrays, write, name, c
         ((2, 1, 8, 9), "(12, 2, 1, 8, 9) are taken as 1x8 pixels of 9 channels"),
         ((32, 32, 3), ""),
         ((28, 28), ""),
+        ((8, 8), ""),
+        ((28, 28, 28), "(12, 28, 28, 28) are taken as 28x28 pixels of 28 channels"),
+        ((10, 128, 128), "are taken as 10x128 pixels of 128 channels"),  # frames
+        ((64, 64, 32), "are taken as 64x64 pixels of 32 channels"),
+        ((2, 9, 9, 9), "(12, 2, 9, 9, 9) are taken as 9x9 pixels of 9 channels"),
+        ((100, 3), "(12, 100, 3) are taken as 100x3 pixels of 1 channel; channels must"),
+        ((2, 100), "(12, 2, 100) are taken as 2x100 pixels of 1 channel;"),
+        ((9, 9, 4), ""),
+        ((9, 9, 1), ""),
         ((5, 5, 200), ""),  # a patch of many channels
         ((2, 2, 16), ""),
         ((1, 40, 1), ""),  # a signal
@@ -176,6 +203,15 @@ def test_channels_that_seem_to_come_first_are_remarked_on_and_taken(shape, words
     assert len(lines) == bool(words)
     assert words in shown.err
     assert not words or lines[0].startswith("warning: ")
+
+
+def test_a_file_that_wants_more_memory_than_there_is_is_named(arrays, write, monkeypatch):
+    def too_large(images):
+        raise MemoryError
+
+    monkeypatch.setattr("refsnn.data.arrays.channel_statistics", too_large)
+    with pytest.raises(OSError, match=r"Cannot allocate memory: '\S*/mine\.npz'$"):
+        load(write(arrays))
 
 
 def test_cutout_comes_after_what_the_data_set_does_itself():

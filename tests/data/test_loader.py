@@ -33,7 +33,8 @@ def failing():
 
 def plan(n=7):
     order = np.random.default_rng(0).permutation(1442)
-    return [Batch(order[20 * i : 20 * i + 20], np.random.SeedSequence(i)) for i in range(n)]
+    seeds = [np.random.SeedSequence(i // 2, spawn_key=(2, i)) for i in range(n)]
+    return [Batch(order[20 * i : 20 * i + 20], seed) for i, seed in enumerate(seeds)]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

@@ -15,6 +15,7 @@ from scipy.io import savemat
 from refsnn.data.events import events_to_frames, resize_nearest
 from refsnn.data.recordings import (
     CIFAR10,
+    READERS,
     cifar10dvs,
     frames_of,
     make_frames,
@@ -139,6 +140,9 @@ BAD = {
     "none": (mat5({}), "got the variables none, want out1"),
     "no rows": (mat5({"out1": np.ones((0, 6))}), "got no events"),
     "half a pixel": (mat5({"out1": matrix(SEEN) + 0.5}), "out1: want whole numbers"),
+    "half a microsecond": (
+        mat5({"out1": matrix([(10**6 + 0.5, 3, 5, 1)])}), "out1: want whole numbers",
+    ),
     "NaN": (mat5({"out1": matrix(SEEN) * np.nan}), "out1: want whole numbers"),
     "infinity": (mat5({"out1": matrix(SEEN) * 1e300}), "out1: want whole numbers"),
     "rows from 1": (mat5({"out1": matrix([(0, 0, -1, 1)])}), "y: want values from 0 to 127"),
@@ -206,6 +210,38 @@ def fill(folder, classes, count, name="{k}.bin", make=None):
         for k in reversed(range(count)):
             (folder / label / name.format(label=label, k=k)).write_bytes(make(k))
     return folder
+
+
+@pytest.mark.parametrize("suffix", [".aedat", ".bin", ".mat", ".npz"])
+def test_a_pipe_and_a_file_without_end_are_refused_at_once(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    (tmp_path / f"zero{suffix}").symlink_to("/dev/zero")
+    with open(tmp_path / f"huge{suffix}", "wb") as file:
+        file.truncate(1 << 42)
+    for name, text in (("pipe", "is no reg"), ("zero", "is no reg"), ("huge", "got 4398046511104")):
+        path = tmp_path / f"{name}{suffix}"
+        with pytest.raises(ValueError, match=rf"^{path}: {text}"):
+            read_recording(path)
+
+
+@pytest.mark.parametrize("suffix", [".aedat", ".bin", ".mat", ".npz"])
+def test_a_file_that_wants_more_memory_than_there_is_is_named(tmp_path, suffix, monkeypatch):
+    def too_large(path):
+        raise MemoryError
+
+    monkeypatch.setitem(READERS, suffix, too_large)
+    with pytest.raises(OSError, match=rf"Cannot allocate memory: '{tmp_path}/a{suffix}'$"):
+        read_recording(tmp_path / f"a{suffix}")
+
+
+def test_what_is_no_file_is_not_passed_over(tmp_path):
+    fill(tmp_path, ["a", "b"], 2)
+    os.mkfifo(tmp_path / "a" / "9.bin")
+    (tmp_path / "b" / "9.bin").symlink_to("nothing")
+    found = recordings_of(tmp_path)
+    assert [path.name for path in found.paths] == ["0.bin", "1.bin", "9.bin"] * 2
+    with pytest.raises(ValueError, match=r"a/9\.bin: is no regular file"):
+        list(frames_of(found.paths, 2, 48, 24))
 
 
 def test_recordings_are_in_the_order_of_their_numbers(tmp_path):
@@ -341,6 +377,9 @@ def test_cifar10dvs_is_upright_in_every_format(tmp_path):
         ".aedat": aedat(turned),
         ".mat": mat5({"out1": matrix(turned)}),
         ".npz": npz(**columns(SEEN)),
+        ".AEDAT": aedat(turned),
+        ".Mat": mat5({"out1": matrix(turned)}),
+        ".NPZ": npz(**columns(SEEN)),
     }
     wanted = events_to_frames(*(np.array(v) for v in zip(*SEEN, strict=True)), 2, 128)
     for suffix, content in contents.items():

@@ -4,6 +4,7 @@ import errno
 import gzip
 import io
 import os
+import resource
 import stat
 import struct
 import tarfile
@@ -286,6 +287,24 @@ def test_an_error_of_the_disk_stays_one(make, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         unpack(archive, tmp_path / "new", 9)
     assert os.listdir(tmp_path) == [archive.name]
+
+
+def test_a_file_that_may_not_get_so_large_is_named(make, tmp_path):
+    archive = make(("a", NOISE))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '\S+/whole/a'$"):
+            unpack(archive, tmp_path / "new", 9000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert os.listdir(tmp_path) == [archive.name]
+
+
+def test_a_pipe_is_no_archive(refused, tmp_path):
+    os.mkfifo(tmp_path / "x.zip")
+    with pytest.raises(ValueError, match=r"x\.zip: at its start: is no regular file$"):
+        unpack(tmp_path / "x.zip", tmp_path / "new", 9)
 
 
 def test_an_encrypted_zip_is_refused(tmp_path, refused):

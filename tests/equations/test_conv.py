@@ -199,3 +199,12 @@ def test_a_cotangent_unlike_the_output_is_refused(gradient, dy, message):
 def test_strides_and_paddings_are_pairs_of_whole_numbers(fields, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         Conv(**fields)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, type("Count", (int,), {})])
+def test_strides_and_paddings_of_few_bits_do_not_overflow(kind):
+    p = Conv((kind(2), kind(1)), (kind(1), kind(2)))
+    assert p == Conv((2, 1), (1, 2))
+    assert {type(n) for n in (*p.stride, *p.padding)} == {int}
+    x = np.ones((1, 300, 2, 1))  # more rows than a byte counts
+    assert conv_forward(x, np.ones((3, 3, 1, 1)), p)[0].shape == (1, 150, 4, 1)

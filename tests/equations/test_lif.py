@@ -352,3 +352,13 @@ def test_a_wrong_cotangent_is_refused(bad):
     _, cache = lif_forward(np.ones((2, 3)), None, LIF())
     with pytest.raises(ValueError, match=r"^do_seq: got .* want float64 \(2, 3\) like o_seq"):
         lif_backward(bad, cache)
+
+
+@pytest.mark.parametrize("wrong", ["tanh", None, Tanh, object()])
+def test_what_has_no_slope_is_no_surrogate(wrong):
+    with pytest.raises(
+        TypeError, match=r"^surrogate: got .*, want an object with slope\(x, v_th\)"
+    ):
+        LIF(surrogate=wrong)
+    with pytest.raises(TypeError, match=r"^surrogate: got .*, want an object with primitive"):
+        LIF(surrogate=wrong, smooth=True)

@@ -137,3 +137,9 @@ def test_a_cotangent_unlike_the_output_is_refused(shape):
     _, cache = avgpool_forward(np.ones((2, 4, 4, 3)), AvgPool())
     with pytest.raises(ValueError, match=r"^dy: got .*, want float64 \(2, 2, 2, 3\) like y"):
         avgpool_backward(np.ones(shape), cache)
+
+
+def test_windows_of_few_bits_do_not_overflow():
+    p = AvgPool(np.uint8(3), np.uint8(2), np.uint8(1))
+    assert {type(n) for n in vars(p).values()} == {int}
+    assert avgpool_forward(np.ones((1, 300, 3, 1)), p)[0].shape == (1, 150, 2, 1)

@@ -14,6 +14,7 @@ from refsnn.equations.surrogate import (
     TanhLiteral,
     Triangular,
     make_surrogate,
+    slopes,
 )
 
 
@@ -172,3 +173,38 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
     names = ", ".join(SURROGATES)
     with pytest.raises(ValueError, match=re.escape(f"surrogate: got 'atan', want one of {names}")):
         make_surrogate("atan")
+
+
+def of_ones_own(slope):
+    return type("Mine", (), {"slope": staticmethod(slope)})()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_slopes_have_the_dtype_of_the_potential(dtype):
+    x = np.linspace(-2, 2, 41).astype(dtype)
+    for surrogate in ALL:
+        h = slopes(surrogate, x, 1.0)
+        assert h.tobytes() == surrogate.slope(x, 1.0).tobytes()
+    for slope in (
+        lambda x, v_th: np.where(abs(x) < 0.3, 1 / 3, 0.1),
+        lambda x, v_th: abs(x) < 0.3,
+        lambda x, v_th: np.longdouble(1) / 3 + 0 * x,
+        lambda x, v_th: np.ones(x.shape, np.float16),
+    ):
+        h = slopes(of_ones_own(slope), x, 1.0)
+        assert h.dtype == dtype
+        assert np.array_equal(h, slope(x, 1.0).astype(dtype))
+
+
+@pytest.mark.parametrize(
+    ("slope", "error", "message"),
+    [
+        (lambda x, v_th: 1.0, TypeError, "got float from Mine.slope, want an array of numbers"),
+        (lambda x, v_th: None, TypeError, "got NoneType from Mine.slope"),
+        (lambda x, v_th: x + 0j, TypeError, "got ndarray of complex128 from Mine.slope"),
+        (lambda x, v_th: x.sum(axis=0), ValueError, "got shape (3,) from Mine.slope, want (2, 3)"),
+    ],
+)
+def test_what_is_no_slope_is_refused(slope, error, message):
+    with pytest.raises(error, match=f"^surrogate: {re.escape(message)}"):
+        slopes(of_ones_own(slope), np.ones((2, 3)), 1.0)

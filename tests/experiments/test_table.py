@@ -223,3 +223,17 @@ def test_files_are_those_of_the_table_and_the_same_each_time(made, tmp_path):
     with Image.open(tmp_path / "a" / "ablation.png") as image:
         assert image.format == "PNG"
     assert ET.fromstring(found["ablation.svg"]).tag.endswith("svg")
+
+
+def test_pictures_that_can_not_be_drawn_cost_neither_table_nor_run(
+    made, tmp_path, monkeypatch, capsys
+):
+    def fail(found):
+        raise ValueError("no\nbackend")
+
+    monkeypatch.setattr(table, "draw", fail)
+    assert table.write(tmp_path, made) == ["table.json", "table.md"]
+    assert {path.name for path in tmp_path.iterdir()} == {"table.json", "table.md"}
+    assert (
+        capsys.readouterr().err == f"refsnn: went on without {tmp_path}/ablation.png: no backend\n"
+    )

@@ -478,3 +478,23 @@ def test_reading_writes_nothing_into_what_it_was_given(numbers):
         for value in values.values():
             value += 1
     assert (bits(params), bits(buffers), bits(state)) == before
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"lif": LIF(surrogate=type("Mine", (SURROGATES["tanh"],), {})())},
+         "surrogate: got Mine, want one of tanh, tanh_literal, rectangular, triangular"),
+        ({"lif": LIF(surrogate=type("Own", (), {"slope": np.ones_like})())},
+         "surrogate: got Own, want one of tanh"),
+        ({"lif": type("Kept", (LIF,), {})()}, "net: got Kept, want exactly LIF"),
+        ({"norm": type("Still", (BatchNorm,), {})()}, "net: got Still, want exactly BatchNorm"),
+    ],
+)  # fmt: skip
+@SUFFIX
+def test_a_network_that_no_file_can_describe_is_refused(numbers, part, words, suffix, tmp_path):
+    net, params, buffers = numbers()
+    path = tmp_path / f"own{suffix}"
+    with pytest.raises(TypeError, match=f"^{words}"):
+        save_parameters(path, replace(net, **part), params, buffers)
+    assert not path.exists()

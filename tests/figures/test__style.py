@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -53,6 +54,13 @@ def test_a_script_needs_nothing_but_the_package(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(tmp_path / f"lambda_schedule.{k}") for k in ("png", "svg")]
+
+
+def test_a_backend_that_there_is_not_changes_nothing(tmp_path):
+    command = [sys.executable, str(FIGURES / "lambda_schedule.py"), "--out", str(tmp_path)]
+    environment = os.environ | {"MPLBACKEND": "nonsense"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
@@ -142,6 +150,12 @@ def test_numbers_that_can_not_be_drawn_are_named(script, tmp_path):
         script("_style").draw_recorded(
             tmp_path / "data.json", "roots", lambda data: np.sqrt(data["number"])
         )
+
+
+def test_a_pipe_is_no_record(main, tmp_path, capsys):
+    os.mkfifo(tmp_path / "data.json")
+    assert main("--out", tmp_path, "--data", tmp_path / "data.json")[0] == 2
+    assert "data.json: is no regular file" in capsys.readouterr().err
 
 
 def test_options_that_data_would_leave_without_effect_are_refused(main, tmp_path, capsys):

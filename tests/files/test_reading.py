@@ -1,6 +1,8 @@
 """Whole files: regular ones, of a bounded size."""
 
 import os
+import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +45,38 @@ def test_bytes_that_are_no_text_are_told_with_their_place(tmp_path):
     (tmp_path / "a").write_bytes(b"ab\xffc")
     with pytest.raises(ValueError, match=r"a: got the byte 0xff at 2, want UTF-8 text"):
         read_text(tmp_path / "a")
+
+
+def test_reading_takes_the_memory_of_the_file(tmp_path):
+    path = tmp_path / "small"
+    path.write_bytes(bytes(1000))
+    tracemalloc.start()
+    try:
+        assert read_bytes(path) == bytes(1000)
+        assert tracemalloc.get_traced_memory()[1] < 300_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_grows_meanwhile_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "growing"
+    path.write_bytes(b"1234")
+    real = os.fdopen
+
+    def grown(*arguments):
+        file = real(*arguments)
+        monkeypatch.setattr(
+            os, "fstat", lambda number: os.stat_result([0o100644] + [0] * 5 + [3] + [0] * 3)
+        )
+        return file
+
+    monkeypatch.setattr(os, "fdopen", grown)
+    with pytest.raises(ValueError, match=r"growing: grew beyond 3 bytes while it was read$"):
+        read_bytes(path)
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(ValueError, match=rf"^{path}: is no regular file$"):
+            read_bytes(path)

@@ -9,6 +9,8 @@ import pytest
 from numba import get_num_threads, set_num_threads
 from numba.core.dispatcher import Dispatcher
 
+from verification.poison import poisoned
+
 
 @pytest.fixture(scope="session")
 def assert_same_bits() -> Callable[[Any, Any], None]:
@@ -44,3 +46,18 @@ def compiled() -> Callable[..., int]:
         return sum(len(f.signatures) for f in found)
 
     return count
+
+
+@pytest.fixture(scope="session")
+def poisons() -> Callable[..., list[Any]]:
+    """`poisons(f, ...)` lists f(...) with NaN, then with large and with small numbers in whatever
+    memory the kernels take; the first is computed as usual."""
+
+    def run(function, *args):
+        results = [function(*args)]
+        for value in (np.nan, 1e30, -0.5):
+            with poisoned(value):
+                results.append(function(*args))
+        return results
+
+    return run

@@ -531,3 +531,53 @@ def test_a_cotangent_unlike_the_output_never_reaches_a_kernel(direction, x_dtype
     other = F8 if w_dtype == F4 else F4
     with pytest.raises(ValueError, match=r"^dy: got "):
         by_kernel(direction, problem._replace(dy=problem.dy.astype(other)), method)
+
+
+#: Taps that meet no pixel, pixels that no tap meets, images smaller than a window or a tile
+SHORT = [
+    Layer((2, *size), channels, kernel, Conv(stride, (kernel[0] // 2, kernel[1] // 2)))
+    for channels, kernel in (((5, 3), (1, 4)), ((5, 3), (5, 4)), ((16, 16), (3, 3)))
+    for stride in [(1, 1), (1, 2), (2, 1), (2, 3), (2, 2)]
+    for size in [(1, 1), (1, 4), (3, 1), (5, 2)]
+]
+
+
+@DIRECTION
+@pytest.mark.parametrize(("layer", "method", "x_dtype"), cases([*SHORT, *USED]))
+def test_every_element_is_written(direction, layer, method, x_dtype, poisons, assert_same_bits):
+    problem, want = expected(layer, direction, x_dtype, numbers=True)
+    first, *others = poisons(by_kernel, direction, problem, method)
+    for other in others:
+        assert_same_bits(other, first)
+    if method == "winograd":
+        assert_within(first, want, 1e-4 * np.abs(want).max())
+    else:
+        assert np.array_equal(first, want)
+
+
+@METHOD
+def test_bytes_that_are_no_spikes_never_reach_a_weight_gradient(method):
+    """A spike of 2 would take two places in a list that has room for one each."""
+    problem = drawn(SMALL, U1, density=1)
+    with pytest.raises(ValueError, match=r"^x: got 200 among spikes, want 0 and 1"):
+        by_kernel("weight_gradient", problem._replace(x=200 * problem.x), method)
+
+
+@METHOD
+@DIRECTION
+@pytest.mark.parametrize("channels", [(0, 3), (3, 0), (0, 16), (16, 0), (0, 0)], ids=str)
+@pytest.mark.parametrize("x_dtype", [F4, U1])
+def test_no_channels_are_a_layer_too(direction, channels, x_dtype, method):
+    problem = drawn(Layer((2, 4, 5), channels, (3, 3), Conv((1, 1), (1, 1))), x_dtype)
+    got = by_kernel(direction, problem, method)
+    like = dict(zip(DIRECTIONS, (problem.dy, problem.x, problem.w), strict=True))[direction]
+    assert (got.shape, got.dtype) == (like.shape, F4)
+    assert not got.any()
+
+
+def test_a_choice_is_made_for_floats_alone():
+    x, w, _, p = drawn(SMALL)
+    for dtype in (np.float16, np.longdouble, int):
+        with pytest.raises(TypeError, match=r"^w: got dtype .*, want float32 or float64"):
+            kernels.conv_choice("forward", x, w.astype(dtype), p)
+    assert kernels.conv_choice("forward", x[:0].astype(U1), w, p) == "event"

@@ -164,3 +164,42 @@ def test_wrong_arguments_are_refused_as_by_the_equations():
         kernels.lif_backward(c[:, :2], cache)
     with pytest.raises(ValueError, match=r"^do_seq: got float32"):
         kernels.lif_backward(c.astype(np.float32), cache)
+
+
+class Sharp(Tanh):
+    """Computes in double, whatever it is given."""
+
+    def slope(self, x, v_th):
+        return np.where(np.abs(x) < 0.5, 1 / 3, 0.1)
+
+
+class Vector(LIF):
+    """A threshold for each neuron."""
+
+    v_th = property(lambda self: np.linspace(0.5, 1, 40), lambda self, value: None)
+
+
+@DTYPES
+@pytest.mark.parametrize("detach", [False, True])
+def test_a_slope_of_another_dtype_is_that_of_the_equations(dtype, detach):
+    c, u0, do = drawn(5, (6, 200), 1.0, dtype)
+    p = LIF(0.3, surrogate=Sharp(), detach_reset=detach)
+    assert_twins(c, u0, do, p)
+    _, cache = kernels.lif_forward(c, u0, p)
+    h = np.where(np.abs(cache.u_pre_seq[-1] - dtype(1)) < 0.5, 1 / 3, 0.1).astype(dtype)
+    assert_same_bits(kernels.lif_backward(do, cache).dc_seq[-1], do[-1] * h)
+
+
+def test_a_neuron_of_a_class_of_its_own_is_left_to_the_equations():
+    c, u0, do = drawn(6, (3, 40), 1.0, np.float64)
+    p = object.__new__(Vector)
+    for name, value in vars(LIF()).items():
+        if name != "v_th":
+            object.__setattr__(p, name, value)
+    assert_twins(c, u0, do, p, constants=False)
+
+
+def test_flags_may_be_any_that_say_yes_or_no():
+    c, u0, do = drawn(7, (3, 40), 1.0, np.float64)
+    for yes in (True, 1, np.True_, "yes"):
+        assert_twins(c, u0, do, LIF(inclusive=yes, detach_reset=yes))

@@ -450,3 +450,69 @@ def test_what_the_fused_pass_cannot_compute_is_refused():
     of = NormInput(x, one, zero, Running(zero, one))
     with pytest.raises(TypeError, match=r"^x_seq: got dtype float64, want float32"):
         norm_neuron_forward(of, None, BatchNorm(), LIF(), True)
+
+
+class Mine(Tanh):
+    def slope(self, x, v_th):
+        return 1 / (1 + x * x)
+
+
+class Other:
+    def slope(self, x, v_th):
+        return np.ones_like(x)
+
+
+@pytest.mark.parametrize(
+    ("p", "norm", "words"),
+    [
+        (LIF(surrogate=Mine()), BatchNorm(), "surrogate: got Mine, want one of Tanh, TanhLiteral"),
+        (LIF(surrogate=Other()), BatchNorm(), "surrogate: got Other, want one of Tanh"),
+        (type("Kept", (LIF,), {})(), BatchNorm(), "p: got Kept, want exactly LIF"),
+        (LIF(), type("Still", (BatchNorm,), {})(), "norm: got Still, want exactly BatchNorm"),
+    ],
+)
+def test_classes_that_the_loops_do_not_know_are_refused(p, norm, words):
+    of, _, do = drawn((2, 1, 2, 2, 3))
+    with pytest.raises(TypeError, match=f"^{words}"):
+        norm_neuron_forward(of, None, norm, p, True)
+    _, _, cache = norm_neuron_forward(of, None, BatchNorm(), LIF(), True)
+    if not isinstance(p.surrogate, Tanh) or isinstance(p.surrogate, Mine):
+        with pytest.raises(TypeError, match=f"^{words}"):
+            norm_neuron_backward(do, cache._replace(p=p))
+
+
+@pytest.mark.parametrize(
+    ("skip", "error", "words"),
+    [
+        ([1.0], TypeError, "skip: got list, want a numpy array"),
+        (0.5, TypeError, "skip: got float, want a numpy array"),
+        (np.ones((2, 1, 2, 2, 3), bool), TypeError, "skip: got dtype bool"),
+        (np.ones((2, 1, 2, 2, 3)), ValueError, "skip: got float64 .* want float32"),
+        (np.ones((2, 1, 2, 2, 1), np.uint8), ValueError, r"skip: got shape .* \(2, 1, 2, 2, 3\)"),
+    ],
+)
+def test_what_is_no_skip_is_refused(skip, error, words):
+    with pytest.raises(error, match=f"^{words}"):
+        norm_neuron_forward(drawn((2, 1, 2, 2, 3))[0], skip, BatchNorm(), LIF(), True)
+
+
+@pytest.mark.parametrize("size", [(0, 1, 2, 2, 3), (2, 1, 2, 2, 0)])
+def test_no_step_and_no_channel_are_no_layer(size):
+    with pytest.raises(ValueError, match=r"^x_seq: got shape .* at least one step and one channel"):
+        norm_neuron_forward(drawn(size)[0], None, BatchNorm(), LIF(), False)
+
+
+def test_a_skip_of_bytes_is_added_as_numbers(assert_forward):
+    of, _, _ = drawn((3, 2, 4, 4, 5), v_th=0.7)
+    skip = np.random.default_rng(0).integers(0, 256, of.x_seq.shape).astype(np.uint8)
+    assert_forward(of, skip, BatchNorm(), LIF(0.3, 0.7), False)
+
+
+@SKIPS
+@MODES
+@pytest.mark.parametrize("size", [(1, 1, 1, 1, 1), (3, 2, 3, 5, 7), (2, 1, 1, 3, 1100)], ids=str)
+def test_every_element_is_written(size, statistics, training, skip, poisons, assert_same_bits):
+    first, *others = poisons(everything, drawn(size, skip), BatchNorm(statistics), LIF(), training)
+    for other in others:
+        for a, b in zip(other, first, strict=True):
+            assert_same_bits(a, b)

@@ -130,3 +130,23 @@ def test_a_cotangent_unlike_the_output_never_reaches_a_kernel():
     for shape in ((1, 2, 2, 3), (2, 2, 2, 1), (2, 1, 2, 3)):
         with pytest.raises(ValueError, match=r"^dy: got "):
             kernels.avgpool_backward(np.ones(shape), cache)
+
+
+def test_every_element_is_written(poisons, assert_same_bits):
+    x = np.random.default_rng(0).normal(size=(2, 5, 7, 3)).astype(np.float32)
+    spikes = (x > 0).astype(np.uint8)
+
+    def everything():
+        for p in (AvgPool(2, 2), AvgPool(3, 2, 1), AvgPool(1, 3)):
+            y, cache = kernels.avgpool_forward(x, p)
+            yield from (
+                y,
+                kernels.avgpool_backward(y, cache),
+                kernels.avgpool_forward(spikes, p)[0],
+            )
+        yield kernels.global_avgpool_forward(spikes)[0]
+
+    first, *others = poisons(lambda: list(everything()))
+    for other in others:
+        for a, b in zip(other, first, strict=True):
+            assert_same_bits(a, b)

@@ -111,3 +111,21 @@ def test_the_number_of_threads_does_not_change_a_bit(rule, with_threads, assert_
     many = with_threads(get_num_threads(), update, *setting)
     for a, b in zip(with_threads(1, update, *setting), many, strict=True):
         assert_same_bits(a, b)
+
+
+@RULES
+def test_arrays_that_are_not_alike_are_left_to_the_equations(rule, assert_twins):
+    """One float64 among float32 makes the result float64; what is smaller is broadcast."""
+    arrays, numbers = drawn(rule, (4, 5), np.float32), NUMBERS[rule]
+    for index, a in enumerate(arrays):
+        for other in (a.astype(np.float64), a[:1], a[0], a.astype(np.float16)):
+            assert_twins(rule, [*arrays[:index], other, *arrays[index + 1 :]], numbers)
+    assert_twins(rule, [np.rint(a).astype(int) for a in arrays], numbers)
+    assert_twins(rule, arrays, (*numbers[:-1], np.float64(numbers[-1])))
+
+
+@RULES
+def test_shapes_that_do_not_fit_are_refused(rule):
+    arrays = drawn(rule, (4, 5), np.float32)
+    with pytest.raises(ValueError, match="broadcast"):
+        update(kernels, rule, [arrays[0], arrays[1][:, :3], *arrays[2:]], NUMBERS[rule])

@@ -1,6 +1,8 @@
 """`refsnn diagnose` as its users see it."""
 
 import json
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -85,6 +87,48 @@ def test_nothing_fits(given, capsys, tmp_path):
     assert found["matches"] == []
     assert (found["agree"], found["differ"]) == (["u_pre", "o", "u", "du_pre"], ["dc"])
     assert found["nearest"][0]["first_divergence"].startswith("neuron/tanh: dc at step 5")
+
+
+def test_a_search_that_would_take_long_is_bounded_and_says_so(cases, capsys, tmp_path):
+    """Of arrays of networks that match nothing."""
+    rng = np.random.default_rng(0)
+    networks = [case for case in cases.values() if case.level == "network"]
+    for case in networks:
+        path = tmp_path / "given" / f"{case.id}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **{name: rng.normal(size=a.shape) for name, a in case.outputs.items()})
+    begin = time.monotonic()
+    code, lines = shown(
+        capsys, tmp_path / "given", "--seconds", 1, "--json", tmp_path / "found.json"
+    )
+    assert time.monotonic() - begin < 30
+    assert code == 1
+    count = len(networks)
+    assert lines[0] == f"no combination of conventions that was tried reproduces the {count} cases"
+    assert lines[1].startswith("nearest so far: ")
+    assert "stopped after 1 s; not all was tried: refsnn diagnose --seconds sets the time" in lines
+    assert json.loads((tmp_path / "found.json").read_text())["stopped"] == 1
+
+
+def test_what_is_found_in_time_is_a_match(given, capsys):
+    path = given("neuron/tie", {"fire": ">="})
+    code, lines = shown(capsys, path, "--seconds", 300)
+    assert (code, lines) == (0, ["1 case matches with: fires at the threshold too (>=)"])
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
+def test_no_time_at_all_is_refused(seconds, given, refused):
+    line = refused(["diagnose", given("neuron/tie", {}), "--seconds", seconds])
+    assert line.endswith("want more than 0")
+
+
+def test_the_terminal_shows_what_is_tried(given, capsys, monkeypatch):
+    path = given("neuron/tie", {"fire": ">="})
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert main(["diagnose", str(path)]) == 0
+    told = capsys.readouterr().err
+    assert "comparisons: fires at the threshold too (>=)" in told
+    assert told.endswith("\r\033[K"), "and clears it"
 
 
 def test_json_lists_the_matches_best_first(given, capsys):

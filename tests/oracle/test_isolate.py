@@ -246,18 +246,34 @@ def gone(pid, seconds=10):
     return not alive(pid)
 
 
+#: how a process may be started that is to outlive who started it; CHILD is its command
+STARTED = {
+    "child": "subprocess.Popen(CHILD)",
+    "session": "subprocess.Popen(CHILD, start_new_session=True)",
+    "orphan": "subprocess.run(['sh', '-c', 'setsid \"$@\" &', 'sh', *CHILD], env={})",
+}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-@pytest.mark.parametrize("ending", ["time.sleep(1000)", "os._exit(1)", "pass"])
-def test_its_own_children_end_too(ending, misdeeds, doubling, tmp_path):
-    start = (
-        "import subprocess; child = subprocess.Popen(['sleep', '1000'])\n"
-        f"open('pid', 'w').write(str(child.pid))\n{ending}"
-    )
+@pytest.mark.parametrize("ending", ["time.sleep(1000)", "os._exit(1)", "ctypes.string_at(0)", ""])
+@pytest.mark.parametrize("start", STARTED)
+def test_all_that_it_started_ends_too(start, ending, misdeeds, doubling, tmp_path):
+    command = ["/bin/sh", "-c", f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; "
+               "trap '' TERM HUP; sleep 1000 & wait; wait"]  # fmt: skip
+    code = f"""
+import subprocess
+CHILD = {command}
+{STARTED[start]}
+while not os.path.exists({str(tmp_path / "pid")!r}):
+    time.sleep(0.01)
+{ending}
+"""
     misdeeds.timeout = 2
-    misdeeds.run(doubling(summary=start))
+    answer = misdeeds.run(doubling(summary=code))
+    assert answer.status == {"time.sleep(1000)": "hung", "": "done"}.get(ending, "died")
     pid = int((tmp_path / "pid").read_text())
     misdeeds.stop()
-    assert gone(pid)
+    assert not alive(pid)
 
 
 ASKING = """
@@ -293,6 +309,57 @@ def test_nothing_is_left_behind(misdeeds, doubling):
     misdeeds.__exit__(None, None, None)
     assert process.returncode is not None
     assert not folder.exists()
+
+
+IN_THE_WAY = {
+    "pipe": "os.mkfifo(path)",
+    "link": "os.symlink(os.path.abspath('precious'), path)",
+    "folder": "os.mkdir(path)",
+    "endless": "os.symlink('/dev/zero', path)",
+}
+
+
+@pytest.mark.parametrize("what", IN_THE_WAY)
+def test_files_that_it_puts_in_the_way_are_not_used(what, adapter, doubling, tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    adapter(f"""
+    import os, sys
+    def put_in_the_way(top):
+        for folder, _, files in os.walk(top):
+            for path in {{os.path.join(folder, n) for n in (*files, "case.npz", "printed")}}:
+                if os.path.isdir(path):
+                    continue
+                if os.path.lexists(path):
+                    os.unlink(path)
+                {IN_THE_WAY[what]}
+    def run(case):
+        put_in_the_way(sys.argv[1])
+        return {{"y": 2 * case.inputs["x"]}}
+    """)
+    with Isolated("mine:run", timeout=10) as isolated:
+        for _ in range(3):
+            answer = isolated.run(doubling())
+            assert answer.status == "done"
+        isolated.stop()
+        assert isolated.run(doubling()).status == "done"
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize("what", IN_THE_WAY)
+def test_an_answer_that_is_no_file_is_garbage(what, adapter, doubling, tmp_path):
+    adapter(f"""
+    import os, sys
+    worker = sys.modules["__main__"]
+    def write(path, arrays):
+        {IN_THE_WAY[what]}
+    def run(case):
+        worker.write_arrays = write
+        return {{}}
+    """)
+    with Isolated("mine:run", timeout=10) as isolated:
+        answer = isolated.run(doubling())
+    assert answer.status == "garbage"
+    assert "its answer can't be read" in answer.message
 
 
 def test_a_polite_end_lets_it_clean_up(adapter, doubling, tmp_path):

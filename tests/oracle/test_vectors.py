@@ -242,7 +242,58 @@ def test_no_file_outside_the_folder_is_removed(doubling, tmp_path):
     folder = tmp_path / "v"
     vectors.write([doubling()], folder)
     (tmp_path / "thesis.npz").touch()
-    text = (folder / "manifest.json").read_text().replace("neuron/a.npz", "../thesis.npz")
-    (folder / "manifest.json").write_text(text)
+    text = (folder / "manifest.json").read_text()
+    for name in ("../thesis.npz", str(tmp_path / "thesis.npz"), "neuron/../../thesis.npz"):
+        (folder / "manifest.json").write_text(text.replace("neuron/a.npz", name))
+        vectors.write([doubling()], folder)
+        assert (tmp_path / "thesis.npz").exists()
+
+
+def test_no_link_is_followed_out_of_the_folder(doubling, tmp_path):
+    folder = tmp_path / "v"
     vectors.write([doubling()], folder)
-    assert (tmp_path / "thesis.npz").exists()
+    (folder / "neuron").rename(tmp_path / "elsewhere")
+    (folder / "neuron").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="v/neuron is a link, want a folder"):
+        vectors.write([doubling()], folder)
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["a.npz"]
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("moment", range(11))
+def test_after_a_kill_at_any_moment_the_next_set_is_alone(
+    moment, again, doubling, tmp_path, monkeypatch
+):
+    """A kill leaves what was written, and the temporary file of what was not."""
+    folder, replace_file, unlink, left = tmp_path / "v", os.replace, os.unlink, [moment]
+    if again:
+        vectors.write([doubling("neuron/old")], folder)
+
+    def killed(*paths):
+        if left[0] == 0:
+            left[0] = -1
+            raise SystemExit
+        left[0] -= 1
+        replace_file(*paths)
+
+    monkeypatch.setattr(os, "replace", killed)
+    monkeypatch.setattr(os, "unlink", lambda path: unlink(path) if left[0] >= 0 else None)
+    with pytest.raises(SystemExit):
+        vectors.write([doubling(f"layer/{n}") for n in range(5)], folder)
+    monkeypatch.undo()
+    vectors.write([doubling("block/a"), doubling("block/b")], folder)
+    assert {path.as_posix() for path in contents(folder)} == {
+        "manifest.json", "block/a.npz", "block/b.npz",
+    }  # fmt: skip
+    assert {path.name for path in folder.iterdir()} == {"manifest.json", "block"}
+
+
+def test_a_pipe_among_the_files_is_named(two):
+    (two / "neuron/a.npz").unlink()
+    os.mkfifo(two / "neuron/a.npz")
+    with pytest.raises(ValueError, match=r"neuron/a\.npz: is no regular file"):
+        vectors.read(two)
+    (two / "manifest.json").unlink()
+    os.mkfifo(two / "manifest.json")
+    with pytest.raises(ValueError, match=r"manifest\.json: is no regular file"):
+        vectors.read(two)

@@ -101,6 +101,14 @@ def test_check_names_every_failure_and_goes_on(neurons, capsys):
     assert last.endswith(" cases, 4 failures")
 
 
+def test_check_names_files_that_are_no_part_of_the_set(neurons, capsys):
+    shutil.copy(neurons / "neuron/tie.npz", neurons / "neuron/old.npz")
+    assert main(["vectors", "check", str(neurons)]) == 1
+    line, total = capsys.readouterr().out.splitlines()
+    assert line == f"vectors: {neurons}/neuron/old.npz is no part of the set"
+    assert total.endswith(" cases, 1 failure")
+
+
 def test_check_of_no_folder_is_refused(tmp_path, refused):
     assert "manifest.json is missing, want what refsnn vectors generate" in refused(
         ["vectors", "check", tmp_path]

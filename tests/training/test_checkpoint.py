@@ -200,3 +200,11 @@ def test_the_old_checkpoint_survives_when_saving_fails(path, state, monkeypatch,
     assert os.listdir(path.parent) == [path.name]
     save(path, state, CONFIG)
     assert load(path)[0].iteration == 18
+
+
+def test_a_digest_is_of_the_values_not_of_how_they_lie_in_memory():
+    values = np.random.default_rng(0).normal(size=(5, 4, 3))
+    wanted = checkpoint.digest({"a": values})
+    for same in (np.asfortranarray(values), values.repeat(2, 1)[:, ::2], values[..., None][..., 0]):
+        assert checkpoint.digest({"a": same}) == wanted
+    assert checkpoint.digest({"a": values.transpose(1, 0, 2)}) != wanted

@@ -1,6 +1,9 @@
 """The picture of a run."""
 
 import io
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -98,3 +101,33 @@ def test_each_panel_shows_its_records(panel):
         halves = [np.split(half, 2, axis=1) for half in np.split(differs, 2, axis=0)]
         touched = {(r, c) for r in (0, 1) for c in (0, 1) if halves[r][c].any()}
         assert touched == {panel}, name
+
+
+@pytest.mark.parametrize(("value", "said"), [("nonsense", "'nonsense' is not a valid value")])
+def test_a_picture_that_fails_does_not_cost_the_summary(value, said, tmp_path):
+    """matplotlib can't even be imported then."""
+    words = ["train", "--out", "run", "--arch=1-1:4-8", "--epochs=1", "--ops=numpy"]
+    done = subprocess.run(
+        [sys.executable, "-m", "refsnn", *words], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"MPLBACKEND": value},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "test accuracy" in done.stdout
+    assert (tmp_path / "run" / "summary.json").exists()
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("refsnn: went on without run/curves.png: ")
+    assert said in last
+
+
+def test_the_summary_is_written_before_the_picture_is_drawn(tmp_path, monkeypatch, capsys):
+    from refsnn.cli import main
+    from refsnn.training import plot
+
+    def fail(*arguments):
+        assert (tmp_path / "run" / "summary.json").exists()
+        raise MemoryError
+
+    monkeypatch.setattr(plot, "draw_curves", fail)
+    words = ["--arch=1-1:4-8", "--epochs=1", "--ops=numpy"]
+    assert main(["train", "--out", str(tmp_path / "run"), *words]) == 0
+    assert capsys.readouterr().err.splitlines()[-1].endswith("curves.png: MemoryError")

@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from refsnn.files.writing import write_json
 from refsnn.training import checkpoint
 from refsnn.training import run as run_module
 from refsnn.training.checkpoint import CheckpointError
@@ -194,6 +195,19 @@ def test_a_checkpoint_of_another_architecture_is_refused(uninterrupted, tmp_path
     start(folder, small(arch="1-1:4-16"))
     (folder / "checkpoint.npz").write_bytes((uninterrupted / "checkpoint.npz").read_bytes())
     with pytest.raises(CheckpointError, match="made with arch '1-1:4-8'"):
+        resume(folder)
+
+
+def test_a_run_of_a_version_with_fewer_settings_goes_on(tmp_path):
+    folder = tmp_path / "run"
+    run = start(folder, small(epochs=1))
+    old = {k: v for k, v in run.config.to_dict().items() if k != "any_range"}
+    write_json(folder / "config.json", old)
+    checkpoint.save(folder / "checkpoint.npz", run.state, old)
+    run.unlock()
+    assert resume(folder).config == run.config
+    write_json(folder / "config.json", old | {"any_range": True})
+    with pytest.raises(CheckpointError, match=r"made with any_range False, config\.json says True"):
         resume(folder)
 
 

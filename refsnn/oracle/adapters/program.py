@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from refsnn.files import npy
+from refsnn.files.reading import read_bytes
 from refsnn.oracle.adapters import Unsupported
 from refsnn.oracle.limits import HEADER_ROOM, most_bytes, signal_name
 
@@ -44,19 +45,20 @@ class ProgramFailed(Exception):
 
 
 class Program:
-    """The command as a list of words. It runs in this process's group, without a time limit of its
-    own: `refsnn conform` ends both."""
+    """The command as a list of words; its folders are made in `folder` (default: the system's for
+    temporary files). It runs in this process's group, without a time limit of its own: `refsnn
+    conform` ends both, and removes the folder."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], folder: Path | None = None) -> None:
         if isinstance(command, str) or not command:
             raise ValueError(f"program: got {command!r}, want a list of words")
         if shutil.which(command[0]) is None:
             raise ValueError(f"program: got {command[0]!r}, want a file that can be executed")
-        self.command = list(command)
+        self.command, self.folder = list(command), folder
         self.name = " ".join(command)
 
     def run(self, case: Any) -> dict[str, np.ndarray]:
-        with tempfile.TemporaryDirectory(prefix="refsnn-case-") as folder:
+        with tempfile.TemporaryDirectory(prefix="refsnn-case-", dir=self.folder) as folder:
             given, made = Path(folder, "in"), Path(folder, "out")
             given.mkdir()
             made.mkdir()
@@ -88,7 +90,9 @@ def write_case(folder: Path, case: Any) -> None:
     lines += [(f"setting.{name}", value) for name, value in case.settings.items()]
     lines += [(f"input.{name}", array.shape) for name, array in case.inputs.items()]
     lines += [(f"output.{name}", array.shape) for name, array in case.outputs.items()]
-    (folder / "case.txt").write_text("".join(f"{key} {word(value)}\n" for key, value in lines))
+    (folder / "case.txt").write_text(
+        "".join(f"{key} {word(value)}\n" for key, value in lines), encoding="utf-8"
+    )
     for name, array in case.inputs.items():
         whole = np.issubdtype(array.dtype, np.integer)
         (folder / f"{name}.npy").write_bytes(npy.dump(array.astype("<i8" if whole else "<f8")))
@@ -117,7 +121,7 @@ def read_outputs(folder: Path, case: Any) -> dict[str, np.ndarray]:
         if size > most:
             raise ProgramFailed(f"{path.name}: got {size} bytes, want at most {most}")
         try:
-            found[name] = npy.parse(path.read_bytes())
+            found[name] = npy.parse(read_bytes(path, most))
         except ValueError as error:
             raise ProgramFailed(f"{path.name}: {error}") from None
     return found

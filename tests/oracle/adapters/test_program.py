@@ -133,6 +133,19 @@ def test_one_that_hangs_is_ended_with_its_children(program, doubling, tmp_path):
                    timeout=20, check=True)  # fmt: skip
 
 
+def test_a_program_that_hangs_leaves_no_folder(program, doubling, tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    command = program("""
+    time.sleep(1000)
+    """).command
+    with Isolated(program=command, timeout=1) as isolated:
+        assert isolated.run(doubling()).status == "hung"
+        assert not list(Path(isolated.folder.name).iterdir())
+    assert not list((tmp_path / "tmp").iterdir())
+
+
 def test_its_failure_is_told_without_our_own_lines(program, doubling):
     command = program("print('out', flush=True); sys.exit('no x.npy')").command
     with Isolated(program=command) as isolated:

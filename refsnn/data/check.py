@@ -1,0 +1,71 @@
+"""`refsnn data check`: what there is to read of a data set, and what reads it."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from refsnn.data import cifar, imagefolder, recordings
+from refsnn.data.load import DATASETS, Options, event_set, load
+
+Read = Callable[[Path], object]
+
+
+def to_read(what: str, folder: Path) -> tuple[list[Path], Read]:
+    """Find the files of a data set of `DATASETS` in the data folder, of a folder of class folders,
+    or an .npz file, and the function that reads one. ValueError where there are none."""
+    match what:
+        case "imagefolder":
+            found = imagefolder.scan(folder)
+            paths = [Path(path) for path in (*found.train.paths, *found.val.paths)]
+            return paths, imagefolder.check
+        case "cifar10dvs" | "nmnist":
+            data = event_set(what, folder)
+            # what has its place in one frame has it in more
+            read = partial(
+                recordings.frames_in, steps=1, sensor=data.sensor, size=data.sensor, slices="count",
+                read=data.read,
+            )  # fmt: skip
+            return [*data.train.paths, *data.test.paths], read
+        case "cifar10" | "cifar10-part" | "cifar100" | "cifar100-part":
+            kind = cifar.CIFAR100 if what.startswith("cifar100") else cifar.CIFAR10
+            partial_set = what.endswith("-part")
+            train, test = cifar.find(kind, folder, partial_set)
+            return [*train, test], partial(cifar.read_one, kind, partial_set)
+    if what in DATASETS or what.endswith(".npz"):
+        return [Path(what)], load_one
+    if not Path(what).is_dir():
+        known = ", ".join(DATASETS)
+        raise ValueError(f"check: got {what!r}, want one of {known}, a folder, or an .npz file")
+    return in_class_folders(Path(what)), read_one
+
+
+def load_one(path: Path) -> object:
+    return load(str(path), Options())
+
+
+def in_class_folders(folder: Path) -> list[Path]:
+    """The pictures and recordings in the folders of a folder, and in the folders of those."""
+    places = folders_in(folder)
+    places += [inner for place in places for inner in folders_in(place)]
+    suffixes = (*imagefolder.SUFFIXES, *recordings.READERS)
+    paths = [
+        path
+        for place in sorted(places)
+        for path in sorted(place.iterdir())
+        if path.name[0] != "." and path.suffix.lower() in suffixes and not path.is_dir()
+    ]
+    if not paths:
+        raise ValueError(f"check: {folder} holds no folders with {', '.join(suffixes)} in them")
+    return paths
+
+
+def folders_in(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
+
+
+def read_one(path: Path) -> None:
+    """Read a picture or a recording, by its suffix."""
+    if path.suffix.lower() in imagefolder.SUFFIXES:
+        imagefolder.check(path)
+    else:
+        recordings.read_recording(path)

@@ -1,0 +1,271 @@
+"""Kernels below, at and above the size of every block that they work in.
+
+Each constant of a kernel that is a size stands here with what is compared with it and with draws
+on both sides of it; so do the convolutions whose taps or pixels meet nothing. All of them are
+drawn in a quick run too.
+"""
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+
+from refsnn.equations.conv import output_size
+from refsnn.kernels import add, dense, direct, event, layout, lif, norm_neuron, simd, update
+from refsnn.kernels import winograd as minimal
+from refsnn.ops import Conv
+from verification.float32 import conv_methods, optimiser_updates
+from verification.float32_layers import (
+    LAYER,
+    ROUNDED,
+    LayerCase,
+    critical_input,
+    layers_given_statistics,
+    layers_of_batch,
+    norm_input,
+)
+from verification.record import Recorder
+from verification.registry import check
+from verification.twins import lif_twins
+
+
+class Edge(NamedTuple):
+    constant: str  # module.NAME
+    size: Callable[[Any], int]  # of a case: what meets the constant
+    cases: list[Any]
+
+
+def drawn(edges: list[Edge], *more: Any) -> Any:
+    """(strategy, how many): with so many draws each case comes once."""
+    found = list(dict.fromkeys([*(case for edge in edges for case in edge.cases), *more]))
+    return st.sampled_from(found), len(found)
+
+
+def three(n: int) -> tuple[int, int, int]:
+    return n - 1, n, n + 1
+
+
+class Layer(NamedTuple):
+    """A convolution; small as far as nothing else is said."""
+
+    images: int = 2
+    size: tuple[int, int] = (4, 5)
+    channels: tuple[int, int] = (5, 3)
+    kernel: tuple[int, int] = (3, 3)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (1, 1)
+
+    @property
+    def out(self) -> tuple[int, int]:
+        return output_size(self.size, self.kernel, Conv(self.stride, self.padding))
+
+    @property
+    def pixels(self) -> int:
+        """Of an image of the output."""
+        return self.out[0] * self.out[1]
+
+    @property
+    def tiles(self) -> int:
+        """Winograd's, of an image, counted as if they had SIDE channels."""
+        rows, columns = (-(-n // 4) for n in self.out)
+        return rows * columns * min(minimal.SIDE, max(self.channels)) // minimal.SIDE
+
+
+def pointwise(**given: Any) -> Layer:
+    return Layer(kernel=(1, 1), padding=(0, 0), **given)
+
+
+SIDE, WIDE = dense.SIDE, event.width_of(dense.SIDE)  # of a block of columns
+TAPS = (2, 3)  # a window whose weights are more than an event-driven task's, or a row of it is
+FITS = event.CACHE // (4 * WIDE)  # rows of weights that such a task works with
+TILES = minimal.TILES * SIDE // 16  # tiles of 16 channels
+
+CONVS = [
+    Edge("simd.LANES", lambda x: x.channels[0],
+         [Layer(channels=(n, n)) for n in three(simd.LANES)]),
+    Edge("direct.CHANNELS", lambda x: x.channels[0],
+         [Layer(channels=(n, 3)) for n in three(direct.CHANNELS)]),
+    Edge("layout.SQUARE", lambda x: x.channels[0],
+         [Layer(channels=(n, n + 1)) for n in three(layout.SQUARE)]),
+    Edge("layout.SQUARE", lambda x: x.channels[1],
+         [Layer(channels=(n + 1, n)) for n in three(layout.SQUARE)]),
+    Edge("dense.WIDTH", lambda x: x.channels[0],
+         [Layer(channels=(n, n)) for n in three(dense.WIDTH)]),
+    Edge("dense.SIDE", lambda x: x.channels[0],
+         [Layer(channels=(n, 3)) for n in three(SIDE)]),
+    Edge("dense.SIDE", lambda x: x.channels[1],
+         [Layer(channels=(3, n)) for n in three(SIDE)]),
+    Edge("dense.SIDE", lambda x: x.channels[0],  # for Winograd's method
+         [Layer(channels=(n, n)) for n in (SIDE - 16, SIDE, SIDE + 16)]),
+    Edge("simd.ROWS", lambda x: x.pixels,
+         [pointwise(images=1, size=(1, n)) for n in three(simd.ROWS)]),
+    Edge("dense.GROUP", lambda x: x.pixels,
+         [pointwise(images=1, size=(1, n)) for n in three(dense.GROUP)]),
+    Edge("dense.PIXELS", lambda x: x.pixels,
+         [Layer(size=(1, n)) for n in three(dense.PIXELS)]),
+    Edge("dense.PIXELS", lambda x: x.images * x.pixels,  # of a task
+         [pointwise(images=n, size=(1, dense.PIXELS // 4)) for n in (3, 4, 5)]),
+    Edge("dense.PARTS", lambda x: x.images,
+         [pointwise(images=n, size=(2, 3)) for n in (*three(dense.PARTS), 3 * dense.PARTS - 1)]),
+    Edge("dense.SUM", lambda x: x.channels[0] * x.channels[1],
+         [pointwise(channels=(n, dense.SUM // 64)) for n in three(64)]),
+    Edge("event.MOST", lambda x: x.channels[0] // 8,
+         [Layer(channels=(8 * n + 1, 3)) for n in three(event.MOST)]),
+    Edge("event.PIXELS", lambda x: x.pixels,
+         [Layer(size=(1, n)) for n in three(event.PIXELS)]),
+    Edge("event.PIXELS", lambda x: x.images * x.pixels,
+         [Layer(images=n, size=(4, event.PIXELS // 16)) for n in three(4)]),
+    Edge("event.CHUNK", lambda x: x.images * x.size[0] * x.size[1] * WIDE,
+         [pointwise(images=n, size=(16, event.CHUNK // (128 * WIDE)), channels=(3, SIDE))
+          for n in three(8)]),
+    Edge("event.CACHE", lambda x: 4 * WIDE * 6 * x.channels[0],  # of a window
+         [Layer(size=(3, 3), channels=(n, SIDE), kernel=TAPS) for n in three(FITS // 6)]),
+    Edge("event.CACHE", lambda x: 4 * WIDE * 3 * x.channels[0],  # of a row of it
+         [Layer(size=(3, 3), channels=(n, SIDE), kernel=TAPS) for n in three(FITS // 3)]),
+    Edge("winograd.TILES", lambda x: x.tiles,
+         [Layer(images=1, size=(4 * n, TILES // 2), channels=(16, 16)) for n in three(8)]),
+]  # fmt: skip
+
+#: Unequal strides, axes of one pixel, images smaller than a tile of Winograd's or than the window:
+#: some taps meet no pixel, and some pixels no tap
+SHORT = [
+    Layer(2, size, channels, kernel, stride, (kernel[0] // 2, kernel[1] // 2))
+    for channels, kernel in (
+        ((5, 3), (1, 1)), ((5, 3), (1, 4)), ((5, 3), (4, 1)), ((5, 3), (5, 4)), ((16, 16), (3, 3)),
+    )
+    for stride, size in product(
+        [(1, 1), (1, 2), (2, 1), (3, 1), (2, 3)], [(1, 1), (1, 4), (3, 1), (5, 2)]
+    )
+]  # fmt: skip
+CONV_CASES, CONV_DRAWS = drawn(CONVS)
+SHORT_CASES, SHORT_DRAWS = drawn([], *SHORT)
+
+
+def arrays(layer: Layer) -> Any:
+    """(spikes, w, dy, p, a generator)"""
+    rng = np.random.default_rng(len(repr(layer)))
+    x = rng.random((layer.images, *layer.size, layer.channels[0])) < 0.3
+    w = rng.normal(size=(*layer.kernel, *layer.channels)).astype(np.float32)
+    dy = rng.normal(size=(layer.images, *layer.out, layer.channels[1])).astype(np.float32)
+    return x.astype(np.uint8), w, dy, Conv(layer.stride, layer.padding), rng
+
+
+@check("convolutions at the edges", "float32", "EQ1 EQ3 EQ8", CONV_CASES,
+       quick=CONV_DRAWS, full=CONV_DRAWS)  # fmt: skip
+def conv_edges(layer: Layer, record: Recorder) -> None:
+    """Each direction by each method, of spikes."""
+    conv_methods(arrays(layer)[:4], record)
+
+
+@check("short convolutions", "float32", "EQ1 EQ3 EQ8", SHORT_CASES,
+       quick=SHORT_DRAWS, full=SHORT_DRAWS)  # fmt: skip
+def short_convs(layer: Layer, record: Recorder) -> None:
+    """The same; where Winograd's method serves, of other numbers too."""
+    x, w, dy, p, rng = arrays(layer)
+    conv_methods((x, w, dy, p), record)
+    if minimal.fits(*layer.channels):
+        conv_methods((rng.normal(size=x.shape).astype(np.float32), w, dy, p), record)
+
+
+class Fused(NamedTuple):
+    """A fused layer: its shape (T, N, H, W, C), skip, neuron and batch norm."""
+
+    shape: tuple[int, ...]
+    skip: str = "none"  # none, spikes, normed, or critical: potentials on the threshold
+    training: bool = True
+    surrogate: tuple[str, float | None] = ("tanh", None)  # its width
+    v_th: float = 1.0
+    detach_reset: bool = False
+    inclusive: bool = False
+
+    @property
+    def blocks(self) -> int:
+        """Of a step."""
+        channels = self.shape[-1]
+        return -(-int(np.prod(self.shape[1:])) // norm_neuron.block_size(channels))
+
+
+SHARE = norm_neuron.SHARE
+FUSED = [
+    Edge("norm_neuron.BLOCK", lambda x: x.shape[-1],  # channels
+         [Fused((2, 1, 2, 3, n), "spikes") for n in three(norm_neuron.BLOCK)]),
+    Edge("norm_neuron.BLOCK", lambda x: int(np.prod(x.shape[1:])),  # elements of a step
+         [Fused((2, 1, 1, n, 1), "normed") for n in three(norm_neuron.BLOCK)]),
+    Edge("norm_neuron.SHARE", lambda x: x.blocks,
+         [Fused((2, 1, n, norm_neuron.BLOCK // 16, 16), skip, training)
+          for n in three(SHARE) for skip, training in (("normed", True), ("spikes", False))]),
+]  # fmt: skip
+#: Each way to fire on a threshold that float32 rounds, each surrogate, the reset kept and detached
+CRITICAL = [
+    Fused((6, 2, 3, 4, 5), "critical", False, surrogate, v_th, detach, inclusive)
+    for surrogate in (("tanh", None), ("rectangular", None), ("triangular", 0.5))
+    for v_th, detach, inclusive in product(ROUNDED, (False, True), (False, True))
+]
+FUSED_CASES, FUSED_DRAWS = drawn(FUSED, *CRITICAL)
+
+
+@check("fused layers at the edges", "float32", f"{LAYER} D25", FUSED_CASES,
+       quick=FUSED_DRAWS, full=FUSED_DRAWS)  # fmt: skip
+def fused_edges(case: Fused, record: Recorder) -> None:
+    """As the drawn ones, in training against float64, else against the float32 equations."""
+    rng, (name, width) = np.random.default_rng(len(repr(case))), case.surrogate
+    neuron = {
+        "tau": 0.5, "v_th": case.v_th, "surrogate": name, "shape": 1.0, "width": width,
+        "edge": False, "detach_reset": case.detach_reset, "inclusive": case.inclusive,
+    }  # fmt: skip
+    norm = {"statistics": "pooled", "scale": 1.0, "eps": 2.0**-10, "momentum": 0.1}
+    critical = case.skip == "critical"
+    of = critical_input(neuron, case.shape, rng) if critical else norm_input(case.shape, rng)
+    skip: Any = None
+    if case.skip == "spikes":
+        skip = (rng.random(case.shape) < 0.2).astype(np.uint8)
+    elif case.skip == "normed":
+        skip = norm_input(case.shape, rng)
+    do_seq = rng.normal(size=case.shape).astype(np.float32)
+    layer = LayerCase(neuron, norm, of, skip, do_seq, case.training)
+    (layers_of_batch if case.training else layers_given_statistics)(layer, record)
+
+
+def elements(case: Any) -> int:
+    return int(case[1])
+
+
+NEURONS = [
+    Edge("lif.BLOCK", elements, list(product(("float32", "float64"), three(lif.BLOCK)))),
+]
+NEURON_CASES, NEURON_DRAWS = drawn(NEURONS)
+
+
+@check("LIF kernels at the edges", "twin", "EQ1 EQ2 EQ3 D2 D3 R1 D6", NEURON_CASES,
+       quick=NEURON_DRAWS, full=NEURON_DRAWS)  # fmt: skip
+def lif_edges(case: Any, record: Recorder) -> None:
+    dtype, count = case
+    rng = np.random.default_rng(count)
+    c_seq, u0, do_seq = (
+        rng.normal(0.5, 1, shape).astype(dtype) for shape in ((3, count), count, (3, count))
+    )
+    neuron = {
+        "tau": 0.75, "v_th": 0.75, "surrogate": "tanh", "shape": 1.0, "edge": False,
+        "detach_reset": False, "inclusive": False,
+    }  # fmt: skip
+    lif_twins((neuron, c_seq, u0, do_seq), record)
+
+
+UPDATES = [
+    Edge(constant, elements, list(product(("float32", "float64"), three(block))))
+    for constant, block in (("add.BLOCK", add.BLOCK), ("update.BLOCK", update.BLOCK))
+]
+UPDATE_CASES, UPDATE_DRAWS = drawn(UPDATES)
+
+
+@check("updates at the edges", "float32", "D17 ALG1-TRAIN EQ5", UPDATE_CASES,
+       quick=UPDATE_DRAWS, full=UPDATE_DRAWS)  # fmt: skip
+def update_edges(case: Any, record: Recorder) -> None:
+    dtype, count = case
+    arrays = np.random.default_rng(count).normal(size=(4, count)).astype(dtype)
+    optimiser_updates((list(arrays), 2, 0.01, 0.02), record)
+
+
+EDGES = [*CONVS, *FUSED, *NEURONS, *UPDATES]
