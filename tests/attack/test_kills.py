@@ -66,11 +66,11 @@ class Trial:
         first = self.run(self.scenario.command, at=number, half=half)
         again = self.scenario.again
         second = self.run(again(self.work) if again else self.scenario.command)
-        at = f"{'in' if half else 'before'} step {number} ({' '.join(first.steps[-1])})"
         if first.code == 0 and number > len(first.steps):
             return ""  # of two processes that make a folder, one or both may have to
         if first.code != -9:
-            return f"{at}: not killed, exit code {first.code}: {first.errors[-300:]}"
+            return f"step {number}: not killed, exit code {first.code}: {first.errors[-300:]}"
+        at = f"{'in' if half else 'before'} step {number} ({' '.join(first.steps[-1])})"
         for ended in (first, second):
             if "Traceback" in ended.errors:
                 return f"{at}: {ended.errors[-500:]}"
