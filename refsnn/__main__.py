@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 def entry() -> NoReturn:
     """Run the command line on the process's arguments and leave with its exit code."""
-    leave_on_interrupt()
+    leave_when_stopped()
     from refsnn import cli, process
 
     process.open_streams()
@@ -24,14 +24,15 @@ def entry() -> NoReturn:
         code = end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt as stop:  # a second one, while the first was told
         code = process.exit_code(stop)
-    leave_on_interrupt()
+    leave_when_stopped()
     sys.exit(process.flush_streams(code))
 
 
-def leave_on_interrupt() -> None:
-    """Let Ctrl-C end the process at once: before anything is begun, and after all is done."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, leave)
+def leave_when_stopped() -> None:
+    """Let Ctrl-C and SIGTERM end the process at once: nothing is begun yet, or all is done."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, leave)
 
 
 def leave(number: int, frame: Any) -> NoReturn:

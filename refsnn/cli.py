@@ -9,9 +9,11 @@ was asked that can't be done, said in one line; 128 + signal when stopped by one
 
 import argparse
 import json
+import os
 import shlex
 import shutil
 import sys
+import tempfile
 from errno import EDQUOT, ENOSPC
 from importlib import import_module
 from pathlib import Path
@@ -76,19 +78,17 @@ def of_system(error: OSError) -> str:
     name, text = error.filename, error.strerror
     if text is None:  # of our own
         return str(error)
-    if name is None:
-        return text
-    if error.errno in (ENOSPC, EDQUOT) and isinstance(name, str) and name not in STREAMS:
-        text += free(Path(name))
-    return f"{text}: {name}"
+    if error.errno in (ENOSPC, EDQUOT) and name not in STREAMS:
+        folders = used() if name is None else [Path(str(name)).absolute().parent]
+        free, folder = min((shutil.disk_usage(f).free, f) for f in folders if f.is_dir())
+        text += f" ({free / 2**20:.1f} MiB are free on the disk of {folder})"
+    return text if name is None else f"{text}: {name}"
 
 
-def free(path: Path) -> str:
-    """Tell how much is free where the file is, or should be."""
-    folder = next((parent for parent in path.absolute().parents if parent.is_dir()), None)
-    if folder is None:
-        return ""
-    return f" ({shutil.disk_usage(folder).free / 2**20:.1f} MiB are free on the disk of {folder})"
+def used() -> list[Path]:
+    """List where files are written that no error names: here, temporary ones, compiled code."""
+    compiled = [os.environ[name] for name in ("NUMBA_CACHE_DIR", "HOME") if os.environ.get(name)]
+    return [Path(name) for name in (os.getcwd(), tempfile.gettempdir(), *compiled)]
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,7 +167,9 @@ def test_a_bad_checkpoint_is_refused_and_left_alone(damage, run_folder, tmp_path
         return
     path.write_bytes(bad[damage])
     before = snapshot(folder)
-    words = {"truncated": "damaged", "altered": "damaged", "other": "1-1:4-8"}[damage]
+    words = {"truncated": "damaged", "altered": "can't be read (Bad CRC-32", "other": "1-1:4-8"}[
+        damage
+    ]
     assert words in refused(["evaluate", folder])
     assert words in refused(["train", "--resume", folder])
     assert snapshot(folder) == before
@@ -252,15 +255,15 @@ def test_data_that_got_another_class_is_said_to_have(tmp_path, refused):
 @pytest.mark.parametrize("content", [b"", b"some text", np.arange(3).tobytes()])
 def test_what_is_no_archive_is_called_so(content, run_folder, tmp_path, refused):
     (tmp_path / "data.npz").write_bytes(content)
-    assert "not an .npz file" in refused(["train", f"--dataset={tmp_path}/data.npz"])
+    assert "is no .npz file" in refused(["train", f"--dataset={tmp_path}/data.npz"])
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "config.json").write_bytes((run_folder / "config.json").read_bytes())
     (folder / "checkpoint.npz").write_bytes(content)
-    assert "not an .npz file" in refused(["evaluate", folder])
+    assert "is no .npz file" in refused(["evaluate", folder])
     (folder / "checkpoint.npz").unlink()
     (folder / "checkpoint.npz").mkdir()
-    assert "Is a directory" in refused(["evaluate", folder])
+    assert "checkpoint.npz: is no regular file" in refused(["evaluate", folder])
 
 
 def test_an_unknown_setting_in_a_run_names_the_file(run_folder, tmp_path, refused):
@@ -340,6 +343,24 @@ def test_a_full_disk_is_said_with_the_file_and_what_is_free(tmp_path, monkeypatc
     line = refused(["train", "--out", out, *SMALL])
     pattern = rf"No space left on device \(\d+\.\d MiB are free on the disk of {out}\): {out}/con"
     assert re.search(pattern, line)
+
+
+def test_a_full_disk_of_a_file_without_a_name_is_told_by_its_folder(tmp_path, monkeypatch, refused):
+    """As Numba's, which keeps compiled code."""
+    from refsnn.experiments import gradients_command
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    usage, kept = shutil.disk_usage, str(tmp_path)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", kept)
+    monkeypatch.setattr(
+        shutil, "disk_usage",
+        lambda path: usage(path)._replace(free=0 if str(path) == kept else 2**40),
+    )  # fmt: skip
+    monkeypatch.setattr(gradients_command, "measure", full)
+    line = refused(["gradients"])
+    assert line.endswith(f"No space left on device (0.0 MiB are free on the disk of {kept})")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")

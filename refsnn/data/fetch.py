@@ -119,6 +119,7 @@ def download(url: str, part: Path, size: int, quiet: bool) -> None:
         request = urllib.request.Request(url, headers=headers)
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except HTTPError as error:
+        error.close()  # it is the answer, with its connection
         if error.code == 416:  # the server has nothing after what the part has
             return
         raise ValueError(

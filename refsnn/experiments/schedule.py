@@ -246,7 +246,7 @@ def outcome_of(future: Any, run: Planned, stopping: bool) -> Outcome:
 
 def epochs_done(runs: Sequence[Planned]) -> int:
     paths = (run.folder / "metrics.jsonl" for run in runs)
-    return sum(path.read_bytes().count(b"\n") for path in paths if path.exists())
+    return sum(path.read_bytes().count(b"\n") for path in paths if path.is_file())
 
 
 class Estimate(NamedTuple):

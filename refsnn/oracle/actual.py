@@ -62,9 +62,9 @@ def files(path: Path, ids: Collection[str], case: str | None) -> list[tuple[Path
             (file, name if "/" in name else f"{level}/{name}")
             for file, name in zip(found, names, strict=True)
         ]
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"actual: {path} does not exist, want an .npz file or a folder of them")
-    own = f"{path.resolve().parent.name}/{path.stem}"
+    own = f"{path.parent.resolve().name}/{path.stem}"
     name = case or own
     if name not in ids:
         said = "" if case else ", which the file's name says (--case ID says otherwise)"

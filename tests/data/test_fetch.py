@@ -10,6 +10,7 @@ import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import HTTPError
 
 import numpy as np
 import pytest
@@ -222,6 +223,23 @@ def test_no_more_is_taken_than_the_archive_has(get, server, monkeypatch):
     with pytest.raises(ValueError, match=r"^\d+$") as caught:
         get()
     assert len(ARCHIVE) < int(str(caught.value)) <= len(ARCHIVE) + module.CHUNK
+
+
+def test_the_connection_of_an_error_is_closed(get, server, monkeypatch):
+    server.mode = "missing"
+    real, answers = module.urllib.request.urlopen, []
+
+    def urlopen(*arguments, **options):
+        try:
+            return real(*arguments, **options)
+        except HTTPError as error:
+            answers.append(error)
+            raise
+
+    monkeypatch.setattr(module.urllib.request, "urlopen", urlopen)
+    with pytest.raises(ValueError, match="HTTP 404"):
+        get()
+    assert answers[0].fp.closed
 
 
 def test_a_page_that_is_missing_is_said_and_the_part_is_kept(get, server, part):

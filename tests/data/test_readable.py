@@ -232,5 +232,7 @@ def test_a_run_says_how_many_it_left_out_and_goes_on_with_the_same(tmp_path, cap
     assert shown.err.count("left out") == 1
 
 
-def test_the_setting_is_a_setting_of_the_data():
-    assert TrainConfig(skip_unreadable=True).data_options().skip_unreadable
+def test_what_the_data_depends_on_is_a_setting_of_the_run():
+    given = {"skip_unreadable": True, "any_range": True, "dtype": "float64"}
+    options = TrainConfig(**given).data_options()
+    assert {name: getattr(options, name) for name in given} == given

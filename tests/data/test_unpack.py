@@ -79,6 +79,14 @@ def contents(folder):
     }
 
 
+def test_a_member_of_several_chunks_is_whole(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 1024)
+    unpack(make(("set/a.bin", NOISE)), tmp_path / "out", 10_000)
+    assert (tmp_path / "out/set/a.bin").read_bytes() == NOISE
+    with pytest.raises(ValueError, match="more bytes than are allowed"):
+        unpack(make(("set/a.bin", NOISE)), tmp_path / "less", len(NOISE) - 1)
+
+
 def test_files_are_unpacked_with_their_folders(make, tmp_path):
     archive = make(*GOOD.items())
     unpack(archive, tmp_path / "new", most_bytes=5004)

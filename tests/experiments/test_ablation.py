@@ -9,8 +9,8 @@ from itertools import product
 import pytest
 
 from refsnn.cli import build_parser, main
-from refsnn.experiments import ablation, ablation_command, schedule
-from refsnn.experiments.ablation import Planned, configs, fixed
+from refsnn.experiments import ablation, ablation_command, schedule, table
+from refsnn.experiments.ablation import Planned, Result, configs, fixed
 from refsnn.experiments.presets import PRESETS, DataSize, Grid
 from refsnn.files.writing import write_json
 from refsnn.training.config import TrainConfig
@@ -76,6 +76,19 @@ def test_the_tables_order_depends_on_the_runs_alone(tmp_path):
             ("2-2", "1-10"), (2, 4), ("vanilla", "evolutionary"), (1, 3)
         )
     ]
+
+
+def test_architectures_of_one_depth_stay_apart(tmp_path):
+    made = wanted("--archs", "2-2:4-8", "1-3:4-8", "--methods", "shortcut", "vanilla",
+                  "--seeds=1", "--steps", "2", "1")  # fmt: skip
+    runs = ablation.plan(tmp_path, made, ablation.settings_of(tmp_path, made))
+    assert [(run.config.arch, run.config.steps, run.config.method) for run in runs] == list(
+        product(("1-3:4-8", "2-2:4-8"), (1, 2), ("vanilla", "shortcut"))
+    )
+    rows = table.tabulate([Result(run.config, "missing") for run in runs])["rows"]
+    assert [(row["arch"], row["steps"], len(row["methods"])) for row in rows] == [
+        ("1-3:4-8", 1, 2), ("1-3:4-8", 2, 2), ("2-2:4-8", 1, 2), ("2-2:4-8", 2, 2),
+    ]  # fmt: skip
 
 
 def test_folders_name_the_settings_that_grids_differ_in(tmp_path):

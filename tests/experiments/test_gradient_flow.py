@@ -7,7 +7,7 @@ from math import hypot, prod
 import numpy as np
 import pytest
 
-from refsnn.experiments.gradient_flow import FIRST, SMALL, ledger
+from refsnn.experiments.gradient_flow import FIRST, SMALL, ledger, parts
 from refsnn.network import (
     Network,
     Stem,
@@ -206,6 +206,15 @@ def test_parts_of_the_first_gradient_are_those_of_each_branch_alone():
         cosine = (part * total).sum() / np.linalg.norm(part) / np.linalg.norm(total)
         assert row["cosine"] == pytest.approx(cosine)
         assert row["share"] == pytest.approx(cosine * row["norm"] / first["norm"])
+
+
+def test_a_part_that_opposes_the_sum_has_a_negative_cosine_and_share():
+    main, side = np.array([3.0, 0.0]), np.array([-1.0, 1.0])
+    found = parts(main + side, {"head": main, "branch": side})["branches"]
+    size = np.sqrt(2) * np.sqrt(5)
+    assert found["branch"]["cosine"] == pytest.approx(-1 / size)
+    assert found["branch"]["share"] == pytest.approx(-1 / 5)
+    assert found["head"]["share"] == pytest.approx(6 / 5)
 
 
 def test_a_branch_reaches_what_is_before_it_and_no_more():

@@ -399,3 +399,8 @@ def test_a_cluster_needs_the_extra(tmp_path, capsys, monkeypatch):
     assert ablation(tmp_path / "out", "--scheduler=tcp://there:8786") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("distributed is not installed; pip install 'refsnn[cluster]'")
+
+
+def test_a_pipe_among_the_runs_files_is_no_progress(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    assert schedule.epochs_done([Planned(tmp_path, TrainConfig())]) == 0

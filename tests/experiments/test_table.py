@@ -93,6 +93,19 @@ def test_all_runs_diverged_or_missing(made):
     assert alone["chance"] is None
 
 
+def test_an_accuracy_and_a_difference_of_zero_are_numbers():
+    found = table.tabulate(
+        results({"vanilla": {0: 0.0, 1: 0.5}, "shortcut": {0: 0.0, 1: 0.5}}, (0, 1))
+    )
+    (row,) = found["rows"]
+    assert row["methods"]["vanilla"]["accuracy"] == {"0": 0.0, "1": 0.5}
+    assert (row["methods"]["vanilla"]["n"], row["methods"]["vanilla"]["mean"]) == (2, 0.25)
+    difference = row["differences"]["shortcut - vanilla"]
+    assert table.difference_text(difference) == "+0.00 (n = 2) [+0.00, +0.00]"
+    (row,) = table.tabulate(results({"vanilla": {0: 0.0}}, (0,)))["rows"]
+    assert table.accuracy_text(row["methods"]["vanilla"]) == "0.00 (n = 1)"
+
+
 def test_cells_as_text(made):
     methods, differences = (made["rows"][0][part] for part in ("methods", "differences"))
     assert [table.accuracy_text(methods[name]) for name in methods] == [

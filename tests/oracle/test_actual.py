@@ -1,5 +1,7 @@
 """What an implementation wrote: each file belongs to a case, or is told of."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -106,3 +108,15 @@ def test_an_output_that_is_there_twice_is_refused(put, tmp_path):
     put("neuron/tie.npz", **{"o": [1.0], "out.o": [0.0]})
     actual = read_actual(tmp_path / "out", IDS)
     assert "has an output twice" in actual.problems["neuron/tie"]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_pipes_and_devices_are_no_files(suffix, tmp_path):
+    folder = tmp_path / "neuron"
+    folder.mkdir()
+    os.mkfifo(folder / f"tie{suffix}")
+    (folder / f"leak-0.75{suffix}").symlink_to("/dev/zero")
+    for name in ("tie", "leak-0.75"):
+        found = read_actual(folder / f"{name}{suffix}", IDS)
+        assert found.problems[f"neuron/{name}"].endswith(f"{name}{suffix}: is no regular file")
+    assert set(read_actual(tmp_path, IDS).problems) == {"neuron/tie", "neuron/leak-0.75"}
