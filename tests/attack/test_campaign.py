@@ -18,6 +18,7 @@ from containers import FORMS, mutated
 from readers import READERS, TRUSTED
 
 SEED = 0
+watched = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and limits of memory")
 #: functions and methods that open or parse files
 OPENERS = {
     "File", "TarFile", "ZipFile", "fdopen", "fromfile", "load", "loads", "open", "open_memmap",
@@ -27,17 +28,20 @@ OPENERS = {
 LOADERS = {"load": {"np"}, "loads": {"json", "tomllib", "pickle"}, "parse": {"npy"}}
 
 
+@watched
 def test_a_thousand_damaged_files(tmp_path):
     if found := campaign(tmp_path, SEED, 1000, jobs=1):
         pytest.fail(grouped(found), pytrace=False)
 
 
+@watched
 @pytest.mark.attack
 def test_a_hundred_thousand_damaged_files(tmp_path):
     if found := campaign(tmp_path, SEED + 1, 100_000, jobs=os.cpu_count() or 1):
         pytest.fail(grouped(found), pytrace=False)
 
 
+@watched
 def test_the_campaign_notices_what_is_wrong(tmp_path):
     found = campaign(tmp_path, SEED, 0, jobs=1, table="bad_readers")
     assert {failure.reader for failure in found} == BAD.keys()
