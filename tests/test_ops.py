@@ -85,7 +85,11 @@ def passes(net, ops, dtype=np.float32):
     return dict(neurons(run)), run.branches, grads
 
 
-@pytest.mark.parametrize("p", OWN, ids=lambda p: f"{type(p).__name__} {p.surrogate}"[:40])
+def named(p):
+    return f"{type(p).__name__}-{type(p.surrogate).__name__}"
+
+
+@pytest.mark.parametrize("p", OWN, ids=named)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_network_with_parts_of_ones_own_has_the_gradients_of_the_equations(p, dtype):
     net, tolerance = net_of(p), 2e-5 if dtype == np.float32 else 1e-12
@@ -102,7 +106,7 @@ def test_a_network_with_parts_of_ones_own_has_the_gradients_of_the_equations(p, 
         assert np.abs(got[name] - b).max() <= 10 * tolerance * scale, name
 
 
-@pytest.mark.parametrize("p", OWN[:-1], ids=lambda p: str(p.surrogate)[:40])
+@pytest.mark.parametrize("p", OWN[:-1], ids=named)
 def test_another_slope_gives_other_gradients(p):
     """So that the test above can fail."""
     want, other = (passes(net_of(x), NUMPY)[2] for x in (p, LIF(smooth=p.smooth)))
