@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
@@ -120,7 +121,10 @@ def draw_recorded(path: Path, name: str, draw: Callable[[dict[str, Any]], Figure
     if of != name:
         raise ValueError(f"data: {path} is of figure {validate.shown(of)}, want {name!r}")
     try:
-        return draw(content)
+        with warnings.catch_warnings():  # of numbers that have no place in a figure
+            for kind in (RuntimeWarning, UserWarning):
+                warnings.simplefilter("error", kind)
+            return draw(content)
     except KeyError as error:
         raise ValueError(f"data: {path}: {error} is missing") from None
     except Exception as error:  # what is drawn has no rules; Matplotlib raises whatever

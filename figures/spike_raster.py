@@ -27,6 +27,7 @@ from refsnn.ops import get_ops, validate
 from refsnn.training.run import load_state, network_for, read_config
 
 ROW = 0.026  # inches that a neuron takes
+MOST_ROWS = 10_000  # in 2^16 pixels, the most that a picture's side may have
 
 
 def compute(
@@ -92,6 +93,8 @@ def draw(data: dict[str, Any]) -> Figure:
     steps = len(layers[0]["spikes"][0])
     rows = [len(layer["spikes"]) for layer in layers]
     ends = np.cumsum(rows)
+    if ends[-1] > MOST_ROWS:
+        raise ValueError(f"neurons: got {ends[-1]} in all layers, want at most {MOST_ROWS}")
     figure = Figure(figsize=(WIDE, 0.9 + ROW * ends[-1]))
     figure.suptitle(data["title"])
     raster, rates = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))

@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from refsnn.files.documents import read_json
 from refsnn.files.schema import object_with
+from refsnn.ops import validate
 
 ROOT = Path(__file__).resolve().parent.parent
 FAULTS = Path(__file__).with_name("mutants.json")
@@ -105,24 +106,25 @@ def read(path: Path) -> list[Mutant]:
 def require_unique(mutants: list[Mutant]) -> None:
     ids = [mutant.id for mutant in mutants]
     if twice := {i for i in ids if ids.count(i) > 1}:
-        raise FaultError(f"id: {min(twice)} comes twice")
+        raise FaultError(f"id: {validate.named(min(twice))} comes twice")
 
 
 def mutated(mutant: Mutant) -> str:
     """The file's text with the fault in it; FaultError where it, or its tests, don't fit."""
-    for name in mutant.tests.split():
-        if not (ROOT / name).exists() or not name.startswith("tests/"):
-            raise FaultError(f"{mutant.id}: no tests {name} in tests/")
+    name, file = validate.named(mutant.id), validate.named(mutant.file)
+    for test in mutant.tests.split():
+        if not test.isprintable() or not test.startswith("tests/") or not (ROOT / test).exists():
+            raise FaultError(f"{name}: no tests {validate.named(test)} in tests/")
     if not mutant.file.isprintable():
-        raise FaultError(f"{mutant.id}: no file {mutant.file!r} in refsnn/")
+        raise FaultError(f"{name}: no file {file} in refsnn/")
     path = (ROOT / mutant.file).resolve()
     inside = path.is_relative_to(ROOT / "refsnn") and not Path(mutant.file).is_absolute()
     if not path.is_file() or not inside:
-        raise FaultError(f"{mutant.id}: no file {mutant.file} in refsnn/")
+        raise FaultError(f"{name}: no file {file} in refsnn/")
     text = path.read_text()
     if text.count(mutant.old) != 1 or mutant.old == mutant.new:
         raise FaultError(
-            f"{mutant.id}: old occurs {text.count(mutant.old)} times in {mutant.file}, "
+            f"{name}: old occurs {text.count(mutant.old)} times in {file}, "
             "want once, and another text as new"
         )
     return text.replace(mutant.old, mutant.new)

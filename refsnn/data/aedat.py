@@ -16,7 +16,7 @@ import numpy as np
 
 from refsnn.data.events import Events
 from refsnn.files.reading import read_bytes
-from refsnn.ops import Array
+from refsnn.ops import Array, validate
 
 HEADER = re.compile(rb"#!AER-DAT(\d+\.\d+)\r?\n(?:#(?!!END-HEADER)[^\n]*\n)*+(#!END-HEADER\r?\n)?")
 #: eventType, eventSource, eventSize, eventTSOffset, eventTSOverflow, eventCapacity, eventNumber,
@@ -38,7 +38,9 @@ def read_aedat(path: Path) -> Events:
         if version == b"2.0":
             return read_pairs(data, header.end())
         if version != b"3.1":
-            raise ValueError(f"byte 9: got AEDAT {version.decode()}, want 2.0 or 3.1")
+            raise ValueError(
+                f"byte 9: got AEDAT {validate.named(version.decode())}, want 2.0 or 3.1"
+            )
         if end_line is None:
             raise ValueError(f"byte {header.end()}: got no line #!END-HEADER")
         return read_packets(data, header.end())

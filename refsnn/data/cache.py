@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.lib.format import open_memmap
 from refsnn.files.documents import read_json
 from refsnn.files.reading import open_regular
 from refsnn.files.schema import Rules
-from refsnn.files.unfinished import unfinished
+from refsnn.files.unfinished import remove_leftovers, unfinished
 from refsnn.ops import Array
 
 FORMAT = 1  # of what is kept; another number makes every cache anew
@@ -52,7 +53,10 @@ def mapped(
     """
     folder = cache_folder() / f"{name}-{digest(sources, made_by)}"
     with suppress(OSError, ValueError):  # missing, or damaged
-        return read(folder)
+        arrays = read(folder)
+        with suppress(OSError):
+            remove_leftovers(folder.parent, name)  # may be of the process that made them
+        return arrays
     with ExitStack() as stack:
         with naming(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -77,19 +81,25 @@ def digest(sources: Sequence[Path], made_by: Mapping[str, Any]) -> str:
 def read(folder: Path) -> dict[str, Array]:
     """The arrays of a finished folder; OSError or ValueError where it is none."""
     names = read_json(folder / CONTENTS, NAMES)
-    if not names:
-        raise ValueError(f"{folder}: holds no arrays")
+    if not names or {path.name for path in folder.glob("*.npy")} != set(names):
+        raise ValueError(f"{folder}: holds no arrays, or others than it says")
     return {Path(name).stem: read_map(folder / name) for name in names}
 
 
 def read_map(path: Path) -> Array:
     os.close(open_regular(path))  # NumPy would wait for a pipe
     try:
-        return open_memmap(path, mode="r")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a damaged one is made anew
+            array = open_memmap(path, mode="r")
     except (OSError, ValueError):
         raise
     except Exception as error:  # bytes of any kind make NumPy's parsers raise errors of any kind
         raise ValueError(f"{path}: is no .npy file ({error})") from None
+    size = path.stat().st_size
+    if array.offset + array.nbytes != size:
+        raise ValueError(f"{path}: got {size} bytes, want {array.offset + array.nbytes}")
+    return array
 
 
 @contextmanager

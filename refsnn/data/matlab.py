@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from refsnn.ops import Array
+from refsnn.ops import Array, validate
 
 HEADER_BYTES, VERSION, VERSION_HDF5 = 128, 0x0100, 0x0200
 COMPRESSED, MATRIX = 15, 14
@@ -87,13 +87,15 @@ def variable(body: memoryview, order: str) -> tuple[str, Array | str]:
     name = bytes(parts[2][1]).decode("latin-1")
     if kind < DOUBLE or flags & COMPLEX:
         return name, CLASSES[kind] if kind < DOUBLE else "complex"
+    shown = validate.named(name)
     if len(parts) != 4 or len(parts[1][1]) % 4:
-        raise ValueError(f"{name}: got {len(parts)} elements, want flags, shape, name, numbers")
+        raise ValueError(f"{shown}: got {len(parts)} elements, want flags, shape, name, numbers")
     shape = np.frombuffer(parts[1][1], f"{order}i4").tolist()
     stored, numbers = parts[3]
     if stored not in NUMBERS:
-        raise ValueError(f"{name}: got numbers of type {stored}, want {sorted(NUMBERS)}")
+        raise ValueError(f"{shown}: got numbers of type {stored}, want {sorted(NUMBERS)}")
     dtype = np.dtype(order + NUMBERS[stored])
     if min(shape, default=-1) < 0 or math.prod(shape) * dtype.itemsize != len(numbers):
-        raise ValueError(f"{name}: got {len(numbers)} bytes of {dtype.name} for {tuple(shape)}")
+        want = validate.shown(tuple(shape))
+        raise ValueError(f"{shown}: got {len(numbers)} bytes of {dtype.name} for {want}")
     return name, np.frombuffer(numbers, dtype).reshape(shape, order="F")

@@ -15,7 +15,7 @@ from refsnn.data.matlab import read_variables
 from refsnn.data.parallel import each
 from refsnn.files.arrays import read_whole
 from refsnn.files.reading import naming_memory, read_bytes
-from refsnn.ops import Array
+from refsnn.ops import Array, validate
 
 EVENT_BYTES = 5
 OVERFLOW_ROW, OVERFLOW = 240, 1 << 13  # N-MNIST's camera: microseconds that such an event adds
@@ -78,8 +78,11 @@ def read_matrix(path: Path) -> Array:
         variables = read_variables(content)
         name = "out1" if "out1" in variables or len(variables) != 1 else next(iter(variables))
         if name not in variables:
-            raise ValueError(f"got the variables {', '.join(variables) or 'none'}, want out1")
-        matrix = variables[name]
+            some = [validate.named(other) for other in variables][:8] + ["..."] * (
+                len(variables) > 8
+            )
+            raise ValueError(f"got the variables {', '.join(some) or 'none'}, want out1")
+        matrix, name = variables[name], validate.named(name)
         if isinstance(matrix, str) or matrix.ndim != 2 or matrix.shape[1] not in (4, 6):
             got = matrix if isinstance(matrix, str) else matrix.shape
             raise ValueError(f"{name}: got {got}, want numbers (n, 4) or (n, 6)")

@@ -13,6 +13,7 @@ from typing import IO, Any, NamedTuple, cast
 from refsnn.files.reading import open_regular
 from refsnn.files.unfinished import unfinished
 from refsnn.files.writing import naming
+from refsnn.ops import validate
 
 MOST_MEMBERS = 100_000
 LONGEST_NAME = 255  # bytes
@@ -49,7 +50,7 @@ def unpack(archive: Path, folder: Path, most_bytes: int) -> None:
         left = most_bytes
         try:
             for count, member in enumerate(members(archive, most_bytes)):
-                where = f"member {member.name!r}"
+                where = f"member {validate.shown(member.name)}"
                 if count == MOST_MEMBERS:
                     raise ValueError(f"want at most {MOST_MEMBERS} members")
                 path = whole / place(member, files, folders)
@@ -58,12 +59,13 @@ def unpack(archive: Path, folder: Path, most_bytes: int) -> None:
                 else:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     left -= write(path, member.content, left)
-                where = f"after member {member.name!r}"
+                where = f"after {where}"
         except Exception as error:  # tarfile, zipfile, gzip and zlib each have their own
             # of the disk; a seek to where nothing can be is not
             if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
                 raise
-            reason = str(error).removeprefix(f"{archive}: ") or "cut short"
+            reason = str(error).removeprefix(f"{archive}: ")
+            reason = " ".join(reason.split())[:200] or "cut short"
             raise ValueError(f"{archive}: {where}: {reason}") from None
         os.rename(whole, folder)
 

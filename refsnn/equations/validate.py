@@ -41,6 +41,13 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def named(name: Any) -> str:
+    """Write a name, or a text, of a file into a line: as it is, unless it is long or would break
+    the line."""
+    short = isinstance(name, str) and name.isprintable() and len(name) <= 80
+    return str(name) if short else shown(name)
+
+
 def as_floats(record: Any, *names: str) -> None:
     """Make fields of a frozen dataclass Python floats, which leave a float32 array float32."""
     for name in names:

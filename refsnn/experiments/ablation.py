@@ -97,8 +97,8 @@ def settings_of(out: Path, wanted: Iterable[TrainConfig]) -> list[Settings]:
             names, other = min(
                 ((varying([settings, other]), other) for other in there), key=lambda x: len(x[0])
             )
-            has = ", ".join(f"{name} {named(other[name])}" for name in names)
-            got = ", ".join(f"{name} {named(settings[name])}" for name in names)
+            has = ", ".join(f"{name} {validate.named(other[name])}" for name in names)
+            got = ", ".join(f"{name} {validate.named(settings[name])}" for name in names)
             raise ValueError(f"out: {out} is for {has}; got {got}, which needs another folder")
     return there
 
@@ -114,12 +114,6 @@ def read_settings(path: Path) -> list[TrainConfig]:
     if not configs:
         raise ValueError(f"{path}: settings: got none, want at least one")
     return configs
-
-
-def named(value: Any) -> str:
-    """A setting in a line: a text as it is, but for one that is long or has more than a line."""
-    short = isinstance(value, str) and value.isprintable() and len(value) <= 80
-    return str(value) if short else validate.shown(value)
 
 
 def plan(out: Path, wanted: Iterable[TrainConfig], settings: Sequence[Settings]) -> list[Planned]:

@@ -48,7 +48,8 @@ NUMBER_OR_NONE = {"type": ["number", "null"]}
 SEEDS = {"type": "array", "items": {"type": "integer"}}
 CELL = object_with(
     {
-        "n": {"type": "integer"}, "mean": NUMBER_OR_NONE, "std": NUMBER_OR_NONE,
+        "n": {"type": "integer"}, "mean": NUMBER_OR_NONE,
+        "std": NUMBER_OR_NONE | {"minimum": 0},
         "accuracy": {"type": "object", "additionalProperties": {"type": "number"}},
         "diverged": SEEDS, "missing": SEEDS,
     },
@@ -71,9 +72,25 @@ TABLE = object_with({
 def read_table(path: Path) -> Table:
     """Read a table.json; ValueError says what is wrong with it."""
     found: Table = read_json(path, TABLE)
-    if not found["rows"]:
-        raise ValueError(f"{path}: rows: got none, want at least one")
+    try:
+        check_rows(found["rows"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     return found
+
+
+def check_rows(rows: Sequence[Table]) -> None:
+    """ValueError where there is nothing to draw, or an interval without its mean in it."""
+    if not rows:
+        raise ValueError("rows: got none, want at least one")
+    for number, row in enumerate(rows):
+        for name, of in row["differences"].items():
+            low, mean, high = (of[kind] for kind in ("low", "mean", "high"))
+            if None not in (low, mean, high) and not low <= mean <= high:
+                raise ValueError(
+                    f"rows[{number}].differences.{name}: got an interval from {low} to {high} "
+                    f"around {mean}"
+                )
 
 
 def tabulate(results: Sequence[Result]) -> Table:
@@ -191,6 +208,7 @@ def draw(table: Table) -> "Figure":
     from matplotlib.figure import Figure
 
     rows = table["rows"]
+    check_rows(rows)
     figure = Figure(figsize=(max(6.4, 1.6 * len(rows) + 2), 6.4), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     draw_methods(above, rows)

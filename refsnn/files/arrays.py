@@ -87,7 +87,7 @@ def read_whole(
     arrays = {}
     for name, value in read_arrays(path, limit, names).items():
         if isinstance(value, ValueError):
-            raise ValueError(f"{path}: {name}: {value}")
+            raise ValueError(f"{path}: {validate.named(name)}: {value}")
         arrays[name] = value
     return arrays
 
@@ -101,7 +101,7 @@ def read_npz(
             for entry in archive.infolist():
                 name = entry.filename.removesuffix(".npy")
                 if name in entries:
-                    raise ValueError(f"{path}: holds {name} twice")
+                    raise ValueError(f"{path}: holds {validate.named(name)} twice")
                 if names is None or name in names:
                     entries[name] = entry
             size = sum(entry.file_size for entry in entries.values())

@@ -42,7 +42,7 @@ def fault(value: Any, rules: Rules, name: str = "") -> str | None:
         for key, entry in value.items():
             within = known.get(key, rest)
             if isinstance(within, dict):
-                inside.append((entry, within, f"{name}.{key}".lstrip(".")))
+                inside.append((entry, within, f"{name}.{validate.named(key)}".lstrip(".")))
     elif isinstance(value, list) and "items" in rules:
         inside += [(entry, rules["items"], f"{name}[{i}]") for i, entry in enumerate(value)]
     return next(filter(None, (fault(*part) for part in inside)), None)
@@ -94,7 +94,7 @@ def broken_object(value: Any, rules: Rules) -> str | None:
         return f"{missing[0]} in it"
     surplus = set(value) - set(rules.get("properties", {}))
     if rules.get("additionalProperties") is False and surplus:
-        return f"nothing named {min(surplus)} in it"
+        return f"nothing named {validate.named(min(surplus))} in it"
     return None
 
 

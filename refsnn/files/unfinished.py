@@ -19,16 +19,20 @@ def unfinished(parent: Path, name: str) -> Iterator[Path]:
     process that holds a lock on it, and the system frees the lock of a dead one. On a disk without
     locks it stays. OSError names the path.
     """
-    start = f".{name}-"
-    for entry in os.scandir(parent):
-        if entry.name.startswith(start) and entry.name.endswith(SUFFIX):
-            remove_left(entry.path)
-    folder, file = locked_folder(parent, start)
+    remove_leftovers(parent, name)
+    folder, file = locked_folder(parent, f".{name}-")
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(file)
+
+
+def remove_leftovers(parent: Path, name: str) -> None:
+    """Remove what killed processes have left in `parent` of the folders of this name."""
+    for entry in os.scandir(parent):
+        if entry.name.startswith(f".{name}-") and entry.name.endswith(SUFFIX):
+            remove_left(entry.path)
 
 
 def remove_left(folder: str) -> None:

@@ -90,6 +90,7 @@ def architecture(name: str) -> Architecture:
     except ValueError:
         known = ", ".join(ARCHITECTURES)
         raise ValueError(
-            f"arch: got {name!r}, want one of {known}, or depths:widths such as 2-2-2:16-32-64"
+            f"arch: got {validate.shown(name)}, want one of {known}, or depths:widths such as "
+            "2-2-2:16-32-64"
         ) from None
     return Architecture(depths, widths, widths[0])

@@ -149,7 +149,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_json(path)
     version = manifest.get("schema") if isinstance(manifest, dict) else None
     if version != SCHEMA:
-        raise ValueError(f"vectors: {path} has schema {version!r}, want {SCHEMA!r}")
+        raise ValueError(f"vectors: {path} has schema {validate.shown(version)}, want {SCHEMA!r}")
     if manifest.get("cases") == []:
         raise ValueError(f"vectors: {path} is of a run that did not end; generate it again")
     wrong = fault(manifest, schema.manifest())
@@ -195,6 +195,7 @@ def described(
 ) -> Array:
     """The array of that name; ValueError where it is not as its entry says, or not finite."""
     array, (shape, dtype) = arrays.get(name), (entry["shape"], entry["dtype"])
+    name = validate.named(name)
     if not isinstance(array, np.ndarray):
         raise ValueError(f"vectors: {path}: {name} {array or 'is missing'}")
     if list(array.shape) != shape or array.dtype != dtype:

@@ -16,7 +16,7 @@ from refsnn.files.documents import read_json, read_json_lines
 from refsnn.files.schema import object_with
 from refsnn.files.writing import append_line, optional, write_atomic, write_json
 from refsnn.network import Network, check_params, init_buffers, init_params
-from refsnn.ops import get_ops
+from refsnn.ops import get_ops, validate
 from refsnn.training import checkpoint
 from refsnn.training.algorithm import Step, evaluate, train_step
 from refsnn.training.checkpoint import CheckpointError, State
@@ -98,9 +98,8 @@ def load_state(folder: Path, config: TrainConfig, net: Network) -> State:
     made_with = TrainConfig().to_dict() | made_with  # an older version had fewer settings
     for name, value in config.to_dict().items():
         if made_with[name] != value:
-            raise CheckpointError(
-                f"{path}: made with {name} {made_with[name]!r}, config.json says {value!r}"
-            )
+            had, now = validate.shown(made_with[name]), validate.shown(value)
+            raise CheckpointError(f"{path}: made with {name} {had}, config.json says {now}")
     try:
         check_params(net, state.params)
         check_state(state, net, config)

@@ -133,6 +133,7 @@ def test_addresses_of_another_camera_are_named(read, address):
         (b"#!AER-DAT1.0\r\n" + bytes(6), "byte 9: got AEDAT 1.0, want 2.0 or 3.1"),
         (b"#!AER-DAT3.0\r\n", "byte 9: got AEDAT 3.0, want 2.0 or 3.1"),
         (b"#!AER-DAT4.0\r\n" + bytes(9), "byte 9: got AEDAT 4.0, want 2.0 or 3.1"),
+        (b"#!AER-DAT" + b"9" * 999 + b".0\r\n", r"byte 9: got AEDAT '9{76}\.\.\., want 2\.0 or"),
         (LINES, f"byte {len(LINES)}: got no events"),
         (LINES_3, f"byte {len(LINES_3)}: got no polarity events"),
         (LINES_3[:30] + packet(polarity(1, 2, 1, 3)), "byte 28: got no line #!END-HEADER"),

@@ -166,6 +166,38 @@ def test_a_pipe_is_made_anew(folder, source, file):
     assert path.is_file()
 
 
+def test_a_list_without_one_of_the_arrays_is_made_anew(folder, source):
+    make = Maker()
+    mapped("set", [source], {}, make)
+    (the_folder(folder) / "contents.json").write_text('["frames.npy"]')
+    assert list(mapped("set", [source], {}, make)) == ["frames", "labels"]
+    assert make.calls == 2
+
+
+@pytest.mark.parametrize("shape", [b"(2L, 3)", b"(8589934592, 8589934592)"])
+def test_a_damaged_array_is_made_anew_without_a_word(folder, source, shape, recwarn):
+    make = Maker()
+    mapped("set", [source], {}, make)
+    path = the_folder(folder) / "frames.npy"
+    content = path.read_bytes()
+    was = b"(40, 3), }" + b" " * (len(shape) - 7)
+    assert was in content
+    path.write_bytes(content.replace(was, shape + b", }", 1)[:-1])
+    assert mapped("set", [source], {}, make)["frames"].shape == (40, 3)
+    assert make.calls == 2
+    assert not recwarn.list
+
+
+def test_what_a_killed_process_left_is_removed_where_nothing_is_to_be_made(folder, source):
+    """It may have been killed after its arrays had their name, and before its damaged ones were
+    gone."""
+    mapped("set", [source], {}, Maker())
+    (folder / ".set-left.unfinished" / "damaged").mkdir(parents=True)
+    (folder / ".other-left.unfinished").mkdir()
+    mapped("set", [source], {}, Maker())
+    assert sorted(path.name.split("-")[0] for path in folder.iterdir()) == [".other", "set"]
+
+
 def test_an_error_while_making_leaves_nothing(folder, source):
     def make(new):
         Maker()(new)

@@ -18,6 +18,7 @@ import pytest
 from refsnn.data import cifar
 from refsnn.data.cifar import load_cifar10, load_cifar100
 from refsnn.data.dataset import CHANNEL_STATISTICS
+from refsnn.data.pickles import play
 
 SHARED = Path(os.environ.get("REFSNN_SHARED", Path(__file__).parents[2].parent / "shared" / "data"))
 CASES = SHARED.parent / "cases" / "files"
@@ -576,6 +577,12 @@ def test_a_field_that_is_missing_is_named(refused, key):
     refused(
         pickle.dumps({"other": 1} | {k: v for k, v in GOOD.items() if k != key}, 4), f": {key} is"
     )
+
+
+def test_an_odd_escape_in_a_string_is_no_warning(recwarn):
+    with pytest.raises(ValueError, match="not allowed"):
+        play(b"S'\\#'\ncos\nmkdir\n.")
+    assert not recwarn.list
 
 
 def test_a_cut_pickle_is_refused_at_any_length(tmp_path):

@@ -123,6 +123,10 @@ BAD = {
     "no shape": (header() + matrix([[1.0]], shape=()), r"longname: got 8 bytes of float64 for \("),
     "no numbers": (header() + element(14, PARTS), "x: got 3 elements, want flags, shape, nam"),
     "unknown numbers": (header() + matrix(NUMBERS, 233), "longname: got numbers of type 233, want"),
+    "many sides": (header() + matrix(NUMBERS, shape=(1,) * 999), r"for \(1, 1.{72}\.\.\.$"),
+    "a name of two lines": (
+        header() + matrix(NUMBERS, 233, name=b"longer\nname"), r"^'longer\\nname': got numbers"
+    ),
     "bad zlib": (header() + element(15, b"12345678"), "a compressed element is damaged"),
     "cut zlib": (header() + compressed(bytes(99))[:-5], "got 7 bytes of an element, want 12"),
     "half a zlib": (header() + element(15, zlib.compress(bytes(99))[:7]), "element is cut, or has"),

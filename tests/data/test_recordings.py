@@ -137,6 +137,14 @@ BAD = {
     "five columns": (mat5({"out1": np.ones((3, 5))}), r"out1: got \(3, 5\), want numbers"),
     "three dimensions": (mat5({"out1": np.ones((3, 4, 4))}), r"out1: got \(3, 4, 4\)"),
     "two by other names": (mat5({"a": matrix(SEEN), "b": 1}), "got the variables a, b, want out1"),
+    "a name of two lines": (
+        mat5({"ab": matrix(SEEN, columns=4)[:, :3]}).replace(b"ab", b"a\n"),
+        r"'a\\n': got \(4, 3\), want numbers",
+    ),
+    "many": (
+        mat5({f"variable{k:03}": 1 for k in range(99)}),
+        r"got the variables variable000, variable001, (?!.*variable009).*, want out1$",
+    ),
     "none": (mat5({}), "got the variables none, want out1"),
     "no rows": (mat5({"out1": np.ones((0, 6))}), "got no events"),
     "half a pixel": (mat5({"out1": matrix(SEEN) + 0.5}), "out1: want whole numbers"),

@@ -109,6 +109,14 @@ def test_empty_folders_are_made_and_no_bits_are_taken_over(tmp_path):
     assert (tmp_path / "new").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+def test_what_is_refused_is_told_in_a_line(refused, tmp_path):
+    archive = zipped(tmp_path / "x.zip", ("a" * 5000, b"1"))
+    refused(archive, r"member 'a{76}\.\.\.: want a name of at most")
+    content = zipped(tmp_path / "x.zip", ("b" * 2000, b"1")).read_bytes()
+    archive.write_bytes(content.replace(b"b" * 2000, b"c" * 2000, 1))  # before its content alone
+    refused(archive, r"x\.zip: at its start: File name in directory 'b.{0,200}$")
+
+
 @pytest.mark.parametrize(
     "name", ["../out", "a/../../out", "/out", "..", "a/..", "..\\out", "C:\\out", "c:out", "\\out"]
 )

@@ -80,3 +80,14 @@ def test_labels_from_zero_to_the_number_of_classes_less_one_pass(values):
 def test_wrong_labels_are_refused(values, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         validate.labels("labels", values, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("stem.bn0 λ", "stem.bn0 λ"), ("a\nb", r"'a\nb'"), ("\0", r"'\x00'"), (3, "3"),
+        ("x" * 81, "'" + "x" * 76 + "..."),
+    ],
+)  # fmt: skip
+def test_a_name_stands_as_it_is_unless_it_would_break_the_line(name, shown):
+    assert validate.named(name) == shown

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
@@ -141,6 +142,14 @@ def test_a_file_that_is_no_record_is_named(main, tmp_path, capsys, text, said):
     assert said in message
     assert str(file) in message
     assert message.count("\n") == 1
+
+
+def test_numbers_that_can_not_be_drawn_are_named(script, tmp_path):
+    (tmp_path / "data.json").write_text('{"figure": "roots", "number": -1}')
+    with pytest.raises(ValueError, match=r"data\.json: not what --record wrote \(invalid value"):
+        script("_style").draw_recorded(
+            tmp_path / "data.json", "roots", lambda data: np.sqrt(data["number"])
+        )
 
 
 def test_a_pipe_is_no_record(main, tmp_path, capsys):

@@ -53,9 +53,15 @@ def without(table, *way):
     return copy
 
 
-def with_mean(table, value):
+def with_mean(table, value, kind="mean"):
     copy = json.loads(json.dumps(table))
-    copy["rows"][0]["methods"]["vanilla"]["mean"] = value
+    copy["rows"][0]["methods"]["vanilla"][kind] = value
+    return copy
+
+
+def with_low(table, value):
+    copy = json.loads(json.dumps(table))
+    copy["rows"][0]["differences"]["shortcut - vanilla"]["low"] = value
     return copy
 
 
@@ -71,6 +77,9 @@ def with_mean(table, value):
         (lambda table: with_mean(table, "high"), r"vanilla\.mean: got 'high', want a number or"),
         (lambda table: with_mean(table, 10**400), r"got an integer of more than 60 digits"),
         (lambda table: with_mean(table, float("nan")), r"got nan, want a number"),
+        (lambda table: with_mean(table, -0.1, "std"), r"std: got -0\.1, want at least 0"),
+        (lambda table: with_low(table, 3),
+         r"rows\[0\]\.differences\.shortcut - vanilla: got an interval from 3 to .* around"),
     ],
 )  # fmt: skip
 def test_a_table_that_is_none_is_named(script, tmp_path, change, message):
@@ -79,3 +88,8 @@ def test_a_table_that_is_none_is_named(script, tmp_path, change, message):
     path.write_text(changed if isinstance(changed, str) else json.dumps(changed))
     with pytest.raises(ValueError, match=rf"table\.json: .*{message}"):
         figure.compute(str(path))
+
+
+def test_a_table_without_rows_is_not_drawn(script):
+    with pytest.raises(ValueError, match=r"^rows: got none, want at least one$"):
+        script("ablation").draw({"table": {"settings": {}, "rows": []}})

@@ -111,6 +111,12 @@ def test_what_cannot_be_shown_is_named(figure, options, said):
         figure.compute(**options)
 
 
+def test_more_rows_than_a_picture_can_hold_are_refused(figure):
+    layers = [{"name": "a", "rate": 0.1, "spikes": [[0, 1]] * 20_000}]
+    with pytest.raises(ValueError, match=r"^neurons: got 20000 in all layers, want at most 10000$"):
+        figure.draw({"title": "a network", "layers": layers})
+
+
 def test_the_seed_draws_the_neurons(figure):
     first, again, other = (
         figure.compute(arch="1:8", steps=4, neurons=5, seed=seed, batch_size=2)["layers"]

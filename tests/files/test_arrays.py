@@ -213,3 +213,11 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
     for name in ("a.npz", "b.npz"):
         with pytest.raises(ValueError, match=rf"{name}: is no regular file"):
             read_arrays(tmp_path / name)
+
+
+def test_a_name_that_would_break_the_line_is_quoted(tmp_path):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a\nb.npy", b"none")
+    with pytest.raises(ValueError, match=r"a\.npz: 'a\\nb': got 4 bytes without a header"):
+        read_whole(path)

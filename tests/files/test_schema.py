@@ -40,3 +40,4 @@ def test_a_fault_is_named_with_what_came_and_what_was_wanted(value, message):
 def test_rules_for_all_other_fields_hold_for_each():
     assert fault({"a": True, "b": 1}, NAMED) == "b: got 1, want a boolean"
     assert fault({"a": True}, NAMED) is None
+    assert fault({"a\nb": 1}, NAMED) == r"'a\nb': got 1, want a boolean"

@@ -46,6 +46,11 @@ def test_custom_depths_and_widths():
     assert architecture("5:7") == Architecture((5,), (7,), 7)
 
 
+def test_a_name_that_would_fill_the_screen_is_shortened():
+    with pytest.raises(ValueError, match=r"^arch: got '\[{76}\.\.\., want one of resnet18"):
+        architecture("[" * 9999)
+
+
 @pytest.mark.parametrize("name", ["resnet21", "", "2-2", "2-2:", "1:2:3", "2-x:4-4", "1.5:4"])
 def test_a_name_that_is_none_is_refused_with_the_known_ones(name):
     with pytest.raises(ValueError, match=rf"^arch: got '{name}', want one of resnet18, .*2-2-2"):

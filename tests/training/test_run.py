@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -176,6 +177,17 @@ def test_sigkill_at_random_moments_changes_no_bit(tmp_path):
     assert content(folder) == content(tmp_path / "whole")
     assert (folder / "summary.json").exists()
     assert not list(folder.glob(".*"))  # no half-written file
+
+
+def test_a_checkpoint_of_a_setting_that_would_fill_the_screen_is_refused(uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoint.npz"
+    state, settings = checkpoint.load(path)
+    checkpoint.save(path, state, settings | {"data_dir": "x" * 9999})
+    with pytest.raises(
+        CheckpointError, match=r"made with data_dir 'x{76}\.\.\., config\.json says ''"
+    ):
+        resume(tmp_path / "run")
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(uninterrupted, tmp_path):

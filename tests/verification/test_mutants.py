@@ -63,6 +63,7 @@ def test_a_fault_that_does_not_fit_is_refused(change, words, write, capsys):
         ({"id": "x"}, "got an object of 1, want an array"),
         ([{"id": "x"}], "[0]: got an object of 1, want file in it"),
         ([GOOD | {"old": 3}], "[0].old: got 3, want a string"),
+        ([GOOD | {"id": "a\nb", "file": "x"}], r"'a\nb': no file x in"),
         ([GOOD | {"file": "a\0b"}], "no file 'a\\x00b' in refsnn/"),
         ([GOOD | {"file": "\ud800"}], "no file '\\ud800' in refsnn/"),
         ([GOOD, GOOD], "sign comes twice"),
