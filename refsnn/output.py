@@ -23,6 +23,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[s
     )
 
 
+def printable(text: str) -> str:
+    """Escape what no encoding has: the bytes of a file's name that are no text."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def counted(count: int, what: str) -> str:
     """2 cases, 1 case"""
     return f"{count} {what}" + "s" * (count != 1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from refsnn.output import counted, table
+from refsnn.output import counted, printable, table
 
 
 def test_words_left_numbers_right():
@@ -16,3 +16,7 @@ def test_words_left_numbers_right():
 @pytest.mark.parametrize(("count", "text"), [(0, "0 cases"), (1, "1 case"), (2, "2 cases")])
 def test_numbers_have_their_plural(count, text):
     assert counted(count, "case") == text
+
+
+def test_a_name_that_is_no_text_can_be_printed():
+    assert printable("dä \udcff.npz") == "dä \\udcff.npz"

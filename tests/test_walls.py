@@ -22,7 +22,7 @@ BELOW = {
     "network": {"ops"},
     "files": {"ops"},
     "data": {"ops", "files"},
-    "training": {"ops", "network", "data", "files"},
+    "training": {"ops", "network", "data", "files", "output"},
     "bench": {"ops", "network", "training", "data", "process", "output"},
     "experiments": {"ops", "network", "data", "training", "process", "output", "files"},
     "oracle": {"ops", "network", "training", "process", "output", "files"},

@@ -52,8 +52,9 @@ def dataset_of(path: Path, arrays: dict[str, Array], dtype: str, any_range: bool
     statistics = channel_statistics(train.images)
     dataset = Dataset(path.stem, train, test, num_classes, *statistics)
     extents = extent_of(train.images), extent_of(test.images)
-    if not any_range:
-        check_same_range(train.images, test.images, extents)
+    doubt = "" if any_range else check_same_range(train.images, test.images, extents)
+    if doubt and parent_process() is None:  # not in every worker
+        print(f"warning: {path}: {doubt}", file=sys.stderr)
     check_precision(dataset, extents, dtype)
     remark_on_shape(path, arrays["train_images"].shape)
     return dataset

@@ -10,9 +10,10 @@ from refsnn.data.load import DATASETS, Options, event_set, load
 Read = Callable[[Path], object]
 
 
-def to_read(what: str, folder: Path) -> tuple[list[Path], Read]:
+def to_read(what: str, folder: Path, options: Options) -> tuple[list[Path], Read]:
     """Find the files of a data set of `DATASETS` in the data folder, of a folder of class folders,
-    or an .npz file, and the function that reads one. ValueError where there are none."""
+    or an .npz file, and the function that reads one, with these options where it is an .npz file.
+    ValueError where there are none."""
     match what:
         case "imagefolder":
             found = imagefolder.scan(folder)
@@ -32,15 +33,15 @@ def to_read(what: str, folder: Path) -> tuple[list[Path], Read]:
             train, test = cifar.find(kind, folder, partial_set)
             return [*train, test], partial(cifar.read_one, kind, partial_set)
     if what in DATASETS or what.endswith(".npz"):
-        return [Path(what)], load_one
+        return [Path(what)], partial(load_one, options=options)
     if not Path(what).is_dir():
         known = ", ".join(DATASETS)
         raise ValueError(f"check: got {what!r}, want one of {known}, a folder, or an .npz file")
     return in_class_folders(Path(what)), read_one
 
 
-def load_one(path: Path) -> object:
-    return load(str(path), Options())
+def load_one(path: Path, options: Options) -> object:
+    return load(str(path), options)
 
 
 def in_class_folders(folder: Path) -> list[Path]:

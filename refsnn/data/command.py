@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from refsnn.data.load import DATASETS, inside
+from refsnn.data.load import DATASETS, Options, inside
 
 #: name -> what it is and what it wants in the data folder
 ABOUT = {
@@ -41,6 +41,14 @@ def add_options(parser: Any) -> None:
     check.add_argument(
         "what", metavar="NAME|FOLDER|FILE.npz",
         help="name of a data set, a folder of class folders, or a file of arrays",
+    )  # fmt: skip
+    check.add_argument(
+        "--any-range", action="store_true",
+        help="training and test images of a .npz file may differ in unit or kind of number",
+    )  # fmt: skip
+    check.add_argument(
+        "--dtype", choices=("float32", "float64"), default="float32",
+        help="precision of the training that a .npz file is for (default: float32)",
     )  # fmt: skip
     check.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: 1)")
     for action in (show, fetch, check):
@@ -102,7 +110,8 @@ def run_check(arguments: argparse.Namespace) -> int:
     from refsnn.data.fetch import default_data_dir
     from refsnn.data.readable import reasons
 
-    paths, read = to_read(arguments.what, arguments.data_dir or default_data_dir())
+    options = Options(dtype=arguments.dtype, any_range=arguments.any_range)
+    paths, read = to_read(arguments.what, arguments.data_dir or default_data_dir(), options)
     unreadable = 0
     for path, why in reasons(paths, read, arguments.jobs):
         if why:

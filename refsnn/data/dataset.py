@@ -48,7 +48,9 @@ class Split:
         images = self.images
         if images.dtype.kind not in "fiub":
             raise TypeError(f"images: got dtype {images.dtype}, want real numbers")
-        if len(images.shape) not in (4, 5) or 0 in images.shape:
+        if 0 in images.shape:
+            raise ValueError(f"images: got shape {images.shape}, want at least one image and pixel")
+        if len(images.shape) not in (4, 5):
             raise ValueError(
                 f"images: got shape {images.shape}, want (N, H, W, C), or (N, H, W) in a file"
             )

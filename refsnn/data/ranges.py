@@ -9,7 +9,7 @@ from refsnn.ops import Array
 
 FACTOR = 8  # between the sizes of two splits' images that are taken for two units
 FEW = 5  # images that say nothing about a split
-MOST_LOSS = 0.01  # standard deviations by which a precision may round a common pixel
+MOST_LOSS = 0.01  # largest rounding error of a pixel near the mean, in standard deviations
 
 
 class Extent(NamedTuple):
@@ -31,33 +31,34 @@ def extent_of(images: Array) -> Extent:
     return Extent(low, high, size)
 
 
-def check_same_range(train: Array, test: Array, extents: tuple[Extent, Extent]) -> None:
+def check_same_range(train: Array, test: Array, extents: tuple[Extent, Extent]) -> str:
     """Refuse splits in two units, such as 0 to 1 and 0 to 255, whose training would look right.
 
-    They are, where one holds real numbers and the other integers, or where nine in ten images of
-    one split are FACTOR times as large, by their root mean square, as nine in ten of the other.
-    Images that are black do not count. A hot pixel moves one image, and images of all sizes
-    overlap. With fewer than FEW images a split says nothing; FEW or more a side lie all beyond each
-    other by chance once in 126 times, even without a factor between them. ValueError.
+    Two splits count as being in two units if one holds real numbers and the other integers, or if
+    nine in ten images of one are at least FACTOR times as large, by their root mean square, as nine
+    in ten of the other. Images that are black do not count. A hot pixel moves one image, and images
+    of all sizes overlap. With fewer than FEW images in a split it is only a doubt, which is
+    returned as a text (else an empty one): so few differ by chance. ValueError.
     """
     kinds = [images.dtype.kind == "f" for images in (train, test)]
     if kinds[0] != kinds[1]:
         raise ValueError(
             f"train_images are {train.dtype}, test_images {test.dtype}: want both of one kind and "
-            "in one unit; refsnn train --any-range takes them as they are"
+            "in one unit; --any-range takes them as they are"
         )
     sizes = [e.size[np.isfinite(e.size) & (e.size > 0)] for e in extents]
-    if min(map(len, sizes)) < FEW:
-        return
+    if not all(map(len, sizes)):
+        return ""
     (low_train, high_train), (low_test, high_test) = (
         np.quantile(size, (0.1, 0.9), method="inverted_cdf") for size in sizes
     )
     if low_test >= FACTOR * high_train or low_train >= FACTOR * high_test:
         got = [f"{np.median(size):.3g}" for size in sizes]
-        raise ValueError(
-            f"train_images are around {got[0]}, test_images around {got[1]} (root mean square): "
-            "want both in one unit; refsnn train --any-range takes them as they are"
-        )
+        found = f"train_images are around {got[0]}, test_images around {got[1]} (root mean square)"
+        if min(map(len, sizes)) < FEW:
+            return f"{found}: are both in one unit?"
+        raise ValueError(f"{found}: want both in one unit; --any-range takes them as they are")
+    return ""
 
 
 def check_precision(dataset: Dataset, extents: tuple[Extent, Extent], dtype: str) -> None:

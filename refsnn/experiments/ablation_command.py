@@ -146,9 +146,10 @@ def planned(
 
 
 def check_data(runs: Sequence[Planned]) -> None:
-    """ValueError where the data of a run is not there, or does not fit its network."""
+    """ValueError where the data of a new run is not there, or does not fit its network."""
     loaded = cache(load)
-    for config in {replace(run.config, method="vanilla", seed=0) for run in runs}:
+    new = [run.config for run in runs if not (run.folder / "checkpoint.npz").exists()]
+    for config in {replace(config, method="vanilla", seed=0) for config in new}:
         network_for(config, loaded(config.dataset, config.data_options()))
 
 

@@ -92,7 +92,7 @@ def subject(arguments: argparse.Namespace) -> tuple[TrainConfig, Dataset, Networ
             has = getattr(config, name)
             if name not in OWN and value != has:
                 raise ValueError(f"{name}: got {value!r}, but the run has {has!r}")
-    dataset = load(config.dataset, config.data_options())
+    dataset = load(config.dataset, config.data_options(begun=folder is not None))
     return config, dataset, network_for(config, dataset)
 
 

@@ -25,6 +25,7 @@ from refsnn.files.documents import read_json
 from refsnn.files.schema import Rules, object_with
 from refsnn.files.writing import optional, write_atomic, write_json
 from refsnn.ops import METHODS
+from refsnn.output import printable
 from refsnn.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -226,7 +227,8 @@ def draw(table: Table) -> "Figure":
 
 def label(row: Table) -> str:
     settings = [f"{name} {value}" for name, value in row["settings"].items()]
-    return "\n".join([row["arch"], f"{row['depth']} layers, T = {row['steps']}", *settings])
+    words = [row["arch"], f"{row['depth']} layers, T = {row['steps']}", *settings]
+    return printable("\n".join(words))
 
 
 def marks(
@@ -275,7 +277,7 @@ def write(out: Path, table: Table) -> list[str]:
     """Write table.json, table.md and, if they can be drawn, ablation.png and ablation.svg; returns
     the names. The same table gives the same bytes."""
     write_json(out / "table.json", table)
-    write_atomic(out / "table.md", to_markdown(table).encode())
+    write_atomic(out / "table.md", printable(to_markdown(table)).encode())
     names = ["table.json", "table.md"]
     with optional(out / "ablation.png"):
         for name, picture in pictures(table).items():

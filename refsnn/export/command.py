@@ -62,7 +62,9 @@ def export_nir(
     if arguments.image_size is not None:
         height = width = arguments.image_size
     else:
-        height, width = load(config.dataset, config.data_options()).train.images.shape[-3:-1]
+        height, width = load(config.dataset, config.data_options(begun=True)).train.images.shape[
+            -3:-1
+        ]
     dt = DT if arguments.dt is None else arguments.dt
     graph = to_nir(net, params, buffers, (height, width), dt, {"steps": config.steps})
     write_nir(path, graph)

@@ -43,9 +43,9 @@ def ask(content: bytes, limit: int) -> bytes:
     seconds = SECONDS + len(content) / BYTES_A_SECOND
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "refsnn.export.hdf5_worker", str(limit)],
+            [sys.executable, "-P", "-m", "refsnn.export.hdf5_worker", str(limit)],
             input=content, capture_output=True, timeout=seconds, check=False,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise ValueError(f"HDF5's library came to no end within {seconds:.0f} s") from None

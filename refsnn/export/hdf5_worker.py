@@ -7,12 +7,15 @@ import contextlib
 import io
 import sys
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import h5py
 import numpy as np
 
 from refsnn.files import npy
+
+MOST_DEPTH = 8  # of groups: a NIR graph has four
 
 
 def main(limit: int) -> int:
@@ -41,8 +44,7 @@ def limit_memory(limit: int) -> None:
 def dump_tree(stream: Any, limit: int) -> bytes:
     """Every data set by its path in the file, `a/b/c`."""
     with h5py.File(stream, "r") as file:
-        sets: dict[str, Any] = {}
-        file.visititems(lambda name, x: sets.update({name: x}) if hasattr(x, "shape") else None)
+        sets = dict(data_sets(file, ""))
         size = sum(x.size * x.dtype.itemsize for x in sets.values() if x.size)
         if size > limit:
             raise ValueError(f"declares {size} bytes of arrays, want at most {limit}")
@@ -51,6 +53,20 @@ def dump_tree(stream: Any, limit: int) -> bytes:
             for name, x in sets.items():
                 archive.writestr(f"{name}.npy", npy.dump(value(name, x)))
     return buffer.getvalue()
+
+
+def data_sets(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Find every data set by its path, under each of its names; other links are left out."""
+    if prefix.count("/") > MOST_DEPTH:  # a group within itself
+        raise ValueError(f"got groups nested more than {MOST_DEPTH} deep")
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            continue
+        found = group[name]
+        if isinstance(found, h5py.Group):
+            yield from data_sets(found, f"{prefix}{name}/")
+        elif isinstance(found, h5py.Dataset):
+            yield f"{prefix}{name}", found
 
 
 def value(name: str, x: Any) -> Any:

@@ -34,6 +34,9 @@ def object_with(required: Rules, optional: Rules | None = None) -> Rules:
 def fault(value: Any, rules: Rules, name: str = "") -> str | None:
     """Find the first thing in which a value breaks the rules: `name: got X, want Y`."""
     want = broken(value, rules)
+    missing = [k for k in rules.get("required", ()) if isinstance(value, dict) and k not in value]
+    if missing:
+        return f"{name}.{missing[0]} is missing".removeprefix(".")
     if want:
         return f"{name}: got {shown(value)}, want {want}".removeprefix(": ")
     inside: list[tuple[Any, Rules, str]] = []
@@ -89,9 +92,6 @@ def broken_range(value: Any, rules: Rules) -> str | None:
 def broken_object(value: Any, rules: Rules) -> str | None:
     if not isinstance(value, dict):
         return None
-    missing = [key for key in rules.get("required", ()) if key not in value]
-    if missing:
-        return f"{missing[0]} in it"
     surplus = set(value) - set(rules.get("properties", {}))
     if rules.get("additionalProperties") is False and surplus:
         return f"nothing named {validate.named(min(surplus))} in it"
@@ -101,5 +101,5 @@ def broken_object(value: Any, rules: Rules) -> str | None:
 def shown(value: Any) -> str:
     """Shorten a value to what fits into a line."""
     if isinstance(value, dict | list):
-        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
+        return "an object" if isinstance(value, dict) else "a list"
     return validate.shown(value)

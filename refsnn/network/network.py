@@ -67,6 +67,12 @@ class Network:
                 segments.append([])
         return segments
 
+    def neurons(self) -> list[str]:
+        """Name the layers of neurons, from input to output."""
+        names = [f"stem.lif{index}" for index in range(self.arch.stem.convs)]
+        names += [f"{block.name}.{lif}" for block in self.blocks() for lif in ("lif1", "lif2")]
+        return names + ["head.lif"] * bool(self.arch.hidden)  # D20
+
     def has_projection(self, block: Block) -> bool:
         return block.stride != 1 or block.c_in != block.c_out
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from refsnn.oracle import cases, recipes, vectors
 from refsnn.oracle.contents import require_inputs
+from refsnn.oracle.tolerances import tolerances
 from refsnn.oracle.vectors import Case
 
 
@@ -25,9 +26,24 @@ def read_case(folder: Path, entry: Mapping[str, Any]) -> Case:
     case = vectors.read_case(folder, entry)
     try:
         require_inputs(case.level, case.inputs, case.settings)
+        require_tolerances(case)
     except ValueError as error:
         raise ValueError(f"vectors: {folder / vectors.MANIFEST}: {case.id}: {error}") from None
     return case
+
+
+def require_tolerances(case: Case) -> None:
+    """Check that the tolerances are those of the case's outputs; ValueError names one that is not.
+
+    A larger one would let anything pass.
+    """
+    for name, wanted in tolerances(case.level, case.outputs).items():
+        for precision, most in wanted.items():
+            got = case.tolerances[name].get(precision, 0.0)
+            if not 0 < got <= most * (1 + 1e-6):
+                raise ValueError(
+                    f"outputs: {name}: tolerance: {precision}: got {got:g}, want {most:g} at most"
+                )
 
 
 def load(

@@ -115,8 +115,11 @@ class TrainConfig:
             self.readout,
         )
 
-    def data_options(self) -> Options:
-        return Options(**{item.name: getattr(self, item.name) for item in fields(Options)})
+    def data_options(self, begun: bool = False) -> Options:
+        """Options of the run's data set. A run that has begun is known by its data's digest: that
+        its splits are in one unit was checked before, or not yet by the version that began it."""
+        options = {item.name: getattr(self, item.name) for item in fields(Options)}
+        return Options(**options | {"any_range": self.any_range or begun})
 
     def side_coefficient(self, i: int, batches: int) -> float:
         """The side branches' weight at iteration i = 1 … epochs * batches (Eq. 6, 7, 10)."""

@@ -28,6 +28,9 @@ METRICS = object_with({
     "test_accuracy": SHARE, "test_loss": {"type": "real"},
 })  # fmt: skip
 
+#: settings that older versions did not have, as they computed
+LATER = {"any_range": False, "skip_unreadable": False}
+
 
 def read_config(folder: Path) -> TrainConfig:
     """Read config.json; ValueError says what is wrong with it, or that there is none."""
@@ -46,20 +49,25 @@ def load_state(folder: Path, config: TrainConfig, net: Network) -> State:
     """Read the run's checkpoint; CheckpointError where it is of another run."""
     path = folder / "checkpoint.npz"
     state, made_with = checkpoint.load(path)
-    made_with = TrainConfig().to_dict() | made_with  # an older version had fewer settings
+    made_with = LATER | made_with
     for name, value in config.to_dict().items():
+        if name not in made_with:
+            raise CheckpointError(f"{path}: meta: config: {name} is missing")
         if made_with[name] != value:
             had, now = validate.shown(made_with[name]), validate.shown(value)
             raise CheckpointError(f"{path}: made with {name} {had}, config.json says {now}")
     try:
         check_params(net, state.params)
-        check_state(state, net, config)
     except ValueError as error:
         has, want = state.params.get("head.fc.bias", np.empty(0)).size, net.num_classes
         if has and has != want:
             reason = f"{config.dataset} has {want} classes now, the run's network {has}"
             raise CheckpointError(f"{folder}: {reason}") from None
         raise CheckpointError(f"{path}: of another network ({error})") from None
+    try:
+        check_state(state, net, config)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     return state
 
 
@@ -80,9 +88,13 @@ def check_state(state: State, net: Network, config: TrainConfig) -> None:
                     f"{group}: {name}: got {got[name].dtype} {got[name].shape}, "
                     f"want {config.dtype} {array.shape}"
                 )
+            least = 0 if name.startswith("square.") or name.endswith("running_var") else -np.inf
+            if not (np.isfinite(got[name]) & (got[name] >= least)).all():
+                wanted_numbers = "finite numbers" + " of at least 0" * (least == 0)
+                raise ValueError(f"{group}: {name}: want {wanted_numbers}")
 
 
-def check_place(state: State, count: int, batches: int, config: TrainConfig) -> None:
+def check_place(state: State, net: Network, count: int, batches: int, config: TrainConfig) -> None:
     """Check that training on `count` images can be where the state says; else ValueError."""
     if state.iteration > config.epochs * batches:
         raise ValueError(
@@ -91,15 +103,19 @@ def check_place(state: State, count: int, batches: int, config: TrainConfig) -> 
     position = state.iteration % batches
     if position == 0:
         return
-    if state.order.dtype.kind not in "iu" or not np.array_equal(
-        np.sort(state.order, axis=None), np.arange(count)
-    ):
+    whole = state.order.dtype.kind in "iu" and state.order.shape == (count,)
+    if not (whole and np.array_equal(np.sort(state.order), np.arange(count))):
         raise ValueError(f"order: want each of the {count} training images once")
-    done = {"steps": position, "images": position * config.batch_size}
-    for name in ("steps", "images", "loss", "correct", "gradient_norm"):
-        got = state.sums.get(name)
-        if got is None or got != done.get(name, got):
-            raise ValueError(f"sums: {name}: got {got}, want {done.get(name, 'a number')}")
+    images = position * config.batch_size
+    ranges = {
+        "steps": (position, position), "images": (images, images), "correct": (0, images),
+        "loss": (0, np.inf), "gradient_norm": (0, np.inf),
+    } | {f"rate.{name}": (0, position) for name in net.neurons()}  # fmt: skip
+    for name in sorted(ranges.keys() ^ state.sums.keys()):
+        raise ValueError(f"sums: {name} is {'missing' if name in ranges else 'surplus'}")
+    for name, (least, most) in ranges.items():
+        if not least <= state.sums[name] <= most:
+            raise ValueError(f"sums: {name}: got {state.sums[name]}, want {least} to {most}")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -109,6 +125,8 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     for number, row in enumerate(rows, 1):
         if row["epoch"] != number:
             raise ValueError(f"{path}: line {number}: epoch: got {row['epoch']}, want {number}")
+        if not row["firing_rate"]:
+            raise ValueError(f"{path}: line {number}: firing_rate: got no layers")
         if row["firing_rate"].keys() != rows[0]["firing_rate"].keys():
             raise ValueError(f"{path}: line {number}: firing_rate: got other layers than in line 1")
     return rows

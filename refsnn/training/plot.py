@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator
 
+from refsnn.output import printable
 from refsnn.training.config import TrainConfig
 
 
@@ -29,7 +30,7 @@ def draw_curves(rows: list[dict[str, Any]], config: TrainConfig) -> bytes:
     """The PNG's bytes; `rows` are those of metrics.jsonl."""
     figure = Figure(figsize=(9, 6), layout=ConstrainedLayoutEngine(wspace=0.06))
     title = f"{config.method} training on {config.dataset}: {config.arch}, T = {config.steps}"
-    figure.suptitle(f"{title}, seed {config.seed}")
+    figure.suptitle(printable(f"{title}, seed {config.seed}"))
     (loss, accuracy), (balance, rates) = figure.subplots(2, 2, sharex=True)
     epochs = [row["epoch"] for row in rows]
     mark = "." if len(rows) < 50 else None

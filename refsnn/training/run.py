@@ -105,7 +105,8 @@ class Run:
     def __init__(self, folder: Path, config: TrainConfig) -> None:
         self.folder, self.config = folder, config
         self.unlock: Callable[[], object] = lambda: None
-        self.make_dataset = partial(load, config.dataset, config.data_options())
+        begun = (folder / "checkpoint.npz").exists()
+        self.make_dataset = partial(load, config.dataset, config.data_options(begun))
         self.dataset = self.make_dataset()
         self.net = network_for(config, self.dataset)
         self.ops = get_ops(config.ops)
@@ -120,7 +121,7 @@ class Run:
             raise CheckpointError(f"{folder}: {config.dataset} is not the data that it began with")
         self.batches = batches_of(config, self.dataset)
         try:
-            check_place(self.state, len(self.dataset.train.labels), self.batches, config)
+            check_place(self.state, self.net, len(self.dataset.train.labels), self.batches, config)
         except ValueError as error:
             raise CheckpointError(f"{folder / 'checkpoint.npz'}: {error}") from None
         self.compiled = False  # by the first step of this process

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from refsnn.data import Options, load
+from refsnn.data.arrays import from_npz
 from refsnn.data.ranges import FEW
 
 RNG = np.random.default_rng(0)
@@ -151,3 +152,17 @@ def test_a_constant_channel_is_0_whatever_rounding_its_mean_has(read):
     assert images.mean() != 0.1
     data = read(images, images, dtype="float64")
     assert (data.mean[0], data.std[0]) == (0.1, 1)
+
+
+def test_units_that_few_images_let_doubt_are_remarked_on(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    images = rng.random((8, 4, 4))
+    path = tmp_path / "few.npz"
+    np.savez(
+        path, train_images=images, train_labels=np.arange(8) % 2, test_images=255 * images[:4],
+        test_labels=np.arange(4) % 2,
+    )  # fmt: skip
+    from_npz(path)
+    assert "are both in one unit?" in capsys.readouterr().err
+    from_npz(path, any_range=True)
+    assert "unit" not in capsys.readouterr().err

@@ -235,3 +235,17 @@ def test_what_the_data_depends_on_is_a_setting_of_the_run():
     given = {"skip_unreadable": True, "any_range": True, "dtype": "float64"}
     options = TrainConfig(**given).data_options()
     assert {name: getattr(options, name) for name in given} == given
+
+
+def test_a_file_of_arrays_is_checked_for_the_training_that_it_is_for(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    path, images, labels = tmp_path / "a.npz", rng.random((12, 4, 4)), np.arange(12) % 2
+    both = {"train_labels": labels, "test_labels": labels}
+    np.savez(path, train_images=images, test_images=255 * images, **both)
+    assert main(["data", "check", str(path)]) == 1
+    assert main(["data", "check", str(path), "--any-range"]) == 0
+    images[0, 0, 0] = 1e39
+    np.savez(path, train_images=images, test_images=images, **both)
+    assert main(["data", "check", str(path)]) == 1
+    assert main(["data", "check", str(path), "--dtype", "float64"]) == 0
+    assert "1 file: nothing is wrong" in capsys.readouterr().out

@@ -219,8 +219,8 @@ def test_a_finished_run_without_its_checkpoint_is_damaged(finished, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "not valid JSON"), ("[]", "got a list of 0, want an object"),
-        ("{}", "got an object of 0, want settings in it"),
+        ("", "not valid JSON"), ("[]", "got a list, want an object"),
+        ("{}", "settings is missing"),
         ('{"settings": 3}', "settings: got 3, want an array"),
         ('{"settings": [3]}', "settings[0]: got 3, want an object"),
         ('{"settings": [{"foo": 1}]}', "settings[0]: setting: got 'foo', want one of"),

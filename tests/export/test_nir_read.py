@@ -211,6 +211,31 @@ def test_a_file_that_hdf5_comes_to_no_end_with_is_refused(written, monkeypatch):
     assert time.monotonic() - begin < 60
 
 
+def test_an_array_under_two_names_is_read_under_both(written):
+    def link(nodes):
+        del nodes["lif/v_reset"]
+        nodes["lif/v_leak"][...] = 0.25
+        nodes["lif/v_reset"] = nodes["lif/v_leak"]  # a second hard link
+
+    lif = read_nir(written(link)).nodes["lif"]
+    assert (lif.v_reset == lif.v_leak).all()
+    assert (lif.v_reset == 0.25).all()
+
+
+def test_a_group_within_itself_is_refused(written):
+    def loop(nodes):
+        nodes["lif/again"] = nodes
+
+    with pytest.raises(ValueError, match="nested more than 8 deep"):
+        read_nir(written(loop))
+
+
+def test_modules_in_the_current_folder_are_not_run(written, tmp_path, monkeypatch):
+    (tmp_path / "h5py.py").write_text("raise SystemExit('mine')")
+    monkeypatch.chdir(tmp_path)
+    assert "lif" in read_nir(written()).nodes
+
+
 def damaged(content, seed):
     """Bytes changed, a bit flipped, the end cut off, or a piece overwritten."""
     rng, changed = random.Random(seed), bytearray(content)

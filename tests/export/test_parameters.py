@@ -329,11 +329,11 @@ def config_of(path):
     ("change", "message"),
     [
         (lambda c: c.update(format=2), "format: got 2, want 1"),
-        (lambda c: c.pop("format"), "network: got an object of 1, want format in it"),
-        (lambda c: c.pop("network"), "network: got an object of 1, want network in it"),
-        (lambda c: c.update(network=[1]), "network: got a list of 1, want an object"),
-        (lambda c: c["network"].pop("arch"), "network: got an object of 7, want arch in it"),
-        (lambda c: c["network"]["lif"].pop("smooth"), "lif: got an object of 5, want smooth in it"),
+        (lambda c: c.pop("format"), "network: format is missing"),
+        (lambda c: c.pop("network"), "network: network is missing"),
+        (lambda c: c.update(network=[1]), "network: got a list, want an object"),
+        (lambda c: c["network"].pop("arch"), "network.arch is missing"),
+        (lambda c: c["network"]["lif"].pop("smooth"), "lif.smooth is missing"),
         (lambda c: c["network"].update(colour=1), "colour"),
         (lambda c: c["network"].update(readout="max"), "readout: got 'max'"),
         (lambda c: c["network"].update(in_channels=True), "in_channels: got True, want an integer"),
@@ -343,7 +343,10 @@ def config_of(path):
         (lambda c: c["network"]["lif"].update(smooth="no"), "smooth: got 'no', want a boolean"),
         (lambda c: c["network"]["lif"].update(inclusive=3), "inclusive: got 3, want a boolean"),
         (lambda c: c["network"]["lif"]["surrogate"].update(name="step"), "step"),
-        (lambda c: c["network"]["lif"]["surrogate"].update(name=[]), "name: got a list of 0"),
+        (
+            lambda c: c["network"]["lif"]["surrogate"].update(name=[]),
+            "name: got a list, want a string",
+        ),
         (
             lambda c: c["network"]["lif"]["surrogate"].update(k=True),
             "k: got True, want a number or",

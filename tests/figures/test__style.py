@@ -125,7 +125,7 @@ def test_recorded_data_is_drawn_without_computing(main, tmp_path):
     [
         (None, "No such file"),
         ("{", "not valid JSON"),
-        ("[]", "got a list of 0, want an object"),
+        ("[]", "got a list, want an object"),
         ("{}", "is of figure None, want 'lines'"),
         ('{"figure": "lines", "numbers": {"a": []}}', "not what --record wrote"),
         ("[" * 10_000, "nested more than 64 deep"),

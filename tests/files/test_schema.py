@@ -22,8 +22,8 @@ def test_what_keeps_the_rules_has_no_fault(value):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([], "got a list of 0, want an object"),
-        ({"x": 1.0}, "got an object of 1, want n in it"),
+        ([], "got a list, want an object"),
+        ({"x": 1.0}, "n is missing"),
         (GOOD | {"x": True}, "x: got True, want a number"),
         (GOOD | {"x": float("nan")}, "x: got nan, want a number"),
         (GOOD | {"x": 10**400}, "x: got an integer of more than 60 digits, want a number"),

@@ -1,5 +1,7 @@
 """Cases by name: made when asked for, from a folder or by refsnn itself."""
 
+import json
+
 import pytest
 
 from refsnn.oracle import cases as building
@@ -33,6 +35,22 @@ def test_a_damaged_file_stops_none_but_itself(cases, tmp_path):
     assert [case.id for case in found] == ["neuron/tanh"]
     assert list(problems) == ["neuron/tie"]
     assert problems["neuron/tie"].endswith("neuron/tie.npz is missing")
+
+
+@pytest.mark.parametrize("value", [1e9, 0.0, 1e-3])
+def test_a_tolerance_that_lets_more_pass_than_the_outputs_give_is_refused(value, cases, tmp_path):
+    case = cases["neuron/tanh"]
+    vectors.write([case], tmp_path / "v")
+    path = tmp_path / "v/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["cases"][0]["outputs"][1]["tolerance"]["float64"] = value
+    path.write_text(json.dumps(manifest))
+    if value == 0:  # the schema's
+        with pytest.raises(ValueError, match=r"tolerance\.float64: got 0\.0, want more than 0"):
+            catalogue(tmp_path / "v")
+        return
+    with pytest.raises(ValueError, match=r"neuron/tanh: outputs: o: tolerance: float64: got "):
+        catalogue(tmp_path / "v")["neuron/tanh"]()
 
 
 def test_patterns_of_outputs_must_match_one(doubling):

@@ -141,7 +141,7 @@ def test_truncated_and_missing_files_are_named(two):
         (b"[]", "has schema None, want 'refsnn-vectors-1'"),
         (b"3", "has schema None"),
         (b'{"schema": "%s"}' % (b"x" * 999), r"has schema 'x{76}\.\.\., want"),
-        (b'{"schema": "refsnn-vectors-1"}', "want refsnn in it"),
+        (b'{"schema": "refsnn-vectors-1"}', "refsnn is missing"),
         (b'{"schema": "refsnn-vectors-2", "cases": 7}', "has schema 'refsnn-vectors-2', want"),
         (b'{"schema": "refsnn-vectors-1", "refsnn": "1", "cases": [3]}',
          r"cases\[0\]: got 3, want an object"),

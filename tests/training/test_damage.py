@@ -34,8 +34,8 @@ def missing(name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (missing("loss"), "got an object of 12, want loss in it"),
-        (missing("firing_rate"), "got an object of 12, want firing_rate in it"),
+        (missing("loss"), "loss is missing"),
+        (missing("firing_rate"), "firing_rate is missing"),
         (lambda row: row | {"lr": "0.01"}, "lr: got '0.01', want a number"),
         (lambda row: row | {"seconds": 0}, "seconds: got 0, want more than 0"),
         (lambda row: row | {"epoch": 7}, "epoch: got 7, want 1"),
@@ -43,7 +43,8 @@ def missing(name):
             lambda row: row | {"firing_rate": {"a": None}},
             r"firing_rate\.a: got None, want a",
         ),
-        (lambda row: [row], "got a list of 1, want an object"),
+        (lambda row: row | {"firing_rate": {}}, "firing_rate: got no layers"),
+        (lambda row: [row], "got a list, want an object"),
         (lambda row: "[" * 10_000, "got values nested more than 64 deep"),
         (lambda row: '{"epoch": 1, "lo', "not valid JSON"),
     ],
@@ -86,15 +87,17 @@ def forged(path, change):
     np.savez(path, **arrays)
 
 
+VARIANCE, WEIGHT = "buffers/stem.bn0.running_var", "params/stem.conv0.weight"
+SQUARE = "optimizer/square.stem.conv0.weight"
 FIRST_MEAN = "optimizer/mean.stem.conv0.weight"
 FORGED = [
     (lambda a, m: a.pop("order"), "order is missing"),
     (lambda a, m: a.update(order=a["order"][:-1]), "order: want each of the 1442 training images"),
     (lambda a, m: a.update(order=np.zeros_like(a["order"])), "order: want each of"),
     (lambda a, m: a.update(order=a["order"].astype(float)), "order: want each of"),
-    (lambda a, m: m.pop("sums"), "meta: got an object of 5, want sums in it"),
+    (lambda a, m: m.pop("sums"), "meta: sums is missing"),
     (lambda a, m: m.update(sums=True), "meta: sums: got True, want an object"),
-    (lambda a, m: m["sums"].pop("loss"), "sums: loss: got None, want a number"),
+    (lambda a, m: m["sums"].pop("loss"), "sums: loss is missing"),
     (lambda a, m: m["sums"].update(steps=1), "sums: steps: got 1, want 5"),
     (lambda a, m: m["sums"].update(loss="x"), "meta: sums.loss: got 'x', want a number"),
     (lambda a, m: m.update(iteration=10**6), "iteration: got 1000000, want at most 30"),
@@ -102,12 +105,26 @@ FORGED = [
     (lambda a, m: m.update(iteration=1.5), "meta: iteration: got 1.5, want an integer"),
     (lambda a, m: m.update(rng={}), "meta: rng: no state of NumPy's PCG64"),
     (lambda a, m: m["rng"]["state"].update(state=-1), "meta: rng: no state of NumPy's PCG64"),
-    (lambda a, m: m.update(config=[]), "meta: config: got a list of 0, want an object"),
+    (lambda a, m: m.update(config=[]), "meta: config: got a list, want an object"),
     (lambda a, m: a.pop(FIRST_MEAN), "optimizer: mean.stem.conv0.weight is missing"),
     (lambda a, m: a.update({"optimizer/more": a["order"]}), "optimizer: more is surplus"),
     (lambda a, m: a.update({FIRST_MEAN: a[FIRST_MEAN][:1]}), "mean.stem.conv0.weight: got float32"),
     (lambda a, m: a.update({FIRST_MEAN: a[FIRST_MEAN].astype(float)}), "want float32"),
     (lambda a, m: a.pop("buffers/stem.bn0.running_var"), "stem.bn0.running_var is missing"),
+    (lambda a, m: a.update(order=a["order"][:, None]), "order: want each of the 1442 training"),
+    (lambda a, m: m["sums"].update(correct=10**4), "sums: correct: got 10000, want 0 to 800"),
+    (lambda a, m: m["sums"].update(correct=-1), "sums: correct: got -1, want 0 to 800"),
+    (lambda a, m: m["sums"].update(loss=-1.0), "sums: loss: got -1.0, want 0 to inf"),
+    (lambda a, m: m["sums"].pop("rate.stem.lif0"), "sums: rate.stem.lif0 is missing"),
+    (lambda a, m: m["sums"].update({"rate.more": 1.0}), "sums: rate.more is surplus"),
+    (lambda a, m: m["sums"].update({"rate.stem.lif0": 6}), "rate.stem.lif0: got 6, want 0 to 5"),
+    (lambda a, m: m["config"].pop("lr"), "meta: config: lr is missing"),
+    (
+        lambda a, m: a.update({VARIANCE: -a[VARIANCE]}),
+        "running_var: want finite numbers of",
+    ),
+    (lambda a, m: a.update({SQUARE: -a[SQUARE] - 1}), "square.stem.conv0.weight: want finite"),
+    (lambda a, m: a.update({WEIGHT: a[WEIGHT] * np.nan}), "params: stem.conv0.weight: want finite"),
 ]
 
 

@@ -50,6 +50,10 @@ def test_firing_rates_are_the_share_of_spikes_of_each_layer(step, params):
     assert all(0 <= rate <= 1 for rate in rates.values())
 
 
+def test_firing_rates_have_the_names_that_the_network_gives(step, params, net):
+    assert list(firing_rates(step(params)[0])) == net.neurons()
+
+
 def test_the_gradient_norm_is_the_first_layers(step, params):
     grads = step(params)[1]
     wanted = np.sqrt((grads["stem.conv0.weight"] ** 2).sum())

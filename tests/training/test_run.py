@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -18,6 +19,7 @@ from refsnn.training import checkpoint
 from refsnn.training import run as run_module
 from refsnn.training.checkpoint import CheckpointError
 from refsnn.training.config import TrainConfig
+from refsnn.training.evaluate import evaluate_run
 from refsnn.training.folder import read_metrics
 from refsnn.training.run import Interrupted, Run, resume, start
 
@@ -240,3 +242,22 @@ def test_a_run_whose_checkpoint_is_gone_does_not_start_again(uninterrupted, tmp_
     (folder / "metrics.jsonl").write_bytes((uninterrupted / "metrics.jsonl").read_bytes())
     with pytest.raises(CheckpointError, match=r"checkpoint\.npz is missing"):
         resume(folder)
+
+
+def test_a_run_that_began_before_units_were_checked_goes_on(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    images, path = rng.random((12, 8, 8)), tmp_path / "d.npz"
+    labels = np.arange(12) % 2
+    np.savez(
+        path, train_images=images, train_labels=labels, test_images=255 * images, test_labels=labels
+    )
+    config = small(dataset=str(path), arch="1:2", epochs=2, batch_size=4)
+    with pytest.raises(ValueError, match="in one unit"):
+        start(tmp_path / "new", config)
+    monkeypatch.setattr("refsnn.data.arrays.check_same_range", lambda *_: "")
+    run = start(tmp_path / "old", config)
+    with pytest.raises(Interrupted):
+        run.train(lambda: run.state.iteration >= 1, quiet=True)
+    monkeypatch.undo()
+    resume(tmp_path / "old").train(quiet=True)
+    assert evaluate_run(tmp_path / "old")["images"] == 12

@@ -60,8 +60,8 @@ def test_a_fault_that_does_not_fit_is_refused(change, words, write, capsys):
     [
         ("{", "faults.json: not valid JSON"),
         ("[" * 10_000, "nested more than 64 deep"),
-        ({"id": "x"}, "got an object of 1, want an array"),
-        ([{"id": "x"}], "[0]: got an object of 1, want file in it"),
+        ({"id": "x"}, "got an object, want an array"),
+        ([{"id": "x"}], "[0].file is missing"),
         ([GOOD | {"old": 3}], "[0].old: got 3, want a string"),
         ([GOOD | {"id": "a\nb", "file": "x"}], r"'a\nb': no file x in"),
         ([GOOD | {"file": "a\0b"}], "no file 'a\\x00b' in refsnn/"),
