@@ -24,7 +24,8 @@ from refsnn.network import (
     neuron_caches,
 )
 from refsnn.ops import get_ops, validate
-from refsnn.training.run import load_state, network_for, read_config
+from refsnn.training.folder import load_state, read_config
+from refsnn.training.run import network_for
 
 ROW = 0.026  # inches that a neuron takes
 MOST_ROWS = 10_000  # in 2^16 pixels, the most that a picture's side may have

@@ -12,7 +12,8 @@ from refsnn.oracle.naive import training as naive
 from refsnn.training import run as runs
 from refsnn.training.algorithm import Step
 from refsnn.training.config import TrainConfig
-from refsnn.training.run import Interrupted, Run, read_metrics, resume, start
+from refsnn.training.folder import read_metrics
+from refsnn.training.run import Interrupted, Run, resume, start
 from verification import cases
 from verification.record import Recorder
 from verification.registry import check

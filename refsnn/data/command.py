@@ -109,5 +109,5 @@ def run_check(arguments: argparse.Namespace) -> int:
             tqdm.write(f"{path}: {why}")  # beside the progress bar
             unreadable += 1
     count = "1 file" if len(paths) == 1 else f"{len(paths)} files"
-    print(f"read {count}" + f", of which {unreadable} can't be read" * bool(unreadable))
+    print(f"{unreadable} of {count} can't be used" if unreadable else f"{count}: nothing is wrong")
     return int(unreadable > 0)

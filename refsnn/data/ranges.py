@@ -44,7 +44,7 @@ def check_same_range(train: Array, test: Array, extents: tuple[Extent, Extent]) 
     if kinds[0] != kinds[1]:
         raise ValueError(
             f"train_images are {train.dtype}, test_images {test.dtype}: want both of one kind and "
-            "in one unit; --any-range takes them as they are"
+            "in one unit; refsnn train --any-range takes them as they are"
         )
     sizes = [e.size[np.isfinite(e.size) & (e.size > 0)] for e in extents]
     if min(map(len, sizes)) < FEW:
@@ -56,7 +56,7 @@ def check_same_range(train: Array, test: Array, extents: tuple[Extent, Extent]) 
         got = [f"{np.median(size):.3g}" for size in sizes]
         raise ValueError(
             f"train_images are around {got[0]}, test_images around {got[1]} (root mean square): "
-            "want both in one unit; --any-range takes them as they are"
+            "want both in one unit; refsnn train --any-range takes them as they are"
         )
 
 

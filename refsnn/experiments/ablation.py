@@ -18,7 +18,7 @@ from refsnn.files.writing import write_json
 from refsnn.network import architecture
 from refsnn.ops import METHODS, validate
 from refsnn.training.config import TrainConfig, from_dict
-from refsnn.training.run import read_config
+from refsnn.training.folder import read_config
 
 SETTINGS = object_with({"settings": {"type": "array", "items": {"type": "object"}}})
 SUMMARY = object_with({"test_accuracy": {"type": "number", "minimum": 0, "maximum": 1}})

@@ -13,8 +13,9 @@ from refsnn.network import Network
 from refsnn.ops import get_ops
 from refsnn.output import open_output, table
 from refsnn.training.config import PRESETS, TrainConfig, make_config
+from refsnn.training.folder import load_state, read_config
 from refsnn.training.options import add_settings, add_threads, given_settings
-from refsnn.training.run import batches_of, initial_state, load_state, network_for, read_config
+from refsnn.training.run import batches_of, initial_state, network_for
 
 #: settings that no gradient depends on; images are not augmented
 LEFT_OUT = ("lr", "optimizer", "momentum", "weight_decay", "decay_all", "cutout", "augment")

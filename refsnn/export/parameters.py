@@ -20,7 +20,7 @@ from refsnn.oracle.layout import params_from_torch, params_to_torch, torch_shape
 from refsnn.training import checkpoint
 from refsnn.training.checkpoint import CheckpointError
 from refsnn.training.config import TrainConfig
-from refsnn.training.run import load_state, read_config
+from refsnn.training.folder import load_state, read_config
 
 LIMIT = 2**34  # bytes of a file
 FEW = 3  # names in a message

@@ -58,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     own = f"{file.resolve().parent.name}/{file.stem}"
     if one not in (None, own) and own in makers and not file.is_dir():
         raise ValueError(f"actual: {file} is of {own} by its name, want {one}")
+    if file.exists() and file.samefile(arguments.expected):
+        raise ValueError(f"actual: {file} is what is expected, want what you computed")
     wanted = [one] if one else list(makers)
     with open_output(arguments.json) as write:
         actual = read_actual(arguments.actual, makers, one)

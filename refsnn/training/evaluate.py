@@ -8,7 +8,8 @@ from refsnn.data import Loader, in_order, load
 from refsnn.network import without_branches
 from refsnn.ops import get_ops
 from refsnn.training.algorithm import evaluate
-from refsnn.training.run import load_state, network_for, read_config
+from refsnn.training.folder import load_state, read_config
+from refsnn.training.run import network_for
 
 
 def evaluate_run(folder: Path, workers: int | None = None) -> dict[str, Any]:

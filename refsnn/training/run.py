@@ -12,30 +12,19 @@ import numpy as np
 from tqdm import tqdm
 
 from refsnn.data import Batch, Dataset, Loader, in_order, load
-from refsnn.files.documents import read_json, read_json_lines
-from refsnn.files.schema import object_with
 from refsnn.files.writing import append_line, optional, write_atomic, write_json
-from refsnn.network import Network, check_params, init_buffers, init_params
-from refsnn.ops import get_ops, validate
+from refsnn.network import Network, init_buffers, init_params
+from refsnn.ops import get_ops
 from refsnn.training import checkpoint
 from refsnn.training.algorithm import Step, evaluate, train_step
 from refsnn.training.checkpoint import CheckpointError, State
-from refsnn.training.config import TrainConfig, from_dict
+from refsnn.training.config import TrainConfig
 from refsnn.training.fit import check_fit
+from refsnn.training.folder import check_place, load_state, read_config, read_metrics
 from refsnn.training.lock import lock, unlock
 from refsnn.training.monitor import first_gradient_norm
 from refsnn.training.optimizer import init_state
 
-COUNT, SHARE = {"type": "integer", "minimum": 0}, {"type": "number", "minimum": 0, "maximum": 1}
-#: a row of metrics.jsonl; the test loss may have overflowed
-METRICS = object_with({
-    "epoch": COUNT, "lambda": {"type": "number"}, "lr": {"type": "number"}, "images": COUNT,
-    "seconds": {"type": "number", "exclusiveMinimum": 0}, "iteration": COUNT,
-    "loss": {"type": "number"}, "train_accuracy": SHARE, "images_per_second": {"type": "number"},
-    "first_layer_gradient_norm": {"type": "number"},
-    "firing_rate": {"type": "object", "additionalProperties": {"type": "number"}},
-    "test_accuracy": SHARE, "test_loss": {"type": "real"},
-})  # fmt: skip
 CHECKPOINT_SECONDS = 300.0  # within an epoch; one more at each epoch's end
 
 
@@ -79,78 +68,6 @@ def fingerprint(dataset: Dataset) -> str:
     ).hex()
 
 
-def read_config(folder: Path) -> TrainConfig:
-    path = folder / "config.json"
-    try:
-        values = read_json(path, {"type": "object"})
-    except FileNotFoundError:
-        raise ValueError(f"{folder}: no run there (config.json is missing)") from None
-    try:
-        return from_dict(values)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def load_state(folder: Path, config: TrainConfig, net: Network) -> State:
-    """The run's checkpoint, which must be of this configuration and network."""
-    path = folder / "checkpoint.npz"
-    state, made_with = checkpoint.load(path)
-    made_with = TrainConfig().to_dict() | made_with  # an older version had fewer settings
-    for name, value in config.to_dict().items():
-        if made_with[name] != value:
-            had, now = validate.shown(made_with[name]), validate.shown(value)
-            raise CheckpointError(f"{path}: made with {name} {had}, config.json says {now}")
-    try:
-        check_params(net, state.params)
-        check_state(state, net, config)
-    except ValueError as error:
-        has, want = state.params.get("head.fc.bias", np.empty(0)).size, net.num_classes
-        if has and has != want:
-            reason = f"{config.dataset} has {want} classes now, the run's network {has}"
-            raise CheckpointError(f"{folder}: {reason}") from None
-        raise CheckpointError(f"{path}: of another network ({error})") from None
-    return state
-
-
-def check_state(state: State, net: Network, config: TrainConfig) -> None:
-    """ValueError for an array that this network and optimiser do not have, or have otherwise."""
-    wanted = {
-        "params": state.params,  # whose names and shapes are checked
-        "buffers": init_buffers(net),
-        "optimizer": init_state(state.params, config),
-    }
-    for group, arrays in wanted.items():
-        got = getattr(state, group)
-        for name in sorted(arrays.keys() ^ got.keys()):
-            raise ValueError(f"{group}: {name} is {'missing' if name in arrays else 'surplus'}")
-        for name, array in arrays.items():
-            if got[name].shape != array.shape or got[name].dtype != config.dtype:
-                raise ValueError(
-                    f"{group}: {name}: got {got[name].dtype} {got[name].shape}, "
-                    f"want {config.dtype} {array.shape}"
-                )
-
-
-def check_place(state: State, count: int, batches: int, config: TrainConfig) -> None:
-    """ValueError where the state is at no place of a training on `count` images."""
-    if state.iteration > config.epochs * batches:
-        raise ValueError(
-            f"iteration: got {state.iteration}, want at most {config.epochs * batches}"
-        )
-    position = state.iteration % batches
-    if position == 0:
-        return
-    if state.order.dtype.kind not in "iu" or not np.array_equal(
-        np.sort(state.order, axis=None), np.arange(count)
-    ):
-        raise ValueError(f"order: want each of the {count} training images once")
-    done = {"steps": position, "images": position * config.batch_size}
-    for name in ("steps", "images", "loss", "correct", "gradient_norm"):
-        got = state.sums.get(name)
-        if got is None or got != done.get(name, got):
-            raise ValueError(f"sums: {name}: got {got}, want {done.get(name, 'a number')}")
-
-
 def require_unused(folder: Path) -> None:
     for name in ("config.json", "checkpoint.npz", "metrics.jsonl", "summary.json", "curves.png"):
         if (folder / name).exists():
@@ -180,18 +97,6 @@ def resume(folder: Path) -> "Run":
         raise
     run.unlock = weakref.finalize(run, unlock, folder, file)
     return run
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl; a last line that a crash cut off does not count."""
-    path = folder / "metrics.jsonl"
-    rows = read_json_lines(path, METRICS) if path.exists() else []
-    for number, row in enumerate(rows, 1):
-        if row["epoch"] != number:
-            raise ValueError(f"{path}: line {number}: epoch: got {row['epoch']}, want {number}")
-        if row["firing_rate"].keys() != rows[0]["firing_rate"].keys():
-            raise ValueError(f"{path}: line {number}: firing_rate: got other layers than in line 1")
-    return rows
 
 
 class Run:

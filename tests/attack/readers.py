@@ -33,8 +33,9 @@ from refsnn.oracle.adapters import program
 from refsnn.oracle.compare import compare_case
 from refsnn.training import checkpoint
 from refsnn.training.config import TrainConfig
+from refsnn.training.folder import read_config, read_metrics
 from refsnn.training.monitor import Diverged
-from refsnn.training.run import read_config, read_metrics, resume
+from refsnn.training.run import resume
 from verification import mutants
 
 
@@ -262,7 +263,7 @@ READERS: dict[str, Reader] = {
         0.3,
     ),
     "config.json": Reader(
-        "json", TRAINING + "run refsnn.files.documents", good.in_run("config.json"),
+        "json", TRAINING + "folder refsnn.files.documents", good.in_run("config.json"),
         lambda path: read_config(path.parent), 2,
     ),
     "checkpoint.npz": Reader(
@@ -274,14 +275,14 @@ READERS: dict[str, Reader] = {
         seal_checkpoint, (Diverged,),
     ),
     "metrics.jsonl": Reader(
-        "lines", TRAINING + "run", good.in_run("metrics.jsonl"),
+        "lines", TRAINING + "folder", good.in_run("metrics.jsonl"),
         lambda path: read_metrics(path.parent),
     ),
     "resumed metrics": Reader(
-        "lines", TRAINING + "run", good.in_run("metrics.jsonl", epochs=1), resumed, 0.2
+        "lines", TRAINING + "folder", good.in_run("metrics.jsonl", epochs=1), resumed, 0.2
     ),
     "summarized metrics": Reader(
-        "lines", TRAINING + "run", good.in_run("metrics.jsonl", batches=9), summarized, 0.02
+        "lines", TRAINING + "folder", good.in_run("metrics.jsonl", batches=9), summarized, 0.02
     ),
     "summary.json": Reader("json", EXPERIMENTS + "ablation", good.finished, tabulated),
     "ablation.json": Reader("json", EXPERIMENTS + "ablation", good.ablation_folder, read_settings),

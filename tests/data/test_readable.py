@@ -79,11 +79,11 @@ def test_check_lists_each_file_that_can_not_be_read(made, capsys, jobs):
     name, data = made
     arguments = ["data", "check", name, "--data-dir", str(data), "--jobs", jobs]
     assert main(arguments) == 0
-    assert capsys.readouterr().out == "read 16 files\n"
+    assert capsys.readouterr().out == "16 files: nothing is wrong\n"
     bad = damage(data)
     assert main(arguments) == 1
     *lines, last = capsys.readouterr().out.splitlines()
-    assert last == "read 16 files, of which 4 can't be read"
+    assert last == "4 of 16 files can't be used"
     assert [line.partition(": ")[0] for line in sorted(lines)] == sorted(map(str, bad))
     assert all(line.partition(": ")[2] for line in lines)
     assert any(line.endswith(": is no regular file") for line in lines)
@@ -108,12 +108,11 @@ def test_check_takes_a_file_of_arrays_and_what_is_in_the_package(tmp_path, capsy
     np.savez(path, **arrays)
     assert main(["data", "check", str(path)]) == 0
     assert main(["data", "check", "digits"]) == 0
-    assert capsys.readouterr().out == "read 1 file\n" * 2
+    assert capsys.readouterr().out == "1 file: nothing is wrong\n" * 2
     np.savez(path, **arrays | {"test_images": np.full((4, 8, 8), np.nan)})
     assert main(["data", "check", str(path)]) == 1
     assert capsys.readouterr().out == (
-        f"{path}: test_images: image 0 holds NaN or infinity\n"
-        "read 1 file, of which 1 can't be read\n"
+        f"{path}: test_images: image 0 holds NaN or infinity\n1 of 1 file can't be used\n"
     )
 
 
@@ -124,7 +123,7 @@ def test_check_reads_the_files_of_cifar(tmp_path, capsys):
     assert main(["data", "check", "cifar10-part", "--data-dir", str(tmp_path)]) == 1
     assert capsys.readouterr().out == (
         f"{tmp_path}/data_batch_2.bin: labels: got 11 at index 0, want 0 to 9\n"
-        "read 3 files, of which 1 can't be read\n"
+        "1 of 3 files can't be used\n"
     )
 
 

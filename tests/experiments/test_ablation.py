@@ -14,7 +14,7 @@ from refsnn.experiments.ablation import Planned, Result, configs, fixed
 from refsnn.experiments.presets import PRESETS, DataSize, Grid
 from refsnn.files.writing import write_json
 from refsnn.training.config import TrainConfig
-from refsnn.training.run import read_config
+from refsnn.training.folder import read_config
 
 TINY = ["--archs=1-1:4-8", "--epochs=2", "--batch-size=160", "--ops=numpy"]
 

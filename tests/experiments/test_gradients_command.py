@@ -13,7 +13,8 @@ from refsnn.experiments.gradient_flow import ledger
 from refsnn.experiments.gradients_command import LEFT_OUT
 from refsnn.ops import NUMPY
 from refsnn.training.config import TrainConfig
-from refsnn.training.run import initial_state, load_state, network_for, read_config, start
+from refsnn.training.folder import load_state, read_config
+from refsnn.training.run import initial_state, network_for, start
 
 TINY = ["--arch=1-1:4-8", "--ops=numpy", "--batch-size=20"]
 

@@ -237,3 +237,9 @@ def test_more_cases_than_are_expected_are_counted_and_no_fault(mine, cases, tmp_
     assert lines[-1] == (
         "1 case passed, 0 failed, 3 not among the expected ones (tolerances of float64)"
     )
+
+
+def test_what_is_expected_is_not_compared_with_itself(expected, refused):
+    for path in (expected, expected / "neuron/tie.npz"):
+        line = refused(["compare", path, path])
+        assert f"actual: {path} is what is expected, want what you computed" in line

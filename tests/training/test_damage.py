@@ -8,7 +8,8 @@ import pytest
 
 from refsnn.training import checkpoint
 from refsnn.training.config import TrainConfig
-from refsnn.training.run import Interrupted, read_metrics, start
+from refsnn.training.folder import read_metrics
+from refsnn.training.run import Interrupted, start
 
 SMALL = {"arch": "1-1:4-8", "epochs": 3, "batch_size": 160, "ops": "numpy"}
 

@@ -18,7 +18,8 @@ from refsnn.training import checkpoint, plot
 from refsnn.training import run as run_module
 from refsnn.training.checkpoint import CheckpointError
 from refsnn.training.config import TrainConfig
-from refsnn.training.run import Interrupted, Run, read_metrics, resume, start
+from refsnn.training.folder import read_metrics
+from refsnn.training.run import Interrupted, Run, resume, start
 
 SMALL = {"arch": "1-1:4-8", "epochs": 3, "batch_size": 160, "ops": "numpy"}
 
