@@ -22,8 +22,8 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def optional(path: Path) -> Iterator[None]:
-    """Go on without a file that can't be made, such as a picture of results that are written
-    already; a line on standard error says why."""
+    """Go on without a file that can't be made, such as a picture; a line on standard error says
+    why."""
     try:
         yield
     except Exception as error:

@@ -257,7 +257,8 @@ class Run:
         self.save()
 
     def summarize(self) -> dict[str, Any]:
-        """Write summary.json of a finished run, and curves.png if that can be drawn."""
+        """Write curves.png of a finished run, if that can be drawn, then summary.json, by which it
+        counts as finished."""
         config, rows = self.config, read_metrics(self.folder)
         if not rows:
             raise ValueError(f"{self.folder}: metrics.jsonl is missing or empty")
@@ -274,11 +275,11 @@ class Run:
             "parameters": self.net.count_parameters(),
             "skipped": self.dataset.skipped,
         }
-        write_json(self.folder / "summary.json", summary)
         curves = self.folder / "curves.png"
         with optional(curves):
             from refsnn.training.plot import draw_curves
 
             write_atomic(curves, draw_curves(rows, config))
+        write_json(self.folder / "summary.json", summary)
         self.unlock()
         return summary

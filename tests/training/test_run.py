@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from refsnn.files.writing import write_json
-from refsnn.training import checkpoint
+from refsnn.training import checkpoint, plot
 from refsnn.training import run as run_module
 from refsnn.training.checkpoint import CheckpointError
 from refsnn.training.config import TrainConfig
@@ -55,6 +55,20 @@ def test_an_epoch_is_a_row_and_lambda_ends_at_zero(uninterrupted):
         assert row["first_layer_gradient_norm"] > 0
         assert len(row["firing_rate"]) == 5
         assert all(0 <= rate <= 1 for rate in row["firing_rate"].values())
+
+
+def test_the_summary_which_makes_a_run_finished_comes_last(uninterrupted, tmp_path, monkeypatch):
+    """An ablation does not look at a finished run again."""
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink(missing_ok=True)
+
+    def killed(rows, config):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plot, "draw_curves", killed)
+    with pytest.raises(KeyboardInterrupt):
+        resume(tmp_path / "run").summarize()
+    assert not (tmp_path / "run" / "summary.json").exists()
 
 
 def test_the_summary_and_the_curves(uninterrupted):
