@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -78,14 +78,16 @@ def main(argv: list[str]) -> int:
         print(f"verification: error: {error}", file=sys.stderr)
         return 2
     start = time.monotonic()
-    results = run_all(mutants, max(options.jobs, 1), options.whole)
+    rows: list[dict[str, Any]] = []
+
+    def note(mutant: Mutant, killed_by: list[str]) -> None:
+        rows.append({"id": mutant.id, "clause": mutant.clause, "killed_by": killed_by})
+        if options.json:  # as they come: a whole run is long
+            options.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+    results = run_all(mutants, max(options.jobs, 1), options.whole, note)
     if results is None:
         return 2
-    if options.json:
-        rows = [
-            {"id": m.id, "clause": m.clause, "killed_by": results[m.id]} for m in mutants
-        ]  # fmt: skip
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
     print(matrix(mutants, results))
     print(f"in {(time.monotonic() - start) / 60:.0f} min, {options.jobs} at a time")
     return 0 if all(results.values()) else 1
@@ -234,8 +236,10 @@ def copy_kernels(cache: Path, own: Path, changed: Path) -> None:
         shutil.copytree(cache, own, ignore=left_out)
 
 
-def run_all(mutants: list[Mutant], jobs: int, whole: bool = False) -> dict[str, list[str]] | None:
-    """killed_by for each id; None where anything fails before any fault is put into the code."""
+def run_all(
+    mutants: list[Mutant], jobs: int, whole: bool, note: Callable[[Mutant, list[str]], None]
+) -> dict[str, list[str]] | None:
+    """killed_by for each id, told to `note` as it comes; None where anything fails without a fault."""
     with tempfile.TemporaryDirectory() as name:
         shops: SimpleQueue[Workshop] = SimpleQueue()
 
@@ -263,6 +267,7 @@ def run_all(mutants: list[Mutant], jobs: int, whole: bool = False) -> dict[str, 
             results = {}
             for mutant, killed_by in bar:
                 results[mutant.id] = killed_by
+                note(mutant, killed_by)
                 if not killed_by:
                     tqdm.write(f"[{mutant.clause}] {mutant.id} SURVIVED", file=sys.stderr)
             return results

@@ -81,6 +81,7 @@ def test_snntorch_reads_another_dt_wrongly_and_no_if(case):
         snntorch_model(case(2, lif=LIF(1.0))[0])
 
 
+@pytest.mark.filterwarnings("ignore:nirtorch.load is being deprecated")
 def test_norse_leaves_average_pooling_out(case):
     norse = pytest.importorskip("norse.torch")
     path, _, _ = case(1)

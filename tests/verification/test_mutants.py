@@ -83,9 +83,12 @@ def test_only_extra_needs_extra(capsys):
 def test_extra_faults_join_the_list_or_stand_alone(write, tmp_path, monkeypatch, capsys):
     asked = []
 
-    def run_all(faults, jobs, whole):
+    def run_all(faults, jobs, whole, note):
         asked.append([fault.id for fault in faults])
-        return {fault.id: [] if fault.id == "sign" else ["a check"] for fault in faults}
+        killed_by = {fault.id: [] if fault.id == "sign" else ["a check"] for fault in faults}
+        for fault in faults:
+            note(fault, killed_by[fault.id])
+        return killed_by
 
     monkeypatch.setattr(mutants, "run_all", run_all)
     out = tmp_path / "kills.json"
