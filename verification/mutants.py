@@ -239,7 +239,7 @@ def copy_kernels(cache: Path, own: Path, changed: Path) -> None:
 def run_all(
     mutants: list[Mutant], jobs: int, whole: bool, note: Callable[[Mutant, list[str]], None]
 ) -> dict[str, list[str]] | None:
-    """killed_by for each id, told to `note` as it comes; None where anything fails without a fault."""
+    """killed_by for each id, told to `note` as it comes; None where all is not well without one."""
     with tempfile.TemporaryDirectory() as name:
         shops: SimpleQueue[Workshop] = SimpleQueue()
 
