@@ -72,8 +72,8 @@ class Ops:
     conv_choice: Callable[..., str] | None = None
 
     def fuses(self, dtype: Any, p: LIF, norm: BatchNorm) -> bool:
-        """Whether norm_neuron_forward and _backward serve: for float32, and for nothing but the
-        classes that they know, since a subclass may compute otherwise."""
+        """Tell whether norm_neuron_forward and _backward serve: for float32, and for the classes that
+        they know alone, since a subclass may compute otherwise."""
         return (
             self.norm_neuron_forward is not None
             and dtype == np.float32

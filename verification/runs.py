@@ -120,8 +120,8 @@ AUGMENTED = st.tuples(cases.SEEDS, st.integers(1, 2), st.integers(1, 5))
 
 @check("augmented runs", "structure", "ALG1-TRAIN R3 D24", AUGMENTED, quick=2, full=20)
 def augmented_runs(case: Any, record: Recorder) -> None:
-    """What iteration i sees is augmented by a stream of its own, which the seed and i alone decide:
-    in each epoch another, and the same after an interruption."""
+    """Each iteration's images are augmented by a stream of its own, which seed and iteration alone
+    decide: another in each epoch, and the same after an interruption."""
     seed, size, stop_after = case
     images = np.random.default_rng(seed).normal(size=(7, 5, 4, 1))
     options = {"arch": "1:2", "epochs": 2, "batch_size": 3, "seed": seed % 100, "cutout": size}

@@ -15,7 +15,7 @@ from refsnn.ops import Array
 
 
 class Call(NamedTuple):
-    """What a pickle would have called, and set the result's state to."""
+    """A call that a pickle asks for, and the state that it sets the result to."""
 
     function: str
     arguments: Any

@@ -1,4 +1,4 @@
-"""Whether the images of two splits are in one unit, and whether a precision can hold them."""
+"""Checks that two splits are in one unit, and that a precision can hold their images."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Which files can be read: found out before a training begins, not in its tenth hour."""
+"""Finding the files that can be read before a training begins, not in its tenth hour."""
 
 import errno
 import sys

@@ -39,7 +39,7 @@ def parse_tree(content: bytes) -> Tree:
 
 
 def ask(content: bytes, limit: int) -> bytes:
-    """What the process makes of the file's content."""
+    """Let the process read the file's content, and return the .npz archive that it makes of it."""
     seconds = SECONDS + len(content) / BYTES_A_SECOND
     try:
         done = subprocess.run(

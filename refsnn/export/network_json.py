@@ -1,4 +1,4 @@
-"""Which network the numbers in a file belong to, as JSON and back, without trust."""
+"""The network that the numbers in a file belong to, as JSON and back, without trust."""
 
 import json
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ def network_to_json(net: Network) -> str:
 
 
 def network_to_dict(net: Network) -> dict[str, Any]:
-    """What JSON can hold, and `network_from_dict` makes the same network of.
+    """Describe a network by values that JSON can hold, for `network_from_dict`.
 
     TypeError where a part is of a class that isn't refsnn's own, which nothing could make again.
     """

@@ -1,4 +1,4 @@
-"""What is in a NIR graph, turned into checked values: nodes of known types, their fields, edges.
+"""The content of a NIR graph as checked values: nodes of known types, their fields, edges.
 
 Fields are in PyTorch's axis order, as NIR wants; shapes are those of one image, without T and N.
 """

@@ -27,7 +27,7 @@ STARTS = ("zero", "v_reset", "v_leak")
 
 
 class Setting(NamedTuple):
-    """What a graph does not say of its neurons."""
+    """The numbers that a graph does not give for its neurons."""
 
     dt: float  # seconds a step
     start: str  # one of STARTS

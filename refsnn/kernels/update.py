@@ -37,7 +37,7 @@ def adamw_loop(w, g, mean, square, numbers, new_w, new_mean, new_square):  # typ
 
 
 def known(arrays: tuple[Array, ...], numbers: tuple[Any, ...]) -> bool:
-    """Whether the loops compute these as NumPy does: floats of one shape and dtype, and Python
+    """Tell whether the loops compute these as NumPy does: floats of one shape and dtype, and Python
     numbers, which take on that dtype."""
     shape, dtype = arrays[0].shape, arrays[0].dtype
     return (

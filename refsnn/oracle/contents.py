@@ -1,4 +1,4 @@
-"""What a case of each level needs: its settings, and its inputs with their shapes.
+"""The settings that a case of each level needs, and its inputs with their shapes.
 
 Axes are in PyTorch's order. A case from a file is compared with this before it is computed.
 """

@@ -76,7 +76,7 @@ class Search:
     stopped: bool = False  # something was not tried, as the time was up
 
     def key(self, case: Case, state: Deviations, whole: bool) -> tuple[Any, Deviations]:
-        """What a comparison is known by, and in what the state differs from the case."""
+        """Name a comparison by its case and by what differs from the case in the state."""
         changed = {name: v for name, v in state.items() if case.conventions[name] != v}
         return (case.id, frozenset(changed.items()), whole), changed
 

@@ -1,4 +1,4 @@
-"""What a run folder holds, read and checked: its settings, its records, its checkpoint.
+"""The files of a run folder, read and checked: its settings, its records, its checkpoint.
 
 Errors name the file and the field.
 """
