@@ -72,7 +72,7 @@ class Ops:
     conv_choice: Callable[..., str] | None = None
 
     def fuses(self, dtype: Any, p: LIF, norm: BatchNorm) -> bool:
-        """Tell whether norm_neuron_forward and _backward serve: for float32, and for the classes that
+        """Tell whether norm_neuron_forward and _backward serve: in float32, for the classes that
         they know alone, since a subclass may compute otherwise."""
         return (
             self.norm_neuron_forward is not None
