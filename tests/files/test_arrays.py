@@ -110,6 +110,18 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
         tracemalloc.stop()
 
 
+def test_a_file_may_hold_so_many_times_its_size_that_is_compressed(tmp_path):
+    path = tmp_path / "zeros.npz"
+    np.savez_compressed(path, x=np.zeros(arrays.LIMIT + 1, np.uint8))
+    size = path.stat().st_size
+    assert size * arrays.EXPANSION < arrays.LIMIT
+    with pytest.raises(ValueError, match=rf"want at most {arrays.LIMIT} from a file that compress"):
+        read_whole(path, None)
+    noise = np.random.default_rng(0).integers(0, 256, arrays.LIMIT // 64, np.uint8)
+    np.savez(path, x=noise)
+    assert read_whole(path, None)["x"].nbytes == noise.nbytes
+
+
 def test_an_entry_that_hides_its_size_is_not_unpacked_beyond_it(tmp_path):
     """The directory says 176 bytes, the stream goes on."""
     buffer = io.BytesIO()

@@ -112,6 +112,7 @@ FORGED = [
     (lambda a, m: a.update({FIRST_MEAN: a[FIRST_MEAN].astype(float)}), "want float32"),
     (lambda a, m: a.pop("buffers/stem.bn0.running_var"), "stem.bn0.running_var is missing"),
     (lambda a, m: a.update(order=a["order"][:, None]), "order: want each of the 1442 training"),
+    (lambda a, m: a.update(order=np.array(3)), "order: want each of the 1442 training"),
     (lambda a, m: m["sums"].update(correct=10**4), "sums: correct: got 10000, want 0 to 800"),
     (lambda a, m: m["sums"].update(correct=-1), "sums: correct: got -1, want 0 to 800"),
     (lambda a, m: m["sums"].update(loss=-1.0), "sums: loss: got -1.0, want 0 to inf"),
