@@ -174,27 +174,27 @@ class Workshop:
         return found + [n for one in tests if one for n in self.failing_tests(one, self.cache)]
 
     def failing_checks(self, cache: Path, clause: str = "") -> list[str]:
-        """Names of the failing checks; `import` or `time` where they could not even run."""
+        """Names of the failing checks; `no start` or `no end` where they could not run."""
         ledger = self.root / "ledger.json"
         ledger.unlink(missing_ok=True)
         options = ["--quick", "--no-shrink", "--no-peers", "--jobs=1", "--json", str(ledger)]
         options += ["--clause", clause] if clause else []
         code, _ = self.run("checks", ["verification", *options], cache)
         if code is None:
-            return ["time"]
+            return ["no end"]
         if not ledger.exists():
-            return ["import"] if code else []
+            return ["no start"] if code else []
         rows = json.loads(ledger.read_text())
         return list(dict.fromkeys(row["check"] for row in rows if not row["passed"]))
 
     def failing_tests(self, tests: str, cache: Path) -> list[str]:
-        """The first failing test of these files; `time` where they do not end."""
+        """The first failing test of these files; `no end` where they go on for ever."""
         command = ["pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()]
         code, text = self.run(tests, command, cache)
         if code is None:
-            return ["time"]
+            return ["no end"]
         found = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
-        return [] if code == 0 else [found[1] if found else "import"]
+        return [] if code == 0 else [found[1] if found else "no start"]
 
     def run(self, kind: str, command: list[str], cache: Path) -> tuple[int | None, str]:
         """Exit code and output; None where it takes PATIENCE times as long as without a fault."""
