@@ -77,7 +77,7 @@ def readable(
     name: str, paths: Sequence[Path], read: Callable[[Path], object], made_by: Mapping[str, Any]
 ) -> Array:
     """Find out, or take from the cache, which of the paths can be read: (N,), bool."""
-    mask = np.array([path.is_file() for path in paths])  # what is none has no size to be known by
+    mask = np.array([path.is_file() for path in paths])  # the cache is keyed by size and time
     there = [path for path, good in zip(paths, mask, strict=True) if good]
 
     def make(new: New) -> None:

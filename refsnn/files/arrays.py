@@ -28,7 +28,7 @@ EXPANSION = 256  # times its size that a file's arrays may take, where that is m
 
 
 def extra(module: str, name: str) -> Any:
-    """An optional module, of the extra `name`; ValueError says how to get it."""
+    """Import an optional module, of the extra `name`; ValueError says how to get it."""
     try:
         return import_module(module)
     except ImportError as error:

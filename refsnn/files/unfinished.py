@@ -49,7 +49,7 @@ def remove_left(folder: str) -> None:
 def locked_folder(parent: Path, start: str) -> tuple[Path, int]:
     while True:
         folder = Path(tempfile.mkdtemp(SUFFIX, start, parent))
-        with suppress(FileNotFoundError):  # another has taken it for left before it was locked
+        with suppress(FileNotFoundError):  # another process removed it before it was locked
             file = os.open(folder, os.O_RDONLY)
             with suppress(OSError):  # a disk without locks
                 fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,9 +1,9 @@
 """The process that a worker runs under: `python -m refsnn.oracle.supervisor COMMAND ...`.
 
-It ends as the worker ends, and before that kills all that the worker has started, on Linux
-whatever session it is in and whoever started it: orphans become children of this process. That
-fails where something kills this process first, or starts others faster than they are killed.
-Elsewhere the worker's process group is killed alone.
+It ends as the worker ends, and before that kills all processes that the worker has started. On
+Linux orphans become children of this process, so that they are found in whatever session they
+are; what kills this process first, or forks faster than it is killed, escapes. Elsewhere only the
+worker's process group is killed.
 
 SIGTERM kills the worker too; SIGABRT goes on to it.
 """
@@ -36,7 +36,7 @@ def main(command: list[str]) -> NoReturn:
     for number in HANDLED:
         signal.signal(number, handle)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
-    for descriptor in range(3):  # the worker's alone: their end must be its end
+    for descriptor in range(3):  # close our copies, so that pipes close when the worker does
         os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
     pid = 0
     while pid != worker:
