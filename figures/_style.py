@@ -33,12 +33,23 @@ METHOD_LINES: dict[str, dict[str, Any]] = {
 }
 
 PRINT = {
-    "font.size": 8, "figure.titlesize": 8, "axes.titlesize": 8, "axes.labelsize": 8,
-    "legend.fontsize": 7, "xtick.labelsize": 7, "ytick.labelsize": 7, "lines.linewidth": 1.2,
-    "lines.markersize": 3.5, "axes.grid": True, "grid.alpha": 0.3, "grid.linewidth": 0.5,
-    "legend.handlelength": 2.8, "axes.axisbelow": True, "figure.constrained_layout.use": True,
+    "font.size": 8,
+    "figure.titlesize": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "legend.fontsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.5,
+    "legend.handlelength": 2.8,
+    "axes.axisbelow": True,
+    "figure.constrained_layout.use": True,
     "svg.hashsalt": "refsnn",
-}  # fmt: skip
+}
 
 #: decorates what draws: these settings hold within, and nowhere else
 printed = matplotlib.rc_context(PRINT)
@@ -58,16 +69,22 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def main(
-    script: str, about: str, compute: Callable[..., dict[str, Any]],
-    draw: Callable[[dict[str, Any]], Figure], argv: list[str] | None = None,
-) -> int:  # fmt: skip
+    script: str,
+    about: str,
+    compute: Callable[..., dict[str, Any]],
+    draw: Callable[[dict[str, Any]], Figure],
+    argv: list[str] | None = None,
+) -> int:
     """Compute, draw and save; the options are compute's parameters. Returns the exit code."""
     name = Path(script).stem
     parser = argparse.ArgumentParser(prog=f"{name}.py", description=about)
     parser.add_argument(
-        "--out", type=Path, default=Path(script).parent, metavar="DIR",
+        "--out",
+        type=Path,
+        default=Path(script).parent,
+        metavar="DIR",
         help="folder of the pictures (default: the script's)",
-    )  # fmt: skip
+    )
     parser.add_argument("--record", type=Path, metavar="FILE", help="write the data to a JSON file")
     parser.add_argument(
         "--data", type=Path, metavar="FILE", help="draw what --record wrote; compute nothing"
@@ -108,10 +125,12 @@ def add_options(parser: argparse.ArgumentParser, compute: Callable[..., Any]) ->
         several = isinstance(default, tuple)
         shown = " ".join(map(str, default)) if several else default
         parser.add_argument(
-            f"--{name.replace('_', '-')}", default=argparse.SUPPRESS,
-            type=type(default[0] if several else default), nargs="+" if several else None,
+            f"--{name.replace('_', '-')}",
+            default=argparse.SUPPRESS,
+            type=type(default[0] if several else default),
+            nargs="+" if several else None,
             help="(none)" if shown == "" else f"(default: {shown})",
-        )  # fmt: skip
+        )
 
 
 def draw_recorded(path: Path, name: str, draw: Callable[[dict[str, Any]], Figure]) -> Figure:

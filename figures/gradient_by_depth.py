@@ -20,9 +20,13 @@ from refsnn.training.monitor import first_gradient_norm
 
 @one_thread()
 def compute(
-    depths: tuple[int, ...] = (8, 14, 20, 32, 44, 56), seeds: int = 5, batch_size: int = 64,
-    steps: int = 4, surrogate: str = "tanh", dataset: str = "digits",
-) -> dict[str, Any]:  # fmt: skip
+    depths: tuple[int, ...] = (8, 14, 20, 32, 44, 56),
+    seeds: int = 5,
+    batch_size: int = 64,
+    steps: int = 4,
+    surrogate: str = "tanh",
+    dataset: str = "digits",
+) -> dict[str, Any]:
     """log10 of norms by method: of dL/dW_1 (depth, seed); of dL/du_pre (seed, layer), deepest."""
     validate.whole("seeds", seeds, 1)
     data, lif = load(dataset), LIF(surrogate=make_surrogate(surrogate))
@@ -38,10 +42,15 @@ def compute(
                 first[method][-1].append(log10_norm("dL/dW_1", first_gradient_norm(grads)))
                 layers[method].append([log10_norm(name, x) for name, x in deltas.items()])
     return {
-        "depths": sorted(depths), "first": first, "layers": layers, "names": list(deltas),
-        "branches": branch_layers(run.at.net, list(deltas)), "seeds": seeds, "sides": SIDES,
+        "depths": sorted(depths),
+        "first": first,
+        "layers": layers,
+        "names": list(deltas),
+        "branches": branch_layers(run.at.net, list(deltas)),
+        "seeds": seeds,
+        "sides": SIDES,
         "setting": f"{data.name}, batch of {batch_size}, T = {steps}, {surrogate}",
-    }  # fmt: skip
+    }
 
 
 def branch_layers(net: Network, names: list[str]) -> list[int]:
@@ -76,9 +85,13 @@ def band(axes: Any, x: Any, logs: Any, label: str, line: dict[str, Any]) -> None
     """The mean over the first axis of logs (seed, x), and the range of the seeds."""
     axes.plot(x, 10.0 ** logs.mean(axis=0), label=label, **line)
     axes.fill_between(
-        x, 10.0 ** logs.min(axis=0), 10.0 ** logs.max(axis=0), color=line["color"], alpha=0.2,
+        x,
+        10.0 ** logs.min(axis=0),
+        10.0 ** logs.max(axis=0),
+        color=line["color"],
+        alpha=0.2,
         linewidth=0,
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -20,9 +20,13 @@ BINS = 31
 
 @one_thread()
 def compute(
-    archs: tuple[str, ...] = ("resnet20", "resnet34"), seeds: int = 10, batch_size: int = 64,
-    steps: int = 4, surrogate: str = "tanh", dataset: str = "digits",
-) -> dict[str, Any]:  # fmt: skip
+    archs: tuple[str, ...] = ("resnet20", "resnet34"),
+    seeds: int = 10,
+    batch_size: int = 64,
+    steps: int = 4,
+    surrogate: str = "tanh",
+    dataset: str = "digits",
+) -> dict[str, Any]:
     """Histograms of the entries g and of log10 |g| by architecture and method, with their edges."""
     validate.whole("seeds", seeds, 1)
     data, lif, ops = load(dataset), LIF(surrogate=make_surrogate(surrogate)), get_ops("numba")

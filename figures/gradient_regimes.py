@@ -39,9 +39,14 @@ FACTORS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 @one_thread()
 def compute(
-    shallow: int = 20, deep: int = 56, cells: int = 9, seeds: int = 2, batch_size: int = 64,
-    steps: int = 4, dataset: str = "digits",
-) -> dict[str, Any]:  # fmt: skip
+    shallow: int = 20,
+    deep: int = 56,
+    cells: int = 9,
+    seeds: int = 2,
+    batch_size: int = 64,
+    steps: int = 4,
+    dataset: str = "digits",
+) -> dict[str, Any]:
     """log10 of the factor a block: `map` by method (height, width), and for each of MARKS."""
     if not shallow < deep:
         raise ValueError(f"deep: got {deep}, want more than shallow, {shallow}")
@@ -71,11 +76,13 @@ def compute(
             {"label": label, "height": height, "width": width, "factors": factors(surrogate)}
         )
     return {
-        "heights": heights, "widths": widths, "marks": marks,
+        "heights": heights,
+        "widths": widths,
+        "marks": marks,
         "map": {m: [[cell[m] for cell in row] for row in found] for m in METHODS},
         "setting": f"from {shallow} to {deep} layers; {data.name}, batch of {batch_size}, "
         f"T = {steps}, {seeds} seeds",
-    }  # fmt: skip
+    }
 
 
 def log_norms(runs: list[tuple[Forward, Array]], surrogate: Surrogate) -> dict[str, float]:
@@ -107,10 +114,15 @@ def draw(data: dict[str, Any]) -> Figure:
         draw_map(axes, data["widths"], data["heights"], np.array(logs), colours)
         for mark, marker in zip(data["marks"], MARKERS, strict=True):
             axes.plot(
-                mark["width"], mark["height"], marker=marker, linestyle="", markersize=7,
-                color="black", markerfacecolor=colours.to_rgba(mark["factors"][method]),
+                mark["width"],
+                mark["height"],
+                marker=marker,
+                linestyle="",
+                markersize=7,
+                color="black",
+                markerfacecolor=colours.to_rgba(mark["factors"][method]),
                 label=mark["label"],
-            )  # fmt: skip
+            )
         axes.set(xlabel=r"width of the surrogate slope, $\int h^2$ / height$^2$", title=method)
     panels[0].set_ylabel("height of the surrogate slope")
     bar = figure.colorbar(colours, ax=panels, label="factor on |∂L/∂W₁| a block")
@@ -125,9 +137,14 @@ def draw_map(axes: Any, widths: Any, heights: Any, logs: Any, colours: Any) -> N
     axes.pcolormesh(edges(widths), edges(heights), logs, norm=colours.norm, cmap=colours.cmap)
     levels = np.log10(FACTORS)
     lines = axes.contour(
-        widths, heights, logs, levels, colors=["white" if f <= 1 else "black" for f in FACTORS],
-        linestyles="solid", linewidths=[2 if f == 1 else 0.8 for f in FACTORS],
-    )  # fmt: skip
+        widths,
+        heights,
+        logs,
+        levels,
+        colors=["white" if f <= 1 else "black" for f in FACTORS],
+        linestyles="solid",
+        linewidths=[2 if f == 1 else 0.8 for f in FACTORS],
+    )
     axes.clabel(lines, fmt=lambda level: f"{10**level:g}", fontsize=7)
     axes.grid(False)
     for corner, value, side in ((0.03, logs[0, 0], "left"), (0.97, logs[-1, -1], "right")):

@@ -32,9 +32,15 @@ MOST_ROWS = 10_000  # in 2^16 pixels, the most that a picture's side may have
 
 
 def compute(
-    run: str = "", arch: str = "resnet20", steps: int = 8, image: int = 0, neurons: int = 8,
-    seed: int = 0, dataset: str = "digits", batch_size: int = 64,
-) -> dict[str, Any]:  # fmt: skip
+    run: str = "",
+    arch: str = "resnet20",
+    steps: int = 8,
+    image: int = 0,
+    neurons: int = 8,
+    seed: int = 0,
+    dataset: str = "digits",
+    batch_size: int = 64,
+) -> dict[str, Any]:
     """Per layer: its rate for the image, and (neuron, step) spikes of `neurons` drawn by `seed`.
 
     With `run`, architecture, steps and data set are the run's.

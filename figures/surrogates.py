@@ -62,9 +62,15 @@ def draw(data: dict[str, Any]) -> Figure:
         line(primitives, name, "primitive")
     for rule, marker, face in (("strict", "o", "white"), ("inclusive", "s", BLUE)):
         slopes.plot(
-            data["edges"], data["at_edge"][rule], linestyle="", marker=marker, color=BLUE,
-            markerfacecolor=face, markersize=4, label=f"|x| = a/2, {rule}",
-        )  # fmt: skip
+            data["edges"],
+            data["at_edge"][rule],
+            linestyle="",
+            marker=marker,
+            color=BLUE,
+            markerfacecolor=face,
+            markersize=4,
+            label=f"|x| = a/2, {rule}",
+        )
     reach = data["x"][-1]
     primitives.plot(
         [-reach, 0, 0, reach], [0, 0, 1, 1], color=GREY, linewidth=2.5, zorder=1, label="spike"

@@ -19,9 +19,12 @@ WEIGHTS = {"vanilla": "", "shortcut": "×1", "evolutionary": "×λ(i)"}
 
 
 def compute(
-    arch: str = "resnet18", method: str = "evolutionary", branches: str = "stage",
-    channels: int = 3, classes: int = 10,
-) -> dict[str, Any]:  # fmt: skip
+    arch: str = "resnet18",
+    method: str = "evolutionary",
+    branches: str = "stage",
+    channels: int = 3,
+    classes: int = 10,
+) -> dict[str, Any]:
     """The stem, then runs of blocks alike: label, number, and the branches b_l that leave there."""
     validate.one_of("method", method, METHODS)
     kind = "none" if method == "vanilla" else branches
@@ -107,16 +110,27 @@ def draw_branch(axes: Any, x: float, branches: list[int], weight: str) -> None:
 
 
 def draw_box(
-    axes: Any, x: float, y: float, label: str, colour: str, repeat: int = 1, height: float = 0.7,
+    axes: Any,
+    x: float,
+    y: float,
+    label: str,
+    colour: str,
+    repeat: int = 1,
+    height: float = 0.7,
     linestyle: str = "-",
-) -> None:  # fmt: skip
+) -> None:
     corner, pad = (x - BOX / 2 + 0.05, y - height / 2 + 0.05), "round,pad=0.05"
     axes.add_patch(
         FancyBboxPatch(
-            corner, BOX - 0.1, height - 0.1, pad, facecolor="white", edgecolor=colour,
+            corner,
+            BOX - 0.1,
+            height - 0.1,
+            pad,
+            facecolor="white",
+            edgecolor=colour,
             linestyle=linestyle,
         )
-    )  # fmt: skip
+    )
     axes.text(x, y, label, ha="center", va="center", fontsize=7)
     if repeat > 1:
         axes.text(x, y - height / 2 - 0.08, f"×{repeat}", ha="center", va="top", fontsize=7)

@@ -119,7 +119,8 @@ COMMANDS = {
         "factors and Eq. 9's sum. Of a run, or of a network as initialised.",
     ),
     "vectors": (
-        "refsnn.oracle.vectors_command", "test vectors for other implementations, as data",
+        "refsnn.oracle.vectors_command",
+        "test vectors for other implementations, as data",
         "Cases with inputs, parameters and every expected activation and gradient.",
     ),
     "compare": (
@@ -147,15 +148,17 @@ COMMANDS = {
         "Writes a run's network as a file for other programs; the suffix says which.",
     ),
     "data": (
-        "refsnn.data.command", "data sets: which there are, and downloading them",
+        "refsnn.data.command",
+        "data sets: which there are, and downloading them",
         "The data sets that --dataset names.",
     ),
     "bench": (
-        "refsnn.bench.command", "time training steps and inference, alone or beside PyTorch",
+        "refsnn.bench.command",
+        "time training steps and inference, alone or beside PyTorch",
         "Images per second and peak memory of whole training steps and of inference, each in a "
         "process of its own.",
     ),
-}  # fmt: skip
+}
 
 
 def add_command(commands: Any, name: str, module: str, text: str, description: str) -> None:
@@ -172,22 +175,29 @@ def add_train(commands: Any) -> None:
     from refsnn.training.options import add_settings, add_threads, add_workers
 
     train = commands.add_parser(
-        "train", help="train a network into a run folder",
+        "train",
+        help="train a network into a run folder",
         description="Train a spiking ResNet (Algorithm 1). Without options: evolutionary "
         "training on the handwritten digits that come with the package.",
-    )  # fmt: skip
+    )
     train.add_argument(
-        "--out", type=folder_name, metavar="DIR",
+        "--out",
+        type=folder_name,
+        metavar="DIR",
         help="run folder (default: a new one, runs/DATASET-ARCH-METHOD-seedS)",
-    )  # fmt: skip
+    )
     train.add_argument(
-        "--resume", nargs="?", const=True, metavar="RUN",
+        "--resume",
+        nargs="?",
+        const=True,
+        metavar="RUN",
         help="go on with the run in the folder RUN, or in --out",
-    )  # fmt: skip
+    )
     train.add_argument(
-        "--preset", choices=PRESETS,
+        "--preset",
+        choices=PRESETS,
         help="settings to start from; options override them (default: digits)",
-    )  # fmt: skip
+    )
     add_settings(train)
     add_threads(train)
     add_workers(train)
@@ -256,9 +266,10 @@ def add_evaluate(commands: Any) -> None:
     from refsnn.training.options import add_threads, add_workers
 
     evaluate = commands.add_parser(
-        "evaluate", help="test a trained network with its side branches removed",
+        "evaluate",
+        help="test a trained network with its side branches removed",
         description="Accuracy of the main branch on the held-out split, side branches removed.",
-    )  # fmt: skip
+    )
     evaluate.add_argument("folder", type=Path, metavar="RUN", help="the run's folder")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     add_threads(evaluate)
@@ -286,10 +297,11 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
 def add_spec(commands: Any) -> None:
     spec = commands.add_parser(
-        "spec", help="the ledger of equations and decisions",
+        "spec",
+        help="the ledger of equations and decisions",
         description="Every equation of the paper and every decision it leaves open, "
         "with the code that implements it.",
-    )  # fmt: skip
+    )
     spec.add_argument("clause", nargs="?", metavar="CLAUSE", help="one clause whole, e.g. EQ3, D5")
     spec.add_argument("--json", action="store_true", help="print a list of objects")
     spec.set_defaults(run=run_spec)

@@ -26,10 +26,30 @@ from refsnn.equations.shortcut import METHODS, Pullback
 from refsnn.equations.surrogate import SURROGATES, Array, Surrogate, make_surrogate
 
 __all__ = [
-    "CONV_METHODS", "METHODS", "NUMPY", "SURROGATES", "Array", "AvgPool", "AvgPoolCache",
-    "BatchNorm", "BatchNormCache", "Conv", "ConvCache", "LIF", "LIFCache", "LIFGrads", "NormGrads",
-    "NormInput", "Ops", "Pullback", "Running", "Surrogate", "get_ops", "make_surrogate", "validate",
-]  # fmt: skip
+    "CONV_METHODS",
+    "METHODS",
+    "NUMPY",
+    "SURROGATES",
+    "Array",
+    "AvgPool",
+    "AvgPoolCache",
+    "BatchNorm",
+    "BatchNormCache",
+    "Conv",
+    "ConvCache",
+    "LIF",
+    "LIFCache",
+    "LIFGrads",
+    "NormGrads",
+    "NormInput",
+    "Ops",
+    "Pullback",
+    "Running",
+    "Surrogate",
+    "get_ops",
+    "make_surrogate",
+    "validate",
+]
 
 
 CONV_METHODS = ("auto", "direct", "dense", "event", "winograd")

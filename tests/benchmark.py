@@ -17,9 +17,10 @@ def train(folder: Path, cache: Path, *options: str) -> tuple[float, float]:
     start, first = time.monotonic(), 0.0
     process = subprocess.Popen(
         [sys.executable, "-m", "refsnn", "train", "--out", str(folder), *options],
-        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         env=os.environ | {"NUMBA_CACHE_DIR": str(cache)},
-    )  # fmt: skip
+    )
     assert process.stderr is not None
     while chunk := os.read(process.stderr.fileno(), 65536):
         if not first and b"loss=" in chunk:

@@ -37,8 +37,12 @@ def test_train_leaves_a_run_folder_and_says_what_it_reached(tmp_path, capsys, mo
     shown = capsys.readouterr()
     folder = tmp_path / "runs" / "digits-1-1_4-8-evolutionary-seed0"
     assert {path.name for path in folder.iterdir()} == {
-        "config.json", "metrics.jsonl", "summary.json", "checkpoint.npz", "curves.png",
-    }  # fmt: skip
+        "config.json",
+        "metrics.jsonl",
+        "summary.json",
+        "checkpoint.npz",
+        "curves.png",
+    }
     summary = json.loads((folder / "summary.json").read_text())
     assert f"test accuracy {summary['test_accuracy']:.4f}" in shown.out
     for part in ("loss=", "acc=", "λ=", "img/s"):
@@ -143,10 +147,13 @@ def test_a_preset_is_what_a_new_run_starts_from(tmp_path, capsys):
     options = [*SMALL, "--preset=authors_code", "--steps=1", "--batch-size=1000"]
     assert main(["train", "--out", str(tmp_path / "run"), *options]) == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config == TrainConfig(
-        **PRESETS["authors_code"] | {"arch": "1-1:4-8", "epochs": 2, "ops": "numpy", "steps": 1,
-                              "batch_size": 1000}
-    ).to_dict()  # fmt: skip
+    assert (
+        config
+        == TrainConfig(
+            **PRESETS["authors_code"]
+            | {"arch": "1-1:4-8", "epochs": 2, "ops": "numpy", "steps": 1, "batch_size": 1000}
+        ).to_dict()
+    )
 
 
 @pytest.mark.parametrize("damage", ["truncated", "altered", "missing", "other"])
@@ -196,9 +203,11 @@ def test_a_bad_checkpoint_is_refused_and_left_alone(damage, run_folder, tmp_path
 def test_bad_data_is_refused_in_a_line(change, words, tmp_path, refused):
     rng = np.random.default_rng(0)
     arrays = {
-        "train_images": rng.normal(size=(9, 4, 4)), "train_labels": np.arange(9) % 3,
-        "test_images": rng.normal(size=(3, 4, 4)), "test_labels": np.arange(3),
-    }  # fmt: skip
+        "train_images": rng.normal(size=(9, 4, 4)),
+        "train_labels": np.arange(9) % 3,
+        "test_images": rng.normal(size=(3, 4, 4)),
+        "test_labels": np.arange(3),
+    }
     change(arrays)
     np.savez(tmp_path / "data.npz", **arrays)
     line = refused(["train", f"--dataset={tmp_path}/data.npz", "--out", tmp_path / "run"])
@@ -211,9 +220,12 @@ def test_training_on_arrays_of_the_users_own(tmp_path):
     labels = np.arange(40) % 2
     images = rng.normal(size=(40, 6, 5, 3)) + 3 * labels[:, None, None, None]
     np.savez(
-        tmp_path / "data.npz", train_images=images, train_labels=labels,
-        test_images=images[:10], test_labels=labels[:10],
-    )  # fmt: skip
+        tmp_path / "data.npz",
+        train_images=images,
+        train_labels=labels,
+        test_images=images[:10],
+        test_labels=labels[:10],
+    )
     options = [f"--dataset={tmp_path}/data.npz", "--arch=1:4", "--ops=numpy", "--epochs=30"]
     assert main(["train", "--out", str(tmp_path / "run"), *options]) == 0
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["test_accuracy"] > 0.8
@@ -222,9 +234,12 @@ def test_training_on_arrays_of_the_users_own(tmp_path):
 def test_a_data_set_is_found_again_from_another_folder(tmp_path, monkeypatch, capsys):
     images, labels = np.random.default_rng(0).normal(size=(20, 4, 4)), np.arange(20) % 2
     np.savez(
-        tmp_path / "data.npz", train_images=images, train_labels=labels,
-        test_images=images, test_labels=labels,
-    )  # fmt: skip
+        tmp_path / "data.npz",
+        train_images=images,
+        train_labels=labels,
+        test_images=images,
+        test_labels=labels,
+    )
     monkeypatch.chdir(tmp_path)
     options = ["--dataset=data.npz", "--arch=1:4", "--ops=numpy", "--epochs=1"]
     assert main(["train", "--out", "run", *options]) == 0
@@ -239,9 +254,12 @@ def test_data_that_got_another_class_is_said_to_have(tmp_path, refused):
     def write(classes):
         images, labels = np.random.default_rng(0).normal(size=(12, 4, 4)), np.arange(12) % classes
         np.savez(
-            tmp_path / "data.npz", train_images=images, train_labels=labels,
-            test_images=images, test_labels=labels,
-        )  # fmt: skip
+            tmp_path / "data.npz",
+            train_images=images,
+            train_labels=labels,
+            test_images=images,
+            test_labels=labels,
+        )
 
     write(2)
     options = [f"--dataset={tmp_path}/data.npz", "--arch=1:4", "--ops=numpy", "--epochs=1"]
@@ -288,8 +306,9 @@ def test_a_signal_leaves_a_checkpoint_to_resume_from(number, tmp_path):
     folder = tmp_path / "my run"
     process = subprocess.Popen(
         [sys.executable, "-m", "refsnn", "train", "--out", folder, *SMALL, "--epochs=500"],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while not (folder / "checkpoint.npz").exists():
         time.sleep(0.01)
     time.sleep(0.5)
@@ -355,9 +374,10 @@ def test_a_full_disk_of_a_file_without_a_name_is_told_by_its_folder(tmp_path, mo
     usage, kept = shutil.disk_usage, str(tmp_path)
     monkeypatch.setenv("NUMBA_CACHE_DIR", kept)
     monkeypatch.setattr(
-        shutil, "disk_usage",
+        shutil,
+        "disk_usage",
         lambda path: usage(path)._replace(free=0 if str(path) == kept else 2**40),
-    )  # fmt: skip
+    )
     monkeypatch.setattr(gradients_command, "measure", full)
     line = refused(["gradients"])
     assert line.endswith(f"No space left on device (0.0 MiB are free on the disk of {kept})")

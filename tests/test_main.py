@@ -22,18 +22,25 @@ def shell(line, folder, **environment):
     """What `python -m refsnn` does in a line of the shell, where redirections are made."""
     line = line.replace("refsnn", f"{sys.executable} -m refsnn", 1)
     return subprocess.run(
-        ["sh", "-c", line], cwd=folder, env=os.environ | environment, capture_output=True,
+        ["sh", "-c", line],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
         timeout=120,
-    )  # fmt: skip
+    )
 
 
 def interrupted(arguments, delay, folder, number=signal.SIGINT):
     """Exit code and standard error of a command whose process group got the signal then."""
     process = subprocess.Popen(
-        [sys.executable, "-c", ANNOUNCED, *arguments], cwd=folder, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", ANNOUNCED, *arguments],
+        cwd=folder,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     assert process.stdout.readline() == "up\n"
     time.sleep(delay)
     os.killpg(process.pid, number)

@@ -59,10 +59,15 @@ class Scaled(BatchNorm):
 
 
 OWN = [
-    LIF(surrogate=Steeper()), LIF(surrogate=Wider()), LIF(surrogate=Sigmoid()),
-    LIF(surrogate=Steps()), LIF(surrogate=Inside()), LIF(surrogate=Sigmoid(), detach_reset=True),
-    LIF(surrogate=Sigmoid(), smooth=True), Doubled(),
-]  # fmt: skip
+    LIF(surrogate=Steeper()),
+    LIF(surrogate=Wider()),
+    LIF(surrogate=Sigmoid()),
+    LIF(surrogate=Steps()),
+    LIF(surrogate=Inside()),
+    LIF(surrogate=Sigmoid(), detach_reset=True),
+    LIF(surrogate=Sigmoid(), smooth=True),
+    Doubled(),
+]
 
 
 def net_of(lif=None, norm=None):
@@ -80,8 +85,9 @@ def passes(net, ops, dtype=np.float32):
     }
     buffers = {name: value.astype(dtype) for name, value in init_buffers(net).items()}
     run = forward(net, params, buffers, rng.normal(size=(3, 4, 8, 8, 2)).astype(dtype), ops)
-    grads = backward(run, [np.cos(np.arange(b.size, dtype=dtype)).reshape(b.shape)
-                           for b in run.branches])  # fmt: skip
+    grads = backward(
+        run, [np.cos(np.arange(b.size, dtype=dtype)).reshape(b.shape) for b in run.branches]
+    )
     return dict(neurons(run)), run.branches, grads
 
 

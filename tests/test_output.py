@@ -7,10 +7,8 @@ from refsnn.output import counted, printable, table
 
 def test_words_left_numbers_right():
     assert table(["library", "ms"], [["refsnn", "1.0"], ["torch", "10.0"]], ["library"]) == (
-        "library    ms\n"
-        "refsnn    1.0\n"
-        "torch    10.0"
-    )  # fmt: skip
+        "library    ms\nrefsnn    1.0\ntorch    10.0"
+    )
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 cases"), (1, "1 case"), (2, "2 cases")])

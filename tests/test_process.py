@@ -15,9 +15,12 @@ def printed_by(code, **environment):
     pools = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT")
     known = {k: v for k, v in os.environ.items() if k not in pools}
     return subprocess.run(
-        [sys.executable, "-c", code], env=known | environment, check=True, text=True,
+        [sys.executable, "-c", code],
+        env=known | environment,
+        check=True,
+        text=True,
         stdout=subprocess.PIPE,
-    ).stdout.split()  # fmt: skip
+    ).stdout.split()
 
 
 FAULTS = """

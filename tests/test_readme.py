@@ -60,9 +60,11 @@ def test_the_vectors_are_as_many_and_as_large_as_is_said(tmp_path):
 
 
 LIBRARIES = {
-    "PyTorch": "pytorch:PyTorch", "SpikingJelly": "spikingjelly:SpikingJelly",
-    "snnTorch": "snntorch:SnnTorch", "Norse": "norse:Norse",
-}  # fmt: skip
+    "PyTorch": "pytorch:PyTorch",
+    "SpikingJelly": "spikingjelly:SpikingJelly",
+    "snnTorch": "snntorch:SnnTorch",
+    "Norse": "norse:Norse",
+}
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -77,8 +79,11 @@ def test_the_libraries_pass_as_many_cases_as_is_said(library, tmp_path):
     assert json.loads(report.read_text())["seconds"] < 60
     counts = json.loads(report.read_text())["counts"]
     assert counts == {
-        "passed": int(passed), "unsupported": int(rest.split(":")[0]), "failed": 0, "expected": 0,
-    }  # fmt: skip
+        "passed": int(passed),
+        "unsupported": int(rest.split(":")[0]),
+        "failed": 0,
+        "expected": 0,
+    }
     if library == "PyTorch":
         return
     given = tmp_path / "given"

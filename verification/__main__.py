@@ -35,8 +35,11 @@ def main(argv: list[str] | None = None) -> int:
         return mutants(arguments[1:])
     options = build_parser().parse_args(arguments)
     if options.clause and options.clause.upper() not in [c.id for c in spec.CLAUSES]:
-        print(f"verification: error: clause: got {options.clause!r}, want one of "
-              f"{', '.join(c.id for c in spec.CLAUSES)}", file=sys.stderr)  # fmt: skip
+        print(
+            f"verification: error: clause: got {options.clause!r}, want one of "
+            f"{', '.join(c.id for c in spec.CLAUSES)}",
+            file=sys.stderr,
+        )
         return 2
     rows = campaign(options) if options.hours else one_run(options, options.seed)
     rows += unchecked(rows, options.clause)
@@ -55,20 +58,30 @@ def main(argv: list[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m verification", description=__doc__,
+        prog="python -m verification",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--clause", metavar="ID", help="only the checks of one clause, e.g. EQ3")
     parser.add_argument("--quick", action="store_true", help="few draws: under a minute")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N",
-                        help="checks at a time (default: the number of cores)")  # fmt: skip
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="checks at a time (default: the number of cores)",
+    )
     parser.add_argument("--no-shrink", action="store_true", help="report failures as drawn")
     parser.add_argument("--no-peers", action="store_true", help="leave PyTorch out")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the draws (default: 0)"
     )
-    parser.add_argument("--conv", choices=CONV_METHODS, default="auto",
-                        help="the method of all float32 convolutions (default: auto)")  # fmt: skip
+    parser.add_argument(
+        "--conv",
+        choices=CONV_METHODS,
+        default="auto",
+        help="the method of all float32 convolutions (default: auto)",
+    )
     parser.add_argument("--hours", type=float, metavar="H", help="go on with new seeds so long")
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FILE", help="write the ledger to FILE, or print it"
@@ -81,9 +94,13 @@ def one_run(options: argparse.Namespace, seed: int) -> list[Row]:
     peers = HAS_PEERS and not options.no_peers
     chosen = [one.name for one in checks(peers) if not wanted or wanted in one.clauses]
     run = partial(
-        run_named, peers=peers, seed=seed, quick=options.quick, shrink=not options.no_shrink,
+        run_named,
+        peers=peers,
+        seed=seed,
+        quick=options.quick,
+        shrink=not options.no_shrink,
         conv=options.conv,
-    )  # fmt: skip
+    )
     rows = []
     with workers(min(options.jobs, len(chosen))) as in_order:
         bar = tqdm(
@@ -156,8 +173,10 @@ def unchecked(rows: Iterable[Row], only: str | None) -> list[Row]:
 def table(rows: list[Row]) -> str:
     """Clause by clause, in the ledger's order."""
     order = {c.id: index for index, c in enumerate(spec.CLAUSES)}
-    lines = [f"{'clause':<12}{'check':<34}{'side':<14}{'cases':>7}{'rejected':>10}"
-             f"{'worst error':>13}{'tolerance':>11}  verdict"]  # fmt: skip
+    lines = [
+        f"{'clause':<12}{'check':<34}{'side':<14}{'cases':>7}{'rejected':>10}"
+        f"{'worst error':>13}{'tolerance':>11}  verdict"
+    ]
     for row in sorted(rows, key=lambda row: order[row.clause]):
         lines.append(
             f"{row.clause:<12}{row.check:<34}{row.side:<14}{row.cases:>7}{row.rejected:>10}"

@@ -38,15 +38,26 @@ def adjoint(record: Recorder, clause: str, name: str, jv: Any, w: Any, pairs: li
 
 
 def linearity(
-    record: Recorder, clause: str, name: str, pull: Callable[[Any], tuple[Any, ...]],
-    w: Any, rng: np.random.Generator, scale: float,
-) -> None:  # fmt: skip
+    record: Recorder,
+    clause: str,
+    name: str,
+    pull: Callable[[Any], tuple[Any, ...]],
+    w: Any,
+    rng: np.random.Generator,
+    scale: float,
+) -> None:
     """pull(2 w + z) = 2 pull(w) + pull(z), for every gradient that `pull` returns."""
     z = rng.normal(size=np.shape(w))
     for index, (both, one, other) in enumerate(zip(pull(2 * w + z), pull(w), pull(z), strict=True)):
         unit = max(scale, norm(one), norm(other))
-        record.close(clause, f"{name}: gradient {index} of 2w + z", both,
-                     2 * np.asarray(one) + other, TOLERANCE, unit)  # fmt: skip
+        record.close(
+            clause,
+            f"{name}: gradient {index} of 2w + z",
+            both,
+            2 * np.asarray(one) + other,
+            TOLERANCE,
+            unit,
+        )
 
 
 @check("LIF adjoint", "adjoint", "EQ3 D3 R1", cases.lif_cases(), quick=40, full=1500)
@@ -58,9 +69,12 @@ def lif_adjoint(case: Any, record: Recorder) -> None:
     clause = "D3" if case.neuron["detach_reset"] else "EQ3"
     v, vu, vt, vv = rng.normal(size=c_seq.shape), rng.normal(size=u0.shape), *rng.normal(size=2)
     _, o_seq = forward_mode.lif(
-        Dual(c_seq, v), Dual(u0, vu), Dual(case.neuron["tau"], vt),
-        Dual(case.neuron["v_th"], vv), case.neuron,
-    )  # fmt: skip
+        Dual(c_seq, v),
+        Dual(u0, vu),
+        Dual(case.neuron["tau"], vt),
+        Dual(case.neuron["v_th"], vv),
+        case.neuron,
+    )
     g = case.ops.lif_backward(w, cache)
     got = dot(g.dc_seq, v) + dot(g.du0, vu) + g.dtau * vt + g.dv_th * vv
     scale = cases.gradient_scale(case.neuron, cache.u_pre_seq, w)
@@ -70,8 +84,14 @@ def lif_adjoint(case: Any, record: Recorder) -> None:
     )
 
 
-@check("convolution adjoint", "adjoint", "EQ1 EQ3 EQ8", cases.conv_cases("float64"),
-       quick=40, full=1500)  # fmt: skip
+@check(
+    "convolution adjoint",
+    "adjoint",
+    "EQ1 EQ3 EQ8",
+    cases.conv_cases("float64"),
+    quick=40,
+    full=1500,
+)
 def conv_adjoint(case: Any, record: Recorder) -> None:
     """Bilinear: the map itself in each argument is the derivative."""
     p, ops, rng = Conv(case.stride, case.padding), case.ops, case.rng
@@ -96,9 +116,14 @@ def norm_adjoint(case: Any, record: Recorder) -> None:
         record.reject()  # x_hat is rounding there
     vx, vg, vb = (rng.normal(size=a.shape) for a in (x, case.gamma, case.beta))
     y = forward_mode.batchnorm(
-        Dual(x, vx), Dual(case.gamma, vg), Dual(case.beta, vb), case.mean, case.var,
-        case.norm, case.training,
-    )  # fmt: skip
+        Dual(x, vx),
+        Dual(case.gamma, vg),
+        Dual(case.beta, vb),
+        case.mean,
+        case.var,
+        case.norm,
+        case.training,
+    )
     w = case.dy_seq
     dx, dgamma, dbeta = batchnorm_backward(w, cache)
     scale = steepest * norm(w) * max(norm(vx), 1.0)
@@ -144,8 +169,9 @@ def cross_entropy_adjoint(case: Any, record: Recorder) -> None:
     record.close("D13", "<dlogits, v>", got, float(want), TOLERANCE, norm(v))
 
 
-@check("network linearity", "adjoint", "EQ8 EQ9",
-       cases.net_cases(most=6, images=4), quick=15, full=400)  # fmt: skip
+@check(
+    "network linearity", "adjoint", "EQ8 EQ9", cases.net_cases(most=6, images=4), quick=15, full=400
+)
 def network_linearity(case: Any, record: Recorder) -> None:
     """Gradients of the whole network are linear in dL/db_l, and backward can be called again."""
     run = forward(case.model, case.params, case.buffers, case.x_seq, case.ops, case.training)

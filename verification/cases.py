@@ -62,9 +62,13 @@ def surrogate_of(neuron: dict[str, Any]) -> Any:
 
 def lif_of(neuron: dict[str, Any], smooth: bool = False) -> LIF:
     return LIF(
-        neuron["tau"], neuron["v_th"], surrogate_of(neuron),
-        neuron["detach_reset"], neuron["inclusive"], smooth,
-    )  # fmt: skip
+        neuron["tau"],
+        neuron["v_th"],
+        surrogate_of(neuron),
+        neuron["detach_reset"],
+        neuron["inclusive"],
+        smooth,
+    )
 
 
 def kinks(neuron: dict[str, Any]) -> list[float]:
@@ -125,9 +129,10 @@ def critical_potentials(neuron: dict[str, Any], dtype: Any) -> list[float]:
         at = scalar(neuron["v_th"] + distance)
         found += [at, np.nextafter(at, scalar(np.inf)), np.nextafter(at, scalar(-np.inf))]
     return [
-        float(u) for u in found
+        float(u)
+        for u in found
         if Fraction(float(u - v_th)) == Fraction(float(u)) - Fraction(neuron["v_th"])
-    ]  # fmt: skip
+    ]
 
 
 @st.composite
@@ -157,9 +162,14 @@ def lif_cases(draw: Draw, surrogate: str | None = None, smooth: bool = False) ->
         c_seq[1::2] = 16.0
         u0 = None
     return LIFCase(
-        neuron, c_seq.astype(dtype), None if u0 is None else u0.astype(dtype),
-        rng.normal(size=(steps, n)).astype(dtype), rng, get_ops(draw(BACKENDS)), exact,
-    )  # fmt: skip
+        neuron,
+        c_seq.astype(dtype),
+        None if u0 is None else u0.astype(dtype),
+        rng.normal(size=(steps, n)).astype(dtype),
+        rng,
+        get_ops(draw(BACKENDS)),
+        exact,
+    )
 
 
 @dataclass(repr=False)
@@ -219,10 +229,15 @@ def norm_cases(draw: Draw, training: bool | None = None) -> NormCase:
     rng = np.random.default_rng(draw(SEEDS))
     c = shape[-1]
     return NormCase(
-        rng.normal(rng.normal(size=c), rng.uniform(0.5, 2, c), shape), rng.normal(size=shape),
-        rng.uniform(0.5, 1.5, c), rng.normal(size=c), rng.normal(size=c), rng.uniform(0.5, 2, c),
-        draw(NORMS), draw(st.booleans()) if training is None else training,
-    )  # fmt: skip
+        rng.normal(rng.normal(size=c), rng.uniform(0.5, 2, c), shape),
+        rng.normal(size=shape),
+        rng.uniform(0.5, 1.5, c),
+        rng.normal(size=c),
+        rng.normal(size=c),
+        rng.uniform(0.5, 2, c),
+        draw(NORMS),
+        draw(st.booleans()) if training is None else training,
+    )
 
 
 @dataclass(repr=False)
@@ -244,13 +259,22 @@ def network_of(net: dict[str, Any], smooth: bool = False) -> Network:
     stem = net["stem"]
     pool = None if stem["pool"] is None else AvgPool(*stem["pool"])
     arch = Architecture(
-        net["depths"], net["widths"], stem["width"],
-        Stem(stem["kernel"], stem["stride"], stem["convs"], pool), net["hidden"],
-    )  # fmt: skip
+        net["depths"],
+        net["widths"],
+        stem["width"],
+        Stem(stem["kernel"], stem["stride"], stem["convs"], pool),
+        net["hidden"],
+    )
     return Network(
-        arch, net["in_channels"], net["num_classes"], net["branches"],
-        lif_of(net["neuron"], smooth), BatchNorm(**net["norm"]), net["downsample"], net["readout"],
-    )  # fmt: skip
+        arch,
+        net["in_channels"],
+        net["num_classes"],
+        net["branches"],
+        lif_of(net["neuron"], smooth),
+        BatchNorm(**net["norm"]),
+        net["downsample"],
+        net["readout"],
+    )
 
 
 #: stem, and the images' size that it leaves room for
@@ -285,9 +309,13 @@ def networks(draw: Draw, most: int, surrogate: str | None = None) -> tuple[dict[
 
 @st.composite
 def net_cases(
-    draw: Draw, most: int = 3, images: int = 3, room: int = 1, surrogate: str | None = None,
+    draw: Draw,
+    most: int = 3,
+    images: int = 3,
+    room: int = 1,
+    surrogate: str | None = None,
     smooth: bool = False,
-) -> NetCase:  # fmt: skip
+) -> NetCase:
     """A network with random parameters, statistics, input and labels, in float64.
 
     `room` is the least size of the last stage's images.
@@ -302,11 +330,18 @@ def net_cases(
     model = network_of(net, smooth)
     params, buffers = random_numbers(model, rng)
     return NetCase(
-        net, model, params, buffers, rng.normal(size=(steps, n, size, size, net["in_channels"])),
-        rng.integers(0, net["num_classes"], n), draw(st.sampled_from([0.25, 1.0, 0.0, 0.6])),
-        draw(st.sampled_from(["logits", "losses"])), draw(st.sampled_from([True, True, False])),
-        rng, get_ops("numpy" if smooth else draw(BACKENDS)),
-    )  # fmt: skip
+        net,
+        model,
+        params,
+        buffers,
+        rng.normal(size=(steps, n, size, size, net["in_channels"])),
+        rng.integers(0, net["num_classes"], n),
+        draw(st.sampled_from([0.25, 1.0, 0.0, 0.6])),
+        draw(st.sampled_from(["logits", "losses"])),
+        draw(st.sampled_from([True, True, False])),
+        rng,
+        get_ops("numpy" if smooth else draw(BACKENDS)),
+    )
 
 
 def random_numbers(model: Network, rng: np.random.Generator) -> tuple[dict, dict]:
@@ -316,8 +351,9 @@ def random_numbers(model: Network, rng: np.random.Generator) -> tuple[dict, dict
         for name, value in init_params(model, rng).items()
     }
     buffers = {
-        name: rng.uniform(0.5, 1.5, value.shape) if name.endswith("var") else value
-        + rng.normal(0, 0.3, value.shape)
+        name: rng.uniform(0.5, 1.5, value.shape)
+        if name.endswith("var")
+        else value + rng.normal(0, 0.3, value.shape)
         for name, value in init_buffers(model).items()
-    }  # fmt: skip
+    }
     return params, buffers

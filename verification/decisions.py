@@ -20,11 +20,21 @@ from verification.record import Recorder
 from verification.registry import check
 
 PLAIN = {
-    "neuron": {"tau": 0.5, "v_th": 1.0, "surrogate": "tanh", "shape": 0.5, "edge": False,
-               "detach_reset": False, "inclusive": False},
+    "neuron": {
+        "tau": 0.5,
+        "v_th": 1.0,
+        "surrogate": "tanh",
+        "shape": 0.5,
+        "edge": False,
+        "detach_reset": False,
+        "inclusive": False,
+    },
     "norm": {"statistics": "pooled", "scale": 1.0, "eps": 1e-5, "momentum": 0.1},
-    "in_channels": 3, "num_classes": 10, "downsample": "conv", "readout": "mean",
-}  # fmt: skip
+    "in_channels": 3,
+    "num_classes": 10,
+    "downsample": "conv",
+    "readout": "mean",
+}
 CIFAR, IMAGENET, TRIPLE = (1, 3, 1, None), (1, 7, 2, (3, 2, 1)), (3, 3, 1, (2, 2, 0))
 #: name -> clause, depths, widths, stem, stem's width, hidden units, as the paper's page says
 WRITTEN = {
@@ -46,8 +56,12 @@ def written(name: str, branches: str) -> dict[str, Any]:
     _, depths, widths, (convs, kernel, stride, pool), width, hidden = WRITTEN[name]
     stem = {"convs": convs, "kernel": kernel, "stride": stride, "width": width, "pool": pool}
     return PLAIN | {
-        "depths": depths, "widths": widths, "hidden": hidden, "branches": branches, "stem": stem,
-    }  # fmt: skip
+        "depths": depths,
+        "widths": widths,
+        "hidden": hidden,
+        "branches": branches,
+        "stem": stem,
+    }
 
 
 @check("architectures against loops", "oracle", "D19 D20 D21 D9 D11 D12")
@@ -107,11 +121,16 @@ def frames(case: Any, record: Recorder) -> None:
         want = naive.frames(t, x, y, polarity, steps, sensor, slices)
         record.equal("D23", f"frames by {slices}", got, want)
     for size in (48, 3, sensor):
-        record.equal("D23", f"resized to {size}", resize_nearest(got, size),
-                     naive.resize_nearest(got, size))  # fmt: skip
+        record.equal(
+            "D23", f"resized to {size}", resize_nearest(got, size), naive.resize_nearest(got, size)
+        )
     labels = x % 3
-    record.equal("D23", "first two of each class", split_by_order(labels, 2).tolist(),
-                 naive.first_of_each_class(labels, 2))  # fmt: skip
+    record.equal(
+        "D23",
+        "first two of each class",
+        split_by_order(labels, 2).tolist(),
+        naive.first_of_each_class(labels, 2),
+    )
 
 
 @check("events are kept", "structure", "D23", recordings(), quick=40, full=1000)
@@ -122,11 +141,19 @@ def events_kept(case: Any, record: Recorder) -> None:
     record.equal("D23", "events", int(got.sum()), len(t))
     share = len(t) // steps
     if share:
-        record.equal("D23", "events in all slices but the last", got.sum(axis=(1, 2, 3))[:-1],
-                     np.full(steps - 1, share))  # fmt: skip
+        record.equal(
+            "D23",
+            "events in all slices but the last",
+            got.sum(axis=(1, 2, 3))[:-1],
+            np.full(steps - 1, share),
+        )
     moved = events_to_frames(t + 1000, x, y, polarity, steps, sensor, "duration")
-    record.equal("D23", "frames of a later recording", moved,
-                 events_to_frames(t, x, y, polarity, steps, sensor, "duration"))  # fmt: skip
+    record.equal(
+        "D23",
+        "frames of a later recording",
+        moved,
+        events_to_frames(t, x, y, polarity, steps, sensor, "duration"),
+    )
     turned = events_to_frames(t, y, x, 1 - polarity, steps, sensor)
     record.equal("D23", "x and y exchanged", turned, got.swapaxes(1, 2)[..., ::-1])
     labels = np.arange(2000) % 2
@@ -163,10 +190,18 @@ def holes(case: Any, record: Recorder) -> None:
 @check("channel statistics", "structure", "D22", IMAGES, quick=10, full=200)
 def statistics(case: Any, record: Recorder) -> None:
     """The customary constants; computed ones give every channel mean 0 and variance 1."""
-    record.equal("D22", "CIFAR-10", CHANNEL_STATISTICS["cifar10"],
-                 ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)))  # fmt: skip
-    record.equal("D22", "CIFAR-100", CHANNEL_STATISTICS["cifar100"],
-                 ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)))  # fmt: skip
+    record.equal(
+        "D22",
+        "CIFAR-10",
+        CHANNEL_STATISTICS["cifar10"],
+        ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    )
+    record.equal(
+        "D22",
+        "CIFAR-100",
+        CHANNEL_STATISTICS["cifar100"],
+        ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    )
     n, side, _, seed = case
     images = np.random.default_rng(seed).integers(0, 256, (n, side, side, 3)).astype(np.uint8)
     z = standardize(images, *channel_statistics(images), "float64")
@@ -203,8 +238,14 @@ def digits_split(case: Any, record: Recorder) -> None:
     record.close("D22", "deviation of the training images", data.std[0], images.std(), 1e-12)
 
 
-@check("digits split against loops", "oracle", "R2", st.tuples(st.integers(0, 60), cases.SEEDS),
-       quick=20, full=300)  # fmt: skip
+@check(
+    "digits split against loops",
+    "oracle",
+    "R2",
+    st.tuples(st.integers(0, 60), cases.SEEDS),
+    quick=20,
+    full=300,
+)
 def split_by_loops(case: Any, record: Recorder) -> None:
     n, seed = case
     labels = np.random.default_rng(seed).integers(0, 3, n)

@@ -78,8 +78,14 @@ def run_lif(c_seq: Any, u0: Any, p: LIF, o_base: Any) -> tuple[Any, Any]:
     return o_seq, cache.u_pre_seq
 
 
-@check("LIF Jacobian", "differences", "EQ1 EQ2 EQ3 D3 EQ4 D5 R1 D6",
-       cases.lif_cases(smooth=True), quick=25, full=600)  # fmt: skip
+@check(
+    "LIF Jacobian",
+    "differences",
+    "EQ1 EQ2 EQ3 D3 EQ4 D5 R1 D6",
+    cases.lif_cases(smooth=True),
+    quick=25,
+    full=600,
+)
 def lif_jacobian(case: Any, record: Recorder) -> None:
     """All of do_seq / d(c_seq, u0, tau, v_th), a row a unit cotangent."""
     neuron = case.neuron | {"tau": min(case.neuron["tau"], 0.95)}  # room above tau
@@ -123,8 +129,7 @@ def lif_jacobian(case: Any, record: Recorder) -> None:
     column("v_th", "R1", moved(zero, none, 0, 1), np.array([r.dv_th for r in rows]))
 
 
-@check("primitives", "differences", "EQ4 D5", cases.lif_cases(smooth=True),
-       quick=40, full=1000)  # fmt: skip
+@check("primitives", "differences", "EQ4 D5", cases.lif_cases(smooth=True), quick=40, full=1000)
 def primitives(case: Any, record: Recorder) -> None:
     """The slope is the derivative of the primitive; tanh's by complex step too, to rounding."""
     surrogate, v_th = cases.surrogate_of(case.neuron), case.neuron["v_th"]
@@ -204,8 +209,14 @@ def with_frozen_resets(spikes: list[Any]) -> Any:
 DIFFERENCES = "EQ3 D3 EQ4 EQ5 EQ6 EQ7 EQ8 EQ9 EQ10 D8 D9 D10 D12 D13"
 
 
-@check("smooth network", "differences", DIFFERENCES,
-       cases.net_cases(most=4, images=3, room=2, smooth=True), quick=15, full=400)  # fmt: skip
+@check(
+    "smooth network",
+    "differences",
+    DIFFERENCES,
+    cases.net_cases(most=4, images=3, room=2, smooth=True),
+    quick=15,
+    full=400,
+)
 def smooth_network(case: Any, record: Recorder) -> None:
     """<grad, v> of a whole ResNet with branches, v in all parameters and in one alone."""
     base = forward(case.model, case.params, case.buffers, case.x_seq, NUMPY, case.training)

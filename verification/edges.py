@@ -83,62 +83,111 @@ FITS = event.CACHE // (4 * WIDE)  # rows of weights that such a task works with
 TILES = minimal.TILES * SIDE // 16  # tiles of 16 channels
 
 CONVS = [
-    Edge("simd.LANES", lambda x: x.channels[0],
-         [Layer(channels=(n, n)) for n in three(simd.LANES)]),
-    Edge("direct.CHANNELS", lambda x: x.channels[0],
-         [Layer(channels=(n, 3)) for n in three(direct.CHANNELS)]),
-    Edge("layout.SQUARE", lambda x: x.channels[0],
-         [Layer(channels=(n, n + 1)) for n in three(layout.SQUARE)]),
-    Edge("layout.SQUARE", lambda x: x.channels[1],
-         [Layer(channels=(n + 1, n)) for n in three(layout.SQUARE)]),
-    Edge("dense.WIDTH", lambda x: x.channels[0],
-         [Layer(channels=(n, n)) for n in three(dense.WIDTH)]),
-    Edge("dense.SIDE", lambda x: x.channels[0],
-         [Layer(channels=(n, 3)) for n in three(SIDE)]),
-    Edge("dense.SIDE", lambda x: x.channels[1],
-         [Layer(channels=(3, n)) for n in three(SIDE)]),
-    Edge("dense.SIDE", lambda x: x.channels[0],  # for Winograd's method
-         [Layer(channels=(n, n)) for n in (SIDE - 16, SIDE, SIDE + 16)]),
-    Edge("simd.ROWS", lambda x: x.pixels,
-         [pointwise(images=1, size=(1, n)) for n in three(simd.ROWS)]),
-    Edge("dense.GROUP", lambda x: x.pixels,
-         [pointwise(images=1, size=(1, n)) for n in three(dense.GROUP)]),
-    Edge("dense.PIXELS", lambda x: x.pixels,
-         [Layer(size=(1, n)) for n in three(dense.PIXELS)]),
-    Edge("dense.PIXELS", lambda x: x.images * x.pixels,  # of a task
-         [pointwise(images=n, size=(1, dense.PIXELS // 4)) for n in (3, 4, 5)]),
-    Edge("dense.PARTS", lambda x: x.images,
-         [pointwise(images=n, size=(2, 3)) for n in (*three(dense.PARTS), 3 * dense.PARTS - 1)]),
-    Edge("dense.SUM", lambda x: x.channels[0] * x.channels[1],
-         [pointwise(channels=(n, dense.SUM // 64)) for n in three(64)]),
-    Edge("event.MOST", lambda x: x.channels[0] // 8,
-         [Layer(channels=(8 * n + 1, 3)) for n in three(event.MOST)]),
-    Edge("event.PIXELS", lambda x: x.pixels,
-         [Layer(size=(1, n)) for n in three(event.PIXELS)]),
-    Edge("event.PIXELS", lambda x: x.images * x.pixels,
-         [Layer(images=n, size=(4, event.PIXELS // 16)) for n in three(4)]),
-    Edge("event.CHUNK", lambda x: x.images * x.size[0] * x.size[1] * WIDE,
-         [pointwise(images=n, size=(16, event.CHUNK // (128 * WIDE)), channels=(3, SIDE))
-          for n in three(8)]),
-    Edge("event.CACHE", lambda x: 4 * WIDE * 6 * x.channels[0],  # of a window
-         [Layer(size=(3, 3), channels=(n, SIDE), kernel=TAPS) for n in three(FITS // 6)]),
-    Edge("event.CACHE", lambda x: 4 * WIDE * 3 * x.channels[0],  # of a row of it
-         [Layer(size=(3, 3), channels=(n, SIDE), kernel=TAPS) for n in three(FITS // 3)]),
-    Edge("winograd.TILES", lambda x: x.tiles,
-         [Layer(images=1, size=(4 * n, TILES // 2), channels=(16, 16)) for n in three(8)]),
-]  # fmt: skip
+    Edge(
+        "simd.LANES", lambda x: x.channels[0], [Layer(channels=(n, n)) for n in three(simd.LANES)]
+    ),
+    Edge(
+        "direct.CHANNELS",
+        lambda x: x.channels[0],
+        [Layer(channels=(n, 3)) for n in three(direct.CHANNELS)],
+    ),
+    Edge(
+        "layout.SQUARE",
+        lambda x: x.channels[0],
+        [Layer(channels=(n, n + 1)) for n in three(layout.SQUARE)],
+    ),
+    Edge(
+        "layout.SQUARE",
+        lambda x: x.channels[1],
+        [Layer(channels=(n + 1, n)) for n in three(layout.SQUARE)],
+    ),
+    Edge(
+        "dense.WIDTH", lambda x: x.channels[0], [Layer(channels=(n, n)) for n in three(dense.WIDTH)]
+    ),
+    Edge("dense.SIDE", lambda x: x.channels[0], [Layer(channels=(n, 3)) for n in three(SIDE)]),
+    Edge("dense.SIDE", lambda x: x.channels[1], [Layer(channels=(3, n)) for n in three(SIDE)]),
+    Edge(
+        "dense.SIDE",
+        lambda x: x.channels[0],  # for Winograd's method
+        [Layer(channels=(n, n)) for n in (SIDE - 16, SIDE, SIDE + 16)],
+    ),
+    Edge(
+        "simd.ROWS",
+        lambda x: x.pixels,
+        [pointwise(images=1, size=(1, n)) for n in three(simd.ROWS)],
+    ),
+    Edge(
+        "dense.GROUP",
+        lambda x: x.pixels,
+        [pointwise(images=1, size=(1, n)) for n in three(dense.GROUP)],
+    ),
+    Edge("dense.PIXELS", lambda x: x.pixels, [Layer(size=(1, n)) for n in three(dense.PIXELS)]),
+    Edge(
+        "dense.PIXELS",
+        lambda x: x.images * x.pixels,  # of a task
+        [pointwise(images=n, size=(1, dense.PIXELS // 4)) for n in (3, 4, 5)],
+    ),
+    Edge(
+        "dense.PARTS",
+        lambda x: x.images,
+        [pointwise(images=n, size=(2, 3)) for n in (*three(dense.PARTS), 3 * dense.PARTS - 1)],
+    ),
+    Edge(
+        "dense.SUM",
+        lambda x: x.channels[0] * x.channels[1],
+        [pointwise(channels=(n, dense.SUM // 64)) for n in three(64)],
+    ),
+    Edge(
+        "event.MOST",
+        lambda x: x.channels[0] // 8,
+        [Layer(channels=(8 * n + 1, 3)) for n in three(event.MOST)],
+    ),
+    Edge("event.PIXELS", lambda x: x.pixels, [Layer(size=(1, n)) for n in three(event.PIXELS)]),
+    Edge(
+        "event.PIXELS",
+        lambda x: x.images * x.pixels,
+        [Layer(images=n, size=(4, event.PIXELS // 16)) for n in three(4)],
+    ),
+    Edge(
+        "event.CHUNK",
+        lambda x: x.images * x.size[0] * x.size[1] * WIDE,
+        [
+            pointwise(images=n, size=(16, event.CHUNK // (128 * WIDE)), channels=(3, SIDE))
+            for n in three(8)
+        ],
+    ),
+    Edge(
+        "event.CACHE",
+        lambda x: 4 * WIDE * 6 * x.channels[0],  # of a window
+        [Layer(size=(3, 3), channels=(n, SIDE), kernel=TAPS) for n in three(FITS // 6)],
+    ),
+    Edge(
+        "event.CACHE",
+        lambda x: 4 * WIDE * 3 * x.channels[0],  # of a row of it
+        [Layer(size=(3, 3), channels=(n, SIDE), kernel=TAPS) for n in three(FITS // 3)],
+    ),
+    Edge(
+        "winograd.TILES",
+        lambda x: x.tiles,
+        [Layer(images=1, size=(4 * n, TILES // 2), channels=(16, 16)) for n in three(8)],
+    ),
+]
 
 #: Unequal strides, axes of one pixel, images smaller than a tile of Winograd's or than the window:
 #: some taps meet no pixel, and some pixels no tap
 SHORT = [
     Layer(2, size, channels, kernel, stride, (kernel[0] // 2, kernel[1] // 2))
     for channels, kernel in (
-        ((5, 3), (1, 1)), ((5, 3), (1, 4)), ((5, 3), (4, 1)), ((5, 3), (5, 4)), ((16, 16), (3, 3)),
+        ((5, 3), (1, 1)),
+        ((5, 3), (1, 4)),
+        ((5, 3), (4, 1)),
+        ((5, 3), (5, 4)),
+        ((16, 16), (3, 3)),
     )
     for stride, size in product(
         [(1, 1), (1, 2), (2, 1), (3, 1), (2, 3)], [(1, 1), (1, 4), (3, 1), (5, 2)]
     )
-]  # fmt: skip
+]
 CONV_CASES, CONV_DRAWS = drawn(CONVS)
 SHORT_CASES, SHORT_DRAWS = drawn([], *SHORT)
 
@@ -152,15 +201,22 @@ def arrays(layer: Layer) -> Any:
     return x.astype(np.uint8), w, dy, Conv(layer.stride, layer.padding), rng
 
 
-@check("convolutions at the edges", "float32", "EQ1 EQ3 EQ8", CONV_CASES,
-       quick=CONV_DRAWS, full=CONV_DRAWS)  # fmt: skip
+@check(
+    "convolutions at the edges",
+    "float32",
+    "EQ1 EQ3 EQ8",
+    CONV_CASES,
+    quick=CONV_DRAWS,
+    full=CONV_DRAWS,
+)
 def conv_edges(layer: Layer, record: Recorder) -> None:
     """Each direction by each method, of spikes."""
     conv_methods(arrays(layer)[:4], record)
 
 
-@check("short convolutions", "float32", "EQ1 EQ3 EQ8", SHORT_CASES,
-       quick=SHORT_DRAWS, full=SHORT_DRAWS)  # fmt: skip
+@check(
+    "short convolutions", "float32", "EQ1 EQ3 EQ8", SHORT_CASES, quick=SHORT_DRAWS, full=SHORT_DRAWS
+)
 def short_convs(layer: Layer, record: Recorder) -> None:
     """The same; where Winograd's method serves, of other numbers too."""
     x, w, dy, p, rng = arrays(layer)
@@ -189,14 +245,26 @@ class Fused(NamedTuple):
 
 SHARE = norm_neuron.SHARE
 FUSED = [
-    Edge("norm_neuron.BLOCK", lambda x: x.shape[-1],  # channels
-         [Fused((2, 1, 2, 3, n), "spikes") for n in three(norm_neuron.BLOCK)]),
-    Edge("norm_neuron.BLOCK", lambda x: int(np.prod(x.shape[1:])),  # elements of a step
-         [Fused((2, 1, 1, n, 1), "normed") for n in three(norm_neuron.BLOCK)]),
-    Edge("norm_neuron.SHARE", lambda x: x.blocks,
-         [Fused((2, 1, n, norm_neuron.BLOCK // 16, 16), skip, training)
-          for n in three(SHARE) for skip, training in (("normed", True), ("spikes", False))]),
-]  # fmt: skip
+    Edge(
+        "norm_neuron.BLOCK",
+        lambda x: x.shape[-1],  # channels
+        [Fused((2, 1, 2, 3, n), "spikes") for n in three(norm_neuron.BLOCK)],
+    ),
+    Edge(
+        "norm_neuron.BLOCK",
+        lambda x: int(np.prod(x.shape[1:])),  # elements of a step
+        [Fused((2, 1, 1, n, 1), "normed") for n in three(norm_neuron.BLOCK)],
+    ),
+    Edge(
+        "norm_neuron.SHARE",
+        lambda x: x.blocks,
+        [
+            Fused((2, 1, n, norm_neuron.BLOCK // 16, 16), skip, training)
+            for n in three(SHARE)
+            for skip, training in (("normed", True), ("spikes", False))
+        ],
+    ),
+]
 #: Each way to fire on a threshold that float32 rounds, each surrogate, the reset kept and detached
 CRITICAL = [
     Fused((6, 2, 3, 4, 5), "critical", False, surrogate, v_th, detach, inclusive)
@@ -206,15 +274,27 @@ CRITICAL = [
 FUSED_CASES, FUSED_DRAWS = drawn(FUSED, *CRITICAL)
 
 
-@check("fused layers at the edges", "float32", f"{LAYER} D25", FUSED_CASES,
-       quick=FUSED_DRAWS, full=FUSED_DRAWS)  # fmt: skip
+@check(
+    "fused layers at the edges",
+    "float32",
+    f"{LAYER} D25",
+    FUSED_CASES,
+    quick=FUSED_DRAWS,
+    full=FUSED_DRAWS,
+)
 def fused_edges(case: Fused, record: Recorder) -> None:
     """As the drawn ones, in training against float64, else against the float32 equations."""
     rng, (name, width) = np.random.default_rng(len(repr(case))), case.surrogate
     neuron = {
-        "tau": 0.5, "v_th": case.v_th, "surrogate": name, "shape": 1.0, "width": width,
-        "edge": False, "detach_reset": case.detach_reset, "inclusive": case.inclusive,
-    }  # fmt: skip
+        "tau": 0.5,
+        "v_th": case.v_th,
+        "surrogate": name,
+        "shape": 1.0,
+        "width": width,
+        "edge": False,
+        "detach_reset": case.detach_reset,
+        "inclusive": case.inclusive,
+    }
     norm = {"statistics": "pooled", "scale": 1.0, "eps": 2.0**-10, "momentum": 0.1}
     critical = case.skip == "critical"
     of = critical_input(neuron, case.shape, rng) if critical else norm_input(case.shape, rng)
@@ -238,8 +318,14 @@ NEURONS = [
 NEURON_CASES, NEURON_DRAWS = drawn(NEURONS)
 
 
-@check("LIF kernels at the edges", "twin", "EQ1 EQ2 EQ3 D2 D3 R1 D6", NEURON_CASES,
-       quick=NEURON_DRAWS, full=NEURON_DRAWS)  # fmt: skip
+@check(
+    "LIF kernels at the edges",
+    "twin",
+    "EQ1 EQ2 EQ3 D2 D3 R1 D6",
+    NEURON_CASES,
+    quick=NEURON_DRAWS,
+    full=NEURON_DRAWS,
+)
 def lif_edges(case: Any, record: Recorder) -> None:
     dtype, count = case
     rng = np.random.default_rng(count)
@@ -247,9 +333,14 @@ def lif_edges(case: Any, record: Recorder) -> None:
         rng.normal(0.5, 1, shape).astype(dtype) for shape in ((3, count), count, (3, count))
     )
     neuron = {
-        "tau": 0.75, "v_th": 0.75, "surrogate": "tanh", "shape": 1.0, "edge": False,
-        "detach_reset": False, "inclusive": False,
-    }  # fmt: skip
+        "tau": 0.75,
+        "v_th": 0.75,
+        "surrogate": "tanh",
+        "shape": 1.0,
+        "edge": False,
+        "detach_reset": False,
+        "inclusive": False,
+    }
     lif_twins((neuron, c_seq, u0, do_seq), record)
 
 
@@ -260,8 +351,14 @@ UPDATES = [
 UPDATE_CASES, UPDATE_DRAWS = drawn(UPDATES)
 
 
-@check("updates at the edges", "float32", "D17 ALG1-TRAIN EQ5", UPDATE_CASES,
-       quick=UPDATE_DRAWS, full=UPDATE_DRAWS)  # fmt: skip
+@check(
+    "updates at the edges",
+    "float32",
+    "D17 ALG1-TRAIN EQ5",
+    UPDATE_CASES,
+    quick=UPDATE_DRAWS,
+    full=UPDATE_DRAWS,
+)
 def update_edges(case: Any, record: Recorder) -> None:
     dtype, count = case
     arrays = np.random.default_rng(count).normal(size=(4, count)).astype(dtype)

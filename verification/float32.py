@@ -54,9 +54,10 @@ def conv_methods(case: Any, record: Recorder) -> None:
     """Each direction by each method that can do it, on one thread and on all."""
     x, w, dy, p = case
     products = {
-        "forward": np.prod(w.shape[:3]), "input_gradient": w.size / w.shape[2],
+        "forward": np.prod(w.shape[:3]),
+        "input_gradient": w.size / w.shape[2],
         "weight_gradient": np.prod(dy.shape[:3]),
-    }  # fmt: skip
+    }
     exact = ConvCache(x.astype(float), w.astype(float), p)
     sizes = ConvCache(np.abs(exact.x), np.abs(exact.w), p)
     for direction, clause in DIRECTIONS.items():
@@ -65,9 +66,11 @@ def conv_methods(case: Any, record: Recorder) -> None:
         for method in methods(direction, x, w, p):
             kernels, name = cases.get_ops("numba", method), f"{direction} by {method}"
             (got,) = agree(
-                record, clause, name,
+                record,
+                clause,
+                name,
                 lambda ops=kernels, d=direction: (convolve(ops, d, ConvCache(x, w, p), dy),),
-            )  # fmt: skip
+            )
             record.equal(clause, f"dtype of {name}", got.dtype, w.dtype)
             agrees_by_method(
                 record, clause, name, got, want, products[direction], bound, EPS, method
@@ -90,9 +93,14 @@ def convolve(ops: Any, direction: str, cache: ConvCache, dy: Any) -> Any:
     return getattr(ops, f"conv_{direction}")(dy, cache)
 
 
-@check("pooling of spikes", "float32", "R4 D12",
-       st.tuples(cases.SEEDS, st.sampled_from([(2, 2, 0), (3, 2, 1), (3, 1, 1)])),
-       quick=10, full=100)  # fmt: skip
+@check(
+    "pooling of spikes",
+    "float32",
+    "R4 D12",
+    st.tuples(cases.SEEDS, st.sampled_from([(2, 2, 0), (3, 2, 1), (3, 1, 1)])),
+    quick=10,
+    full=100,
+)
 def spike_pools(case: Any, record: Recorder) -> None:
     """Counts are exact in float32, so that a mean of bytes is rounded once, as of floats."""
     seed, sizes = case
@@ -103,9 +111,13 @@ def spike_pools(case: Any, record: Recorder) -> None:
     of_all = agree(record, "D12", "mean of all", lambda: kernels.global_avgpool_forward(x)[:1])
     for clause, name, got, want in (
         ("R4", "mean of a window", *of_windows, NUMPY.avgpool_forward(x.astype(np.float32), p)[0]),
-        ("D12", "mean of all pixels", *of_all,
-         NUMPY.global_avgpool_forward(x.astype(np.float32))[0]),
-    ):  # fmt: skip
+        (
+            "D12",
+            "mean of all pixels",
+            *of_all,
+            NUMPY.global_avgpool_forward(x.astype(np.float32))[0],
+        ),
+    ):
         record.equal(clause, f"dtype of the {name}", got.dtype, want.dtype)
         record.equal(clause, name, got, want)
 

@@ -31,9 +31,14 @@ class LayerCase:
 
 #: (T, N, H, W, C): below a block of the kernels, a few blocks, more than a task of them
 LAYERS = [
-    (3, 2, 3, 3, 5), (4, 2, 5, 7, 17), (2, 3, 20, 20, 1), (2, 2, 3, 3, 1100), (1, 2, 9, 9, 64),
-    (2, 9, 16, 16, 16), (3, 5, 13, 11, 48),
-]  # fmt: skip
+    (3, 2, 3, 3, 5),
+    (4, 2, 5, 7, 17),
+    (2, 3, 20, 20, 1),
+    (2, 2, 3, 3, 1100),
+    (1, 2, 9, 9, 64),
+    (2, 9, 16, 16, 16),
+    (3, 5, 13, 11, 48),
+]
 
 
 ROUNDED = [0.1, 0.7]  # thresholds that float32 rounds, up and down
@@ -51,9 +56,12 @@ def layers(draw: Any, training: bool) -> LayerCase:
     sorts = ["none", "array", "spikes", "normed", *(["critical"] * 2 * (not training))]
     skip = draw(st.sampled_from(sorts))
     given = {
-        "none": None, "critical": None, "array": rng.normal(size=shape).astype(np.float32),
-        "spikes": (rng.random(shape) < 0.2).astype(np.uint8), "normed": norm_input(shape, rng),
-    }[skip]  # fmt: skip
+        "none": None,
+        "critical": None,
+        "array": rng.normal(size=shape).astype(np.float32),
+        "spikes": (rng.random(shape) < 0.2).astype(np.uint8),
+        "normed": norm_input(shape, rng),
+    }[skip]
     if skip == "critical":
         of, norm = critical_input(neuron, shape, rng), norm | {"eps": 2.0**-10, "scale": 1.0}
     do_seq = rng.normal(size=shape).astype(np.float32)
@@ -173,15 +181,21 @@ def gradient_sizes(case: LayerCase, of: Composed, do_seq: Any) -> list[Any]:
             through = size_seq + size_seq.mean(axis=norm.axes, keepdims=True) + x_hat * along
         found += [
             through * np.abs(norm.gamma * scale) * norm.inv_std,
-            (size_seq * x_hat).sum(axis=axes) * scale, size_seq.sum(axis=axes),
-        ]  # fmt: skip
+            (size_seq * x_hat).sum(axis=axes) * scale,
+            size_seq.sum(axis=axes),
+        ]
     return [*found, size_seq] if plain_skip(case) else found
 
 
 def compare_gradients(
-    case: LayerCase, of: Composed, do_seq: Any, grads: list[Any], tolerance: float,
-    record: Recorder, chain: int = 0,
-) -> None:  # fmt: skip
+    case: LayerCase,
+    of: Composed,
+    do_seq: Any,
+    grads: list[Any],
+    tolerance: float,
+    record: Recorder,
+    chain: int = 0,
+) -> None:
     """Each within `tolerance` of its terms' sizes, sums within one eps more for each of a chain."""
     slope = "D5" if case.neuron["surrogate"].startswith("tanh") else "EQ4"
     clauses = f"{'D3' if case.neuron['detach_reset'] else 'EQ3'} {slope} EQ5 D8"
@@ -193,8 +207,9 @@ def compare_gradients(
         size = np.maximum(size, 1e-30)  # where the terms are all 0, so is the gradient
         record.equal(clauses, f"dtype of {name}", got.dtype, np.float32)
         allowed = tolerance + (chain * EPS if got.ndim == 1 else 0.0)
-        record.close(clauses, f"{name}, as a share of its terms", got / size, want / size,
-                     allowed, 1.0)  # fmt: skip
+        record.close(
+            clauses, f"{name}, as a share of its terms", got / size, want / size, allowed, 1.0
+        )
 
 
 LAYER = "EQ1 EQ2 EQ5 D2 EQ3 D3 EQ4 D5 D8"
@@ -218,8 +233,14 @@ NEAR = 1e-4  # of the threshold or a kink: there float32 may decide otherwise
 OF_BATCH = 2e-5  # as of every single operation in float32
 
 
-@check("fused layers, the batch's statistics", "float32", f"{LAYER} D25", layers(True),
-       quick=25, full=400)  # fmt: skip
+@check(
+    "fused layers, the batch's statistics",
+    "float32",
+    f"{LAYER} D25",
+    layers(True),
+    quick=25,
+    full=400,
+)
 def layers_of_batch(case: Any, record: Recorder) -> None:
     """Against float64. A neuron that at any step is near its threshold or a kink is left out: its
     spikes are not compared, and dL/do is 0 there, so that it adds nothing to any gradient."""

@@ -27,7 +27,8 @@ def float_cases(draw: Any) -> cases.NetCase:
     stages = draw(st.integers(1, 2))
     stem, room = draw(st.sampled_from(cases.STEMS[:2]))
     net = {
-        "in_channels": draw(st.sampled_from([1, 3])), "num_classes": 4,
+        "in_channels": draw(st.sampled_from([1, 3])),
+        "num_classes": 4,
         "stem": stem | {"width": draw(WIDTHS)},
         "depths": tuple(draw(st.integers(1, 2)) for _ in range(stages)),
         "widths": tuple(draw(WIDTHS) for _ in range(stages)),
@@ -35,8 +36,9 @@ def float_cases(draw: Any) -> cases.NetCase:
         "branches": draw(st.sampled_from(["stage", "block", "none"])),
         "downsample": draw(st.sampled_from(["conv", "avgpool"])),
         "readout": draw(st.sampled_from(["mean", "sum"])),
-        "neuron": draw(cases.neurons()), "norm": draw(cases.NORMS),
-    }  # fmt: skip
+        "neuron": draw(cases.neurons()),
+        "norm": draw(cases.NORMS),
+    }
     model, rng = cases.network_of(net), np.random.default_rng(draw(cases.SEEDS))
     size = room * 2 ** (stages - 1) * draw(st.sampled_from([2, 3] if room == 1 else [1, 2]))
     n = 2 if size > 4 else 4
@@ -44,10 +46,18 @@ def float_cases(draw: Any) -> cases.NetCase:
     params, buffers = (as_type(as_type(x, np.float32), np.float64) for x in numbers)
     x_seq = rng.normal(size=(draw(st.integers(1, 2)), n, size, size, net["in_channels"]))
     return cases.NetCase(
-        net, model, params, buffers, x_seq.astype(np.float32).astype(float),
-        rng.integers(0, 4, n), draw(st.sampled_from([0.25, 1.0, 0.0])), "logits",
-        draw(st.sampled_from([True, True, False])), rng, NUMPY,
-    )  # fmt: skip
+        net,
+        model,
+        params,
+        buffers,
+        x_seq.astype(np.float32).astype(float),
+        rng.integers(0, 4, n),
+        draw(st.sampled_from([0.25, 1.0, 0.0])),
+        "logits",
+        draw(st.sampled_from([True, True, False])),
+        rng,
+        NUMPY,
+    )
 
 
 def as_type(arrays: dict[str, Any], dtype: Any) -> dict[str, Any]:
@@ -61,8 +71,14 @@ def run(case: cases.NetCase, ops: Any, dtype: Any) -> tuple[Forward, dict[str, A
     return found, backward(found, ops.objective_backward(cache))
 
 
-@check("networks in float32", "float32", "D7 D9 EQ5 D10 D12 D25 EQ6 EQ7 EQ10 EQ8 EQ9",
-       float_cases(), quick=12, full=250)  # fmt: skip
+@check(
+    "networks in float32",
+    "float32",
+    "D7 D9 EQ5 D10 D12 D25 EQ6 EQ7 EQ10 EQ8 EQ9",
+    float_cases(),
+    quick=12,
+    full=250,
+)
 def float_networks(case: Any, record: Recorder) -> None:
     """The same spikes in every layer, so that features are equal and logits are off by the last
     layer's rounding; gradients pass through the convolutions, each off by Winograd's 1e-5."""
@@ -89,5 +105,11 @@ def float_networks(case: Any, record: Recorder) -> None:
         for name in reversed(list(grads)):
             clause = "EQ9" if name.startswith("branch.") else "EQ8"
             record.equal(clause, f"dtype of {name}", grads[name].dtype, np.float32)
-            record.close(f"{clause} {side_clause(case.side)}", f"gradient of {name} by {method}",
-                         grads[name], wanted[name], GRADIENTS, unit(name))  # fmt: skip
+            record.close(
+                f"{clause} {side_clause(case.side)}",
+                f"gradient of {name} by {method}",
+                grads[name],
+                wanted[name],
+                GRADIENTS,
+                unit(name),
+            )

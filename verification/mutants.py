@@ -53,18 +53,28 @@ class FaultError(ValueError):
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m verification mutants", description=__doc__,
+        prog="python -m verification mutants",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--extra", type=Path, metavar="FILE", help="more faults, a JSON list")
     parser.add_argument("--only-extra", action="store_true", help="run those of --extra alone")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write {id, clause, killed_by} each"
     )
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N",
-                        help="faults at a time (default: the number of cores)")  # fmt: skip
-    parser.add_argument("--whole", action="store_true", help="run all checks for each fault, "
-                        "though one of its clause's has failed, for the whole matrix")  # fmt: skip
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="faults at a time (default: the number of cores)",
+    )
+    parser.add_argument(
+        "--whole",
+        action="store_true",
+        help="run all checks for each fault, "
+        "though one of its clause's has failed, for the whole matrix",
+    )
     options = parser.parse_args(argv)
     if options.only_extra and options.extra is None:
         parser.error("--only-extra needs --extra FILE")
@@ -199,15 +209,21 @@ class Workshop:
     def run(self, kind: str, command: list[str], cache: Path) -> tuple[int | None, str]:
         """Exit code and output; None where it takes PATIENCE times as long as without a fault."""
         environment = os.environ | {
-            "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(self.root),
+            "NUMBA_CACHE_DIR": str(cache),
+            "PYTHONPATH": str(self.root),
             "PYTHONDONTWRITEBYTECODE": "1",
-        }  # fmt: skip
+        }
         most = max(SECONDS, PATIENCE * self.seconds.get(kind, SECONDS))
         start = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-m", *command], cwd=self.root, env=environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, "-m", *command],
+            cwd=self.root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
         try:
             text, _ = process.communicate(timeout=most)
         except subprocess.TimeoutExpired:
@@ -258,12 +274,15 @@ def run_all(
         with ThreadPoolExecutor(jobs) as pool:
             for failing in pool.map(open_shop, range(jobs)):
                 if failing:
-                    print(f"verification: error: without faults these fail: {', '.join(failing)}",
-                          file=sys.stderr)  # fmt: skip
+                    print(
+                        f"verification: error: without faults these fail: {', '.join(failing)}",
+                        file=sys.stderr,
+                    )
                     return None
             found = pool.map(verify, mutants)
-            bar: Any = tqdm(zip(mutants, found, strict=True), total=len(mutants), unit="fault",
-                            disable=None)  # fmt: skip
+            bar: Any = tqdm(
+                zip(mutants, found, strict=True), total=len(mutants), unit="fault", disable=None
+            )
             results = {}
             for mutant, killed_by in bar:
                 results[mutant.id] = killed_by
@@ -281,8 +300,10 @@ def matrix(mutants: list[Mutant], results: dict[str, list[str]]) -> str:
     for mutant in mutants:
         killed_by = results[mutant.id]
         marks = "".join("  x" if check in killed_by else "  ." for check in checks)
-        lines.append(f"{mutant.id:<{width}}  {mutant.clause:<11}{marks}"
-                     + ("" if killed_by else "  SURVIVED"))  # fmt: skip
+        lines.append(
+            f"{mutant.id:<{width}}  {mutant.clause:<11}{marks}"
+            + ("" if killed_by else "  SURVIVED")
+        )
     lines += [f"{i:>3} {check}" for i, check in enumerate(checks, 1)]
     killed = sum(bool(killed_by) for killed_by in results.values())
     lines.append(f"{killed} of {len(mutants)} faults killed")

@@ -38,15 +38,15 @@ def compare_spikes(run: Forward, spikes: dict[str, Any], record: Recorder) -> No
     layers = dict(neuron_caches(run))
     record.equal("D9", "layers of neurons", sorted(layers), sorted(spikes))
     for name, cache in layers.items():
-        record.equal(layer_clause(name), f"spikes of {name}", cache.o_seq, spikes[name],
-                     axes="tnhwc")  # fmt: skip
+        record.equal(
+            layer_clause(name), f"spikes of {name}", cache.o_seq, spikes[name], axes="tnhwc"
+        )
 
 
 NETWORK_CLAUSES = "D7 D9 EQ5 D10 D11 D12 D25 D13 EQ6 EQ7 EQ10 EQ8 EQ9"
 
 
-@check("network against loops", "oracle", NETWORK_CLAUSES, cases.net_cases(),
-       quick=14, full=300)  # fmt: skip
+@check("network against loops", "oracle", NETWORK_CLAUSES, cases.net_cases(), quick=14, full=300)
 def network_values(case: Any, record: Recorder) -> None:
     """Every parameter's name, every spike, branch and running statistic, loss and gradient."""
     net = case.net
@@ -97,8 +97,14 @@ def compare_gradients(
     unit = gradient_unit(run, wanted, 1e-3)
     for name in reversed(list(grads)):
         side, scale = name.startswith("branch."), unit(name)
-        record.close("EQ9" if side else "EQ8", f"gradient of {name}", grads[name], wanted[name],
-                     tolerance, scale)  # fmt: skip
+        record.close(
+            "EQ9" if side else "EQ8",
+            f"gradient of {name}",
+            grads[name],
+            wanted[name],
+            tolerance,
+            scale,
+        )
 
 
 def random_direction(params: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
@@ -116,8 +122,14 @@ def length(a: dict[str, Any]) -> float:
 FORWARD_MODE = "D7 EQ1 EQ2 EQ3 EQ4 EQ5 EQ6 EQ7 EQ8 EQ9 EQ10 D3 D8 D9 D10 D12 D13"
 
 
-@check("network in forward mode", "forward mode", FORWARD_MODE,
-       cases.net_cases(most=6, images=4), quick=40, full=1500)  # fmt: skip
+@check(
+    "network in forward mode",
+    "forward mode",
+    FORWARD_MODE,
+    cases.net_cases(most=6, images=4),
+    quick=40,
+    full=1500,
+)
 def network_forward_mode(case: Any, record: Recorder) -> None:
     """<grad, v> is the directional derivative, v normal in all parameters, then in each alone.
 
@@ -152,13 +164,26 @@ def parameter_clause(name: str) -> str:
 
 
 def judge(
-    case: Any, run: Forward, loss: float, grads: dict[str, Any], direction: dict[str, Any],
-    floor: float, clause: str, record: Recorder,
-) -> None:  # fmt: skip
+    case: Any,
+    run: Forward,
+    loss: float,
+    grads: dict[str, Any],
+    direction: dict[str, Any],
+    floor: float,
+    clause: str,
+    record: Recorder,
+) -> None:
     want = forward_mode.directional(
-        case.net, case.params, case.buffers, case.x_seq, case.labels, case.side, case.sum_of,
-        direction, case.training,
-    )  # fmt: skip
+        case.net,
+        case.params,
+        case.buffers,
+        case.x_seq,
+        case.labels,
+        case.side,
+        case.sum_of,
+        direction,
+        case.training,
+    )
     compare_spikes(run, want["spikes"], record)
     record.close("D13", "loss", loss, want["loss"], 1e-12)
     record.values_ok()
@@ -168,8 +193,14 @@ def judge(
     record.close(clause, f"<grad, v> for v in {what}", got, want["derivative"], 1e-12, scale)
 
 
-@check("LIF in forward mode", "forward mode", "EQ1 EQ2 EQ3 D3 EQ4 D5 R1 D6",
-       cases.lif_cases(), quick=60, full=3000)  # fmt: skip
+@check(
+    "LIF in forward mode",
+    "forward mode",
+    "EQ1 EQ2 EQ3 D3 EQ4 D5 R1 D6",
+    cases.lif_cases(),
+    quick=60,
+    full=3000,
+)
 def lif_forward_mode(case: Any, record: Recorder) -> None:
     """The derivative of <w, o_seq> in a random direction of c_seq, u0, tau and v_th together."""
     rng, c_seq = case.rng, case.c_seq.astype(float)
@@ -190,18 +221,26 @@ def lif_forward_mode(case: Any, record: Recorder) -> None:
         ("dv_th", "R1", (*zero[:3], dv), grads.dv_th * dv),
     ):
         _, o = forward_mode.lif(
-            forward_mode.Dual(c_seq, tc), forward_mode.Dual(u0, tu),
+            forward_mode.Dual(c_seq, tc),
+            forward_mode.Dual(u0, tu),
             forward_mode.Dual(np.array(case.neuron["tau"]), np.array(tt)),
-            forward_mode.Dual(np.array(case.neuron["v_th"]), np.array(tv)), case.neuron,
-        )  # fmt: skip
+            forward_mode.Dual(np.array(case.neuron["v_th"]), np.array(tv)),
+            case.neuron,
+        )
         record.equal("EQ2", "o_seq", o_seq, o.value, "tn")
         record.values_ok()
         want = float((w * o.tangent).sum())
         record.close(own, f"<{name}, v>", got, want, 1e-12, scale)
 
 
-@check("kernels in a network", "twin", "EQ9 EQ8", cases.net_cases(most=20, images=5, room=2),
-       quick=8, full=200)  # fmt: skip
+@check(
+    "kernels in a network",
+    "twin",
+    "EQ9 EQ8",
+    cases.net_cases(most=20, images=5, room=2),
+    quick=8,
+    full=200,
+)
 def network_twins(case: Any, record: Recorder) -> None:
     """Spikes, loss and gradients do not depend on which set of operations computes them."""
     want_run, want_loss, want = run_network(vars_with(case, NUMPY))
@@ -220,9 +259,14 @@ def vars_with(case: Any, ops: Any) -> Any:
     return cases.NetCase(**{**vars(case), "ops": ops})
 
 
-@check("combinations against loops", "oracle", "EQ6 EQ7 EQ10 D13 D14 D15 D16",
-       st.tuples(st.integers(1, 5), cases.SEEDS, st.integers(1, 9)),
-       quick=40, full=1000)  # fmt: skip
+@check(
+    "combinations against loops",
+    "oracle",
+    "EQ6 EQ7 EQ10 D13 D14 D15 D16",
+    st.tuples(st.integers(1, 5), cases.SEEDS, st.integers(1, 9)),
+    quick=40,
+    full=1000,
+)
 def combinations(case: Any, record: Recorder) -> None:
     """Coefficients of all methods, combined logits, and both objectives with gradients."""
     n, seed, total = case
@@ -240,8 +284,14 @@ def combinations(case: Any, record: Recorder) -> None:
         clause = side_clause(side)
         got = combine(branches, side)
         record.close(clause, "o_final", got, objective.combine(branches, side), 1e-14, axes="nk")
-        record.close("D14", "the main branch's share", combine([*branches[:-1], 2 * branches[-1]],
-                     side) - got, branches[-1], 1e-14, axes="nk")  # fmt: skip
+        record.close(
+            "D14",
+            "the main branch's share",
+            combine([*branches[:-1], 2 * branches[-1]], side) - got,
+            branches[-1],
+            1e-14,
+            axes="nk",
+        )
         for sum_of in ("logits", "losses"):
             before = [b.copy() for b in branches]
             loss, cache = NUMPY.objective_forward(branches, labels, side, sum_of)

@@ -76,9 +76,13 @@ def untouched(op: Operation, before: dict[str, Any], record: Recorder) -> None:
 
 
 @check(
-    "surrogates against formulas", "oracle", "EQ4 D4 D5",
-    st.tuples(cases.neurons(), cases.SEEDS, cases.DTYPES), quick=60, full=1500,
-)  # fmt: skip
+    "surrogates against formulas",
+    "oracle",
+    "EQ4 D4 D5",
+    st.tuples(cases.neurons(), cases.SEEDS, cases.DTYPES),
+    quick=60,
+    full=1500,
+)
 def surrogate_values(case: Any, record: Recorder) -> None:
     description, seed, dtype = case
     rng = np.random.default_rng(seed)
@@ -108,9 +112,13 @@ def dtype_of(name: str) -> Any:
 
 
 @check(
-    "LIF against loops", "oracle", "EQ1 EQ2 EQ3 D2 D3 D6 R1",
-    cases.lif_cases(), quick=150, full=6000,
-)  # fmt: skip
+    "LIF against loops",
+    "oracle",
+    "EQ1 EQ2 EQ3 D2 D3 D6 R1",
+    cases.lif_cases(),
+    quick=150,
+    full=6000,
+)
 def lif_values(case: Any, record: Recorder) -> None:
     description, c_seq = case.neuron, case.c_seq
     u0 = np.zeros(c_seq.shape[1:], c_seq.dtype) if case.u0 is None else case.u0
@@ -128,14 +136,20 @@ def lif_values(case: Any, record: Recorder) -> None:
     clause = "D3" if description["detach_reset"] else "EQ3"
     compare(
         Operation(
-            "lif", "EQ2", {"dc_seq": clause, "du0": clause, "dtau": clause, "dv_th": "R1"},
+            "lif",
+            "EQ2",
+            {"dc_seq": clause, "du0": clause, "dtau": clause, "dv_th": "R1"},
             lambda: case.ops.lif_forward(c_seq, case.u0, p),
             lambda dy, cache: case.ops.lif_backward(dy, cache)._asdict(),
-            {"c_seq": c_seq, "u0": u0 if case.u0 is None else case.u0}, case.do_seq, o_seq, want,
-            "tn", cases.gradient_scale(description, u_pre_seq, case.do_seq),
+            {"c_seq": c_seq, "u0": u0 if case.u0 is None else case.u0},
+            case.do_seq,
+            o_seq,
+            want,
+            "tn",
+            cases.gradient_scale(description, u_pre_seq, case.do_seq),
         ),
         record,
-    )  # fmt: skip
+    )
 
 
 def guard(c_seq: Any) -> float:
@@ -149,9 +163,13 @@ def is_exactly_critical(u_pre_seq: Any, c_seq: Any) -> bool:
 
 
 @check(
-    "LIF in exact fractions", "oracle", "EQ1 EQ2 D2",
-    cases.lif_cases(), quick=60, full=3000,
-)  # fmt: skip
+    "LIF in exact fractions",
+    "oracle",
+    "EQ1 EQ2 D2",
+    cases.lif_cases(),
+    quick=60,
+    full=3000,
+)
 def lif_exact(case: Any, record: Recorder) -> None:
     """Ties and single units in the last place, judged without any rounding."""
     description, c_seq = case.neuron, case.c_seq
@@ -159,11 +177,14 @@ def lif_exact(case: Any, record: Recorder) -> None:
     tau, v_th = Fraction(description["tau"]), Fraction(description["v_th"])
     columns = [
         exact.lif(
-            [Fraction(float(c)) for c in c_seq[:, n]], Fraction(float(u0[n])), tau, v_th,
+            [Fraction(float(c)) for c in c_seq[:, n]],
+            Fraction(float(u0[n])),
+            tau,
+            v_th,
             description["inclusive"],
         )
         for n in range(c_seq.shape[1])
-    ]  # fmt: skip
+    ]
     u_pre = np.array([[float(u) for u in column[0]] for column in columns]).T
     o = np.array([column[1] for column in columns], float).T
 
@@ -182,8 +203,9 @@ def lif_exact(case: Any, record: Recorder) -> None:
     record.equal("D2" if description["inclusive"] else "EQ2", "o_seq", o_seq, o, "tn")
 
 
-@check("convolution against loops", "oracle", "EQ1 EQ3 EQ8", cases.conv_cases(),
-       quick=60, full=1500)  # fmt: skip
+@check(
+    "convolution against loops", "oracle", "EQ1 EQ3 EQ8", cases.conv_cases(), quick=60, full=1500
+)
 def conv_values(case: Any, record: Recorder) -> None:
     """c = W x; dL/dW sums delta x over all places; the input's gradient is Eq. 8's factor."""
     p = Conv(case.stride, case.padding)
@@ -192,13 +214,19 @@ def conv_values(case: Any, record: Recorder) -> None:
     dx, dw = layers.conv_backward(dy, case.x, case.w, case.stride, case.padding)
     compare(
         Operation(
-            "conv", "EQ1", {"dx": "EQ8", "dw": "EQ3"},
+            "conv",
+            "EQ1",
+            {"dx": "EQ8", "dw": "EQ3"},
             lambda: case.ops.conv_forward(case.x, case.w, p),
             lambda dy, cache: named(cases.conv_backward(case.ops, dy, cache), "dx", "dw"),
-            {"x": case.x, "w": case.w}, dy, want, {"dx": dx, "dw": dw}, "nhwc",
+            {"x": case.x, "w": case.w},
+            dy,
+            want,
+            {"dx": dx, "dw": dw},
+            "nhwc",
         ),
         record,
-    )  # fmt: skip
+    )
     _, cache = case.ops.conv_forward(case.x, case.w, p)
     alone = case.ops.conv_weight_gradient(dy, cache)
     record.close("EQ3", "dw alone", alone, dw, TOLERANCE[dy.dtype], axes="ijab")
@@ -230,13 +258,20 @@ def norm_values(case: Any, record: Recorder) -> None:
     inputs = {"x_seq": case.x_seq, "gamma": case.gamma, "mean": case.mean, "var": case.var}
     compare(
         Operation(
-            "batch norm", "D8", dict.fromkeys(("dx_seq", "dgamma", "dbeta"), "D8"), forward,
+            "batch norm",
+            "D8",
+            dict.fromkeys(("dx_seq", "dgamma", "dbeta"), "D8"),
+            forward,
             lambda dy, cache: named(batchnorm_backward(dy, cache), "dx_seq", "dgamma", "dbeta"),
-            inputs, case.dy_seq, want, named(gradients, "dx_seq", "dgamma", "dbeta"), "tnhwc",
+            inputs,
+            case.dy_seq,
+            want,
+            named(gradients, "dx_seq", "dgamma", "dbeta"),
+            "tnhwc",
             float(np.abs(case.dy_seq).max() / spread) + float(np.abs(case.dy_seq).sum()),
         ),
         record,
-    )  # fmt: skip
+    )
     _, moved, _ = batchnorm_forward(case.x_seq, case.gamma, case.beta, running, p, case.training)
     record.close("D25", "running mean", moved.mean, mean, 1e-12)
     record.close("D25", "running variance", moved.var, var, 1e-12)
@@ -258,9 +293,11 @@ def pool_cases(draw: Any) -> Any:
     p = (kernel, draw(st.integers(1, 3)), draw(st.integers(0, kernel // 2)))
     least = max(kernel - 2 * p[2], 1)
     shape = (
-        draw(st.integers(1, 2)), least + draw(st.integers(0, 4)), least + draw(st.integers(0, 4)),
+        draw(st.integers(1, 2)),
+        least + draw(st.integers(0, 4)),
+        least + draw(st.integers(0, 4)),
         draw(st.integers(1, 3)),
-    )  # fmt: skip
+    )
     rng = np.random.default_rng(draw(cases.SEEDS))
     return p, rng.normal(size=shape).astype(draw(cases.DTYPES)), rng, draw(cases.BACKENDS)
 
@@ -274,22 +311,36 @@ def pool_values(case: Any, record: Recorder) -> None:
     dx = layers.avgpool_backward(dy, x.shape, *sizes)
     compare(
         Operation(
-            "average pooling", "R4", {"dx": "EQ8"}, lambda: ops.avgpool_forward(x, p),
-            lambda dy, cache: {"dx": ops.avgpool_backward(dy, cache)}, {"x": x}, dy, want,
-            {"dx": dx}, "nhwc",
+            "average pooling",
+            "R4",
+            {"dx": "EQ8"},
+            lambda: ops.avgpool_forward(x, p),
+            lambda dy, cache: {"dx": ops.avgpool_backward(dy, cache)},
+            {"x": x},
+            dy,
+            want,
+            {"dx": dx},
+            "nhwc",
         ),
         record,
-    )  # fmt: skip
+    )
     want = layers.gap_forward(x)
     dy = rng.normal(size=want.shape).astype(x.dtype)
     compare(
         Operation(
-            "global pooling", "D12", {"dx": "D12"}, lambda: pool.global_avgpool_forward(x),
-            lambda dy, cache: {"dx": pool.global_avgpool_backward(dy, cache)}, {"x": x}, dy, want,
-            {"dx": layers.gap_backward(dy, x.shape)}, "nhwc",
+            "global pooling",
+            "D12",
+            {"dx": "D12"},
+            lambda: pool.global_avgpool_forward(x),
+            lambda dy, cache: {"dx": pool.global_avgpool_backward(dy, cache)},
+            {"x": x},
+            dy,
+            want,
+            {"dx": layers.gap_backward(dy, x.shape)},
+            "nhwc",
         ),
         record,
-    )  # fmt: skip
+    )
 
 
 @st.composite
@@ -307,14 +358,19 @@ def linear_values(case: Any, record: Recorder) -> None:
     x, w, b, dy = case
     compare(
         Operation(
-            "linear", "D12", dict.fromkeys(("dx", "dw", "db"), "D12"),
+            "linear",
+            "D12",
+            dict.fromkeys(("dx", "dw", "db"), "D12"),
             lambda: linear.linear_forward(x, w, b),
             lambda dy, cache: named(linear.linear_backward(dy, cache), "dx", "dw", "db"),
-            {"x": x, "w": w, "b": b}, dy, layers.linear_forward(x, w, b),
-            named(layers.linear_backward(dy, x, w), "dx", "dw", "db"), "nk",
+            {"x": x, "w": w, "b": b},
+            dy,
+            layers.linear_forward(x, w, b),
+            named(layers.linear_backward(dy, x, w), "dx", "dw", "db"),
+            "nk",
         ),
         record,
-    )  # fmt: skip
+    )
 
 
 @st.composite
@@ -332,8 +388,14 @@ def cross_entropy_values(case: Any, record: Recorder) -> None:
     tolerance = TOLERANCE[logits.dtype]
     before = logits.copy()
     got, cache = loss.cross_entropy_forward(logits, labels)
-    record.close("D13", "loss", got, objective.cross_entropy(logits, labels), tolerance,
-                 max(1.0, float(np.abs(logits).max())))  # fmt: skip
+    record.close(
+        "D13",
+        "loss",
+        got,
+        objective.cross_entropy(logits, labels),
+        tolerance,
+        max(1.0, float(np.abs(logits).max())),
+    )
     record.values_ok()
     want = objective.cross_entropy_gradient(logits, labels)
     for _ in range(2):

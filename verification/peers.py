@@ -25,22 +25,35 @@ def describe(name: str, width: float) -> dict[str, Any]:
     arch = ARCHITECTURES[name].scaled(width)
     stem, pool = arch.stem, arch.stem.pool
     return {
-        "in_channels": 3, "num_classes": 10, "depths": arch.depths, "widths": arch.widths,
-        "hidden": arch.hidden, "downsample": "conv", "readout": "mean", "norm": PLAIN_NORM,
+        "in_channels": 3,
+        "num_classes": 10,
+        "depths": arch.depths,
+        "widths": arch.widths,
+        "hidden": arch.hidden,
+        "downsample": "conv",
+        "readout": "mean",
+        "norm": PLAIN_NORM,
         "stem": {
-            "convs": stem.convs, "kernel": stem.kernel, "stride": stem.stride,
+            "convs": stem.convs,
+            "kernel": stem.kernel,
+            "stride": stem.stride,
             "width": arch.stem_width,
             "pool": None if pool is None else (pool.kernel, pool.stride, pool.padding),
         },
-    }  # fmt: skip
+    }
 
 
 #: name, width, side of the images, images; ResNet-20 is whole, the others narrow
 NETWORKS = [
-    ("resnet18", 1 / 16, 8, 3), ("resnet34", 1 / 16, 8, 3), ("resnet19", 1 / 32, 8, 3),
-    ("resnet19-tet", 1 / 32, 8, 3), ("resnet20", 1.0, 8, 3), ("resnet20m", 1 / 16, 16, 3),
-    ("resnet18-imagenet", 1 / 16, 32, 2), ("resnet34-imagenet", 1 / 16, 32, 2),
-]  # fmt: skip
+    ("resnet18", 1 / 16, 8, 3),
+    ("resnet34", 1 / 16, 8, 3),
+    ("resnet19", 1 / 32, 8, 3),
+    ("resnet19-tet", 1 / 32, 8, 3),
+    ("resnet20", 1.0, 8, 3),
+    ("resnet20m", 1 / 16, 16, 3),
+    ("resnet18-imagenet", 1 / 16, 32, 2),
+    ("resnet34-imagenet", 1 / 16, 32, 2),
+]
 ALL = list(product(NETWORKS, METHODS, (1, 2, 4), SURROGATES, (False, True)))
 
 
@@ -49,19 +62,31 @@ def named_case(index: int) -> cases.NetCase:
     (name, width, size, images), method, steps, (surrogate, shape), detach = ALL[index]
     rng = np.random.default_rng(index)
     neuron = {
-        "tau": (0.5, 0.25)[index % 5 == 0], "v_th": (1.0, 0.5)[index % 5 == 0],
-        "surrogate": surrogate, "shape": shape, "edge": False, "detach_reset": detach,
+        "tau": (0.5, 0.25)[index % 5 == 0],
+        "v_th": (1.0, 0.5)[index % 5 == 0],
+        "surrogate": surrogate,
+        "shape": shape,
+        "edge": False,
+        "detach_reset": detach,
         "inclusive": False,
-    }  # fmt: skip
+    }
     branches = "none" if method == "vanilla" else ("stage", "block")[index % 3 == 0]
     net = describe(name, width) | {"neuron": neuron, "branches": branches}
     model = cases.network_of(net)
     params, buffers = cases.random_numbers(model, rng)
     return cases.NetCase(
-        net, model, params, buffers, rng.normal(size=(steps, images, size, size, 3)),
-        rng.integers(0, 10, images), METHODS[method], "logits", True, rng,
+        net,
+        model,
+        params,
+        buffers,
+        rng.normal(size=(steps, images, size, size, 3)),
+        rng.integers(0, 10, images),
+        METHODS[method],
+        "logits",
+        True,
+        rng,
         cases.get_ops("numba"),
-    )  # fmt: skip
+    )
 
 
 PEER = "D7 D9 EQ5 EQ1 EQ2 EQ3 D3 EQ4 D8 D10 D12 D13 D25 EQ6 EQ7 EQ8 EQ9 EQ10"
@@ -71,9 +96,15 @@ def compare(case: Any, record: Recorder, floor: float) -> None:
     """Logits, every activation, running statistics, loss and every gradient; for `floor` see
     `gradient_unit`: small drawn networks may have layers whose gradient is all rounding."""
     want = torch_network.run(
-        case.net, case.params, case.buffers, case.x_seq, case.labels, case.side, case.sum_of,
+        case.net,
+        case.params,
+        case.buffers,
+        case.x_seq,
+        case.labels,
+        case.side,
+        case.sum_of,
         case.training,
-    )  # fmt: skip
+    )
     for u_pre in want["u_pre"].values():
         if cases.near_threshold(u_pre, case.net["neuron"]) < 1e-9:
             record.reject()
@@ -98,26 +129,38 @@ def compare(case: Any, record: Recorder, floor: float) -> None:
     unit = gradient_unit(run, want["grads"], floor)
     for name in reversed(list(grads)):
         clause = "EQ9" if len(run.branches) > 1 else "EQ8"
-        record.close(f"{clause} {reset} EQ4 {combined}", f"gradient of {name}", grads[name],
-                     want["grads"][name], TOLERANCE, unit(name))  # fmt: skip
+        record.close(
+            f"{clause} {reset} EQ4 {combined}",
+            f"gradient of {name}",
+            grads[name],
+            want["grads"][name],
+            TOLERANCE,
+            unit(name),
+        )
 
 
-@check("architectures in PyTorch", "peer", PEER, st.integers(0, len(ALL) - 1),
-       quick=12, full=len(ALL))  # fmt: skip
+@check(
+    "architectures in PyTorch", "peer", PEER, st.integers(0, len(ALL) - 1), quick=12, full=len(ALL)
+)
 def architectures(index: int, record: Recorder) -> None:
     compare(named_case(index), record, 1e-6)
 
 
-@check("options in PyTorch", "peer", PEER + " D11", cases.net_cases(most=6, images=4),
-       quick=15, full=300)  # fmt: skip
+@check(
+    "options in PyTorch",
+    "peer",
+    PEER + " D11",
+    cases.net_cases(most=6, images=4),
+    quick=15,
+    full=300,
+)
 def options(case: Any, record: Recorder) -> None:
     """Drawn networks: every alternative of the decisions, training and inference."""
     compare(case, record, 1e-3)
     record.equal("D11", "parameters", case.model.shapes(), torch_network.parameter_shapes(case.net))
 
 
-@check("LIF in PyTorch", "peer", "EQ1 EQ2 EQ3 D2 D3 D6 R1", cases.lif_cases(),
-       quick=40, full=1000)  # fmt: skip
+@check("LIF in PyTorch", "peer", "EQ1 EQ2 EQ3 D2 D3 D6 R1", cases.lif_cases(), quick=40, full=1000)
 def lif(case: Any, record: Recorder) -> None:
     """Critical potentials too: both frameworks round alike."""
     c_seq, do_seq = case.c_seq.astype(float), case.do_seq.astype(float)
@@ -161,20 +204,31 @@ def batch_norm(case: Any, record: Recorder) -> None:
     if case.training and (group == 1 or case.x_seq.std(axis=axes).min() < 1e-2):
         record.reject()  # PyTorch refuses a single value
     want = torch_network.batchnorm(
-        case.x_seq, case.gamma, case.beta, case.mean, case.var, case.norm, case.dy_seq,
+        case.x_seq,
+        case.gamma,
+        case.beta,
+        case.mean,
+        case.var,
+        case.norm,
+        case.dy_seq,
         case.training,
-    )  # fmt: skip
+    )
     y, running, cache = batchnorm_forward(
-        case.x_seq, case.gamma, case.beta, Running(case.mean, case.var), BatchNorm(**case.norm),
+        case.x_seq,
+        case.gamma,
+        case.beta,
+        Running(case.mean, case.var),
+        BatchNorm(**case.norm),
         case.training,
-    )  # fmt: skip
+    )
     record.close("D8", "y_seq", y, want["y_seq"], TOLERANCE, axes="tnhwc")
     record.close("D25", "running mean", running.mean, want["running_mean"], TOLERANCE)
     record.close("D25", "running variance", running.var, want["running_var"], TOLERANCE)
     record.values_ok()
     scale = float(np.abs(case.dy_seq).sum() * cache.inv_std.max())
-    for name, got in zip(("dx_seq", "dgamma", "dbeta"), batchnorm_backward(case.dy_seq, cache),
-                         strict=True):  # fmt: skip
+    for name, got in zip(
+        ("dx_seq", "dgamma", "dbeta"), batchnorm_backward(case.dy_seq, cache), strict=True
+    ):
         record.close("D8", name, got, want[name], TOLERANCE, scale)
 
 
@@ -187,12 +241,22 @@ def parameter_shapes(case: Any, record: Recorder) -> None:
         for branches in ("none", "stage", "block"):
             net = describe(name, 1.0) | {"neuron": neuron, "branches": branches}
             clauses = f"{own.get(name, 'D19')} D9 D11 D12"
-            record.equal(clauses, f"parameters of {name}", cases.network_of(net).shapes(),
-                         torch_network.parameter_shapes(net))  # fmt: skip
+            record.equal(
+                clauses,
+                f"parameters of {name}",
+                cases.network_of(net).shapes(),
+                torch_network.parameter_shapes(net),
+            )
 
 
-@check("training in PyTorch", "peer", "ALG1-TRAIN D17 R3 D15 D16 D25", training_cases(),
-       quick=6, full=150)  # fmt: skip
+@check(
+    "training in PyTorch",
+    "peer",
+    "ALG1-TRAIN D17 R3 D15 D16 D25",
+    training_cases(),
+    quick=6,
+    full=150,
+)
 def training(case: Any, record: Recorder) -> None:
     """Four iterations with torch.optim and its cosine schedule."""
     case, plain, batches = case

@@ -69,9 +69,15 @@ class Recorder:
         self.passed_values = True
 
     def close(
-        self, clause: str, name: str, got: Any, want: Any, tolerance: float,
-        scale: float | None = None, axes: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        clause: str,
+        name: str,
+        got: Any,
+        want: Any,
+        tolerance: float,
+        scale: float | None = None,
+        axes: str = "",
+    ) -> None:
         """|got - want| <= tolerance * scale everywhere; `scale` by itself is max |want|, or 1
         where that is 0. Shapes must agree; NaN fails. `axes` names the axes, a letter each.
 

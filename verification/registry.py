@@ -40,9 +40,13 @@ CHECKS: list[Check] = []
 
 
 def check(
-    name: str, side: str, clauses: str, cases: SearchStrategy[Any] | None = None,
-    quick: int = 1, full: int = 1,
-) -> Callable[[Callable[[Any, Recorder], None]], Callable[[Any, Recorder], None]]:  # fmt: skip
+    name: str,
+    side: str,
+    clauses: str,
+    cases: SearchStrategy[Any] | None = None,
+    quick: int = 1,
+    full: int = 1,
+) -> Callable[[Callable[[Any, Recorder], None]], Callable[[Any, Recorder], None]]:
     """Register `function(case, record)` as a check of `clauses`, on `quick` or `full` draws.
 
     Without `cases` it runs once, with None.
@@ -63,10 +67,13 @@ def run_check(one: Check, seed: int, quick: bool, shrink: bool) -> list[Row]:
 
     @hypothesis.seed(seed ^ zlib.crc32(one.name.encode()))
     @hypothesis.settings(
-        max_examples=one.quick if quick else one.full, database=None, deadline=None,
-        suppress_health_check=list(HealthCheck), report_multiple_bugs=False,
+        max_examples=one.quick if quick else one.full,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
         phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
-    )  # fmt: skip
+    )
     @hypothesis.given(one.cases)
     def run(case: Any) -> None:
         record.start_case()

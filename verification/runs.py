@@ -42,10 +42,15 @@ def run_cases(draw: Any) -> Any:
     images = rng.normal(size=(n, 4, 4, 1))
     images[:, 0, 0, 0] = np.arange(n)
     options = {
-        "method": draw(st.sampled_from(["shortcut", "evolutionary"])), "arch": "1-1:2-3",
-        "epochs": 3, "batch_size": 4, "seed": draw(st.integers(0, 99)), "dtype": "float64",
-        "optimizer": draw(st.sampled_from(["adamw", "sgd"])), "ops": "numpy",
-    }  # fmt: skip
+        "method": draw(st.sampled_from(["shortcut", "evolutionary"])),
+        "arch": "1-1:2-3",
+        "epochs": 3,
+        "batch_size": 4,
+        "seed": draw(st.integers(0, 99)),
+        "dtype": "float64",
+        "optimizer": draw(st.sampled_from(["adamw", "sgd"])),
+        "ops": "numpy",
+    }
     return images, np.arange(n) % 2, options, draw(st.integers(1, 5))
 
 
@@ -74,9 +79,12 @@ def whole_runs(case: Any, record: Recorder) -> None:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         np.savez(
-            work / "data.npz", train_images=images, train_labels=labels,
-            test_images=images[:5], test_labels=labels[:5],
-        )  # fmt: skip
+            work / "data.npz",
+            train_images=images,
+            train_labels=labels,
+            test_images=images[:5],
+            test_labels=labels[:5],
+        )
         config = TrainConfig(dataset=str(work / "data.npz"), **options)
         run, steps = start(work / "whole", config), []
         main = without_branches(run.net, run.state.params)[1]
@@ -128,9 +136,12 @@ def augmented_runs(case: Any, record: Recorder) -> None:
     with tempfile.TemporaryDirectory() as name:
         data = Path(name, "data.npz")
         np.savez(
-            data, train_images=images, train_labels=np.arange(7) % 2, test_images=images,
+            data,
+            train_images=images,
+            train_labels=np.arange(7) % 2,
+            test_images=images,
             test_labels=np.arange(7) % 2,
-        )  # fmt: skip
+        )
         config = TrainConfig(dataset=str(data), dtype="float64", ops="numpy", **options)
         run, halted = (start(Path(name, kind), config) for kind in ("whole", "halted"))
         seen, again = seen_by_steps(run), seen_by_steps(halted, stop_after)

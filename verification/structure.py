@@ -37,9 +37,7 @@ def sum_over_branches(case: Any, record: Recorder) -> None:
     of the main branch alone where lambda = 0."""
     passed, db = run(case), pulled(case, case.side)
     at_once = backward(passed, db)
-    alone = [
-        backward(passed, [g * (k == own) for k, g in enumerate(db)]) for own in range(len(db))
-    ]  # fmt: skip
+    alone = [backward(passed, [g * (k == own) for k, g in enumerate(db)]) for own in range(len(db))]
     total = {name: sum(grads[name] for grads in alone) for name in at_once}
     compare_gradients(passed, at_once, total, record, 1e-12)
     for index, grads in enumerate(alone[:-1]):
@@ -102,8 +100,14 @@ def balance(case: Any, record: Recorder) -> None:
     record.close("EQ10", "lambda(i)", at(i), lam * (total - i) / total, 1e-15, lam)
 
 
-@check("surrogate factors", "structure", "EQ8 EQ9 EQ5 EQ4",
-       cases.net_cases(most=4, images=3, surrogate="tanh"), quick=15, full=300)  # fmt: skip
+@check(
+    "surrogate factors",
+    "structure",
+    "EQ8 EQ9 EQ5 EQ4",
+    cases.net_cases(most=4, images=3, surrogate="tanh"),
+    quick=15,
+    full=300,
+)
 def surrogate_factors(case: Any, record: Recorder) -> None:
     """One block more multiplies Eq. 8's product by one surrogate-gated factor.
 
@@ -171,8 +175,12 @@ def inference(case: Any, record: Recorder) -> None:
     record.equal("ALG1-INFER", "number of branches", len(alone.branches), 1)
     removed = set(case.params) - set(params)
     record.equal("ALG1-INFER", "what is removed", removed, {n for n in case.params if is_side(n)})
-    record.equal("ALG1-INFER", "parameters left", net.count_parameters(),
-                 sum(v.size for v in params.values()))  # fmt: skip
+    record.equal(
+        "ALG1-INFER",
+        "parameters left",
+        net.count_parameters(),
+        sum(v.size for v in params.values()),
+    )
     steps, image = len(case.x_seq), case.x_seq[0]
     wanted = forward(case.model, case.params, case.buffers, encode(image, steps), case.ops, False)
     got = main_logits(case.model, case.params, case.buffers, image, steps, case.ops)
@@ -192,8 +200,9 @@ def time_order(case: Any, record: Recorder) -> None:
     changed[t] += 1.5
     later, later_cache = ops.lif_forward(changed, case.u0, p)
     record.equal("EQ2", f"spikes before t={t}", later[:t], o_seq[:t], "tn")
-    record.equal("EQ1", f"potentials before t={t}", later_cache.u_pre_seq[:t],
-                 cache.u_pre_seq[:t], "tn")  # fmt: skip
+    record.equal(
+        "EQ1", f"potentials before t={t}", later_cache.u_pre_seq[:t], cache.u_pre_seq[:t], "tn"
+    )
     do_seq = case.do_seq.copy()
     do_seq[t + 1 :] = 0
     grads = ops.lif_backward(do_seq, cache)
@@ -212,8 +221,13 @@ def time_order(case: Any, record: Recorder) -> None:
     record.equal("D6", "spikes of the next pass", again, o_seq, "tn")
     quiet = -np.abs(np.round(case.c_seq * 8) / 8)  # exact sums
     _, quiet_cache = ops.lif_forward(quiet, None, replace(p, tau=1.0))
-    record.equal("EQ1", "potential of a silent IF neuron", quiet_cache.u_pre_seq,
-                 np.cumsum(quiet, axis=0), "tn")  # fmt: skip
+    record.equal(
+        "EQ1",
+        "potential of a silent IF neuron",
+        quiet_cache.u_pre_seq,
+        np.cumsum(quiet, axis=0),
+        "tn",
+    )
 
 
 @check("neurons do not meet", "structure", "EQ1 EQ3", cases.lif_cases(), quick=20, full=800)
@@ -258,16 +272,28 @@ def orthogonality(case: Any, record: Recorder) -> None:
     scale = float(np.abs(case.dy_seq).sum() * cache.inv_std.max())
     record.close("D8", "<dx, 1>", dx.sum(axis=axes), 0 * dx.sum(axis=axes), 1e-12, scale)
     x_hat = (y - case.beta) / (case.gamma * p.scale)
-    record.close("D8", "mean of x_hat", x_hat.mean(axis=axes), 0 * x_hat.mean(axis=axes),
-                 1e-10 * float(cache.inv_std.max()), 1.0)  # fmt: skip
+    record.close(
+        "D8",
+        "mean of x_hat",
+        x_hat.mean(axis=axes),
+        0 * x_hat.mean(axis=axes),
+        1e-10 * float(cache.inv_std.max()),
+        1.0,
+    )
     v = x.var(axis=axes)
     record.close("D8", "variance of x_hat", x_hat.var(axis=axes), v / (v + p.eps), 1e-9, 1.0)
     # <dx, x_hat> = eps inv_std^3 <dy gamma, x - mean>, nought but for eps
     count = x_hat.size / v.size
     along = (case.dy_seq * case.gamma * p.scale * x_hat).sum(axis=axes)
     want = along * p.eps / (v + p.eps) / np.sqrt(v + p.eps)
-    record.close("D8", "<dx, x_hat>", (dx * x_hat).sum(axis=axes), want, 1e-12 * count,
-                 scale * max(1.0, float(np.abs(x_hat).max())))  # fmt: skip
+    record.close(
+        "D8",
+        "<dx, x_hat>",
+        (dx * x_hat).sum(axis=axes),
+        want,
+        1e-12 * count,
+        scale * max(1.0, float(np.abs(x_hat).max())),
+    )
 
 
 @check(

@@ -10,9 +10,20 @@ from verification.registry import CHECKS, Check, run_check
 
 HAS_PEERS = find_spec("torch") is not None
 MODULES = [
-    "operations", "twins", "float32", "float32_layers", "edges", "networks", "float32_networks",
-    "adjoint", "differences", "structure", "training", "runs", "decisions",
-]  # fmt: skip
+    "operations",
+    "twins",
+    "float32",
+    "float32_layers",
+    "edges",
+    "networks",
+    "float32_networks",
+    "adjoint",
+    "differences",
+    "structure",
+    "training",
+    "runs",
+    "decisions",
+]
 
 
 @cache

@@ -43,12 +43,20 @@ def settings(draw: Any) -> dict[str, Any]:
 
 def config_of(plain: dict[str, Any], dtype: str = "float64") -> TrainConfig:
     return TrainConfig(
-        method=plain["method"], lam=plain["lam"], shortcut_weight=plain["shortcut"],
-        lam_clock=plain["clock"], epochs=plain["total"] // plain["batches_per_epoch"],
-        lr=plain["lr"], optimizer=plain["optimizer"], momentum=plain["momentum"],
-        weight_decay=plain["weight_decay"], decay_all=plain["decay_all"], steps=plain["steps"],
-        sum_of=plain["sum_of"], dtype=dtype,
-    )  # fmt: skip
+        method=plain["method"],
+        lam=plain["lam"],
+        shortcut_weight=plain["shortcut"],
+        lam_clock=plain["clock"],
+        epochs=plain["total"] // plain["batches_per_epoch"],
+        lr=plain["lr"],
+        optimizer=plain["optimizer"],
+        momentum=plain["momentum"],
+        weight_decay=plain["weight_decay"],
+        decay_all=plain["decay_all"],
+        steps=plain["steps"],
+        sum_of=plain["sum_of"],
+        dtype=dtype,
+    )
 
 
 @st.composite
@@ -73,9 +81,11 @@ def train(
     """The package's own iterations: the last state, each step, and the neurons that it saw."""
     config = config_of(plain)
     state = State(
-        dict(case.params), dict(case.buffers), init_state(case.params, config),
+        dict(case.params),
+        dict(case.buffers),
+        init_state(case.params, config),
         np.random.default_rng(0),
-    )  # fmt: skip
+    )
     steps, neurons = [], []
     for batch in batches:
         x_seq = encode(batch[0], config.steps)
@@ -150,8 +160,9 @@ def compare_parameters(
     plain: dict[str, Any], steps: list[Any], params: Any, want: Any, record: Recorder
 ) -> None:
     for name, value in want.items():
-        record.close("D17 ALG1-TRAIN", name, params[name], value, 1e-10,
-                     max(1.0, float(np.abs(value).max())))  # fmt: skip
+        record.close(
+            "D17 ALG1-TRAIN", name, params[name], value, 1e-10, max(1.0, float(np.abs(value).max()))
+        )
 
 
 def lifs(run: Any) -> list[Any]:
@@ -163,8 +174,15 @@ def lifs(run: Any) -> list[Any]:
 @st.composite
 def update_cases(draw: Any) -> Any:
     rng = np.random.default_rng(draw(cases.SEEDS))
-    names = ["stem.conv0.weight", "stem.bn0.weight", "stem.bn0.bias", "head.fc.weight",
-             "head.fc.bias", "branch.stage1.fc.bias", "stage2.block0.skip.bn.weight"]  # fmt: skip
+    names = [
+        "stem.conv0.weight",
+        "stem.bn0.weight",
+        "stem.bn0.bias",
+        "head.fc.weight",
+        "head.fc.bias",
+        "branch.stage1.fc.bias",
+        "stage2.block0.skip.bn.weight",
+    ]
     params = {name: rng.normal(size=3) for name in names}
     return params, [{n: rng.normal(size=3) for n in names} for _ in range(3)], draw(settings())
 
@@ -206,10 +224,18 @@ def presets(case: Any, record: Recorder) -> None:
         config = make_config(name, {})
         network = config.network(3, 10)
         code = name == "authors_code"
-        record.equal("D1", f"tau and v_th of {name}", (config.tau, config.v_th),
-                     (0.25, 0.5) if code else (0.5, 1.0))  # fmt: skip
-        record.equal("D1", "tau and v_th of its neuron", (network.lif.tau, network.lif.v_th),
-                     (0.25, 0.5) if code else (0.5, 1.0))  # fmt: skip
+        record.equal(
+            "D1",
+            f"tau and v_th of {name}",
+            (config.tau, config.v_th),
+            (0.25, 0.5) if code else (0.5, 1.0),
+        )
+        record.equal(
+            "D1",
+            "tau and v_th of its neuron",
+            (network.lif.tau, network.lif.v_th),
+            (0.25, 0.5) if code else (0.5, 1.0),
+        )
         surrogate = vars(network.lif.surrogate)
         want = {"a": 1.0, "inclusive": False} if code else {"k": 0.5}
         record.equal("D4", f"surrogate of {name}", surrogate, want)
@@ -223,8 +249,12 @@ def presets(case: Any, record: Recorder) -> None:
         if name != "digits":
             record.equal("D17", f"length of {name}", (config.batch_size, config.epochs), (128, 300))
         record.equal("D10", "readout", config.readout, "mean")
-        record.equal("D11", "branches", [b.branch for b in network.blocks() if b.branch],
-                     ["branch.stage1", "branch.stage2", "head"])  # fmt: skip
+        record.equal(
+            "D11",
+            "branches",
+            [b.branch for b in network.blocks() if b.branch],
+            ["branch.stage1", "branch.stage2", "head"],
+        )
         shapes = network.shapes()
         own = [n for n in shapes if n.startswith("branch.")]
         fc = [f"branch.stage{s}.fc.{part}" for s in (1, 2) for part in ("weight", "bias")]
@@ -237,15 +267,17 @@ def presets(case: Any, record: Recorder) -> None:
 
 #: setting, another value of it, clause, where it must arrive
 SETTINGS = [
-    ("tau", 0.7, "D1", "lif.tau"), ("v_th", 0.7, "D1", "lif.v_th"),
+    ("tau", 0.7, "D1", "lif.tau"),
+    ("v_th", 0.7, "D1", "lif.v_th"),
     ("fire_at_threshold", True, "D2", "lif.inclusive"),
     ("detach_reset", True, "D3", "lif.detach_reset"),
     ("surrogate_shape", 0.7, "D4", "lif.surrogate.k"),
     ("norm_statistics", "per_step", "D8", "norm.statistics"),
     ("norm_scale", 0.7, "D8", "norm.scale"),
-    ("downsample", "avgpool", "D9", "downsample"), ("readout", "sum", "D10", "readout"),
+    ("downsample", "avgpool", "D9", "downsample"),
+    ("readout", "sum", "D10", "readout"),
     ("branches", "block", "D11", "branches"),
-]  # fmt: skip
+]
 
 
 @check("settings", "structure", "D1 D2 D3 D4 D8 D9 D10 D11")
@@ -259,8 +291,7 @@ def settings_arrive(case: Any, record: Recorder) -> None:
         record.equal(clause, f"network with {name} {value}", got, default | {place: value})
 
 
-@check("an iteration that diverges", "structure", "ALG1-TRAIN", training_cases(),
-       quick=4, full=60)  # fmt: skip
+@check("an iteration that diverges", "structure", "ALG1-TRAIN", training_cases(), quick=4, full=60)
 def divergence(case: Any, record: Recorder) -> None:
     """Nothing moves where the loss is no number; the layer is named."""
     case, plain, batches = case
@@ -274,8 +305,9 @@ def divergence(case: Any, record: Recorder) -> None:
         said = "nothing"
     except Diverged as error:
         said = str(error)
-    record.true("ALG1-TRAIN", "iteration and layer are named", "iteration 1" in said
-                and "head.fc" in said)  # fmt: skip
+    record.true(
+        "ALG1-TRAIN", "iteration and layer are named", "iteration 1" in said and "head.fc" in said
+    )
     for old, now in zip(before, (state.params, state.buffers, state.optimizer), strict=True):
         for name, value in old.items():
             same = np.array_equal(now[name], value, equal_nan=True)
@@ -283,8 +315,7 @@ def divergence(case: Any, record: Recorder) -> None:
     record.equal("ALG1-TRAIN", "iteration", state.iteration, 0)
 
 
-@check("what is recorded of a step", "structure", "ALG1-TRAIN", training_cases(),
-       quick=4, full=60)  # fmt: skip
+@check("what is recorded of a step", "structure", "ALG1-TRAIN", training_cases(), quick=4, full=60)
 def records(case: Any, record: Recorder) -> None:
     """Firing rates count spikes; the first layer's gradient norm is that of its weight."""
     case, plain, batches = case
@@ -323,8 +354,10 @@ def inference_values(case: Any, record: Recorder) -> None:
     state = State(case.params, case.buffers, {}, np.random.default_rng(0))
     thirds = ((images[i : i + 3], labels[i : i + 3]) for i in range(0, len(labels), 3))
     result = evaluate(state, case.model, config_of(plain), case.ops, thirds)
-    correct = sum(max(range(len(row)), key=row.__getitem__) == label
-                  for row, label in zip(logits.tolist(), labels.tolist(), strict=True))  # fmt: skip
+    correct = sum(
+        max(range(len(row)), key=row.__getitem__) == label
+        for row, label in zip(logits.tolist(), labels.tolist(), strict=True)
+    )
     record.close(
         "ALG1-INFER", "accuracy", result["test_accuracy"], correct / len(labels), 1e-14, 1.0
     )

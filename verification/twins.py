@@ -110,14 +110,23 @@ def conv_twins(case: Any, record: Recorder) -> None:
     }
     y, cache = NUMPY.conv_forward(x, w, p)
     (got,) = agree(
-        record, "EQ1", "c",
+        record,
+        "EQ1",
+        "c",
         lambda: kernels.conv_forward(np.asfortranarray(x), np.asfortranarray(w), p)[:1],
-    )  # fmt: skip
+    )
     absolute = ConvCache(np.abs(x), np.abs(w), p)
     agrees_by_method(
-        record, "EQ1", "c", got, y, np.prod(w.shape[:3]), NUMPY.conv_forward(*absolute)[0], eps,
+        record,
+        "EQ1",
+        "c",
+        got,
+        y,
+        np.prod(w.shape[:3]),
+        NUMPY.conv_forward(*absolute)[0],
+        eps,
         taken["forward"],
-    )  # fmt: skip
+    )
     record.values_ok()
     dy = rng.normal(size=y.shape).astype(x.dtype)
     turned = np.asfortranarray(dy)
@@ -130,9 +139,16 @@ def conv_twins(case: Any, record: Recorder) -> None:
         record, "EQ8", "dx", got_dx, dx, w.size / w.shape[2], bound_x, eps, taken["input_gradient"]
     )
     agrees_by_method(
-        record, "EQ3", "dw", got_dw, dw, np.prod(dy.shape[:3]), bound_w, eps,
+        record,
+        "EQ3",
+        "dw",
+        got_dw,
+        dw,
+        np.prod(dy.shape[:3]),
+        bound_w,
+        eps,
         taken["weight_gradient"],
-    )  # fmt: skip
+    )
     alone = kernels.conv_weight_gradient(dy, cache)
     record.equal("EQ3", "dw alone", alone, got_dw)
 
@@ -141,9 +157,16 @@ OF_LARGEST = 1e-4  # what every method in float32 is asked for, relative to the 
 
 
 def agrees_by_method(
-    record: Recorder, clause: str, name: str, got: Any, want: Any, n: float, bound: Any, eps: float,
+    record: Recorder,
+    clause: str,
+    name: str,
+    got: Any,
+    want: Any,
+    n: float,
+    bound: Any,
+    eps: float,
     method: str,
-) -> None:  # fmt: skip
+) -> None:
     """The derived bound, but of Winograd's method, which sums other products; and in float32
     1e-4 of the largest element, which where n is large is what sees a single product missing."""
     if method != "winograd":
@@ -219,14 +242,30 @@ def choice_of_operations(case: Any, record: Recorder) -> None:
     """What is not a kernel is the equations' own function, so it needs no twin; nor does a
     surrogate that the fused pass does not know, which it does not serve for."""
     kernels = cases.get_ops("numba")
-    shared = replace(NUMPY, name="numba", **{
-        name: getattr(kernels, name)
-        for name in ("lif_forward", "lif_backward", "conv_forward", "conv_input_gradient",
-                     "conv_weight_gradient", "avgpool_forward", "avgpool_backward",
-                     "global_avgpool_forward", "sgd_update", "adamw_update", "add_into",
-                     "norm_neuron_forward", "norm_neuron_backward", "fused_surrogates",
-                     "conv_choice")
-    })  # fmt: skip
+    shared = replace(
+        NUMPY,
+        name="numba",
+        **{
+            name: getattr(kernels, name)
+            for name in (
+                "lif_forward",
+                "lif_backward",
+                "conv_forward",
+                "conv_input_gradient",
+                "conv_weight_gradient",
+                "avgpool_forward",
+                "avgpool_backward",
+                "global_avgpool_forward",
+                "sgd_update",
+                "adamw_update",
+                "add_into",
+                "norm_neuron_forward",
+                "norm_neuron_backward",
+                "fused_surrogates",
+                "conv_choice",
+            )
+        },
+    )
     record.equal("EQ9", "operations that have kernels", kernels, shared)
     for own, surrogate in ((False, Tanh()), (True, Flat())):
         fuses = kernels.fuses(np.float32, LIF(surrogate=surrogate), BatchNorm())

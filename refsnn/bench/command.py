@@ -24,9 +24,12 @@ INFERENCE_DENSITY = 0.15
 
 def add_options(parser: Any) -> None:
     parser.add_argument(
-        "--arch", nargs="+", action="extend", metavar="NAME",
+        "--arch",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
         help="architectures, by name or as depths:widths (default: resnet20 resnet18)",
-    )  # fmt: skip
+    )
     for name, default, text in (
         ("steps", 4, "length T of the simulation, in time steps (default: 4)"),
         ("batch-size", None, "images in a batch (default: 32 for resnet20, otherwise 16)"),
@@ -36,31 +39,40 @@ def add_options(parser: Any) -> None:
     ):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
     parser.add_argument(
-        "--density", type=float, metavar="X",
+        "--density",
+        type=float,
+        metavar="X",
         help="spikes a neuron and step, reached by shifting batch norm's biases (default: "
         f"training as initialised, inference {INFERENCE_DENSITY})",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--ops", default="numba", choices=("numba", "numpy"),
+        "--ops",
+        default="numba",
+        choices=("numba", "numpy"),
         help="kernels or reference equations (default: numba)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--conv", default="auto", choices=CONV_METHODS,
+        "--conv",
+        default="auto",
+        choices=CONV_METHODS,
         help="the way of convolving, where it can be used, else dense (default: auto, by shape "
         "and density)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--peers", action="store_true",
+        "--peers",
+        action="store_true",
         help="the same in PyTorch: SpikingJelly, snnTorch and a plain loop",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--contiguous", action="store_true",
+        "--contiguous",
+        action="store_true",
         help="peers keep images as (N, C, H, W) in memory, not channels last",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--scaling", action="store_true",
+        "--scaling",
+        action="store_true",
         help="then how a training step's time and memory grow with T and with the batch",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--json", metavar="FILE", help="write one JSON object too; - prints it, and nothing else"
     )
@@ -77,12 +89,18 @@ def specs(arguments: argparse.Namespace) -> list[Spec]:
                 density = INFERENCE_DENSITY
             made.append(
                 Spec(
-                    arch=arch, phase=phase, steps=arguments.steps, size=arguments.size,
+                    arch=arch,
+                    phase=phase,
+                    steps=arguments.steps,
+                    size=arguments.size,
                     batch_size=BATCH_SIZES.get(arch, OTHER_BATCH_SIZE) if size is None else size,
-                    density=density, threads=arguments.threads, ops=arguments.ops,
-                    conv=arguments.conv, channels_last=not arguments.contiguous,
+                    density=density,
+                    threads=arguments.threads,
+                    ops=arguments.ops,
+                    conv=arguments.conv,
+                    channels_last=not arguments.contiguous,
                 )
-            )  # fmt: skip
+            )
     return made
 
 

@@ -14,11 +14,15 @@ PACKAGES = ("numpy", "numba", "torch", "spikingjelly", "snntorch")
 def describe_machine(peaks: dict[str, Any], load: float) -> dict[str, Any]:
     """`peaks` as measured by a worker: gemm_gflops, copy_gib_s, threads; `load` before that."""
     return {
-        "cpu": cpu_model(), "cores": usable_cores(), "threads": peaks["threads"],
+        "cpu": cpu_model(),
+        "cores": usable_cores(),
+        "threads": peaks["threads"],
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {"refsnn": __version__, "python": platform.python_version()} | versions(),
-        "load": load, "gemm_gflops": peaks["gemm_gflops"], "copy_gib_s": peaks["copy_gib_s"],
-    }  # fmt: skip
+        "load": load,
+        "gemm_gflops": peaks["gemm_gflops"],
+        "copy_gib_s": peaks["copy_gib_s"],
+    }
 
 
 def load_average() -> float:

@@ -63,9 +63,14 @@ def step(worker: Worker) -> Row:
 
 def describe(spec: Spec, library: str) -> Row:
     return {
-        "arch": spec.arch, "phase": spec.phase, "library": library, "steps": spec.steps,
-        "batch_size": spec.batch_size, "size": spec.size, "density_asked": spec.density,
-    }  # fmt: skip
+        "arch": spec.arch,
+        "phase": spec.phase,
+        "library": library,
+        "steps": spec.steps,
+        "batch_size": spec.batch_size,
+        "size": spec.size,
+        "density_asked": spec.density,
+    }
 
 
 def summary(spec: Spec, steps: Sequence[Row]) -> Row:
@@ -88,10 +93,12 @@ def ratios(results: Sequence[Row]) -> list[Row]:
         speed = [theirs / mine for mine, theirs in pairs]
         made.append(
             {
-                "arch": ours["arch"], "phase": ours["phase"], "library": row["library"],
+                "arch": ours["arch"],
+                "phase": ours["phase"],
+                "library": row["library"],
                 "images_per_second": median(speed),
                 "images_per_second_range": [min(speed), max(speed)],
                 "peak_mib": ours["peak_mib"] / row["peak_mib"],
             }
-        )  # fmt: skip
+        )
     return made

@@ -59,9 +59,12 @@ class SnnTorchNeuron(nn.Module):
         super().__init__()
         self.steps = steps
         self.leaky = snntorch.Leaky(
-            beta=lif.tau, threshold=lif.v_th, spike_grad=Fire.apply, reset_mechanism="zero",
+            beta=lif.tau,
+            threshold=lif.v_th,
+            spike_grad=Fire.apply,
+            reset_mechanism="zero",
             reset_delay=False,
-        )  # fmt: skip
+        )
 
     def forward(self, c: Any) -> Any:
         spikes, u = [], self.leaky.reset_mem()
@@ -87,9 +90,14 @@ class SpikingJellyNeuron(nn.Module):
         super().__init__()
         self.steps = steps
         self.node = neuron.LIFNode(
-            tau=1 / (1 - lif.tau), decay_input=False, v_threshold=lif.v_th, v_reset=0.0,
-            surrogate_function=surrogate.Sigmoid(2.0), detach_reset=False, step_mode="m",
-        )  # fmt: skip
+            tau=1 / (1 - lif.tau),
+            decay_input=False,
+            v_threshold=lif.v_th,
+            v_reset=0.0,
+            surrogate_function=surrogate.Sigmoid(2.0),
+            detach_reset=False,
+            step_mode="m",
+        )
 
     def forward(self, c: Any) -> Any:
         return self.node(c.unflatten(0, (self.steps, -1))).flatten(0, 1)

@@ -10,8 +10,11 @@ from typing import Any
 from refsnn.bench.workload import Spec
 
 THREAD_VARIABLES = (
-    "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
-)  # fmt: skip
+    "NUMBA_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+)
 
 
 def environment(threads: int | None) -> dict[str, str]:
@@ -28,9 +31,12 @@ class Worker:
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - nobody would empty a pipe
         self.process = subprocess.Popen(
             [sys.executable, "-m", "refsnn.bench.worker", spec.to_json()],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
             env=environment(spec.threads),
-        )  # fmt: skip
+        )
 
     def __enter__(self) -> "Worker":
         return self

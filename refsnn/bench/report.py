@@ -42,15 +42,19 @@ def comparison(results: Sequence[Row], ratios: Sequence[Row]) -> str:
     rows = []
     for row in results:
         cells = [
-            row["library"], f"{row['images_per_second']:.1f}", f"{row['peak_mib']:.0f}",
-            f"{row['baseline_mib']:.0f}", str(row["threads"]),
-        ]  # fmt: skip
+            row["library"],
+            f"{row['images_per_second']:.1f}",
+            f"{row['peak_mib']:.0f}",
+            f"{row['baseline_mib']:.0f}",
+            str(row["threads"]),
+        ]
         if ratio := by_library.get(row["library"]):
             low, high = ratio["images_per_second_range"]
             cells += [
-                f"{ratio['images_per_second']:.2f}x", f"{low:.2f} to {high:.2f}",
+                f"{ratio['images_per_second']:.2f}x",
+                f"{low:.2f} to {high:.2f}",
                 f"{ratio['peak_mib']:.2f}x",
-            ]  # fmt: skip
+            ]
         rows.append(cells + [""] * (len(head) - len(cells)))
     return f"{title}\n{table(head, rows, LEFT)}"
 
@@ -80,14 +84,18 @@ def parts_table(breakdown: Row) -> str:
         head,
         [
             [
-                row["part"], f"{1e3 * row['seconds']:.1f}", share(row, "share"),
-                number(row, "gflops"), share(row, "of_gemm_peak"), number(row, "gib_s"),
+                row["part"],
+                f"{1e3 * row['seconds']:.1f}",
+                share(row, "share"),
+                number(row, "gflops"),
+                share(row, "of_gemm_peak"),
+                number(row, "gib_s"),
                 share(row, "of_copy_peak"),
             ]
             for row in breakdown["parts"]
         ],
         LEFT,
-    )  # fmt: skip
+    )
 
 
 def convolutions_table(breakdown: Row) -> str:
@@ -96,13 +104,18 @@ def convolutions_table(breakdown: Row) -> str:
         head,
         [
             [
-                row["shape"], row["direction"], row["choice"], str(row["calls"]),
-                f"{row['density']:.3f}", f"{1e3 * row['seconds']:.1f}", f"{row['gflops']:.1f}",
+                row["shape"],
+                row["direction"],
+                row["choice"],
+                str(row["calls"]),
+                f"{row['density']:.3f}",
+                f"{1e3 * row['seconds']:.1f}",
+                f"{row['gflops']:.1f}",
             ]
             for row in breakdown["convolutions"]
         ],
         LEFT,
-    )  # fmt: skip
+    )
 
 
 KEY = """\

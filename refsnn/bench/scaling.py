@@ -28,12 +28,17 @@ def scaling(spec: Spec, repeats: int, say: Say) -> Iterator[Row]:
                 seconds.append(median(a["seconds"] for a in answers[WARM_UP:]))
                 mib.append(max(a["peak_mib"] for a in answers))
             yield {
-                "arch": spec.arch, "phase": spec.phase, "library": spec.library,
-                "against": against, "values": list(values),
+                "arch": spec.arch,
+                "phase": spec.phase,
+                "library": spec.library,
+                "against": against,
+                "values": list(values),
                 "fixed": {n: getattr(spec, n) for n in ("steps", "batch_size") if n != against},
-                "seconds": seconds, "seconds_deviation_percent": deviation(values, seconds),
-                "peak_mib": mib, "peak_mib_deviation_percent": deviation(values, mib),
-            }  # fmt: skip
+                "seconds": seconds,
+                "seconds_deviation_percent": deviation(values, seconds),
+                "peak_mib": mib,
+                "peak_mib_deviation_percent": deviation(values, mib),
+            }
 
 
 def deviation(x: Sequence[float], y: Sequence[float]) -> float:

@@ -168,7 +168,10 @@ def by_shape(calls: list[Call], gemm_gflops: float) -> Iterator[dict[str, Any]]:
     for kind, group in groups.items():
         took, gflop = sum(c.seconds for c in group), sum(c.gflop for c in group)
         yield {
-            **kind._asdict(), "calls": len(group),
-            "density": sum(c.density for c in group) / len(group), "seconds": took,
-            "gflops": gflop / took, "of_gemm_peak": gflop / took / gemm_gflops,
-        }  # fmt: skip
+            **kind._asdict(),
+            "calls": len(group),
+            "density": sum(c.density for c in group) / len(group),
+            "seconds": took,
+            "gflops": gflop / took,
+            "of_gemm_peak": gflop / took / gemm_gflops,
+        }

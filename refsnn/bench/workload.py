@@ -66,9 +66,14 @@ class Spec:
 def config_of(spec: Spec) -> TrainConfig:
     """The paper's neuron and optimiser, without side branches."""
     return TrainConfig(
-        method="vanilla", arch=spec.arch, steps=spec.steps, batch_size=spec.batch_size,
-        epochs=1, lr=LR, ops=spec.ops,
-    )  # fmt: skip
+        method="vanilla",
+        arch=spec.arch,
+        steps=spec.steps,
+        batch_size=spec.batch_size,
+        epochs=1,
+        lr=LR,
+        ops=spec.ops,
+    )
 
 
 def network_of(spec: Spec) -> Network:

@@ -23,9 +23,13 @@ def to_read(what: str, folder: Path, options: Options) -> tuple[list[Path], Read
             data = event_set(what, folder)
             # what has its place in one frame has it in more
             read = partial(
-                recordings.frames_in, steps=1, sensor=data.sensor, size=data.sensor, slices="count",
+                recordings.frames_in,
+                steps=1,
+                sensor=data.sensor,
+                size=data.sensor,
+                slices="count",
                 read=data.read,
-            )  # fmt: skip
+            )
             return [*data.train.paths, *data.test.paths], read
         case "cifar10" | "cifar10-part" | "cifar100" | "cifar100-part":
             kind = cifar.CIFAR100 if what.startswith("cifar100") else cifar.CIFAR10

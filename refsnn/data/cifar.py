@@ -30,15 +30,21 @@ class Kind(NamedTuple):
 CIFAR10 = Kind(
     "cifar10",
     {".bin": "cifar-10-batches-bin", "": "cifar-10-batches-py"},
-    tuple(f"data_batch_{k}" for k in range(1, 6)), "test_batch", 10_000, 10_000,
+    tuple(f"data_batch_{k}" for k in range(1, 6)),
+    "test_batch",
+    10_000,
+    10_000,
     {"labels": 10},
-)  # fmt: skip
+)
 CIFAR100 = Kind(
     "cifar100",
     {".bin": "cifar-100-binary", "": "cifar-100-python"},
-    ("train",), "test", 50_000, 10_000,
+    ("train",),
+    "test",
+    50_000,
+    10_000,
     {"coarse_labels": 20, "fine_labels": 100},
-)  # fmt: skip
+)
 
 
 class Arrays(NamedTuple):

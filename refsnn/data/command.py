@@ -26,36 +26,44 @@ def add_options(parser: Any) -> None:
     show = actions.add_parser("list", help="names, and which files are wanted where")
     show.set_defaults(run=run_list)
     fetch = actions.add_parser(
-        "fetch", help="download, check and unpack a data set",
+        "fetch",
+        help="download, check and unpack a data set",
         description="Download a data set, go on with a download that broke off, compare its "
         "checksum with the published one, unpack it.",
-    )  # fmt: skip
+    )
     fetch.add_argument("name", metavar="NAME", help="cifar10 or cifar100")
     fetch.add_argument("--url", help="a mirror of the same archive")
     fetch.add_argument("--quiet", action="store_true", help="no progress bar")
     check = actions.add_parser(
-        "check", help="read every file of a data set once, and list what can't be read",
+        "check",
+        help="read every file of a data set once, and list what can't be read",
         description="Read every picture or recording once, before a long training. Exit code 1 "
         "where some can't be read; refsnn train --skip-unreadable leaves them out.",
-    )  # fmt: skip
+    )
     check.add_argument(
-        "what", metavar="NAME|FOLDER|FILE.npz",
+        "what",
+        metavar="NAME|FOLDER|FILE.npz",
         help="name of a data set, a folder of class folders, or a file of arrays",
-    )  # fmt: skip
+    )
     check.add_argument(
-        "--any-range", action="store_true",
+        "--any-range",
+        action="store_true",
         help="training and test images of a .npz file may differ in unit or kind of number",
-    )  # fmt: skip
+    )
     check.add_argument(
-        "--dtype", choices=("float32", "float64"), default="float32",
+        "--dtype",
+        choices=("float32", "float64"),
+        default="float32",
         help="precision of the training that a .npz file is for (default: float32)",
-    )  # fmt: skip
+    )
     check.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: 1)")
     for action in (show, fetch, check):
         action.add_argument(
-            "--data-dir", type=Path, metavar="DIR",
+            "--data-dir",
+            type=Path,
+            metavar="DIR",
             help="folder of the data sets (default: $REFSNN_DATA, or the cache's)",
-        )  # fmt: skip
+        )
     fetch.set_defaults(run=run_fetch)
     check.set_defaults(run=run_check)
 

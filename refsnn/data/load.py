@@ -127,9 +127,10 @@ def recorded(name: str, options: Options, size: int) -> Dataset:
         from refsnn.data.readable import without_unreadable
 
         made_by: dict[str, Any] = {
-            "steps": options.steps, "size": options.image_size or size,
+            "steps": options.steps,
+            "size": options.image_size or size,
             "slices": options.event_slices,
-        }  # fmt: skip
+        }
         check = partial(frames_in, **made_by, sensor=data.sensor, read=data.read)
         (train, test), skipped = without_unreadable(name, (data.train, data.test), check, made_by)
         data = data._replace(train=train, test=test)
@@ -139,17 +140,24 @@ def recorded(name: str, options: Options, size: int) -> Dataset:
 
 
 def cached(
-    name: str, paths: Sequence[Path], make: Callable[..., None], made_by: dict[str, Any],
-    options: Options, size: int, classes: int,
-) -> Dataset:  # fmt: skip
+    name: str,
+    paths: Sequence[Path],
+    make: Callable[..., None],
+    made_by: dict[str, Any],
+    options: Options,
+    size: int,
+    classes: int,
+) -> Dataset:
     """Recordings as T frames, made once and kept in the cache: counts, not standardised."""
     from refsnn.data.cache import mapped
 
     steps, size, slices = options.steps, options.image_size or size, options.event_slices
     arrays = mapped(
-        name, paths, made_by | {"steps": steps, "size": size, "slices": slices},
+        name,
+        paths,
+        made_by | {"steps": steps, "size": size, "slices": slices},
         lambda new: make(new, steps, size, slices),
-    )  # fmt: skip
+    )
     train, test = (Split(arrays[f"{p}_frames"], arrays[f"{p}_labels"]) for p in ("train", "test"))
     return Dataset(name, train, test, classes, np.zeros(2), np.ones(2))
 

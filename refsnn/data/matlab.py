@@ -16,8 +16,18 @@ from refsnn.ops import Array, validate
 HEADER_BYTES, VERSION, VERSION_HDF5 = 128, 0x0100, 0x0200
 COMPRESSED, MATRIX = 15, 14
 MOST_BYTES = 1 << 30  # of one matrix when it is unpacked: 20 million events in six columns
-NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8",
-           13: "u8"}  # fmt: skip
+NUMBERS = {
+    1: "i1",
+    2: "u1",
+    3: "i2",
+    4: "u2",
+    5: "i4",
+    6: "u4",
+    7: "f4",
+    9: "f8",
+    12: "i8",
+    13: "u8",
+}
 #: classes of a matrix that are no numbers; double to uint64 follow
 CLASSES = ("unknown", "cell", "struct", "object", "char", "sparse")
 DOUBLE, UINT64, COMPLEX = 6, 15, 0x0800

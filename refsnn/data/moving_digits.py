@@ -100,9 +100,16 @@ def brightness_events(
 
 #: what the data set depends on beside T, size and slices
 MADE_BY = {
-    "field": FIELD, "scale": SCALE, "saccade": SACCADE, "views": VIEWS, "corners": CORNERS.tolist(),
-    "jitter": JITTER, "dark": DARK, "threshold": THRESHOLD, "seed": SEED,
-}  # fmt: skip
+    "field": FIELD,
+    "scale": SCALE,
+    "saccade": SACCADE,
+    "views": VIEWS,
+    "corners": CORNERS.tolist(),
+    "jitter": JITTER,
+    "dark": DARK,
+    "threshold": THRESHOLD,
+    "seed": SEED,
+}
 
 
 def make_moving_digits(

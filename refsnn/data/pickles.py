@@ -24,23 +24,52 @@ class Call(NamedTuple):
 
 #: NumPy 1's modules numpy.core… have the names of NumPy 2's here
 CALLABLE = (
-    "numpy._core.multiarray _reconstruct", "numpy._core.multiarray scalar",
-    "numpy._core.numeric _frombuffer", "numpy ndarray", "numpy dtype",
-    "_codecs encode", "__builtin__ bytes",  # how protocols 0 to 2 write bytes
-)  # fmt: skip
+    "numpy._core.multiarray _reconstruct",
+    "numpy._core.multiarray scalar",
+    "numpy._core.numeric _frombuffer",
+    "numpy ndarray",
+    "numpy dtype",
+    "_codecs encode",
+    "__builtin__ bytes",  # how protocols 0 to 2 write bytes
+)
 VALUES = {
-    "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE",
-    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "INT", "BININT", "BININT1", "BININT2",
-}  # fmt: skip
+    "STRING",
+    "BINSTRING",
+    "SHORT_BINSTRING",
+    "UNICODE",
+    "BINUNICODE",
+    "SHORT_BINUNICODE",
+    "BINBYTES",
+    "SHORT_BINBYTES",
+    "BINBYTES8",
+    "BYTEARRAY8",
+    "INT",
+    "BININT",
+    "BININT1",
+    "BININT2",
+}
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 PUT = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
 GET = {"GET", "BINGET", "LONG_BINGET"}
 TAKES = {  # how many values from the stack; None: those above the last mark
-    "EMPTY_LIST": 0, "LIST": None, "APPEND": 1, "APPENDS": None,
-    "EMPTY_DICT": 0, "DICT": None, "SETITEM": 2, "SETITEMS": None,
-    "EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "TUPLE": None,
-    "GLOBAL": 0, "STACK_GLOBAL": 2, "REDUCE": 2, "BUILD": 1,
-}  # fmt: skip
+    "EMPTY_LIST": 0,
+    "LIST": None,
+    "APPEND": 1,
+    "APPENDS": None,
+    "EMPTY_DICT": 0,
+    "DICT": None,
+    "SETITEM": 2,
+    "SETITEMS": None,
+    "EMPTY_TUPLE": 0,
+    "TUPLE1": 1,
+    "TUPLE2": 2,
+    "TUPLE3": 3,
+    "TUPLE": None,
+    "GLOBAL": 0,
+    "STACK_GLOBAL": 2,
+    "REDUCE": 2,
+    "BUILD": 1,
+}
 #: at least, or lists could fill the memory; an image of 3,072 bytes takes up to 45 opcodes, where
 #: its name and two labels, as NumPy's scalars, are written by protocol 0
 BYTES_PER_OPCODE = 60
@@ -160,9 +189,10 @@ def array_of(name: str, value: Any, codes: Sequence[str]) -> Array:
     """
     match value:
         case Call(
-            "numpy._core.multiarray _reconstruct", ("numpy ndarray", *_),
+            "numpy._core.multiarray _reconstruct",
+            ("numpy ndarray", *_),
             (_, shape, dtype, fortran, raw),
-        ):  # fmt: skip
+        ):
             order = "F" if fortran else "C"
         case Call("numpy._core.numeric _frombuffer", (raw, dtype, shape, str() as order), None):
             if order not in ("C", "F"):

@@ -23,8 +23,17 @@ DVS128 = 128
 MOST = np.iinfo(np.int16).max
 FIELDS = ("t", "x", "y", "p")  # of a recording in an .npz file
 CIFAR10 = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 
 
 class Recordings(NamedTuple):

@@ -20,9 +20,12 @@ LONGEST_NAME = 255  # bytes
 HEADERS = 1 << 26  # bytes of a tar file beside its members' content, at most
 CHUNK = 1 << 20
 TAR_KINDS = {
-    tarfile.SYMTYPE: "a symbolic link", tarfile.LNKTYPE: "a hard link",
-    tarfile.CHRTYPE: "a device", tarfile.BLKTYPE: "a device", tarfile.FIFOTYPE: "a pipe",
-}  # fmt: skip
+    tarfile.SYMTYPE: "a symbolic link",
+    tarfile.LNKTYPE: "a hard link",
+    tarfile.CHRTYPE: "a device",
+    tarfile.BLKTYPE: "a device",
+    tarfile.FIFOTYPE: "a pipe",
+}
 ZIP_KINDS = {0: "file", stat.S_IFREG: "file", stat.S_IFLNK: "a symbolic link"}
 
 

@@ -70,9 +70,13 @@ def varying(settings: Sequence[Settings]) -> list[str]:
 def order(config: TrainConfig, settings: Sequence[Settings]) -> tuple[Any, ...]:
     """The place in the table, whatever came first."""
     return (
-        settings.index(fixed(config)), depth(config.arch), config.arch, config.steps,
-        METHODS.index(config.method), config.seed,
-    )  # fmt: skip
+        settings.index(fixed(config)),
+        depth(config.arch),
+        config.arch,
+        config.steps,
+        METHODS.index(config.method),
+        config.seed,
+    )
 
 
 def folder_name(config: TrainConfig, settings: Sequence[Settings]) -> str:

@@ -26,49 +26,71 @@ SMALL = "digits"  # the preset that runs without an estimate before it
 
 def add_options(parser: Any) -> None:
     parser.add_argument(
-        "--preset", default=SMALL, choices=PRESETS,
+        "--preset",
+        default=SMALL,
+        choices=PRESETS,
         help="combinations and settings to start from, which options override: the paper's "
         "tables, its claim on digits (under an hour on two cores), or digits, a few runs of "
         "resnet8 (default: digits)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--methods", nargs="+", choices=METHODS, metavar="NAME",
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        metavar="NAME",
         help=f"of {', '.join(METHODS)} (default: the preset's)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--archs", nargs="+", metavar="NAME",
+        "--archs",
+        nargs="+",
+        metavar="NAME",
         help="architectures, by name or as depths:widths (default: the preset's)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--steps", dest="times", nargs="+", type=int, metavar="N",
+        "--steps",
+        dest="times",
+        nargs="+",
+        type=int,
+        metavar="N",
         help="lengths T of the simulation, in time steps (default: the preset's)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--seeds", nargs="+", type=int, metavar="N",
+        "--seeds",
+        nargs="+",
+        type=int,
+        metavar="N",
         help="one number for how many (0 to N-1), several for which (default: the preset's)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--out", metavar="DIR",
+        "--out",
+        metavar="DIR",
         help="folder of the runs, table and plot, to which later calls may add "
         "(default: runs/ablation-PRESET)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N",
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
         help="runs at the same time on this machine (default: 1)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--scheduler", metavar="ADDRESS",
+        "--scheduler",
+        metavar="ADDRESS",
         help="send the runs to the Dask cluster there, whose workers see the same files",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--threads", type=int, metavar="N",
+        "--threads",
+        type=int,
+        metavar="N",
         help="threads of each run (default: cores / jobs; on a cluster 1)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--estimate", action="store_true",
+        "--estimate",
+        action="store_true",
         help="only say how long what is left would take on this machine; needs no data set of the "
         "paper, and no folder",
-    )  # fmt: skip
+    )
     held = {name for grids in PRESETS.values() for grid in grids for name in grid.settings}
     add_settings(parser, leave_out=AXES, of_preset=held)
 
@@ -80,9 +102,11 @@ def grids(arguments: argparse.Namespace) -> list[Grid]:
         validate.whole("seeds", seeds[0], 1)
         seeds = range(seeds[0])
     axes = {
-        "methods": arguments.methods, "archs": arguments.archs, "steps": arguments.times,
+        "methods": arguments.methods,
+        "archs": arguments.archs,
+        "steps": arguments.times,
         "seeds": seeds,
-    }  # fmt: skip
+    }
     given = {name: tuple(values) for name, values in axes.items() if values is not None}
     settings = given_settings(arguments)
     return [

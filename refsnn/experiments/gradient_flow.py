@@ -55,9 +55,16 @@ class Ledger(NamedTuple):
 
 @np.errstate(all="ignore")  # what overflows is refused below
 def ledger(
-    net: Network, params: Params, buffers: Params, images: Array, labels: Array, steps: int,
-    ops: Ops, side: float, sum_of: str = "logits",
-) -> Ledger:  # fmt: skip
+    net: Network,
+    params: Params,
+    buffers: Params,
+    images: Array,
+    labels: Array,
+    steps: int,
+    ops: Ops,
+    side: float,
+    sum_of: str = "logits",
+) -> Ledger:
     """Of one batch, images (N, H, W, C) shown at `steps` time steps, normalised as in training.
 
     `side` weights the side branches (Eq. 10). ValueError where a gradient is not finite.

@@ -25,21 +25,27 @@ OWN = ("batch_size", "ops")  # may differ from the run's
 
 def add_options(parser: Any) -> None:
     parser.add_argument(
-        "folder", nargs="?", type=Path, metavar="RUN",
+        "folder",
+        nargs="?",
+        type=Path,
+        metavar="RUN",
         help="a run's folder; --batch-size and --ops may differ from the run's "
         "(default: a network as initialised, by the settings below)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--side", type=float, metavar="X",
+        "--side",
+        type=float,
+        metavar="X",
         help="weight of the side branches (default: the method's at the next iteration)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--json", metavar="FILE", help="write one JSON object too; - prints it, and nothing else"
     )
     parser.add_argument(
-        "--preset", choices=PRESETS,
+        "--preset",
+        choices=PRESETS,
         help="settings to start from; options override them (default: digits)",
-    )  # fmt: skip
+    )
     add_settings(parser, LEFT_OUT)
     add_threads(parser)
 
@@ -69,9 +75,16 @@ def measure(arguments: argparse.Namespace) -> tuple[TrainConfig, int, int, Ledge
     order = begun.rng.permutation(len(dataset.train.labels))  # of the seed's first epoch
     images, labels = dataset.batch(dataset.train, order[: config.batch_size], config.dtype)
     found = ledger(
-        net, state.params, state.buffers, images, labels, config.steps, get_ops(config.ops), side,
+        net,
+        state.params,
+        state.buffers,
+        images,
+        labels,
+        config.steps,
+        get_ops(config.ops),
+        side,
         config.sum_of,
-    )  # fmt: skip
+    )
     return config, state.iteration, len(labels), found
 
 

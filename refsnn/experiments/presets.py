@@ -51,13 +51,17 @@ PRESETS: dict[str, tuple[Grid, ...]] = {
     "claim": (
         # gradients vanish with depth
         Grid(
-            SMALL | {"surrogate": "tanh", "surrogate_shape": 0.5}, (DEPTH20, DEPTH38, DEPTH56),
-            (2,), seeds=FIVE,
+            SMALL | {"surrogate": "tanh", "surrogate_shape": 0.5},
+            (DEPTH20, DEPTH38, DEPTH56),
+            (2,),
+            seeds=FIVE,
         ),
         # gradients explode with depth
         Grid(
-            SMALL | {"surrogate": "rectangular", "surrogate_shape": 1.0}, (DEPTH20, DEPTH56),
-            (2,), seeds=FIVE,
+            SMALL | {"surrogate": "rectangular", "surrogate_shape": 1.0},
+            (DEPTH20, DEPTH56),
+            (2,),
+            seeds=FIVE,
         ),
     ),
     "table1": (Grid(CIFAR100, ("resnet18", "resnet34"), (2, 4)),),
@@ -69,4 +73,4 @@ PRESETS: dict[str, tuple[Grid, ...]] = {
     ),
     "table3": (Grid(IMAGENET, ("resnet18-imagenet", "resnet34-imagenet"), (4,), BRANCHED),),
     "table4": (Grid(DVS, ("resnet18",), (10,), BRANCHED),),
-}  # fmt: skip
+}

@@ -134,9 +134,12 @@ def apart(
 
 
 def child(
-    sender: Connection, stop: Any, threads: int, function: Callable[..., Any],
+    sender: Connection,
+    stop: Any,
+    threads: int,
+    function: Callable[..., Any],
     arguments: Sequence[Any],
-) -> None:  # fmt: skip
+) -> None:
     """What the process does. It stops early too when its parent is gone."""
     os.environ |= dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"), str(threads))
     limit_threads(threads)

@@ -41,33 +41,48 @@ DIFFERENCES = [f"{of} - {minus}" for of, minus in PAIRS]
 def named(names: Sequence[str], rules: Rules) -> Rules:
     """Make the rules of an object with some of these fields, all alike."""
     return {
-        "type": "object", "properties": dict.fromkeys(names, rules), "additionalProperties": False,
-    }  # fmt: skip
+        "type": "object",
+        "properties": dict.fromkeys(names, rules),
+        "additionalProperties": False,
+    }
 
 
 NUMBER_OR_NONE = {"type": ["number", "null"]}
 SEEDS = {"type": "array", "items": {"type": "integer"}}
 CELL = object_with(
     {
-        "n": {"type": "integer"}, "mean": NUMBER_OR_NONE,
+        "n": {"type": "integer"},
+        "mean": NUMBER_OR_NONE,
         "std": NUMBER_OR_NONE | {"minimum": 0},
         "accuracy": {"type": "object", "additionalProperties": {"type": "number"}},
-        "diverged": SEEDS, "missing": SEEDS,
+        "diverged": SEEDS,
+        "missing": SEEDS,
     },
     {"damaged": SEEDS},
-)  # fmt: skip
+)
 DIFFERENCE = object_with(
     {"n": {"type": "integer"}} | dict.fromkeys(("mean", "low", "high"), NUMBER_OR_NONE)
 )
 #: what table.json holds
-TABLE = object_with({
-    "settings": {"type": "object"},
-    "rows": {"type": "array", "items": object_with({
-        "arch": {"type": "string"}, "depth": {"type": "integer"}, "steps": {"type": "integer"},
-        "settings": {"type": "object"}, "chance": NUMBER_OR_NONE,
-        "methods": named(METHODS, CELL), "differences": named(DIFFERENCES, DIFFERENCE),
-    })},
-})  # fmt: skip
+TABLE = object_with(
+    {
+        "settings": {"type": "object"},
+        "rows": {
+            "type": "array",
+            "items": object_with(
+                {
+                    "arch": {"type": "string"},
+                    "depth": {"type": "integer"},
+                    "steps": {"type": "integer"},
+                    "settings": {"type": "object"},
+                    "chance": NUMBER_OR_NONE,
+                    "methods": named(METHODS, CELL),
+                    "differences": named(DIFFERENCES, DIFFERENCE),
+                }
+            ),
+        },
+    }
+)
 
 
 def read_table(path: Path) -> Table:
@@ -113,7 +128,9 @@ def row(results: Sequence[Result], names: Sequence[str]) -> Table:
         if members := [result for result in results if result.config.method == method]:
             methods[method] = cell(members)
     return {
-        "arch": config.arch, "depth": depth(config.arch), "steps": config.steps,
+        "arch": config.arch,
+        "depth": depth(config.arch),
+        "steps": config.steps,
         "settings": {name: getattr(config, name) for name in names},
         "chance": 1 / classes[0] if classes else None,
         "methods": methods,
@@ -124,7 +141,7 @@ def row(results: Sequence[Result], names: Sequence[str]) -> Table:
             for of, minus in PAIRS
             if of in methods and minus in methods
         },
-    }  # fmt: skip
+    }
 
 
 def cell(results: Sequence[Result]) -> Table:
@@ -133,9 +150,11 @@ def cell(results: Sequence[Result]) -> Table:
 
     accuracy = {str(r.config.seed): r.accuracy for r in results if r.accuracy is not None}
     return spread(list(accuracy.values()))._asdict() | {
-        "accuracy": accuracy, "diverged": seeds("diverged"), "missing": seeds("missing"),
+        "accuracy": accuracy,
+        "diverged": seeds("diverged"),
+        "missing": seeds("missing"),
         "damaged": seeds("damaged"),
-    }  # fmt: skip
+    }
 
 
 def percent(value: float | None, sign: str = "") -> str:
@@ -177,9 +196,12 @@ def to_markdown(table: Table) -> str:
 
 
 def grid(
-    rows: Sequence[Table], part: str, columns: Sequence[str], text: Callable[[Table], str],
+    rows: Sequence[Table],
+    part: str,
+    columns: Sequence[str],
+    text: Callable[[Table], str],
     chance: bool = False,
-) -> str:  # fmt: skip
+) -> str:
     """A Markdown table of one part of the rows; a column that no row has is left out."""
     columns = [name for name in columns if any(name in row[part] for row in rows)]
     head = [*rows[0]["settings"], "architecture", "layers", "T", *columns]
@@ -198,10 +220,13 @@ def grid(
 
 #: colours that the colour-blind can tell apart (Okabe and Ito), and marks that need no colour
 STYLES = {
-    "vanilla": ("#000000", "o"), "shortcut": ("#0072B2", "s"), "evolutionary": ("#D55E00", "^"),
-    "shortcut - vanilla": ("#0072B2", "s"), "evolutionary - vanilla": ("#D55E00", "^"),
+    "vanilla": ("#000000", "o"),
+    "shortcut": ("#0072B2", "s"),
+    "evolutionary": ("#D55E00", "^"),
+    "shortcut - vanilla": ("#0072B2", "s"),
+    "evolutionary - vanilla": ("#D55E00", "^"),
     "evolutionary - shortcut": ("#009E73", "D"),
-}  # fmt: skip
+}
 
 
 def draw(table: Table) -> "Figure":

@@ -18,14 +18,18 @@ ONLY_NIR = ("image_size", "dt")
 def add_options(parser: Any) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN", help="the run's folder")
     parser.add_argument(
-        "file", type=Path, metavar="FILE",
+        "file",
+        type=Path,
+        metavar="FILE",
         help=".npz or .safetensors: all parameters and running statistics, named and ordered as "
         "in a PyTorch state_dict; .nir: the main branch as a NIR graph, batch norm folded",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--image-size", type=int, metavar="N",
+        "--image-size",
+        type=int,
+        metavar="N",
         help="side of the images that a NIR graph is for, in pixels (default: the data set's)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--dt",
         type=float,
@@ -53,9 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def export_nir(
-    path: Path, net: Network, params: Params, buffers: Params, config: TrainConfig,
+    path: Path,
+    net: Network,
+    params: Params,
+    buffers: Params,
+    config: TrainConfig,
     arguments: argparse.Namespace,
-) -> str:  # fmt: skip
+) -> str:
     """Writes, and says what."""
     from refsnn.export.nir import DT, to_nir, write_nir
 

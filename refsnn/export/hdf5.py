@@ -44,9 +44,12 @@ def ask(content: bytes, limit: int) -> bytes:
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "refsnn.export.hdf5_worker", str(limit)],
-            input=content, capture_output=True, timeout=seconds, check=False,
+            input=content,
+            capture_output=True,
+            timeout=seconds,
+            check=False,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )  # fmt: skip
+        )
     except subprocess.TimeoutExpired:
         raise ValueError(f"HDF5's library came to no end within {seconds:.0f} s") from None
     if done.returncode:

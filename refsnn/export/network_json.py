@@ -15,26 +15,48 @@ CONFIG = "refsnn.config"  # the key of what rebuilds the network, a JSON text
 FORMAT = 1
 COUNT: Rules = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
 NUMBER, FLAG, TEXT, COUNTS = (
-    {"type": "number"}, {"type": "boolean"}, {"type": "string"}, {"type": "array", "items": COUNT},
-)  # fmt: skip
+    {"type": "number"},
+    {"type": "boolean"},
+    {"type": "string"},
+    {"type": "array", "items": COUNT},
+)
 POOL: Rules = {"type": ["object", "null"], "additionalProperties": COUNT | {"minimum": 0}}
 STEM = object_with({"kernel": COUNT, "stride": COUNT, "convs": COUNT, "pool": POOL})
-ARCH = object_with({
-    "depths": COUNTS, "widths": COUNTS, "stem_width": COUNT, "stem": STEM,
-    "hidden": COUNT | {"minimum": 0},
-})  # fmt: skip
+ARCH = object_with(
+    {
+        "depths": COUNTS,
+        "widths": COUNTS,
+        "stem_width": COUNT,
+        "stem": STEM,
+        "hidden": COUNT | {"minimum": 0},
+    }
+)
 SURROGATE = object_with({"name": TEXT}, {"inclusive": FLAG}) | {
     "additionalProperties": {"type": ["number", "null"]}
 }
-LIF_RULES = object_with({
-    "tau": NUMBER, "v_th": NUMBER, "surrogate": SURROGATE, "detach_reset": FLAG, "inclusive": FLAG,
-    "smooth": FLAG,
-})  # fmt: skip
+LIF_RULES = object_with(
+    {
+        "tau": NUMBER,
+        "v_th": NUMBER,
+        "surrogate": SURROGATE,
+        "detach_reset": FLAG,
+        "inclusive": FLAG,
+        "smooth": FLAG,
+    }
+)
 NORM = object_with({"statistics": TEXT, "scale": NUMBER, "eps": NUMBER, "momentum": NUMBER})
-NETWORK = object_with({
-    "arch": ARCH, "in_channels": COUNT, "num_classes": COUNT, "branches": TEXT, "lif": LIF_RULES,
-    "norm": NORM, "downsample": TEXT, "readout": TEXT,
-})  # fmt: skip
+NETWORK = object_with(
+    {
+        "arch": ARCH,
+        "in_channels": COUNT,
+        "num_classes": COUNT,
+        "branches": TEXT,
+        "lif": LIF_RULES,
+        "norm": NORM,
+        "downsample": TEXT,
+        "readout": TEXT,
+    }
+)
 RULES = object_with({"format": {"const": FORMAT}, "network": NETWORK})
 
 

@@ -49,9 +49,13 @@ class Draft:
 
 
 def to_nir(
-    net: Network, params: Params, buffers: Params, size: tuple[int, int], dt: float = DT,
+    net: Network,
+    params: Params,
+    buffers: Params,
+    size: tuple[int, int],
+    dt: float = DT,
     about: Mapping[str, Any] | None = None,
-) -> Any:  # fmt: skip
+) -> Any:
     """The `nir.NIRGraph` of the main branch for images of `size` (H, W), in the parameters' dtype.
 
     Its metadata holds `dt` (seconds a time step), `readout` (the logits over time, D10, for which
@@ -106,9 +110,12 @@ def add_conv(draft: Draft, conv_name: str, norm_name: str, conv: Conv, x: str) -
     node = draft.nir.Conv2d(
         input_shape=size,
         weight=(weight * scale[:, None, None, None]).astype(weight.dtype),
-        stride=conv.stride, padding=conv.padding, dilation=(1, 1), groups=1,
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=(1, 1),
+        groups=1,
         bias=(beta - mean * scale).astype(weight.dtype),
-    )  # fmt: skip
+    )
     shape = tuple(map(int, node.output_type["output"]))
     return draft.add(conv_name, node, shape, x)
 
@@ -143,9 +150,14 @@ def add_pool(draft: Draft, name: str, p: AvgPool, x: str) -> str:
 
 
 def add_window(
-    draft: Draft, name: str, kernel: tuple[int, ...], stride: tuple[int, ...], padding: int,
-    shape: tuple[int, ...], x: str,
-) -> str:  # fmt: skip
+    draft: Draft,
+    name: str,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: int,
+    shape: tuple[int, ...],
+    x: str,
+) -> str:
     node = draft.nir.AvgPool2d(np.array(kernel), np.array(stride), np.array((padding, padding)))
     return draft.add(name, node, shape, x)
 

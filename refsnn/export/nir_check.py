@@ -182,8 +182,13 @@ FIELDS: dict[str, dict[str, Parser]] = {
     "Input": {"shape": shape},
     "Output": {"shape": shape},
     "Conv2d": {
-        "input_shape": pair(1), "weight": with_axes(4), "stride": pair(1), "padding": pair(0),
-        "dilation": pair(1), "groups": whole(1), "bias": with_axes(1),
+        "input_shape": pair(1),
+        "weight": with_axes(4),
+        "stride": pair(1),
+        "padding": pair(0),
+        "dilation": pair(1),
+        "groups": whole(1),
+        "bias": with_axes(1),
     },
     "AvgPool2d": POOL,
     "Flatten": {"start_dim": whole(-4), "end_dim": whole(-4), "input_type": shape},
@@ -191,7 +196,7 @@ FIELDS: dict[str, dict[str, Parser]] = {
     "Linear": {"weight": with_axes(2)},
     "LIF": {"tau": positive, "v_leak": numbers} | NEURON,
     "IF": NEURON,
-}  # fmt: skip
+}
 
 
 def fields_of(node: Any) -> Fields:

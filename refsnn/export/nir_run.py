@@ -18,7 +18,7 @@ from refsnn.export.nir_check import (
     has_batch,
     positive_number,
     refuse,
-)  # fmt: skip
+)
 from refsnn.ops import NUMPY, Array, AvgPool, Conv, validate
 from refsnn.oracle.layout import image_from_torch, image_to_torch, param_from_torch
 
@@ -34,9 +34,12 @@ class Setting(NamedTuple):
 
 
 def run_nir(
-    graph: Any, x_seq: Array, dt: float | None = None, readout: str | None = None,
+    graph: Any,
+    x_seq: Array,
+    dt: float | None = None,
+    readout: str | None = None,
     start: str = "zero",
-) -> Array:  # fmt: skip
+) -> Array:
     """Compute the logits (N, K) of the input sequence (T, N, H, W, C), or (T, N, features).
 
     They are of its dtype. `dt` and `readout` are the metadata's where they are not given; `start`
@@ -264,7 +267,13 @@ def each_image(of: Callable[[Array], Array], x_seq: Array) -> Array:
 
 #: type of node -> what runs it
 RUN: dict[str, Callable[[Fields, Array, Setting], Array]] = {
-    "Input": run_input, "Output": run_output, "Conv2d": run_conv, "AvgPool2d": run_pool,
-    "Flatten": run_flatten, "Affine": run_affine, "Linear": run_affine, "LIF": run_lif,
+    "Input": run_input,
+    "Output": run_output,
+    "Conv2d": run_conv,
+    "AvgPool2d": run_pool,
+    "Flatten": run_flatten,
+    "Affine": run_affine,
+    "Linear": run_affine,
+    "LIF": run_lif,
     "IF": run_if,
-}  # fmt: skip
+}

@@ -11,13 +11,28 @@ from refsnn.ops import validate
 
 #: what rules may say here besides `description` and the like
 RULES = (
-    "type", "const", "enum", "pattern", "minimum", "exclusiveMinimum", "maximum", "properties",
-    "required", "additionalProperties", "items",
-)  # fmt: skip
+    "type",
+    "const",
+    "enum",
+    "pattern",
+    "minimum",
+    "exclusiveMinimum",
+    "maximum",
+    "properties",
+    "required",
+    "additionalProperties",
+    "items",
+)
 TYPES: dict[str, tuple[type, ...]] = {
-    "object": (dict,), "array": (list,), "string": (str,), "boolean": (bool,), "integer": (int,),
-    "number": (int, float), "real": (int, float), "null": (type(None),),
-}  # fmt: skip
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "boolean": (bool,),
+    "integer": (int,),
+    "number": (int, float),
+    "real": (int, float),
+    "null": (type(None),),
+}
 Rules = dict[str, Any]
 
 
@@ -27,8 +42,10 @@ def object_with(required: Rules, optional: Rules | None = None) -> Rules:
     Other fields are passed over, so that a newer version may write more.
     """
     return {
-        "type": "object", "required": list(required), "properties": required | (optional or {}),
-    }  # fmt: skip
+        "type": "object",
+        "required": list(required),
+        "properties": required | (optional or {}),
+    }
 
 
 def fault(value: Any, rules: Rules, name: str = "") -> str | None:

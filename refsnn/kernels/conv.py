@@ -44,9 +44,11 @@ def conv_choice(direction: str, x: Array, w: Array, p: Conv, method: str = "auto
         return "direct"
     spikes = x.dtype == np.uint8 and direction != "input_gradient"
     minimal = (
-        w.shape[:2] == (3, 3) and p.stride == (1, 1) and max(p.padding) <= 2
+        w.shape[:2] == (3, 3)
+        and p.stride == (1, 1)
+        and max(p.padding) <= 2
         and winograd.fits(*w.shape[2:])
-    )  # fmt: skip
+    )
     if method == "auto":
         return automatic(direction, x, w, spikes, minimal)
     usable = {"event": spikes, "winograd": minimal}

@@ -53,14 +53,36 @@ def correlate_images(x, w, columns, g, source, target, loops, y, scratch):  # ty
         for group in range(0, count, GROUP):
             if first + width <= columns and group + GROUP <= count:
                 product(
-                    scratch, 0, source, group, w, first * depth, loops, width,
-                    y, first, target, group, False,
-                )  # fmt: skip
+                    scratch,
+                    0,
+                    source,
+                    group,
+                    w,
+                    first * depth,
+                    loops,
+                    width,
+                    y,
+                    first,
+                    target,
+                    group,
+                    False,
+                )
                 continue
             product(
-                scratch, 0, source, group, w, first * depth, loops, width,
-                scratch, aside, lines * width, 0, False,
-            )  # fmt: skip
+                scratch,
+                0,
+                source,
+                group,
+                w,
+                first * depth,
+                loops,
+                width,
+                scratch,
+                aside,
+                lines * width,
+                0,
+                False,
+            )
             for q in range(min(GROUP, count - group)):
                 at = aside + q * width - first
                 for c in range(first, min(columns, first + width)):
@@ -72,9 +94,16 @@ def correlate_tasks(x, w, columns, g, images, source, target, loops, y, scratch)
     for task in prange((x.shape[0] + images - 1) // images):
         first, last = task * images, min((task + 1) * images, x.shape[0])
         correlate_images(
-            x[first:last], w, columns, g, source, target, loops, y[first:last].reshape(-1),
+            x[first:last],
+            w,
+            columns,
+            g,
+            source,
+            target,
+            loops,
+            y[first:last].reshape(-1),
             scratch[get_thread_id()],
-        )  # fmt: skip
+        )
 
 
 def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
@@ -92,18 +121,24 @@ def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
     target = ((n * y.shape[1] + out_r) * y.shape[2] + out_s) * columns
     surplus = np.full(-len(source) % GROUP, source[-1])  # a group is always whole
     loops = [
-        steps(
-            1, kh, kw * channels, (0, 0), (wide * channels, kw * channels * width), (1, width)
-        )
+        steps(1, kh, kw * channels, (0, 0), (wide * channels, kw * channels * width), (1, width))
         for width in (WIDTH, LANES)
-    ]  # fmt: skip
+    ]
     scratch = aligned(
         get_num_threads(), whole_vectors(images * rows * wide * channels) + GROUP * WIDTH
     )
     correlate_tasks(
-        x, packed, columns, (*g.before, rows, wide, pixels), images,
-        np.concatenate([source, surplus]), target, np.stack(loops), y, scratch,
-    )  # fmt: skip
+        x,
+        packed,
+        columns,
+        (*g.before, rows, wide, pixels),
+        images,
+        np.concatenate([source, surplus]),
+        target,
+        np.stack(loops),
+        y,
+        scratch,
+    )
 
 
 @njit(cache=True, error_model="numpy")
@@ -116,10 +151,20 @@ def products(  # type: ignore[no-untyped-def]
         for k in range(0, columns, WIDTH):
             for row in range(0, a_rows.size, GROUP):
                 product(
-                    scratch, place * a_pitch, a_rows, row, scratch, b_at + place * b_pitch + k,
-                    loops, min(WIDTH, columns - k), scratch, c_at + place * c_pitch + k,
-                    c_rows, row, more,
-                )  # fmt: skip
+                    scratch,
+                    place * a_pitch,
+                    a_rows,
+                    row,
+                    scratch,
+                    b_at + place * b_pitch + k,
+                    loops,
+                    min(WIDTH, columns - k),
+                    scratch,
+                    c_at + place * c_pitch + k,
+                    c_rows,
+                    row,
+                    more,
+                )
 
 
 @njit(cache=True, error_model="numpy")
@@ -181,9 +226,19 @@ def gradient_block(x, dy, window, block, scratch, dw):  # type: ignore[no-untype
             copy_row(cotangents, (begun + k) * row + begin, columns, scratch, d_at + k * wide)
         loops[:, 2] = count
         products(
-            scratch, taps, rows, v_pitch, d_at, 0, wide, loops, dw_at, rows * wide, dw_pitch,
+            scratch,
+            taps,
+            rows,
+            v_pitch,
+            d_at,
+            0,
+            wide,
+            loops,
+            dw_at,
+            rows * wide,
+            dw_pitch,
             begun > 0,
-        )  # fmt: skip
+        )
     for tap in range(taps):
         for c in range(width):
             at = dw_at + tap * dw_pitch + c * wide
@@ -198,8 +253,11 @@ def block_of(task, channels, columns):  # type: ignore[no-untyped-def]
     high, wide = -(-channels // SIDE), -(-columns // SIDE)
     first, begin = task // wide % high * SIDE, task % wide * SIDE
     return task // (high * wide), (
-        first, min(SIDE, channels - first), begin, min(SIDE, columns - begin)
-    )  # fmt: skip
+        first,
+        min(SIDE, channels - first),
+        begin,
+        min(SIDE, columns - begin),
+    )
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -243,6 +301,7 @@ def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
     size = kh * kw * (PIXELS * high + high * wide + 2 * LANES) + PIXELS * wide
     scratch, window = aligned(get_num_threads(), size), (kh, kw, *p.stride, *p.padding)
     in_parts(
-        len(x), dw,
+        len(x),
+        dw,
         lambda share, tasks, partial: gradient_tasks(x, dy, window, share, tasks, scratch, partial),
-    )  # fmt: skip
+    )

@@ -78,10 +78,20 @@ def correlate_images(x, w, columns, width, g, y, names, bounds):  # type: ignore
                     for s in range(across):
                         row, column = r * sh + i, s * sw + j
                         add(
-                            names, bounds, n * pixels + row * wide + column, wide, span, tall,
-                            w, first * kh * kw * channels + (tap - column) * size, kw * size,
-                            y, ((n * height + r) * across + s) * columns + first, width, tap > 0,
-                        )  # fmt: skip
+                            names,
+                            bounds,
+                            n * pixels + row * wide + column,
+                            wide,
+                            span,
+                            tall,
+                            w,
+                            first * kh * kw * channels + (tap - column) * size,
+                            kw * size,
+                            y,
+                            ((n * height + r) * across + s) * columns + first,
+                            width,
+                            tap > 0,
+                        )
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -188,9 +198,20 @@ def weight_tasks(x, dy, columns, width, row, column, more, dw, names, bounds, as
                         target = dw[row[3] + i * row[1], column[3] + j * column[1], c]
                         place = ((row[4] - 1 - i) * wide + column[4] - 1 - j) * width
                         add(
-                            names[own], bounds[own], 2 * (c - begin), 0, 1, 1, dy, block + place,
-                            0, aside[own], 0, width, False,
-                        )  # fmt: skip
+                            names[own],
+                            bounds[own],
+                            2 * (c - begin),
+                            0,
+                            1,
+                            1,
+                            dy,
+                            block + place,
+                            0,
+                            aside[own],
+                            0,
+                            width,
+                            False,
+                        )
                         if more:
                             for k in range(first, last):
                                 target[k] += aside[own, k - first]
@@ -232,6 +253,15 @@ def residue_gradient(
         some = slice(first, first + images)
         lay_out(dy[some], top, left, rows, wide, width, padded)
         weight_tasks(
-            x[some], padded, columns, width, row, column, first > 0, dw, names, bounds,
+            x[some],
+            padded,
+            columns,
+            width,
+            row,
+            column,
+            first > 0,
+            dw,
+            names,
+            bounds,
             aligned(threads, width),
-        )  # fmt: skip
+        )

@@ -69,10 +69,13 @@ def input_correlations(
             if min(*(r.pixels for r in pair), *(r.taps for r in pair)) > 0:
                 chosen = [slice(r.tap, None, s) for r, s in zip(pair, p.stride, strict=True)]
                 correlation = Correlation(
-                    (row.taps, column.taps), (1, 1),
+                    (row.taps, column.taps),
+                    (1, 1),
                     (row.taps - 1 - row.shift, column.taps - 1 - column.shift),
-                    (row.pixels, column.pixels), (row.first, column.first), p.stride,
-                )  # fmt: skip
+                    (row.pixels, column.pixels),
+                    (row.first, column.first),
+                    p.stride,
+                )
                 found.append(((chosen[0], chosen[1]), correlation))
     return found
 

@@ -58,9 +58,14 @@ def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache
     u_pre_seq, o_seq = empty(c_seq.shape, c_seq.dtype), empty(c_seq.shape, c_seq.dtype)
     scalar = c_seq.dtype.type
     forward_loop(
-        rows(c_seq), np.ascontiguousarray(u0).reshape(-1), scalar(p.tau), scalar(p.v_th),
-        bool(p.inclusive), rows(u_pre_seq), rows(o_seq),
-    )  # fmt: skip
+        rows(c_seq),
+        np.ascontiguousarray(u0).reshape(-1),
+        scalar(p.tau),
+        scalar(p.v_th),
+        bool(p.inclusive),
+        rows(u_pre_seq),
+        rows(o_seq),
+    )
     return o_seq, LIFCache(u_pre_seq, o_seq, u0, p)
 
 
@@ -73,9 +78,15 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
     h_seq = slopes(p.surrogate, u_pre_seq - p.v_th, p.v_th)
     delta_seq, du0 = empty(do_seq.shape, do_seq.dtype), np.zeros(u0.shape, u0.dtype)
     backward_loop(
-        rows(do_seq), rows(h_seq), rows(u_pre_seq), rows(o_seq), do_seq.dtype.type(p.tau),
-        bool(p.detach_reset), rows(delta_seq), du0.reshape(-1),
-    )  # fmt: skip
+        rows(do_seq),
+        rows(h_seq),
+        rows(u_pre_seq),
+        rows(o_seq),
+        do_seq.dtype.type(p.tau),
+        bool(p.detach_reset),
+        rows(delta_seq),
+        du0.reshape(-1),
+    )
     if not constants:
         return LIFGrads(delta_seq, du0, None, None)
     constant = equations.constant_gradients(do_seq, h_seq, delta_seq, cache)

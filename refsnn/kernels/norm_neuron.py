@@ -37,9 +37,14 @@ NONE, PLAIN, NORMED = 0, 1, 2  # skips
 SURROGATES = Tanh, TanhLiteral, Rectangular, Triangular
 #: Numerator (odd) and denominator (even) of tanh's rational approximation, highest power first
 TANH_ODD = (
-    -2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
-    1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03,
-)  # fmt: skip
+    -2.76076847742355e-16,
+    2.00018790482477e-13,
+    -8.60467152213735e-11,
+    5.12229709037114e-08,
+    1.48572235717979e-05,
+    6.37261928875436e-04,
+    4.89352455891786e-03,
+)
 TANH_EVEN = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
 TANH_EDGE = 7.90531110763549805  # where tanh is 1 in float32
 ODD, EVEN = (tuple(np.float32(c) for c in terms) for terms in (TANH_ODD, TANH_EVEN))
@@ -251,9 +256,20 @@ def add_products(delta, c, mean, inv_std, total):  # type: ignore[no-untyped-def
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def backward_blocks(  # type: ignore[no-untyped-def]
-    do_seq, c, skip, kind, affine, skip_affine, tau, v_th, inclusive, detach, surrogate, delta_seq,
+    do_seq,
+    c,
+    skip,
+    kind,
+    affine,
+    skip_affine,
+    tau,
+    v_th,
+    inclusive,
+    detach,
+    surrogate,
+    delta_seq,
     sums,
-):  # fmt: skip
+):
     """delta (Eq. 3), and each task's sums (task, t, C) of delta, delta x_hat, delta x_hat_skip.
 
     Every loop is a function of few arrays: with more, the compiler gives up on vectors.
@@ -282,9 +298,12 @@ def backward_blocks(  # type: ignore[no-untyped-def]
                 add_products(delta, c[t, at : at + width], affine[0, t], affine[1, t], total[1, t])
                 if kind == NORMED:
                     add_products(
-                        delta, skip[t, at : at + width], skip_affine[0, t], skip_affine[1, t],
+                        delta,
+                        skip[t, at : at + width],
+                        skip_affine[0, t],
+                        skip_affine[1, t],
                         total[2, t],
-                    )  # fmt: skip
+                    )
         for which in range(3):
             for t in range(steps):
                 for k in range(channels):
@@ -408,10 +427,16 @@ def norm_neuron_forward(
     kind, rows = skip_rows(skip, steps)
     o_seq = empty(c_seq.shape, np.uint8)
     forward_blocks(
-        c_seq.reshape(steps, -1), rows, kind, affine_blocks(affine, steps, channels),
-        affine_blocks(skip_affine, steps, channels), np.float32(p.tau), np.float32(p.v_th),
-        bool(p.inclusive), o_seq.reshape(steps, -1),
-    )  # fmt: skip
+        c_seq.reshape(steps, -1),
+        rows,
+        kind,
+        affine_blocks(affine, steps, channels),
+        affine_blocks(skip_affine, steps, channels),
+        np.float32(p.tau),
+        np.float32(p.v_th),
+        bool(p.inclusive),
+        o_seq.reshape(steps, -1),
+    )
     return o_seq, running, FusedCache(of, affine, skip, skip_affine, o_seq, norm, p, training)
 
 
@@ -430,11 +455,20 @@ def norm_neuron_backward(
     tasks = -(-c.shape[1] // (blocks.shape[2] * SHARE))
     sums = empty((3, tasks, steps, channels), np.float32)
     backward_blocks(
-        np.ascontiguousarray(do_seq).reshape(steps, -1), c, rows, kind, blocks, skip_blocks,
-        np.float32(p.tau), np.float32(p.v_th), bool(p.inclusive), bool(p.detach_reset),
+        np.ascontiguousarray(do_seq).reshape(steps, -1),
+        c,
+        rows,
+        kind,
+        blocks,
+        skip_blocks,
+        np.float32(p.tau),
+        np.float32(p.v_th),
+        bool(p.inclusive),
+        bool(p.detach_reset),
         surrogate_of(p),
-        delta_seq.reshape(steps, -1), sums,
-    )  # fmt: skip
+        delta_seq.reshape(steps, -1),
+        sums,
+    )
     totals = sums.sum(axis=1, dtype=float)  # (3, T, C)
     axes = 0 if not training else 1 if norm.statistics == "pooled" else steps
     dskip: Array | NormGrads | None = None
@@ -453,9 +487,16 @@ def norm_neuron_backward(
 
 
 def norm_gradients(
-    delta_seq: Array, of: NormInput, affine: Affine, blocks: Array, sums: Array, products: Array,
-    groups: int, norm: BatchNorm, out: Array,
-) -> NormGrads:  # fmt: skip
+    delta_seq: Array,
+    of: NormInput,
+    affine: Affine,
+    blocks: Array,
+    sums: Array,
+    products: Array,
+    groups: int,
+    norm: BatchNorm,
+    out: Array,
+) -> NormGrads:
     """As `equations.batchnorm.batchnorm_backward`, from the sums (T, C) of delta and delta x_hat.
 
     `groups`: how many statistics were taken over the steps; 0 if they were the running ones.
@@ -470,9 +511,12 @@ def norm_gradients(
             for x in (sums, products)
         )
     through_statistics(
-        delta_seq.reshape(steps, -1), of.x_seq.reshape(steps, -1), blocks,
-        *(along_block(x, steps) for x in (weight * inv_std, level, tilt)), out.reshape(steps, -1),
-    )  # fmt: skip
+        delta_seq.reshape(steps, -1),
+        of.x_seq.reshape(steps, -1),
+        blocks,
+        *(along_block(x, steps) for x in (weight * inv_std, level, tilt)),
+        out.reshape(steps, -1),
+    )
     dtype = of.x_seq.dtype
     dgamma, dbeta = products.sum(axis=0) * norm.scale, sums.sum(axis=0)
     return NormGrads(out, dgamma.astype(dtype), dbeta.astype(dtype))

@@ -73,8 +73,11 @@ class Arguments:
 
     def __init__(self, context: Value, builder: Value, signature: Value, values: Value) -> None:
         self.context, self.builder, self.types, self.values = (
-            context, builder, signature.args, values,
-        )  # fmt: skip
+            context,
+            builder,
+            signature.args,
+            values,
+        )
 
     def integer(self, index: int) -> Value:
         return self.context.cast(self.builder, self.values[index], self.types[index], types.int64)
@@ -94,8 +97,13 @@ class Arguments:
         return data if offset is None else self.builder.gep(data, [offset])
 
 
-def nested(builder: Value, counts: list[Value], steps: list[list[Value]], carried: list[Value],
-           body: Callable[[list[Value], list[Value]], list[Value]]) -> list[Value]:  # fmt: skip
+def nested(
+    builder: Value,
+    counts: list[Value],
+    steps: list[list[Value]],
+    carried: list[Value],
+    body: Callable[[list[Value], list[Value]], list[Value]],
+) -> list[Value]:
     """Loops within loops, `counts` times each (at least once), outermost first.
 
     Offsets start at 0 and grow by `steps[level]` on each level; `carried` values pass

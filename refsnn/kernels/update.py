@@ -66,8 +66,16 @@ def adamw_update(
     if not known((w, g, mean, square), (i, lr, decay)):
         return equations.adamw_update(w, g, mean, square, i, lr, decay)
     constants = (
-        BETA1, 1 - BETA1, BETA2, 1 - BETA2, 1 - BETA1**i, 1 - BETA2**i, EPS, 1 - lr * decay, lr,
-    )  # fmt: skip
+        BETA1,
+        1 - BETA1,
+        BETA2,
+        1 - BETA2,
+        1 - BETA1**i,
+        1 - BETA2**i,
+        EPS,
+        1 - lr * decay,
+        lr,
+    )
     numbers = tuple(w.dtype.type(x) for x in constants)
     new = empty(w.shape, w.dtype), empty(w.shape, w.dtype), empty(w.shape, w.dtype)
     adamw_loop(*(np.ravel(x) for x in (w, g, mean, square)), numbers, *(x.reshape(-1) for x in new))

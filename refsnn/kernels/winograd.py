@@ -59,9 +59,16 @@ def transform_tiles(x, shape, top, left, begun, count, first, width, target, pit
         place = ((t // (down * over) * height + r) * across + s) * channels + first
         for c in range(0, width, LANES):
             of_input(
-                x, place + c, across * channels, channels, inside,
-                target, k * width + c, 6 * pitch, pitch,
-            )  # fmt: skip
+                x,
+                place + c,
+                across * channels,
+                channels,
+                inside,
+                target,
+                k * width + c,
+                6 * pitch,
+                pitch,
+            )
 
 
 @njit(cache=True, error_model="numpy")
@@ -75,9 +82,16 @@ def transform_cotangents(dy, shape, begun, count, first, width, target, at, pitc
         place = ((t // (down * over) * height + r) * across + s) * columns + first
         for c in range(0, width, LANES):
             of_cotangent(
-                dy, place + c, across * columns, columns, inside,
-                target, at + k * width + c, 6 * pitch, pitch,
-            )  # fmt: skip
+                dy,
+                place + c,
+                across * columns,
+                columns,
+                inside,
+                target,
+                at + k * width + c,
+                6 * pitch,
+                pitch,
+            )
 
 
 @njit(cache=True, error_model="numpy")
@@ -87,9 +101,16 @@ def transform_weights(w, at, steps, channels, columns, target, begin, pitch):  #
     for c in range(channels):
         for k in range(0, columns, LANES):
             of_weights(
-                w, at + c * across + k, row, column, (0, 3, 0, 3),
-                target, begin + c * columns + k, 6 * pitch, pitch,
-            )  # fmt: skip
+                w,
+                at + c * across + k,
+                row,
+                column,
+                (0, 3, 0, 3),
+                target,
+                begin + c * columns + k,
+                6 * pitch,
+                pitch,
+            )
 
 
 @njit(cache=True, error_model="numpy")
@@ -152,9 +173,19 @@ def correlate_block(x, w, w_at, w_steps, top, left, block, scratch, y):  # type:
         at = w_at + begin * w_steps[2] + first
         transform_weights(w, at, w_steps, width, columns, scratch, u_at, u_pitch)
         products(
-            scratch, 36, source, v_pitch, u_at, u_pitch, columns, loops, m_at, target, m_pitch,
+            scratch,
+            36,
+            source,
+            v_pitch,
+            u_at,
+            u_pitch,
+            columns,
+            loops,
+            m_at,
+            target,
+            m_pitch,
             begin > 0,
-        )  # fmt: skip
+        )
     shape = height, across, y.shape[3], *grid
     write_tiles(scratch, m_at, m_pitch, columns, y.reshape(-1), shape, begun, count, first)
 
@@ -216,17 +247,34 @@ def gradient_block(x, dy, top, left, block, scratch, dw):  # type: ignore[no-unt
         )
         loops[:, 2] = count
         products(
-            scratch, 36, rows, v_pitch, d_at, d_pitch, columns, loops, du_at, rows * columns,
-            du_pitch, begun > 0,
-        )  # fmt: skip
+            scratch,
+            36,
+            rows,
+            v_pitch,
+            d_at,
+            d_pitch,
+            columns,
+            loops,
+            du_at,
+            rows * columns,
+            du_pitch,
+            begun > 0,
+        )
     row = dy.shape[3]
     size = x.shape[3] * row
     for c in range(width):
         for k in range(0, columns, LANES):
             of_products(
-                scratch, du_at + c * columns + k, 6 * du_pitch, du_pitch, (0, 6, 0, 6),
-                dw, (first + c) * row + begin + k, 3 * size, size,
-            )  # fmt: skip
+                scratch,
+                du_at + c * columns + k,
+                6 * du_pitch,
+                du_pitch,
+                (0, 6, 0, 6),
+                dw,
+                (first + c) * row + begin + k,
+                3 * size,
+                size,
+            )
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -244,8 +292,9 @@ def weight_gradient(x: Array, dy: Array, padding: tuple[int, int], dw: Array) ->
     """
     scratch = aligned(get_num_threads(), SCRATCH)
     in_parts(
-        len(x), dw,
+        len(x),
+        dw,
         lambda share, tasks, partial: gradient_tasks(
             x, dy, *padding, share, tasks, scratch, partial
         ),
-    )  # fmt: skip
+    )

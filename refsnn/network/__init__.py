@@ -14,7 +14,21 @@ from refsnn.network.network import (
 )
 
 __all__ = [
-    "ARCHITECTURES", "Architecture", "Block", "Forward", "Network", "Params", "Stem",
-    "architecture", "backward", "check_params", "encode", "forward", "init_buffers",
-    "init_params", "is_side", "neuron_caches", "without_branches",
-]  # fmt: skip
+    "ARCHITECTURES",
+    "Architecture",
+    "Block",
+    "Forward",
+    "Network",
+    "Params",
+    "Stem",
+    "architecture",
+    "backward",
+    "check_params",
+    "encode",
+    "forward",
+    "init_buffers",
+    "init_params",
+    "is_side",
+    "neuron_caches",
+    "without_branches",
+]

@@ -60,10 +60,19 @@ def build(recipe: Recipe) -> Case:
     else:
         raise ValueError(f"{recipe.id}: no draw of {ATTEMPTS} keeps off the threshold by {margin}")
     return Case(
-        recipe.id, recipe.level, recipe.summary, tuple(recipe.clauses.split()),
-        tuple(recipe.flags.split()), of, recipe.settings, recipe.repeat, recipe.exact, inputs,
-        outputs, tolerances(recipe.level, outputs),
-    )  # fmt: skip
+        recipe.id,
+        recipe.level,
+        recipe.summary,
+        tuple(recipe.clauses.split()),
+        tuple(recipe.flags.split()),
+        of,
+        recipe.settings,
+        recipe.repeat,
+        recipe.exact,
+        inputs,
+        outputs,
+        tolerances(recipe.level, outputs),
+    )
 
 
 def run(recipe: Recipe, inputs: Arrays, of: Conventions) -> tuple[Arrays, float]:
@@ -89,6 +98,6 @@ def representable(value: Array) -> Array:
 def kinks(of: Conventions) -> list[float]:
     """Distances from the threshold at which the slope jumps or bends."""
     shape, v_th = float(of["surrogate_shape"]), float(of["v_th"])
-    return {
-        "rectangular": [-shape / 2, shape / 2], "triangular": [-v_th, 0.0, v_th]
-    }.get(str(of["surrogate"]), [])  # fmt: skip
+    return {"rectangular": [-shape / 2, shape / 2], "triangular": [-v_th, 0.0, v_th]}.get(
+        str(of["surrogate"]), []
+    )

@@ -80,10 +80,11 @@ def choose(
             near = get_close_matches(pattern, ids, 1, 0)[0] if ids else "none at all"
             raise ValueError(f"case: got {pattern!r}, want a case's id or a pattern, like {near}")
     chosen = [
-        name for name in ids
+        name
+        for name in ids
         if name.split("/")[0] in levels
         and (patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns))
-    ]  # fmt: skip
+    ]
     if not chosen:
         raise ValueError(f"case: got none of the level {', '.join(levels)}, want at least one")
     return chosen

@@ -18,8 +18,11 @@ UNLIKE = 1000  # tolerances between outputs that can't be mistaken for each othe
 
 
 def compare_case(
-    case: Case, got: Mapping[str, Any], precision: str | None = None, omits: Sequence[str] = (),
-) -> Comparison:  # fmt: skip
+    case: Case,
+    got: Mapping[str, Any],
+    precision: str | None = None,
+    omits: Sequence[str] = (),
+) -> Comparison:
     """`got` by the outputs' names, in PyTorch's order; those that match a pattern of `omits` may
     be missing. `precision` says which tolerances (default: float32 where an array is of it).
 
@@ -66,9 +69,11 @@ def mistaken_for(array: Array, name: str, case: Case, precision: str) -> str | N
     for other, expected in case.outputs.items():
         near, own = case.tolerances[other][precision], case.outputs[name]
         if (
-            expected.shape == array.shape and in_tolerances(array, expected, near) <= 1
-            and in_tolerances(own, expected, near) > UNLIKE and expected.any()
-        ):  # fmt: skip
+            expected.shape == array.shape
+            and in_tolerances(array, expected, near) <= 1
+            and in_tolerances(own, expected, near) > UNLIKE
+            and expected.any()
+        ):
             return other
     return None
 
@@ -130,10 +135,11 @@ def divergence(
 def can_round(case: Case, name: str) -> bool:
     """Whether it is spikes, of whose potentials rounding is a part."""
     return (
-        quantity(name) == "o" and not case.exact
+        quantity(name) == "o"
+        and not case.exact
         and name.removesuffix("o") + "u_pre" in case.outputs
         and case.conventions["output"] == PAPER["output"]  # else they are of another step
-    )  # fmt: skip
+    )
 
 
 def may_round(case: Case, got: Mapping[str, Array], place: Place, precision: str) -> Any:

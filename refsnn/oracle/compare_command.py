@@ -31,25 +31,35 @@ class Outcome:
 
 def add_options(parser: Any) -> None:
     parser.add_argument(
-        "expected", type=Path, metavar="EXPECTED",
+        "expected",
+        type=Path,
+        metavar="EXPECTED",
         help="a folder that `refsnn vectors generate` wrote, or one case's file in it",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "actual", type=Path, metavar="ACTUAL",
+        "actual",
+        type=Path,
+        metavar="ACTUAL",
         help="what an implementation gave: LEVEL/NAME.npz for each case, or one such file",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--omit", nargs="+", action="extend", default=[], metavar="NAME",
+        "--omit",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
         help="outputs that may be missing; * matches anything",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--precision", choices=PRECISIONS,
+        "--precision",
+        choices=PRECISIONS,
         help="which tolerances (default: float32 where an array is of it)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--json", metavar="FILE",
+        "--json",
+        metavar="FILE",
         help="write passed, first_divergence, tensors and more; - prints it, and nothing else",
-    )  # fmt: skip
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -71,8 +81,10 @@ def run(arguments: argparse.Namespace) -> int:
                 compare_case(case, actual.got[case.id], arguments.precision, arguments.omit)
                 for case in cases
             ],
-            problems, [name for name in wanted if name not in given], actual.others,
-        )  # fmt: skip
+            problems,
+            [name for name in wanted if name not in given],
+            actual.others,
+        )
         write(json.dumps(to_dict(outcome), indent=2))
     if arguments.json != "-":
         print(show(outcome, arguments.actual))
@@ -122,14 +134,18 @@ def to_dict(outcome: Outcome) -> dict[str, Any]:
         "tensors": {result.case: result.tensors for result in compared},
         "problems": [f"{name}: {text}" for name, text in outcome.problems.items()]
         + [f"{r.case}: {text}" for r in compared for text in r.problems],
-        "not_given": outcome.absent, "not_expected": outcome.others,
+        "not_given": outcome.absent,
+        "not_expected": outcome.others,
         "cases": [
             {
-                "case": result.case, "clauses": evidence.judge(result), "passed": result.passed,
-                "precision": result.precision, "omitted": result.omitted,
+                "case": result.case,
+                "clauses": evidence.judge(result),
+                "passed": result.passed,
+                "precision": result.precision,
+                "omitted": result.omitted,
                 "first_divergence": None if result.first is None else asdict(result.first),
                 "flips": [asdict(flip) for flip in result.flips],
             }
             for result in compared
         ],
-    }  # fmt: skip
+    }

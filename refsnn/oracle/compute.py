@@ -34,9 +34,14 @@ STATISTICS = (".running_mean", ".running_var")
 
 
 def compute(
-    level: str, inputs: Arrays, settings: Settings, of: Conventions, repeat: int = 1,
-    watch: Callable[[Array], None] | None = None, decided: Mapping[str, Array] | None = None,
-) -> Arrays:  # fmt: skip
+    level: str,
+    inputs: Arrays,
+    settings: Settings,
+    of: Conventions,
+    repeat: int = 1,
+    watch: Callable[[Array], None] | None = None,
+    decided: Mapping[str, Array] | None = None,
+) -> Arrays:
     """The outputs of the last of `repeat` runs; `watch` sees every u_pre (T, ...). `decided` are
     spikes of the last run to take instead of what the threshold says, by their output's name: NaN
     where the threshold decides."""
@@ -108,13 +113,19 @@ def split_inputs(x: Arrays) -> tuple[Params, Params]:
 
 def network_of(settings: Settings, of: Conventions, in_channels: int, classes: int) -> Network:
     arch = Architecture(
-        tuple(settings.get("depths", (1,))), tuple(settings.get("widths", (1,))),
+        tuple(settings.get("depths", (1,))),
+        tuple(settings.get("widths", (1,))),
         settings.get("stem_width", 1),
-    )  # fmt: skip
+    )
     return Network(
-        arch, in_channels, classes, settings.get("branches", "none"), lif_of(of), norm_of(of),
+        arch,
+        in_channels,
+        classes,
+        settings.get("branches", "none"),
+        lif_of(of),
+        norm_of(of),
         readout=str(of["readout"]),
-    )  # fmt: skip
+    )
 
 
 def setting(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Setting:
@@ -154,8 +165,10 @@ def gradients(grads: Params) -> Iterator[Any]:
 
 def block(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterator[Any]:
     """The block's names have a prefix in the network alone."""
-    x = {f"block.{k}" if k.endswith((".weight", ".bias", *STATISTICS)) else k: v
-         for k, v in x.items()}  # fmt: skip
+    x = {
+        f"block.{k}" if k.endswith((".weight", ".bias", *STATISTICS)) else k: v
+        for k, v in x.items()
+    }
     at = setting(x, settings, of, tape)
     _, _, c_in, c_out = at.params["block.conv1.weight"].shape
     shape = Block("block", c_in, c_out, settings["stride"], None)
@@ -229,8 +242,16 @@ def training(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iter
 
 
 def config_of(settings: Settings, of: Conventions) -> TrainConfig:
-    names = ("method", "epochs", "lam", "shortcut_weight", "optimizer", "lr", "momentum",
-             "weight_decay")  # fmt: skip
+    names = (
+        "method",
+        "epochs",
+        "lam",
+        "shortcut_weight",
+        "optimizer",
+        "lr",
+        "momentum",
+        "weight_decay",
+    )
     return TrainConfig(
         **{name: settings[name] for name in names},
         lam_clock="epoch" if of["lambda"] == "epoch" else "iteration",
@@ -254,6 +275,10 @@ def lr_of(i: int, settings: Settings, config: TrainConfig, of: Conventions) -> f
 
 
 COMPUTE: dict[str, Callable[..., Iterator[Any]]] = {
-    "surrogate": surrogate, "neuron": neuron, "layer": layer, "block": block,
-    "network": network, "training": training,
-}  # fmt: skip
+    "surrogate": surrogate,
+    "neuron": neuron,
+    "layer": layer,
+    "block": block,
+    "network": network,
+    "training": training,
+}

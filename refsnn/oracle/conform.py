@@ -16,15 +16,20 @@ from refsnn.oracle.vectors import Case
 
 #: expected failures: a reason, which is not empty, for each pattern
 EXPECTED = {
-    "type": "object", "required": ["cases"], "additionalProperties": False,
+    "type": "object",
+    "required": ["cases"],
+    "additionalProperties": False,
     "properties": {
         "cases": {"type": "object", "additionalProperties": {"type": "string", "pattern": r"\S"}},
     },
-}  # fmt: skip
+}
 STATUSES = ("passed", "failed", "unsupported", "expected")
 ENDINGS = {
-    "raised": "raised", "garbage": "gave no arrays", "hung": "hung", "died": "died",
-}  # fmt: skip
+    "raised": "raised",
+    "garbage": "gave no arrays",
+    "hung": "hung",
+    "died": "died",
+}
 
 
 @dataclass(frozen=True)
@@ -77,13 +82,18 @@ class Report:
 
 
 def conform(
-    isolated: Isolated, cases: Iterable[Case], *,
-    expected: Mapping[str, str] | None = None, known: Iterable[str] | None = None,
-    precision: str | None = None, omits: Sequence[str] = (), declared_only: bool = False,
+    isolated: Isolated,
+    cases: Iterable[Case],
+    *,
+    expected: Mapping[str, str] | None = None,
+    known: Iterable[str] | None = None,
+    precision: str | None = None,
+    omits: Sequence[str] = (),
+    declared_only: bool = False,
     watch: Callable[[str], None] = lambda text: None,
     keep: Callable[[Case, Mapping[str, Any]], None] = lambda case, arrays: None,
     damaged: Mapping[str, str] | None = None,
-) -> Report:  # fmt: skip
+) -> Report:
     """Runs the cases, each after the other, through the adapter in its process.
 
     `expected`: patterns of case ids, and why these fail; `known`: the ids that patterns may match
@@ -121,23 +131,39 @@ def conform(
 
 
 def judge(
-    case: Case, answer: Answer, precision: str | None, omits: Sequence[str],
-    expected: Mapping[str, str], seconds: float,
-) -> Result:  # fmt: skip
+    case: Case,
+    answer: Answer,
+    precision: str | None,
+    omits: Sequence[str],
+    expected: Mapping[str, str],
+    seconds: float,
+) -> Result:
     reason = next((r for p, r in expected.items() if fnmatchcase(case.id, p)), "")
     result = Result(
-        case.id, case.level, {}, "failed", answer.status, "", printed=answer.printed,
+        case.id,
+        case.level,
+        {},
+        "failed",
+        answer.status,
+        "",
+        printed=answer.printed,
         seconds=seconds,
-    )  # fmt: skip
+    )
     if answer.status == "done":
         found = compare_case(case, answer.arrays, precision, omits)
         result = replace(
-            result, status="passed" if found.passed else "failed",
-            message="; ".join(found.faults()), clauses=evidence.judge(found),
-            precision=found.precision, flips=len(found.flips), flipped=tuple(found.excused()),
-            omitted=tuple(found.omitted), tensors=found.tensors, problems=tuple(found.problems),
+            result,
+            status="passed" if found.passed else "failed",
+            message="; ".join(found.faults()),
+            clauses=evidence.judge(found),
+            precision=found.precision,
+            flips=len(found.flips),
+            flipped=tuple(found.excused()),
+            omitted=tuple(found.omitted),
+            tensors=found.tensors,
+            problems=tuple(found.problems),
             first=None if found.first is None else asdict(found.first),
-        )  # fmt: skip
+        )
     elif answer.status == "unsupported":
         result = replace(result, status="unsupported", message=answer.message)
     else:

@@ -13,60 +13,89 @@ from refsnn.output import counted, open_output, say
 
 def add_options(parser: Any) -> None:
     parser.add_argument(
-        "adapter", nargs="?", metavar="MODULE:OBJECT",
+        "adapter",
+        nargs="?",
+        metavar="MODULE:OBJECT",
         help="the implementation: an object with run(case), a class or function that makes one, "
         "or a function of the case; MODULE may be in the current folder",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--program", metavar="COMMAND",
+        "--program",
+        metavar="COMMAND",
         help="the implementation: a program, called as COMMAND IN OUT with two folders; "
         "refsnn/oracle/adapters/program.py says what is in them",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--level", nargs="+", action="extend", choices=LEVELS, metavar="LEVEL",
+        "--level",
+        nargs="+",
+        action="extend",
+        choices=LEVELS,
+        metavar="LEVEL",
         help=f"only cases of these levels: {', '.join(LEVELS)} (default: those that it declares)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--case", nargs="+", action="extend", metavar="ID",
+        "--case",
+        nargs="+",
+        action="extend",
+        metavar="ID",
         help="only these cases; * matches anything",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--expected-failures", type=Path, metavar="FILE",
+        "--expected-failures",
+        type=Path,
+        metavar="FILE",
         help='TOML: a table [cases] of lines "ID or pattern" = "why it fails"; one that passes '
         "is an error",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--omit", nargs="+", action="extend", default=[], metavar="NAME",
+        "--omit",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
         help="outputs that the implementation can't show; * matches anything",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--precision", choices=PRECISIONS,
+        "--precision",
+        choices=PRECISIONS,
         help="what it computes in (default: what it declares, else what its arrays are of)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--timeout", type=float, default=60.0, metavar="SECONDS",
+        "--timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
         help="for one case, then it is stopped (default: 60)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--memory", type=float, default=4.0, metavar="GIB",
+        "--memory",
+        type=float,
+        default=4.0,
+        metavar="GIB",
         help="data that the implementation may hold (default: 4)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--vectors", type=Path, metavar="DIR",
+        "--vectors",
+        type=Path,
+        metavar="DIR",
         help="cases from files that `refsnn vectors generate` wrote (default: built as needed)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--diagnose", action="store_true",
+        "--diagnose",
+        action="store_true",
         help="where something fails, say which conventions would explain it (refsnn diagnose)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--save", type=Path, metavar="DIR",
+        "--save",
+        type=Path,
+        metavar="DIR",
         help="write what the implementation gave, as LEVEL/NAME.npz",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--verbose", action="store_true",
+        "--verbose",
+        action="store_true",
         help="what the implementation printed, case by case, and why cases are unsupported",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--json", metavar="FILE", help="write one JSON object too; - prints it, and nothing else"
     )
@@ -99,15 +128,23 @@ def run(arguments: argparse.Namespace) -> int:
         cases, damaged = load(makers, chosen)
         check_patterns(arguments.omit, cases)
         with Isolated(
-            arguments.adapter or "", program, timeout=arguments.timeout,
+            arguments.adapter or "",
+            program,
+            timeout=arguments.timeout,
             memory=int(arguments.memory * 2**30),
-        ) as isolated:  # fmt: skip
+        ) as isolated:
             report = conform(
-                isolated, cases, expected=expected, known=list(makers),
-                precision=arguments.precision, omits=arguments.omit, watch=say, keep=keep,
+                isolated,
+                cases,
+                expected=expected,
+                known=list(makers),
+                precision=arguments.precision,
+                omits=arguments.omit,
+                watch=say,
+                keep=keep,
                 declared_only=arguments.level is None and arguments.case is None,
                 damaged=damaged,
-            )  # fmt: skip
+            )
         say("")
         parts, content = [show(report, arguments.verbose)], report.to_dict()
         if given and (report.count("failed") or report.count("expected")):
@@ -163,9 +200,10 @@ def show(report: Any, verbose: bool) -> str:
     used = dict.fromkeys(r.precision for r in report.results if r.precision)
     statuses = (*STATUSES, "not judged")
     parts = [
-        ", ".join([report.adapter, *used]), by_level(report.results, STATUSES),
+        ", ".join([report.adapter, *used]),
+        by_level(report.results, STATUSES),
         by_clause([r.clauses for r in report.results], statuses),
-    ]  # fmt: skip
+    ]
     lines = failures(report, verbose)
     lines += [f"FLIPPED {r.case}: {'; '.join(r.flipped)}" for r in report.results if r.flips]
     lines += [f"STALE {line}" for line in report.stale]
@@ -195,8 +233,10 @@ def failures(report: Any, verbose: bool) -> list[str]:
 def summary(report: Any) -> str:
     words = [f"{report.count('passed')} passed"]
     for status, text in (
-        ("failed", "failed"), ("unsupported", "unsupported"), ("expected", "expected to fail"),
-    ):  # fmt: skip
+        ("failed", "failed"),
+        ("unsupported", "unsupported"),
+        ("expected", "expected to fail"),
+    ):
         if report.count(status):
             words.append(f"{report.count(status)} {text}")
     if report.damaged:

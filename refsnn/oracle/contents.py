@@ -15,20 +15,34 @@ from refsnn.oracle.layout import torch_shape
 Shapes = dict[str, tuple[int, ...]]
 NETWORK = ("steps", "depths", "widths", "stem_width", "branches")
 TRAINING = (
-    *NETWORK, "method", "epochs", "batches", "lam", "shortcut_weight", "optimizer", "lr",
-    "momentum", "weight_decay",
-)  # fmt: skip
+    *NETWORK,
+    "method",
+    "epochs",
+    "batches",
+    "lam",
+    "shortcut_weight",
+    "optimizer",
+    "lr",
+    "momentum",
+    "weight_decay",
+)
 SETTINGS = {
-    "surrogate": (), "neuron": (), "layer": ("stride", "padding", "training"),
-    "block": ("stride", "training"), "network": (*NETWORK, "side", "training"),
+    "surrogate": (),
+    "neuron": (),
+    "layer": ("stride", "padding", "training"),
+    "block": ("stride", "training"),
+    "network": (*NETWORK, "side", "training"),
     "training": TRAINING,
-}  # fmt: skip
+}
 #: the inputs that say how large all others are, and how many axes each has
 LEADING = {
-    "surrogate": {"u_pre": 1}, "neuron": {"c": 2}, "layer": {"x": 5, "conv.weight": 4},
-    "block": {"x": 5, "conv1.weight": 4}, "network": {"images": 4, "head.fc.bias": 1},
+    "surrogate": {"u_pre": 1},
+    "neuron": {"c": 2},
+    "layer": {"x": 5, "conv.weight": 4},
+    "block": {"x": 5, "conv1.weight": 4},
+    "network": {"images": 4, "head.fc.bias": 1},
     "training": {"images": 5, "head.fc.bias": 1},
-}  # fmt: skip
+}
 
 
 def require_inputs(level: str, inputs: Mapping[str, Array], settings: Mapping[str, Any]) -> None:
@@ -68,17 +82,23 @@ def layer(x: Mapping[str, Array], settings: Mapping[str, Any]) -> Shapes:
     stride, padding = settings["stride"], settings["padding"]
     out = (out_size(n, k, stride, padding) for n, k in zip(size, kernel, strict=True))
     return {
-        "conv.weight": (c_out, c_in, *kernel), "do": (steps, images, c_out, *out),
-    } | norm("bn", c_out)  # fmt: skip
+        "conv.weight": (c_out, c_in, *kernel),
+        "do": (steps, images, c_out, *out),
+    } | norm("bn", c_out)
 
 
 def block(x: Mapping[str, Array], settings: Mapping[str, Any]) -> Shapes:
     steps, images, c_in, *size = x["x"].shape
     c_out, stride = len(x["conv1.weight"]), settings["stride"]
-    shapes: Shapes = {
-        "conv1.weight": (c_out, c_in, 3, 3), "conv2.weight": (c_out, c_out, 3, 3),
-        "do": (steps, images, c_out, *(out_size(n, 3, stride, 1) for n in size)),
-    } | norm("bn1", c_out) | norm("bn2", c_out)  # fmt: skip
+    shapes: Shapes = (
+        {
+            "conv1.weight": (c_out, c_in, 3, 3),
+            "conv2.weight": (c_out, c_out, 3, 3),
+            "do": (steps, images, c_out, *(out_size(n, 3, stride, 1) for n in size)),
+        }
+        | norm("bn1", c_out)
+        | norm("bn2", c_out)
+    )
     if stride != 1 or c_in != c_out:
         shapes |= {"skip.conv.weight": (c_out, c_in, 1, 1)} | norm("skip.bn", c_out)
     return shapes
@@ -95,5 +115,8 @@ def network(x: Mapping[str, Array], settings: Mapping[str, Any]) -> Shapes:
 SHAPES = {
     "surrogate": lambda x, settings: {},
     "neuron": lambda x, settings: {"do": x["c"].shape},
-    "layer": layer, "block": block, "network": network, "training": network,
-}  # fmt: skip
+    "layer": layer,
+    "block": block,
+    "network": network,
+    "training": network,
+}

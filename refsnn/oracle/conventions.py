@@ -23,143 +23,278 @@ class Convention(NamedTuple):
 
 
 CONVENTIONS: dict[str, Convention] = {
-    "decay": Convention(("EQ1", "D1"), "neuron", "forward", {
-        "tau*u + c": "leak tau u + c",
-        "tau*u + (1-tau)*c": "the input is scaled by 1 - tau",
-        "(1-tau)*u + c": "tau is the share that is lost, not kept",
-        "(1-tau)*u + tau*c": "tau is the share lost, and scales the input",
-        "tau*(u + c)": "the input leaks too: tau (u + c)",
-    }),
-    "fire": Convention(("EQ2", "D2"), "neuron", "forward", {
-        ">": "fires above the threshold (>)",
-        ">=": "fires at the threshold too (>=)",
-    }),
-    "reset": Convention(("EQ2",), "neuron", "forward", {
-        "zero": "hard reset to zero",
-        "subtract": "soft reset (v_th is subtracted)",
-        "none": "no reset",
-        "zero, next step": "reset to zero comes a step late, and takes the new input with it",
-        "subtract, next step": "v_th is subtracted, a step late",
-    }),
-    "output": Convention(("EQ2",), "neuron", "forward", {
-        "same step": "spikes in the step in which they arise",
-        "one step late": "spikes are passed on one time step late",
-    }),
-    "state": Convention(("D6",), "neuron", "forward", {
-        "zero": "potentials start at zero",
-        "kept": "potentials are kept from the run before",
-    }),
-    "surrogate": Convention(("EQ4", "D4", "D5"), "surrogate", "backward", {
-        "tanh": "surrogate k (1 - tanh²)",
-        "tanh_literal": "surrogate k (1 - tanh)², as printed",
-        "rectangular": "surrogate is rectangular",
-        "triangular": "surrogate is triangular",
-        "sigmoid": "surrogate is the sigmoid's derivative, alpha = 4",
-        "atan": "surrogate is arctan's derivative, alpha = 2",
-        "fast_sigmoid": "surrogate is the fast sigmoid's derivative, 1/(1 + 25|x|)²",
-        "superspike": "surrogate is SuperSpike's, 1/(1 + 100|x|)²",
-        "superspike, alpha 1": "surrogate is SuperSpike's with alpha = 1, 1/(1 + |x|)²",
-    }),
-    "surrogate_scale": Convention(("EQ4",), "surrogate", "backward", {
-        "as given": "surrogate's height as given",
-        "without 1/a": "surrogate without 1/a",
-        "without k": "surrogate without its factor k (or gamma)",
-        "without any": "surrogate without its factor, be it k, gamma or 1/a",
-    }),
-    "surrogate_edge": Convention(("D4",), "surrogate", "backward", {
-        "outside": "the rectangle's edge is outside",
-        "inside": "the rectangle's edge counts as inside",
-    }),
-    "surrogate_at": Convention(("EQ4",), "surrogate", "backward", {
-        "u_pre - v_th": "slope at the distance from threshold",
-        "u_pre": "slope is not shifted by the threshold",
-        "u": "slope is taken at the potential after reset",
-    }),
-    "reset_gradient": Convention(("EQ3", "D3"), "neuron", "backward", {
-        "full": "reset differentiated",
-        "detached": "detached reset",
-        "ignored": "the reset's gradient is ignored (∂u/∂u_pre = 1)",
-        "spike path only": "the (1 - o) part of the reset's gradient is missing",
-        "v_th for u_pre": "the reset's gradient has v_th for u_pre, as if it were subtracted",
-        "sign flipped": "the reset's gradient has the other sign",
-    }),
-    "convolution": Convention(("D9",), "layer", "forward", {
-        "cross-correlation": "convolution as cross-correlation",
-        "flipped": "kernels are flipped (true convolution)",
-    }),
-    "norm_statistics": Convention(("D8",), "layer", "forward", {
-        "pooled": "batch norm over T, N, H, W",
-        "per_step": "batch norm's statistics per time step",
-    }),
-    "norm_variance": Convention(("D8",), "layer", "forward", {
-        "biased": "normalised by the biased variance",
-        "unbiased": "normalised by the unbiased variance",
-    }),
-    "norm_eps": Convention(("D8",), "layer", "forward", {
-        1e-5: "batch norm's eps is 1e-5",
-        1e-3: "batch norm's eps is 1e-3",
-    }),
-    "norm_scale": Convention(("D8",), "layer", "forward", {
-        "1": "normalised values as they are",
-        "v_th": "normalised values times v_th (tdBN)",
-    }),
-    "norm_running": Convention(("D25",), "layer", "forward", {
-        "unbiased": "the running variance is unbiased",
-        "biased": "the running variance is biased",
-        "momentum 0.9": "running statistics keep 0.1 of the old value",
-    }),
-    "norm_gradient": Convention(("D8",), "layer", "backward", {
-        "full": "batch norm's statistics are differentiated",
-        "statistics detached": "batch norm's statistics are detached",
-    }),
-    "skip": Convention(("EQ5", "D9"), "block", "forward", {
-        "before firing": "the skip is added before firing",
-        "after firing": "the skip is added after firing",
-        "missing": "the skip is missing",
-    }),
-    "pooling": Convention(("D12",), "network", "forward", {
-        "mean": "global average pooling",
-        "sum": "global sum pooling",
-    }),
-    "readout": Convention(("D10",), "network", "forward", {
-        "mean": "logits averaged over time",
-        "sum": "logits summed over time",
-    }),
-    "branch_sum": Convention(("D13",), "network", "forward", {
-        "logits": "one cross-entropy of the summed logits",
-        "losses": "a weighted sum of the branches' cross-entropies",
-    }),
-    "branches_counted": Convention(("EQ6", "D14"), "network", "forward", {
-        "all": "every side branch counts once",
-        "first missing": "the first side branch is missing",
-        "last side missing": "the last side branch is missing",
-        "main twice": "the main branch is in the side branches' sum too",
-        "detached": "side branches send no gradient below their own weights",
-    }),
-    "loss": Convention(("ALG1-TRAIN",), "network", "forward", {
-        "mean": "loss averaged over the batch",
-        "sum": "loss summed over the batch",
-    }),
-    "lambda": Convention(("EQ10", "D16"), "training", "forward", {
-        "1 - i/I, i from 1": "λ counted from 1",
-        "i from 0": "λ counted from 0",
-        "epoch": "λ changes by the epoch",
-        "constant": "λ does not fade",
-    }),
-    "schedule": Convention(("D17", "R3"), "training", "forward", {
-        "from iteration 1": "the learning rate starts at lr",
-        "one iteration ahead": "the learning rate is one iteration ahead",
-        "constant": "the learning rate is constant",
-    }),
-    "weight_decay": Convention(("D17",), "training", "backward", {
-        "decoupled": "decoupled weight decay (AdamW)",
-        "in the gradient": "weight decay goes through Adam's moments",
-    }),
-    "decay_on": Convention(("D17",), "training", "backward", {
-        "all": "all parameters decay",
-        "weights only": "batch norm and biases do not decay",
-    }),
-}  # fmt: skip
+    "decay": Convention(
+        ("EQ1", "D1"),
+        "neuron",
+        "forward",
+        {
+            "tau*u + c": "leak tau u + c",
+            "tau*u + (1-tau)*c": "the input is scaled by 1 - tau",
+            "(1-tau)*u + c": "tau is the share that is lost, not kept",
+            "(1-tau)*u + tau*c": "tau is the share lost, and scales the input",
+            "tau*(u + c)": "the input leaks too: tau (u + c)",
+        },
+    ),
+    "fire": Convention(
+        ("EQ2", "D2"),
+        "neuron",
+        "forward",
+        {
+            ">": "fires above the threshold (>)",
+            ">=": "fires at the threshold too (>=)",
+        },
+    ),
+    "reset": Convention(
+        ("EQ2",),
+        "neuron",
+        "forward",
+        {
+            "zero": "hard reset to zero",
+            "subtract": "soft reset (v_th is subtracted)",
+            "none": "no reset",
+            "zero, next step": "reset to zero comes a step late, and takes the new input with it",
+            "subtract, next step": "v_th is subtracted, a step late",
+        },
+    ),
+    "output": Convention(
+        ("EQ2",),
+        "neuron",
+        "forward",
+        {
+            "same step": "spikes in the step in which they arise",
+            "one step late": "spikes are passed on one time step late",
+        },
+    ),
+    "state": Convention(
+        ("D6",),
+        "neuron",
+        "forward",
+        {
+            "zero": "potentials start at zero",
+            "kept": "potentials are kept from the run before",
+        },
+    ),
+    "surrogate": Convention(
+        ("EQ4", "D4", "D5"),
+        "surrogate",
+        "backward",
+        {
+            "tanh": "surrogate k (1 - tanh²)",
+            "tanh_literal": "surrogate k (1 - tanh)², as printed",
+            "rectangular": "surrogate is rectangular",
+            "triangular": "surrogate is triangular",
+            "sigmoid": "surrogate is the sigmoid's derivative, alpha = 4",
+            "atan": "surrogate is arctan's derivative, alpha = 2",
+            "fast_sigmoid": "surrogate is the fast sigmoid's derivative, 1/(1 + 25|x|)²",
+            "superspike": "surrogate is SuperSpike's, 1/(1 + 100|x|)²",
+            "superspike, alpha 1": "surrogate is SuperSpike's with alpha = 1, 1/(1 + |x|)²",
+        },
+    ),
+    "surrogate_scale": Convention(
+        ("EQ4",),
+        "surrogate",
+        "backward",
+        {
+            "as given": "surrogate's height as given",
+            "without 1/a": "surrogate without 1/a",
+            "without k": "surrogate without its factor k (or gamma)",
+            "without any": "surrogate without its factor, be it k, gamma or 1/a",
+        },
+    ),
+    "surrogate_edge": Convention(
+        ("D4",),
+        "surrogate",
+        "backward",
+        {
+            "outside": "the rectangle's edge is outside",
+            "inside": "the rectangle's edge counts as inside",
+        },
+    ),
+    "surrogate_at": Convention(
+        ("EQ4",),
+        "surrogate",
+        "backward",
+        {
+            "u_pre - v_th": "slope at the distance from threshold",
+            "u_pre": "slope is not shifted by the threshold",
+            "u": "slope is taken at the potential after reset",
+        },
+    ),
+    "reset_gradient": Convention(
+        ("EQ3", "D3"),
+        "neuron",
+        "backward",
+        {
+            "full": "reset differentiated",
+            "detached": "detached reset",
+            "ignored": "the reset's gradient is ignored (∂u/∂u_pre = 1)",
+            "spike path only": "the (1 - o) part of the reset's gradient is missing",
+            "v_th for u_pre": "the reset's gradient has v_th for u_pre, as if it were subtracted",
+            "sign flipped": "the reset's gradient has the other sign",
+        },
+    ),
+    "convolution": Convention(
+        ("D9",),
+        "layer",
+        "forward",
+        {
+            "cross-correlation": "convolution as cross-correlation",
+            "flipped": "kernels are flipped (true convolution)",
+        },
+    ),
+    "norm_statistics": Convention(
+        ("D8",),
+        "layer",
+        "forward",
+        {
+            "pooled": "batch norm over T, N, H, W",
+            "per_step": "batch norm's statistics per time step",
+        },
+    ),
+    "norm_variance": Convention(
+        ("D8",),
+        "layer",
+        "forward",
+        {
+            "biased": "normalised by the biased variance",
+            "unbiased": "normalised by the unbiased variance",
+        },
+    ),
+    "norm_eps": Convention(
+        ("D8",),
+        "layer",
+        "forward",
+        {
+            1e-5: "batch norm's eps is 1e-5",
+            1e-3: "batch norm's eps is 1e-3",
+        },
+    ),
+    "norm_scale": Convention(
+        ("D8",),
+        "layer",
+        "forward",
+        {
+            "1": "normalised values as they are",
+            "v_th": "normalised values times v_th (tdBN)",
+        },
+    ),
+    "norm_running": Convention(
+        ("D25",),
+        "layer",
+        "forward",
+        {
+            "unbiased": "the running variance is unbiased",
+            "biased": "the running variance is biased",
+            "momentum 0.9": "running statistics keep 0.1 of the old value",
+        },
+    ),
+    "norm_gradient": Convention(
+        ("D8",),
+        "layer",
+        "backward",
+        {
+            "full": "batch norm's statistics are differentiated",
+            "statistics detached": "batch norm's statistics are detached",
+        },
+    ),
+    "skip": Convention(
+        ("EQ5", "D9"),
+        "block",
+        "forward",
+        {
+            "before firing": "the skip is added before firing",
+            "after firing": "the skip is added after firing",
+            "missing": "the skip is missing",
+        },
+    ),
+    "pooling": Convention(
+        ("D12",),
+        "network",
+        "forward",
+        {
+            "mean": "global average pooling",
+            "sum": "global sum pooling",
+        },
+    ),
+    "readout": Convention(
+        ("D10",),
+        "network",
+        "forward",
+        {
+            "mean": "logits averaged over time",
+            "sum": "logits summed over time",
+        },
+    ),
+    "branch_sum": Convention(
+        ("D13",),
+        "network",
+        "forward",
+        {
+            "logits": "one cross-entropy of the summed logits",
+            "losses": "a weighted sum of the branches' cross-entropies",
+        },
+    ),
+    "branches_counted": Convention(
+        ("EQ6", "D14"),
+        "network",
+        "forward",
+        {
+            "all": "every side branch counts once",
+            "first missing": "the first side branch is missing",
+            "last side missing": "the last side branch is missing",
+            "main twice": "the main branch is in the side branches' sum too",
+            "detached": "side branches send no gradient below their own weights",
+        },
+    ),
+    "loss": Convention(
+        ("ALG1-TRAIN",),
+        "network",
+        "forward",
+        {
+            "mean": "loss averaged over the batch",
+            "sum": "loss summed over the batch",
+        },
+    ),
+    "lambda": Convention(
+        ("EQ10", "D16"),
+        "training",
+        "forward",
+        {
+            "1 - i/I, i from 1": "λ counted from 1",
+            "i from 0": "λ counted from 0",
+            "epoch": "λ changes by the epoch",
+            "constant": "λ does not fade",
+        },
+    ),
+    "schedule": Convention(
+        ("D17", "R3"),
+        "training",
+        "forward",
+        {
+            "from iteration 1": "the learning rate starts at lr",
+            "one iteration ahead": "the learning rate is one iteration ahead",
+            "constant": "the learning rate is constant",
+        },
+    ),
+    "weight_decay": Convention(
+        ("D17",),
+        "training",
+        "backward",
+        {
+            "decoupled": "decoupled weight decay (AdamW)",
+            "in the gradient": "weight decay goes through Adam's moments",
+        },
+    ),
+    "decay_on": Convention(
+        ("D17",),
+        "training",
+        "backward",
+        {
+            "all": "all parameters decay",
+            "weights only": "batch norm and biases do not decay",
+        },
+    ),
+}
 
 #: with a number for a value, which any positive one can be
 NUMBERS: Conventions = {"tau": 0.5, "v_th": 1.0, "surrogate_shape": 0.5}

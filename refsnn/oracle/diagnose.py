@@ -12,9 +12,11 @@ from refsnn.oracle.vectors import Case
 
 #: kinds of outputs in words
 KINDS = {
-    "grad": "gradients of parameters", "new": "running statistics",
-    "first": "parameters after one iteration", "last": "parameters after the last iteration",
-}  # fmt: skip
+    "grad": "gradients of parameters",
+    "new": "running statistics",
+    "first": "parameters after one iteration",
+    "last": "parameters after the last iteration",
+}
 
 
 SECONDS = 120.0  # that the commands search at most, unless told otherwise
@@ -33,9 +35,12 @@ class Diagnosis(NamedTuple):
 
 
 def diagnose(
-    cases: Iterable[Case], got: Got, precision: str | None = None, seconds: float = math.inf,
+    cases: Iterable[Case],
+    got: Got,
+    precision: str | None = None,
+    seconds: float = math.inf,
     watch: Callable[[str], None] = lambda text: None,
-) -> Diagnosis:  # fmt: skip
+) -> Diagnosis:
     """Search for the conventions that reproduce what an implementation gave.
 
     `got` holds that for some of the cases; the others are left out. After so many `seconds` what
@@ -86,9 +91,10 @@ def undecided(search: Search, given: Sequence[Case]) -> list[Deviations]:
         and any(case.conventions[name] != value for case in cases)
     ]
     return [
-        state for state in states
+        state
+        for state in states
         if search.in_time(state, cases) and all(search.compare(c, state).agrees for c in cases)
-    ]  # fmt: skip
+    ]
 
 
 def kinds(results: Sequence[Comparison]) -> tuple[list[str], list[str], list[str]]:

@@ -18,24 +18,32 @@ def add_options(parser: Any) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = f"conventions, the paper's first:\n{known()}"
     parser.add_argument(
-        "actual", type=Path, metavar="ACTUAL",
+        "actual",
+        type=Path,
+        metavar="ACTUAL",
         help="what an implementation gave: LEVEL/NAME.npz for each case, or one such file",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--case", metavar="ID", help="the one of a folder, or whose file ACTUAL is, if not its name"
     )
     parser.add_argument(
-        "--vectors", type=Path, metavar="DIR",
+        "--vectors",
+        type=Path,
+        metavar="DIR",
         help="cases from files that `refsnn vectors generate` wrote (default: built as needed)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--precision", choices=PRECISIONS,
+        "--precision",
+        choices=PRECISIONS,
         help="which tolerances (default: float32 where an array is of it)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--seconds", type=float, default=SECONDS, metavar="X",
+        "--seconds",
+        type=float,
+        default=SECONDS,
+        metavar="X",
         help="search no longer, and give what was found until then (default: %(default)g)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--json", metavar="FILE", help="write matches and more; - prints it, and nothing else"
     )
@@ -113,16 +121,23 @@ def to_dict(found: Diagnosis, actual: Actual) -> dict[str, Any]:
     def fits(of: list[Fit]) -> list[dict[str, Any]]:
         return [
             {
-                "conventions": fit.deviations, "error": fit.error, "words": words(fit.deviations),
-                "cases_passed": fit.passed, "first_divergence": fit.first,
+                "conventions": fit.deviations,
+                "error": fit.error,
+                "words": words(fit.deviations),
+                "cases_passed": fit.passed,
+                "first_divergence": fit.first,
             }
             for fit in of
-        ]  # fmt: skip
+        ]
 
     return {
-        "matches": fits(found.matches), "nearest": fits(found.nearest),
-        "agree": found.agree, "differ": found.differ, "not_given": found.absent,
-        "undecided": found.undecided, "stopped": found.stopped,
+        "matches": fits(found.matches),
+        "nearest": fits(found.nearest),
+        "agree": found.agree,
+        "differ": found.differ,
+        "not_given": found.absent,
+        "undecided": found.undecided,
+        "stopped": found.stopped,
         "cases": list(actual.got),
         "problems": unread(actual) + found.problems,
-    }  # fmt: skip
+    }

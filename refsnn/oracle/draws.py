@@ -44,9 +44,15 @@ def at_threshold(rng: Rng) -> Arrays:
     """u_pre on v_th = 1 at the first step, after a leak, after a reset; and an ulp beside it."""
     e = ULP / 2  # below 1
     columns = [
-        [1.0] * 6, [1.0 + ULP] * 6, [1 - e, *[e / 2, 0.75 - e] * 2, e / 2], [0.5, 0.75] * 3,
-        [2.0, 1.0] * 3, [-1.0, 1.5, 1.0] * 2, [0.0] * 6, [2.0] * 6,
-    ]  # fmt: skip
+        [1.0] * 6,
+        [1.0 + ULP] * 6,
+        [1 - e, *[e / 2, 0.75 - e] * 2, e / 2],
+        [0.5, 0.75] * 3,
+        [2.0, 1.0] * 3,
+        [-1.0, 1.5, 1.0] * 2,
+        [0.0] * 6,
+        [2.0] * 6,
+    ]
     c = np.array(columns).T
     return {"c": c, "do": rng.integers(-8, 9, c.shape) / 8}
 
@@ -90,9 +96,15 @@ def layer(
 
 
 def block(
-    steps: int, n: int, c_in: int, c_out: int, height: int, width: int, stride: int,
+    steps: int,
+    n: int,
+    c_in: int,
+    c_out: int,
+    height: int,
+    width: int,
+    stride: int,
     zero_init: bool = False,
-) -> Draw:  # fmt: skip
+) -> Draw:
     def draw(rng: Rng) -> Arrays:
         out = (steps, n, c_out, *(conv_size(s, 3, stride, 1) for s in (height, width)))
         given = {"x": spikes(rng, (steps, n, c_in, height, width)), "do": rng.normal(size=out)}

@@ -58,9 +58,13 @@ class Isolated:
     """
 
     def __init__(
-        self, target: str = "", program: list[str] | None = None, *,
-        timeout: float = 60, memory: int = MEMORY,
-    ) -> None:  # fmt: skip
+        self,
+        target: str = "",
+        program: list[str] | None = None,
+        *,
+        timeout: float = 60,
+        memory: int = MEMORY,
+    ) -> None:
         self.spec = {"target": target, "program": program, "memory": memory}
         self.timeout = timeout
         self.process: subprocess.Popen[bytes] | None = None
@@ -89,11 +93,22 @@ class Isolated:
         self.printed.close()
         self.printed = self.fresh_file()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "refsnn.oracle.supervisor", sys.executable, "-u", "-m",
-             "refsnn.oracle.worker", self.folder.name, json.dumps(self.spec)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.printed,
+            [
+                sys.executable,
+                "-m",
+                "refsnn.oracle.supervisor",
+                sys.executable,
+                "-u",
+                "-m",
+                "refsnn.oracle.worker",
+                self.folder.name,
+                json.dumps(self.spec),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.printed,
             start_new_session=True,
-        )  # fmt: skip
+        )
         try:
             ready = self.answer(max(START_SECONDS, self.timeout))
         except Ended as end:

@@ -22,60 +22,119 @@ def recipes(levels: tuple[str, ...] = LEVELS) -> Iterator[Recipe]:
 
 def surrogates() -> Iterator[Recipe]:
     shapes: list[tuple[str, dict[str, Value]]] = [
-        ("tanh", {}), ("tanh-k2", {"surrogate_shape": 2.0}), ("tanh-literal", LITERAL),
-        ("rectangle", RECTANGLE), ("rectangle-a2", {**RECTANGLE, "surrogate_shape": 2.0}),
+        ("tanh", {}),
+        ("tanh-k2", {"surrogate_shape": 2.0}),
+        ("tanh-literal", LITERAL),
+        ("rectangle", RECTANGLE),
+        ("rectangle-a2", {**RECTANGLE, "surrogate_shape": 2.0}),
         ("rectangle-low", {**RECTANGLE, "v_th": 0.5}),
         ("rectangle-edge-inside", {**RECTANGLE, "surrogate_edge": "inside"}),
-        ("triangle", TRIANGLE), ("triangle-gamma2", {**TRIANGLE, "surrogate_shape": 2.0}),
-        ("triangle-low", {**TRIANGLE, "v_th": 0.5}), ("tanh-low", {"v_th": 0.5}),
-    ]  # fmt: skip
+        ("triangle", TRIANGLE),
+        ("triangle-gamma2", {**TRIANGLE, "surrogate_shape": 2.0}),
+        ("triangle-low", {**TRIANGLE, "v_th": 0.5}),
+        ("tanh-low", {"v_th": 0.5}),
+    ]
     for name, given in shapes:
         flags = "SURROGATE SURROGATE_EDGE SURROGATE_SCALE"
         flags += " ALTERNATIVE" * ("surrogate_edge" in given)
         yield Recipe(
-            f"surrogate/{name}", "slope over a grid, on its edges and just beside them",
-            draws.grid(given), "EQ4 D4 D5", flags, given, exact=True,
-        )  # fmt: skip
+            f"surrogate/{name}",
+            "slope over a grid, on its edges and just beside them",
+            draws.grid(given),
+            "EQ4 D4 D5",
+            flags,
+            given,
+            exact=True,
+        )
 
 
 def neurons() -> Iterator[Recipe]:
     eq3 = "EQ1 EQ2 EQ3 D3"
     variants: list[tuple[str, dict[str, Value]]] = [
-        ("tanh", {}), ("tanh-literal", LITERAL), ("rectangle", RECTANGLE), ("triangle", TRIANGLE),
-        ("authors", AUTHORS), ("leak-0.75", {"tau": 0.75}), ("leak-0.25", {"tau": 0.25}),
+        ("tanh", {}),
+        ("tanh-literal", LITERAL),
+        ("rectangle", RECTANGLE),
+        ("triangle", TRIANGLE),
+        ("authors", AUTHORS),
+        ("leak-0.75", {"tau": 0.75}),
+        ("leak-0.25", {"tau": 0.25}),
         ("rectangle-a2", {**RECTANGLE, "surrogate_shape": 2.0, "tau": 0.75}),
-        ("threshold-0.5", {"v_th": 0.5, "tau": 0.75}), ("integrate-and-fire", {"tau": 1.0}),
-    ]  # fmt: skip
+        ("threshold-0.5", {"v_th": 0.5, "tau": 0.75}),
+        ("integrate-and-fire", {"tau": 1.0}),
+    ]
     for name, given in variants:
         flags = "DECAY_FORM RESET RESET_GRADIENT SURROGATE"
         yield Recipe(
             f"neuron/{name}", "random currents", draws.currents(6, 48), f"{eq3} D1", flags, given
         )
     detached: dict[str, Value] = {"reset_gradient": "detached", "tau": 0.75}
-    yield Recipe("neuron/detached-reset", "the alternative of D3", draws.currents(6, 48), eq3,
-                 "RESET_GRADIENT ALTERNATIVE", detached)  # fmt: skip
-    yield Recipe("neuron/tie", "u_pre on the threshold, and an ulp beside it", draws.at_threshold,
-                 "EQ2 D2", "THRESHOLD_TIE", exact=True)  # fmt: skip
-    yield Recipe("neuron/tie-inclusive", "the same, firing at the threshold too",
-                 draws.at_threshold, "D2", "THRESHOLD_TIE ALTERNATIVE",
-                 {"fire": ">="}, exact=True)  # fmt: skip
-    yield Recipe("neuron/grid", "binary fractions, many on the threshold",
-                 draws.on_grid(6, 64, 1 / 4), "EQ1 EQ2 D2",
-                 "THRESHOLD_TIE DECAY_FORM RESET", RECTANGLE, exact=True)  # fmt: skip
+    yield Recipe(
+        "neuron/detached-reset",
+        "the alternative of D3",
+        draws.currents(6, 48),
+        eq3,
+        "RESET_GRADIENT ALTERNATIVE",
+        detached,
+    )
+    yield Recipe(
+        "neuron/tie",
+        "u_pre on the threshold, and an ulp beside it",
+        draws.at_threshold,
+        "EQ2 D2",
+        "THRESHOLD_TIE",
+        exact=True,
+    )
+    yield Recipe(
+        "neuron/tie-inclusive",
+        "the same, firing at the threshold too",
+        draws.at_threshold,
+        "D2",
+        "THRESHOLD_TIE ALTERNATIVE",
+        {"fire": ">="},
+        exact=True,
+    )
+    yield Recipe(
+        "neuron/grid",
+        "binary fractions, many on the threshold",
+        draws.on_grid(6, 64, 1 / 4),
+        "EQ1 EQ2 D2",
+        "THRESHOLD_TIE DECAY_FORM RESET",
+        RECTANGLE,
+        exact=True,
+    )
     for inside, edge in ((False, "outside"), (True, "inside")):
         given = {**RECTANGLE, "v_th": 0.5, "surrogate_edge": edge}
-        yield Recipe(f"neuron/edge-{edge}", "u_pre = 0 lies on the rectangle's edge",
-                     draws.on_grid(6, 64, 1 / 2), "EQ4 D4",
-                     "SURROGATE_EDGE" + " ALTERNATIVE" * inside, given, exact=True)  # fmt: skip
+        yield Recipe(
+            f"neuron/edge-{edge}",
+            "u_pre = 0 lies on the rectangle's edge",
+            draws.on_grid(6, 64, 1 / 2),
+            "EQ4 D4",
+            "SURROGATE_EDGE" + " ALTERNATIVE" * inside,
+            given,
+            exact=True,
+        )
     yield Recipe("neuron/one-step", "T = 1", draws.currents(1, 33), eq3, "ONE_STEP")
     yield Recipe("neuron/one-neuron", "N = 1, T = 20", draws.currents(20, 1), eq3, "ONE_NEURON")
     yield Recipe("neuron/silent", "no spike at all", draws.currents(5, 16, -2), eq3, "NO_SPIKES")
-    yield Recipe("neuron/firing", "a spike at every step", draws.currents(5, 16, 6), eq3,
-                 "ALL_SPIKES")  # fmt: skip
-    yield Recipe("neuron/fresh", "two runs: nothing is kept", draws.currents(4, 32), "D6",
-                 "STATE_KEPT", repeat=2)  # fmt: skip
-    yield Recipe("neuron/large", "more neurons than a block of threads has",
-                 draws.on_grid(2, 70_001, 1 / 8), eq3, "BLOCK_BOUNDARY", exact=True)  # fmt: skip
+    yield Recipe(
+        "neuron/firing", "a spike at every step", draws.currents(5, 16, 6), eq3, "ALL_SPIKES"
+    )
+    yield Recipe(
+        "neuron/fresh",
+        "two runs: nothing is kept",
+        draws.currents(4, 32),
+        "D6",
+        "STATE_KEPT",
+        repeat=2,
+    )
+    yield Recipe(
+        "neuron/large",
+        "more neurons than a block of threads has",
+        draws.on_grid(2, 70_001, 1 / 8),
+        eq3,
+        "BLOCK_BOUNDARY",
+        exact=True,
+    )
 
 
 NEURON = "EQ1 EQ2 EQ3 EQ4"  # clauses that show wherever there are neurons
@@ -83,11 +142,20 @@ NEURON = "EQ1 EQ2 EQ3 EQ4"  # clauses that show wherever there are neurons
 
 def layers() -> Iterator[Recipe]:
     def recipe(
-        name: str, summary: str, shape: tuple[int, ...], c_out: int = 4, kernel: int = 3,
-        stride: int = 1, padding: int = 1, flags: str = "", clauses: str = "D8 D9 D25",
-        given: dict[str, Value] | None = None, training: bool = True, scale: float = 1,
+        name: str,
+        summary: str,
+        shape: tuple[int, ...],
+        c_out: int = 4,
+        kernel: int = 3,
+        stride: int = 1,
+        padding: int = 1,
+        flags: str = "",
+        clauses: str = "D8 D9 D25",
+        given: dict[str, Value] | None = None,
+        training: bool = True,
+        scale: float = 1,
         repeat: int = 1,
-    ) -> Recipe:  # fmt: skip
+    ) -> Recipe:
         settings = {"stride": stride, "padding": padding, "training": training}
         draw = draws.layer(shape, c_out, kernel, stride, padding, scale)
         clauses = f"{NEURON} {clauses}"
@@ -96,65 +164,149 @@ def layers() -> Iterator[Recipe]:
     flags = "NORM_AXES NORM_VARIANCE NORM_GRADIENT RUNNING_STATISTICS"
     yield recipe("plain", "conv-BN-LIF, height and width differ", (3, 2, 3, 6, 5), flags=flags)
     yield recipe("stride", "stride 2 over odd sizes", (2, 3, 3, 7, 5), stride=2)
-    yield recipe("pointwise", "1x1 convolution of stride 2", (3, 2, 4, 5, 6), kernel=1, stride=2,
-                 padding=0)  # fmt: skip
+    yield recipe(
+        "pointwise", "1x1 convolution of stride 2", (3, 2, 4, 5, 6), kernel=1, stride=2, padding=0
+    )
     yield recipe("kernel-5", "5x5 convolution, padding 2", (2, 2, 2, 6, 7), kernel=5, padding=2)
     yield recipe("one-step", "T = 1", (1, 3, 3, 5, 4), flags="ONE_STEP")
-    yield recipe("few-values", "statistics of 8 values a channel", (2, 2, 3, 1, 2),
-                 flags="NORM_VARIANCE RUNNING_STATISTICS")  # fmt: skip
-    yield recipe("small-input", "inputs so small that eps counts", (2, 2, 3, 5, 4), scale=0.004,
-                 flags="NORM_EPS")  # fmt: skip
+    yield recipe(
+        "few-values",
+        "statistics of 8 values a channel",
+        (2, 2, 3, 1, 2),
+        flags="NORM_VARIANCE RUNNING_STATISTICS",
+    )
+    yield recipe(
+        "small-input",
+        "inputs so small that eps counts",
+        (2, 2, 3, 5, 4),
+        scale=0.004,
+        flags="NORM_EPS",
+    )
     yield recipe("rectangle", "another surrogate", (3, 2, 3, 4, 5), given=RECTANGLE)
     yield recipe("authors", "the numbers of the authors' code", (3, 2, 3, 4, 5), given=AUTHORS)
-    yield recipe("evaluation", "running statistics in use", (3, 2, 3, 5, 4), training=False,
-                 clauses="D9 ALG1-INFER", flags="RUNNING_STATISTICS")  # fmt: skip
-    yield recipe("per-step", "statistics per time step", (3, 2, 3, 4, 5), flags="ALTERNATIVE",
-                 given={"norm_statistics": "per_step"})  # fmt: skip
-    yield recipe("tdbn", "normalised values times v_th = 0.5", (3, 2, 3, 4, 5), clauses="D8",
-                 flags="ALTERNATIVE", given={"norm_scale": "v_th", "v_th": 0.5})  # fmt: skip
-    yield recipe("fresh", "two runs: nothing is kept", (3, 2, 2, 4, 5), clauses="D6",
-                 flags="STATE_KEPT", repeat=2)  # fmt: skip
-    yield recipe("large", "sums over more positions than a block of threads has",
-                 (2, 3, 2, 25, 23), c_out=2, flags="BLOCK_BOUNDARY", given=RECTANGLE)  # fmt: skip
+    yield recipe(
+        "evaluation",
+        "running statistics in use",
+        (3, 2, 3, 5, 4),
+        training=False,
+        clauses="D9 ALG1-INFER",
+        flags="RUNNING_STATISTICS",
+    )
+    yield recipe(
+        "per-step",
+        "statistics per time step",
+        (3, 2, 3, 4, 5),
+        flags="ALTERNATIVE",
+        given={"norm_statistics": "per_step"},
+    )
+    yield recipe(
+        "tdbn",
+        "normalised values times v_th = 0.5",
+        (3, 2, 3, 4, 5),
+        clauses="D8",
+        flags="ALTERNATIVE",
+        given={"norm_scale": "v_th", "v_th": 0.5},
+    )
+    yield recipe(
+        "fresh",
+        "two runs: nothing is kept",
+        (3, 2, 2, 4, 5),
+        clauses="D6",
+        flags="STATE_KEPT",
+        repeat=2,
+    )
+    yield recipe(
+        "large",
+        "sums over more positions than a block of threads has",
+        (2, 3, 2, 25, 23),
+        c_out=2,
+        flags="BLOCK_BOUNDARY",
+        given=RECTANGLE,
+    )
 
 
 def blocks() -> Iterator[Recipe]:
     def recipe(
-        name: str, summary: str, draw: Draw, flags: str = "", stride: int = 1,
-        given: dict[str, Value] | None = None, training: bool = True, clauses: str = "D8 D25",
+        name: str,
+        summary: str,
+        draw: Draw,
+        flags: str = "",
+        stride: int = 1,
+        given: dict[str, Value] | None = None,
+        training: bool = True,
+        clauses: str = "D8 D25",
         repeat: int = 1,
-    ) -> Recipe:  # fmt: skip
+    ) -> Recipe:
         settings = {"stride": stride, "training": training}
         clauses = f"EQ5 D9 {NEURON} {clauses}"
         return Recipe(f"block/{name}", summary, draw, clauses, flags, given or {}, settings, repeat)
 
     yield recipe("identity", "identity skip", draws.block(3, 2, 4, 4, 5, 4, 1), "SKIP")
-    yield recipe("stride", "stride 2, strided skip", draws.block(2, 3, 3, 4, 6, 5, 2), "SKIP",
-                 stride=2)  # fmt: skip
+    yield recipe(
+        "stride", "stride 2, strided skip", draws.block(2, 3, 3, 4, 6, 5, 2), "SKIP", stride=2
+    )
     yield recipe("widen", "more channels, same size", draws.block(2, 2, 3, 5, 4, 5, 1), "SKIP")
     yield recipe("one-step", "T = 1", draws.block(1, 3, 4, 4, 4, 5, 1), "ONE_STEP")
-    yield recipe("rectangle", "another surrogate", draws.block(3, 2, 4, 4, 4, 5, 1),
-                 given=RECTANGLE)  # fmt: skip
-    yield recipe("detached-reset", "the alternative of D3", draws.block(4, 2, 3, 3, 4, 4, 1),
-                 "ALTERNATIVE RESET_GRADIENT", given={"reset_gradient": "detached"})  # fmt: skip
-    yield recipe("evaluation", "running statistics in use", draws.block(2, 2, 3, 4, 6, 5, 2),
-                 stride=2, training=False, clauses="ALG1-INFER")  # fmt: skip
-    yield recipe("fresh", "two runs: nothing is kept", draws.block(3, 2, 3, 3, 4, 5, 1),
-                 "STATE_KEPT", clauses="D6", repeat=2)  # fmt: skip
-    yield Recipe("block/zero-init",
-                 "the second batch norm gives zeros: a skip's spike lands on the threshold",
-                 draws.block(3, 2, 4, 4, 4, 4, 1, zero_init=True), "EQ5 D2", "THRESHOLD_TIE",
-                 {}, {"stride": 1, "training": True}, exact=True)  # fmt: skip
+    yield recipe(
+        "rectangle", "another surrogate", draws.block(3, 2, 4, 4, 4, 5, 1), given=RECTANGLE
+    )
+    yield recipe(
+        "detached-reset",
+        "the alternative of D3",
+        draws.block(4, 2, 3, 3, 4, 4, 1),
+        "ALTERNATIVE RESET_GRADIENT",
+        given={"reset_gradient": "detached"},
+    )
+    yield recipe(
+        "evaluation",
+        "running statistics in use",
+        draws.block(2, 2, 3, 4, 6, 5, 2),
+        stride=2,
+        training=False,
+        clauses="ALG1-INFER",
+    )
+    yield recipe(
+        "fresh",
+        "two runs: nothing is kept",
+        draws.block(3, 2, 3, 3, 4, 5, 1),
+        "STATE_KEPT",
+        clauses="D6",
+        repeat=2,
+    )
+    yield Recipe(
+        "block/zero-init",
+        "the second batch norm gives zeros: a skip's spike lands on the threshold",
+        draws.block(3, 2, 4, 4, 4, 4, 1, zero_init=True),
+        "EQ5 D2",
+        "THRESHOLD_TIE",
+        {},
+        {"stride": 1, "training": True},
+        exact=True,
+    )
 
 
 def networks() -> Iterator[Recipe]:
-    base = {"depths": [1, 1, 1], "widths": [3, 4, 5], "stem_width": 3, "branches": "stage",
-            "side": 0.25, "steps": 3, "training": True}  # fmt: skip
+    base = {
+        "depths": [1, 1, 1],
+        "widths": [3, 4, 5],
+        "stem_width": 3,
+        "branches": "stage",
+        "side": 0.25,
+        "steps": 3,
+        "training": True,
+    }
 
     def recipe(
-        name: str, summary: str, clauses: str, flags: str = "", n: int = 3, size: int = 6,
-        given: dict[str, Value] | None = None, repeat: int = 1, **changed: Any,
-    ) -> Recipe:  # fmt: skip
+        name: str,
+        summary: str,
+        clauses: str,
+        flags: str = "",
+        n: int = 3,
+        size: int = 6,
+        given: dict[str, Value] | None = None,
+        repeat: int = 1,
+        **changed: Any,
+    ) -> Recipe:
         settings = base | changed
         draw = draws.network(settings, (n, 2, size, size), 4)
         clauses = f"{NEURON if settings['training'] else 'EQ1 EQ2'} {clauses}"
@@ -167,53 +319,131 @@ def networks() -> Iterator[Recipe]:
     yield recipe("shortcut", "side branches count 1", f"EQ6 {eq9} D14", "BRANCHES", side=1.0)
     yield recipe("evolutionary", "side branches count 0.25", f"EQ10 {eq9}", "BRANCHES T_MEAN_T_SUM")
     yield recipe("faded", "lambda = 0: side heads get no gradient", "EQ10 EQ7", side=0.0)
-    yield recipe("by-block", "a side branch a block", "EQ6 D11", "BRANCHES", branches="block",
-                 depths=[2, 1], widths=[3, 4], side=0.5)  # fmt: skip
-    yield recipe("deeper", "two blocks a stage, T = 2", f"EQ6 {eq9}", "BRANCHES",
-                 depths=[2, 2], widths=[3, 4], steps=2, side=1.0)  # fmt: skip
+    yield recipe(
+        "by-block",
+        "a side branch a block",
+        "EQ6 D11",
+        "BRANCHES",
+        branches="block",
+        depths=[2, 1],
+        widths=[3, 4],
+        side=0.5,
+    )
+    yield recipe(
+        "deeper",
+        "two blocks a stage, T = 2",
+        f"EQ6 {eq9}",
+        "BRANCHES",
+        depths=[2, 2],
+        widths=[3, 4],
+        steps=2,
+        side=1.0,
+    )
     yield recipe("one-step", "T = 1", f"EQ10 {eq9}", "ONE_STEP", steps=1)
     yield recipe("rectangle", "another surrogate", f"EQ10 {eq9}", given=RECTANGLE)
     yield recipe("authors", "the numbers of the authors' code", f"EQ10 {eq9}", given=AUTHORS)
-    yield recipe("sum-of-losses", "the alternative of D13", "D13", "ALTERNATIVE",
-                 given={"branch_sum": "losses"})  # fmt: skip
-    yield recipe("summed-readout", "the alternative of D10", "D10", "ALTERNATIVE T_MEAN_T_SUM",
-                 given={"readout": "sum"})  # fmt: skip
+    yield recipe(
+        "sum-of-losses",
+        "the alternative of D13",
+        "D13",
+        "ALTERNATIVE",
+        given={"branch_sum": "losses"},
+    )
+    yield recipe(
+        "summed-readout",
+        "the alternative of D10",
+        "D10",
+        "ALTERNATIVE T_MEAN_T_SUM",
+        given={"readout": "sum"},
+    )
     yield recipe("fresh", "two runs: nothing is kept", "EQ10 D6", "STATE_KEPT", repeat=2)
-    yield recipe("evaluation", "main branch alone, running statistics", "ALG1-INFER",
-                 training=False, branches="none", side=0.0)  # fmt: skip
+    yield recipe(
+        "evaluation",
+        "main branch alone, running statistics",
+        "ALG1-INFER",
+        training=False,
+        branches="none",
+        side=0.0,
+    )
 
 
 def trainings() -> Iterator[Recipe]:
     """Ten iterations in five epochs."""
     base = {
-        "depths": [1, 1], "widths": [2, 3], "stem_width": 2, "branches": "stage", "steps": 2,
-        "method": "evolutionary", "epochs": 5, "batches": 2, "lam": 0.25, "shortcut_weight": 1.0,
-        "optimizer": "adamw", "lr": 0.02, "momentum": 0.9, "weight_decay": 0.1, "training": True,
-    }  # fmt: skip
+        "depths": [1, 1],
+        "widths": [2, 3],
+        "stem_width": 2,
+        "branches": "stage",
+        "steps": 2,
+        "method": "evolutionary",
+        "epochs": 5,
+        "batches": 2,
+        "lam": 0.25,
+        "shortcut_weight": 1.0,
+        "optimizer": "adamw",
+        "lr": 0.02,
+        "momentum": 0.9,
+        "weight_decay": 0.1,
+        "training": True,
+    }
 
     def recipe(
-        name: str, summary: str, clauses: str, flags: str = "",
-        given: dict[str, Value] | None = None, **changed: Any,
-    ) -> Recipe:  # fmt: skip
+        name: str,
+        summary: str,
+        clauses: str,
+        flags: str = "",
+        given: dict[str, Value] | None = None,
+        **changed: Any,
+    ) -> Recipe:
         settings = base | changed
         draw = draws.network(settings, (4, 2, 4, 4), 3, iterations=10)
-        return Recipe(f"training/{name}", summary, draw, f"ALG1-TRAIN {clauses}", flags,
-                      given or {}, settings)  # fmt: skip
+        return Recipe(
+            f"training/{name}", summary, draw, f"ALG1-TRAIN {clauses}", flags, given or {}, settings
+        )
 
     flags = "LAMBDA_CLOCK SCHEDULE WEIGHT_DECAY"
     yield recipe("evolutionary", "AdamW, lambda fades", "EQ10 D16 D17 R3", flags)
-    yield recipe("shortcut", "SGD with momentum, side branches count 1", "EQ6 D15 D17", flags,
-                 method="shortcut", optimizer="sgd", lr=0.05)  # fmt: skip
-    yield recipe("vanilla", "AdamW without side branches", "EQ7 D17", "SCHEDULE",
-                 method="vanilla", branches="none")  # fmt: skip
-    yield recipe("epoch-clock", "the alternative of D16", "D16", "LAMBDA_CLOCK ALTERNATIVE",
-                 given={"lambda": "epoch"}, optimizer="sgd", lr=0.05)  # fmt: skip
+    yield recipe(
+        "shortcut",
+        "SGD with momentum, side branches count 1",
+        "EQ6 D15 D17",
+        flags,
+        method="shortcut",
+        optimizer="sgd",
+        lr=0.05,
+    )
+    yield recipe(
+        "vanilla",
+        "AdamW without side branches",
+        "EQ7 D17",
+        "SCHEDULE",
+        method="vanilla",
+        branches="none",
+    )
+    yield recipe(
+        "epoch-clock",
+        "the alternative of D16",
+        "D16",
+        "LAMBDA_CLOCK ALTERNATIVE",
+        given={"lambda": "epoch"},
+        optimizer="sgd",
+        lr=0.05,
+    )
     yield recipe("one-step", "T = 1", "EQ10 D16", "ONE_STEP", steps=1)
-    yield recipe("weights-only", "the alternative of D17",
-                 "D17", "WEIGHT_DECAY ALTERNATIVE", given={"decay_on": "weights only"})  # fmt: skip
+    yield recipe(
+        "weights-only",
+        "the alternative of D17",
+        "D17",
+        "WEIGHT_DECAY ALTERNATIVE",
+        given={"decay_on": "weights only"},
+    )
 
 
 OF_LEVEL: dict[str, Callable[[], Iterator[Recipe]]] = {
-    "surrogate": surrogates, "neuron": neurons, "layer": layers, "block": blocks,
-    "network": networks, "training": trainings,
-}  # fmt: skip
+    "surrogate": surrogates,
+    "neuron": neurons,
+    "layer": layers,
+    "block": blocks,
+    "network": networks,
+    "training": trainings,
+}

@@ -169,9 +169,12 @@ class Search:
         return fits[:BEAM]
 
     def grow(
-        self, names: Mapping[str, Sequence[Value]], cases: list[Case], starts: list[Deviations],
+        self,
+        names: Mapping[str, Sequence[Value]],
+        cases: list[Case],
+        starts: list[Deviations],
         depth: int,
-    ) -> list[Deviations]:  # fmt: skip
+    ) -> list[Deviations]:
         """Explanations of more and more of the cases, as long as each few are explained."""
         some, states = list[Case](), [fit.deviations for fit in self.best(starts, cases)]
         while new := self.few(cases, states[0], some):
@@ -188,9 +191,12 @@ class Search:
         return sorted(left, key=lambda case: sum(a.size for a in case.outputs.values()))[:FEW]
 
     def widen(
-        self, names: Mapping[str, Sequence[Value]], cases: list[Case], starts: list[Deviations],
+        self,
+        names: Mapping[str, Sequence[Value]],
+        cases: list[Case],
+        starts: list[Deviations],
         depth: int,
-    ) -> list[Fit]:  # fmt: skip
+    ) -> list[Fit]:
         """The best with up to `depth` choices more."""
         beam, found, reached = self.best(starts, cases)[:BEAM], list[Fit](), list[Any]()
         for _ in range(depth):
@@ -218,15 +224,20 @@ def within_reach(case: Case, got: Mapping[str, Any]) -> Case:
     arrays = {
         name: value
         for name, value in got.items()
-        if name in case.outputs and isinstance(value, np.ndarray)
-        and value.shape == case.outputs[name].shape and value.dtype.kind in NUMERIC
+        if name in case.outputs
+        and isinstance(value, np.ndarray)
+        and value.shape == case.outputs[name].shape
+        and value.dtype.kind in NUMERIC
         and np.isfinite(value).all()
-    }  # fmt: skip
+    }
     own = tolerances(case.level, arrays)
-    return replace(case, tolerances={
-        name: {p: min(most, own.get(name, tolerance)[p]) for p, most in tolerance.items()}
-        for name, tolerance in case.tolerances.items()
-    })  # fmt: skip
+    return replace(
+        case,
+        tolerances={
+            name: {p: min(most, own.get(name, tolerance)[p]) for p, most in tolerance.items()}
+            for name, tolerance in case.tolerances.items()
+        },
+    )
 
 
 def extended(

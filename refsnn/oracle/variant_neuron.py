@@ -43,9 +43,13 @@ class VariantCache(NamedTuple):
 
 
 def lif_forward(
-    c_seq: Array, u0: Array | None, p: LIF, of: Conventions, o0: Array | None = None,
+    c_seq: Array,
+    u0: Array | None,
+    p: LIF,
+    of: Conventions,
+    o0: Array | None = None,
     decided: Array | None = None,
-) -> tuple[Array, VariantCache]:  # fmt: skip
+) -> tuple[Array, VariantCache]:
     """`u0` and `o0` are the state before the first step (default: zeros); `decided` (T, ...) are
     spikes to take in place of the threshold's answer, NaN where it decides."""
     a, b = DECAYS[str(of["decay"])](p.tau)

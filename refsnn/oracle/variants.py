@@ -46,20 +46,26 @@ class Tape:
 def lif_of(of: Conventions) -> LIF:
     name = str(of["surrogate"]) if of["surrogate"] in SURROGATES else "tanh"
     surrogate = make_surrogate(
-        name, float(of["surrogate_shape"]),
+        name,
+        float(of["surrogate_shape"]),
         of["surrogate_edge"] == "inside" and name == "rectangular",
-    )  # fmt: skip
+    )
     return LIF(
-        float(of["tau"]), float(of["v_th"]), surrogate,
-        of["reset_gradient"] == "detached", of["fire"] == ">=",
-    )  # fmt: skip
+        float(of["tau"]),
+        float(of["v_th"]),
+        surrogate,
+        of["reset_gradient"] == "detached",
+        of["fire"] == ">=",
+    )
 
 
 def norm_of(of: Conventions) -> BatchNorm:
     return BatchNorm(
-        str(of["norm_statistics"]), float(of["v_th"]) if of["norm_scale"] == "v_th" else 1.0,
-        float(of["norm_eps"]), 0.9 if of["norm_running"] == "momentum 0.9" else 0.1,
-    )  # fmt: skip
+        str(of["norm_statistics"]),
+        float(of["v_th"]) if of["norm_scale"] == "v_th" else 1.0,
+        float(of["norm_eps"]),
+        0.9 if of["norm_running"] == "momentum 0.9" else 0.1,
+    )
 
 
 #: conventions of the neuron in which refsnn has no choice

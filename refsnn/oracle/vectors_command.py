@@ -15,23 +15,32 @@ from refsnn.output import counted, open_output, table
 def add_options(parser: Any) -> None:
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     generate = actions.add_parser(
-        "generate", help="write the test vectors into a folder",
+        "generate",
+        help="write the test vectors into a folder",
         description="Writes manifest.json and a file of arrays for each case. Only values on "
         "which refsnn and the naive loops agree are written. The same version writes the same "
         "bytes on the same kind of processor; on another, last bits may differ.",
-    )  # fmt: skip
+    )
     generate.add_argument(
-        "folder", type=Path, metavar="DIR",
+        "folder",
+        type=Path,
+        metavar="DIR",
         help="a new or an empty folder, or one of test vectors, to be written again",
-    )  # fmt: skip
+    )
     generate.add_argument(
-        "--level", nargs="+", choices=LEVELS, default=LEVELS, metavar="LEVEL",
+        "--level",
+        nargs="+",
+        choices=LEVELS,
+        default=LEVELS,
+        metavar="LEVEL",
         help=f"only these levels: {', '.join(LEVELS)}",
-    )  # fmt: skip
+    )
     generate.add_argument(
-        "--format", choices=[suffix[1:] for suffix in SUFFIXES], default="npz",
+        "--format",
+        choices=[suffix[1:] for suffix in SUFFIXES],
+        default="npz",
         help="of the files of arrays (default: npz)",
-    )  # fmt: skip
+    )
     generate.set_defaults(run=run_generate)
     listing = actions.add_parser("list", help="which cases there are, and what each catches")
     listing.add_argument(
@@ -40,10 +49,11 @@ def add_options(parser: Any) -> None:
     listing.add_argument("--json", metavar="FILE", help="one JSON list; - prints it alone")
     listing.set_defaults(run=run_list)
     check = actions.add_parser(
-        "check", help="whether a folder's files are whole, and still what both sides compute",
+        "check",
+        help="whether a folder's files are whole, and still what both sides compute",
         description="Compares checksums, and every value with what refsnn and the naive loops "
         "compute now. Exit code 1 where a case differs, or a file is no part of the set.",
-    )  # fmt: skip
+    )
     check.add_argument("folder", type=Path, metavar="DIR")
     check.set_defaults(run=run_check)
     schema = actions.add_parser("schema", help="print manifest.json's JSON Schema")
@@ -89,11 +99,14 @@ def run_list(arguments: argparse.Namespace) -> int:
     if arguments.folder is None:
         entries = [
             {
-                "id": recipe.id, "clauses": recipe.clauses.split(), "flags": recipe.flags.split(),
-                "summary": recipe.summary, "conventions": make(recipe.given),
+                "id": recipe.id,
+                "clauses": recipe.clauses.split(),
+                "flags": recipe.flags.split(),
+                "summary": recipe.summary,
+                "conventions": make(recipe.given),
             }
             for recipe in recipes()
-        ]  # fmt: skip
+        ]
     else:
         cases = vectors.read_manifest(arguments.folder)["cases"]
         facts = ("id", "clauses", "flags", "summary", "conventions")

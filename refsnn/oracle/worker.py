@@ -73,9 +73,10 @@ def find_adapter(target: str) -> Any:
         found = getattr(found, name)
     if inspect.isclass(found) or (not hasattr(found, "run") and callable(found)):
         needed = [
-            p for p in inspect.signature(found).parameters.values()
+            p
+            for p in inspect.signature(found).parameters.values()
             if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        ]  # fmt: skip
+        ]
         if not inspect.isclass(found) and len(needed) == 1:
             return SimpleNamespace(run=found, name=target)
         found = found()
@@ -171,9 +172,10 @@ def limit_resources(memory: int) -> None:
     import resource
 
     for kind, limit in (
-        (resource.RLIMIT_DATA, memory), (resource.RLIMIT_FSIZE, FILE_LIMIT),
+        (resource.RLIMIT_DATA, memory),
+        (resource.RLIMIT_FSIZE, FILE_LIMIT),
         (resource.RLIMIT_CORE, 0),
-    ):  # fmt: skip
+    ):
         _, hard = resource.getrlimit(kind)
         if hard == resource.RLIM_INFINITY or limit < hard:
             resource.setrlimit(kind, (limit, hard))

@@ -23,9 +23,13 @@ class Step(NamedTuple):
 
 
 def gradients(
-    state: State, net: Network, config: TrainConfig, ops: Ops, batch: tuple[Array, Array],
+    state: State,
+    net: Network,
+    config: TrainConfig,
+    ops: Ops,
+    batch: tuple[Array, Array],
     side: float,
-) -> tuple[float, Forward, Params]:  # fmt: skip
+) -> tuple[float, Forward, Params]:
     """Loss, forward pass and gradients, with the side branches weighted by `side`."""
     images, labels = batch  # Alg. 1 line 2
     x_seq = encode(images, config.steps)
@@ -35,9 +39,13 @@ def gradients(
 
 
 def train_step(
-    state: State, net: Network, config: TrainConfig, ops: Ops, batch: tuple[Array, Array],
+    state: State,
+    net: Network,
+    config: TrainConfig,
+    ops: Ops,
+    batch: tuple[Array, Array],
     batches: int,
-) -> Step:  # fmt: skip
+) -> Step:
     """Iteration i = state.iteration + 1 of I = epochs * batches; moves `state` on.
 
     Diverged is raised before anything has moved.
@@ -68,9 +76,12 @@ def main_logits(
 
 
 def evaluate(
-    state: State, net: Network, config: TrainConfig, ops: Ops,
+    state: State,
+    net: Network,
+    config: TrainConfig,
+    ops: Ops,
     batches: Iterable[tuple[Array, Array]],
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """Accuracy and mean cross-entropy of the main branch over batches of images and labels."""
     total, correct, loss = 0, 0, 0.0
     for images, labels in batches:

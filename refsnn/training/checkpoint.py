@@ -22,14 +22,16 @@ from refsnn.ops import Array
 FORMAT = 1
 GROUPS = ("params", "buffers", "optimizer")
 #: what a checkpoint holds besides arrays
-META = object_with({
-    "format": {"const": FORMAT},
-    "config": {"type": "object"},
-    "iteration": {"type": "integer", "minimum": 0, "maximum": 2**53},
-    "sums": {"type": "object", "additionalProperties": {"type": "number"}},
-    "data": {"type": "string"},
-    "rng": {"type": "object"},
-})  # fmt: skip
+META = object_with(
+    {
+        "format": {"const": FORMAT},
+        "config": {"type": "object"},
+        "iteration": {"type": "integer", "minimum": 0, "maximum": 2**53},
+        "sums": {"type": "object", "additionalProperties": {"type": "number"}},
+        "data": {"type": "string"},
+        "rng": {"type": "object"},
+    }
+)
 
 
 class CheckpointError(ValueError):
@@ -96,9 +98,13 @@ def load(path: Path) -> tuple[State, dict[str, Any]]:
         if group in groups:
             groups[group][name] = value
     state = State(
-        **groups, rng=rng, iteration=meta["iteration"], order=arrays["order"], sums=meta["sums"],
+        **groups,
+        rng=rng,
+        iteration=meta["iteration"],
+        order=arrays["order"],
+        sums=meta["sums"],
         data=meta["data"],
-    )  # fmt: skip
+    )
     return state, meta["config"]
 
 

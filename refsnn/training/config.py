@@ -158,15 +158,31 @@ def check_precision(name: str, value: Any, dtype: str) -> None:
 PRESETS: dict[str, dict[str, Any]] = {
     "digits": {},
     "paper": {
-        "tau": 0.5, "v_th": 1.0, "surrogate": "tanh", "optimizer": "adamw", "lr": 0.01,
-        "weight_decay": 0.02, "decay_all": True, "batch_size": 128, "epochs": 300, "steps": 4,
+        "tau": 0.5,
+        "v_th": 1.0,
+        "surrogate": "tanh",
+        "optimizer": "adamw",
+        "lr": 0.01,
+        "weight_decay": 0.02,
+        "decay_all": True,
+        "batch_size": 128,
+        "epochs": 300,
+        "steps": 4,
     },  # D17
     "authors_code": {
-        "tau": 0.25, "v_th": 0.5, "surrogate": "rectangular", "optimizer": "sgd", "lr": 0.1,
-        "momentum": 0.9, "weight_decay": 1e-4, "decay_all": False, "batch_size": 128,
-        "epochs": 300, "steps": 4,
+        "tau": 0.25,
+        "v_th": 0.5,
+        "surrogate": "rectangular",
+        "optimizer": "sgd",
+        "lr": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "decay_all": False,
+        "batch_size": 128,
+        "epochs": 300,
+        "steps": 4,
     },  # D1  # D4  # D17
-}  # fmt: skip
+}
 
 
 def make_config(preset: str, given: dict[str, Any]) -> TrainConfig:

@@ -19,14 +19,23 @@ from refsnn.training.optimizer import init_state
 
 COUNT, SHARE = {"type": "integer", "minimum": 0}, {"type": "number", "minimum": 0, "maximum": 1}
 #: a row of metrics.jsonl; the test loss may have overflowed
-METRICS = object_with({
-    "epoch": COUNT, "lambda": {"type": "number"}, "lr": {"type": "number"}, "images": COUNT,
-    "seconds": {"type": "number", "exclusiveMinimum": 0}, "iteration": COUNT,
-    "loss": {"type": "number"}, "train_accuracy": SHARE, "images_per_second": {"type": "number"},
-    "first_layer_gradient_norm": {"type": "number"},
-    "firing_rate": {"type": "object", "additionalProperties": {"type": "number"}},
-    "test_accuracy": SHARE, "test_loss": {"type": "real"},
-})  # fmt: skip
+METRICS = object_with(
+    {
+        "epoch": COUNT,
+        "lambda": {"type": "number"},
+        "lr": {"type": "number"},
+        "images": COUNT,
+        "seconds": {"type": "number", "exclusiveMinimum": 0},
+        "iteration": COUNT,
+        "loss": {"type": "number"},
+        "train_accuracy": SHARE,
+        "images_per_second": {"type": "number"},
+        "first_layer_gradient_norm": {"type": "number"},
+        "firing_rate": {"type": "object", "additionalProperties": {"type": "number"}},
+        "test_accuracy": SHARE,
+        "test_loss": {"type": "real"},
+    }
+)
 
 #: settings that older versions did not have, as they computed
 LATER = {"any_range": False, "skip_unreadable": False}
@@ -108,9 +117,12 @@ def check_place(state: State, net: Network, count: int, batches: int, config: Tr
         raise ValueError(f"order: want each of the {count} training images once")
     images = position * config.batch_size
     ranges = {
-        "steps": (position, position), "images": (images, images), "correct": (0, images),
-        "loss": (0, np.inf), "gradient_norm": (0, np.inf),
-    } | {f"rate.{name}": (0, position) for name in net.neurons()}  # fmt: skip
+        "steps": (position, position),
+        "images": (images, images),
+        "correct": (0, images),
+        "loss": (0, np.inf),
+        "gradient_norm": (0, np.inf),
+    } | {f"rate.{name}": (0, position) for name in net.neurons()}
     for name in sorted(ranges.keys() ^ state.sums.keys()):
         raise ValueError(f"sums: {name} is {'missing' if name in ranges else 'surplus'}")
     for name, (least, most) in ranges.items():

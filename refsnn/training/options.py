@@ -40,16 +40,20 @@ def add_option(parser: Any, item: Any, of_preset: bool) -> None:
 
 def add_threads(parser: Any) -> None:
     parser.add_argument(
-        "--threads", type=int, metavar="N",
+        "--threads",
+        type=int,
+        metavar="N",
         help="threads of the kernels and of BLAS (default: as the environment says)",
-    )  # fmt: skip
+    )
 
 
 def add_workers(parser: Any) -> None:
     parser.add_argument(
-        "--workers", type=number_of_workers, metavar="N",
+        "--workers",
+        type=number_of_workers,
+        metavar="N",
         help="processes that make batches ahead (default: 1 where that is costly, else 0)",
-    )  # fmt: skip
+    )
 
 
 def number_of_workers(text: str) -> int:

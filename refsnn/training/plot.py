@@ -56,10 +56,12 @@ def draw_curves(rows: list[dict[str, Any]], config: TrainConfig) -> bytes:
     layers = list(rows[-1]["firing_rate"])
     for index, layer in enumerate(layers):
         rates.plot(
-            epochs, [row["firing_rate"][layer] for row in rows],
-            marker=mark, color=str(0.8 * index / max(len(layers) - 1, 1)),
+            epochs,
+            [row["firing_rate"][layer] for row in rows],
+            marker=mark,
+            color=str(0.8 * index / max(len(layers) - 1, 1)),
             label=layer if index in (0, len(layers) - 1) else None,
-        )  # fmt: skip
+        )
     rates.set(ylabel="spikes a neuron and step", xlabel="epoch", ylim=(0, None))
     rates.xaxis.set_major_locator(MaxNLocator(integer=True, steps=(1, 2, 5, 10)))
     for axes in (loss, accuracy, rates):

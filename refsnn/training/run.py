@@ -134,9 +134,11 @@ class Run:
         checkpoint.save(self.folder / "checkpoint.npz", self.state, self.config.to_dict())
 
     def train(
-        self, stop: Callable[[], bool] = lambda: False, quiet: bool = False,
+        self,
+        stop: Callable[[], bool] = lambda: False,
+        quiet: bool = False,
         workers: int | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Train to the end, or until `stop` says so, which raises Interrupted; others
         may then.
 
@@ -161,12 +163,19 @@ class Run:
             self.folder / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows).encode()
         )
         images = len(self.dataset.train.labels)
-        with np.errstate(all="ignore"), tqdm(  # require_finite looks itself
-            total=self.config.epochs * images,
-            initial=done_epochs * images
-            + self.state.iteration % self.batches * self.config.batch_size,
-            unit="img", disable=quiet, smoothing=0.1, dynamic_ncols=True,
-        ) as bar, Loader(self.dataset, self.make_dataset, workers) as loader:  # fmt: skip
+        with (
+            np.errstate(all="ignore"),
+            tqdm(  # require_finite looks itself
+                total=self.config.epochs * images,
+                initial=done_epochs * images
+                + self.state.iteration % self.batches * self.config.batch_size,
+                unit="img",
+                disable=quiet,
+                smoothing=0.1,
+                dynamic_ncols=True,
+            ) as bar,
+            Loader(self.dataset, self.make_dataset, workers) as loader,
+        ):
             while self.state.iteration < self.total:
                 self.train_epoch(loader, bar, stop)
 

@@ -47,11 +47,13 @@ BAD: dict[str, tuple[Reader, str]] = {
     "fills the memory": (reader(fill, memory=1 << 24), "takes memory"),
     "runs a command": (reader(lambda path: os.system("true")), "executes os.system"),
     "executes a pickle": (
-        reader(lambda path: pickle.loads(pickle.dumps(Canary()))), "executes pickle.find_class"
+        reader(lambda path: pickle.loads(pickle.dumps(Canary()))),
+        "executes pickle.find_class",
     ),
     "writes here": (reader(lambda path: Path("canary").touch()), "writes outside"),
     "makes a folder": (
-        reader(lambda path: os.mkdir(path.parent.with_name("x"))), "changes outside"
+        reader(lambda path: os.mkdir(path.parent.with_name("x"))),
+        "changes outside",
     ),
     "warns": (reader(lambda path: warnings.warn("odd", stacklevel=1)), "warns: UserWarning"),
     "exits": (reader(lambda path: sys.exit(0)), "SystemExit at"),
@@ -61,6 +63,6 @@ BAD: dict[str, tuple[Reader, str]] = {
         Reader("bytes", "", good.file("a", lambda: GOOD), lambda path: refuse("no")),
         "does not read what is good",
     ),
-}  # fmt: skip
+}
 RIGHT = reader(lambda path: refuse(f"{path}: is damaged"))
 READERS = {name: reader for name, (reader, _) in BAD.items()} | {"right": RIGHT}

@@ -35,15 +35,21 @@ class Process:
     def begin(self) -> None:
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-            "HOME": str(self.folder / "home"), "MPLCONFIGDIR": str(self.folder / "matplotlib"),
-            "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1",
+            "HOME": str(self.folder / "home"),
+            "MPLCONFIGDIR": str(self.folder / "matplotlib"),
+            "OPENBLAS_NUM_THREADS": "1",
+            "NUMBA_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONFAULTHANDLER": "1",
-        }  # fmt: skip
+        }
         with open(self.file("found"), "a") as found, open(self.file("errors"), "a") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, str(HERE / "attacker.py"), *self.arguments, self.after],
-                env=environment, stdout=found, stderr=errors, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+                env=environment,
+                stdout=found,
+                stderr=errors,
+                stdin=subprocess.DEVNULL,
+            )
 
     def file(self, name: str) -> Path:
         return self.folder / f"{name}-{self.part}"

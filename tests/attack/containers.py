@@ -25,19 +25,66 @@ from numpy.lib import format as npy_format
 
 #: names that a member of an archive must not have, and some that it may
 NAMES = [
-    "../evil", "/tmp/evil", "..\\evil", "C:\\evil", "a/../../evil", "", ".", "..", "x" * 300,
-    "a\0b", "\u202e", "a/b/c", "a" * 5000, "é.npy", "//x", "a/",
-]  # fmt: skip
+    "../evil",
+    "/tmp/evil",
+    "..\\evil",
+    "C:\\evil",
+    "a/../../evil",
+    "",
+    ".",
+    "..",
+    "x" * 300,
+    "a\0b",
+    "\u202e",
+    "a/b/c",
+    "a" * 5000,
+    "é.npy",
+    "//x",
+    "a/",
+]
 DESCRIPTIONS = [
-    "'|O'", "'<f8'", "'>i4'", "'<U9999999'", "'|V8'", "'<M8[s]'", "'<c16'", "'|b1'", "'<f2'",
-    "[('a', '<f4')]", "'<i8'", "'x'", "'|S0'", "'<U0'", "'|V0'", "'<f16'", "3", "None", "'<U1'",
-    "[('a', '<f4', (9999999,))]", "'" + "x" * 5000 + "'",
-]  # fmt: skip
+    "'|O'",
+    "'<f8'",
+    "'>i4'",
+    "'<U9999999'",
+    "'|V8'",
+    "'<M8[s]'",
+    "'<c16'",
+    "'|b1'",
+    "'<f2'",
+    "[('a', '<f4')]",
+    "'<i8'",
+    "'x'",
+    "'|S0'",
+    "'<U0'",
+    "'|V0'",
+    "'<f16'",
+    "3",
+    "None",
+    "'<U1'",
+    "[('a', '<f4', (9999999,))]",
+    "'" + "x" * 5000 + "'",
+]
 SHAPES = [
-    "()", "(0,)", "(-1,)", "(2147483648,)", "(9223372036854775808,)", f"({10**30},)", "(1,) * 9",
-    "(4294967296, 4294967296)", f"({'1, ' * 32})", f"({'1, ' * 65})", "(3, -1)", "(True,)", "7",
-    "(1.5,)", "('a',)", "None", "(1099511627776, 0)", f"({'9' * 5000},)",
-]  # fmt: skip
+    "()",
+    "(0,)",
+    "(-1,)",
+    "(2147483648,)",
+    "(9223372036854775808,)",
+    f"({10**30},)",
+    "(1,) * 9",
+    "(4294967296, 4294967296)",
+    f"({'1, ' * 32})",
+    f"({'1, ' * 65})",
+    "(3, -1)",
+    "(True,)",
+    "7",
+    "(1.5,)",
+    "('a',)",
+    "None",
+    "(1099511627776, 0)",
+    f"({'9' * 5000},)",
+]
 
 
 class Canary:
@@ -296,13 +343,52 @@ def mutated_mat(content: bytes, rng: Random) -> bytes:
 
 
 OPCODES = [
-    b"cos\nmkdir\n", b"cos\nmkdir\n(S'canary'\ntR", b"c__builtin__\neval\n(S'1'\ntR", b"R", b"b",
-    b"(" * 2000, b"]" * 2000, b"l", b"t", b"d", b"s", b"u", b"e", b"a", b"0", b"1", b"2", b"N",
-    b"\x88", b"h\xff", b"j\xff\xff\xff\xff", b"r\xff\xff\xff\xff", b"\x93", b"\x81", b"P1\n", b"Q",
-    b"\x8d" + b"\xff" * 7 + b"\x7f", b"T\xff\xff\xff\x7f", b"I9" * 3000 + b"\n", b"\x8a\x01\x05",
-    b"\x94", b".", b"q\0", b"h\0", b"h\1", b"\x85", b"\x86", b"\x87", b"K\7", b"}", b")", b"\x96",
-    b"ibuiltins\nprint\n", b"F1e999\n", b"L" + b"9" * 6000 + b"L\n",
-]  # fmt: skip
+    b"cos\nmkdir\n",
+    b"cos\nmkdir\n(S'canary'\ntR",
+    b"c__builtin__\neval\n(S'1'\ntR",
+    b"R",
+    b"b",
+    b"(" * 2000,
+    b"]" * 2000,
+    b"l",
+    b"t",
+    b"d",
+    b"s",
+    b"u",
+    b"e",
+    b"a",
+    b"0",
+    b"1",
+    b"2",
+    b"N",
+    b"\x88",
+    b"h\xff",
+    b"j\xff\xff\xff\xff",
+    b"r\xff\xff\xff\xff",
+    b"\x93",
+    b"\x81",
+    b"P1\n",
+    b"Q",
+    b"\x8d" + b"\xff" * 7 + b"\x7f",
+    b"T\xff\xff\xff\x7f",
+    b"I9" * 3000 + b"\n",
+    b"\x8a\x01\x05",
+    b"\x94",
+    b".",
+    b"q\0",
+    b"h\0",
+    b"h\1",
+    b"\x85",
+    b"\x86",
+    b"\x87",
+    b"K\7",
+    b"}",
+    b")",
+    b"\x96",
+    b"ibuiltins\nprint\n",
+    b"F1e999\n",
+    b"L" + b"9" * 6000 + b"L\n",
+]
 
 
 def mutated_pickle(content: bytes, rng: Random) -> bytes:
@@ -365,12 +451,20 @@ def other_value(old: Any, rng: Random) -> Any:
 
 #: name of a format -> what damages content that is of it
 FORMS: dict[str, Callable[[bytes, Random], bytes]] = {
-    "json": mutated_json, "lines": mutated_lines, "toml": mutated_toml,
-    "npz": lambda c, rng: mutated_zip(c, rng, either(mutated_npy)), "npy": mutated_npy,
-    "zip": lambda c, rng: mutated_zip(c, rng, scrambled), "safetensors": mutated_safetensors,
-    "tar.gz": mutated_tar_gz, "png": mutated_png, "jpeg": mutated_jpeg, "mat": mutated_mat,
-    "pickle": mutated_pickle, "hdf5": mutated_hdf5,
-}  # fmt: skip
+    "json": mutated_json,
+    "lines": mutated_lines,
+    "toml": mutated_toml,
+    "npz": lambda c, rng: mutated_zip(c, rng, either(mutated_npy)),
+    "npy": mutated_npy,
+    "zip": lambda c, rng: mutated_zip(c, rng, scrambled),
+    "safetensors": mutated_safetensors,
+    "tar.gz": mutated_tar_gz,
+    "png": mutated_png,
+    "jpeg": mutated_jpeg,
+    "mat": mutated_mat,
+    "pickle": mutated_pickle,
+    "hdf5": mutated_hdf5,
+}
 
 
 def mutated(content: bytes, form: str, rng: Random) -> bytes:

@@ -60,9 +60,11 @@ def dataset() -> bytes:
 def events() -> bytes:
     rng = RNG()
     return npz(
-        t=np.sort(rng.integers(0, 10**6, 50)), x=rng.integers(0, 128, 50),
-        y=rng.integers(0, 128, 50), p=rng.integers(0, 2, 50),
-    )  # fmt: skip
+        t=np.sort(rng.integers(0, 10**6, 50)),
+        x=rng.integers(0, 128, 50),
+        y=rng.integers(0, 128, 50),
+        p=rng.integers(0, 2, 50),
+    )
 
 
 def aedat2() -> bytes:
@@ -156,9 +158,13 @@ def run_of(folder: Path, epochs: int = 2, batches: int = 4) -> Path:
     """A run that was stopped after so many batches, of which an epoch has 3."""
     (folder / "data.npz").write_bytes(dataset())
     config = TrainConfig(
-        arch="1-1:2-2", steps=1, batch_size=4, epochs=epochs, ops="numpy",
+        arch="1-1:2-2",
+        steps=1,
+        batch_size=4,
+        epochs=epochs,
+        ops="numpy",
         dataset=str(folder / "data.npz"),
-    )  # fmt: skip
+    )
     run, left = start(folder / "run", config), iter(range(batches))
     with contextlib.suppress(Interrupted):
         run.train(lambda: next(left, None) is None, quiet=True)

@@ -20,9 +20,16 @@ from typing import Any
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 #: audit events -> how many paths they begin with; the folders that these are in come last
 EVENTS = {
-    "os.rename": 2, "os.link": 2, "os.symlink": 2, "os.remove": 1, "os.rmdir": 1, "os.mkdir": 1,
-    "os.truncate": 1, "os.chmod": 1, "os.utime": 1,
-}  # fmt: skip
+    "os.rename": 2,
+    "os.link": 2,
+    "os.symlink": 2,
+    "os.remove": 1,
+    "os.rmdir": 1,
+    "os.mkdir": 1,
+    "os.truncate": 1,
+    "os.chmod": 1,
+    "os.utime": 1,
+}
 
 WRITE = os.write  # which `install` replaces
 
@@ -86,9 +93,11 @@ def die() -> None:
 def install() -> None:
     """Begin to count, as the environment says."""
     steps = Steps(
-        os.environ["KILL_ROOT"], os.environ["KILL_LOG"], int(os.environ["KILL_AT"]),
+        os.environ["KILL_ROOT"],
+        os.environ["KILL_LOG"],
+        int(os.environ["KILL_AT"]),
         os.environ["KILL_HALF"] == "1",
-    )  # fmt: skip
+    )
 
     class Raw(io.FileIO):
         """A file whose writing is a step."""
@@ -100,9 +109,15 @@ def install() -> None:
             return super().write(data)
 
     def opened(
-        file: Any, mode: str = "r", buffering: int = -1, encoding: Any = None, errors: Any = None,
-        newline: Any = None, closefd: bool = True, opener: Any = None,
-    ) -> Any:  # fmt: skip
+        file: Any,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: Any = None,
+        errors: Any = None,
+        newline: Any = None,
+        closefd: bool = True,
+        opener: Any = None,
+    ) -> Any:
         plain = not set(mode) & set("wax+") or (isinstance(file, int) and file <= 2)
         if plain or not steps.inside(file):
             return original(file, mode, buffering, encoding, errors, newline, closefd, opener)

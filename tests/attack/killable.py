@@ -67,31 +67,46 @@ class Killer:
 
     def __enter__(self) -> "Killer":
         environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT)]), "OPENBLAS_NUM_THREADS": "1",
-            "NUMBA_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1",
-        }  # fmt: skip
+            "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT)]),
+            "OPENBLAS_NUM_THREADS": "1",
+            "NUMBA_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
         self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
             env=environment,
-        )  # fmt: skip
+        )
         return self
 
     def __exit__(self, *error: Any) -> None:
         self.process.communicate()
 
     def run(
-        self, command: list[str], folder: Path, log: Path, at: int = 0, half: bool = False,
+        self,
+        command: list[str],
+        folder: Path,
+        log: Path,
+        at: int = 0,
+        half: bool = False,
         plain: bool = False,
-    ) -> Ended:  # fmt: skip
+    ) -> Ended:
         """Run in a folder, whose changes are the steps; dead before the one of number `at`."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         environment = {
-            "PYTHONPATH": self.paths, "KILL_ROOT": str(folder), "KILL_LOG": str(log),
-            "KILL_AT": str(at), "KILL_HALF": str(int(half)), "REFSNN_CACHE": str(folder / "cache"),
-            "TMPDIR": str(folder / "tmp"), "HOME": str(folder),
+            "PYTHONPATH": self.paths,
+            "KILL_ROOT": str(folder),
+            "KILL_LOG": str(log),
+            "KILL_AT": str(at),
+            "KILL_HALF": str(int(half)),
+            "REFSNN_CACHE": str(folder / "cache"),
+            "TMPDIR": str(folder / "tmp"),
+            "HOME": str(folder),
             "MPLCONFIGDIR": str(log.parent / "matplotlib"),
-        }  # fmt: skip
+        }
         errors = log.with_suffix(".errors")
         asked = [command, str(folder), environment, str(errors), plain]
         self.process.stdin.write(json.dumps(asked) + "\n")
@@ -113,9 +128,10 @@ def serve() -> list[str]:
             os.environ.update(environment)
             os.chdir(folder)
             for number, path, flags in (
-                (0, os.devnull, os.O_RDONLY), (1, os.devnull, os.O_WRONLY),
+                (0, os.devnull, os.O_RDONLY),
+                (1, os.devnull, os.O_WRONLY),
                 (2, errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
-            ):  # fmt: skip
+            ):
                 os.dup2(os.open(path, flags), number)
             if plain:
                 from refsnn.files import writing

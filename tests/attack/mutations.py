@@ -15,16 +15,50 @@ Random = random.Random
 EXTREMES = [0, -1, 1, 2**8, 2**15, 2**16, 2**31 - 1, 2**31, 2**32, 2**62, 2**63, -(2**63), 2**64]
 #: values, as they stand in a text
 TOKENS = [
-    *map(str, EXTREMES), "0.5", "-0.0", "1e308", "-1e308", "1e999", "1e-320", "NaN", "-Infinity",
-    "9" * 30, "9" * 400, "9" * 6000, "true", "false", "null", "[]", "{}", '""', '"\\u0000"',
-    '"\\ud800"', '"a\\nb"', '"../../x"', '"/etc/passwd"', '"' + "x" * 3000 + '"', "[[[[]]]]",
-    "[" * 1000 + "]" * 1000, '{"a":' * 1000 + "1" + "}" * 1000, "[" * 10**5, "[1, null]",
-    "[" + "0," * 20_000 + "0]", '{"a": 1}', '"1"',
-]  # fmt: skip
+    *map(str, EXTREMES),
+    "0.5",
+    "-0.0",
+    "1e308",
+    "-1e308",
+    "1e999",
+    "1e-320",
+    "NaN",
+    "-Infinity",
+    "9" * 30,
+    "9" * 400,
+    "9" * 6000,
+    "true",
+    "false",
+    "null",
+    "[]",
+    "{}",
+    '""',
+    '"\\u0000"',
+    '"\\ud800"',
+    '"a\\nb"',
+    '"../../x"',
+    '"/etc/passwd"',
+    '"' + "x" * 3000 + '"',
+    "[[[[]]]]",
+    "[" * 1000 + "]" * 1000,
+    '{"a":' * 1000 + "1" + "}" * 1000,
+    "[" * 10**5,
+    "[1, null]",
+    "[" + "0," * 20_000 + "0]",
+    '{"a": 1}',
+    '"1"',
+]
 TOML_TOKENS = [
-    *(t for t in TOKENS if "{" not in t), "nan", "-inf", "1979-05-27T07:32:00Z", "{a = 1}",
-    "{a={a=" * 800, '"""x\ny"""', "0x" + "f" * 9000, "'x'",
-]  # fmt: skip
+    *(t for t in TOKENS if "{" not in t),
+    "nan",
+    "-inf",
+    "1979-05-27T07:32:00Z",
+    "{a = 1}",
+    "{a={a=" * 800,
+    '"""x\ny"""',
+    "0x" + "f" * 9000,
+    "'x'",
+]
 DOUBLE = "\x01again "  # before a key that is to come twice
 HELD = re.compile(r'"\\u0001token (\d{1,3})"')
 
@@ -87,8 +121,19 @@ def digits(data: bytearray, at: int, rng: Random) -> None:
 
 
 CHANGES: list[Callable[[bytearray, int, Random], None]] = [
-    flip, flip, cut, cut, repeat, insert, swap, number, number, number, real, digits,
-]  # fmt: skip
+    flip,
+    flip,
+    cut,
+    cut,
+    repeat,
+    insert,
+    swap,
+    number,
+    number,
+    number,
+    real,
+    digits,
+]
 
 
 def mutated_json(content: bytes, rng: Random) -> bytes:

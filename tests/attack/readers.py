@@ -200,8 +200,11 @@ read_cifar = partial(cifar.read, cifar.CIFAR10, count=None)
 
 READERS: dict[str, Reader] = {
     "dataset.npz": Reader(
-        "npz", DATA + "arrays refsnn.files.arrays refsnn.files.reading",
-        good.file("d.npz", good.dataset), from_npz, 2,
+        "npz",
+        DATA + "arrays refsnn.files.arrays refsnn.files.reading",
+        good.file("d.npz", good.dataset),
+        from_npz,
+        2,
     ),
     "events.npz": Reader(
         "npz", DATA + "recordings", good.file("r.npz", good.events), read_recording, 2
@@ -216,40 +219,64 @@ READERS: dict[str, Reader] = {
         "bytes", DATA + "recordings", good.file("r.bin", good.atis), read_recording
     ),
     "events.mat": Reader(
-        "mat", DATA + "recordings", good.file("r.mat", partial(good.matlab, False)),
-        read_recording, 2, memory=1 << 30,
+        "mat",
+        DATA + "recordings",
+        good.file("r.mat", partial(good.matlab, False)),
+        read_recording,
+        2,
+        memory=1 << 30,
     ),
     "compressed.mat": Reader(
-        "mat", DATA + "recordings", good.file("r.mat", partial(good.matlab, True)),
-        read_recording, 2, memory=1 << 30,
+        "mat",
+        DATA + "recordings",
+        good.file("r.mat", partial(good.matlab, True)),
+        read_recording,
+        2,
+        memory=1 << 30,
     ),
     "cifar10.bin": Reader(
         "bytes", DATA + "cifar", good.file("data_batch_1.bin", good.cifar_binary), read_cifar
     ),
     "cifar pickle 2": Reader(
-        "pickle", DATA + "cifar", good.file("data_batch_1", partial(good.cifar_pickle, 2)),
-        read_cifar, 2,
+        "pickle",
+        DATA + "cifar",
+        good.file("data_batch_1", partial(good.cifar_pickle, 2)),
+        read_cifar,
+        2,
     ),
     "cifar pickle 4": Reader(
-        "pickle", DATA + "cifar", good.file("data_batch_1", partial(good.cifar_pickle, 4)),
+        "pickle",
+        DATA + "cifar",
+        good.file("data_batch_1", partial(good.cifar_pickle, 4)),
         read_cifar,
     ),
     "picture.jpg": Reader(
-        "jpeg", DATA + "imagefolder", good.file("a.jpg", partial(good.picture, "JPEG")),
-        partial(imagefolder.read, size=8), memory=PIXELS,
+        "jpeg",
+        DATA + "imagefolder",
+        good.file("a.jpg", partial(good.picture, "JPEG")),
+        partial(imagefolder.read, size=8),
+        memory=PIXELS,
     ),
     "large.jpg": Reader(
-        "jpeg", DATA + "imagefolder",
+        "jpeg",
+        DATA + "imagefolder",
         good.file("a.jpg", partial(good.picture, "JPEG", side=80, progressive=True)),
-        lambda path: imagefolder.read(path, 4, good.RNG()), memory=PIXELS,
+        lambda path: imagefolder.read(path, 4, good.RNG()),
+        memory=PIXELS,
     ),
     "picture.png": Reader(
-        "png", DATA + "imagefolder", good.file("a.png", partial(good.picture, "PNG")),
-        partial(imagefolder.read, size=8), memory=PIXELS,
+        "png",
+        DATA + "imagefolder",
+        good.file("a.png", partial(good.picture, "PNG")),
+        partial(imagefolder.read, size=8),
+        memory=PIXELS,
     ),
     "palette.png": Reader(
-        "png", DATA + "imagefolder", good.file("a.png", partial(good.picture, "PNG", "P")),
-        partial(imagefolder.read, size=8), memory=PIXELS,
+        "png",
+        DATA + "imagefolder",
+        good.file("a.png", partial(good.picture, "PNG", "P")),
+        partial(imagefolder.read, size=8),
+        memory=PIXELS,
     ),
     "archive.tar.gz": Reader(
         "tar.gz", DATA + "unpack", good.file("a.tar.gz", good.tar_gz), unpacked
@@ -259,23 +286,40 @@ READERS: dict[str, Reader] = {
     ),
     "contents.json": Reader("json", DATA + "cache", good.cached, from_cache, 0.3),
     "cached.npy": Reader(
-        "npy", DATA + "cache", lambda folder: good.cached(folder).with_name("a.npy"), from_cache,
+        "npy",
+        DATA + "cache",
+        lambda folder: good.cached(folder).with_name("a.npy"),
+        from_cache,
         0.3,
     ),
     "config.json": Reader(
-        "json", TRAINING + "folder refsnn.files.documents", good.in_run("config.json"),
-        lambda path: read_config(path.parent), 2,
+        "json",
+        TRAINING + "folder refsnn.files.documents",
+        good.in_run("config.json"),
+        lambda path: read_config(path.parent),
+        2,
     ),
     "checkpoint.npz": Reader(
-        "npz", TRAINING + "checkpoint", good.in_run("checkpoint.npz"),
-        lambda path: read_run(path.parent), 0.5, seal_checkpoint,
+        "npz",
+        TRAINING + "checkpoint",
+        good.in_run("checkpoint.npz"),
+        lambda path: read_run(path.parent),
+        0.5,
+        seal_checkpoint,
     ),
     "resumed checkpoint": Reader(
-        "npz", TRAINING + "checkpoint", good.in_run("checkpoint.npz"), resumed, 0.15,
-        seal_checkpoint, (Diverged,),
+        "npz",
+        TRAINING + "checkpoint",
+        good.in_run("checkpoint.npz"),
+        resumed,
+        0.15,
+        seal_checkpoint,
+        (Diverged,),
     ),
     "metrics.jsonl": Reader(
-        "lines", TRAINING + "folder", good.in_run("metrics.jsonl"),
+        "lines",
+        TRAINING + "folder",
+        good.in_run("metrics.jsonl"),
         lambda path: read_metrics(path.parent),
     ),
     "resumed metrics": Reader(
@@ -300,23 +344,30 @@ READERS: dict[str, Reader] = {
     "figure of regimes": figure("gradient_regimes"),
     "figure of spikes": figure("spike_raster"),
     "parameters.npz": Reader(
-        "npz", EXPORT + "parameters " + EXPORT + "network_json", good.parameters(".npz"),
+        "npz",
+        EXPORT + "parameters " + EXPORT + "network_json",
+        good.parameters(".npz"),
         load_parameters,
     ),
     "parameters.safetensors": Reader(
-        "safetensors", EXPORT + "parameters", good.parameters(".safetensors"), load_parameters,
+        "safetensors",
+        EXPORT + "parameters",
+        good.parameters(".safetensors"),
+        load_parameters,
         needs="safetensors",
     ),
     "network.nir": Reader(
-        "hdf5", EXPORT + "nir_read", good.nir_file, run_nir, 0.05, needs="nir",
-        starts=frozenset({"subprocess.Popen", "os.posix_spawn", "os.fork"}), seconds=60,
+        "hdf5",
+        EXPORT + "nir_read",
+        good.nir_file,
+        run_nir,
+        0.05,
+        needs="nir",
+        starts=frozenset({"subprocess.Popen", "os.posix_spawn", "os.fork"}),
+        seconds=60,
     ),
-    "tree of a .nir": Reader(
-        "npz", EXPORT + "nir_read", good.nir_tree, run_tree, needs="nir"
-    ),
-    "case.npz": Reader(
-        "npz", ORACLE + "vectors", good.in_vectors(), read_vectors, 1, seal_vectors
-    ),
+    "tree of a .nir": Reader("npz", EXPORT + "nir_read", good.nir_tree, run_tree, needs="nir"),
+    "case.npz": Reader("npz", ORACLE + "vectors", good.in_vectors(), read_vectors, 1, seal_vectors),
     "manifest.json": Reader(
         "json", ORACLE + "vectors", good.in_vectors("manifest.json"), read_vectors, 2
     ),
@@ -328,27 +379,39 @@ READERS: dict[str, Reader] = {
     ),
     "actual.npz": Reader("npz", ORACLE + "actual", good.in_vectors(), compared, 2),
     "actual.safetensors": Reader(
-        "safetensors", ORACLE + "actual", good.in_vectors(suffix=".safetensors"), compared,
+        "safetensors",
+        ORACLE + "actual",
+        good.in_vectors(suffix=".safetensors"),
+        compared,
         needs="safetensors",
     ),
     "expected.toml": Reader(
-        "toml", ORACLE + "conform", good.file("expected.toml", good.EXPECTED.encode),
+        "toml",
+        ORACLE + "conform",
+        good.file("expected.toml", good.EXPECTED.encode),
         conform.read_expected,
     ),
     "program's answer": Reader(
-        "npy", ORACLE + "adapters.program", good.answer,
+        "npy",
+        ORACLE + "adapters.program",
+        good.answer,
         lambda path: program.read_outputs(path.parent, good.cases()[0]),
         refusals=(program.ProgramFailed,),
     ),
     "worker's answer": Reader(
-        "npz", ORACLE + "isolate", good.file("answer.npz", good.worker_answer),
-        lambda path: isolate.read_answer(path, good.cases()[0]), refusals=(isolate.Ended,),
+        "npz",
+        ORACLE + "isolate",
+        good.file("answer.npz", good.worker_answer),
+        lambda path: isolate.read_answer(path, good.cases()[0]),
+        refusals=(isolate.Ended,),
     ),
     "mutants.json": Reader(
-        "json", "verification.mutants",
-        good.file("mutants.json", good.faults), read_faults,
+        "json",
+        "verification.mutants",
+        good.file("mutants.json", good.faults),
+        read_faults,
     ),
-}  # fmt: skip
+}
 
 #: modules that open files which nobody else writes, and why they may trust them
 TRUSTED = {

@@ -9,13 +9,36 @@ from typing import Any, NamedTuple
 import good_files as good
 
 TINY = [
-    "--dataset", "data.npz", "--ops", "numpy", "--batch-size", "8", "--threads", "1",
-]  # fmt: skip
+    "--dataset",
+    "data.npz",
+    "--ops",
+    "numpy",
+    "--batch-size",
+    "8",
+    "--threads",
+    "1",
+]
 TRAIN = ["train", "--out", "run", "--arch", "1-1:2-2", "--steps", "1", "--epochs", "2", *TINY]
 ABLATION = [
-    "refsnn", "ablation", "--out", "ablation", "--methods", "vanilla", "evolutionary",
-    "--archs", "1-1:2-2", "--steps", "1", "--seeds", "1", "--epochs", "1", "--jobs", "2", *TINY,
-]  # fmt: skip
+    "refsnn",
+    "ablation",
+    "--out",
+    "ablation",
+    "--methods",
+    "vanilla",
+    "evolutionary",
+    "--archs",
+    "1-1:2-2",
+    "--steps",
+    "1",
+    "--seeds",
+    "1",
+    "--epochs",
+    "1",
+    "--jobs",
+    "2",
+    *TINY,
+]
 FRAMES = ["frames", "data"]
 SURROGATES = ["refsnn", "vectors", "generate", "vectors", "--level", "surrogate"]
 NEURONS = ["refsnn", "vectors", "generate", "vectors", "--level", "block"]

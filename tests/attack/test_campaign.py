@@ -21,10 +21,29 @@ SEED = 0
 watched = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and limits of memory")
 #: functions and methods that open or parse files
 OPENERS = {
-    "File", "TarFile", "ZipFile", "fdopen", "fromfile", "load", "loads", "open", "open_memmap",
-    "open_regular", "parse", "parse_json", "read_array", "read_arrays", "read_bytes", "read_json",
-    "read_json_lines", "read_text", "read_toml", "read_variables", "read_whole", "safe_open",
-}  # fmt: skip
+    "File",
+    "TarFile",
+    "ZipFile",
+    "fdopen",
+    "fromfile",
+    "load",
+    "loads",
+    "open",
+    "open_memmap",
+    "open_regular",
+    "parse",
+    "parse_json",
+    "read_array",
+    "read_arrays",
+    "read_bytes",
+    "read_json",
+    "read_json_lines",
+    "read_text",
+    "read_toml",
+    "read_variables",
+    "read_whole",
+    "safe_open",
+}
 LOADERS = {"load": {"np"}, "loads": {"json", "tomllib", "pickle"}, "parse": {"npy"}}
 
 

@@ -141,6 +141,9 @@ def test_a_write_in_place_does_not_survive(trial):
     """What the matrix is for: where files are written in place, it finds the damage."""
     it = trial("training", plain=True)
     assert ["write", "run/checkpoint.npz"] in it.whole.steps
-    last = max(n for n, (event, path) in enumerate(it.whole.steps, 1)
-               if (event, path) == ("write", "run/checkpoint.npz"))  # fmt: skip
+    last = max(
+        n
+        for n, (event, path) in enumerate(it.whole.steps, 1)
+        if (event, path) == ("write", "run/checkpoint.npz")
+    )
     assert it.problem(last, True)

@@ -43,14 +43,19 @@ def test_a_run_prints_tables_and_writes_an_object(tmp_path, capsys, monkeypatch)
 def test_defaults():
     specs = command.specs(build_parser().parse_args(["bench"]))
     assert [(s.arch, s.phase, s.batch_size, s.density) for s in specs] == [
-        ("resnet20", "train", 32, None), ("resnet20", "inference", 32, 0.15),
-        ("resnet18", "train", 16, None), ("resnet18", "inference", 16, 0.15),
-    ]  # fmt: skip
+        ("resnet20", "train", 32, None),
+        ("resnet20", "inference", 32, 0.15),
+        ("resnet18", "train", 16, None),
+        ("resnet18", "inference", 16, 0.15),
+    ]
     given = ["bench", "--arch", "resnet8", "1:4", "--arch=resnet8", "--density=0.2"]
     specs = command.specs(build_parser().parse_args([*given, "--batch-size=3"]))
     assert [(s.arch, s.batch_size, s.density) for s in specs] == [
-        ("resnet8", 3, 0.2), ("resnet8", 3, 0.2), ("1:4", 3, 0.2), ("1:4", 3, 0.2)
-    ]  # fmt: skip
+        ("resnet8", 3, 0.2),
+        ("resnet8", 3, 0.2),
+        ("1:4", 3, 0.2),
+        ("1:4", 3, 0.2),
+    ]
 
 
 @pytest.mark.parametrize(

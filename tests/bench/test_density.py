@@ -15,9 +15,13 @@ from refsnn.training.monitor import firing_rates
 @pytest.mark.parametrize("arch", ["1-1:4-8", "2-1:8-8"])
 def test_every_layer_fires_as_asked(arch, target, tiny, tmp_path):
     spec = replace(
-        tiny, arch=arch, phase="inference", batch_size=6, density=target,
+        tiny,
+        arch=arch,
+        phase="inference",
+        batch_size=6,
+        density=target,
         numbers=str(tmp_path / "n.npz"),
-    )  # fmt: skip
+    )
     known = density.prepare(spec)
     assert known["density"] == pytest.approx(target, rel=0.1)
     low, high = known["density_range"]

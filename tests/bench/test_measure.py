@@ -10,16 +10,26 @@ from refsnn.bench.processes import Worker, single
 
 def row(library, seconds, mib):
     return {
-        "arch": "a", "phase": "train", "library": library, "seconds": seconds, "peak_mib": mib,
-    }  # fmt: skip
+        "arch": "a",
+        "phase": "train",
+        "library": library,
+        "seconds": seconds,
+        "peak_mib": mib,
+    }
 
 
 def test_ratios_are_medians_within_rounds():
     ours, theirs = row("refsnn", [1, 2, 4], 100), row("torch", [3, 4, 4], 400)
     assert measure.ratios([ours, theirs]) == [
-        {"arch": "a", "phase": "train", "library": "torch", "images_per_second": 2,
-         "images_per_second_range": [1, 3], "peak_mib": 0.25},
-    ]  # fmt: skip
+        {
+            "arch": "a",
+            "phase": "train",
+            "library": "torch",
+            "images_per_second": 2,
+            "images_per_second_range": [1, 3],
+            "peak_mib": 0.25,
+        },
+    ]
     assert measure.ratios([ours]) == []
 
 

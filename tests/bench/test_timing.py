@@ -58,8 +58,9 @@ def test_a_convolution_is_counted_as_a_direct_one():
     assert forward.density == gradient.density == 1 / 72
     assert forward.convolution.shape == "2x6x6x3 3x3/2 -> 4"
     assert (forward.convolution.direction, gradient.convolution.direction) == (
-        "forward", "weight_gradient",
-    )  # fmt: skip
+        "forward",
+        "weight_gradient",
+    )
 
 
 def test_bytes_of_an_array_that_is_met_twice_count_once():

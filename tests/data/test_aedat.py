@@ -178,8 +178,10 @@ def test_times_go_on_after_31_bits(read):
     first, second = packet(polarity(1, 1, 1, 2**31 - 1)), packet(polarity(2, 2, 1, 4), overflow=1)
     third = packet(polarity(3, 3, 0, 4), overflow=5)
     assert read(LINES_3 + first + second + third).t.tolist() == [
-        2**31 - 1, 2**31 + 4, 5 * 2**31 + 4,
-    ]  # fmt: skip
+        2**31 - 1,
+        2**31 + 4,
+        5 * 2**31 + 4,
+    ]
 
 
 def test_packets_out_of_order_are_sorted(read):

@@ -227,8 +227,10 @@ print(mapped("set", [Path(sys.argv[1])], {}, make)["a"].sum(), flush=True)
 def start(source):
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, source],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_processes_that_make_it_at_once_both_succeed(folder, source):

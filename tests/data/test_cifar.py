@@ -347,10 +347,11 @@ LABELS = {
 @pytest.mark.parametrize("order", ["C", "F", "view"])
 def test_files_pickled_again_are_read(read, protocol, key, order, labels):
     fields = {
-        "batch_label": key("training batch 1 of 5"), "labels": LABELS[labels](GOOD["labels"]),
+        "batch_label": key("training batch 1 of 5"),
+        "labels": LABELS[labels](GOOD["labels"]),
         "data": PIXELS.repeat(2, 0)[::2] if order == "view" else np.asarray(PIXELS, order=order),
         "filenames": [key(f"image_{k}.png" * bool(k)) for k in range(3)],
-    }  # fmt: skip
+    }
     data = read(pickle.dumps({key(name): value for name, value in fields.items()}, protocol))
     assert np.array_equal(pixels_of(data.train_images), PIXELS)
     assert data.train_labels.tolist() == [9, 0, 4]
@@ -363,8 +364,9 @@ def test_a_whole_file_in_the_form_that_takes_the_most_opcodes_is_read(tmp_path, 
     fields = {
         b"data": np.random.default_rng(0).integers(0, 256, (n, 3072), np.uint8),
         b"filenames": [b"bos_taurus_s_%06d.png" % k for k in range(n)],
-        b"fine_labels": labels, b"coarse_labels": [k // np.int64(5) for k in labels],
-    }  # fmt: skip
+        b"fine_labels": labels,
+        b"coarse_labels": [k // np.int64(5) for k in labels],
+    }
     path = tmp_path / "train"
     path.write_bytes(pickle.dumps(fields, protocol))
     images, fine = cifar.read(cifar.CIFAR100, path, n)

@@ -36,9 +36,12 @@ def archive(tmp_path, monkeypatch):
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "small.tar.gz").write_bytes(packed)
     source = fetch.Source(
-        "http://127.0.0.1:9/", hashlib.md5(packed).hexdigest(), len(packed), "small",
+        "http://127.0.0.1:9/",
+        hashlib.md5(packed).hexdigest(),
+        len(packed),
+        "small",
         {"test_batch.bin": 5},
-    )  # fmt: skip
+    )
     monkeypatch.setitem(fetch.SOURCES, "cifar10", source)
     quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
     handler = functools.partial(quiet, directory=str(tmp_path / "served"))

@@ -62,9 +62,10 @@ def test_a_batch_is_the_chosen_images_standardised_in_the_dtype_asked_for(dtype)
 
 def test_a_batch_is_augmented_where_a_generator_is_given():
     data = dataset(
-        mean=np.full(2, 3.0), std=np.full(2, 5.0),
+        mean=np.full(2, 3.0),
+        std=np.full(2, 5.0),
         augment=(partial(random_crop, padding=1), lambda images, rng: 2 * images),
-    )  # fmt: skip
+    )
     which = np.arange(12)
     images, _ = data.batch(data.train, which, np.float64, np.random.default_rng(4))
     cropped = random_crop(data.train.images, np.random.default_rng(4), 1)
@@ -171,9 +172,12 @@ def test_loading_takes_the_memory_of_the_arrays_and_a_little(tmp_path, kind):
     labels = np.arange(len(images)) % 2
     path = tmp_path / "mine.npz"
     np.savez(
-        path, train_images=images, test_images=images[: len(images) // 2],
-        train_labels=labels, test_labels=labels[: len(images) // 2],
-    )  # fmt: skip
+        path,
+        train_images=images,
+        test_images=images[: len(images) // 2],
+        train_labels=labels,
+        test_labels=labels[: len(images) // 2],
+    )
     del images
     tracemalloc.start()
     try:

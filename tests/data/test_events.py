@@ -136,8 +136,9 @@ def test_a_sensor_need_not_be_square():
     frames = events_to_frames(*events, 1, (2, 6))
     assert frames.shape == (1, 2, 6, 2)
     assert {tuple(i): int(frames[tuple(i)]) for i in np.argwhere(frames)} == {
-        (0, 1, 5, 0): 2, (0, 0, 0, 1): 1,
-    }  # fmt: skip
+        (0, 1, 5, 0): 2,
+        (0, 0, 0, 1): 1,
+    }
     with pytest.raises(ValueError, match="y: want 3 values from 0 to 1"):
         events_to_frames(*events._replace(y=events.y + 1), 1, (2, 6))
     with pytest.raises(ValueError, match="x: want 3 values from 0 to 4"):

@@ -66,9 +66,16 @@ def png(width, height, depth, colour, data, *chunks):
 def root(tmp_path):
     """Three photographs of dogs and two of cats to train, one of each to validate."""
     for seed, name in enumerate(
-        ["train/dog/c.jpg", "train/dog/a.JPEG", "train/dog/b.Png", "train/cat/1.jpg",
-         "train/cat/0.jpeg", "val/cat/0.jpg", "val/dog/0.png"]
-    ):  # fmt: skip
+        [
+            "train/dog/c.jpg",
+            "train/dog/a.JPEG",
+            "train/dog/b.Png",
+            "train/cat/1.jpg",
+            "train/cat/0.jpeg",
+            "val/cat/0.jpg",
+            "val/dog/0.png",
+        ]
+    ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         noise(80, 64, seed).save(path)
@@ -102,8 +109,15 @@ def test_the_order_of_the_file_system_does_not_matter(root, monkeypatch, reverse
 
 def test_what_is_no_photograph_of_a_class_is_passed_over(root):
     before = scan(root)
-    for name in ("train/.hidden/a.jpg", "train/cat/.a.jpg", "train/cat/a.txt", "train/cat/jpg",
-                 "train/stray.jpg", "val/.DS_Store", "train/cat/folder.jpg/a.jpg"):  # fmt: skip
+    for name in (
+        "train/.hidden/a.jpg",
+        "train/cat/.a.jpg",
+        "train/cat/a.txt",
+        "train/cat/jpg",
+        "train/stray.jpg",
+        "val/.DS_Store",
+        "train/cat/folder.jpg/a.jpg",
+    ):
         (root / name).parent.mkdir(exist_ok=True)
         shutil.copy(before.train.paths[0], root / name)
     assert scan(root)[0] == before[0]
@@ -121,9 +135,10 @@ def test_what_is_no_file_is_not_passed_over(root):
     with pytest.raises(ValueError, match=r"^dataset: \S*/cat/pipe\.jpg: is no regular file$"):
         FolderImages(scan(root).train.paths, 8).identity()
     for name, text in (
-        ("pipe.jpg", "is no regular file"), ("zero.png", "is no regular file"),
+        ("pipe.jpg", "is no regular file"),
+        ("zero.png", "is no regular file"),
         ("nothing.jpg", "No such file"),
-    ):  # fmt: skip
+    ):
         index = names(images).index(name)
         with pytest.raises(ValueError, match=rf"^dataset: \S*/cat/{name} can't be read: .*{text}"):
             images.take(np.array([index]))

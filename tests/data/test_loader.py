@@ -160,11 +160,12 @@ if __name__ == "__main__":
 def test_workers_end_with_their_parent(how, tmp_path):
     (tmp_path / "parent.py").write_text(PARENT)
     process = subprocess.Popen(
-        [sys.executable, tmp_path / "parent.py"], stdout=subprocess.PIPE,
+        [sys.executable, tmp_path / "parent.py"],
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         # started in the background, these tests have a parent that ignores SIGINT
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
+    )
     workers = [int(pid) for pid in process.stdout.readline().split()]
     assert workers
     process.send_signal(how)

@@ -125,14 +125,15 @@ BAD = {
     "unknown numbers": (header() + matrix(NUMBERS, 233), "longname: got numbers of type 233, want"),
     "many sides": (header() + matrix(NUMBERS, shape=(1,) * 999), r"for \(1, 1.{72}\.\.\.$"),
     "a name of two lines": (
-        header() + matrix(NUMBERS, 233, name=b"longer\nname"), r"^'longer\\nname': got numbers"
+        header() + matrix(NUMBERS, 233, name=b"longer\nname"),
+        r"^'longer\\nname': got numbers",
     ),
     "bad zlib": (header() + element(15, b"12345678"), "a compressed element is damaged"),
     "cut zlib": (header() + compressed(bytes(99))[:-5], "got 7 bytes of an element, want 12"),
     "half a zlib": (header() + element(15, zlib.compress(bytes(99))[:7]), "element is cut, or has"),
     "empty zlib": (header() + compressed(b""), "got 0 elements in a compressed one, want 1"),
     "zlib in zlib": (header() + compressed(compressed(b"")), "got an element of type 15, want a m"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("content", "message"), BAD.values(), ids=BAD)

@@ -77,8 +77,11 @@ def test_a_step_of_k_thresholds_makes_k_events_evenly_in_time(steps):
 def test_a_change_counts_from_the_last_event():
     assert one_pixel([0, 0.1, 0.2, 0.1], [0, 10, 20, 30]) == [(12, 1)]
     assert one_pixel([0, 0.2, 0.01, 0.0, 0.25], [0, 10, 20, 30, 40]) == [
-        (6, 1), (30, 0), (35, 1), (40, 1),
-    ]  # fmt: skip
+        (6, 1),
+        (30, 0),
+        (35, 1),
+        (40, 1),
+    ]
 
 
 @settings(deadline=None, max_examples=100)

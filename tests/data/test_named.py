@@ -71,9 +71,11 @@ def nmnist(folder):
         folder,
         {
             f"nmnist/{part}/{digit}/{k}.bin": forty_bits(60)
-            for part in ("Train", "Test") for digit in range(3) for k in range(2)
+            for part in ("Train", "Test")
+            for digit in range(3)
+            for k in range(2)
         },
-    )  # fmt: skip
+    )
 
 
 def cifar10dvs(folder):
@@ -81,9 +83,10 @@ def cifar10dvs(folder):
         folder,
         {
             f"cifar10-dvs/{name}/cifar10_{name}_{k}.aedat": aedat(80)
-            for name in recordings.CIFAR10 for k in range(3)
+            for name in recordings.CIFAR10
+            for k in range(3)
         },
-    )  # fmt: skip
+    )
 
 
 def photographs(folder):

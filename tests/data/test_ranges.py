@@ -159,9 +159,12 @@ def test_units_that_few_images_let_doubt_are_remarked_on(tmp_path, capsys):
     images = rng.random((8, 4, 4))
     path = tmp_path / "few.npz"
     np.savez(
-        path, train_images=images, train_labels=np.arange(8) % 2, test_images=255 * images[:4],
+        path,
+        train_images=images,
+        train_labels=np.arange(8) % 2,
+        test_images=255 * images[:4],
         test_labels=np.arange(4) % 2,
-    )  # fmt: skip
+    )
     from_npz(path)
     assert "are both in one unit?" in capsys.readouterr().err
     from_npz(path, any_range=True)

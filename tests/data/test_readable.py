@@ -215,9 +215,26 @@ def test_a_run_says_how_many_it_left_out_and_goes_on_with_the_same(tmp_path, cap
     damage(data)
     folder = tmp_path / "run"
     arguments = [
-        "train", "--dataset", name, "--data-dir", str(data), "--image-size", "16", "--arch", "1:2",
-        "--steps", "1", "--epochs", "1", "--ops", "numpy", "--workers", "0", "--out", str(folder),
-    ]  # fmt: skip
+        "train",
+        "--dataset",
+        name,
+        "--data-dir",
+        str(data),
+        "--image-size",
+        "16",
+        "--arch",
+        "1:2",
+        "--steps",
+        "1",
+        "--epochs",
+        "1",
+        "--ops",
+        "numpy",
+        "--workers",
+        "0",
+        "--out",
+        str(folder),
+    ]
     assert main(arguments) == 2
     assert not folder.exists()
     assert main([*arguments, "--skip-unreadable"]) == 0

@@ -149,7 +149,8 @@ BAD = {
     "no rows": (mat5({"out1": np.ones((0, 6))}), "got no events"),
     "half a pixel": (mat5({"out1": matrix(SEEN) + 0.5}), "out1: want whole numbers"),
     "half a microsecond": (
-        mat5({"out1": matrix([(10**6 + 0.5, 3, 5, 1)])}), "out1: want whole numbers",
+        mat5({"out1": matrix([(10**6 + 0.5, 3, 5, 1)])}),
+        "out1: want whole numbers",
     ),
     "NaN": (mat5({"out1": matrix(SEEN) * np.nan}), "out1: want whole numbers"),
     "infinity": (mat5({"out1": matrix(SEEN) * 1e300}), "out1: want whole numbers"),
@@ -157,7 +158,7 @@ BAD = {
     "polarity 2": (mat5({"out1": matrix(SEEN, off=2)}), "polarity: got 1 to 2, want 0 to 1"),
     "polarity -2": (mat5({"out1": matrix(SEEN, off=-2)}), "polarity: got -2 to 1, want 0 to 1"),
     "time below 0": (mat5({"out1": matrix([(-1, 0, 0, 1)])}), "t: got -1 to -1, want 0 to"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("content", "message"), BAD.values(), ids=BAD)

@@ -196,9 +196,11 @@ def test_what_expands_too_far_is_refused_and_the_last_byte_counts(make, refused,
 def test_a_sparse_file_is_refused(tmp_path, refused):
     info = tarfile.TarInfo("a")
     info.pax_headers = {
-        "GNU.sparse.major": "0", "GNU.sparse.minor": "1",
-        "GNU.sparse.map": "0,1", "GNU.sparse.size": str(10**12),
-    }  # fmt: skip
+        "GNU.sparse.major": "0",
+        "GNU.sparse.minor": "1",
+        "GNU.sparse.map": "0,1",
+        "GNU.sparse.size": str(10**12),
+    }
     refused(tar_gz(tmp_path / "x.tar.gz", (info, b"1")), "member 'a': it is a sparse file")
 
 

@@ -85,9 +85,12 @@ def test_wrong_labels_are_refused(values, error, message):
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("stem.bn0 λ", "stem.bn0 λ"), ("a\nb", r"'a\nb'"), ("\0", r"'\x00'"), (3, "3"),
+        ("stem.bn0 λ", "stem.bn0 λ"),
+        ("a\nb", r"'a\nb'"),
+        ("\0", r"'\x00'"),
+        (3, "3"),
         ("x" * 81, "'" + "x" * 76 + "..."),
     ],
-)  # fmt: skip
+)
 def test_a_name_stands_as_it_is_unless_it_would_break_the_line(name, shown):
     assert validate.named(name) == shown

@@ -50,8 +50,21 @@ def test_a_grid_is_every_combination_once():
 
 
 def test_options_replace_the_presets_values():
-    made = wanted("--methods", "shortcut", "vanilla", "--archs", "1:4", "2:4", "--steps", "1", "4",
-                  "--seeds", "2", "--lr=0.5", "--detach-reset")  # fmt: skip
+    made = wanted(
+        "--methods",
+        "shortcut",
+        "vanilla",
+        "--archs",
+        "1:4",
+        "2:4",
+        "--steps",
+        "1",
+        "4",
+        "--seeds",
+        "2",
+        "--lr=0.5",
+        "--detach-reset",
+    )
     axes = [(c.method, c.arch, c.steps, c.seed) for c in made]
     assert axes == list(product(("shortcut", "vanilla"), ("1:4", "2:4"), (1, 4), (0, 1)))
     assert fixed(made[0]) == fixed(TrainConfig()) | {"lr": 0.5, "detach_reset": True}
@@ -66,8 +79,20 @@ def test_regimes_that_an_option_makes_alike_are_run_once():
 
 
 def test_the_tables_order_depends_on_the_runs_alone(tmp_path):
-    made = wanted("--archs", "1-10:4-8", "2-2:4-8", "--steps", "4", "2", "--seeds", "3", "1",
-                  "--methods", "evolutionary", "vanilla")  # fmt: skip
+    made = wanted(
+        "--archs",
+        "1-10:4-8",
+        "2-2:4-8",
+        "--steps",
+        "4",
+        "2",
+        "--seeds",
+        "3",
+        "1",
+        "--methods",
+        "evolutionary",
+        "vanilla",
+    )
     settings = ablation.settings_of(tmp_path, made)
     names = [run.folder.name for run in ablation.plan(tmp_path, made[::-1], settings)]
     assert names == [
@@ -79,16 +104,29 @@ def test_the_tables_order_depends_on_the_runs_alone(tmp_path):
 
 
 def test_architectures_of_one_depth_stay_apart(tmp_path):
-    made = wanted("--archs", "2-2:4-8", "1-3:4-8", "--methods", "shortcut", "vanilla",
-                  "--seeds=1", "--steps", "2", "1")  # fmt: skip
+    made = wanted(
+        "--archs",
+        "2-2:4-8",
+        "1-3:4-8",
+        "--methods",
+        "shortcut",
+        "vanilla",
+        "--seeds=1",
+        "--steps",
+        "2",
+        "1",
+    )
     runs = ablation.plan(tmp_path, made, ablation.settings_of(tmp_path, made))
     assert [(run.config.arch, run.config.steps, run.config.method) for run in runs] == list(
         product(("1-3:4-8", "2-2:4-8"), (1, 2), ("vanilla", "shortcut"))
     )
     rows = table.tabulate([Result(run.config, "missing") for run in runs])["rows"]
     assert [(row["arch"], row["steps"], len(row["methods"])) for row in rows] == [
-        ("1-3:4-8", 1, 2), ("1-3:4-8", 2, 2), ("2-2:4-8", 1, 2), ("2-2:4-8", 2, 2),
-    ]  # fmt: skip
+        ("1-3:4-8", 1, 2),
+        ("1-3:4-8", 2, 2),
+        ("2-2:4-8", 1, 2),
+        ("2-2:4-8", 2, 2),
+    ]
 
 
 def test_folders_name_the_settings_that_grids_differ_in(tmp_path):
@@ -105,13 +143,15 @@ def test_later_calls_add_runs_and_run_only_those(untrained, tmp_path, capsys):
     assert main(["ablation", *TINY, *out, "--methods=shortcut", "--seeds=1"]) == 0
     assert main(["ablation", *TINY, *out, "--methods=vanilla", "--seeds=2"]) == 0
     assert untrained == [
-        ["1-1_4-8-T2-vanilla-seed0"], ["1-1_4-8-T2-vanilla-seed1"],
+        ["1-1_4-8-T2-vanilla-seed0"],
+        ["1-1_4-8-T2-vanilla-seed1"],
         ["1-1_4-8-T2-shortcut-seed0"],
-    ]  # fmt: skip
+    ]
     (row,) = json.loads((tmp_path / "out" / "table.json").read_text())["rows"]
     assert {name: cell["diverged"] for name, cell in row["methods"].items()} == {
-        "vanilla": [0, 1], "shortcut": [0],
-    }  # fmt: skip
+        "vanilla": [0, 1],
+        "shortcut": [0],
+    }
 
 
 def test_what_is_left_for_the_same_command_is_told_though_no_run_was_cut_short(
@@ -219,7 +259,8 @@ def test_a_finished_run_without_its_checkpoint_is_damaged(finished, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "not valid JSON"), ("[]", "got a list, want an object"),
+        ("", "not valid JSON"),
+        ("[]", "got a list, want an object"),
         ("{}", "settings is missing"),
         ('{"settings": 3}', "settings: got 3, want an array"),
         ('{"settings": [3]}', "settings[0]: got 3, want an object"),
@@ -227,7 +268,7 @@ def test_a_finished_run_without_its_checkpoint_is_damaged(finished, tmp_path):
         ('{"settings": [{"width": 1e308}]}', "settings[0]: width: got 1e+308, want at most"),
         ("[" * 10_000, "nested more than 64 deep"),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_record_of_settings_is_named(content, message, tmp_path, refused):
     (tmp_path / "ablation.json").write_text(content)
     line = refused(["ablation", *TINY, "--out", tmp_path])
@@ -347,16 +388,23 @@ def test_help_gives_no_default_that_a_preset_replaces(capsys):
     shown = " ".join(capsys.readouterr().out.split()).partition("options: ")[2]
     defaults = {
         option: re.search(rf"{option} [A-Z{{].*?\(default: ([^)]*)\)", shown).group(1)
-        for option in ("--epochs", "--batch-size", "--lr", "--dataset", "--surrogate-shape",
-                       "--lam", "--momentum")
-    }  # fmt: skip
+        for option in (
+            "--epochs",
+            "--batch-size",
+            "--lr",
+            "--dataset",
+            "--surrogate-shape",
+            "--lam",
+            "--momentum",
+        )
+    }
     of_preset = dict.fromkeys(list(defaults)[:5], "the preset's")
     assert defaults == of_preset | {"--lam": "0.25", "--momentum": "0.9"}
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0.4, "0 s"), (119, "119 s"), (120, "2.0 min"), (9000, "2.5 h"),
-                           (3e6, "34.7 days")]
-)  # fmt: skip
+    ("seconds", "words"),
+    [(0.4, "0 s"), (119, "119 s"), (120, "2.0 min"), (9000, "2.5 h"), (3e6, "34.7 days")],
+)
 def test_durations(seconds, words):
     assert ablation_command.duration(seconds) == words

@@ -241,8 +241,10 @@ def test_side_branches_of_no_weight_have_no_part_and_no_direction():
     built = case()
     found = ledger(*built, 2, NUMPY, 0.0)
     assert found.first_layer["branches"]["branch.stage1"] == {
-        "norm": 0.0, "cosine": None, "share": 0.0
-    }  # fmt: skip
+        "norm": 0.0,
+        "cosine": None,
+        "share": 0.0,
+    }
     main = {name: p for name, p in built[1].items() if not name.startswith("branch.")}
     bare = ledger(replace(built[0], branches="none"), main, *built[2:], 2, NUMPY, 0.0)
     assert found.chain == bare.chain

@@ -45,9 +45,15 @@ def test_the_object_holds_the_settings_and_the_ledger_of_the_seeds_first_images(
     state = initial_state(config, net)
     which = state.rng.permutation(1442)[:20]
     wanted = ledger(
-        net, state.params, state.buffers, *dataset.batch(dataset.train, which, "float32"), 3,
-        NUMPY, 0.5, "losses",
-    )  # fmt: skip
+        net,
+        state.params,
+        state.buffers,
+        *dataset.batch(dataset.train, which, "float32"),
+        3,
+        NUMPY,
+        0.5,
+        "losses",
+    )
     about = {"config": config.to_dict(), "iteration": 0, "images": 20}
     assert found == about | wanted._asdict()
     assert found["branches"] == ["branch.stage1", "head"]
@@ -114,9 +120,14 @@ def test_a_run_is_taken_as_it_stands(run_folder, tmp_path, capsys):
     state = load_state(run_folder, config, net)
     which = initial_state(config, net).rng.permutation(1442)[:30]
     wanted = ledger(
-        net, state.params, state.buffers, *dataset.batch(dataset.train, which, "float32"), 2,
-        NUMPY, 0.0,
-    )  # fmt: skip
+        net,
+        state.params,
+        state.buffers,
+        *dataset.batch(dataset.train, which, "float32"),
+        2,
+        NUMPY,
+        0.0,
+    )
     about = {"iteration": 8, "images": 30}
     assert found == {"config": config.to_dict() | {"batch_size": 30}} | about | wanted._asdict()
     assert found["side"] == 0  # as the last iteration's
@@ -131,9 +142,13 @@ def test_a_run_is_taken_as_it_stands(run_folder, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(["RUN"], True), (["RUN", "--side=0.25"], False), ([*TINY], False),
-     ([*TINY, "--method=vanilla"], False)],
-)  # fmt: skip
+    [
+        (["RUN"], True),
+        (["RUN", "--side=0.25"], False),
+        ([*TINY], False),
+        ([*TINY, "--method=vanilla"], False),
+    ],
+)
 def test_side_branches_without_weight_are_explained(arguments, told, run_folder, capsys):
     """At the end of evolutionary training their columns are zero."""
     capsys.readouterr()

@@ -25,10 +25,14 @@ PAPER = {
         for method in ("vanilla", "shortcut", "evolutionary")
     },
     "table2": {
-        ("cifar10", "resnet18", 1, "shortcut"), ("cifar10", "resnet18", 2, "shortcut"),
-        ("cifar10", "resnet18", 2, "evolutionary"), ("cifar10", "resnet18", 4, "evolutionary"),
-        ("cifar100", "resnet18", 2, "shortcut"), ("cifar100", "resnet18", 4, "shortcut"),
-        ("cifar100", "resnet18", 2, "evolutionary"), ("cifar100", "resnet18", 4, "evolutionary"),
+        ("cifar10", "resnet18", 1, "shortcut"),
+        ("cifar10", "resnet18", 2, "shortcut"),
+        ("cifar10", "resnet18", 2, "evolutionary"),
+        ("cifar10", "resnet18", 4, "evolutionary"),
+        ("cifar100", "resnet18", 2, "shortcut"),
+        ("cifar100", "resnet18", 4, "shortcut"),
+        ("cifar100", "resnet18", 2, "evolutionary"),
+        ("cifar100", "resnet18", 4, "evolutionary"),
     },
     "table3": {
         ("imagefolder", "resnet18-imagenet", 4, "shortcut"),
@@ -37,9 +41,10 @@ PAPER = {
         ("imagefolder", "resnet34-imagenet", 4, "evolutionary"),
     },
     "table4": {
-        ("cifar10dvs", "resnet18", 10, "shortcut"), ("cifar10dvs", "resnet18", 10, "evolutionary"),
+        ("cifar10dvs", "resnet18", 10, "shortcut"),
+        ("cifar10dvs", "resnet18", 10, "evolutionary"),
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -60,12 +65,13 @@ def test_the_claim_has_two_regimes_and_five_seeds():
     assert found == {
         (*regime, layers, method, seed)
         for regime, depths in (
-            (("tanh", 0.5), (20, 38, 56)), (("rectangular", 1.0), (20, 56)),
+            (("tanh", 0.5), (20, 38, 56)),
+            (("rectangular", 1.0), (20, 56)),
         )
         for layers in depths
         for method in ("vanilla", "shortcut", "evolutionary")
         for seed in range(5)
-    }  # fmt: skip
+    }
     shared = {"dataset": "digits", "steps": 2, "epochs": 20, "lr": 0.005, "optimizer": "adamw"}
     for config in made:
         assert config.to_dict() | shared == config.to_dict()

@@ -43,10 +43,14 @@ def process():
         command = [sys.executable, "-m", "refsnn", "ablation", *TINY, *RUNS, "--out", str(out)]
         started.append(
             subprocess.Popen(
-                [*command, *options], start_new_session=True, env=buffered,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                [*command, *options],
+                start_new_session=True,
+                env=buffered,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
             )
-        )  # fmt: skip
+        )
         return started[-1]
 
     yield begin
@@ -217,8 +221,9 @@ def test_diverged_runs_are_counted_and_stop_nothing(tmp_path, capsys):
     assert shown.out.count("– (n = 0, 1 diverged)") == 2
     (row,) = json.loads((out / "table.json").read_text())["rows"]
     assert {m: cell["diverged"] for m, cell in row["methods"].items()} == {
-        "vanilla": [0], "shortcut": [0],
-    }  # fmt: skip
+        "vanilla": [0],
+        "shortcut": [0],
+    }
     record = out / "runs" / "1-1_4-8-T2-vanilla-seed0" / "diverged.json"
     assert "NaN or infinity is in " in json.loads(record.read_text())["reason"]
     before = record.stat().st_mtime_ns
@@ -349,8 +354,9 @@ def test_a_killed_worker_of_a_cluster_costs_nothing(cluster, process, undisturbe
     assert content(out) == undisturbed
     (row,) = json.loads((out / "table.json").read_text())["rows"]
     assert {name: cell["n"] for name, cell in row["methods"].items()} == {
-        "vanilla": 1, "shortcut": 1,
-    }  # fmt: skip
+        "vanilla": 1,
+        "shortcut": 1,
+    }
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

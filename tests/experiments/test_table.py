@@ -41,31 +41,53 @@ def made():
     fewer = {"vanilla": {0: 1.0, 1: 1.0}, "shortcut": {0: None, 1: None}}
     return table.tabulate(
         [
-            *results(steps=1), *results(steps=2),
+            *results(steps=1),
+            *results(steps=2),
             *results(fewer, (0, 1), surrogate="triangular"),
         ]
-    )  # fmt: skip
+    )
 
 
 def test_numbers_by_hand(made):
     row = made["rows"][0]
-    assert {name: value for name, value in row.items() if name not in ("methods", "differences")} \
-        == {"arch": "1-1:4-8", "depth": 6, "steps": 1, "settings": {"surrogate": "tanh"},
-            "chance": 0.25}  # fmt: skip
+    assert {
+        name: value for name, value in row.items() if name not in ("methods", "differences")
+    } == {
+        "arch": "1-1:4-8",
+        "depth": 6,
+        "steps": 1,
+        "settings": {"surrogate": "tanh"},
+        "chance": 0.25,
+    }
     assert row["methods"] == {
         "vanilla": {
-            "n": 3, "mean": 0.5, "std": 0.25, "accuracy": {"0": 0.5, "1": 0.25, "2": 0.75},
-            "diverged": [], "missing": [], "damaged": [],
+            "n": 3,
+            "mean": 0.5,
+            "std": 0.25,
+            "accuracy": {"0": 0.5, "1": 0.25, "2": 0.75},
+            "diverged": [],
+            "missing": [],
+            "damaged": [],
         },
         "shortcut": {
-            "n": 2, "mean": 0.625, "std": pytest.approx(0.125 * 2**0.5),
-            "accuracy": {"0": 0.75, "1": 0.5}, "diverged": [2], "missing": [], "damaged": [],
+            "n": 2,
+            "mean": 0.625,
+            "std": pytest.approx(0.125 * 2**0.5),
+            "accuracy": {"0": 0.75, "1": 0.5},
+            "diverged": [2],
+            "missing": [],
+            "damaged": [],
         },
         "evolutionary": {
-            "n": 1, "mean": 0.875, "std": None, "accuracy": {"0": 0.875},
-            "diverged": [], "missing": [1, 2], "damaged": [],
+            "n": 1,
+            "mean": 0.875,
+            "std": None,
+            "accuracy": {"0": 0.875},
+            "diverged": [],
+            "missing": [1, 2],
+            "damaged": [],
         },
-    }  # fmt: skip
+    }
     assert row["differences"] == {
         "shortcut - vanilla": {"n": 2, "mean": 0.25, "low": 0.25, "high": 0.25},
         "evolutionary - vanilla": {"n": 1, "mean": 0.375, "low": None, "high": None},
@@ -77,16 +99,23 @@ def test_what_rows_share_and_what_they_differ_in(made):
     assert made["settings"]["epochs"] == 7
     assert not {"surrogate", "method", "arch", "steps", "seed"} & set(made["settings"])
     assert [row["settings"] for row in made["rows"]] == [
-        {"surrogate": "tanh"}, {"surrogate": "tanh"}, {"surrogate": "triangular"},
-    ]  # fmt: skip
+        {"surrogate": "tanh"},
+        {"surrogate": "tanh"},
+        {"surrogate": "triangular"},
+    ]
 
 
 def test_all_runs_diverged_or_missing(made):
     row = made["rows"][2]
     assert row["methods"]["shortcut"] == {
-        "n": 0, "mean": None, "std": None, "accuracy": {}, "diverged": [0, 1], "missing": [],
+        "n": 0,
+        "mean": None,
+        "std": None,
+        "accuracy": {},
+        "diverged": [0, 1],
+        "missing": [],
         "damaged": [],
-    }  # fmt: skip
+    }
     assert set(row["differences"]) == {"shortcut - vanilla"}
     assert row["differences"]["shortcut - vanilla"]["mean"] is None
     (alone,) = table.tabulate(results({"vanilla": {}}))["rows"]
@@ -109,13 +138,15 @@ def test_an_accuracy_and_a_difference_of_zero_are_numbers():
 def test_cells_as_text(made):
     methods, differences = (made["rows"][0][part] for part in ("methods", "differences"))
     assert [table.accuracy_text(methods[name]) for name in methods] == [
-        "50.00 ± 25.00 (n = 3)", "62.50 ± 17.68 (n = 2, 1 diverged)",
+        "50.00 ± 25.00 (n = 3)",
+        "62.50 ± 17.68 (n = 2, 1 diverged)",
         "87.50 (n = 1, 2 missing)",
-    ]  # fmt: skip
+    ]
     assert [table.difference_text(differences[name]) for name in differences] == [
-        "+25.00 (n = 2) [+25.00, +25.00]", "+37.50 (n = 1), no interval",
+        "+25.00 (n = 2) [+25.00, +25.00]",
+        "+37.50 (n = 1), no interval",
         "+12.50 (n = 1), no interval",
-    ]  # fmt: skip
+    ]
     last = made["rows"][2]
     assert table.accuracy_text(last["methods"]["shortcut"]) == "– (n = 0, 2 diverged)"
     assert table.difference_text(last["differences"]["shortcut - vanilla"]) == (
@@ -138,8 +169,10 @@ def test_the_text_says_what_the_numbers_say(made):
         for line in (cells, pairs):
             assert line["surrogate"] == row["settings"]["surrogate"]
             assert (line["architecture"], line["layers"], line["T"]) == (
-                row["arch"], str(row["depth"]), str(row["steps"])
-            )  # fmt: skip
+                row["arch"],
+                str(row["depth"]),
+                str(row["steps"]),
+            )
         assert cells["chance"] == f"{100 * row['chance']:.2f}"
         for name in ("vanilla", "shortcut", "evolutionary"):
             wanted = row["methods"].get(name)
@@ -205,14 +238,17 @@ def test_the_plot_draws_what_the_numbers_say(made):
 def test_every_seed_is_a_mark(made):
     above, _ = table.draw(made).axes
     seeds = sorted(
-        y for line in above.lines if line.get_marker() == "_" and line.get_alpha()
+        y
+        for line in above.lines
+        if line.get_marker() == "_" and line.get_alpha()
         for y in line.get_ydata()
-    )  # fmt: skip
+    )
     wanted = [
         100 * accuracy
-        for row in made["rows"] for cell in row["methods"].values()
+        for row in made["rows"]
+        for cell in row["methods"].values()
         for accuracy in cell["accuracy"].values()
-    ]  # fmt: skip
+    ]
     assert seeds == sorted(wanted)
 
 

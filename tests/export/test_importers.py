@@ -98,9 +98,11 @@ def test_a_file_of_spikingjelly_runs_as_in_spikingjelly(tmp_path):
 
     torch.manual_seed(0)
     model = torch.nn.Sequential(
-        torch.nn.Linear(12, 20), neuron.IFNode(v_threshold=1.0, v_reset=-0.3),
-        torch.nn.Linear(20, 5), neuron.LIFNode(tau=1.5, v_threshold=0.1, v_reset=-0.1),
-    )  # fmt: skip
+        torch.nn.Linear(12, 20),
+        neuron.IFNode(v_threshold=1.0, v_reset=-0.3),
+        torch.nn.Linear(20, 5),
+        neuron.LIFNode(tau=1.5, v_threshold=0.1, v_reset=-0.1),
+    )
     x_seq = np.random.default_rng(0).normal(0, 3, (6, 2, 12)).astype("float32")
     with torch.no_grad():
         want = np.stack([model(torch.from_numpy(x)).numpy() for x in x_seq])

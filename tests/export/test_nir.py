@@ -59,10 +59,14 @@ def test_a_file_that_is_read_back_gives_the_same_spikes_and_logits(case, dtype, 
 
 @settings(deadline=None, max_examples=40)
 @given(
-    tau=st.floats(0.01, 1), v_th=st.floats(0.1, 2), dt=st.floats(1e-6, 10),
-    steps=st.integers(1, 5), size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    seed=st.integers(0, 999), widths=st.tuples(st.integers(1, 4), st.integers(1, 4)),
-)  # fmt: skip
+    tau=st.floats(0.01, 1),
+    v_th=st.floats(0.1, 2),
+    dt=st.floats(1e-6, 10),
+    steps=st.integers(1, 5),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    seed=st.integers(0, 999),
+    widths=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+)
 def test_any_leak_threshold_and_step(tau, v_th, dt, steps, size, seed, widths):
     net = Network(Architecture((1, 1), widths, 2), 3, 4, lif=LIF(tau, v_th))
     rng = np.random.default_rng(seed)
@@ -106,9 +110,12 @@ def test_what_stands_in_the_nodes(numbers):
     assert graph.metadata == {"dt": 0.25, "readout": "mean", "steps": 4}
     assert not any(name.startswith("branch") for name in graph.nodes)
     assert {name for name, node in graph.nodes.items() if type(node) is nir.LIF} == {
-        "stem.lif0", "stage1.block0.lif1", "stage1.block0.lif2", "stage2.block0.lif1",
+        "stem.lif0",
+        "stage1.block0.lif1",
+        "stage1.block0.lif2",
+        "stage2.block0.lif1",
         "stage2.block0.lif2",
-    }  # fmt: skip
+    }
     lif = graph.nodes["stage2.block0.lif2"]
     for name, value in {"tau": 0.5, "r": 2, "v_leak": 0, "v_threshold": 1, "v_reset": 0}.items():
         assert getattr(lif, name).shape == (8, 4, 3)

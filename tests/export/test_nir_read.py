@@ -29,10 +29,11 @@ def written(tmp_path):
         rng = np.random.default_rng(0)
         neuron = {name: np.full(3, x, np.float32) for name, x in (UNIT | values).items()}
         nodes = {
-            "input": nir.Input(np.array(shape)), "lif": nir.LIF(**neuron),
+            "input": nir.Input(np.array(shape)),
+            "lif": nir.LIF(**neuron),
             "affine": nir.Affine(rng.normal(size=(3, 4)), rng.normal(size=3)),
             "output": nir.Output(np.array(out)),
-        }  # fmt: skip
+        }
         edges = [("input", "affine"), ("affine", "lif"), ("lif", "output")]
         metadata = {"dt": 1e-4, "readout": "mean"}
         nir.write(tmp_path / "a.nir", nir.NIRGraph(nodes, edges, metadata, type_check=False))

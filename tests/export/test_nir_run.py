@@ -36,9 +36,12 @@ def test_neurons_with_constants_of_their_own_follow_their_equation():
     rng = np.random.default_rng(0)
     c, dt = rough(), 0.1
     lif = nir.LIF(
-        tau=rng.uniform(0.15, 1, 3), r=rng.uniform(0.5, 3, 3), v_leak=rng.normal(0, 0.3, 3),
-        v_threshold=rng.uniform(0.2, 1, 3), v_reset=rng.normal(0, 0.3, 3),
-    )  # fmt: skip
+        tau=rng.uniform(0.15, 1, 3),
+        r=rng.uniform(0.5, 3, 3),
+        v_leak=rng.normal(0, 0.3, 3),
+        v_threshold=rng.uniform(0.2, 1, 3),
+        v_reset=rng.normal(0, 0.3, 3),
+    )
     got = node_outputs(chain(lif), c)["output"]
     want = np.zeros_like(c)
     for n in range(2):
@@ -100,9 +103,14 @@ def test_linear_affine_and_flatten():
 def conv(**changes):
     rng = np.random.default_rng(2)
     values = {
-        "input_shape": (5, 6), "weight": rng.normal(size=(2, 3, 3, 2)), "stride": (2, 1),
-        "padding": (1, 0), "dilation": 1, "groups": 1, "bias": rng.normal(size=2),
-    }  # fmt: skip
+        "input_shape": (5, 6),
+        "weight": rng.normal(size=(2, 3, 3, 2)),
+        "stride": (2, 1),
+        "padding": (1, 0),
+        "dilation": 1,
+        "groups": 1,
+        "bias": rng.normal(size=2),
+    }
     return nir.Conv2d(**values | changes)
 
 
@@ -174,9 +182,10 @@ def test_one_number_is_for_all_neurons():
         assert np.array_equal(node_outputs(chain(small), rough())["output"], want)
     v_th = np.array([0.5, 1.5]).reshape(2, 1, 1)  # a threshold a channel
     graph = chain(
-        nir.IF(np.full(v_th.shape, 10.0), v_th, np.zeros(v_th.shape)), shape=(2, 3, 4),
+        nir.IF(np.full(v_th.shape, 10.0), v_th, np.zeros(v_th.shape)),
+        shape=(2, 3, 4),
         out=(2, 3, 4),
-    )  # fmt: skip
+    )
     got = node_outputs(graph, np.ones((1, 1, 3, 4, 2)))["output"]
     assert got[..., 0].all()
     assert not got[..., 1].any()
@@ -223,10 +232,15 @@ def cuba():
 
 @pytest.mark.parametrize(
     "node",
-    [cuba(), nir.Threshold(np.ones(3)), nir.Scale(np.ones(3)), nir.Delay(np.ones(3)),
-     chain(neuron())],
+    [
+        cuba(),
+        nir.Threshold(np.ones(3)),
+        nir.Scale(np.ones(3)),
+        nir.Delay(np.ones(3)),
+        chain(neuron()),
+    ],
     ids=lambda node: type(node).__name__,
-)  # fmt: skip
+)
 def test_types_that_are_not_supported_are_refused_by_name(node, tmp_path):
     kind = type(node).__name__
     message = rf"node {kind.lower()}: got type {kind}, want one of Input, Output, Conv2d, "
@@ -279,7 +293,7 @@ def with_one(value, shape=(3,)):
         (bad(nir.Flatten(np.array([3]), 0, -1), start_dim=0.5), "start_dim: got 0.5, want whole"),
         (nir.Flatten({"input": np.array([4])}, 0, -1), r"input_type: got \(4,\), want \(3,\) like"),
     ],
-)  # fmt: skip
+)
 def test_fields_of_nodes_for_features_are_checked(node, message):
     kind = type(node).__name__
     graph, x = chain(node), rough() * (1e200 if message.startswith("output") else 1)
@@ -409,8 +423,9 @@ def test_a_batch_axis_in_the_graphs_shapes_is_none_of_an_image():
     rng = np.random.default_rng(1)
     nodes = [
         conv(bias=None, weight=rng.normal(size=(2, 3, 3, 2)), input_shape=None),
-        nir.Flatten({"input": np.array([7, 2, 3, 5])}, 1, -1), nir.Linear(rng.normal(size=(4, 30))),
-    ]  # fmt: skip
+        nir.Flatten({"input": np.array([7, 2, 3, 5])}, 1, -1),
+        nir.Linear(rng.normal(size=(4, 30))),
+    ]
     x = rough((3, 2, 5, 6, 3))
     got = run_nir(chain(*nodes, shape=(7, 3, 5, 6), out=(7, 4)), x)
     nodes[1] = nir.Flatten({"input": np.array([2, 3, 5])}, 0, -1)

@@ -88,7 +88,7 @@ def networks(draw):
         BatchNorm(draw(st.sampled_from(["pooled", "per_step"])), draw(numbers), draw(numbers)),
         draw(st.sampled_from(["conv", "avgpool"])),
         draw(st.sampled_from(["mean", "sum"])),
-    )  # fmt: skip
+    )
 
 
 @SUFFIX
@@ -486,14 +486,18 @@ def test_reading_writes_nothing_into_what_it_was_given(numbers):
 @pytest.mark.parametrize(
     ("part", "words"),
     [
-        ({"lif": LIF(surrogate=type("Mine", (SURROGATES["tanh"],), {})())},
-         "surrogate: got Mine, want one of tanh, tanh_literal, rectangular, triangular"),
-        ({"lif": LIF(surrogate=type("Own", (), {"slope": np.ones_like})())},
-         "surrogate: got Own, want one of tanh"),
+        (
+            {"lif": LIF(surrogate=type("Mine", (SURROGATES["tanh"],), {})())},
+            "surrogate: got Mine, want one of tanh, tanh_literal, rectangular, triangular",
+        ),
+        (
+            {"lif": LIF(surrogate=type("Own", (), {"slope": np.ones_like})())},
+            "surrogate: got Own, want one of tanh",
+        ),
         ({"lif": type("Kept", (LIF,), {})()}, "net: got Kept, want exactly LIF"),
         ({"norm": type("Still", (BatchNorm,), {})()}, "net: got Still, want exactly BatchNorm"),
     ],
-)  # fmt: skip
+)
 @SUFFIX
 def test_a_network_that_no_file_can_describe_is_refused(numbers, part, words, suffix, tmp_path):
     net, params, buffers = numbers()

@@ -7,19 +7,28 @@ import pytest
 
 def spread(mean):
     return {
-        "n": 2, "mean": mean, "std": 0.1, "accuracy": {"0": mean - 0.1, "1": mean + 0.1},
-        "diverged": [], "missing": [], "damaged": [],
-    }  # fmt: skip
+        "n": 2,
+        "mean": mean,
+        "std": 0.1,
+        "accuracy": {"0": mean - 0.1, "1": mean + 0.1},
+        "diverged": [],
+        "missing": [],
+        "damaged": [],
+    }
 
 
 @pytest.fixture
 def table():
     difference = {"n": 2, "mean": 0.25, "low": 0.1, "high": 0.4}
     row = {
-        "arch": "1:4", "depth": 4, "steps": 2, "settings": {}, "chance": 0.1,
+        "arch": "1:4",
+        "depth": 4,
+        "steps": 2,
+        "settings": {},
+        "chance": 0.1,
         "methods": {"vanilla": spread(0.5), "shortcut": spread(0.75)},
         "differences": {"shortcut - vanilla": difference},
-    }  # fmt: skip
+    }
     return {"settings": {"dataset": "digits"}, "rows": [row]}
 
 
@@ -72,16 +81,20 @@ def with_low(table, value):
         (lambda table: "[" * 10_000, "got values nested more than 64 deep"),
         (lambda table: without(table, "rows"), "rows is missing"),
         (lambda table: table | {"rows": []}, "rows: got none"),
-        (lambda table: without(table, "rows", 0, "methods", "vanilla", "mean"),
-         r"rows\[0\]\.methods\.vanilla.mean is missing"),
+        (
+            lambda table: without(table, "rows", 0, "methods", "vanilla", "mean"),
+            r"rows\[0\]\.methods\.vanilla.mean is missing",
+        ),
         (lambda table: with_mean(table, "high"), r"vanilla\.mean: got 'high', want a number or"),
         (lambda table: with_mean(table, 10**400), r"got an integer of more than 60 digits"),
         (lambda table: with_mean(table, float("nan")), r"got nan, want a number"),
         (lambda table: with_mean(table, -0.1, "std"), r"std: got -0\.1, want at least 0"),
-        (lambda table: with_low(table, 3),
-         r"rows\[0\]\.differences\.shortcut - vanilla: got an interval from 3 to .* around"),
+        (
+            lambda table: with_low(table, 3),
+            r"rows\[0\]\.differences\.shortcut - vanilla: got an interval from 3 to .* around",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_table_that_is_none_is_named(script, tmp_path, change, message):
     path, figure = tmp_path / "table.json", script("ablation")
     changed = change(figure.compute()["table"])

@@ -13,10 +13,12 @@ METHODS = ("vanilla", "shortcut", "evolutionary")
 def panel(arch, shift):
     shares = {m: [0.1 * k + shift, 0.0, 0.5] for k, m in enumerate(METHODS)}
     return {
-        "arch": arch, "count": 7, "rms": {m: 10.0 ** -(k + 1) for k, m in enumerate(METHODS)},
+        "arch": arch,
+        "count": 7,
+        "rms": {m: 10.0 ** -(k + 1) for k, m in enumerate(METHODS)},
         "linear": {"edges": [-0.3, -0.1, 0.1, 0.3], "shares": shares},
         "log": {"edges": [-4, -3, -2, -1], "shares": {m: s[::-1] for m, s in shares.items()}},
-    }  # fmt: skip
+    }
 
 
 DATA = {
@@ -35,8 +37,10 @@ def test_outlines_are_the_histograms(figure, script):
     drawn = figure.draw(DATA)
     assert drawn.get_suptitle() == "digits, T = 4"
     assert [t.get_text() for t in drawn.legends[0].get_texts()] == [
-        "vanilla, λ = 0", "shortcut, λ = 1", "evolutionary, λ = 0.25",
-    ]  # fmt: skip
+        "vanilla, λ = 0",
+        "shortcut, λ = 1",
+        "evolutionary, λ = 0.25",
+    ]
     top, bottom = drawn.axes[:2], drawn.axes[2:]
     for row, scale in ((top, "linear"), (bottom, "log")):
         for axes, of in zip(row, DATA["panels"], strict=True):

@@ -19,13 +19,15 @@ DATA = {
     },
     "marks": [
         {
-            "label": label, "height": 0.3 + 0.1 * k, "width": 0.6 + 0.2 * k,
+            "label": label,
+            "height": 0.3 + 0.1 * k,
+            "width": 0.6 + 0.2 * k,
             "factors": {"vanilla": -0.4 + 0.2 * k, "shortcut": 0.3 - 0.2 * k},
         }
         for k, label in enumerate(LABELS)
     ],
     "setting": "from 20 to 56 layers",
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -119,7 +121,12 @@ def test_factors_are_measured_a_block_at_every_height_and_width(figure, script):
                 first_gradient_norm(
                     gradients.pull_back(
                         *gradients.fresh(
-                            gradients.of_depth(depth), digits, LIF(surrogate=surrogate), seed, 4, 2,
+                            gradients.of_depth(depth),
+                            digits,
+                            LIF(surrogate=surrogate),
+                            seed,
+                            4,
+                            2,
                             get_ops("numba"),
                         ),
                         side,
@@ -128,7 +135,7 @@ def test_factors_are_measured_a_block_at_every_height_and_width(figure, script):
                 for seed in range(2)
             ]
             for depth in (8, 14)
-        }  # fmt: skip
+        }
         return (np.log10(logs[14]).mean() - np.log10(logs[8]).mean()) / 3
 
     assert (data["heights"][0], data["widths"][1]) == (0.25, pytest.approx(2.8))

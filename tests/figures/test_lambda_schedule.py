@@ -23,12 +23,15 @@ def test_weights_are_eq_10_by_iteration_and_by_epoch(figure):
 
 def test_lines_are_the_weights(figure, script):
     data = {
-        "epochs": 2, "batches": 2,
+        "epochs": 2,
+        "batches": 2,
         "weights": {
-            "vanilla": [0, 0, 0.1, 0], "shortcut": [1, 1, 0.9, 1],
-            "evolutionary": [0.3, 0.2, 0.1, 0], "by epoch": [0.2, 0.2, 0, 0],
+            "vanilla": [0, 0, 0.1, 0],
+            "shortcut": [1, 1, 0.9, 1],
+            "evolutionary": [0.3, 0.2, 0.1, 0],
+            "by epoch": [0.2, 0.2, 0, 0],
         },
-    }  # fmt: skip
+    }
     methods, clocks = figure.draw(data).axes
     for axes, names in ((methods, METHODS), (clocks, ("evolutionary", "by epoch"))):
         for line, name in zip(axes.lines, names, strict=True):

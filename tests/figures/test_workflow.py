@@ -19,22 +19,33 @@ def boxes(data):
 def test_blocks_of_resnet18_with_the_branches_that_leave_them(figure):
     assert boxes(figure.compute(arch="resnet18", method="shortcut")) == [
         ("3×3\n64", 1, []),
-        ("64", 1, []), ("64", 1, [1]),
-        ("128\n/2", 1, []), ("128", 1, [2]),
-        ("256\n/2", 1, []), ("256", 1, [3]),
-        ("512\n/2", 1, []), ("512", 1, [4]),
-    ]  # fmt: skip
+        ("64", 1, []),
+        ("64", 1, [1]),
+        ("128\n/2", 1, []),
+        ("128", 1, [2]),
+        ("256\n/2", 1, []),
+        ("256", 1, [3]),
+        ("512\n/2", 1, []),
+        ("512", 1, [4]),
+    ]
 
 
 def test_blocks_alike_are_one_box(figure):
     data = figure.compute(arch="4-3:8-16", method="evolutionary")
     assert boxes(data)[1:] == [
-        ("8", 3, []), ("8", 1, [1]), ("16\n/2", 1, []), ("16", 1, []), ("16", 1, [2]),
-    ]  # fmt: skip
+        ("8", 3, []),
+        ("8", 1, [1]),
+        ("16\n/2", 1, []),
+        ("16", 1, []),
+        ("16", 1, [2]),
+    ]
     data = figure.compute(arch="4-3:8-16", method="evolutionary", branches="block")
     assert boxes(data)[1:] == [
-        ("8", 4, [1, 2, 3, 4]), ("16\n/2", 1, [5]), ("16", 1, [6]), ("16", 1, [7]),
-    ]  # fmt: skip
+        ("8", 4, [1, 2, 3, 4]),
+        ("16\n/2", 1, [5]),
+        ("16", 1, [6]),
+        ("16", 1, [7]),
+    ]
     data = figure.compute(arch="2-3:8-8", method="vanilla")
     assert boxes(data)[1:] == [("8", 2, []), ("8\n/2", 1, []), ("8", 1, []), ("8", 1, [1])]
 
@@ -46,8 +57,9 @@ def test_vanilla_has_the_main_branch_alone(figure):
 
 def test_stems_of_other_kinds(figure):
     assert boxes(figure.compute(arch="resnet18-imagenet"))[:2] == [
-        ("7×7\n64\n/2", 1, []), ("pool\n/2", 1, []),
-    ]  # fmt: skip
+        ("7×7\n64\n/2", 1, []),
+        ("pool\n/2", 1, []),
+    ]
     assert boxes(figure.compute(arch="resnet20m"))[0] == ("3×3\n64", 3, [])
 
 
@@ -120,10 +132,12 @@ def test_a_hidden_layer_is_in_the_main_head(figure):
 @pytest.mark.parametrize(
     ("arch", "branches"),
     [
-        ("resnet34", "stage"), ("resnet34", "block"), ("resnet19-tet", "stage"),
+        ("resnet34", "stage"),
+        ("resnet34", "block"),
+        ("resnet19-tet", "stage"),
         ("1-1-1-1-1-1-1-1-1-1-1-1:8-8-8-8-8-8-8-8-8-8-8-1024", "stage"),
     ],
-)  # fmt: skip
+)
 def test_no_text_leaves_the_page_or_its_box_or_meets_another(figure, arch, branches):
     drawn = figure.draw(figure.compute(arch=arch, branches=branches))
     drawn.canvas.draw()

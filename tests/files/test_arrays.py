@@ -13,10 +13,14 @@ from refsnn.files import arrays
 from refsnn.files.arrays import read_arrays, read_whole, write_arrays
 
 ARRAYS = {
-    "out.z": np.arange(6.0).reshape(2, 3), "in.labels": np.array([1, -2]),
-    "out.loss": np.array(0.1), "in.x": np.arange(6, dtype=np.float32).reshape(2, 3).T,
-    "empty": np.zeros((0, 4)), "refsnn.note": np.array("λ"), "x/../y": np.array(True),
-}  # fmt: skip
+    "out.z": np.arange(6.0).reshape(2, 3),
+    "in.labels": np.array([1, -2]),
+    "out.loss": np.array(0.1),
+    "in.x": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+    "empty": np.zeros((0, 4)),
+    "refsnn.note": np.array("λ"),
+    "x/../y": np.array(True),
+}
 
 
 class Loud:
@@ -63,9 +67,10 @@ def test_what_is_no_number_has_its_error_in_its_place(tmp_path, capsys):
     found = read_arrays(tmp_path / "a.npz")
     errors = {name: str(value) for name, value in found.items() if isinstance(value, ValueError)}
     assert errors == {
-        "loud": "got dtype object, want numbers", "text": "got dtype |S1, want numbers",
+        "loud": "got dtype object, want numbers",
+        "text": "got dtype |S1, want numbers",
         "c": "got dtype complex128, want numbers",
-    }  # fmt: skip
+    }
     np.testing.assert_array_equal(found["y"], [1, 1])
     assert not capsys.readouterr().out
 
@@ -162,9 +167,11 @@ def test_bfloat16_is_read_as_float32_to_the_bit(tmp_path):
     every = np.arange(2**16, dtype="<u2")
     save_raw(
         path,
-        b=("F64", [1], np.float64(3).tobytes()), a=("BF16", [256, 256], every.tobytes()),
-        none=("BF16", [0, 3], b""), one=("BF16", [], b"\x40\xbf"),
-    )  # fmt: skip
+        b=("F64", [1], np.float64(3).tobytes()),
+        a=("BF16", [256, 256], every.tobytes()),
+        none=("BF16", [0, 3], b""),
+        one=("BF16", [], b"\x40\xbf"),
+    )
     found = read_arrays(path)
     assert found["a"].dtype == np.float32
     assert found["a"].shape == (256, 256)

@@ -9,10 +9,15 @@ import pytest
 from refsnn.files import npy
 
 ARRAYS = [
-    np.arange(6.0).reshape(2, 3), np.float32(0.1), np.zeros((0, 4)), np.array([1, -2]),
-    np.array([True, False]), np.array("λ"), np.arange(6.0).reshape(2, 3).T,
+    np.arange(6.0).reshape(2, 3),
+    np.float32(0.1),
+    np.zeros((0, 4)),
+    np.array([1, -2]),
+    np.array([True, False]),
+    np.array("λ"),
+    np.arange(6.0).reshape(2, 3).T,
     np.arange(3, dtype=">f8"),
-]  # fmt: skip
+]
 
 
 class Loud:

@@ -4,17 +4,25 @@ import pytest
 
 from refsnn.files.schema import fault, object_with
 
-POINT = object_with({"x": {"type": "number"}, "n": {"type": "integer", "maximum": 9}},
-                    {"name": {"type": ["string", "null"]}, "loss": {"type": "real"}})  # fmt: skip
+POINT = object_with(
+    {"x": {"type": "number"}, "n": {"type": "integer", "maximum": 9}},
+    {"name": {"type": ["string", "null"]}, "loss": {"type": "real"}},
+)
 NAMED = {"type": "object", "additionalProperties": {"type": "boolean"}}
 GOOD = {"x": 1.5, "n": 3}
 
 
 @pytest.mark.parametrize(
     "value",
-    [GOOD, GOOD | {"more": []}, GOOD | {"name": None}, GOOD | {"name": "a"},
-     GOOD | {"loss": float("inf")}, GOOD | {"loss": 3}],
-)  # fmt: skip
+    [
+        GOOD,
+        GOOD | {"more": []},
+        GOOD | {"name": None},
+        GOOD | {"name": "a"},
+        GOOD | {"loss": float("inf")},
+        GOOD | {"loss": 3},
+    ],
+)
 def test_what_keeps_the_rules_has_no_fault(value):
     assert fault(value, POINT) is None
 

@@ -71,8 +71,9 @@ def test_lines_are_appended(tmp_path):
     assert path.read_text(encoding="utf-8") == "one\nλ\n"
 
 
-@pytest.mark.parametrize("write", [lambda path: write_atomic(path, b"new"),
-                                   lambda path: append_line(path, "new")])  # fmt: skip
+@pytest.mark.parametrize(
+    "write", [lambda path: write_atomic(path, b"new"), lambda path: append_line(path, "new")]
+)
 def test_a_full_disk_is_told_with_the_file(write, tmp_path, monkeypatch):
     path = tmp_path / "a.bin"
 

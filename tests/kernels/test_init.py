@@ -26,9 +26,10 @@ print(refsnn.__file__, numba.config.CACHE_DIR, os.path.isdir(numba.config.CACHE_
 def installed(tmp_path):
     """A copy of the package in a folder that can't be written, and how to run as one who can't."""
     shutil.copytree(
-        Path(refsnn.__file__).parent, tmp_path / "site" / "refsnn",
+        Path(refsnn.__file__).parent,
+        tmp_path / "site" / "refsnn",
         ignore=shutil.ignore_patterns("__pycache__"),
-    )  # fmt: skip
+    )
     plain = []
     if os.geteuid() == 0:
         plain = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
@@ -48,9 +49,12 @@ def started(plain, tmp_path, home, **environment):
         (tmp_path / name).mkdir(exist_ok=True)
     given = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path / "tmp")} | environment
     done = subprocess.run(
-        [*plain, sys.executable, "-c", CODE, tmp_path / "site", home], cwd=tmp_path / "work",
-        env=given, capture_output=True, text=True,
-    )  # fmt: skip
+        [*plain, sys.executable, "-c", CODE, tmp_path / "site", home],
+        cwd=tmp_path / "work",
+        env=given,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     file, *words = done.stdout.split()
     assert Path(file).is_relative_to(tmp_path)

@@ -30,9 +30,14 @@ from refsnn.kernels.norm_neuron import norm_neuron_backward, norm_neuron_forward
 COMPILED = not config.DISABLE_JIT
 EPS = float(np.finfo(np.float32).eps)
 SURROGATES = [
-    Tanh(), Tanh(0.8), TanhLiteral(), Rectangular(), Rectangular(0.7, inclusive=True),
-    Triangular(), Triangular(0.3, width=0.4),
-]  # fmt: skip
+    Tanh(),
+    Tanh(0.8),
+    TanhLiteral(),
+    Rectangular(),
+    Rectangular(0.7, inclusive=True),
+    Triangular(),
+    Triangular(0.3, width=0.4),
+]
 SKIPS = pytest.mark.parametrize("skip", ["none", "numbers", "spikes", "normed"])
 #: (statistics, training)
 MODES = pytest.mark.parametrize(
@@ -415,11 +420,13 @@ def test_a_normalised_skip_unlike_the_input_is_refused():
 @pytest.mark.parametrize(
     "skip",
     [
-        np.ones((2, 1, 2, 2, 1), np.float32), np.ones((1, 1, 2, 2, 3), np.float32),
-        np.ones((2, 1, 2, 2, 3)), np.ones((2, 1, 2, 2, 1), np.uint8),
+        np.ones((2, 1, 2, 2, 1), np.float32),
+        np.ones((1, 1, 2, 2, 3), np.float32),
+        np.ones((2, 1, 2, 2, 3)),
+        np.ones((2, 1, 2, 2, 1), np.uint8),
     ],
     ids=["channels", "steps", "dtype", "spikes of other channels"],
-)  # fmt: skip
+)
 def test_a_skip_unlike_the_input_never_reaches_the_kernel(skip):
     one, zero = np.ones(3, np.float32), np.zeros(3, np.float32)
     of = NormInput(np.ones((2, 1, 2, 2, 3), np.float32), one, zero, Running(zero, one))

@@ -100,9 +100,18 @@ def test_tiles_are_within_the_bound_of_a_sum(compiled_tile, rows, width):
         a, a_at, offsets, o_at, b, *rest = given_arrays
         total = np.zeros(c.shape)
         simd.tile_twin(rows, width)(
-            change(a).astype(float), a_at, offsets, o_at, change(b).astype(float), *rest,
-            total, c_at, lines, r_at, False,
-        )  # fmt: skip
+            change(a).astype(float),
+            a_at,
+            offsets,
+            o_at,
+            change(b).astype(float),
+            *rest,
+            total,
+            c_at,
+            lines,
+            r_at,
+            False,
+        )
         results.append(total)
     got = np.zeros_like(c)
     compiled_tile(*given_arrays, got, c_at, lines, r_at, False)

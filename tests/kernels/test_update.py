@@ -13,9 +13,16 @@ BLOCK = kernels.BLOCK
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 RULES = pytest.mark.parametrize("rule", ["sgd", "adamw"])
 SHAPES = [
-    (), (0,), (1,), (3, 0, 2), (3, 3, 16, 7), (BLOCK - 1,), (BLOCK,), (2, BLOCK // 2 + 1),
+    (),
+    (0,),
+    (1,),
+    (3, 0, 2),
+    (3, 3, 16, 7),
+    (BLOCK - 1,),
+    (BLOCK,),
+    (2, BLOCK // 2 + 1),
     *([(3 * BLOCK + 5,)] if not config.DISABLE_JIT else []),
-]  # fmt: skip
+]
 NUMBERS = {"sgd": (0.1, 0.9, 5e-4), "adamw": (3, 0.01, 0.05)}
 
 

@@ -112,9 +112,13 @@ def test_gradients_of_every_network_are_the_slopes(
     build, sequence, arch, readout, downsample, statistics, training
 ):
     built = build(
-        arch, width=1 if ":" in arch else 1 / 64, lif=LIF(tau=0.7, v_th=0.5, smooth=True),
-        norm=BatchNorm(statistics, scale=0.8), readout=readout, downsample=downsample,
-    )  # fmt: skip
+        arch,
+        width=1 if ":" in arch else 1 / 64,
+        lif=LIF(tau=0.7, v_th=0.5, smooth=True),
+        norm=BatchNorm(statistics, scale=0.8),
+        readout=readout,
+        downsample=downsample,
+    )
     assert_gradients(built, *sequence(), 0.5, "logits", training)
 
 

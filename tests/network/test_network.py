@@ -191,10 +191,13 @@ def test_parameters_that_do_not_fit_are_named():
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("in_channels", 0), ("num_classes", 1), ("branches", "all"),
-        ("downsample", "max"), ("readout", "last"),
+        ("in_channels", 0),
+        ("num_classes", 1),
+        ("branches", "all"),
+        ("downsample", "max"),
+        ("readout", "last"),
     ],
-)  # fmt: skip
+)
 def test_settings_that_make_no_network_are_named(field, value):
     settings = {"in_channels": 1, "num_classes": 10} | {field: value}
     with pytest.raises(ValueError, match=rf"^{field}: got {value!r}, want"):

@@ -36,12 +36,19 @@ def doubling():
     def make(name="neuron/a", **changes):
         x = np.array([[1.0, -2.0, 0.5], [0.25, 3.0, 0.0]])
         fields = {
-            "id": name, "level": name.split("/")[0], "summary": "twice as much",
-            "clauses": ("EQ1",), "flags": ("decay",), "conventions": dict(conventions.PAPER),
-            "settings": {"stride": 1, "training": True, "widths": [4, 8]}, "repeat": 1,
-            "exact": False, "inputs": {"x": x}, "outputs": {"y": 2 * x},
+            "id": name,
+            "level": name.split("/")[0],
+            "summary": "twice as much",
+            "clauses": ("EQ1",),
+            "flags": ("decay",),
+            "conventions": dict(conventions.PAPER),
+            "settings": {"stride": 1, "training": True, "widths": [4, 8]},
+            "repeat": 1,
+            "exact": False,
+            "inputs": {"x": x},
+            "outputs": {"y": 2 * x},
             "tolerances": {"y": {"float64": 1e-12, "float32": 1e-6}},
-        }  # fmt: skip
+        }
         return Case(**(fields | changes))
 
     return make

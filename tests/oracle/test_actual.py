@@ -29,8 +29,9 @@ def test_a_folders_files_are_named_as_cases(put, tmp_path):
     put("neuron/leak-0.75.npz", **{"out.o": [2.0], "in.c": [3.0]})
     actual = read_actual(tmp_path / "out", IDS)
     assert {k: {n: a.tolist() for n, a in v.items()} for k, v in actual.got.items()} == {
-        "neuron/tie": {"o": [1.0]}, "neuron/leak-0.75": {"o": [2.0]},
-    }  # fmt: skip
+        "neuron/tie": {"o": [1.0]},
+        "neuron/leak-0.75": {"o": [2.0]},
+    }
     assert actual.problems == {}
 
 

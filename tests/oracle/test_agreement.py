@@ -8,9 +8,15 @@ import pytest
 from refsnn.oracle.agreement import changes, disagreements
 
 SOME = (
-    "surrogate/triangle-low", "neuron/authors", "neuron/tie-inclusive", "neuron/fresh",
-    "layer/tdbn", "block/detached-reset", "network/by-block", "training/weights-only",
-)  # fmt: skip
+    "surrogate/triangle-low",
+    "neuron/authors",
+    "neuron/tie-inclusive",
+    "neuron/fresh",
+    "layer/tdbn",
+    "block/detached-reset",
+    "network/by-block",
+    "training/weights-only",
+)
 
 
 @pytest.mark.parametrize("name", SOME)

@@ -40,11 +40,13 @@ def odd(doubling):
         (np.zeros((0, 3)), "y: got shape (0, 3), want (2, 3)"),
         (np.ones((2, 3, 1)), "y: got shape (2, 3, 1), want (2, 3)"),
         (np.full((2, 3), np.nan), "y: got nan at index [0, 0], want finite numbers"),
-        (np.array([[0, 0, 0], [0, -np.inf, 0]]),
-         "y: got -inf at index [1, 1], want finite numbers"),
+        (
+            np.array([[0, 0, 0], [0, -np.inf, 0]]),
+            "y: got -inf at index [1, 1], want finite numbers",
+        ),
     ],
     ids=lambda x: str(x)[:20],
-)  # fmt: skip
+)
 def test_what_is_no_array_of_numbers_is_told_and_the_rest_compared(odd, value, problem):
     got = of(odd) | {"y": value}
     got["z"][1, 1] += 1
@@ -153,10 +155,13 @@ def test_nothing_given_is_nothing_compared(odd):
 @pytest.mark.parametrize(
     ("dtypes", "expected"),
     [
-        (["f8"], "float64"), (["f8", "f4"], "float32"), (["f2"], "float32"),
-        (["u1", "i4"], "float64"), ([], "float64"),
+        (["f8"], "float64"),
+        (["f8", "f4"], "float32"),
+        (["f2"], "float32"),
+        (["u1", "i4"], "float64"),
+        ([], "float64"),
     ],
-)  # fmt: skip
+)
 def test_precision_is_the_lowest_that_was_given(dtypes, expected):
     arrays = {dtype: np.array([1.5, 2]).astype(dtype) for dtype in dtypes}
     assert precision_of({**arrays, "broken": ValueError("no")}) == expected

@@ -44,8 +44,13 @@ def near(cases):
         of = conventions.make({"v_th": v_th})
         outputs = compute("neuron", inputs, {}, of)
         tolerances = {k: {"float64": 1e-10, "float32": 1e-4} for k in outputs}
-        case = replace(cases["neuron/tanh"], conventions=of, inputs=inputs, outputs=outputs,
-                       tolerances=tolerances)  # fmt: skip
+        case = replace(
+            cases["neuron/tanh"],
+            conventions=of,
+            inputs=inputs,
+            outputs=outputs,
+            tolerances=tolerances,
+        )
         return replace(case, **changes)
 
     return make
@@ -154,13 +159,17 @@ def test_an_earlier_layers_last_step_comes_before_a_later_layers_first(cases):
         # what an iteration's rate is goes before its loss, what it makes of the parameters after
         ([("loss", (0,), 50), ("lr", (1,), 50)], ("loss", 0, ())),
         ([("loss", (1,), 50), ("lr", (1,), 50)], ("lr", 1, ())),
-        ([("loss", (1,), 50), ("first.head.fc.bias", (2,), 50)],
-         ("first.head.fc.bias", None, (2,))),
+        (
+            [("loss", (1,), 50), ("first.head.fc.bias", (2,), 50)],
+            ("first.head.fc.bias", None, (2,)),
+        ),
         ([("loss", (9,), 50), ("last.head.fc.bias", (2,), 50)], ("loss", 9, ())),
-        ([("new.stem.bn0.running_mean", (0,), 50), ("last.head.fc.bias", (2,), 50)],
-         ("last.head.fc.bias", None, (2,))),
+        (
+            [("new.stem.bn0.running_mean", (0,), 50), ("last.head.fc.bias", (2,), 50)],
+            ("last.head.fc.bias", None, (2,)),
+        ),
     ],
-)  # fmt: skip
+)
 def test_trainings_are_read_iteration_by_iteration(cases, changes, expected):
     case = cases["training/evolutionary"]
     result = compare_case(case, moved(case, *changes))

@@ -54,8 +54,12 @@ def test_all_that_was_given_agrees(mine, compared):
     assert code == 0
     assert lines[0].split() == ["clause", "cases", "passed", "failed", "not", "judged"]
     assert next(line.split() for line in lines if line.startswith("EQ2 ")) == [
-        "EQ2", "4", "4", "0", "0",
-    ]  # fmt: skip
+        "EQ2",
+        "4",
+        "4",
+        "0",
+        "0",
+    ]
     assert lines[-1] == "4 cases passed, 0 failed (tolerances of float64)"
 
 

@@ -120,9 +120,7 @@ def test_flips_are_excused_counted_and_told(adapter, on_the_edge):
 def test_of_many_problems_a_few_are_shown(check, doubling):
     outputs = {f"z{i}": np.zeros(2) for i in range(9)}
     tolerances = {name: {"float64": 1.0, "float32": 1.0} for name in outputs}
-    (result,) = check(
-        doubling("neuron/nothing", outputs=outputs, tolerances=tolerances)
-    ).results  # fmt: skip
+    (result,) = check(doubling("neuron/nothing", outputs=outputs, tolerances=tolerances)).results
     assert result.message == ("z0 is missing; z1 is missing; z2 is missing; 6 more")
     assert len(result.problems) == 9
 
@@ -144,16 +142,19 @@ def test_expected_failures_do_not_count_as_failures(check, doubling):
     report = check(*cases, expected={"neuron/wrong": "7 is meant", "*/rais*": "some day"})
     assert report.passed
     assert [(r.status, r.reason) for r in report.results] == [
-        ("passed", ""), ("expected", "7 is meant"), ("expected", "some day"),
-    ]  # fmt: skip
+        ("passed", ""),
+        ("expected", "7 is meant"),
+        ("expected", "some day"),
+    ]
     assert report.results[1].message.startswith("y at index [1, 2]")
 
 
 def test_an_expected_failure_that_passes_is_an_error(check, doubling):
     report = check(
-        doubling("neuron/a"), doubling("neuron/wrong"),
+        doubling("neuron/a"),
+        doubling("neuron/wrong"),
         expected={"neuron/wrong": "known", "neuron/a": "is it?"},
-    )  # fmt: skip
+    )
     assert report.stale == ("neuron/a: expected to fail (is it?), but passed: neuron/a",)
     assert not report.passed
 

@@ -226,9 +226,17 @@ def test_a_damaged_file_of_vectors_is_told_and_the_rest_runs(cases, tmp_path, ca
 def test_what_is_expected_to_fail_is_diagnosed_too_and_blamed_by_clause(capsys, tmp_path):
     (tmp_path / "known.toml").write_text('[cases]\n"neuron/tie" = "fires at the threshold"\n')
     code, text = shown(
-        capsys, "mine:Inclusive", "--case", "neuron/tie", "neuron/tanh", "--diagnose",
-        "--expected-failures", tmp_path / "known.toml", "--json", tmp_path / "c.json",
-    )  # fmt: skip
+        capsys,
+        "mine:Inclusive",
+        "--case",
+        "neuron/tie",
+        "neuron/tanh",
+        "--diagnose",
+        "--expected-failures",
+        tmp_path / "known.toml",
+        "--json",
+        tmp_path / "c.json",
+    )
     assert code == 0
     assert text.strip().endswith("2 cases match with: fires at the threshold too (>=)")
     results = json.loads((tmp_path / "c.json").read_text())["results"]

@@ -69,9 +69,11 @@ def test_deviations_together(vectors, deviations):
 
 def test_the_sentence_of_deviations_of_many_levels(vectors):
     told = {
-        "fire": ">=", "reset_gradient": "detached", "surrogate_scale": "without 1/a",
+        "fire": ">=",
+        "reset_gradient": "detached",
+        "surrogate_scale": "without 1/a",
         "lambda": "i from 0",
-    }  # fmt: skip
+    }
     found = diagnose(vectors, given(vectors, told))
     assert words(found.matches[0].deviations) == (
         "fires at the threshold too (>=); surrogate without 1/a; detached reset; λ counted from 0"

@@ -16,8 +16,12 @@ from refsnn.oracle.isolate import Isolated
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups")
 
 MISDEEDS = {
-    "raises": ("1 / 0", "raised", r"ZeroDivisionError: division by zero "
-               r"\(mine.py:14, in misbehave: exec\(case.summary\)\)"),
+    "raises": (
+        "1 / 0",
+        "raised",
+        r"ZeroDivisionError: division by zero "
+        r"\(mine.py:14, in misbehave: exec\(case.summary\)\)",
+    ),
     "exits": ("sys.exit(3)", "raised", r"SystemExit: 3 \(mine.py:14"),
     "interrupts": ("raise KeyboardInterrupt", "raised", "KeyboardInterrupt"),
     "leaves": ("os._exit(5)", "died", "^exit code 5 while it ran$"),
@@ -27,15 +31,21 @@ MISDEEDS = {
     "is killed": ("os.kill(os.getpid(), 9)", "died", "^killed by SIGKILL, perhaps for want of mem"),
     "sleeps": ("time.sleep(1000)", "hung", r"^no answer within 2 s \(mine.py:14, in misbehave\)$"),
     "loops": ("while True: pass", "hung", "^no answer within 2 s"),
-    "holds on": ("signal.signal(signal.SIGABRT, signal.SIG_IGN); time.sleep(1000)", "hung",
-                 "^no answer within 2 s$"),
+    "holds on": (
+        "signal.signal(signal.SIGABRT, signal.SIG_IGN); time.sleep(1000)",
+        "hung",
+        "^no answer within 2 s$",
+    ),
     "eats": ("bytearray(10**12)", "raised", r"^MemoryError \(mine.py:14"),
     "eats bit by bit": ("x = []\nwhile True: x.append(bytearray(2**22))", "raised", "^MemoryError"),
     "closes": ("os.closerange(3, 100)", "died", "exit code|closed the pipe"),
-    "answers": ("for i in range(3, 20):\n try: os.write(i, b'{}\\n')\n except OSError: pass",
-                "garbage", "^wrote b'{}.n.* where answers go$"),
+    "answers": (
+        "for i in range(3, 20):\n try: os.write(i, b'{}\\n')\n except OSError: pass",
+        "garbage",
+        "^wrote b'{}.n.* where answers go$",
+    ),
     "fills the disk": ("os.truncate(2, 2**40)", "raised", "OSError: .*File too large"),
-}  # fmt: skip
+}
 ADAPTER = """
     import ctypes
     import os
@@ -258,8 +268,12 @@ STARTED = {
 @pytest.mark.parametrize("ending", ["time.sleep(1000)", "os._exit(1)", "ctypes.string_at(0)", ""])
 @pytest.mark.parametrize("start", STARTED)
 def test_all_that_it_started_ends_too(start, ending, misdeeds, doubling, tmp_path):
-    command = ["/bin/sh", "-c", f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; "
-               "trap '' TERM HUP; sleep 1000 & wait; wait"]  # fmt: skip
+    command = [
+        "/bin/sh",
+        "-c",
+        f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; "
+        "trap '' TERM HUP; sleep 1000 & wait; wait",
+    ]
     code = f"""
 import subprocess
 CHILD = {command}

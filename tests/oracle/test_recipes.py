@@ -118,18 +118,18 @@ def test_every_clause_of_what_is_computed_has_a_case(cases):
     """Sizes, initial values, data and constants' gradients are left."""
     covered = {clause for case in cases.values() for clause in case.clauses}
     left = {clause.id for clause in spec.CLAUSES} - covered
-    assert left == {
-        "D18", "D19", "D20", "D21", "D22", "D23", "D24", "R1", "R2", "R4"
-    }  # fmt: skip
+    assert left == {"D18", "D19", "D20", "D21", "D22", "D23", "D24", "R1", "R2", "R4"}
 
 
 @pytest.mark.parametrize("level", [level for level in LEVELS if level != "surrogate"])
 def test_every_level_has_one_step(cases, level):
     steps = {
-        case.settings["steps"] if "steps" in case.settings
+        case.settings["steps"]
+        if "steps" in case.settings
         else len(case.inputs["c" if level == "neuron" else "x"])
-        for case in cases.values() if case.level == level
-    }  # fmt: skip
+        for case in cases.values()
+        if case.level == level
+    }
     assert 1 in steps
     assert max(steps) > 1
 

@@ -18,8 +18,10 @@ RESULTS = [Result("neuron/a", "passed"), Result("neuron/b", "failed"), Result("l
 
 def test_each_case_counts_for_every_clause_of_its():
     results = [
-        {"EQ2": "passed", "D10": "passed"}, {"EQ2": "failed", "D2": "failed"}, {"EQ10": "passed"},
-    ]  # fmt: skip
+        {"EQ2": "passed", "D10": "passed"},
+        {"EQ2": "failed", "D2": "failed"},
+        {"EQ10": "passed"},
+    ]
     assert by_clause(results, ("passed", "failed")).splitlines() == [
         "clause  cases  passed  failed",
         "EQ2         2       1       1",

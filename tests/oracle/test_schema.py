@@ -11,9 +11,10 @@ from refsnn.files.schema import RULES, fault
 from refsnn.oracle import conventions, schema, vectors
 
 SETTINGS = {
-    "layer": {"stride", "padding", "training"}, "block": {"stride", "training"},
+    "layer": {"stride", "padding", "training"},
+    "block": {"stride", "training"},
     "network": {"steps", "depths", "widths", "stem_width", "branches", "side", "training"},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +68,20 @@ def test_entries_spell_everything_out(manifest):
     """By hand, apart from the schema."""
     for entry in manifest["cases"]:
         assert set(entry) == {
-            "id", "level", "summary", "clauses", "flags", "conventions", "settings", "repeat",
-            "exact", "inputs", "outputs", "file", "sha256",
-        }  # fmt: skip
+            "id",
+            "level",
+            "summary",
+            "clauses",
+            "flags",
+            "conventions",
+            "settings",
+            "repeat",
+            "exact",
+            "inputs",
+            "outputs",
+            "file",
+            "sha256",
+        }
         assert entry["summary"]
         assert entry["clauses"]
         assert set(entry["clauses"]) <= {clause.id for clause in spec.CLAUSES}
@@ -100,14 +112,17 @@ FAULTS = [
     (["sha256"], "0", "cases[0].sha256: got '0', want a text like"),
     (["sha256"], None, "cases[0].sha256 is missing"),
     (["more"], 1, "cases[0]: got an object, want nothing named more in it"),
-    (["outputs", 0, "tolerance", "float32"], -1.0,
-     "cases[0].outputs[0].tolerance.float32: got -1.0, want more than 0"),
+    (
+        ["outputs", 0, "tolerance", "float32"],
+        -1.0,
+        "cases[0].outputs[0].tolerance.float32: got -1.0, want more than 0",
+    ),
     (["outputs", 0, "shape"], [-1], "cases[0].outputs[0].shape[0]: got -1, want at least 0"),
     (["outputs"], {}, "cases[0].outputs: got an object, want an array"),
     (["conventions", "fire"], "=>", "cases[0].conventions.fire: got '=>', want one of '>', '>='"),
     (["conventions", "tau"], None, "cases[0].conventions.tau is missing"),
     (["level"], "galaxy", "cases[0].level: got 'galaxy', want one of 'surrogate'"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("path", "value", "message"), FAULTS, ids=lambda x: str(x)[:30])

@@ -19,12 +19,17 @@ def test_tolerances_are_shares_of_the_largest():
 @pytest.mark.parametrize(
     ("level", "name", "expected"),
     [
-        ("neuron", "u_pre", FORWARD), ("neuron", "du_pre", BACKWARD),
-        ("surrogate", "h", BACKWARD), ("network", "head.logits", FORWARD),
-        ("network", "grad.head.fc.bias", BACKWARD), ("network", "loss", FORWARD),
-        ("training", "loss", TRAINED), ("training", "lr", FORWARD),
-        ("training", "last.head.fc.bias", TRAINED), ("block", "dx", BACKWARD),
+        ("neuron", "u_pre", FORWARD),
+        ("neuron", "du_pre", BACKWARD),
+        ("surrogate", "h", BACKWARD),
+        ("network", "head.logits", FORWARD),
+        ("network", "grad.head.fc.bias", BACKWARD),
+        ("network", "loss", FORWARD),
+        ("training", "loss", TRAINED),
+        ("training", "lr", FORWARD),
+        ("training", "last.head.fc.bias", TRAINED),
+        ("block", "dx", BACKWARD),
     ],
-)  # fmt: skip
+)
 def test_each_output_is_of_its_pass(level, name, expected):
     assert pass_of(level, name) is expected

@@ -80,9 +80,11 @@ def test_every_decay_reset_and_output_has_its_gradient(decay, reset, output):
 def test_reset_gradients_differ_by_their_terms():
     """One that fires at its first step, on paper: h = 1, u_pre = (1.25, 0.5), do = (2, 3)."""
     wanted = {
-        "full": 2 + 3 * 0.5 * (0 - 1.25), "detached": 2.0, "ignored": 2 + 3 * 0.5,
+        "full": 2 + 3 * 0.5 * (0 - 1.25),
+        "detached": 2.0,
+        "ignored": 2 + 3 * 0.5,
         "spike path only": 2 + 3 * 0.5 * -1.25,
-    }  # fmt: skip
+    }
     for name, value in wanted.items():
         of = make({"reset_gradient": name, "surrogate": "rectangular", "surrogate_shape": 1.0})
         of |= {"v_th": 0.9}

@@ -136,17 +136,21 @@ def test_truncated_and_missing_files_are_named(two):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", "not valid JSON"), (b"{", "not valid JSON"), (b"\xff\xfe", "want UTF-8 text"),
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe", "want UTF-8 text"),
         (b"[" * 10**5, "nested more than 64 deep"),
         (b"[]", "has schema None, want 'refsnn-vectors-1'"),
         (b"3", "has schema None"),
         (b'{"schema": "%s"}' % (b"x" * 999), r"has schema 'x{76}\.\.\., want"),
         (b'{"schema": "refsnn-vectors-1"}', "refsnn is missing"),
         (b'{"schema": "refsnn-vectors-2", "cases": 7}', "has schema 'refsnn-vectors-2', want"),
-        (b'{"schema": "refsnn-vectors-1", "refsnn": "1", "cases": [3]}',
-         r"cases\[0\]: got 3, want an object"),
+        (
+            b'{"schema": "refsnn-vectors-1", "refsnn": "1", "cases": [3]}',
+            r"cases\[0\]: got 3, want an object",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_manifest_that_is_none_is_refused(two, text, message):
     (two / "manifest.json").write_bytes(text)
     with pytest.raises(ValueError, match=message) as error:
@@ -283,8 +287,10 @@ def test_after_a_kill_at_any_moment_the_next_set_is_alone(
     monkeypatch.undo()
     vectors.write([doubling("block/a"), doubling("block/b")], folder)
     assert {path.as_posix() for path in contents(folder)} == {
-        "manifest.json", "block/a.npz", "block/b.npz",
-    }  # fmt: skip
+        "manifest.json",
+        "block/a.npz",
+        "block/b.npz",
+    }
     assert {path.name for path in folder.iterdir()} == {"manifest.json", "block"}
 
 

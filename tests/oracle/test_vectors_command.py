@@ -64,9 +64,10 @@ def test_safetensors_hold_the_same(neurons, tmp_path):
 def test_what_the_naive_loops_compute_otherwise_is_not_written(tmp_path, monkeypatch, refused):
     true = agreement.disagreements
     monkeypatch.setattr(
-        agreement, "disagreements",
+        agreement,
+        "disagreements",
         lambda case: [f"{case.id}: h"] if case.id == "surrogate/triangle" else true(case),
-    )  # fmt: skip
+    )
     line = refused(["vectors", "generate", tmp_path / "v", "--level", "surrogate"])
     assert line.endswith("refsnn and the naive loops differ: surrogate/triangle: h")
     assert "is of a run that did not end" in refused(["vectors", "check", tmp_path / "v"])
@@ -92,8 +93,11 @@ def test_check_names_every_failure_and_goes_on(neurons, capsys):
     assert main(["vectors", "check", str(neurons)]) == 1
     *lines, last = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[0] for line in lines] == [
-        "refsnn computes otherwise", "the naive loops differ", "vectors", "vectors",
-    ]  # fmt: skip
+        "refsnn computes otherwise",
+        "the naive loops differ",
+        "vectors",
+        "vectors",
+    ]
     assert "neuron/tanh: u_pre at step 0, index [0]" in lines[0]
     assert "neuron/tanh: u_pre at step 0, index [0]" in lines[1]
     assert lines[2].endswith("neuron/tie.npz is missing")

@@ -64,11 +64,17 @@ def test_anything_else_is_refused(target, message):
 def test_what_an_adapter_declares():
     full = SimpleNamespace(name="n", precision="float32", levels=("neuron",), omits=("*u",))
     assert worker.describe(full, "m:o") == {
-        "name": "n", "precision": "float32", "levels": ["neuron"], "omits": ["*u"],
-    }  # fmt: skip
+        "name": "n",
+        "precision": "float32",
+        "levels": ["neuron"],
+        "omits": ["*u"],
+    }
     assert worker.describe(SimpleNamespace(), "m:o") == {
-        "name": "m:o", "precision": None, "levels": list(worker.LEVELS), "omits": [],
-    }  # fmt: skip
+        "name": "m:o",
+        "precision": None,
+        "levels": list(worker.LEVELS),
+        "omits": [],
+    }
 
 
 @pytest.mark.parametrize(

@@ -87,14 +87,30 @@ def test_defaults_are_the_decisions():
 
 
 PAPER = {
-    "tau": 0.5, "v_th": 1.0, "surrogate": "tanh", "optimizer": "adamw", "lr": 0.01,
-    "weight_decay": 0.02, "decay_all": True, "batch_size": 128, "epochs": 300, "steps": 4,
-}  # fmt: skip
-CODE = {
-    "tau": 0.25, "v_th": 0.5, "surrogate": "rectangular", "optimizer": "sgd", "lr": 0.1,
-    "momentum": 0.9, "weight_decay": 1e-4, "decay_all": False, "batch_size": 128, "epochs": 300,
+    "tau": 0.5,
+    "v_th": 1.0,
+    "surrogate": "tanh",
+    "optimizer": "adamw",
+    "lr": 0.01,
+    "weight_decay": 0.02,
+    "decay_all": True,
+    "batch_size": 128,
+    "epochs": 300,
     "steps": 4,
-}  # fmt: skip
+}
+CODE = {
+    "tau": 0.25,
+    "v_th": 0.5,
+    "surrogate": "rectangular",
+    "optimizer": "sgd",
+    "lr": 0.1,
+    "momentum": 0.9,
+    "weight_decay": 1e-4,
+    "decay_all": False,
+    "batch_size": 128,
+    "epochs": 300,
+    "steps": 4,
+}
 
 
 @pytest.mark.parametrize(
@@ -136,18 +152,37 @@ def test_settings_survive_json(preset):
 
 def test_settings_reach_the_network():
     config = TrainConfig(
-        arch="2-1:4-8", width=0.5, branches="block", tau=0.3, v_th=0.7, surrogate="rectangular",
-        surrogate_shape=2.0, surrogate_edge=True, detach_reset=True, fire_at_threshold=True,
-        norm_statistics="per_step", norm_scale=0.7, downsample="avgpool", readout="sum",
-    )  # fmt: skip
+        arch="2-1:4-8",
+        width=0.5,
+        branches="block",
+        tau=0.3,
+        v_th=0.7,
+        surrogate="rectangular",
+        surrogate_shape=2.0,
+        surrogate_edge=True,
+        detach_reset=True,
+        fire_at_threshold=True,
+        norm_statistics="per_step",
+        norm_scale=0.7,
+        downsample="avgpool",
+        readout="sum",
+    )
     assert config.network(3, 7) == Network(
-        architecture("2-1:2-4"), 3, 7, branches="block", downsample="avgpool", readout="sum",
+        architecture("2-1:2-4"),
+        3,
+        7,
+        branches="block",
+        downsample="avgpool",
+        readout="sum",
         lif=LIF(
-            tau=0.3, v_th=0.7, surrogate=make_surrogate("rectangular", 2.0, inclusive=True),
-            detach_reset=True, inclusive=True,
+            tau=0.3,
+            v_th=0.7,
+            surrogate=make_surrogate("rectangular", 2.0, inclusive=True),
+            detach_reset=True,
+            inclusive=True,
         ),
         norm=BatchNorm(statistics="per_step", scale=0.7),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,10 @@ def test_a_run_is_held_from_start_to_end_of_training(tmp_path):
         resume(tmp_path)
     again.train(quiet=True)
     assert {path.name for path in tmp_path.iterdir()} == {
-        "config.json", "checkpoint.npz", "metrics.jsonl",
-    }  # fmt: skip
+        "config.json",
+        "checkpoint.npz",
+        "metrics.jsonl",
+    }
 
 
 def test_a_run_that_cannot_be_resumed_is_not_held(tmp_path):

@@ -17,13 +17,17 @@ from refsnn.training.plot import draw_curves, log_scale
 def records(count, layers=5):
     return [
         {
-            "epoch": k, "loss": 2 / k, "test_loss": 2.5 / k, "train_accuracy": 1 - 0.9 / k,
-            "test_accuracy": 1 - 0.95 / k, "lambda": 0.25 * (1 - k / count),
+            "epoch": k,
+            "loss": 2 / k,
+            "test_loss": 2.5 / k,
+            "train_accuracy": 1 - 0.9 / k,
+            "test_accuracy": 1 - 0.95 / k,
+            "lambda": 0.25 * (1 - k / count),
             "first_layer_gradient_norm": 0.1 / k,
             "firing_rate": {f"layer{n}": 0.1 + 0.01 * n + 0.1 / k for n in range(layers)},
         }
         for k in range(1, count + 1)
-    ]  # fmt: skip
+    ]
 
 
 def pixels(png):
@@ -108,9 +112,12 @@ def test_a_picture_that_fails_does_not_cost_the_summary(value, said, tmp_path):
     """matplotlib can't even be imported then."""
     words = ["train", "--out", "run", "--arch=1-1:4-8", "--epochs=1", "--ops=numpy"]
     done = subprocess.run(
-        [sys.executable, "-m", "refsnn", *words], cwd=tmp_path, capture_output=True, text=True,
+        [sys.executable, "-m", "refsnn", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
         env=os.environ | {"MPLBACKEND": value},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert "test accuracy" in done.stdout
     assert (tmp_path / "run" / "summary.json").exists()

@@ -75,8 +75,12 @@ def test_the_summary_and_the_curves(uninterrupted):
     summary = resume(uninterrupted).summarize()
     assert summary == json.loads((uninterrupted / "summary.json").read_text())
     wanted = {
-        "method": "evolutionary", "arch": "1-1:4-8", "time_steps": 2, "seed": 0, "lambda_last": 0.0,
-    }  # fmt: skip
+        "method": "evolutionary",
+        "arch": "1-1:4-8",
+        "time_steps": 2,
+        "seed": 0,
+        "lambda_last": 0.0,
+    }
     assert summary | wanted == summary
     assert summary["test_accuracy"] == read_metrics(uninterrupted)[-1]["test_accuracy"]
     assert summary["images_per_second"] > 0
@@ -162,8 +166,10 @@ def test_the_number_of_threads_changes_no_bit(ops, tmp_path):
         limits = {"NUMBA_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
         subprocess.run(
             command(tmp_path / threads, f"--ops={ops}", "--epochs=1"),
-            env=os.environ | limits, check=True, capture_output=True,
-        )  # fmt: skip
+            env=os.environ | limits,
+            check=True,
+            capture_output=True,
+        )
     assert content(tmp_path / "1") == content(tmp_path / "2")
 
 

@@ -128,9 +128,11 @@ def test_a_failing_replay_carries_the_method(unforced, monkeypatch, capsys):
 )
 def test_no_check_takes_its_operations_past_the_choice(path):
     names = {
-        alias.name for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom) and node.module == "refsnn.ops" for alias in node.names
-    }  # fmt: skip
+        alias.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "refsnn.ops"
+        for alias in node.names
+    }
     assert "get_ops" not in names
 
 
@@ -160,9 +162,12 @@ def test_a_broken_line_is_named_by_its_clause_in_the_first_failing_line(
     path.write_text(text.replace(old, new))
     process = subprocess.Popen(
         [sys.executable, "-m", "verification", "--quick", "--jobs=1", "--no-peers"],
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
     assert process.stderr is not None
     first = process.stderr.readline()
     process.kill()

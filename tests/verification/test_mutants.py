@@ -11,9 +11,12 @@ from verification import mutants
 from verification.mutants import FAULTS, ROOT, FaultError, Mutant, Workshop, matrix, mutated, read
 
 GOOD = {
-    "id": "sign", "file": "refsnn/equations/loss.py", "old": "labels] -= 1", "new": "labels] += 1",
+    "id": "sign",
+    "file": "refsnn/equations/loss.py",
+    "old": "labels] -= 1",
+    "new": "labels] += 1",
     "clause": "D13",
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -171,10 +174,17 @@ def test_a_fault_that_never_ends_is_killed_by_time_with_all_that_it_started(tmp_
     monkeypatch.setattr(mutants, "SECONDS", 3.0)
     shop = Workshop(tmp_path)
     shop.seconds["checks"] = 0.1
-    fault = Mutant(**GOOD | {"old": "import numpy as np\n", "new": (
-        "import subprocess, time\nimport numpy as np\nif 'refsnn.equations.loss' == __name__:\n"
-        "    subprocess.Popen(['sleep', '3217'])\n    time.sleep(3217)\n"
-    )})  # fmt: skip
+    fault = Mutant(
+        **GOOD
+        | {
+            "old": "import numpy as np\n",
+            "new": (
+                "import subprocess, time\nimport numpy as np\n"
+                "if 'refsnn.equations.loss' == __name__:\n"
+                "    subprocess.Popen(['sleep', '3217'])\n    time.sleep(3217)\n"
+            ),
+        }
+    )
     assert shop.verify(fault) == ["no end"]
     assert not subprocess.run(["pgrep", "-f", "sleep 3217"], capture_output=True).stdout
 

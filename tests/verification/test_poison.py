@@ -52,10 +52,11 @@ def test_an_element_that_nobody_writes_fails_the_comparison_of_threads():
 @pytest.mark.parametrize("module", modules(), ids=lambda module: module.__name__)
 def test_outside_of_loops_memory_is_taken_by_the_names_that_can_be_poisoned(module):
     functions = [
-        node for node in ast.walk(ast.parse(Path(module.__file__).read_text()))
+        node
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text()))
         if isinstance(node, ast.FunctionDef)
         and not any("njit" in ast.unparse(decorator) for decorator in node.decorator_list)
-    ]  # fmt: skip
+    ]
     for function in functions:
         for node in ast.walk(function):
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "np":

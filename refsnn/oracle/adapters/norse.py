@@ -95,9 +95,11 @@ class NorseDefaults(TorchLayers):
 
     name = "Norse's defaults"
     forced: Mapping[str, Any] = {
-        "decay": "tau*u + (1-tau)*c", "fire": ">", "reset_gradient": "full",
+        "decay": "tau*u + (1-tau)*c",
+        "fire": ">",
+        "reset_gradient": "full",
         "surrogate": "superspike, alpha 1",  # method "super" leaves its alpha = 100 out
-    }  # fmt: skip
+    }
 
     def make(self, s: Wanted) -> Run:
         if s.tau == 1:

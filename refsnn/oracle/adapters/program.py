@@ -71,9 +71,11 @@ class Program:
     def call(self, given: Path, made: Path) -> None:
         with tempfile.TemporaryFile() as errors:
             code = subprocess.run(
-                [*self.command, str(given), str(made)], stdin=subprocess.DEVNULL, stderr=errors,
+                [*self.command, str(given), str(made)],
+                stdin=subprocess.DEVNULL,
+                stderr=errors,
                 check=False,
-            ).returncode  # fmt: skip
+            ).returncode
             errors.seek(0)
             text = errors.read(2**16).decode(errors="replace")
         sys.stderr.write(text)

@@ -48,9 +48,12 @@ class SnnTorch(TorchLayers):
             raise Unsupported("the next float below v_th, to fire there, would move the edge")
         threshold = self.threshold(s.v_th, False, s.inclusive)
         leaky = snntorch.Leaky(
-            beta=s.tau, threshold=threshold, spike_grad=spike_grad(s), reset_mechanism="zero",
+            beta=s.tau,
+            threshold=threshold,
+            spike_grad=spike_grad(s),
+            reset_mechanism="zero",
             reset_delay=s.detached,
-        )  # fmt: skip
+        )
         silent = snntorch.Leaky(beta=s.tau, reset_mechanism="none")
 
         def run(c: Any) -> Trace:

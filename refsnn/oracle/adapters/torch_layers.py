@@ -19,9 +19,15 @@ LEVELS = ("surrogate", "neuron", "layer", "block")
 EQ4 = ("tanh", "tanh_literal", "rectangular", "triangular")
 #: conventions that may have other values than the paper's
 FREE = (
-    "decay", "fire", "reset_gradient", "surrogate", "surrogate_edge",
-    "norm_eps", "norm_statistics", "norm_scale",
-)  # fmt: skip
+    "decay",
+    "fire",
+    "reset_gradient",
+    "surrogate",
+    "surrogate_edge",
+    "norm_eps",
+    "norm_statistics",
+    "norm_scale",
+)
 FIXED = [n for n, c in CONVENTIONS.items() if c.level in LEVELS and n not in FREE]
 
 

@@ -20,21 +20,35 @@ def description(settings, of):
     """The plain dict of a network that the loops read."""
     scale = of["v_th"] if of["norm_scale"] == "v_th" else 1.0
     return {
-        "depths": settings.get("depths"), "widths": settings.get("widths"), "hidden": 0,
+        "depths": settings.get("depths"),
+        "widths": settings.get("widths"),
+        "hidden": 0,
         "stem": {
-            "convs": 1, "kernel": 3, "stride": 1, "width": settings.get("stem_width"), "pool": None,
+            "convs": 1,
+            "kernel": 3,
+            "stride": 1,
+            "width": settings.get("stem_width"),
+            "pool": None,
         },
-        "branches": settings.get("branches"), "downsample": "conv", "readout": of["readout"],
+        "branches": settings.get("branches"),
+        "downsample": "conv",
+        "readout": of["readout"],
         "norm": {
-            "statistics": of["norm_statistics"], "scale": scale, "eps": of["norm_eps"],
+            "statistics": of["norm_statistics"],
+            "scale": scale,
+            "eps": of["norm_eps"],
             "momentum": 0.1,
         },
         "neuron": {
-            "tau": of["tau"], "v_th": of["v_th"], "surrogate": of["surrogate"],
-            "shape": of["surrogate_shape"], "edge": of["surrogate_edge"] == "inside",
-            "detach_reset": of["reset_gradient"] == "detached", "inclusive": of["fire"] == ">=",
+            "tau": of["tau"],
+            "v_th": of["v_th"],
+            "surrogate": of["surrogate"],
+            "shape": of["surrogate_shape"],
+            "edge": of["surrogate_edge"] == "inside",
+            "detach_reset": of["reset_gradient"] == "detached",
+            "inclusive": of["fire"] == ">=",
         },
-    }  # fmt: skip
+    }
 
 
 def last(x):
@@ -80,9 +94,11 @@ def one_neuron(inputs, settings, net, of):
 def start(inputs, net, prefix, is_training):
     """A pass that has begun; prefix is what the loops call the piece."""
     run = {
-        "net": net, "params": numbers(inputs, PARAMETERS, prefix), "training": is_training,
+        "net": net,
+        "params": numbers(inputs, PARAMETERS, prefix),
+        "training": is_training,
         "buffers": numbers(inputs, STATISTICS, prefix),
-    }  # fmt: skip
+    }
     return run | {"inputs": {}, "spikes": {}, "u_pre": {}, "du_pre": {}, "branches": []}
 
 
@@ -127,9 +143,13 @@ def one_block(inputs, settings, net, of):
     run = start(inputs, net, "block.", settings["training"])
     weight = inputs["conv1.weight"]
     shape = {
-        "name": "block", "in": weight.shape[1], "out": weight.shape[0],
-        "stride": settings["stride"], "project": "skip.conv.weight" in inputs, "branch": None,
-    }  # fmt: skip
+        "name": "block",
+        "in": weight.shape[1],
+        "out": weight.shape[0],
+        "stride": settings["stride"],
+        "project": "skip.conv.weight" in inputs,
+        "branch": None,
+    }
     network.block_forward(run, shape, last(inputs["x"]))
     found = seen(run, "block.lif1", "lif1.") | seen(run, "block.lif2", "lif2.")
     found |= moved(run, "block.")
@@ -165,24 +185,32 @@ def whole_training(inputs, settings, net, of):
     net |= {"in_channels": inputs["images"].shape[2], "num_classes": len(inputs["head.fc.bias"])}
     total = len(inputs["images"])
     options = dict(settings) | {
-        "total": total, "clock": "epoch" if of["lambda"] == "epoch" else "iteration",
-        "batches_per_epoch": settings["batches"], "shortcut": settings["shortcut_weight"],
-        "sum_of": of["branch_sum"], "decay_all": of["decay_on"] == "all",
-    }  # fmt: skip
+        "total": total,
+        "clock": "epoch" if of["lambda"] == "epoch" else "iteration",
+        "batches_per_epoch": settings["batches"],
+        "shortcut": settings["shortcut_weight"],
+        "sum_of": of["branch_sum"],
+        "decay_all": of["decay_on"] == "all",
+    }
     params, buffers = numbers(inputs, PARAMETERS), numbers(inputs, STATISTICS)
     batches = [(last(x), y) for x, y in zip(inputs["images"], inputs["labels"], strict=True)]
     after_one = training.train(net, params, buffers, batches[:1], options)
     after_all = training.train(net, params, buffers, batches, options)
     found = {
-        "side": np.asarray(after_all["sides"]), "loss": np.asarray(after_all["losses"]),
+        "side": np.asarray(after_all["sides"]),
+        "loss": np.asarray(after_all["losses"]),
         "lr": np.asarray([training.cosine(settings["lr"], i + 1, total) for i in range(total)]),
-    }  # fmt: skip
+    }
     for when, run in (("first", after_one), ("last", after_all)):
         found |= {f"{when}.{name}": theirs(name, value) for name, value in run["params"].items()}
     return found | {f"new.{name}": value for name, value in after_all["buffers"].items()}
 
 
 LEVELS = {
-    "surrogate": surrogate, "neuron": one_neuron, "layer": one_layer, "block": one_block,
-    "network": whole_network, "training": whole_training,
-}  # fmt: skip
+    "surrogate": surrogate,
+    "neuron": one_neuron,
+    "layer": one_layer,
+    "block": one_block,
+    "network": whole_network,
+    "training": whole_training,
+}

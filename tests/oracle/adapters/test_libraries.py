@@ -56,9 +56,11 @@ def default(request):
 
 def neuron_case(c, do, **given):
     return SimpleNamespace(
-        level="neuron", conventions=PAPER | given, settings={},
+        level="neuron",
+        conventions=PAPER | given,
+        settings={},
         inputs={"c": np.array(c, float), "do": np.array(do, float)},
-    )  # fmt: skip
+    )
 
 
 def tanh_slope(x):
@@ -87,8 +89,10 @@ def bptt(c, do, tau, v_th, slope=tanh_slope, bracket="full", gain=1.0):
 def currents(steps=7, n=40, seed=0):
     """As float32 holds them, so that both precisions start from the same."""
     rng = np.random.default_rng(seed)
-    return [a.astype("f4").astype(float) for a in (rng.normal(0.5, 0.9, (steps, n)),
-                                                   rng.normal(size=(steps, n)))]  # fmt: skip
+    return [
+        a.astype("f4").astype(float)
+        for a in (rng.normal(0.5, 0.9, (steps, n)), rng.normal(size=(steps, n)))
+    ]
 
 
 def assert_close(got, want, precision, names=("u_pre", "o", "u", "du_pre", "dc")):
@@ -159,11 +163,15 @@ def test_other_shapes_after_another(adapter):
 @pytest.mark.parametrize(
     "given",
     [
-        {"surrogate": "superspike"}, {"reset_gradient": "ignored"}, {"reset": "subtract"},
-        {"decay": "(1-tau)*u + c"}, {"norm_running": "biased"}, {"surrogate_at": "u"},
+        {"surrogate": "superspike"},
+        {"reset_gradient": "ignored"},
+        {"reset": "subtract"},
+        {"decay": "(1-tau)*u + c"},
+        {"norm_running": "biased"},
+        {"surrogate_at": "u"},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_what_can_not_be_expressed_is_refused(adapter, given):
     with pytest.raises(Unsupported):
         adapter.run(neuron_case(*currents(), **given))

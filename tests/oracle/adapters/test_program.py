@@ -54,8 +54,11 @@ def test_it_is_given_a_folder_and_writes_one(program, doubling, tmp_path):
     np.testing.assert_array_equal(found["y"], case.outputs["y"])
     seen = tmp_path / "seen"
     assert sorted(p.name for p in seen.iterdir()) == [
-        "case.txt", "conv.weight.npy", "labels.npy", "x.npy",
-    ]  # fmt: skip
+        "case.txt",
+        "conv.weight.npy",
+        "labels.npy",
+        "x.npy",
+    ]
     assert np.load(seen / "labels.npy").dtype.str == "<i8"
     weight = np.load(seen / "conv.weight.npy")
     assert weight.dtype.str == "<f8"
@@ -63,10 +66,18 @@ def test_it_is_given_a_folder_and_writes_one(program, doubling, tmp_path):
     lines = (seen / "case.txt").read_text().splitlines()
     assert lines[:3] == ["id neuron/a", "level neuron", "repeat 1"]
     for line in (
-        "convention.tau 0.5", "convention.fire >", "convention.decay tau*u + c",
-        "setting.stride 1", "setting.training true", "setting.widths 4 8", "input.x 2 3",
-        "input.labels 2", "input.conv.weight 3 2", "output.y 2 3", "output.loss ",
-    ):  # fmt: skip
+        "convention.tau 0.5",
+        "convention.fire >",
+        "convention.decay tau*u + c",
+        "setting.stride 1",
+        "setting.training true",
+        "setting.widths 4 8",
+        "input.x 2 3",
+        "input.labels 2",
+        "input.conv.weight 3 2",
+        "output.y 2 3",
+        "output.loss ",
+    ):
         assert line in lines
 
 
@@ -98,10 +109,12 @@ SAVE = "np.save(made / 'y.npy', {}, allow_pickle=True)"
         (SAVE.format("np.zeros(10**6)"), r"^y\.npy: got 8000128 bytes, want at most"),
         ("(made / 'y.npy').mkdir()", r"^y\.npy: got something else than a file"),
         ("os.mkfifo(made / 'y.npy')", r"^y\.npy: got something else than a file"),
-        (SAVE.format("np.zeros(9)") + "; os.truncate(made / 'y.npy', 190)",
-         r"^y\.npy: got 62 bytes of data, want 72"),
+        (
+            SAVE.format("np.zeros(9)") + "; os.truncate(made / 'y.npy', 190)",
+            r"^y\.npy: got 62 bytes of data, want 72",
+        ),
     ],
-)  # fmt: skip
+)
 def test_whatever_else_it_does_is_a_failure(code, message, program, doubling):
     with pytest.raises(ProgramFailed, match=message):
         program(code).run(doubling())
@@ -129,8 +142,11 @@ def test_one_that_hangs_is_ended_with_its_children(program, doubling, tmp_path):
         answer = isolated.run(doubling())
     assert (answer.status, answer.message) == ("hung", "no answer within 3 s")
     pid = (tmp_path / "pid").read_text()
-    subprocess.run(["sh", "-c", f"while kill -0 {pid} 2>/dev/null; do sleep 0.05; done"],
-                   timeout=20, check=True)  # fmt: skip
+    subprocess.run(
+        ["sh", "-c", f"while kill -0 {pid} 2>/dev/null; do sleep 0.05; done"],
+        timeout=20,
+        check=True,
+    )
 
 
 def test_a_program_that_hangs_leaves_no_folder(program, doubling, tmp_path, monkeypatch):

@@ -6,9 +6,15 @@ import pytest
 from refsnn.oracle.naive import case as naive
 
 ONE_OF_EACH = (
-    "surrogate/tanh", "neuron/one-step", "layer/stride", "layer/evaluation", "block/stride",
-    "network/one-step", "network/evaluation", "training/one-step",
-)  # fmt: skip
+    "surrogate/tanh",
+    "neuron/one-step",
+    "layer/stride",
+    "layer/evaluation",
+    "block/stride",
+    "network/one-step",
+    "network/evaluation",
+    "training/one-step",
+)
 
 
 def computed(case):
@@ -38,17 +44,22 @@ def test_nothing_is_kept_from_the_run_before(cases):
 @pytest.mark.parametrize(
     ("name", "convention", "value"),
     [
-        ("neuron/tie", "fire", ">="), ("neuron/tanh", "reset_gradient", "detached"),
-        ("neuron/tanh", "tau", 0.25), ("neuron/tanh", "v_th", 0.5),
+        ("neuron/tie", "fire", ">="),
+        ("neuron/tanh", "reset_gradient", "detached"),
+        ("neuron/tanh", "tau", 0.25),
+        ("neuron/tanh", "v_th", 0.5),
         ("surrogate/rectangle", "surrogate_edge", "inside"),
-        ("surrogate/tanh", "surrogate_shape", 1.0), ("surrogate/tanh", "surrogate", "triangular"),
-        ("layer/plain", "norm_statistics", "per_step"), ("layer/authors", "norm_scale", "v_th"),
-        ("layer/plain", "norm_eps", 1e-3), ("network/evolutionary", "readout", "sum"),
+        ("surrogate/tanh", "surrogate_shape", 1.0),
+        ("surrogate/tanh", "surrogate", "triangular"),
+        ("layer/plain", "norm_statistics", "per_step"),
+        ("layer/authors", "norm_scale", "v_th"),
+        ("layer/plain", "norm_eps", 1e-3),
+        ("network/evolutionary", "readout", "sum"),
         ("network/evolutionary", "branch_sum", "losses"),
         ("training/evolutionary", "lambda", "epoch"),
         ("training/evolutionary", "decay_on", "weights only"),
     ],
-)  # fmt: skip
+)
 def test_conventions_reach_the_loops(cases, name, convention, value):
     case = cases[name]
     found = naive.outputs(
