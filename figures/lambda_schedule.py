@@ -7,7 +7,7 @@ from _style import GREEN, METHOD_LINES, WIDE, main, printed
 from matplotlib.figure import Figure
 
 from refsnn.ops import METHODS, validate
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 
 
 def compute(epochs: int = 8, batches: int = 12, lam: float = 0.25) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def compute(epochs: int = 8, batches: int = 12, lam: float = 0.25) -> dict[str, 
     settings["by epoch"] = {"method": "evolutionary", "lam_clock": "epoch"}
     weights = {}
     for name, setting in settings.items():
-        config = TrainConfig(epochs=epochs, lam=lam, **setting)
+        config = make_config(epochs=epochs, lam=lam, **setting)
         iterations = range(1, epochs * batches + 1)
         weights[name] = [config.side_coefficient(i, batches) for i in iterations]
     return {"epochs": epochs, "batches": batches, "weights": weights}

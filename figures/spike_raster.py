@@ -80,7 +80,7 @@ def untrained(
 def trained(folder: Path, image: int) -> Forward:
     """Forward pass of the run's network on the image, by running statistics."""
     config = read_config(folder)
-    data = load(config.dataset, config.data_options())
+    data = load(config.data.dataset, config.data_options())
     check(image, len(data.test.labels))
     net = network_for(config, data)
     state = load_state(folder, config, net)

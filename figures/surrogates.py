@@ -41,8 +41,8 @@ def compute(
         slope, primitive = surrogate.slope(x, v_th), surrogate.primitive(x, v_th)
         curves[name] = {"shape": shape, "slope": slope.tolist(), "primitive": primitive.tolist()}
     at_edge = {
-        rule: make_surrogate("rectangular", a, rule == "inclusive").slope(edges, v_th).tolist()
-        for rule in ("strict", "inclusive")
+        rule: make_surrogate("rectangular", a, rule).slope(edges, v_th).tolist()
+        for rule in ("outside", "inside")
     }
     return {"x": x.tolist(), "curves": curves, "edges": edges.tolist(), "at_edge": at_edge}
 
@@ -60,7 +60,7 @@ def draw(data: dict[str, Any]) -> Figure:
     for name in ("triangular", "rectangular", "tanh"):
         line(slopes, name, "slope")
         line(primitives, name, "primitive")
-    for rule, marker, face in (("strict", "o", "white"), ("inclusive", "s", BLUE)):
+    for rule, marker, face in (("outside", "o", "white"), ("inside", "s", BLUE)):
         slopes.plot(
             data["edges"],
             data["at_edge"][rule],

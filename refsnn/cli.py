@@ -231,11 +231,11 @@ def run_train(arguments: argparse.Namespace) -> int:
             raise ValueError(f"preset: got {arguments.preset!r}, but {folder} has its settings")
         run = resume(folder)
         for name, value in given.items():
-            has = getattr(run.config, name)
+            has = run.config.to_dict()[name]
             if value != has:
                 raise ValueError(f"{name}: got {value!r}, but the run to resume has {has!r}")
     else:
-        config = make_config(arguments.preset or "digits", given)
+        config = make_config(arguments.preset or "digits", **given)
         folder = arguments.out or unused_folder(config)
         run = start(folder, config)
     with Signals() as signals:
@@ -255,7 +255,8 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 def unused_folder(config: Any) -> Path:
     """runs/…, numbered where the name is taken."""
-    stem = f"{Path(config.dataset).stem}-{config.arch}-{config.method}-seed{config.seed}"
+    data, arch, method = config.data.dataset, config.network.arch, config.objective.method
+    stem = f"{Path(data).stem}-{arch}-{method}-seed{config.seed}"
     folder, number = Path("runs") / stem.replace(":", "_"), 2
     while folder.exists():
         folder, number = Path("runs") / f"{stem.replace(':', '_')}-{number}", number + 1

@@ -20,15 +20,17 @@ from refsnn.equations.batchnorm import (
     Running,
 )
 from refsnn.equations.conv import Conv, ConvCache
-from refsnn.equations.lif import LIF, LIFCache, LIFGrads
+from refsnn.equations.lif import LIF, RESET_GRADIENTS, LIFCache, LIFGrads
 from refsnn.equations.pool import AvgPool, AvgPoolCache
 from refsnn.equations.shortcut import METHODS, Pullback
-from refsnn.equations.surrogate import SURROGATES, Array, Surrogate, make_surrogate
+from refsnn.equations.surrogate import EDGES, SURROGATES, Array, Surrogate, make_surrogate
 
 __all__ = [
     "CONV_METHODS",
+    "EDGES",
     "METHODS",
     "NUMPY",
+    "RESET_GRADIENTS",
     "SURROGATES",
     "Array",
     "AvgPool",

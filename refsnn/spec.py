@@ -17,13 +17,14 @@ class Clause:
     choice: str
     alternatives: tuple[str, ...]
     code: str  # dotted name
+    names: tuple[str, ...] = ()  # of the choice in settings, options, conventions and vectors
     derivation: str = ""
 
 
 def read() -> list[Clause]:
     text = resources.files("refsnn").joinpath("spec.toml").read_text(encoding="utf-8")
     return [
-        Clause(**row | {"alternatives": tuple(row["alternatives"])})
+        Clause(**row | {name: tuple(row.get(name, ())) for name in ("alternatives", "names")})
         for row in tomllib.loads(text)["clause"]
     ]
 
@@ -54,6 +55,11 @@ def clause(name: str) -> Clause:
         if candidate.id == name.upper():
             return candidate
     raise ValueError(f"clause: got {name!r}, want one of {', '.join(c.id for c in CLAUSES)}")
+
+
+def clauses_of(name: str) -> tuple[str, ...]:
+    """Return the ids of the clauses that a setting or a convention belongs to."""
+    return tuple(item.id for item in CLAUSES if name in item.names)
 
 
 def resolve(dotted: str) -> Any:

@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
 
 import numpy as np
 import pytest
 
+from refsnn import spec
 from refsnn.cli import main
-from refsnn.training.config import PRESETS, TrainConfig
+from refsnn.training.config import PRESETS, make_config, settings_fields
 
 SMALL = ["--arch=1-1:4-8", "--epochs=2", "--batch-size=160", "--ops=numpy"]
 
@@ -58,11 +58,13 @@ def test_help_gives_every_setting_with_its_default(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    for item in fields(TrainConfig):
+    for group, item in settings_fields():
+        assert f"settings: {group}:" in shown
         assert f"--{item.name.replace('_', '-')}" in shown
-        default = "by kind" if item.default is None else item.default
-        assert f"(default: {default})" in shown or default == ""
-    for unit in ("in epochs", "in images", "in time steps", "in membrane potential"):
+        assert item.default in (None, "") or f"(default: {item.default})" in shown
+        clauses = ", ".join(spec.clauses_of(item.name))
+        assert f"({clauses})" in shown or not clauses
+    for unit in ("in pixels", "in time steps", "in units of the membrane potential"):
         assert unit in shown
 
 
@@ -149,7 +151,7 @@ def test_a_preset_is_what_a_new_run_starts_from(tmp_path, capsys):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (
         config
-        == TrainConfig(
+        == make_config(
             **PRESETS["authors_code"]
             | {"arch": "1-1:4-8", "epochs": 2, "ops": "numpy", "steps": 1, "batch_size": 1000}
         ).to_dict()

@@ -64,7 +64,7 @@ OWN = [
     LIF(surrogate=Sigmoid()),
     LIF(surrogate=Steps()),
     LIF(surrogate=Inside()),
-    LIF(surrogate=Sigmoid(), detach_reset=True),
+    LIF(surrogate=Sigmoid(), reset_gradient="detached"),
     LIF(surrogate=Sigmoid(), smooth=True),
     Doubled(),
 ]

@@ -66,7 +66,7 @@ def lif_adjoint(case: Any, record: Recorder) -> None:
     u0 = np.zeros(c_seq.shape[1:]) if case.u0 is None else case.u0.astype(float)
     w = case.do_seq.astype(float)
     _, cache = case.ops.lif_forward(c_seq, u0, cases.lif_of(case.neuron))
-    clause = "D3" if case.neuron["detach_reset"] else "EQ3"
+    clause = "D3" if case.neuron["reset_gradient"] == "detached" else "EQ3"
     v, vu, vt, vv = rng.normal(size=c_seq.shape), rng.normal(size=u0.shape), *rng.normal(size=2)
     _, o_seq = forward_mode.lif(
         Dual(c_seq, v),

@@ -47,16 +47,16 @@ def neurons(draw: Draw, surrogate: str | None = None) -> dict[str, Any]:
         "tau": draw(st.sampled_from([0.5, 0.25, 1.0, 0.75, 0.9])),
         "v_th": draw(st.sampled_from([1.0, 0.5, 0.75, 1.25])),
         "surrogate": name,
-        "shape": draw(st.sampled_from([1.0, 0.5, 2.0])),
-        "edge": name == "rectangular" and draw(st.booleans()),
-        "detach_reset": draw(st.booleans()),
-        "inclusive": draw(st.booleans()),
+        "surrogate_shape": draw(st.sampled_from([1.0, 0.5, 2.0])),
+        "surrogate_edge": "inside" if name == "rectangular" and draw(st.booleans()) else "outside",
+        "reset_gradient": draw(st.sampled_from(("full", "detached"))),
+        "fire_at_threshold": draw(st.booleans()),
     }
 
 
 def surrogate_of(neuron: dict[str, Any]) -> Any:
     """A triangle may have a `width` of its own, which the loops of `oracle.naive` don't know."""
-    made = make_surrogate(neuron["surrogate"], neuron["shape"], neuron["edge"])
+    made = make_surrogate(neuron["surrogate"], neuron["surrogate_shape"], neuron["surrogate_edge"])
     return replace(made, width=neuron["width"]) if neuron.get("width") else made
 
 
@@ -65,15 +65,15 @@ def lif_of(neuron: dict[str, Any], smooth: bool = False) -> LIF:
         neuron["tau"],
         neuron["v_th"],
         surrogate_of(neuron),
-        neuron["detach_reset"],
-        neuron["inclusive"],
+        neuron["reset_gradient"],
+        neuron["fire_at_threshold"],
         smooth,
     )
 
 
 def kinks(neuron: dict[str, Any]) -> list[float]:
     """Distances from the threshold at which the slope jumps or bends."""
-    name, shape, v_th = neuron["surrogate"], neuron["shape"], neuron["v_th"]
+    name, shape, v_th = neuron["surrogate"], neuron["surrogate_shape"], neuron["v_th"]
     width = neuron.get("width") or v_th
     return {"rectangular": [shape / 2, -shape / 2], "triangular": [0.0, width, -width]}.get(
         name, []
@@ -88,7 +88,7 @@ def near_threshold(u_pre: Any, neuron: dict[str, Any]) -> float:
 
 def steepest(neuron: dict[str, Any]) -> float:
     """The largest slope that the surrogate has anywhere."""
-    shape = neuron["shape"]
+    shape = neuron["surrogate_shape"]
     return {"tanh_literal": 4 * shape, "rectangular": 1 / shape}.get(neuron["surrogate"], shape)
 
 
@@ -249,7 +249,7 @@ class NetCase:
     x_seq: Any  # (T, N, H, W, C)
     labels: Any  # (N,)
     side: float
-    sum_of: str
+    branch_sum: str
     training: bool
     rng: Any
     ops: Any

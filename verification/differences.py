@@ -72,7 +72,7 @@ def frozen(c_seq: Any, u0: Any, p: LIF, o_base: Any) -> tuple[Any, Any]:
 
 def run_lif(c_seq: Any, u0: Any, p: LIF, o_base: Any) -> tuple[Any, Any]:
     """The package's smooth neuron, or the frozen one where the reset is detached."""
-    if p.detach_reset:
+    if p.reset_gradient == "detached":
         return frozen(c_seq, u0, p, o_base)
     o_seq, cache = NUMPY.lif_forward(c_seq, u0, p)
     return o_seq, cache.u_pre_seq
@@ -91,7 +91,7 @@ def lif_jacobian(case: Any, record: Recorder) -> None:
     neuron = case.neuron | {"tau": min(case.neuron["tau"], 0.95)}  # room above tau
     p = cases.lif_of(neuron, smooth=True)
     if neuron["surrogate"] == "triangular":  # the shape stands still while v_th moves (R1)
-        p = replace(p, surrogate=Triangular(neuron["shape"], neuron["v_th"]))
+        p = replace(p, surrogate=Triangular(neuron["surrogate_shape"], neuron["v_th"]))
     c_seq, n = case.c_seq[:3, :2], case.c_seq[:3, :2].shape[1]
     u0 = np.zeros(n) if case.u0 is None else case.u0[:n]
     o_seq, cache = NUMPY.lif_forward(c_seq, u0, p)
@@ -99,7 +99,7 @@ def lif_jacobian(case: Any, record: Recorder) -> None:
     record.equal("EQ2", "o_seq with frozen resets", same, o_seq, "tn")
     record.values_ok()
     rows = [case.ops.lif_backward(e.reshape(o_seq.shape), cache) for e in np.eye(o_seq.size)]
-    clause = "D3" if p.detach_reset else "EQ3"
+    clause = "D3" if p.reset_gradient == "detached" else "EQ3"
     slope = "D5" if neuron["surrogate"] == "tanh_literal" else "EQ4"
 
     def moved(dc: Any, du: Any, dtau: float, dv: float) -> Function:
@@ -220,7 +220,7 @@ DIFFERENCES = "EQ3 D3 EQ4 EQ5 EQ6 EQ7 EQ8 EQ9 EQ10 D8 D9 D10 D12 D13"
 def smooth_network(case: Any, record: Recorder) -> None:
     """<grad, v> of a whole ResNet with branches, v in all parameters and in one alone."""
     base = forward(case.model, case.params, case.buffers, case.x_seq, NUMPY, case.training)
-    _, objective = NUMPY.objective_forward(base.branches, case.labels, case.side, case.sum_of)
+    _, objective = NUMPY.objective_forward(base.branches, case.labels, case.side, case.branch_sum)
     grads = backward(base, NUMPY.objective_backward(objective))
     spikes = [cache.o_seq for _, cache in neuron_caches(base)]
     neuron = case.net["neuron"]
@@ -228,9 +228,9 @@ def smooth_network(case: Any, record: Recorder) -> None:
     def along(direction: dict[str, Any]) -> Function:
         def f(s: float) -> tuple[Any, list[Any]]:
             params = case.params | {n: case.params[n] + s * v for n, v in direction.items()}
-            ops = with_frozen_resets(spikes) if neuron["detach_reset"] else NUMPY
+            ops = with_frozen_resets(spikes) if neuron["reset_gradient"] == "detached" else NUMPY
             run = forward(case.model, params, case.buffers, case.x_seq, ops, case.training)
-            value, _ = ops.objective_forward(run.branches, case.labels, case.side, case.sum_of)
+            value, _ = ops.objective_forward(run.branches, case.labels, case.side, case.branch_sum)
             return value, [cache.u_pre_seq for _, cache in neuron_caches(run)]
 
         return f

@@ -162,14 +162,18 @@ def _one_minus_tanh(x):
 
 def slope(x, v_th, neuron):
     """Surrogate slope (Eq. 4, D4, D5) at x = u_pre - v_th; plain arrays."""
-    kind, shape = neuron["surrogate"], neuron["shape"]
+    kind, shape = neuron["surrogate"], neuron["surrogate_shape"]
     if kind == "tanh":
         return shape * _one_minus_tanh(x) * _one_minus_tanh(-x)
     if kind == "tanh_literal":
         return shape * _one_minus_tanh(x) ** 2
     if kind == "rectangular":
         distance = np.abs(x)
-        inside = distance <= shape / 2.0 if neuron["edge"] else distance < shape / 2.0
+        inside = (
+            distance <= shape / 2.0
+            if neuron["surrogate_edge"] == "inside"
+            else distance < shape / 2.0
+        )
         return inside / shape
     if kind == "triangular":
         return shape * np.maximum(0.0, 1.0 - np.abs(x) / v_th)
@@ -178,7 +182,7 @@ def slope(x, v_th, neuron):
 
 def primitive(x, v_th, neuron):
     """An antiderivative of `slope` in x, v_th held; plain arrays."""
-    kind, shape = neuron["surrogate"], neuron["shape"]
+    kind, shape = neuron["surrogate"], neuron["surrogate_shape"]
     if kind == "tanh":
         return shape * _one_minus_tanh(-x)
     if kind == "tanh_literal":
@@ -203,7 +207,7 @@ def fire(u_pre, v_th, neuron):
     x = u_pre - v_th
     if neuron.get("smooth"):
         value = primitive(x.value, v_th.value, neuron)
-    elif neuron["inclusive"]:
+    elif neuron["fire_at_threshold"]:
         value = u_pre.value >= v_th.value
     else:
         value = u_pre.value > v_th.value

@@ -233,8 +233,8 @@ class Fused(NamedTuple):
     training: bool = True
     surrogate: tuple[str, float | None] = ("tanh", None)  # its width
     v_th: float = 1.0
-    detach_reset: bool = False
-    inclusive: bool = False
+    reset_gradient: str = "full"
+    fire_at_threshold: bool = False
 
     @property
     def blocks(self) -> int:
@@ -267,9 +267,9 @@ FUSED = [
 ]
 #: Each way to fire on a threshold that float32 rounds, each surrogate, the reset kept and detached
 CRITICAL = [
-    Fused((6, 2, 3, 4, 5), "critical", False, surrogate, v_th, detach, inclusive)
+    Fused((6, 2, 3, 4, 5), "critical", False, surrogate, v_th, reset_gradient, tie)
     for surrogate in (("tanh", None), ("rectangular", None), ("triangular", 0.5))
-    for v_th, detach, inclusive in product(ROUNDED, (False, True), (False, True))
+    for v_th, reset_gradient, tie in product(ROUNDED, ("full", "detached"), (False, True))
 ]
 FUSED_CASES, FUSED_DRAWS = drawn(FUSED, *CRITICAL)
 
@@ -289,11 +289,11 @@ def fused_edges(case: Fused, record: Recorder) -> None:
         "tau": 0.5,
         "v_th": case.v_th,
         "surrogate": name,
-        "shape": 1.0,
+        "surrogate_shape": 1.0,
         "width": width,
-        "edge": False,
-        "detach_reset": case.detach_reset,
-        "inclusive": case.inclusive,
+        "surrogate_edge": "outside",
+        "reset_gradient": case.reset_gradient,
+        "fire_at_threshold": case.fire_at_threshold,
     }
     norm = {"statistics": "pooled", "scale": 1.0, "eps": 2.0**-10, "momentum": 0.1}
     critical = case.skip == "critical"
@@ -336,10 +336,10 @@ def lif_edges(case: Any, record: Recorder) -> None:
         "tau": 0.75,
         "v_th": 0.75,
         "surrogate": "tanh",
-        "shape": 1.0,
-        "edge": False,
-        "detach_reset": False,
-        "inclusive": False,
+        "surrogate_shape": 1.0,
+        "surrogate_edge": "outside",
+        "reset_gradient": "full",
+        "fire_at_threshold": False,
     }
     lif_twins((neuron, c_seq, u0, do_seq), record)
 

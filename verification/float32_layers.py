@@ -198,7 +198,7 @@ def compare_gradients(
 ) -> None:
     """Each within `tolerance` of its terms' sizes, sums within one eps more for each of a chain."""
     slope = "D5" if case.neuron["surrogate"].startswith("tanh") else "EQ4"
-    clauses = f"{'D3' if case.neuron['detach_reset'] else 'EQ3'} {slope} EQ5 D8"
+    clauses = f"{'D3' if case.neuron['reset_gradient'] == 'detached' else 'EQ3'} {slope} EQ5 D8"
     wanted, sizes = composed_gradients(case, of, do_seq), gradient_sizes(case, of, do_seq)
     record.values_ok()
     record.equal(clauses, "number of gradients", len(grads), len(wanted))
@@ -222,7 +222,7 @@ def layers_given_statistics(case: Any, record: Recorder) -> None:
     the two sums by a few more, at each step."""
     want, steps = composed(case, np.float32), len(case.do_seq)
     got = fused_on_all_threads(case, case.do_seq, record)
-    u_pre_seq, clause = got.cache.lif.u_pre_seq, "D2" if case.neuron["inclusive"] else "EQ2"
+    u_pre_seq, clause = got.cache.lif.u_pre_seq, "D2" if case.neuron["fire_at_threshold"] else "EQ2"
     record.equal(f"{clause} EQ5", "spikes", got.o_seq, want.lif.o_seq, "tnhwc")
     record.equal("EQ1 D8", "potentials computed again", u_pre_seq, want.lif.u_pre_seq, "tnhwc")
     chain = 32 + 1024 // case.of.gamma.size + sum(case.do_seq.shape[:4])  # of sums in float32
@@ -256,6 +256,6 @@ def layers_of_batch(case: Any, record: Recorder) -> None:
     running = [x for r in want.running for x in r]
     for name, now, then in zip(["mean", "variance"] * 2, got.statistics, running, strict=False):
         record.close("D25 D8", f"running {name}", now, then, OF_BATCH)
-    clause = "D2" if case.neuron["inclusive"] else "EQ2"
+    clause = "D2" if case.neuron["fire_at_threshold"] else "EQ2"
     record.equal(f"{clause} EQ5 D8", "spikes", got.o_seq * clear, want.lif.o_seq * clear, "tnhwc")
     compare_gradients(case, want, do_seq, got.grads, OF_BATCH, record)

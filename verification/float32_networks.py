@@ -67,7 +67,7 @@ def as_type(arrays: dict[str, Any], dtype: Any) -> dict[str, Any]:
 def run(case: cases.NetCase, ops: Any, dtype: Any) -> tuple[Forward, dict[str, Any]]:
     params, buffers = as_type(case.params, dtype), as_type(case.buffers, dtype)
     found = forward(case.model, params, buffers, case.x_seq.astype(dtype), ops, case.training)
-    _, cache = ops.objective_forward(found.branches, case.labels, case.side, case.sum_of)
+    _, cache = ops.objective_forward(found.branches, case.labels, case.side, case.branch_sum)
     return found, backward(found, ops.objective_backward(cache))
 
 

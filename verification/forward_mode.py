@@ -18,7 +18,7 @@ def lif(c_seq, u0, tau, v_th, neuron):
     for t in range(len(c_seq)):
         u_pre = tau * u + c_seq[t]
         o = fire(u_pre, v_th, neuron)
-        reset = Dual(o.value) if neuron["detach_reset"] else o
+        reset = Dual(o.value) if neuron["reset_gradient"] == "detached" else o
         u = u_pre * (1.0 - reset)
         u_pre_seq.append(u_pre)
         o_seq.append(o)
@@ -95,15 +95,15 @@ def cross_entropy(logits, labels):
     return (log(exp(shifted).sum(axis=1)) - chosen).mean()
 
 
-def objective(branches, labels, side, sum_of):
+def objective(branches, labels, side, branch_sum):
     """Eq. 10, D13: the main branch is the last; `side` weighs the others."""
     *others, main = branches
-    if sum_of == "logits":
+    if branch_sum == "logits":
         return cross_entropy(main + side * sum(others, 0.0), labels)
-    if sum_of == "losses":
+    if branch_sum == "losses":
         losses = [cross_entropy(branch, labels) for branch in others]
         return cross_entropy(main, labels) + side * sum(losses, 0.0)
-    raise ValueError(f"unknown sum_of {sum_of!r}")
+    raise ValueError(f"unknown branch_sum {branch_sum!r}")
 
 
 @dataclass
@@ -203,13 +203,13 @@ def network(net, params, buffers, x_seq, training=True):
     return {"branches": branches, "spikes": run.spikes}
 
 
-def directional(net, params, buffers, x_seq, labels, side, sum_of, directions, training=True):
+def directional(net, params, buffers, x_seq, labels, side, branch_sum, directions, training=True):
     """Loss and its derivative along `directions` ({name: array}; a missing name is zero)."""
     if unknown := set(directions) - set(params):
         raise ValueError(f"directions of unknown parameters {sorted(unknown)}")
     duals = {name: Dual(value, directions.get(name)) for name, value in params.items()}
     out = network(net, duals, buffers, x_seq, training)
-    loss = objective(out["branches"], labels, side, sum_of)
+    loss = objective(out["branches"], labels, side, branch_sum)
     return {
         "loss": float(loss.value),
         "derivative": float(loss.tangent),

@@ -19,7 +19,7 @@ from verification.registry import check
 def run_network(case: Any) -> tuple[Forward, float, dict[str, Any]]:
     """The package's forward pass, loss and gradients for a drawn network."""
     run = forward(case.model, case.params, case.buffers, case.x_seq, case.ops, case.training)
-    loss, cache = case.ops.objective_forward(run.branches, case.labels, case.side, case.sum_of)
+    loss, cache = case.ops.objective_forward(run.branches, case.labels, case.side, case.branch_sum)
     return run, loss, backward(run, case.ops.objective_backward(cache))
 
 
@@ -65,8 +65,8 @@ def network_values(case: Any, record: Recorder) -> None:
     record.equal("D25", "names of buffers", sorted(run.buffers), sorted(want["buffers"]))
     for name, value in want["buffers"].items():
         record.close("D25", name, run.buffers[name], value, 1e-12, axes="c")
-    wanted_loss, db = objective.objective(want["branches"], case.labels, case.side, case.sum_of)
-    clause = side_clause(case.side) if case.sum_of == "logits" else "D13"
+    wanted_loss, db = objective.objective(want["branches"], case.labels, case.side, case.branch_sum)
+    clause = side_clause(case.side) if case.branch_sum == "logits" else "D13"
     record.close(clause, "loss", loss, wanted_loss, 1e-12)
     record.values_ok()
     wanted = naive.gradients(net, case.params, case.buffers, case.x_seq, db, case.training)
@@ -148,7 +148,7 @@ def network_forward_mode(case: Any, record: Recorder) -> None:
 
 def every_clause(case: Any) -> str:
     """What the gradient by all parameters depends on, the likeliest to blame first."""
-    reset = "D3" if case.net["neuron"]["detach_reset"] else "EQ3"
+    reset = "D3" if case.net["neuron"]["reset_gradient"] == "detached" else "EQ3"
     return f"EQ9 EQ8 {reset} EQ4 EQ5 D8 D9 D10 D12 D13 {side_clause(case.side)}"
 
 
@@ -180,7 +180,7 @@ def judge(
         case.x_seq,
         case.labels,
         case.side,
-        case.sum_of,
+        case.branch_sum,
         direction,
         case.training,
     )
@@ -209,7 +209,7 @@ def lif_forward_mode(case: Any, record: Recorder) -> None:
     p = cases.lif_of(case.neuron)
     o_seq, cache = case.ops.lif_forward(c_seq, u0, p)
     grads = case.ops.lif_backward(w, cache)
-    clause = "D3" if case.neuron["detach_reset"] else "EQ3"
+    clause = "D3" if case.neuron["reset_gradient"] == "detached" else "EQ3"
     clause += " D5" if case.neuron["surrogate"] == "tanh_literal" else " EQ4"
     scale = cases.gradient_scale(case.neuron, cache.u_pre_seq, w)
     dc, du, dt, dv = rng.normal(size=c_seq.shape), rng.normal(size=u0.shape), *rng.normal(size=2)
@@ -292,16 +292,16 @@ def combinations(case: Any, record: Recorder) -> None:
             1e-14,
             axes="nk",
         )
-        for sum_of in ("logits", "losses"):
+        for branch_sum in ("logits", "losses"):
             before = [b.copy() for b in branches]
-            loss, cache = NUMPY.objective_forward(branches, labels, side, sum_of)
-            want_loss, want_db = objective.objective(branches, labels, side, sum_of)
-            record.close("D13", f"loss, sum of {sum_of}", loss, want_loss, 1e-13)
+            loss, cache = NUMPY.objective_forward(branches, labels, side, branch_sum)
+            want_loss, want_db = objective.objective(branches, labels, side, branch_sum)
+            record.close("D13", f"loss, sum of {branch_sum}", loss, want_loss, 1e-13)
             record.values_ok()
             for index, (db, want) in enumerate(
                 zip(NUMPY.objective_backward(cache), want_db, strict=True)
             ):
-                record.close("D13", f"db[{index}], sum of {sum_of}", db, want, 1e-13, 1.0, "nk")
+                record.close("D13", f"db[{index}], sum of {branch_sum}", db, want, 1e-13, 1.0, "nk")
             for b, kept in zip(branches, before, strict=True):
                 record.equal("D13", "branches unmutated", b, kept)
 

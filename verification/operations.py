@@ -94,13 +94,15 @@ def surrogate_values(case: Any, record: Recorder) -> None:
         got = getattr(surrogate, name)(u_pre - v_th, v_th)
         want = np.array([formula(float(u), description) for u in u_pre])
         # 1 - tanh and 2x - 2 ln cosh cancel: the error is one of the potential, not of the result
-        scale = max(1.0, float(np.abs(want).max()), 4 * description["shape"])
+        scale = max(1.0, float(np.abs(want).max()), 4 * description["surrogate_shape"])
         record.equal(clause, f"dtype of the {name}", got.dtype, u_pre.dtype)
         tolerance = 1e-14 if dtype == "float64" else 4e-5
         record.close(clause, f"{description['surrogate']} {name}", got, want, tolerance, scale, "u")
     if description["surrogate"] == "rectangular":  # exactly on the edge, D4's alternatives
-        edge = np.array([-0.5, 0.5], dtype) * dtype_of(dtype)(description["shape"])
-        inside = 1 / description["shape"] if description["edge"] else 0.0
+        edge = np.array([-0.5, 0.5], dtype) * dtype_of(dtype)(description["surrogate_shape"])
+        inside = (
+            1 / description["surrogate_shape"] if description["surrogate_edge"] == "inside" else 0.0
+        )
         record.equal("D4", "slope at the edge", surrogate.slope(edge, v_th), np.full(2, inside))
     else:
         default = lif.LIF().surrogate
@@ -130,10 +132,12 @@ def lif_values(case: Any, record: Recorder) -> None:
     _, cache = case.ops.lif_forward(c_seq, case.u0, p)
     tolerance = TOLERANCE[c_seq.dtype]
     record.close("EQ1", "u_pre_seq", cache.u_pre_seq, u_pre_seq, tolerance, axes="tn")
-    record.equal("D2" if description["inclusive"] else "EQ2", "o_seq", cache.o_seq, o_seq, "tn")
+    record.equal(
+        "D2" if description["fire_at_threshold"] else "EQ2", "o_seq", cache.o_seq, o_seq, "tn"
+    )
     record.equal("D6", "u0", cache.u0, u0, "n")
     want = neuron.lif_backward(case.do_seq, c_seq, u0, description)
-    clause = "D3" if description["detach_reset"] else "EQ3"
+    clause = "D3" if description["reset_gradient"] == "detached" else "EQ3"
     compare(
         Operation(
             "lif",
@@ -181,7 +185,7 @@ def lif_exact(case: Any, record: Recorder) -> None:
             Fraction(float(u0[n])),
             tau,
             v_th,
-            description["inclusive"],
+            description["fire_at_threshold"],
         )
         for n in range(c_seq.shape[1])
     ]
@@ -200,7 +204,7 @@ def lif_exact(case: Any, record: Recorder) -> None:
         record.reject()
     o_seq, cache = case.ops.lif_forward(c_seq, case.u0, cases.lif_of(description))
     record.equal("EQ1", "u_pre_seq", cache.u_pre_seq, u_pre, "tn")
-    record.equal("D2" if description["inclusive"] else "EQ2", "o_seq", o_seq, o, "tn")
+    record.equal("D2" if description["fire_at_threshold"] else "EQ2", "o_seq", o_seq, o, "tn")
 
 
 @check(

@@ -54,21 +54,21 @@ NETWORKS = [
     ("resnet18-imagenet", 1 / 16, 32, 2),
     ("resnet34-imagenet", 1 / 16, 32, 2),
 ]
-ALL = list(product(NETWORKS, METHODS, (1, 2, 4), SURROGATES, (False, True)))
+ALL = list(product(NETWORKS, METHODS, (1, 2, 4), SURROGATES, ("full", "detached")))
 
 
 def named_case(index: int) -> cases.NetCase:
     """One of all combinations of network, method, T, surrogate and reset."""
-    (name, width, size, images), method, steps, (surrogate, shape), detach = ALL[index]
+    (name, width, size, images), method, steps, (surrogate, shape), reset_gradient = ALL[index]
     rng = np.random.default_rng(index)
     neuron = {
         "tau": (0.5, 0.25)[index % 5 == 0],
         "v_th": (1.0, 0.5)[index % 5 == 0],
         "surrogate": surrogate,
-        "shape": shape,
-        "edge": False,
-        "detach_reset": detach,
-        "inclusive": False,
+        "surrogate_shape": shape,
+        "surrogate_edge": "outside",
+        "reset_gradient": reset_gradient,
+        "fire_at_threshold": False,
     }
     branches = "none" if method == "vanilla" else ("stage", "block")[index % 3 == 0]
     net = describe(name, width) | {"neuron": neuron, "branches": branches}
@@ -102,7 +102,7 @@ def compare(case: Any, record: Recorder, floor: float) -> None:
         case.x_seq,
         case.labels,
         case.side,
-        case.sum_of,
+        case.branch_sum,
         case.training,
     )
     for u_pre in want["u_pre"].values():
@@ -125,7 +125,7 @@ def compare(case: Any, record: Recorder, floor: float) -> None:
     combined = side_clause(case.side)
     record.close(f"D13 {combined}", "loss", loss, want["loss"], TOLERANCE)
     record.values_ok()
-    reset = "D3" if case.net["neuron"]["detach_reset"] else "EQ3"
+    reset = "D3" if case.net["neuron"]["reset_gradient"] == "detached" else "EQ3"
     unit = gradient_unit(run, want["grads"], floor)
     for name in reversed(list(grads)):
         clause = "EQ9" if len(run.branches) > 1 else "EQ8"
@@ -168,10 +168,12 @@ def lif(case: Any, record: Recorder) -> None:
     want = torch_network.lif(c_seq, u0, case.neuron, do_seq)
     o_seq, cache = case.ops.lif_forward(c_seq, u0, cases.lif_of(case.neuron))
     record.close("EQ1", "u_pre_seq", cache.u_pre_seq, want["u_pre_seq"], 1e-14, axes="tn")
-    record.equal("D2" if case.neuron["inclusive"] else "EQ2", "o_seq", o_seq, want["o_seq"], "tn")
+    record.equal(
+        "D2" if case.neuron["fire_at_threshold"] else "EQ2", "o_seq", o_seq, want["o_seq"], "tn"
+    )
     record.values_ok()
     got = case.ops.lif_backward(do_seq, cache)
-    clause = "D3" if case.neuron["detach_reset"] else "EQ3"
+    clause = "D3" if case.neuron["reset_gradient"] == "detached" else "EQ3"
     scale = cases.gradient_scale(case.neuron, cache.u_pre_seq, do_seq)
     for name, blame in (("dc_seq", clause), ("du0", "D6"), ("dtau", clause), ("dv_th", "R1")):
         record.close(blame, name, getattr(got, name), want[name], TOLERANCE, scale, "tn")

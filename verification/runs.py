@@ -11,7 +11,7 @@ from refsnn.network import without_branches
 from refsnn.oracle.naive import training as naive
 from refsnn.training import run as runs
 from refsnn.training.algorithm import Step
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 from refsnn.training.folder import read_metrics
 from refsnn.training.run import Interrupted, Run, resume, start
 from verification import cases
@@ -85,11 +85,11 @@ def whole_runs(case: Any, record: Recorder) -> None:
             test_images=images[:5],
             test_labels=labels[:5],
         )
-        config = TrainConfig(dataset=str(work / "data.npz"), **options)
+        config = make_config(dataset=str(work / "data.npz"), **options)
         run, steps = start(work / "whole", config), []
         main = without_branches(run.net, run.state.params)[1]
         vanilla = runs.initial_state(
-            TrainConfig(**vars(config) | {"method": "vanilla"}),
+            config.changed(method="vanilla"),
             without_branches(run.net, run.state.params)[0],
         )
         for layer, value in vanilla.params.items():
@@ -142,7 +142,7 @@ def augmented_runs(case: Any, record: Recorder) -> None:
             test_images=images,
             test_labels=np.arange(7) % 2,
         )
-        config = TrainConfig(dataset=str(data), dtype="float64", ops="numpy", **options)
+        config = make_config(dataset=str(data), dtype="float64", ops="numpy", **options)
         run, halted = (start(Path(name, kind), config) for kind in ("whole", "halted"))
         seen, again = seen_by_steps(run), seen_by_steps(halted, stop_after)
         again += seen_by_steps(resume(Path(name, "halted"))) if len(again) < len(seen) else []

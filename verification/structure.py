@@ -27,7 +27,7 @@ def run(case: Any, **changes: Any) -> Any:
 
 def pulled(case: Any, side: float) -> list[Any]:
     """dL/db_l for the case's objective with this coefficient."""
-    _, cache = NUMPY.objective_forward(run(case).branches, case.labels, side, case.sum_of)
+    _, cache = NUMPY.objective_forward(run(case).branches, case.labels, side, case.branch_sum)
     return NUMPY.objective_backward(cache)
 
 
@@ -68,7 +68,7 @@ def side_heads(case: Any, record: Recorder) -> None:
         p /= p.sum(axis=1, keepdims=True)
         y = np.eye(case.net["num_classes"])[case.labels]
         want = side * (p - y) / len(y)
-        grads = backward(passed, pulled(replace(case, sum_of="logits"), side))
+        grads = backward(passed, pulled(replace(case, branch_sum="logits"), side))
         names = [name for name in grads if is_side(name) and name.endswith("bias")]
         factor = case.x_seq.shape[0] if case.net["readout"] == "sum" else 1
         for name in names:
@@ -206,7 +206,7 @@ def time_order(case: Any, record: Recorder) -> None:
     do_seq = case.do_seq.copy()
     do_seq[t + 1 :] = 0
     grads = ops.lif_backward(do_seq, cache)
-    clause = "D3" if p.detach_reset else "EQ3"
+    clause = "D3" if p.reset_gradient == "detached" else "EQ3"
     record.equal(clause, f"dc after t={t}", grads.dc_seq[t + 1 :], 0 * do_seq[t + 1 :], "tn")
     head, head_cache = ops.lif_forward(case.c_seq[: t + 1], case.u0, p)
     record.equal("EQ2", "spikes of a shorter run", head, o_seq[: t + 1], "tn")

@@ -45,13 +45,15 @@ def all_to_ours(tensors):
 
 def slope(u_pre, v_th, neuron):
     """The surrogate's do/du_pre (Eq. 4, D4, D5)."""
-    kind, shape, x = neuron["surrogate"], neuron["shape"], u_pre - v_th
+    kind, shape, x = neuron["surrogate"], neuron["surrogate_shape"], u_pre - v_th
     if kind == "tanh":
         return shape * (1 - torch.tanh(x) ** 2)
     if kind == "tanh_literal":
         return shape * (1 - torch.tanh(x)) ** 2
     if kind == "rectangular":
-        inside = x.abs() <= shape / 2 if neuron["edge"] else x.abs() < shape / 2
+        inside = (
+            x.abs() <= shape / 2 if neuron["surrogate_edge"] == "inside" else x.abs() < shape / 2
+        )
         return inside.to(x.dtype) / shape
     if kind == "triangular":
         return shape * (1 - (u_pre / v_th - 1).abs()).clamp(min=0)
@@ -65,7 +67,7 @@ class Fire(torch.autograd.Function):
     def forward(ctx, u_pre, v_th, neuron):
         ctx.save_for_backward(u_pre, v_th)
         ctx.neuron = neuron
-        return (u_pre >= v_th if neuron["inclusive"] else u_pre > v_th).to(u_pre.dtype)
+        return (u_pre >= v_th if neuron["fire_at_threshold"] else u_pre > v_th).to(u_pre.dtype)
 
     @staticmethod
     def backward(ctx, do):
@@ -79,7 +81,7 @@ def lif_steps(c_seq, u, tau, v_th, neuron):
     for c in c_seq:
         u_pre = tau * u + c
         o = Fire.apply(u_pre, v_th, neuron)
-        u = u_pre * (1 - (o.detach() if neuron["detach_reset"] else o))  # D3
+        u = u_pre * (1 - (o.detach() if neuron["reset_gradient"] == "detached" else o))  # D3
         spikes.append(o)
         potentials.append(u_pre)
     return torch.stack(spikes), torch.stack(potentials)
@@ -102,10 +104,15 @@ def lif(c_seq, u0, neuron, do_seq):
 def surrogate_by_autograd(u_pre, neuron):
     """The slope at u_pre as autograd's derivative of the surrogate's primitive (Eq. 4).
 
-    On the rectangle's edge autograd takes the inside, whatever neuron["edge"] says.
+    On the rectangle's edge autograd takes the inside, whatever neuron["surrogate_edge"] says.
     """
     u = plain(u_pre).requires_grad_()
-    kind, shape, v_th, x = neuron["surrogate"], neuron["shape"], neuron["v_th"], u - neuron["v_th"]
+    kind, shape, v_th, x = (
+        neuron["surrogate"],
+        neuron["surrogate_shape"],
+        neuron["v_th"],
+        u - neuron["v_th"],
+    )
     if kind == "tanh":
         primitive = shape * (1 + torch.tanh(x))
     elif kind == "tanh_literal":
@@ -269,15 +276,15 @@ def forward(net, params, buffers, x_seq, training):
     return now
 
 
-def objective(branches, labels, side, sum_of):
+def objective(branches, labels, side, branch_sum):
     """The loss of the branches' logits (N, K), the main one last (Eq. 6, Eq. 10, D13, D14)."""
     *sides, main = branches
-    if sum_of == "losses":
+    if branch_sum == "losses":
         return F.cross_entropy(main, labels) + side * sum(F.cross_entropy(b, labels) for b in sides)
     return F.cross_entropy(main + side * sum(sides), labels)
 
 
-def run(net, params, buffers, x_seq, labels, side, sum_of="logits", training=True):
+def run(net, params, buffers, x_seq, labels, side, branch_sum="logits", training=True):
     """One forward and backward pass on x_seq (T, N, H, W, C) and labels (N,).
 
     `layer_grads` is Eq. 3's dL/do from the layers above; the path of the reset is not in it.
@@ -285,7 +292,7 @@ def run(net, params, buffers, x_seq, labels, side, sum_of="logits", training=Tru
     params, buffers = all_to_torch(params, requires_grad=True), all_to_torch(buffers)
     labels = torch.tensor(np.asarray(labels), dtype=torch.int64)
     now = forward(net, params, buffers, to_torch(x_seq), training)
-    loss = objective(now.branches, labels, side, sum_of)
+    loss = objective(now.branches, labels, side, branch_sum)
     wanted = params | now.spikes
     found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
     grads = {
@@ -309,11 +316,11 @@ def side_coefficient(settings, i):
     if settings["method"] == "vanilla":
         return 0.0
     if settings["method"] == "shortcut":
-        return settings["shortcut"]
+        return settings["shortcut_weight"]
     if settings["method"] != "evolutionary":
         raise ValueError(settings["method"])
     total = settings["total"]
-    if settings["clock"] == "epoch":
+    if settings["lam_clock"] == "epoch":
         per_epoch = settings["batches_per_epoch"]
         i, total = (i - 1) // per_epoch + 1, -(-total // per_epoch)
     return settings["lam"] * (1 - i / total)
@@ -323,7 +330,10 @@ def make_optimizer(params, settings):
     """SGD or AdamW (D17); BN's parameters and the biases are the ones with a single axis."""
     decay = settings["weight_decay"]
     groups = [
-        {"params": [p], "weight_decay": decay if settings["decay_all"] or p.ndim > 1 else 0.0}
+        {
+            "params": [p],
+            "weight_decay": decay if settings["decay_on"] == "all" or p.ndim > 1 else 0.0,
+        }
         for p in params.values()
     ]
     if settings["optimizer"] == "sgd":
@@ -345,7 +355,7 @@ def train(net, params, buffers, batches, settings):
         sides.append(side_coefficient(settings, i))
         lrs.append(optimizer.param_groups[0]["lr"])
         now = forward(net, params, buffers, x_seq, training=True)
-        loss = objective(now.branches, labels, sides[-1], settings["sum_of"])
+        loss = objective(now.branches, labels, sides[-1], settings["branch_sum"])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -27,34 +27,34 @@ def settings(draw: Any) -> dict[str, Any]:
     return {
         "method": draw(st.sampled_from(["vanilla", "shortcut", "evolutionary", "evolutionary"])),
         "lam": draw(st.sampled_from([0.25, 0.8])),
-        "shortcut": draw(st.sampled_from([1.0, 0.3])),
-        "clock": draw(st.sampled_from(["iteration", "epoch"])),
+        "shortcut_weight": draw(st.sampled_from([1.0, 0.3])),
+        "lam_clock": draw(st.sampled_from(["iteration", "epoch"])),
         "batches_per_epoch": draw(st.sampled_from([2, 4, 1])),
         "total": 4,
         "lr": draw(st.sampled_from([0.01, 0.1])),
         "optimizer": draw(st.sampled_from(["sgd", "adamw"])),
         "momentum": draw(st.sampled_from([0.9, 0.0])),
         "weight_decay": draw(st.sampled_from([0.02, 0.3])),
-        "decay_all": draw(st.booleans()),
+        "decay_on": draw(st.sampled_from(("weights", "all"))),
         "steps": 2,
-        "sum_of": draw(st.sampled_from(["logits", "losses"])),
+        "branch_sum": draw(st.sampled_from(["logits", "losses"])),
     }
 
 
 def config_of(plain: dict[str, Any], dtype: str = "float64") -> TrainConfig:
-    return TrainConfig(
+    return make_config(
         method=plain["method"],
         lam=plain["lam"],
-        shortcut_weight=plain["shortcut"],
-        lam_clock=plain["clock"],
+        shortcut_weight=plain["shortcut_weight"],
+        lam_clock=plain["lam_clock"],
         epochs=plain["total"] // plain["batches_per_epoch"],
         lr=plain["lr"],
         optimizer=plain["optimizer"],
         momentum=plain["momentum"],
         weight_decay=plain["weight_decay"],
-        decay_all=plain["decay_all"],
+        decay_on=plain["decay_on"],
         steps=plain["steps"],
-        sum_of=plain["sum_of"],
+        branch_sum=plain["branch_sum"],
         dtype=dtype,
     )
 
@@ -83,7 +83,7 @@ def train(
     state = State(
         dict(case.params),
         dict(case.buffers),
-        init_state(case.params, config),
+        init_state(case.params, config.optimizer),
         np.random.default_rng(0),
     )
     steps, neurons = [], []
@@ -192,20 +192,22 @@ def optimizers(case: Any, record: Recorder) -> None:
     """Three updates of single numbers; which parameters decay; inputs unmutated."""
     params, gradients, plain = case
     config, sgd = config_of(plain), plain["optimizer"] == "sgd"
-    state, now = init_state(params, config), params
+    state, now = init_state(params, config.optimizer), params
     scalars = {name: [(float(w), 0.0, 0.0) for w in value] for name, value in params.items()}
     for i, grads in enumerate(gradients, 1):
         kept = copy.deepcopy((now, grads, state))
-        lr = cosine(config.lr, i, 4)
-        record.close("R3", "learning rate", lr, naive.cosine(config.lr, i, 4), 1e-15)
-        new, moved = OPTIMIZERS[config.optimizer](now, grads, state, i, lr, config)
+        lr = cosine(config.optimizer.lr, i, 4)
+        record.close("R3", "learning rate", lr, naive.cosine(config.optimizer.lr, i, 4), 1e-15)
+        new, moved = OPTIMIZERS[config.optimizer.optimizer](
+            now, grads, state, i, lr, config.optimizer
+        )
         for old, given in zip(kept, (now, grads, state), strict=True):
             for name, value in old.items():
                 record.equal("D17", f"{name} unmutated", given[name], value)
         now, state = new, moved
         for name, values in scalars.items():
             is_weight = name.endswith((".conv0.weight", ".fc.weight"))
-            decay = plain["weight_decay"] if is_weight or plain["decay_all"] else 0.0
+            decay = plain["weight_decay"] if is_weight or plain["decay_on"] == "all" else 0.0
             for k, (w, a, b) in enumerate(values):
                 g = float(grads[name][k])
                 if sgd:
@@ -221,13 +223,13 @@ def optimizers(case: Any, record: Recorder) -> None:
 def presets(case: Any, record: Recorder) -> None:
     """The decisions' values, set down here once more."""
     for name in PRESETS:
-        config = make_config(name, {})
-        network = config.network(3, 10)
+        config = make_config(name)
+        network = config.build_network(3, 10)
         code = name == "authors_code"
         record.equal(
             "D1",
             f"tau and v_th of {name}",
-            (config.tau, config.v_th),
+            (config.neuron.tau, config.neuron.v_th),
             (0.25, 0.5) if code else (0.5, 1.0),
         )
         record.equal(
@@ -237,18 +239,23 @@ def presets(case: Any, record: Recorder) -> None:
             (0.25, 0.5) if code else (0.5, 1.0),
         )
         surrogate = vars(network.lif.surrogate)
-        want = {"a": 1.0, "inclusive": False} if code else {"k": 0.5}
+        want = {"a": 1.0, "edge": "outside"} if code else {"k": 0.5}
         record.equal("D4", f"surrogate of {name}", surrogate, want)
-        record.equal("D2", f"firing on v_th in {name}", network.lif.inclusive, False)
-        record.equal("D3", f"detached reset in {name}", network.lif.detach_reset, False)
-        chosen = (config.optimizer, config.lr, config.weight_decay, config.decay_all)
-        optimizer = ("sgd", 0.1, 1e-4, False) if code else ("adamw", 0.01, 0.02, True)
+        record.equal("D2", f"firing on v_th in {name}", network.lif.fire_at_threshold, False)
+        record.equal("D3", f"detached reset in {name}", network.lif.reset_gradient, "full")
+        chosen = (
+            config.optimizer.optimizer,
+            config.optimizer.lr,
+            config.optimizer.weight_decay,
+            config.optimizer.decay_on,
+        )
+        optimizer = ("sgd", 0.1, 1e-4, "weights") if code else ("adamw", 0.01, 0.02, "all")
         record.equal("D17", f"optimiser of {name}", chosen, optimizer)
         if code:
-            record.equal("D17", "momentum", config.momentum, 0.9)
+            record.equal("D17", "momentum", config.optimizer.momentum, 0.9)
         if name != "digits":
             record.equal("D17", f"length of {name}", (config.batch_size, config.epochs), (128, 300))
-        record.equal("D10", "readout", config.readout, "mean")
+        record.equal("D10", "readout", config.network.readout, "mean")
         record.equal(
             "D11",
             "branches",
@@ -259,18 +266,23 @@ def presets(case: Any, record: Recorder) -> None:
         own = [n for n in shapes if n.startswith("branch.")]
         fc = [f"branch.stage{s}.fc.{part}" for s in (1, 2) for part in ("weight", "bias")]
         record.equal("D12", "what a branch owns", own, fc)
-        record.equal("D13", "sum of", config.sum_of, "logits")
-        record.equal("D15", "shortcut's weight", config.shortcut_weight, 1.0)
-        record.equal("D16", "clock and lambda", (config.lam_clock, config.lam), ("iteration", 0.25))
-        record.equal("D24", "cutout", config.cutout, 0)
+        record.equal("D13", "sum of", config.objective.branch_sum, "logits")
+        record.equal("D15", "shortcut's weight", config.objective.shortcut_weight, 1.0)
+        record.equal(
+            "D16",
+            "clock and lambda",
+            (config.objective.lam_clock, config.objective.lam),
+            ("iteration", 0.25),
+        )
+        record.equal("D24", "cutout", config.data.cutout, 0)
 
 
 #: setting, another value of it, clause, where it must arrive
 SETTINGS = [
     ("tau", 0.7, "D1", "lif.tau"),
     ("v_th", 0.7, "D1", "lif.v_th"),
-    ("fire_at_threshold", True, "D2", "lif.inclusive"),
-    ("detach_reset", True, "D3", "lif.detach_reset"),
+    ("fire_at_threshold", True, "D2", "lif.fire_at_threshold"),
+    ("reset_gradient", "detached", "D3", "lif.reset_gradient"),
     ("surrogate_shape", 0.7, "D4", "lif.surrogate.k"),
     ("norm_statistics", "per_step", "D8", "norm.statistics"),
     ("norm_scale", 0.7, "D8", "norm.scale"),
@@ -284,9 +296,9 @@ SETTINGS = [
 def settings_arrive(case: Any, record: Recorder) -> None:
     """A setting changes its own field of the network and no other."""
     places = [place for *_, place in SETTINGS]
-    default = {place: attrgetter(place)(TrainConfig().network(1, 2)) for place in places}
+    default = {place: attrgetter(place)(make_config().build_network(1, 2)) for place in places}
     for name, value, clause, place in SETTINGS:
-        network = TrainConfig(**{name: value}).network(1, 2)
+        network = make_config(**{name: value}).build_network(1, 2)
         got = {p: attrgetter(p)(network) for p in places}
         record.equal(clause, f"network with {name} {value}", got, default | {place: value})
 
@@ -298,7 +310,9 @@ def divergence(case: Any, record: Recorder) -> None:
     config = config_of(plain)
     bad = {name: value.copy() for name, value in case.params.items()}
     bad["head.fc.weight"][0, 0] = np.nan
-    state = State(bad, dict(case.buffers), init_state(bad, config), np.random.default_rng(0))
+    state = State(
+        bad, dict(case.buffers), init_state(bad, config.optimizer), np.random.default_rng(0)
+    )
     before = copy.deepcopy((state.params, state.buffers, state.optimizer))
     try:
         train_step(state, case.model, config, case.ops, batches[0], 2)
@@ -323,7 +337,9 @@ def records(case: Any, record: Recorder) -> None:
     rates = steps[0].rates
     for name, cache in zip(rates, neurons[0], strict=True):
         fired = np.count_nonzero(
-            cache.u_pre_seq >= cache.p.v_th if cache.p.inclusive else cache.u_pre_seq > cache.p.v_th
+            cache.u_pre_seq >= cache.p.v_th
+            if cache.p.fire_at_threshold
+            else cache.u_pre_seq > cache.p.v_th
         )
         record.close(
             "ALG1-TRAIN", f"rate of {name}", rates[name], fired / cache.o_seq.size, 1e-14, 1.0

@@ -157,8 +157,8 @@ def peer_step(spec: Spec, params: Params, buffers: Params) -> Callable[[], Any]:
         return infer
     optimizer = torch.optim.AdamW(
         model.parameters(),
-        lr=config.lr,
-        weight_decay=config.weight_decay,
+        lr=config.optimizer.lr,
+        weight_decay=config.optimizer.weight_decay,
         fused=True,  # the quickest on CPUs
     )
     return train

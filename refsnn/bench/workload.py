@@ -12,7 +12,7 @@ from refsnn.network import Architecture, Network, Params, architecture, init_buf
 from refsnn.ops import CONV_METHODS, Array, Ops, get_ops, validate
 from refsnn.training.algorithm import main_logits, train_step
 from refsnn.training.checkpoint import State
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import TrainConfig, make_config
 from refsnn.training.optimizer import init_state
 
 LIBRARIES = ("refsnn", "spikingjelly", "snntorch", "torch")
@@ -65,7 +65,7 @@ class Spec:
 
 def config_of(spec: Spec) -> TrainConfig:
     """The paper's neuron and optimiser, without side branches."""
-    return TrainConfig(
+    return make_config(
         method="vanilla",
         arch=spec.arch,
         steps=spec.steps,
@@ -77,7 +77,7 @@ def config_of(spec: Spec) -> TrainConfig:
 
 
 def network_of(spec: Spec) -> Network:
-    return config_of(spec).network(CHANNELS, CLASSES)
+    return config_of(spec).build_network(CHANNELS, CLASSES)
 
 
 def ops_of(spec: Spec) -> Ops:
@@ -120,7 +120,7 @@ def refsnn_step(spec: Spec, params: Params, buffers: Params) -> Callable[[Ops], 
             main_logits(net, params, buffers, images, spec.steps, ops)
 
         return infer
-    state = State(params, buffers, init_state(params, config), np.random.default_rng(0))
+    state = State(params, buffers, init_state(params, config.optimizer), np.random.default_rng(0))
 
     def train(ops: Ops) -> None:
         train_step(state, net, config, ops, (images, labels), BATCHES)

@@ -10,7 +10,18 @@ from typing import NamedTuple
 import numpy as np
 
 from refsnn.equations.surrogate import Array, Surrogate, Tanh, slopes
-from refsnn.equations.validate import as_floats, floating, like, positive, shown
+from refsnn.equations.validate import (
+    as_floats,
+    flag,
+    floating,
+    like,
+    number,
+    one_of,
+    positive,
+    shown,
+)
+
+RESET_GRADIENTS = ("full", "detached")  # D3
 
 
 @dataclass(frozen=True)
@@ -20,15 +31,18 @@ class LIF:
     tau: float = 0.5  # D1
     v_th: float = 1.0  # D1
     surrogate: Surrogate = field(default_factory=Tanh)  # D4
-    detach_reset: bool = False  # D3
-    inclusive: bool = False  # D2: fire at u_pre == v_th too
+    reset_gradient: str = "full"  # D3: "full", or "detached"
+    fire_at_threshold: bool = False  # D2: fire at u_pre == v_th too
     smooth: bool = False  # fire the surrogate's primitive instead of a step
 
     def __post_init__(self) -> None:
-        if not 0 < self.tau <= 1:
+        if not 0 < number("tau", self.tau) <= 1:
             raise ValueError(f"tau: got {shown(self.tau)}, want a leak factor in (0, 1]")
         positive("v_th", self.v_th)
         as_floats(self, "tau", "v_th")
+        one_of("reset_gradient", self.reset_gradient, RESET_GRADIENTS)
+        for name in ("fire_at_threshold", "smooth"):
+            flag(name, getattr(self, name))
         wanted, given = "primitive" if self.smooth else "slope", self.surrogate
         if isinstance(given, type) or not callable(getattr(given, wanted, None)):
             raise TypeError(f"surrogate: got {shown(given)}, want an object with {wanted}(x, v_th)")
@@ -52,7 +66,7 @@ def fire(u_pre: Array, p: LIF) -> Array:
     """Spikes of the dtype of `u_pre`."""
     if p.smooth:
         return p.surrogate.primitive(u_pre - p.v_th, p.v_th)
-    if p.inclusive:
+    if p.fire_at_threshold:
         return (u_pre >= p.v_th).astype(u_pre.dtype)  # D2
     return (u_pre > p.v_th).astype(u_pre.dtype)  # Eq. (2)  # D2
 
@@ -97,7 +111,9 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
     du = np.zeros_like(cache.u0)  # dL/du[t] by way of step t+1; delta[T+1] = 0
     for t in reversed(range(len(do_seq))):
         # forward: u[t] = u_pre[t] (1 - o[t]), and o[t] is a function of u_pre[t] too
-        bracket = 1 - o_seq[t] if p.detach_reset else (1 - o_seq[t]) - u_pre_seq[t] * h_seq[t]  # D3
+        bracket = 1 - o_seq[t]
+        if p.reset_gradient == "full":  # D3
+            bracket = bracket - u_pre_seq[t] * h_seq[t]
         delta_seq[t] = do_seq[t] * h_seq[t] + du * bracket  # Eq. (3)
         # forward: u_pre[t] = tau u[t-1] + c[t]
         du = p.tau * delta_seq[t]
@@ -115,7 +131,7 @@ def constant_gradients(
     dtau = (delta_seq[0] * u0).sum() + (delta_seq[1:] * u_seq[:-1]).sum()  # Eq. (3)
     # o is a function of u_pre - v_th, so do/dv_th = -h; the reset carries it on to the next step
     do_total = do_seq.copy(order="C")
-    if not p.detach_reset:
+    if p.reset_gradient == "full":
         do_total[:-1] -= p.tau * delta_seq[1:] * u_pre_seq[:-1]
     dv_th = -(h_seq * do_total).sum()  # R1
     return float(dtau), float(dv_th)

@@ -61,11 +61,11 @@ class ObjectiveCache(NamedTuple):
 
 
 def objective_forward(
-    branches: Sequence[Array], labels: Array, side: float, sum_of: str = "logits"
+    branches: Sequence[Array], labels: Array, side: float, branch_sum: str = "logits"
 ) -> tuple[float, ObjectiveCache]:
     """One cross-entropy of the combined logits, or the combined cross-entropies (D13)."""
-    one_of("sum_of", sum_of, ("logits", "losses"))
-    if sum_of == "logits":
+    one_of("branch_sum", branch_sum, ("logits", "losses"))
+    if branch_sum == "logits":
         loss, cache = cross_entropy_forward(combine_forward(branches, side), labels)  # D13
         return loss, ObjectiveCache([cache], len(branches), side)
     pairs = [cross_entropy_forward(b, labels) for b in branches]

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refsnn.equations.validate import as_floats, positive
+from refsnn.equations.validate import as_floats, one_of, positive
 
 Array = NDArray[Any]
+EDGES = ("outside", "inside")  # D4: of the rectangle
 
 
 @dataclass(frozen=True)
@@ -55,17 +56,18 @@ class TanhLiteral:
 
 @dataclass(frozen=True)
 class Rectangular:
-    """Eq. 4, second form: 1/a within a/2 of the threshold; the edge counts where `inclusive`."""
+    """Eq. 4, second form: 1/a within a/2 of the threshold; its edge is outside or inside."""
 
     a: float = 1.0
-    inclusive: bool = False
+    edge: str = "outside"  # D4: is |x| = a/2 "outside" or "inside"
 
     def __post_init__(self) -> None:
         positive("a", self.a)
         as_floats(self, "a")
+        one_of("edge", self.edge, EDGES)
 
     def slope(self, x: Array, v_th: float) -> Array:
-        near = np.abs(x) <= self.a / 2 if self.inclusive else np.abs(x) < self.a / 2
+        near = np.abs(x) <= self.a / 2 if self.edge == "inside" else np.abs(x) < self.a / 2
         return (1 / self.a) * near.astype(x.dtype)  # Eq. (4)
 
     def primitive(self, x: Array, v_th: float) -> Array:
@@ -135,13 +137,13 @@ def kind(value: Any) -> str:
     return type(value).__name__ if dtype is None else f"{type(value).__name__} of {dtype}"
 
 
-def make_surrogate(name: str, shape: float | None = None, inclusive: bool = False) -> Surrogate:
-    """The surrogate called `name`; `shape` is its k, a or gamma (None: its default)."""
+def make_surrogate(name: str, shape: float | None = None, edge: str = "outside") -> Surrogate:
+    """Make the surrogate called `name`; `shape` is its k, a or gamma (None: its default)."""
     if name not in SURROGATES:
         raise ValueError(f"surrogate: got {name!r}, want one of {', '.join(SURROGATES)}")
     fields: dict[str, Any] = {} if shape is None else {SHAPE_FIELD[name]: shape}
-    if inclusive:
-        if name != "rectangular":
-            raise ValueError(f"inclusive: only the rectangular surrogate has an edge, got {name!r}")
-        fields["inclusive"] = True
+    if name == "rectangular":
+        fields["edge"] = edge
+    elif edge != "outside":
+        raise ValueError(f"surrogate_edge: {name} has no edge, want rectangular")
     return SURROGATES[name](**fields)

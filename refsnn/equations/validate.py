@@ -1,5 +1,6 @@
 """Checks of arguments; each error names the argument, what came, and what was wanted."""
 
+import difflib
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -14,13 +15,26 @@ def finite(value: Any) -> bool:
         return False
 
 
+def number(name: str, value: Any) -> Any:
+    """Return the value if it is a real number, of Python or NumPy; else TypeError."""
+    if not isinstance(value, int | float | np.number) or isinstance(value, np.complexfloating):
+        raise TypeError(f"{name}: got {shown(value)}, want a number")
+    return value
+
+
+def flag(name: str, value: Any) -> None:
+    """Check that the value is True or False; TypeError if not."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: got {shown(value)}, want True or False")
+
+
 def positive(name: str, value: float) -> None:
-    if not (finite(value) and value > 0):
+    if not (finite(number(name, value)) and value > 0):
         raise ValueError(f"{name}: got {shown(value)}, want a finite number above 0")
 
 
 def at_least(name: str, value: float, least: float) -> None:
-    if not (finite(value) and value >= least):
+    if not (finite(number(name, value)) and value >= least):
         raise ValueError(f"{name}: got {shown(value)}, want a finite number of at least {least}")
 
 
@@ -67,6 +81,14 @@ def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
     allowed = list(allowed)
     if value not in allowed:
         raise ValueError(f"{name}: got {shown(value)}, want one of {', '.join(map(str, allowed))}")
+
+
+def nearest(name: Any, known: Iterable[str]) -> str:
+    """Return ", did you mean NAME?" with the known name that is most like this one, or, where none
+    is like it, ", want one of" with all."""
+    known = list(known)
+    like_it = difflib.get_close_matches(str(name)[:200], known, 1)
+    return f", did you mean {like_it[0]}?" if like_it else f", want one of {', '.join(known)}"
 
 
 def floating(name: str, array: Any) -> None:

@@ -71,17 +71,18 @@ def order(config: TrainConfig, settings: Sequence[Settings]) -> tuple[Any, ...]:
     """The place in the table, whatever came first."""
     return (
         settings.index(fixed(config)),
-        depth(config.arch),
-        config.arch,
+        depth(config.network.arch),
+        config.network.arch,
         config.steps,
-        METHODS.index(config.method),
+        METHODS.index(config.objective.method),
         config.seed,
     )
 
 
 def folder_name(config: TrainConfig, settings: Sequence[Settings]) -> str:
-    words = [str(getattr(config, name)) for name in varying(settings)]
-    words += [config.arch, f"T{config.steps}", config.method, f"seed{config.seed}"]
+    values = config.to_dict()
+    words = [str(values[name]) for name in varying(settings)]
+    words += [values["arch"], f"T{config.steps}", values["method"], f"seed{config.seed}"]
     return re.sub(r"[^\w.-]+", "_", "-".join(words))
 
 

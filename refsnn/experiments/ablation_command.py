@@ -173,8 +173,8 @@ def check_data(runs: Sequence[Planned]) -> None:
     """ValueError where the data of a new run is not there, or does not fit its network."""
     loaded = cache(load)
     new = [run.config for run in runs if not (run.folder / "checkpoint.npz").exists()]
-    for config in {replace(config, method="vanilla", seed=0) for config in new}:
-        network_for(config, loaded(config.dataset, config.data_options()))
+    for config in {config.changed(method="vanilla", seed=0) for config in new}:
+        network_for(config, loaded(config.data.dataset, config.data_options()))
 
 
 def train(
@@ -210,9 +210,9 @@ def threads_of(arguments: argparse.Namespace) -> int:
 
 
 def size_of(config: TrainConfig) -> DataSize:
-    if config.dataset in SIZES:
-        return SIZES[config.dataset]
-    data = load(config.dataset, config.data_options())
+    if config.data.dataset in SIZES:
+        return SIZES[config.data.dataset]
+    data = load(config.data.dataset, config.data_options())
     shape = data.train.images.shape[1:]
     return DataSize(len(data.train.labels), len(data.test.labels), shape, data.num_classes)
 
@@ -222,7 +222,7 @@ def tell_estimate(runs: Sequence[Planned], jobs: int, threads: int, stopping: St
     if not runs:
         print("nothing is left to run")
         return
-    some = {run.config.dataset: run.config for run in runs}
+    some = {run.config.data.dataset: run.config for run in runs}
     sizes = {name: size_of(config) for name, config in some.items()}
     print(f"on this machine (runs at a time: {jobs}, threads of each: {threads}), measured on")
     print("random images, without reading and augmenting real ones:", flush=True)
@@ -230,8 +230,8 @@ def tell_estimate(runs: Sequence[Planned], jobs: int, threads: int, stopping: St
     found = []
     with on_this_machine(jobs, threads, at_once=True) as workers:
         for row in estimate(runs, sizes, workers, stopping):
-            words = [row.config.arch, f"T = {row.config.steps}"]
-            words += [f"{name} {getattr(row.config, name)}" for name in names]
+            words = [row.config.network.arch, f"T = {row.config.steps}"]
+            words += [f"{name} {row.config.to_dict()[name]}" for name in names]
             print(f"  {', '.join(words)}: {row.runs} runs, {duration(row.seconds)}", flush=True)
             found.append(row)
     longest = max(row.seconds / row.runs for row in found)

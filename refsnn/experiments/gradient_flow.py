@@ -63,7 +63,7 @@ def ledger(
     steps: int,
     ops: Ops,
     side: float,
-    sum_of: str = "logits",
+    branch_sum: str = "logits",
 ) -> Ledger:
     """Of one batch, images (N, H, W, C) shown at `steps` time steps, normalised as in training.
 
@@ -73,7 +73,7 @@ def ledger(
     # batch norm and LIF one after the other, so that each layer's lif_backward can be watched
     apart = replace(ops, norm_neuron_forward=None, norm_neuron_backward=None)
     run = forward(net, params, buffers, encode(images, steps), apart)
-    loss, cache = apart.objective_forward(run.branches, labels, side, sum_of)
+    loss, cache = apart.objective_forward(run.branches, labels, side, branch_sum)
     db = apart.objective_backward(cache)
     grads, mechanisms = watch(run, db, by_mechanism)
     for name, grad in reversed(grads.items()):  # from output to input
@@ -142,7 +142,7 @@ def by_mechanism(do_seq: Array, delta_seq: Array, cache: LIFCache) -> list[dict[
         u_pre, o, delta = cache.u_pre_seq[t], cache.o_seq[t], delta_seq[t]
         h = p.surrogate.slope(u_pre - p.v_th, p.v_th)
         firing, leak = do_seq[t] * h, later * (1 - o)
-        reset = np.zeros_like(h) if p.detach_reset else -later * u_pre * h  # D3
+        reset = np.zeros_like(h) if p.reset_gradient == "detached" else -later * u_pre * h  # D3
         terms = {"total": delta, "firing": firing, "leak": leak, "reset": reset}
         terms["rest"] = delta - (firing + leak + reset)  # Eq. (3)
         rows.append({name: norm(term) for name, term in terms.items()})

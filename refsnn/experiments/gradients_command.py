@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from dataclasses import replace
 from math import hypot
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,7 @@ def measure(arguments: argparse.Namespace) -> tuple[TrainConfig, int, int, Ledge
     begun = initial_state(config, net)
     state = begun if arguments.folder is None else load_state(arguments.folder, config, net)
     side = side_weight(config, dataset, state.iteration, arguments.side)
-    config = replace(config, **own(arguments))
+    config = config.changed(**own(arguments))
     order = begun.rng.permutation(len(dataset.train.labels))  # of the seed's first epoch
     images, labels = dataset.batch(dataset.train, order[: config.batch_size], config.dtype)
     found = ledger(
@@ -83,7 +82,7 @@ def measure(arguments: argparse.Namespace) -> tuple[TrainConfig, int, int, Ledge
         config.steps,
         get_ops(config.ops),
         side,
-        config.sum_of,
+        config.objective.branch_sum,
     )
     return config, state.iteration, len(labels), found
 
@@ -96,16 +95,16 @@ def subject(arguments: argparse.Namespace) -> tuple[TrainConfig, Dataset, Networ
     """The settings of the folder's run, or those given; their data and network."""
     given, folder = given_settings(arguments), arguments.folder
     if folder is None:
-        config = make_config(arguments.preset or "digits", given)
+        config = make_config(arguments.preset or "digits", **given)
     else:
         config = read_config(folder)
         if arguments.preset is not None:
             raise ValueError(f"preset: got {arguments.preset!r}, but {folder} has its settings")
         for name, value in given.items():
-            has = getattr(config, name)
+            has = config.to_dict()[name]
             if name not in OWN and value != has:
                 raise ValueError(f"{name}: got {value!r}, but the run has {has!r}")
-    dataset = load(config.dataset, config.data_options(begun=folder is not None))
+    dataset = load(config.data.dataset, config.data_options(begun=folder is not None))
     return config, dataset, network_for(config, dataset)
 
 
@@ -116,15 +115,16 @@ def side_weight(
     if given is None:
         batches = batches_of(config, dataset)
         return config.side_coefficient(min(iteration + 1, config.epochs * batches), batches)
-    if config.method == "vanilla":
+    if config.objective.method == "vanilla":
         raise ValueError(f"side: got {given!r}, but a vanilla network has no side branches")
     return given
 
 
 def title(config: TrainConfig, iteration: int, images: int, found: Ledger) -> str:
+    arch, method = config.network.arch, config.objective.method
     return (
-        f"{config.arch}, {config.method}, after iteration {iteration}: T = {config.steps}, "
-        f"{images} images of {config.dataset}, surrogate {config.surrogate}\n"
+        f"{arch}, {method}, after iteration {iteration}: T = {config.steps}, "
+        f"{images} images of {config.data.dataset}, surrogate {config.neuron.surrogate}\n"
         f"side branches weighted {found.side:.4g}, loss {found.loss:.4f}"
     )
 

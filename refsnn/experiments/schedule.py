@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -267,9 +266,10 @@ def estimate(
     reading and augmenting real ones is not in it. Interrupted when `stopping`."""
     alike: dict[TrainConfig, list[Planned]] = {}
     for run in runs:
-        alike.setdefault(replace(run.config, method="evolutionary", seed=0), []).append(run)
+        alike.setdefault(run.config.changed(method="evolutionary", seed=0), []).append(run)
     measured = [
-        workers.submit(config.arch, measure, config, sizes[config.dataset]) for config in alike
+        workers.submit(config.network.arch, measure, config, sizes[config.data.dataset])
+        for config in alike
     ]
     for (config, members), future in zip(alike.items(), measured, strict=True):
         while not (future.done() or stopping()):
@@ -279,8 +279,8 @@ def estimate(
         try:
             step, inference = future.result()
         except Failed as error:
-            raise ValueError(f"estimate: {config.arch}: {error}") from None
-        size = sizes[config.dataset]
+            raise ValueError(f"estimate: {config.network.arch}: {error}") from None
+        size = sizes[config.data.dataset]
         epochs = sum(run.config.epochs for run in members) - epochs_done(members)
         seconds = epochs * (size.train * step + size.test * inference)
         yield Estimate(config, len(members), seconds)
@@ -293,8 +293,8 @@ def measure(config: TrainConfig, size: DataSize, stop: Stop) -> tuple[float, flo
     do.
     """
     ops, rng = get_ops(config.ops), np.random.default_rng(0)
-    config = replace(config, lr=TINY)
-    net = config.network(size.shape[-1], size.classes)
+    config = config.changed(lr=TINY)
+    net = config.build_network(size.shape[-1], size.classes)
     state = initial_state(config, net)
     count = max(4, PIXELS // (config.steps * size.shape[-3] * size.shape[-2]))
     count = min(config.batch_size, count)

@@ -26,7 +26,7 @@ from refsnn.files.schema import Rules, object_with
 from refsnn.files.writing import optional, write_atomic, write_json
 from refsnn.ops import METHODS
 from refsnn.output import printable
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,7 +113,7 @@ def tabulate(results: Sequence[Result]) -> Table:
     """Of results in the table's order."""
     settings = [fixed(result.config) for result in results]
     names = varying(settings)
-    rows = groupby(results, lambda r: (fixed(r.config), r.config.arch, r.config.steps))
+    rows = groupby(results, lambda r: (fixed(r.config), r.config.network.arch, r.config.steps))
     return {
         "settings": {name: value for name, value in settings[0].items() if name not in names},
         "rows": [row(list(members), names) for _, members in rows],
@@ -125,13 +125,13 @@ def row(results: Sequence[Result], names: Sequence[str]) -> Table:
     classes = [result.classes for result in results if result.classes is not None]
     methods = {}
     for method in METHODS:
-        if members := [result for result in results if result.config.method == method]:
+        if members := [result for result in results if result.config.objective.method == method]:
             methods[method] = cell(members)
     return {
-        "arch": config.arch,
-        "depth": depth(config.arch),
+        "arch": config.network.arch,
+        "depth": depth(config.network.arch),
         "steps": config.steps,
-        "settings": {name: getattr(config, name) for name in names},
+        "settings": {name: config.to_dict()[name] for name in names},
         "chance": 1 / classes[0] if classes else None,
         "methods": methods,
         "differences": {
@@ -177,7 +177,7 @@ def difference_text(values: Table) -> str:
 
 def to_markdown(table: Table) -> str:
     """Accuracies, then differences; the columns are aligned on a terminal too."""
-    rows, settings, defaults = table["rows"], table["settings"], TrainConfig().to_dict()
+    rows, settings, defaults = table["rows"], table["settings"], make_config().to_dict()
     differ = [name for name, value in settings.items() if value != defaults.get(name)]
     named = [name for name in dict.fromkeys(["dataset", "epochs", *differ]) if name in settings]
     parts = [

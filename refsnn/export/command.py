@@ -51,7 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         what = export_nir(path, net, params, buffers, config, arguments)
     else:
         save_parameters(path, net, params, buffers)
-        what = f"{net.count_parameters()} parameters of {config.arch} with its running statistics"
+        arch = config.network.arch
+        what = f"{net.count_parameters()} parameters of {arch} with its running statistics"
     print(f"{path}: {what}")
     return 0
 
@@ -70,14 +71,14 @@ def export_nir(
     if arguments.image_size is not None:
         height = width = arguments.image_size
     else:
-        height, width = load(config.dataset, config.data_options(begun=True)).train.images.shape[
-            -3:-1
-        ]
+        height, width = load(
+            config.data.dataset, config.data_options(begun=True)
+        ).train.images.shape[-3:-1]
     dt = DT if arguments.dt is None else arguments.dt
     graph = to_nir(net, params, buffers, (height, width), dt, {"steps": config.steps})
     write_nir(path, graph)
     dropped = net.count_parameters() - without_branches(net, params)[0].count_parameters()
     return (
-        f"NIR graph of {config.arch}, {len(graph.nodes)} nodes, for {config.steps} steps of "
-        f"{height}x{width} pixels; {dropped} parameters of side branches dropped"
+        f"NIR graph of {config.network.arch}, {len(graph.nodes)} nodes, for {config.steps} steps "
+        f"of {height}x{width} pixels; {dropped} parameters of side branches dropped"
     )

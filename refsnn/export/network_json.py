@@ -7,12 +7,12 @@ from typing import Any
 
 from refsnn.files.arrays import line
 from refsnn.files.documents import parse_json
-from refsnn.files.schema import Rules, object_with
+from refsnn.files.schema import Rules, fault, object_with
 from refsnn.network import Architecture, Network, Stem
 from refsnn.ops import LIF, SURROGATES, AvgPool, BatchNorm
 
 CONFIG = "refsnn.config"  # the key of what rebuilds the network, a JSON text
-FORMAT = 1
+FORMAT = 2
 COUNT: Rules = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
 NUMBER, FLAG, TEXT, COUNTS = (
     {"type": "number"},
@@ -31,7 +31,7 @@ ARCH = object_with(
         "hidden": COUNT | {"minimum": 0},
     }
 )
-SURROGATE = object_with({"name": TEXT}, {"inclusive": FLAG}) | {
+SURROGATE = object_with({"name": TEXT}, {"edge": TEXT}) | {
     "additionalProperties": {"type": ["number", "null"]}
 }
 LIF_RULES = object_with(
@@ -39,8 +39,8 @@ LIF_RULES = object_with(
         "tau": NUMBER,
         "v_th": NUMBER,
         "surrogate": SURROGATE,
-        "detach_reset": FLAG,
-        "inclusive": FLAG,
+        "reset_gradient": TEXT,
+        "fire_at_threshold": FLAG,
         "smooth": FLAG,
     }
 )
@@ -55,6 +55,23 @@ NETWORK = object_with(
         "norm": NORM,
         "downsample": TEXT,
         "readout": TEXT,
+    }
+)
+#: what format 1 called otherwise
+FORMER = object_with(
+    {
+        "format": {"const": 1},
+        "network": object_with(
+            {
+                "lif": object_with(
+                    {
+                        "detach_reset": FLAG,
+                        "inclusive": FLAG,
+                        "surrogate": object_with({}, {"inclusive": FLAG}),
+                    }
+                )
+            }
+        ),
     }
 )
 RULES = object_with({"format": {"const": FORMAT}, "network": NETWORK})
@@ -100,12 +117,28 @@ def network_from_dict(values: Mapping[str, Any]) -> Network:
     return Network(**dict(values) | parts)
 
 
+def from_former(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what a file of format 1 holds as format 2 has it; what is wrong stays wrong."""
+    if fault(config, FORMER):
+        return config
+    network = dict(config["network"])
+    lif = dict(network["lif"])
+    lif["reset_gradient"] = "detached" if lif.pop("detach_reset") else "full"
+    lif["fire_at_threshold"] = lif.pop("inclusive")
+    surrogate = dict(lif["surrogate"])
+    if "inclusive" in surrogate:
+        surrogate["edge"] = "inside" if surrogate.pop("inclusive") else "outside"
+    return config | {"format": FORMAT, "network": network | {"lif": lif | {"surrogate": surrogate}}}
+
+
 def network_from_json(text: Any, arrays: int) -> Network:
     """The network of a file with so many arrays; ValueError says why there is none."""
     if text is None:
         raise ValueError(f"{CONFIG}: missing, so net is wanted: the network that this belongs to")
     wrong = f"{CONFIG}: describes no network"
-    config = parse_json(str(text), wrong, RULES)
+    config = from_former(parse_json(str(text), wrong, {"type": "object"}))
+    if broken := fault(config, RULES):
+        raise ValueError(f"{wrong}: {broken}")
     arch = config["network"]["arch"]
     if sum(arch["depths"]) + arch["stem"]["convs"] > arrays:  # before they are counted through
         raise ValueError(f"{wrong}: got more blocks than the file has arrays, {arrays}")

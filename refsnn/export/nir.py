@@ -126,7 +126,7 @@ def add_neuron(draft: Draft, name: str, *before: str) -> str:
     shape = draft.shapes[before[0]]
     dtype = next(iter(draft.state.values())).dtype
     v_th = np.asarray(lif.v_th, dtype)
-    if lif.inclusive:
+    if lif.fire_at_threshold:
         v_th = np.nextafter(v_th, np.asarray(-np.inf, dtype))  # NIR's > fires where >= would  # D2
 
     def full(value: Any) -> Array:

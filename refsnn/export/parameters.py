@@ -90,7 +90,7 @@ def read_run(folder: Path) -> tuple[Network, Params, Params, TrainConfig]:
         channels, classes = params["stem.conv0.weight"].shape[2], len(params["head.fc.bias"])
     except (KeyError, IndexError, TypeError):
         raise CheckpointError(f"{folder}/checkpoint.npz: of no network of refsnn's") from None
-    net = config.network(channels, classes)
+    net = config.build_network(channels, classes)
     state = load_state(folder, config, net)
     return net, state.params, state.buffers, config
 

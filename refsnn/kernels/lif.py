@@ -62,7 +62,7 @@ def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache
         np.ascontiguousarray(u0).reshape(-1),
         scalar(p.tau),
         scalar(p.v_th),
-        bool(p.inclusive),
+        bool(p.fire_at_threshold),
         rows(u_pre_seq),
         rows(o_seq),
     )
@@ -83,7 +83,7 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
         rows(u_pre_seq),
         rows(o_seq),
         do_seq.dtype.type(p.tau),
-        bool(p.detach_reset),
+        p.reset_gradient == "detached",
         rows(delta_seq),
         du0.reshape(-1),
     )

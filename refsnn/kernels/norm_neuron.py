@@ -376,7 +376,7 @@ def surrogate_of(p: LIF) -> tuple[int, np.float32, np.float32, bool]:
         raise TypeError(f"surrogate: got {type(s).__name__}, want one of {names}")
     kind = SURROGATES.index(type(s))
     if isinstance(s, Rectangular):
-        return kind, np.float32(s.a), one, bool(s.inclusive)
+        return kind, np.float32(s.a), one, s.edge == "inside"
     if isinstance(s, Triangular):
         return kind, np.float32(s.gamma), np.float32(s.width or p.v_th), False
     return kind, np.float32(s.k), one, False
@@ -434,7 +434,7 @@ def norm_neuron_forward(
         affine_blocks(skip_affine, steps, channels),
         np.float32(p.tau),
         np.float32(p.v_th),
-        bool(p.inclusive),
+        bool(p.fire_at_threshold),
         o_seq.reshape(steps, -1),
     )
     return o_seq, running, FusedCache(of, affine, skip, skip_affine, o_seq, norm, p, training)
@@ -463,8 +463,8 @@ def norm_neuron_backward(
         skip_blocks,
         np.float32(p.tau),
         np.float32(p.v_th),
-        bool(p.inclusive),
-        bool(p.detach_reset),
+        bool(p.fire_at_threshold),
+        p.reset_gradient == "detached",
         surrogate_of(p),
         delta_seq.reshape(steps, -1),
         sums,

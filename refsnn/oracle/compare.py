@@ -91,7 +91,7 @@ def with_spikes(case: Case, got: dict[str, Array], omitted: Sequence[str]) -> di
 
 def fires(case: Case, u_pre: Array) -> Array:
     v_th = float(case.conventions["v_th"])
-    fired: Array = u_pre >= v_th if case.conventions["fire"] == ">=" else u_pre > v_th
+    fired: Array = u_pre >= v_th if case.conventions["fire_at_threshold"] else u_pre > v_th
     return fired
 
 

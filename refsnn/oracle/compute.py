@@ -24,7 +24,7 @@ from refsnn.oracle.layout import (
     sequence_to_torch,
 )
 from refsnn.oracle.variants import Tape, lif_of, make_ops, norm_of
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import TrainConfig, make_config
 from refsnn.training.optimizer import OPTIMIZERS, cosine, init_state
 
 Arrays = dict[str, Array]
@@ -89,7 +89,7 @@ def seen(cache: Any, order: Callable[[Array], Array]) -> Iterator[Any]:
 
 def surrogate(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterator[Any]:
     """One step whose input is the potential; dL/do = 1 leaves the slope."""
-    of = of | {name: PAPER[name] for name in ("decay", "output")}
+    of = of | {name: PAPER[name] for name in ("leak", "output")}
     u_pre, p, ops = x["u_pre"][None], lif_of(of), make_ops(of, tape)
     _, cache = ops.lif_forward(u_pre, None, p)
     ops.lif_backward(np.ones_like(u_pre), cache)
@@ -219,7 +219,8 @@ def training(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iter
     params, buffers = split_inputs(x)
     config = config_of(settings, of)
     net = network_of(settings, of, x["images"].shape[2], len(params["head.fc.bias"]))
-    state, first = init_state(params, config), dict(params)
+    state, first = init_state(params, config.optimizer), dict(params)
+    update = OPTIMIZERS[config.optimizer.optimizer]
     rows: list[Any] = []
     for i, (images, labels) in enumerate(zip(x["images"], x["labels"], strict=True), 1):
         ops = make_ops(of, tape)
@@ -230,7 +231,7 @@ def training(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iter
             run.branches, labels.astype(int), side, str(of["branch_sum"])
         )  # Alg. 1 line 5
         grads = backward(run, ops.objective_backward(cache))  # Alg. 1 line 7
-        params, state = OPTIMIZERS[config.optimizer](params, grads, state, i, lr, config, ops)
+        params, state = update(params, grads, state, i, lr, config.optimizer, ops)
         buffers, first = run.buffers, params if i == 1 else first
         rows.append((side, lr, loss))
         tape.before = [last_state(lif) for lif in tape.neurons]
@@ -252,26 +253,26 @@ def config_of(settings: Settings, of: Conventions) -> TrainConfig:
         "momentum",
         "weight_decay",
     )
-    return TrainConfig(
+    return make_config(
         **{name: settings[name] for name in names},
-        lam_clock="epoch" if of["lambda"] == "epoch" else "iteration",
-        decay_all=of["decay_on"] == "all",
+        lam_clock="epoch" if of["lam_clock"] == "epoch" else "iteration",
+        decay_on=str(of["decay_on"]),
     )
 
 
 def side_of(i: int, settings: Settings, config: TrainConfig, of: Conventions) -> float:
-    if config.method == "evolutionary" and of["lambda"] == "constant":
-        return config.lam
-    if config.method == "evolutionary" and of["lambda"] == "i from 0":
-        return config.lam * (1 - (i - 1) / (config.epochs * settings["batches"]))
+    if config.objective.method == "evolutionary" and of["lam_clock"] == "constant":
+        return config.objective.lam
+    if config.objective.method == "evolutionary" and of["lam_clock"] == "iteration from 0":
+        return config.objective.lam * (1 - (i - 1) / (config.epochs * settings["batches"]))
     return config.side_coefficient(i, settings["batches"])
 
 
 def lr_of(i: int, settings: Settings, config: TrainConfig, of: Conventions) -> float:
     if of["schedule"] == "constant":
-        return config.lr
+        return config.optimizer.lr
     total = config.epochs * settings["batches"]
-    return cosine(config.lr, i + (of["schedule"] == "one iteration ahead"), total)
+    return cosine(config.optimizer.lr, i + (of["schedule"] == "one iteration ahead"), total)
 
 
 COMPUTE: dict[str, Callable[..., Iterator[Any]]] = {

@@ -1,10 +1,11 @@
-"""What implementations choose differently, as data: the values that each choice can take.
+"""The conventions in which implementations differ, as data: the values that each can take.
 
-The first value of each is the paper's, or the decision that the ledger holds.
+The first value of each is the paper's, or the decision that the ledger holds. The ledger lists the
+clauses that a convention belongs to under its name.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from refsnn.ops import validate
 
@@ -16,15 +17,15 @@ PRECISIONS = ("float64", "float32")
 
 
 class Convention(NamedTuple):
-    clauses: tuple[str, ...]
+    """A choice that implementations make differently."""
+
     level: str  # the lowest at which it shows
     pass_: str  # the pass that it changes first: forward, backward
     values: dict[Value, str]  # value -> what it says of an implementation, in words
 
 
 CONVENTIONS: dict[str, Convention] = {
-    "decay": Convention(
-        ("EQ1", "D1"),
+    "leak": Convention(
         "neuron",
         "forward",
         {
@@ -35,17 +36,15 @@ CONVENTIONS: dict[str, Convention] = {
             "tau*(u + c)": "the input leaks too: tau (u + c)",
         },
     ),
-    "fire": Convention(
-        ("EQ2", "D2"),
+    "fire_at_threshold": Convention(
         "neuron",
         "forward",
         {
-            ">": "fires above the threshold (>)",
-            ">=": "fires at the threshold too (>=)",
+            False: "fires above the threshold (>)",
+            True: "fires at the threshold too (>=)",
         },
     ),
     "reset": Convention(
-        ("EQ2",),
         "neuron",
         "forward",
         {
@@ -57,7 +56,6 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "output": Convention(
-        ("EQ2",),
         "neuron",
         "forward",
         {
@@ -65,8 +63,7 @@ CONVENTIONS: dict[str, Convention] = {
             "one step late": "spikes are passed on one time step late",
         },
     ),
-    "state": Convention(
-        ("D6",),
+    "initial_potential": Convention(
         "neuron",
         "forward",
         {
@@ -75,7 +72,6 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "surrogate": Convention(
-        ("EQ4", "D4", "D5"),
         "surrogate",
         "backward",
         {
@@ -91,7 +87,6 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "surrogate_scale": Convention(
-        ("EQ4",),
         "surrogate",
         "backward",
         {
@@ -102,7 +97,6 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "surrogate_edge": Convention(
-        ("D4",),
         "surrogate",
         "backward",
         {
@@ -111,7 +105,6 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "surrogate_at": Convention(
-        ("EQ4",),
         "surrogate",
         "backward",
         {
@@ -121,7 +114,6 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "reset_gradient": Convention(
-        ("EQ3", "D3"),
         "neuron",
         "backward",
         {
@@ -134,7 +126,6 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "convolution": Convention(
-        ("D9",),
         "layer",
         "forward",
         {
@@ -143,7 +134,6 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "norm_statistics": Convention(
-        ("D8",),
         "layer",
         "forward",
         {
@@ -152,7 +142,6 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "norm_variance": Convention(
-        ("D8",),
         "layer",
         "forward",
         {
@@ -161,7 +150,6 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "norm_eps": Convention(
-        ("D8",),
         "layer",
         "forward",
         {
@@ -170,7 +158,6 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "norm_scale": Convention(
-        ("D8",),
         "layer",
         "forward",
         {
@@ -179,7 +166,6 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "norm_running": Convention(
-        ("D25",),
         "layer",
         "forward",
         {
@@ -189,7 +175,6 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "norm_gradient": Convention(
-        ("D8",),
         "layer",
         "backward",
         {
@@ -198,7 +183,6 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "skip": Convention(
-        ("EQ5", "D9"),
         "block",
         "forward",
         {
@@ -208,7 +192,6 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "pooling": Convention(
-        ("D12",),
         "network",
         "forward",
         {
@@ -217,7 +200,6 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "readout": Convention(
-        ("D10",),
         "network",
         "forward",
         {
@@ -226,7 +208,6 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "branch_sum": Convention(
-        ("D13",),
         "network",
         "forward",
         {
@@ -235,7 +216,6 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "branches_counted": Convention(
-        ("EQ6", "D14"),
         "network",
         "forward",
         {
@@ -247,7 +227,6 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "loss": Convention(
-        ("ALG1-TRAIN",),
         "network",
         "forward",
         {
@@ -255,19 +234,17 @@ CONVENTIONS: dict[str, Convention] = {
             "sum": "loss summed over the batch",
         },
     ),
-    "lambda": Convention(
-        ("EQ10", "D16"),
+    "lam_clock": Convention(
         "training",
         "forward",
         {
-            "1 - i/I, i from 1": "λ counted from 1",
-            "i from 0": "λ counted from 0",
+            "iteration": "λ counted from 1",
+            "iteration from 0": "λ counted from 0",
             "epoch": "λ changes by the epoch",
             "constant": "λ does not fade",
         },
     ),
     "schedule": Convention(
-        ("D17", "R3"),
         "training",
         "forward",
         {
@@ -276,8 +253,7 @@ CONVENTIONS: dict[str, Convention] = {
             "constant": "the learning rate is constant",
         },
     ),
-    "weight_decay": Convention(
-        ("D17",),
+    "decay_form": Convention(
         "training",
         "backward",
         {
@@ -286,12 +262,11 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "decay_on": Convention(
-        ("D17",),
         "training",
         "backward",
         {
             "all": "all parameters decay",
-            "weights only": "batch norm and biases do not decay",
+            "weights": "batch norm and biases do not decay",
         },
     ),
 }
@@ -299,6 +274,25 @@ CONVENTIONS: dict[str, Convention] = {
 #: with a number for a value, which any positive one can be
 NUMBERS: Conventions = {"tau": 0.5, "v_th": 1.0, "surrogate_shape": 0.5}
 PAPER: Conventions = NUMBERS | {name: next(iter(c.values)) for name, c in CONVENTIONS.items()}
+
+#: names and values of the vectors' first version: the name now, and the value now for each then
+RENAMED: dict[str, tuple[str, dict[Value, Value]]] = {
+    "decay": ("leak", {}),
+    "fire": ("fire_at_threshold", {">": False, ">=": True}),
+    "state": ("initial_potential", {}),
+    "lambda": ("lam_clock", {"1 - i/I, i from 1": "iteration", "i from 0": "iteration from 0"}),
+    "weight_decay": ("decay_form", {}),
+    "decay_on": ("decay_on", {"weights only": "weights"}),
+}
+
+
+def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return conventions of the vectors' first version by today's names and values."""
+    found = {}
+    for name, value in values.items():
+        now, meant = RENAMED.get(name, (name, {}))
+        found[now] = meant.get(value, value) if isinstance(value, str) else value
+    return found
 
 
 def make(given: Mapping[str, Value]) -> Conventions:

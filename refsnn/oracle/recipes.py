@@ -63,7 +63,7 @@ def neurons() -> Iterator[Recipe]:
         ("integrate-and-fire", {"tau": 1.0}),
     ]
     for name, given in variants:
-        flags = "DECAY_FORM RESET RESET_GRADIENT SURROGATE"
+        flags = "LEAK RESET RESET_GRADIENT SURROGATE"
         yield Recipe(
             f"neuron/{name}", "random currents", draws.currents(6, 48), f"{eq3} D1", flags, given
         )
@@ -90,7 +90,7 @@ def neurons() -> Iterator[Recipe]:
         draws.at_threshold,
         "D2",
         "THRESHOLD_TIE ALTERNATIVE",
-        {"fire": ">="},
+        {"fire_at_threshold": True},
         exact=True,
     )
     yield Recipe(
@@ -98,7 +98,7 @@ def neurons() -> Iterator[Recipe]:
         "binary fractions, many on the threshold",
         draws.on_grid(6, 64, 1 / 4),
         "EQ1 EQ2 D2",
-        "THRESHOLD_TIE DECAY_FORM RESET",
+        "THRESHOLD_TIE LEAK RESET",
         RECTANGLE,
         exact=True,
     )
@@ -425,7 +425,7 @@ def trainings() -> Iterator[Recipe]:
         "the alternative of D16",
         "D16",
         "LAMBDA_CLOCK ALTERNATIVE",
-        given={"lambda": "epoch"},
+        given={"lam_clock": "epoch"},
         optimizer="sgd",
         lr=0.05,
     )
@@ -435,7 +435,7 @@ def trainings() -> Iterator[Recipe]:
         "the alternative of D17",
         "D17",
         "WEIGHT_DECAY ALTERNATIVE",
-        given={"decay_on": "weights only"},
+        given={"decay_on": "weights"},
     )
 
 

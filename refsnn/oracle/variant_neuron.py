@@ -52,7 +52,7 @@ def lif_forward(
 ) -> tuple[Array, VariantCache]:
     """`u0` and `o0` are the state before the first step (default: zeros); `decided` (T, ...) are
     spikes to take in place of the threshold's answer, NaN where it decides."""
-    a, b = DECAYS[str(of["decay"])](p.tau)
+    a, b = DECAYS[str(of["leak"])](p.tau)
     u0 = np.zeros_like(c_seq[0]) if u0 is None else u0
     u_pre_seq, fired_seq, u_seq, drive_seq = (np.empty_like(c_seq) for _ in range(4))
     o0 = np.zeros_like(u0) if o0 is None else o0
@@ -63,7 +63,7 @@ def lif_forward(
             u_pre = u_pre * (1 - o)
         elif of["reset"] == "subtract, next step":
             u_pre = u_pre - p.v_th * o
-        o = (u_pre >= p.v_th if p.inclusive else u_pre > p.v_th).astype(c.dtype)
+        o = (u_pre >= p.v_th if p.fire_at_threshold else u_pre > p.v_th).astype(c.dtype)
         if decided is not None:
             o = np.where(np.isnan(decided[t]), o, decided[t])
         u = u_pre
@@ -107,7 +107,7 @@ def height(surrogate: Surrogate) -> float:
 def by_potential(cache: VariantCache, t: int) -> tuple[Array, Array]:
     """dF/du_pre[t] and dF/do[t] of the step from t to t + 1, as the reset's gradient has them."""
     p, of = cache.p, cache.of
-    a, _ = DECAYS[str(of["decay"])](p.tau)
+    a, _ = DECAYS[str(of["leak"])](p.tau)
     o, ones = cache.fired_seq[t], np.ones_like(cache.u0)
     through, by_spike = {
         "zero": (a * (1 - o), -a * cache.u_pre_seq[t]),
@@ -132,7 +132,7 @@ def by_potential(cache: VariantCache, t: int) -> tuple[Array, Array]:
 def lif_backward(do_seq: Array, cache: VariantCache) -> tuple[LIFGrads, Array]:
     """Gradients by c and u0, and dL/du_pre (T, ...)."""
     of, steps = cache.of, len(do_seq)
-    a, b = DECAYS[str(of["decay"])](cache.p.tau)
+    a, b = DECAYS[str(of["leak"])](cache.p.tau)
     if of["output"] == "one step late":
         do_seq = late(do_seq[::-1])[::-1]
     h_seq, delta_seq = slopes(cache), np.empty_like(do_seq)

@@ -48,14 +48,14 @@ def lif_of(of: Conventions) -> LIF:
     surrogate = make_surrogate(
         name,
         float(of["surrogate_shape"]),
-        of["surrogate_edge"] == "inside" and name == "rectangular",
+        str(of["surrogate_edge"]) if name == "rectangular" else "outside",
     )
     return LIF(
         float(of["tau"]),
         float(of["v_th"]),
         surrogate,
-        of["reset_gradient"] == "detached",
-        of["fire"] == ">=",
+        "detached" if of["reset_gradient"] == "detached" else "full",
+        bool(of["fire_at_threshold"]),
     )
 
 
@@ -69,7 +69,7 @@ def norm_of(of: Conventions) -> BatchNorm:
 
 
 #: conventions of the neuron in which refsnn has no choice
-FIXED = ("decay", "reset", "output", "state", "surrogate_scale", "surrogate_at")
+FIXED = ("leak", "reset", "output", "initial_potential", "surrogate_scale", "surrogate_at")
 
 
 def make_ops(of: Conventions, tape: Tape) -> Ops:
@@ -96,7 +96,7 @@ def make_ops(of: Conventions, tape: Tape) -> Ops:
         ops = summed_pooling(ops)
     if of["skip"] != "before firing":
         ops = other_skip(ops, str(of["skip"]))
-    if of["weight_decay"] == "in the gradient":
+    if of["decay_form"] == "in the gradient":
         ops = replace(ops, adamw_update=adam_update)
     return objectives(ops, of)
 
@@ -119,7 +119,7 @@ def variant_neurons(ops: Ops, of: Conventions, tape: Tape) -> Ops:
     def forward(c_seq: Array, u0: Array | None, p: LIF) -> Any:
         index = len(tape.neurons)
         o0 = None
-        if of["state"] == "kept" and index < len(tape.before):
+        if of["initial_potential"] == "kept" and index < len(tape.before):
             u0, o0 = tape.before[index]
         decided = tape.decided[index] if tape.decided else None
         o_seq, cache = variant_neuron.lif_forward(c_seq, u0, p, of, o0, decided)
@@ -265,9 +265,11 @@ def counted(branches: list[Any], how: str) -> list[Any]:
 def objectives(ops: Ops, of: Conventions) -> Ops:
     how, total = str(of["branches_counted"]), of["loss"] == "sum"
 
-    def forward(branches: list[Array], labels: Array, side: float, sum_of: str = "logits") -> Any:
+    def forward(
+        branches: list[Array], labels: Array, side: float, branch_sum: str = "logits"
+    ) -> Any:
         n = len(labels) if total else 1
-        loss, cache = ops.objective_forward(counted(branches, how), labels, side, sum_of)
+        loss, cache = ops.objective_forward(counted(branches, how), labels, side, branch_sum)
         return n * loss, (cache, len(branches), n)
 
     def backward(cache: Any) -> list[Array]:

@@ -24,9 +24,9 @@ from refsnn.files.schema import fault
 from refsnn.files.writing import temporary, write_atomic
 from refsnn.ops import Array, validate
 from refsnn.oracle import schema
-from refsnn.oracle.conventions import Conventions
+from refsnn.oracle.conventions import Conventions, renamed
 
-SCHEMA = "refsnn-vectors-1"
+SCHEMA, FORMER = "refsnn-vectors-2", "refsnn-vectors-1"
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished"  # the manifest's list of files while they are written
 FILE = re.compile(rf"[a-z]+/[a-z0-9][a-z0-9._-]*({'|'.join(map(re.escape, SUFFIXES))})")
@@ -148,6 +148,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"vectors: {path} is missing, want what refsnn vectors generate wrote")
     manifest = read_json(path)
     version = manifest.get("schema") if isinstance(manifest, dict) else None
+    if version == FORMER:
+        manifest, version = from_former(manifest), SCHEMA
     if version != SCHEMA:
         raise ValueError(f"vectors: {path} has schema {validate.shown(version)}, want {SCHEMA!r}")
     if manifest.get("cases") == []:
@@ -164,6 +166,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise ValueError(f"vectors: {path}: {name} is there twice")
         seen.add(name)
     return manifest
+
+
+def from_former(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest of the former version by the names and values that this one has; what is
+    wrong with it stays wrong."""
+    cases = manifest.get("cases")
+    if isinstance(cases, list):
+        cases = [
+            case | {"conventions": renamed(case["conventions"])}
+            if isinstance(case, dict) and isinstance(case.get("conventions"), dict)
+            else case
+            for case in cases
+        ]
+    return manifest | {"schema": SCHEMA, "cases": cases}
 
 
 def read(folder: Path) -> list[Case]:

@@ -34,7 +34,9 @@ def gradients(
     images, labels = batch  # Alg. 1 line 2
     x_seq = encode(images, config.steps)
     run = forward(net, state.params, state.buffers, x_seq, ops)  # Alg. 1 line 3
-    loss, cache = ops.objective_forward(run.branches, labels, side, config.sum_of)  # Alg. 1 line 5
+    loss, cache = ops.objective_forward(
+        run.branches, labels, side, config.objective.branch_sum
+    )  # Alg. 1 line 5
     return loss, run, backward(run, ops.objective_backward(cache))  # Alg. 1 line 7
 
 
@@ -56,10 +58,10 @@ def train_step(
     require_finite(i, loss, run, grads)
     logits, rates, buffers = run.branches[-1], firing_rates(run), run.buffers
     del run  # its memory serves the update, which holds old and new numbers at once
-    lr = cosine(config.lr, i, config.epochs * batches)
-    update = OPTIMIZERS[config.optimizer]
+    lr = cosine(config.optimizer.lr, i, config.epochs * batches)
+    update = OPTIMIZERS[config.optimizer.optimizer]
     params, moments = update(
-        state.params, grads, state.optimizer, i, lr, config, ops
+        state.params, grads, state.optimizer, i, lr, config.optimizer, ops
     )  # Alg. 1 line 8
     require_finite_update(i, loss, params)
     state.params, state.optimizer, state.buffers, state.iteration = params, moments, buffers, i

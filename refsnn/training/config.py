@@ -1,147 +1,108 @@
-"""Every setting of a run, once: name, default, unit, allowed values, and which decision it selects.
+"""The settings of a whole run: groups of settings, presets, and their flat form in files."""
 
-The command line, the checks and `config.json` are all made from these fields.
-"""
-
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
-from refsnn.data.load import AUGMENT, SLICES, Options
-from refsnn.network import Network, architecture
-from refsnn.ops import LIF, METHODS, SURROGATES, BatchNorm, get_ops, make_surrogate, validate
-
-MOST = 2**31 - 1  # of steps, epochs, images and pixels
-
-
-def option(default: Any, text: str, unit: str = "", choices: tuple[str, ...] = ()) -> Any:
-    """A field; `text` and `unit` appear in --help, `choices` are enforced."""
-    return field(default=default, metadata={"help": text, "unit": unit, "choices": choices})
+from refsnn.data.load import Options
+from refsnn.network import Network
+from refsnn.ops import get_ops, validate
+from refsnn.training.settings import (
+    DataSettings,
+    NetworkSettings,
+    NeuronSettings,
+    NormSettings,
+    ObjectiveSettings,
+    OptimizerSettings,
+    Settings,
+    check,
+    setting,
+)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Validated when made; ValueError names the setting, what came and what was wanted."""
+    """All settings of a run, validated when made; see `make_config` for the flat form.
 
-    method: str = option("evolutionary", "training method (Eq. 7, 6, 10)", choices=METHODS)
-    arch: str = option("resnet8", "architecture by name, or depths:widths such as 2-2-2:16-32-64")
-    width: float = option(1.0, "factor on all widths (D19)", "times")
-    steps: int = option(2, "length T of the simulation", "time steps")
-    epochs: int = option(20, "passes over the training split", "epochs")
-    batch_size: int = option(32, "images in a mini-batch", "images")
-    lr: float = option(0.01, "learning rate at the start; falls to 0 as a cosine", "1 / step")
-    optimizer: str = option("adamw", "optimiser (D17)", choices=("adamw", "sgd"))
-    momentum: float = option(0.9, "momentum of sgd", "share kept a step")
-    weight_decay: float = option(0.02, "weight decay (D17)", "1 / step")
-    decay_all: bool = option(True, "decay batch norm and biases too (D17)")
-    seed: int = option(0, "seed of every random draw")
-    dtype: str = option("float32", "precision", choices=("float32", "float64"))
-    dataset: str = option("digits", "name (see refsnn data list), or a .npz file of arrays")
-    branches: str = option("stage", "where side branches attach (D11)", choices=("stage", "block"))
-    surrogate: str = option("tanh", "surrogate slope (Eq. 4, D4)", choices=tuple(SURROGATES))
-    surrogate_shape: float | None = option(
-        None, "the surrogate's k, a or gamma; by itself 0.5, 1, 1", "slope or (a) potential"
-    )
-    surrogate_edge: bool = option(False, "the rectangle's edge counts as inside (D4)")
-    tau: float = option(0.5, "leak factor in (0, 1] (D1)", "share kept a time step")
-    v_th: float = option(1.0, "firing threshold (D1)", "membrane potential")
-    detach_reset: bool = option(False, "do not differentiate the reset (D3)")
-    fire_at_threshold: bool = option(False, "fire at u_pre == v_th too (D2)")
-    lam: float = option(0.25, "lambda of Eq. 10 at the start", "weight of a side branch")
-    lam_clock: str = option("iteration", "clock of lambda (D16)", choices=("iteration", "epoch"))
-    shortcut_weight: float = option(
-        1.0, "side branches' weight in plain shortcut (D15)", "weight of a side branch"
-    )
-    sum_of: str = option("logits", "what the branches add up (D13)", choices=("logits", "losses"))
-    readout: str = option("mean", "logits over time (D10)", choices=("mean", "sum"))
-    downsample: str = option("conv", "skip where the size halves (D9)", choices=("conv", "avgpool"))
-    norm_statistics: str = option(
-        "pooled", "batch norm's statistics (D8)", choices=("pooled", "per_step")
-    )
-    norm_scale: float = option(1.0, "factor on normalised values; v_th makes tdBN (D8)", "times")
-    cutout: int = option(0, "side of Cutout's square, 0 for none (D24)", "pixels")
-    augment: str = option("full", "augmentation; basic is without AutoAugment", choices=AUGMENT)
-    image_size: int = option(0, "side of images and frames, 0 for the data set's own", "pixels")
-    event_slices: str = option(
-        "count", "events in a frame: equal count or duration (D23)", choices=SLICES
-    )
-    any_range: bool = option(
-        False, "training and test images of a .npz file may differ in unit or kind of number"
-    )
-    skip_unreadable: bool = option(
-        False, "leave out files that can't be read (imagefolder, cifar10dvs, nmnist)"
-    )
-    data_dir: str = option("", "folder of the data sets (default: $REFSNN_DATA, or the cache's)")
-    ops: str = option("numba", "kernels or reference equations", choices=("numba", "numpy"))
+    TypeError or ValueError names the setting, what came and what was wanted.
+    """
+
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    neuron: NeuronSettings = field(default_factory=NeuronSettings)
+    norm: NormSettings = field(default_factory=NormSettings)
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    steps: int = setting(2, "length T of the simulation", "time steps", least=1)
+    epochs: int = setting(20, "passes over the training split", least=1)
+    batch_size: int = setting(32, "images in a mini-batch", least=1)
+    seed: int = setting(0, "seed of every random draw", least=0)
+    dtype: str = setting("float32", "precision", choices=("float32", "float64"))
+    ops: str = setting("numba", "kernels or reference equations", choices=("numba", "numpy"))
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            check_type(item.name, getattr(self, item.name), item.default)
-            if item.metadata["choices"]:
-                validate.one_of(item.name, getattr(self, item.name), item.metadata["choices"])
-        for name in ("steps", "epochs", "batch_size"):
-            validate.whole(name, getattr(self, name), 1, MOST)
-        for name in ("cutout", "image_size"):
-            validate.whole(name, getattr(self, name), 0, MOST)
-        validate.whole("seed", self.seed, 0)
-        for name in ("lam", "shortcut_weight", "weight_decay"):
-            validate.at_least(name, getattr(self, name), 0)
-        validate.positive("lr", self.lr)
-        if not 0 <= self.momentum < 1:
-            raise ValueError(
-                f"momentum: got {validate.shown(self.momentum)}, want a number in [0, 1)"
-            )
-        validate.positive("norm_scale", self.norm_scale)
-        if self.surrogate_shape is not None:
-            validate.positive("surrogate_shape", self.surrogate_shape)
-        if self.surrogate_edge and self.surrogate != "rectangular":
-            raise ValueError(f"surrogate_edge: {self.surrogate} has no edge, want rectangular")
-        self.network(1, 2)  # the rest is checked where it belongs
-        for item in fields(self):
-            check_precision(item.name, getattr(self, item.name), self.dtype)
+            if item.metadata:
+                check(item.name, getattr(self, item.name), item.default, item.metadata)
+        self.build_network(1, 2)  # the rest is checked where it belongs
+        for name, value in self.to_dict().items():
+            check_precision(name, value, self.dtype)
 
-    def network(self, in_channels: int, num_classes: int) -> Network:
-        """The network that this configuration trains; vanilla training has no side branches."""
-        surrogate = make_surrogate(self.surrogate, self.surrogate_shape, self.surrogate_edge)
+    def build_network(self, in_channels: int, num_classes: int) -> Network:
+        """Return the network that is trained; vanilla training has no side branches (Eq. 7)."""
         return Network(
-            architecture(self.arch).scaled(self.width),
+            self.network.architecture(),
             in_channels,
             num_classes,
-            "none" if self.method == "vanilla" else self.branches,
-            LIF(self.tau, self.v_th, surrogate, self.detach_reset, self.fire_at_threshold),
-            BatchNorm(self.norm_statistics, self.norm_scale),
-            self.downsample,
-            self.readout,
+            "none" if self.objective.method == "vanilla" else self.network.branches,
+            self.neuron.lif(),
+            self.norm.norm(),
+            self.network.downsample,
+            self.network.readout,
         )
 
     def data_options(self, begun: bool = False) -> Options:
-        """Options of the run's data set. A run that has begun is known by its data's digest: that
-        its splits are in one unit was checked before, or not yet by the version that began it."""
-        options = {item.name: getattr(self, item.name) for item in fields(Options)}
-        return Options(**options | {"any_range": self.any_range or begun})
+        """Return the options of the run's data set.
+
+        A run that has `begun` knows its data by a digest: whether its splits are in one unit was
+        checked before, or not yet by the version that began it.
+        """
+        values = self.to_dict()
+        options = {item.name: values[item.name] for item in fields(Options)}
+        return Options(**options | {"any_range": self.data.any_range or begun})
 
     def side_coefficient(self, i: int, batches: int) -> float:
-        """The side branches' weight at iteration i = 1 … epochs * batches (Eq. 6, 7, 10)."""
-        now, total = i, self.epochs * batches
-        if self.lam_clock == "epoch":  # D16
+        """Return the side branches' weight at iteration i = 1 … epochs * batches (Eq. 6, 7, 10)."""
+        objective, now, total = self.objective, i, self.epochs * batches
+        if objective.lam_clock == "epoch":  # D16
             now, total = (i - 1) // batches + 1, self.epochs
         return get_ops("numpy").side_coefficient(
-            self.method, now, total, self.lam, self.shortcut_weight
+            objective.method, now, total, objective.lam, objective.shortcut_weight
         )
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return all settings by name, as `config.json` holds them."""
+        values: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            values |= vars(value) if isinstance(value, Settings) else {item.name: value}
+        return values
+
+    def changed(self, **given: Any) -> "TrainConfig":
+        """Return these settings with the `given` ones over them."""
+        return make_config("digits", **(self.to_dict() | given))
 
 
-def check_type(name: str, value: Any, default: Any) -> None:
-    """Settings may come from a file: a number must be a number, and True is none."""
-    wanted = float if default is None else type(default)
-    allowed = (int, float) if wanted is float else (wanted,)
-    fits = isinstance(value, allowed) and isinstance(value, bool) == (wanted is bool)
-    if fits or (value is None and default is None):
-        return
-    raise TypeError(f"{name}: got {validate.shown(value)}, want a value of type {wanted.__name__}")
+def settings_fields() -> Iterator[tuple[str, Any]]:
+    """List the settings: the name of each one's group ("run" for a run's own), and its field."""
+    for item in fields(TrainConfig):
+        if item.metadata:
+            yield "run", item
+        else:
+            for inner in fields(item.default_factory):  # type: ignore[arg-type]
+                yield item.name, inner
 
 
 def check_precision(name: str, value: Any, dtype: str) -> None:
@@ -164,7 +125,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "optimizer": "adamw",
         "lr": 0.01,
         "weight_decay": 0.02,
-        "decay_all": True,
+        "decay_on": "all",
         "batch_size": 128,
         "epochs": 300,
         "steps": 4,
@@ -177,7 +138,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr": 0.1,
         "momentum": 0.9,
         "weight_decay": 1e-4,
-        "decay_all": False,
+        "decay_on": "weights",
         "batch_size": 128,
         "epochs": 300,
         "steps": 4,
@@ -185,15 +146,44 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def make_config(preset: str, given: dict[str, Any]) -> TrainConfig:
-    """The preset's settings with the `given` ones over them."""
+def make_config(preset: str = "digits", /, **given: Any) -> TrainConfig:
+    """Return the preset's settings with the `given` ones over them.
+
+    TypeError or ValueError names the setting that is unknown or has a wrong value.
+    """
     validate.one_of("preset", preset, PRESETS)
-    return from_dict(PRESETS[preset] | given)
+    values, groups = PRESETS[preset] | given, dict[str, dict[str, Any]]()
+    group_of = {item.name: (group, item) for group, item in settings_fields()}
+    for name, value in values.items():
+        if name not in group_of:
+            raise ValueError(
+                f"setting: got {validate.shown(name)}{validate.nearest(name, group_of)}"
+            )
+        groups.setdefault(group_of[name][0], {})[name] = value
+    kinds = {item.name: item.default_factory for item in fields(TrainConfig) if not item.metadata}
+    own = groups.pop("run", {})
+    return TrainConfig(**{group: kinds[group](**part) for group, part in groups.items()}, **own)  # type: ignore[operator]
 
 
-def from_dict(values: dict[str, Any]) -> TrainConfig:
-    """ValueError for a name that is no setting."""
-    known = [item.name for item in fields(TrainConfig)]
-    for name in values:
-        validate.one_of("setting", name, known)
-    return TrainConfig(**values)
+#: settings as version 0.1 had them: the name now, and the value now for each then
+RENAMED: dict[str, tuple[str, dict[Any, Any]]] = {
+    "detach_reset": ("reset_gradient", {False: "full", True: "detached"}),
+    "surrogate_edge": ("surrogate_edge", {False: "outside", True: "inside"}),
+    "sum_of": ("branch_sum", {}),
+    "decay_all": ("decay_on", {True: "all", False: "weights"}),
+}
+
+
+def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a file by the names and values that they have now."""
+    found = {}
+    for name, value in values.items():
+        now, meant = RENAMED.get(name, (name, {}))
+        known = isinstance(value, bool) and value in meant
+        found[now] = meant[value] if known else value
+    return found
+
+
+def from_dict(values: Mapping[str, Any]) -> TrainConfig:
+    """Return the settings that a file holds, of this version or of 0.1."""
+    return make_config("digits", **renamed(values))

@@ -15,7 +15,7 @@ from refsnn.training.run import network_for
 def evaluate_run(folder: Path, workers: int | None = None) -> dict[str, Any]:
     """Accuracy and loss on the held-out split, and what was removed."""
     config = read_config(folder)
-    make = partial(load, config.dataset, config.data_options(begun=True))
+    make = partial(load, config.data.dataset, config.data_options(begun=True))
     dataset = make()
     net = network_for(config, dataset)
     state = load_state(folder, config, net)
@@ -26,8 +26,8 @@ def evaluate_run(folder: Path, workers: int | None = None) -> dict[str, Any]:
     return result | {
         "images": len(dataset.test.labels),
         "dataset": dataset.name,
-        "arch": config.arch,
-        "method": config.method,
+        "arch": config.network.arch,
+        "method": config.objective.method,
         "iteration": state.iteration,
         "parameters": kept,
         "parameters_removed": net.count_parameters() - kept,

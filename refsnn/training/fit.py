@@ -1,7 +1,5 @@
 """Whether a network and a data set fit together, before anything is written or computed."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from refsnn.data import Dataset
@@ -20,7 +18,7 @@ def check_fit(config: TrainConfig, dataset: Dataset) -> None:
             f"steps: got {config.steps}, but the data set has sequences of {frames[0]} frames"
         )
     # one channel everywhere and one step: it says in a moment what the whole network would
-    thin = replace(config, width=1e-9).network(1, 2)
+    thin = config.changed(width=1e-9).build_network(1, 2)
     params = init_params(thin, np.random.default_rng(0), np.float32)
     image = np.zeros((1, height, width, 1), np.float32)
     main_logits(thin, params, init_buffers(thin, np.float32), image, 1, get_ops("numpy"))

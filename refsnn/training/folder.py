@@ -14,7 +14,7 @@ from refsnn.network import Network, check_params, init_buffers
 from refsnn.ops import validate
 from refsnn.training import checkpoint
 from refsnn.training.checkpoint import CheckpointError, State
-from refsnn.training.config import TrainConfig, from_dict
+from refsnn.training.config import TrainConfig, from_dict, renamed
 from refsnn.training.optimizer import init_state
 
 COUNT, SHARE = {"type": "integer", "minimum": 0}, {"type": "number", "minimum": 0, "maximum": 1}
@@ -58,7 +58,7 @@ def load_state(folder: Path, config: TrainConfig, net: Network) -> State:
     """Read the run's checkpoint; CheckpointError where it is of another run."""
     path = folder / "checkpoint.npz"
     state, made_with = checkpoint.load(path)
-    made_with = LATER | made_with
+    made_with = LATER | renamed(made_with)
     for name, value in config.to_dict().items():
         if name not in made_with:
             raise CheckpointError(f"{path}: meta: config: {name} is missing")
@@ -70,7 +70,7 @@ def load_state(folder: Path, config: TrainConfig, net: Network) -> State:
     except ValueError as error:
         has, want = state.params.get("head.fc.bias", np.empty(0)).size, net.num_classes
         if has and has != want:
-            reason = f"{config.dataset} has {want} classes now, the run's network {has}"
+            reason = f"{config.data.dataset} has {want} classes now, the run's network {has}"
             raise CheckpointError(f"{folder}: {reason}") from None
         raise CheckpointError(f"{path}: of another network ({error})") from None
     try:
@@ -85,7 +85,7 @@ def check_state(state: State, net: Network, config: TrainConfig) -> None:
     wanted = {
         "params": state.params,  # whose names and shapes are checked
         "buffers": init_buffers(net),
-        "optimizer": init_state(state.params, config),
+        "optimizer": init_state(state.params, config.optimizer),
     }
     for group, arrays in wanted.items():
         got = getattr(state, group)

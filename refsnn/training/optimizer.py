@@ -7,7 +7,7 @@ import numpy as np
 
 from refsnn.network import Params
 from refsnn.ops import NUMPY, Ops
-from refsnn.training.config import TrainConfig
+from refsnn.training.settings import OptimizerSettings
 
 Stepped = tuple[Params, Params]  # parameters and optimiser's state after a step
 
@@ -17,15 +17,15 @@ def cosine(lr: float, i: int, total: int) -> float:
     return lr * (1 + math.cos(math.pi * (i - 1) / total)) / 2  # D17  # R3
 
 
-def decay_of(name: str, config: TrainConfig) -> float:
-    """The weight decay of a parameter: batch norm and biases are left out unless `decay_all`."""
+def decay_of(name: str, settings: OptimizerSettings) -> float:
+    """Return a parameter's weight decay: 0 for batch norm and biases unless `decay_on` is all."""
     is_weight = name.endswith(".weight") and not name.split(".")[-2].startswith("bn")
-    return config.weight_decay if is_weight or config.decay_all else 0.0  # D17
+    return settings.weight_decay if is_weight or settings.decay_on == "all" else 0.0  # D17
 
 
-def init_state(params: Params, config: TrainConfig) -> Params:
+def init_state(params: Params, settings: OptimizerSettings) -> Params:
     """Zeros for each moment that the optimiser keeps of each parameter."""
-    moments = {"sgd": ["momentum"], "adamw": ["mean", "square"]}[config.optimizer]
+    moments = {"sgd": ["momentum"], "adamw": ["mean", "square"]}[settings.optimizer]
     return {f"{m}.{name}": np.zeros_like(p) for m in moments for name, p in params.items()}
 
 
@@ -35,13 +35,13 @@ def sgd(
     state: Params,
     i: int,
     lr: float,
-    config: TrainConfig,
+    settings: OptimizerSettings,
     ops: Ops = NUMPY,
 ) -> Stepped:
     new, kept = {}, {}
     for name, w in params.items():
-        decay, v = decay_of(name, config), f"momentum.{name}"
-        new[name], kept[v] = ops.sgd_update(w, grads[name], state[v], lr, config.momentum, decay)
+        decay, v = decay_of(name, settings), f"momentum.{name}"
+        new[name], kept[v] = ops.sgd_update(w, grads[name], state[v], lr, settings.momentum, decay)
     return new, kept
 
 
@@ -51,12 +51,12 @@ def adamw(
     state: Params,
     i: int,
     lr: float,
-    config: TrainConfig,
+    settings: OptimizerSettings,
     ops: Ops = NUMPY,
 ) -> Stepped:
     new, kept = {}, {}
     for name, w in params.items():
-        decay, mean, square = decay_of(name, config), f"mean.{name}", f"square.{name}"
+        decay, mean, square = decay_of(name, settings), f"mean.{name}", f"square.{name}"
         new[name], kept[mean], kept[square] = ops.adamw_update(
             w, grads[name], state[mean], state[square], i, lr, decay
         )

@@ -2,28 +2,33 @@
 
 import argparse
 from collections.abc import Collection
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from refsnn.training.config import TrainConfig
+from refsnn import spec
+from refsnn.training.config import settings_fields
 
 
 def add_settings(
     parser: Any, leave_out: tuple[str, ...] = (), of_preset: Collection[str] = ()
 ) -> None:
     """An option for every setting but those left out; the defaults of some are the preset's."""
-    for item in fields(TrainConfig):
+    groups: dict[str, Any] = {}
+    for group, item in settings_fields():
         if item.name not in leave_out:
-            add_option(parser, item, item.name in of_preset)
+            if group not in groups:
+                groups[group] = parser.add_argument_group(f"settings: {group}")
+            add_option(groups[group], item, item.name in of_preset)
 
 
 def add_option(parser: Any, item: Any, of_preset: bool) -> None:
-    """The option of one setting: --detach-reset and --no-detach-reset for a yes or no."""
+    """Add the option of one setting; one that is on or off also has a --no- form."""
     unit, choices = item.metadata["unit"], item.metadata["choices"]
     shown = "by kind" if item.default is None else item.default
     shown = "the preset's" if of_preset else shown
+    clauses = ", ".join(spec.clauses_of(item.name))
     text = item.metadata["help"] + (f", in {unit}" if unit else "")
+    text += f" ({clauses})" if clauses else ""
     if shown != "":
         text += f" (default: {shown})"
     options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
@@ -64,7 +69,7 @@ def number_of_workers(text: str) -> int:
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings that the command line gave, by name."""
-    names = [item.name for item in fields(TrainConfig)]
+    names = [item.name for _, item in settings_fields()]
     given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
     for name in ("dataset", "data_dir"):  # the run may be used elsewhere
         if given.get(name, "") and (name == "data_dir" or given[name].endswith(".npz")):

@@ -29,7 +29,10 @@ def log_scale(axes: Any, rows: list[dict[str, Any]], *names: str) -> None:
 def draw_curves(rows: list[dict[str, Any]], config: TrainConfig) -> bytes:
     """The PNG's bytes; `rows` are those of metrics.jsonl."""
     figure = Figure(figsize=(9, 6), layout=ConstrainedLayoutEngine(wspace=0.06))
-    title = f"{config.method} training on {config.dataset}: {config.arch}, T = {config.steps}"
+    title = (
+        f"{config.objective.method} training on {config.data.dataset}: {config.network.arch}, "
+        f"T = {config.steps}"
+    )
     figure.suptitle(printable(f"{title}, seed {config.seed}"))
     (loss, accuracy), (balance, rates) = figure.subplots(2, 2, sharex=True)
     epochs = [row["epoch"] for row in rows]

@@ -35,7 +35,7 @@ class Interrupted(Exception):
 def network_for(config: TrainConfig, dataset: Dataset) -> Network:
     """ValueError where the two don't fit."""
     check_fit(config, dataset)
-    return config.network(dataset.train.images.shape[-1], dataset.num_classes)
+    return config.build_network(dataset.train.images.shape[-1], dataset.num_classes)
 
 
 def batches_of(config: TrainConfig, dataset: Dataset) -> int:
@@ -49,7 +49,7 @@ def initial_state(config: TrainConfig, net: Network) -> State:
     init_rng, data_rng = np.random.default_rng(config.seed).spawn(2)
     params = init_params(net, init_rng, config.dtype)
     buffers = init_buffers(net, config.dtype)
-    return State(params, buffers, init_state(params, config), data_rng)
+    return State(params, buffers, init_state(params, config.optimizer), data_rng)
 
 
 def batch_seed(seed: int, i: int) -> np.random.SeedSequence:
@@ -106,7 +106,7 @@ class Run:
         self.folder, self.config = folder, config
         self.unlock: Callable[[], object] = lambda: None
         begun = (folder / "checkpoint.npz").exists()
-        self.make_dataset = partial(load, config.dataset, config.data_options(begun))
+        self.make_dataset = partial(load, config.data.dataset, config.data_options(begun))
         self.dataset = self.make_dataset()
         self.net = network_for(config, self.dataset)
         self.ops = get_ops(config.ops)
@@ -118,7 +118,9 @@ class Run:
             self.state = initial_state(config, self.net)
             self.state.data = fingerprint(self.dataset)
         if self.state.data != fingerprint(self.dataset):
-            raise CheckpointError(f"{folder}: {config.dataset} is not the data that it began with")
+            raise CheckpointError(
+                f"{folder}: {config.data.dataset} is not the data that it began with"
+            )
         self.batches = batches_of(config, self.dataset)
         try:
             check_place(self.state, self.net, len(self.dataset.train.labels), self.batches, config)
@@ -273,8 +275,8 @@ class Run:
             raise ValueError(f"{self.folder}: metrics.jsonl is missing or empty")
         summary = {
             "test_accuracy": rows[-1]["test_accuracy"],
-            "method": config.method,
-            "arch": config.arch,
+            "method": config.objective.method,
+            "arch": config.network.arch,
             "time_steps": config.steps,
             "seed": config.seed,
             "images_per_second": sum(r["images"] for r in rows) / sum(r["seconds"] for r in rows),

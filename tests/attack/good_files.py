@@ -27,7 +27,7 @@ from refsnn.network import Network, architecture, init_buffers, init_params
 from refsnn.oracle import vectors
 from refsnn.oracle.cases import build
 from refsnn.oracle.recipes import recipes
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 from refsnn.training.run import Interrupted, start
 
 ROOT = Path(__file__).parents[2]
@@ -157,7 +157,7 @@ def cached(folder: Path) -> Path:
 def run_of(folder: Path, epochs: int = 2, batches: int = 4) -> Path:
     """A run that was stopped after so many batches, of which an epoch has 3."""
     (folder / "data.npz").write_bytes(dataset())
-    config = TrainConfig(
+    config = make_config(
         arch="1-1:2-2",
         steps=1,
         batch_size=4,
@@ -182,7 +182,7 @@ def finished(folder: Path) -> Path:
 
 
 GRID = [
-    TrainConfig(arch="1-1:2-2", ops="numpy", method=method, seed=seed)
+    make_config(arch="1-1:2-2", ops="numpy", method=method, seed=seed)
     for method in ("vanilla", "evolutionary")
     for seed in (0, 1)
 ]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from refsnn.cli import main
 from refsnn.data import Options, load, readable
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 from refsnn.training.run import fingerprint
 
 
@@ -250,7 +250,7 @@ def test_a_run_says_how_many_it_left_out_and_goes_on_with_the_same(tmp_path, cap
 
 def test_what_the_data_depends_on_is_a_setting_of_the_run():
     given = {"skip_unreadable": True, "any_range": True, "dtype": "float64"}
-    options = TrainConfig(**given).data_options()
+    options = make_config(**given).data_options()
     assert {name: getattr(options, name) for name in given} == given
 
 

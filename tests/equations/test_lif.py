@@ -16,7 +16,7 @@ SURROGATES = [
     Tanh(0.5),
     TanhLiteral(0.3),
     Rectangular(1.0),
-    Rectangular(1.5, inclusive=True),
+    Rectangular(1.5, edge="inside"),
     Triangular(0.8),
     Triangular(0.8, width=1.7),
 ]
@@ -48,8 +48,8 @@ def slope(s, u, v_th):
             return k * (1 - math.tanh(x) ** 2)
         case TanhLiteral(k):
             return k * (1 - math.tanh(x)) ** 2
-        case Rectangular(a, inclusive):
-            return 1 / a if abs(x) < a / 2 or (inclusive and abs(x) == a / 2) else 0.0
+        case Rectangular(a, edge):
+            return 1 / a if abs(x) < a / 2 or (edge == "inside" and abs(x) == a / 2) else 0.0
         case Triangular(gamma, width):
             return gamma * max(0.0, 1 - abs(x / (width or v_th)))
 
@@ -57,7 +57,7 @@ def slope(s, u, v_th):
 def fired(p, u):
     if p.smooth:
         return float(p.surrogate.primitive(np.float64(u - p.v_th), p.v_th))
-    return float(u >= p.v_th if p.inclusive else u > p.v_th)
+    return float(u >= p.v_th if p.fire_at_threshold else u > p.v_th)
 
 
 def neuron(c, u0, p, dc=None, du0=0.0, dtau=0.0, dv_th=0.0):
@@ -73,7 +73,7 @@ def neuron(c, u0, p, dc=None, du0=0.0, dtau=0.0, dv_th=0.0):
         o = fired(p, u_pre)
         do = slope(p.surrogate, u_pre, p.v_th) * (du_pre - dv_th)
         u = u_pre * (1 - o)
-        du = du_pre * (1 - o) - (0.0 if p.detach_reset else u_pre * do)
+        du = du_pre * (1 - o) - (0.0 if p.reset_gradient == "detached" else u_pre * do)
         spikes.append(o)
         moves.append(do)
     return spikes, moves
@@ -120,7 +120,7 @@ def test_an_input_exactly_on_the_threshold_does_not_fire():
 
 
 def test_an_input_exactly_on_an_inclusive_threshold_fires_and_resets():
-    o, cache = lif_forward(seq(1, 0.5, 0.75), None, LIF(inclusive=True))
+    o, cache = lif_forward(seq(1, 0.5, 0.75), None, LIF(fire_at_threshold=True))
     assert o.tolist() == [1, 0, 1]
     assert cache.u_pre_seq.tolist() == [1, 0.5, 1]
 
@@ -131,7 +131,7 @@ def test_one_step_of_rounding_decides_at_the_threshold(v_th, dtype):
     v = dtype(v_th)
     c = np.array([[np.nextafter(v, dtype(0)), v, np.nextafter(v, dtype(2))]])
     assert lif_forward(c, None, LIF(v_th=v_th))[0].tolist() == [[0, 0, 1]]
-    assert lif_forward(c, None, LIF(v_th=v_th, inclusive=True))[0].tolist() == [[0, 1, 1]]
+    assert lif_forward(c, None, LIF(v_th=v_th, fire_at_threshold=True))[0].tolist() == [[0, 1, 1]]
 
 
 def test_the_given_potential_leaks_into_the_first_step_unfired():
@@ -153,9 +153,9 @@ def test_every_call_starts_from_zero():
 @given(
     st.integers(0, 2**32), st.integers(1, 6), st.floats(0.05, 1), st.floats(0.1, 2), st.booleans()
 )
-def test_forward_is_the_scalar_loop_for_every_neuron(seed, steps, tau, v_th, inclusive):
+def test_forward_is_the_scalar_loop_for_every_neuron(seed, steps, tau, v_th, fire_at_threshold):
     c, u0, _ = drawn(seed, (steps, 2, 3))
-    p = LIF(tau, v_th, inclusive=inclusive)
+    p = LIF(tau, v_th, fire_at_threshold=fire_at_threshold)
     o, _ = lif_forward(c, u0, p)
     for m in np.ndindex(u0.shape):
         expected, _ = neuron(c[:, *m].tolist(), float(u0[m]), p)
@@ -194,7 +194,7 @@ def test_eq_3_worked_by_hand():
 
 
 def test_eq_3_with_the_reset_detached_worked_by_hand():
-    p = LIF(surrogate=Triangular(), detach_reset=True)
+    p = LIF(surrogate=Triangular(), reset_gradient="detached")
     dc, du0, dtau, dv_th = lif_backward(HAND_G, lif_forward(HAND_C, None, p)[1])
     # delta[2] = 2*0.875 + 2*0.5*(1-1); delta[1] = 1*0.75 + 1.75*0.5*(1-0)
     assert dc.tolist() == [1.625, 1.75, 2.0]
@@ -205,12 +205,14 @@ def test_eq_3_with_the_reset_detached_worked_by_hand():
 
 @ALL
 @pytest.mark.parametrize("smooth", [False, True])
-@pytest.mark.parametrize("detach", [False, True])
+@pytest.mark.parametrize("reset_gradient", ["full", "detached"])
 @settings(modest, max_examples=12)
 @given(st.integers(0, 2**32), st.integers(1, 5), st.floats(0.05, 1), st.floats(0.2, 2))
-def test_gradients_equal_the_scalar_loops(surrogate, detach, smooth, seed, steps, tau, v_th):
+def test_gradients_equal_the_scalar_loops(
+    surrogate, reset_gradient, smooth, seed, steps, tau, v_th
+):
     c, u0, g = drawn(seed, (steps, 3))
-    p = LIF(tau, v_th, surrogate, detach_reset=detach, smooth=smooth)
+    p = LIF(tau, v_th, surrogate, reset_gradient=reset_gradient, smooth=smooth)
     grads = lif_backward(g, lif_forward(c, u0, p)[1])
     per_neuron = [
         oracle_gradients(c[:, m].tolist(), float(u0[m]), g[:, m].tolist(), p) for m in range(3)
@@ -223,14 +225,14 @@ def test_gradients_equal_the_scalar_loops(surrogate, detach, smooth, seed, steps
     np.testing.assert_allclose(grads.dv_th, sum(dv_th), **close)
 
 
-@pytest.mark.parametrize("detach", [False, True])
-def test_gradients_equal_the_scalar_loops_where_potentials_sit_on_edges(detach):
+@pytest.mark.parametrize("reset_gradient", ["full", "detached"])
+def test_gradients_equal_the_scalar_loops_where_potentials_sit_on_edges(reset_gradient):
     # all numbers are exact in binary, so u_pre meets v_th and v_th +- a/2 without rounding
     values = [0.0, 0.25, 0.5, 1.0, 1.5]
     c = np.array(np.meshgrid(values, values, values)).reshape(3, -1)
     g = np.array([[1.0], [2.0], [4.0]]) * np.ones_like(c)
-    for inclusive in (False, True):
-        p = LIF(0.5, 1.0, Rectangular(1.0, inclusive), detach, inclusive)
+    for edge, tie in (("outside", False), ("inside", True)):
+        p = LIF(0.5, 1.0, Rectangular(1.0, edge), reset_gradient, tie)
         grads = lif_backward(g, lif_forward(c, None, p)[1])
         for m in range(c.shape[1]):
             dc, du0, _, _ = oracle_gradients(c[:, m].tolist(), 0.0, [1.0, 2.0, 4.0], p)
@@ -275,10 +277,10 @@ def test_the_base_of_the_triangle_is_held_where_the_threshold_is_differentiated(
     assert gradients[0] == gradients[1] != 0
 
 
-@pytest.mark.parametrize("detach", [False, True])
-def test_gradients_of_the_constants_are_left_out_on_request(detach):
+@pytest.mark.parametrize("reset_gradient", ["full", "detached"])
+def test_gradients_of_the_constants_are_left_out_on_request(reset_gradient):
     c, u0, g = drawn(2, (3, 4))
-    _, cache = lif_forward(c, u0, LIF(detach_reset=detach))
+    _, cache = lif_forward(c, u0, LIF(reset_gradient=reset_gradient))
     with_them, without = lif_backward(g, cache), lif_backward(g, cache, constants=False)
     assert (without.dtau, without.dv_th) == (None, None)
     assert isinstance(with_them.dtau, float)

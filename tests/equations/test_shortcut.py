@@ -112,26 +112,26 @@ def test_the_objective_is_one_loss_of_the_combined_logits_or_the_combined_losses
     np.testing.assert_allclose(loss, each[-1] + side * math.fsum(each[:-1]), rtol=1e-12)
 
 
-@pytest.mark.parametrize("sum_of", ["logits", "losses"])
+@pytest.mark.parametrize("branch_sum", ["logits", "losses"])
 @pytest.mark.parametrize("side", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize("n", [1, 2, 4])
-def test_gradient_of_the_objective_equals_differences(numeric_gradient, n, side, sum_of):
+def test_gradient_of_the_objective_equals_differences(numeric_gradient, n, side, branch_sum):
     b = branches(n)
-    db = objective_backward(objective_forward(b, LABELS, side, sum_of)[1])
+    db = objective_backward(objective_forward(b, LABELS, side, branch_sum)[1])
     assert len(db) == n
     for i, got in enumerate(db):
 
         def loss(moved, i=i):
-            return objective_forward([*b[:i], moved, *b[i + 1 :]], LABELS, side, sum_of)[0]
+            return objective_forward([*b[:i], moved, *b[i + 1 :]], LABELS, side, branch_sum)[0]
 
         np.testing.assert_allclose(got, numeric_gradient(loss, b[i]), rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("sum_of", ["logits", "losses"])
+@pytest.mark.parametrize("branch_sum", ["logits", "losses"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_dtype_is_kept(dtype, sum_of):
+def test_dtype_is_kept(dtype, branch_sum):
     b = branches(3, dtype)
-    loss, cache = objective_forward(b, LABELS, 0.3, sum_of)
+    loss, cache = objective_forward(b, LABELS, 0.3, branch_sum)
     assert isinstance(loss, float)
     assert combine_forward(b, 0.3).dtype == dtype
     assert {a.dtype for a in objective_backward(cache)} == {np.dtype(dtype)}
@@ -139,7 +139,7 @@ def test_dtype_is_kept(dtype, sum_of):
 
 def test_an_unknown_kind_of_sum_is_refused():
     with pytest.raises(
-        ValueError, match=re.escape("sum_of: got 'mean', want one of logits, losse")
+        ValueError, match=re.escape("branch_sum: got 'mean', want one of logits, losse")
     ):
         objective_forward(branches(2), LABELS, 1.0, "mean")
 

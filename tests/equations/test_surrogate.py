@@ -32,9 +32,9 @@ POINTS = [
     (TanhLiteral(), 1.0, {30: 0, -30: 2.0}),  # 4k far below, where Eq. 4 wants 0
     (TanhLiteral(0.25), 0.5, {0.5: 0.25, -30: 1.0}),
     (Rectangular(), 1.0, {1: 1, 0.75: 1, 1.25: 1, 0.5: 0, 1.5: 0, 0: 0, 2: 0}),
-    (Rectangular(inclusive=True), 1.0, {1: 1, 0.5: 1, 1.5: 1, 0.4375: 0, 1.5625: 0}),
+    (Rectangular(edge="inside"), 1.0, {1: 1, 0.5: 1, 1.5: 1, 0.4375: 0, 1.5625: 0}),
     (Rectangular(), 0.5, {0: 0, 0.0625: 1, 1: 0}),  # a resting neuron sits on the edge
-    (Rectangular(inclusive=True), 0.5, {0: 1, 1: 1}),
+    (Rectangular(edge="inside"), 0.5, {0: 1, 1: 1}),
     (Rectangular(4.0), 1.0, {1: 0.25, -0.9375: 0.25, 2.9375: 0.25, -1: 0, 3: 0}),
     (Rectangular(0.25), 1.0, {1: 4, 1.0625: 4, 0.875: 0, 1.125: 0}),
     (Triangular(), 1.0, {1: 1, 0.5: 0.5, 1.5: 0.5, 0.25: 0.25, 0: 0, 2: 0, -1: 0, 3: 0}),
@@ -51,7 +51,7 @@ PRINTED = [
     (Triangular(0.7), lambda u, v: 0.7 * max(0, 1 - abs(u / v - 1))),
 ]
 
-ALL = [s for s, _ in PRINTED] + [Rectangular(0.7, inclusive=True), Triangular(0.7, width=1.3)]
+ALL = [s for s, _ in PRINTED] + [Rectangular(0.7, edge="inside"), Triangular(0.7, width=1.3)]
 
 
 @pytest.mark.parametrize(("surrogate", "v_th", "points"), POINTS, ids=named)
@@ -78,7 +78,7 @@ def test_one_step_of_rounding_decides_at_the_strict_edge(dtype):
     inside, outside = np.nextafter(edge, dtype(0)), np.nextafter(edge, dtype(1))
     x = np.array([inside, edge, outside, -inside, -edge, -outside])
     assert Rectangular().slope(x, 1.0).tolist() == [1, 0, 0, 1, 0, 0]
-    assert Rectangular(inclusive=True).slope(x, 1.0).tolist() == [1, 1, 0, 1, 1, 0]
+    assert Rectangular(edge="inside").slope(x, 1.0).tolist() == [1, 1, 0, 1, 1, 0]
 
 
 @pytest.mark.parametrize("v_th", [0.5, 1.0])
@@ -159,14 +159,14 @@ def test_a_surrogate_is_made_by_name_and_shape(name, surrogate):
 
 def test_defaults_are_those_of_the_ledger():
     assert (Tanh().k, TanhLiteral().k, Rectangular().a, Triangular().gamma) == (0.5, 0.5, 1, 1)
-    assert Rectangular().inclusive is False
+    assert Rectangular().edge == "outside"
     assert Triangular().width is None
 
 
-def test_only_the_rectangle_takes_an_inclusive_edge():
-    assert make_surrogate("rectangular", 2.0, inclusive=True) == Rectangular(2.0, inclusive=True)
-    with pytest.raises(ValueError, match=r"inclusive: only the rectangular .* got 'tanh'"):
-        make_surrogate("tanh", inclusive=True)
+def test_only_the_rectangle_has_an_edge():
+    assert make_surrogate("rectangular", 2.0, edge="inside") == Rectangular(2.0, edge="inside")
+    with pytest.raises(ValueError, match=r"surrogate_edge: tanh has no edge"):
+        make_surrogate("tanh", edge="inside")
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():

@@ -13,7 +13,7 @@ from refsnn.experiments import ablation, ablation_command, schedule, table
 from refsnn.experiments.ablation import Planned, Result, configs, fixed
 from refsnn.experiments.presets import PRESETS, DataSize, Grid
 from refsnn.files.writing import write_json
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 from refsnn.training.folder import read_config
 
 TINY = ["--archs=1-1:4-8", "--epochs=2", "--batch-size=160", "--ops=numpy"]
@@ -43,7 +43,9 @@ def untrained(monkeypatch):
 def test_a_grid_is_every_combination_once():
     grid = Grid({"epochs": 3}, ("1:4", "2:4"), (1, 2), ("vanilla", "shortcut"), (0, 5))
     overlapping = Grid({"epochs": 3}, ("1:4",), (2, 4), ("vanilla",), (5,))
-    made = [(c.method, c.arch, c.steps, c.seed) for c in configs([grid, overlapping])]
+    made = [
+        (c.objective.method, c.network.arch, c.steps, c.seed) for c in configs([grid, overlapping])
+    ]
     axes = (("vanilla", "shortcut"), ("1:4", "2:4"), (1, 2), (0, 5))
     assert made == [*product(*axes), ("vanilla", "1:4", 4, 5)]
     assert all(c.epochs == 3 for c in configs([grid]))
@@ -63,11 +65,12 @@ def test_options_replace_the_presets_values():
         "--seeds",
         "2",
         "--lr=0.5",
-        "--detach-reset",
+        "--reset-gradient",
+        "detached",
     )
-    axes = [(c.method, c.arch, c.steps, c.seed) for c in made]
+    axes = [(c.objective.method, c.network.arch, c.steps, c.seed) for c in made]
     assert axes == list(product(("shortcut", "vanilla"), ("1:4", "2:4"), (1, 4), (0, 1)))
-    assert fixed(made[0]) == fixed(TrainConfig()) | {"lr": 0.5, "detach_reset": True}
+    assert fixed(made[0]) == fixed(make_config()) | {"lr": 0.5, "reset_gradient": "detached"}
     assert [c.seed for c in wanted("--methods=vanilla", "--seeds", "3", "7")] == [3, 7]
     assert len(wanted("--preset=claim")) == 75
     assert len(wanted("--preset=claim", "--seeds=1", "--surrogate=triangular")) == 15
@@ -117,9 +120,9 @@ def test_architectures_of_one_depth_stay_apart(tmp_path):
         "1",
     )
     runs = ablation.plan(tmp_path, made, ablation.settings_of(tmp_path, made))
-    assert [(run.config.arch, run.config.steps, run.config.method) for run in runs] == list(
-        product(("1-3:4-8", "2-2:4-8"), (1, 2), ("vanilla", "shortcut"))
-    )
+    assert [
+        (run.config.network.arch, run.config.steps, run.config.objective.method) for run in runs
+    ] == list(product(("1-3:4-8", "2-2:4-8"), (1, 2), ("vanilla", "shortcut")))
     rows = table.tabulate([Result(run.config, "missing") for run in runs])["rows"]
     assert [(row["arch"], row["steps"], len(row["methods"])) for row in rows] == [
         ("1-3:4-8", 1, 2),
@@ -170,7 +173,7 @@ def test_changed_settings_are_refused_by_name(untrained, tmp_path, capsys, refus
     before = {path: path.read_bytes() for path in out.rglob("*.*") if path.is_file()}
     capsys.readouterr()
     line = refused(["ablation", *TINY, "--out", out, "--lr=0.5", "--tau=1", "--seeds", "7", "8"])
-    assert "is for lr 0.01, tau 0.5; got lr 0.5, tau 1.0" in line
+    assert "is for tau 0.5, lr 0.01; got tau 1.0, lr 0.5" in line
     assert {path: path.read_bytes() for path in out.rglob("*.*") if path.is_file()} == before
 
 
@@ -311,7 +314,7 @@ def test_an_estimate_adds_up_what_is_left(monkeypatch, tmp_path, capsys):
 
     def submit(name, function, config, size):
         assert function is schedule.measure
-        seen.append((config.arch, config.steps, size))
+        seen.append((config.network.arch, config.steps, size))
         return done
 
     done = Future()
@@ -346,7 +349,7 @@ def measured(monkeypatch):
     asked = []
 
     def estimate(runs, sizes, workers, stopping):
-        asked.append([(run.folder.parents[1].name, run.config.lr) for run in runs])
+        asked.append([(run.folder.parents[1].name, run.config.optimizer.lr) for run in runs])
         yield schedule.Estimate(runs[0].config, len(runs), 1.0)
 
     monkeypatch.setattr(ablation_command, "estimate", estimate)

@@ -42,11 +42,11 @@ def layer_of(found, name):
     return row
 
 
-def run_of(built, steps, side, sum_of="logits"):
+def run_of(built, steps, side, branch_sum="logits"):
     """A forward pass, and dL/db_l."""
     net, params, buffers, images, labels = built
     run = forward(net, params, buffers, encode(images, steps), NUMPY)
-    _, cache = NUMPY.objective_forward(run.branches, labels, side, sum_of)
+    _, cache = NUMPY.objective_forward(run.branches, labels, side, branch_sum)
     return run, NUMPY.objective_backward(cache)
 
 
@@ -84,14 +84,14 @@ def differences(built, steps, db, layer, where):
 
 
 @pytest.mark.parametrize(
-    ("layer", "sum_of"), [("stage1.block0.lif1", "logits"), ("stage2.block0.lif2", "losses")]
+    ("layer", "branch_sum"), [("stage1.block0.lif1", "logits"), ("stage2.block0.lif2", "losses")]
 )
-def test_norms_are_those_of_the_slopes_by_each_input_current(layer, sum_of):
+def test_norms_are_those_of_the_slopes_by_each_input_current(layer, branch_sum):
     """u_pre[t] = tau u[t-1] + c[t], so delta[t] is dL/dc[t]."""
     built, steps, side = case("1-1:1-2", images=2, size=4, lif=SMOOTH), 3, 0.5
-    run, db = run_of(built, steps, side, sum_of)
+    run, db = run_of(built, steps, side, branch_sum)
     through = differences(built, steps, db, layer, "input")
-    found = ledger(*built, steps, NUMPY, side, sum_of)
+    found = ledger(*built, steps, NUMPY, side, branch_sum)
     row = layer_of(found, layer)
     assert found.branches == list(row["through"]) == ["branch.stage1", "head"]
     for branch, delta in zip(found.branches, through, strict=True):
@@ -134,7 +134,7 @@ def test_the_chains_factors_multiply_to_its_last_norm(arch, width):
 
 
 def test_eq_3_by_hand_for_the_last_neurons_with_the_reset_detached():
-    steps, lif = 4, LIF(detach_reset=True)
+    steps, lif = 4, LIF(reset_gradient="detached")
     built = case(lif=lif)
     run, db = run_of(built, steps, 1.0)
     u_pre, o, _, _ = dict(neuron_caches(run))["stage2.block1.lif2"]
@@ -152,11 +152,11 @@ def test_eq_3_by_hand_for_the_last_neurons_with_the_reset_detached():
         assert row["mean_slope"][t] == pytest.approx(h[t].mean())
 
 
-@pytest.mark.parametrize("detach", [False, True])
-def test_a_detached_reset_passes_no_gradient(detach):
-    found = ledger(*case(lif=LIF(detach_reset=detach)), 3, NUMPY, 1.0)
+@pytest.mark.parametrize("reset_gradient", ["full", "detached"])
+def test_a_detached_reset_passes_no_gradient(reset_gradient):
+    found = ledger(*case(lif=LIF(reset_gradient=reset_gradient)), 3, NUMPY, 1.0)
     for row in found.layers:
-        assert [size > 0 for size in row["reset"]] == [not detach, not detach, False]
+        assert [size > 0 for size in row["reset"]] == [reset_gradient == "full"] * 2 + [False]
         assert [size > 0 for size in row["leak"]] == [True, True, False]
 
 
@@ -185,7 +185,7 @@ def test_what_the_terms_do_not_explain_is_left_over():
     """A recursion that leaves out the reset, under neurons that say that theirs counts."""
 
     def lif_backward(do_seq, cache, constants=True):
-        detached = cache._replace(p=replace(cache.p, detach_reset=True))
+        detached = cache._replace(p=replace(cache.p, reset_gradient="detached"))
         return NUMPY.lif_backward(do_seq, detached, constants)
 
     for row in ledger(*case(), 3, replace(NUMPY, lif_backward=lif_backward), 1.0).layers:

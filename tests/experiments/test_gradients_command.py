@@ -1,7 +1,6 @@
 """`refsnn gradients` as a user meets it."""
 
 import json
-from dataclasses import fields
 from math import hypot
 
 import numpy as np
@@ -12,7 +11,7 @@ from refsnn.data import load
 from refsnn.experiments.gradient_flow import ledger
 from refsnn.experiments.gradients_command import LEFT_OUT
 from refsnn.ops import NUMPY
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config, settings_fields
 from refsnn.training.folder import load_state, read_config
 from refsnn.training.run import initial_state, network_for, start
 
@@ -36,9 +35,9 @@ def printed(arguments, capsys):
 
 
 def test_the_object_holds_the_settings_and_the_ledger_of_the_seeds_first_images(capsys):
-    found = printed([*TINY, "--steps=3", "--side=0.5", "--seed=4", "--sum-of=losses"], capsys)
-    config = TrainConfig(
-        arch="1-1:4-8", ops="numpy", batch_size=20, steps=3, seed=4, sum_of="losses"
+    found = printed([*TINY, "--steps=3", "--side=0.5", "--seed=4", "--branch-sum=losses"], capsys)
+    config = make_config(
+        arch="1-1:4-8", ops="numpy", batch_size=20, steps=3, seed=4, branch_sum="losses"
     )
     dataset = load("digits")
     net = network_for(config, dataset)
@@ -188,7 +187,10 @@ def test_what_can_not_be_done_is_said_in_a_line(arguments, words, tmp_path, refu
     ("arguments", "words"),
     [
         (["--method=shortcut"], "method: got 'shortcut', but the run has 'evolutionary'"),
-        (["--detach-reset"], "detach_reset: got True, but the run has False"),
+        (
+            ["--reset-gradient", "detached"],
+            "reset_gradient: got 'detached', but the run has 'full'",
+        ),
         (["--preset=paper"], "preset: got 'paper', but"),
     ],
 )
@@ -200,6 +202,6 @@ def test_help_lists_every_setting_that_matters(capsys):
     with pytest.raises(SystemExit):
         main(["gradients", "--help"])
     shown = capsys.readouterr().out
-    for item in fields(TrainConfig):
+    for item in (field for _, field in settings_fields()):
         option = f"--{item.name.replace('_', '-')} "
         assert (option in shown or f"{option[:-1]}," in shown) == (item.name not in LEFT_OUT)

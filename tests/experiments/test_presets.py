@@ -5,14 +5,14 @@ import pytest
 from refsnn.experiments.ablation import configs, depth, fixed, folder_name
 from refsnn.experiments.presets import PRESETS, SIZES
 from refsnn.network import ARCHITECTURES
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 
 
 def rows(name):
     """(data set, architecture, T, method) -> seeds"""
     found = {}
     for config in configs(PRESETS[name]):
-        key = (config.dataset, config.arch, config.steps, config.method)
+        key = (config.data.dataset, config.network.arch, config.steps, config.objective.method)
         found.setdefault(key, []).append(config.seed)
     return found
 
@@ -52,18 +52,23 @@ def test_the_papers_rows_three_times_each(name):
     assert set(rows(name)) == PAPER[name]
     assert all(seeds == [0, 1, 2] for seeds in rows(name).values())
     for config in configs(PRESETS[name]):
-        assert config.lr == (4e-3 if name == "table3" else 0.01)
-        assert (config.epochs, config.batch_size, config.optimizer) == (300, 128, "adamw")
-        assert (config.weight_decay, config.tau, config.v_th) == (0.02, 0.5, 1.0)
-        assert config.dataset in SIZES
+        assert config.optimizer.lr == (4e-3 if name == "table3" else 0.01)
+        assert (config.epochs, config.batch_size, config.optimizer.optimizer) == (300, 128, "adamw")
+        assert (config.optimizer.weight_decay, config.neuron.tau, config.neuron.v_th) == (
+            0.02,
+            0.5,
+            1.0,
+        )
+        assert config.data.dataset in SIZES
 
 
 def test_the_claim_has_two_regimes_and_five_seeds():
     made = configs(PRESETS["claim"])
     assert len(made) == 75
-    found = {(c.surrogate, c.surrogate_shape, depth(c.arch), c.method, c.seed) for c in made}
+    names = ("surrogate", "surrogate_shape", "method", "seed")
+    found = {(*map(c.to_dict().get, names), depth(c.network.arch)) for c in made}
     assert found == {
-        (*regime, layers, method, seed)
+        (*regime, method, seed, layers)
         for regime, depths in (
             (("tanh", 0.5), (20, 38, 56)),
             (("rectangular", 1.0), (20, 56)),
@@ -78,9 +83,9 @@ def test_the_claim_has_two_regimes_and_five_seeds():
 
 
 def test_the_small_preset_is_the_default_run_for_every_method():
-    defaults = TrainConfig()
+    defaults = make_config()
     for config in configs(PRESETS["digits"]):
-        assert (config.arch, config.steps) == (defaults.arch, defaults.steps)
+        assert (config.network.arch, config.steps) == (defaults.network.arch, defaults.steps)
         assert fixed(config) == fixed(defaults)
 
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from refsnn.experiments import schedule
 from refsnn.experiments.ablation import Planned
 from refsnn.experiments.presets import DataSize
 from refsnn.experiments.schedule import Failed, on_this_machine, train_run
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 from refsnn.training.run import start
 
 TINY = ["--archs=1-1:4-8", "--epochs=6", "--batch-size=40", "--ops=numpy"]
@@ -232,7 +231,7 @@ def test_diverged_runs_are_counted_and_stop_nothing(tmp_path, capsys):
 
 
 def test_a_process_that_is_killed_is_named_by_its_signal(tmp_path):
-    config = TrainConfig(arch="1-1:4-8", ops="numpy", epochs=10000)
+    config = make_config(arch="1-1:4-8", ops="numpy", epochs=10000)
     with on_this_machine(1, 1) as workers:
         future = workers.submit("run", train_run, tmp_path / "run", config)
         until(lambda: (tmp_path / "run" / "checkpoint.npz").exists())
@@ -247,7 +246,7 @@ def test_a_run_that_was_told_to_stop_by_itself_has_failed(tmp_path):
         def result(self):
             return schedule.Outcome("interrupted")
 
-    run = Planned(tmp_path, TrainConfig())
+    run = Planned(tmp_path, make_config())
     assert schedule.outcome_of(Done(), run, stopping=False).state == "failed"
     assert schedule.outcome_of(Done(), run, stopping=True) == ("waiting", "")
     (tmp_path / "config.json").touch()
@@ -290,24 +289,24 @@ def test_a_step_is_measured_on_images_of_the_data_sets_size(monkeypatch):
     seen = []
 
     def train_step(state, net, config, ops, batch, batches):
-        seen.append((batch[0].shape, batch[0].dtype.name, config.lr, net.num_classes))
+        seen.append((batch[0].shape, batch[0].dtype.name, config.optimizer.lr, net.num_classes))
         time.sleep(0.02)
 
     monkeypatch.setattr(schedule, "train_step", train_step)
     monkeypatch.setattr(schedule, "PIXELS", 6 * 2 * 5 * 4)
-    config = TrainConfig(arch="1:4", ops="numpy", steps=2, batch_size=128)
+    config = make_config(arch="1:4", ops="numpy", steps=2, batch_size=128)
     size = DataSize(1, 1, (5, 4, 3), 7)
     step, inference = schedule.measure(config, size, lambda: False)
     assert set(seen) == {((6, 5, 4, 3), "float32", schedule.TINY, 7)}
     assert 0.02 / 6 < step < 0.1 / 6
     assert inference > 0
     seen.clear()
-    schedule.measure(replace(config, batch_size=5), size, lambda: False)
+    schedule.measure(config.changed(batch_size=5), size, lambda: False)
     assert {shape for shape, *_ in seen} == {(5, 5, 4, 3)}
 
 
 def test_a_folder_that_soon_gets_free_is_waited_for(tmp_path, monkeypatch):
-    config = TrainConfig(arch="1-1:4-8", ops="numpy", epochs=1, batch_size=160)
+    config = make_config(arch="1-1:4-8", ops="numpy", epochs=1, batch_size=160)
     other = start(tmp_path / "run", config)
     monkeypatch.setattr(schedule, "PATIENCE", 0.2)
     with pytest.raises(ValueError, match="another process is at work on this run"):
@@ -409,4 +408,4 @@ def test_a_cluster_needs_the_extra(tmp_path, capsys, monkeypatch):
 
 def test_a_pipe_among_the_runs_files_is_no_progress(tmp_path):
     os.mkfifo(tmp_path / "metrics.jsonl")
-    assert schedule.epochs_done([Planned(tmp_path, TrainConfig())]) == 0
+    assert schedule.epochs_done([Planned(tmp_path, make_config())]) == 0

@@ -3,7 +3,6 @@
 import json
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +10,9 @@ from PIL import Image
 
 from refsnn.experiments import table
 from refsnn.experiments.ablation import Result
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 
-BASE = TrainConfig(arch="1-1:4-8", epochs=7, lr=0.5)
+BASE = make_config(arch="1-1:4-8", epochs=7, lr=0.5)
 ACCURACY = {
     "vanilla": {0: 0.5, 1: 0.25, 2: 0.75},
     "shortcut": {0: 0.75, 1: 0.5, 2: None},  # None: diverged
@@ -25,7 +24,7 @@ def results(accuracy=ACCURACY, seeds=(0, 1, 2), **settings):
     found = []
     for method, values in accuracy.items():
         for seed in seeds:
-            config = replace(BASE, method=method, seed=seed, **settings)
+            config = BASE.changed(method=method, seed=seed, **settings)
             if seed not in values:
                 found.append(Result(config, "missing"))
             elif values[seed] is None:

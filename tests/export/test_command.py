@@ -12,17 +12,17 @@ from refsnn.export.parameters import load_parameters, read_run
 from refsnn.network import encode, forward
 from refsnn.ops import NUMPY
 from refsnn.training.checkpoint import save
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 from refsnn.training.run import initial_state
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A run on the digits that has begun."""
-    config = TrainConfig(arch="1-1:4-8", steps=3)
+    config = make_config(arch="1-1:4-8", steps=3)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text(json.dumps(config.to_dict()))
-    state = initial_state(config, config.network(1, 10))
+    state = initial_state(config, config.build_network(1, 10))
     save(tmp_path / "run" / "checkpoint.npz", state, config.to_dict())
     return tmp_path / "run"
 
@@ -63,7 +63,7 @@ def test_nir(folder, tmp_path, capsys):
     )
     assert graph.metadata == {"dt": 0.5, "readout": "mean", "steps": 3}
     net, params, buffers, config = read_run(folder)
-    data = load(config.dataset, config.data_options())
+    data = load(config.data.dataset, config.data_options())
     x_seq = encode(data.batch(data.test, np.arange(9), np.float32)[0], config.steps)
     logits = forward(net, params, buffers, x_seq, NUMPY, training=False).branches[-1]
     np.testing.assert_allclose(run_nir(graph, x_seq), logits, rtol=0, atol=1e-5)
@@ -72,7 +72,7 @@ def test_nir(folder, tmp_path, capsys):
 def test_nir_for_images_of_a_given_size_needs_no_data(folder, tmp_path, capsys):
     pytest.importorskip("nir")
     config = read_run(folder)[3].to_dict() | {"dataset": str(tmp_path / "gone.npz")}
-    state = initial_state(TrainConfig(**config), TrainConfig(**config).network(1, 10))
+    state = initial_state(make_config(**config), make_config(**config).build_network(1, 10))
     (folder / "config.json").write_text(json.dumps(config))
     save(folder / "checkpoint.npz", state, config)
     line = exported(folder, tmp_path / "a.nir", capsys, "--image-size", "12")

@@ -32,7 +32,7 @@ SETTINGS = {
     "three convolutions in the stem": {"arch": "resnet20m", "scale": 1 / 16},
     "IF": {"lif": LIF(1.0, 0.7)},
     "another leak": {"lif": LIF(0.3, 0.5)},
-    "fires at threshold": {"lif": LIF(inclusive=True)},
+    "fires at threshold": {"lif": LIF(fire_at_threshold=True)},
     "skip by average pooling": {"downsample": "avgpool"},
     "readout by sum": {"readout": "sum"},
     "batch norm": {"norm": BatchNorm("per_step", scale=0.8, eps=0.01)},
@@ -93,15 +93,17 @@ def test_a_neuron_that_keeps_next_to_nothing_is_not_refused(dtype, dt, numbers):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("v_th", [1.0, 0.7])
-@pytest.mark.parametrize("inclusive", [False, True])
-def test_potentials_that_land_on_the_threshold(inclusive, v_th, dtype, numbers):
-    net, params, buffers = numbers(dtype=dtype, lif=LIF(0.5, v_th, inclusive=inclusive))
+@pytest.mark.parametrize("fire_at_threshold", [False, True])
+def test_potentials_that_land_on_the_threshold(fire_at_threshold, v_th, dtype, numbers):
+    net, params, buffers = numbers(
+        dtype=dtype, lif=LIF(0.5, v_th, fire_at_threshold=fire_at_threshold)
+    )
     params["stem.conv0.weight"][:] = 0
     params["stem.bn0.bias"][:] = v_th  # so c is v_th in every step
     buffers["stem.bn0.running_mean"][:] = 0
     outputs = node_outputs(to_nir(net, params, buffers, (4, 4)), encode(images((4, 4), dtype), 3))
     fired = outputs["stem.lif0"].all(axis=(1, 2, 3, 4)).tolist()
-    assert fired == ([True, True, True] if inclusive else [False, True, False])
+    assert fired == ([True, True, True] if fire_at_threshold else [False, True, False])
 
 
 def test_what_stands_in_the_nodes(numbers):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from refsnn.equations.lif import RESET_GRADIENTS
 from refsnn.export.network_json import CONFIG
 from refsnn.export.parameters import (
     from_state_dict,
@@ -29,9 +30,9 @@ from refsnn.network import (
     init_buffers,
     init_params,
 )
-from refsnn.ops import LIF, NUMPY, SURROGATES, AvgPool, BatchNorm
+from refsnn.ops import LIF, NUMPY, SURROGATES, AvgPool, BatchNorm, make_surrogate
 from refsnn.training.checkpoint import State, save
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 from refsnn.training.run import initial_state
 
 CONV = "stage2.block0.conv1.weight"  # (3, 3, 4, 8) here
@@ -76,7 +77,8 @@ def networks(draw):
         draw(st.sampled_from([3, 7])), draw(st.integers(1, 2)), draw(st.integers(1, 3)), pool
     )
     kind = draw(st.sampled_from(list(SURROGATES.values())))
-    numbers, flags = st.floats(0.01, 1), st.tuples(*[st.booleans()] * 3)
+    numbers, flags = st.floats(0.01, 1), st.tuples(st.booleans(), st.booleans())
+    reset_gradient = draw(st.sampled_from(RESET_GRADIENTS))
     return Network(
         Architecture(
             tuple(depths), tuple(widths), draw(st.integers(1, 4)), stem, draw(st.integers(0, 3))
@@ -84,7 +86,7 @@ def networks(draw):
         draw(st.integers(1, 3)),
         draw(st.integers(2, 4)),
         draw(st.sampled_from(["none", "stage", "block"])),
-        LIF(draw(numbers), draw(numbers), kind(draw(numbers)), *draw(flags)),
+        LIF(draw(numbers), draw(numbers), kind(draw(numbers)), reset_gradient, *draw(flags)),
         BatchNorm(draw(st.sampled_from(["pooled", "per_step"])), draw(numbers), draw(numbers)),
         draw(st.sampled_from(["conv", "avgpool"])),
         draw(st.sampled_from(["mean", "sum"])),
@@ -328,7 +330,7 @@ def config_of(path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(format=2), "format: got 2, want 1"),
+        (lambda c: c.update(format=3), "format: got 3, want 2"),
         (lambda c: c.pop("format"), "network: format is missing"),
         (lambda c: c.pop("network"), "network: network is missing"),
         (lambda c: c.update(network=[1]), "network: got a list, want an object"),
@@ -341,7 +343,10 @@ def config_of(path):
         (lambda c: c["network"]["lif"].update(tau=10**400), "tau: got an integer of more than 60"),
         (lambda c: c["network"]["lif"].update(v_th=np.inf), "lif.v_th: got inf, want a number"),
         (lambda c: c["network"]["lif"].update(smooth="no"), "smooth: got 'no', want a boolean"),
-        (lambda c: c["network"]["lif"].update(inclusive=3), "inclusive: got 3, want a boolean"),
+        (
+            lambda c: c["network"]["lif"].update(fire_at_threshold=3),
+            "fire_at_threshold: got 3, want a boolean",
+        ),
         (lambda c: c["network"]["lif"]["surrogate"].update(name="step"), "step"),
         (
             lambda c: c["network"]["lif"]["surrogate"].update(name=[]),
@@ -460,12 +465,12 @@ def test_other_suffixes_are_refused(numbers, tmp_path):
 
 
 def test_a_run_is_read_without_its_data(tmp_path):
-    config = TrainConfig(arch="1-1:4-8", dataset=str(tmp_path / "gone.npz"), dtype="float32")
-    state = initial_state(config, config.network(2, 7))
+    config = make_config(arch="1-1:4-8", dataset=str(tmp_path / "gone.npz"), dtype="float32")
+    state = initial_state(config, config.build_network(2, 7))
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
     save(tmp_path / "checkpoint.npz", state, config.to_dict())
     net, params, buffers, read = read_run(tmp_path)
-    assert (net, read) == (config.network(2, 7), config)
+    assert (net, read) == (config.build_network(2, 7), config)
     assert bits(params) == bits(state.params)
     assert bits(buffers) == bits(state.buffers)
     save(tmp_path / "checkpoint.npz", State({}, {}, {}, state.rng), config.to_dict())
@@ -505,3 +510,23 @@ def test_a_network_that_no_file_can_describe_is_refused(numbers, part, words, su
     with pytest.raises(TypeError, match=f"^{words}"):
         save_parameters(path, replace(net, **part), params, buffers)
     assert not path.exists()
+
+
+def test_a_file_of_the_first_format_is_read_by_the_names_of_today(written):
+    path = written()
+    net, params, _ = load_parameters(path)
+    config = config_of(path)
+    lif = config["network"]["lif"]
+    lif["inclusive"] = lif.pop("fire_at_threshold")
+    lif["detach_reset"] = lif.pop("reset_gradient") == "detached"
+    lif["surrogate"] = {"name": "rectangular", "a": 2.0, "inclusive": True}
+    arrays = dict(np.load(path))
+    np.savez(path, **arrays | {CONFIG: np.array(json.dumps(config | {"format": 1}))})
+    read = load_parameters(path)
+    surrogate = make_surrogate("rectangular", 2.0, edge="inside")
+    assert read[0] == replace(net, lif=replace(net.lif, surrogate=surrogate))
+    assert all(np.array_equal(params[name], read[1][name]) for name in params)
+    lif["detach_reset"] = "no"
+    np.savez(path, **arrays | {CONFIG: np.array(json.dumps(config | {"format": 1}))})
+    with pytest.raises(ValueError, match="format: got 1, want 2"):
+        load_parameters(path)

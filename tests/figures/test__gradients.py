@@ -16,7 +16,7 @@ from refsnn.network import (
 from refsnn.ops import LIF, NUMPY, get_ops, make_surrogate
 from refsnn.training.algorithm import gradients as gradients_in_training
 from refsnn.training.checkpoint import State
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 
 DIGITS = load("digits")
 
@@ -49,7 +49,7 @@ def test_networks_of_a_depth(gradients):
 def test_gradients_are_those_of_the_first_iteration_of_training(gradients, method):
     run, labels = gradients.fresh("1-1:2-3", DIGITS, LIF(), 4, 8, 2, NUMPY)
     params = run.at.params
-    config = TrainConfig(method=method, arch="1-1:2-3", steps=2, dtype="float32")
+    config = make_config(method=method, arch="1-1:2-3", steps=2, dtype="float32")
     if method == "vanilla":
         params = {name: p for name, p in params.items() if not name.startswith("branch.")}
     state = State(params, run.at.buffers, {}, np.random.default_rng(0))
@@ -58,7 +58,9 @@ def test_gradients_are_those_of_the_first_iteration_of_training(gradients, metho
     batch = DIGITS.batch(DIGITS.train, which, "float32")
     assert np.array_equal(labels, batch[1])
     side = config.side_coefficient(1, 10**12)  # of so many that lambda(1) is lambda
-    _, _, wanted = gradients_in_training(state, config.network(1, 10), config, NUMPY, batch, side)
+    _, _, wanted = gradients_in_training(
+        state, config.build_network(1, 10), config, NUMPY, batch, side
+    )
     got = gradients.pull_back(run, labels, gradients.SIDES[method])
     for name, g in wanted.items():
         assert g.dtype == got[name].dtype == np.float32

@@ -14,7 +14,7 @@ from refsnn.network import (
     neuron_caches,
 )
 from refsnn.ops import NUMPY
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 from refsnn.training.run import start
 
 DATA = {
@@ -81,7 +81,7 @@ def test_an_untrained_network_is_normalised_by_a_batch_that_begins_with_the_imag
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_run_is_shown_as_it_is_used(figure, tmp_path, dtype):
-    config = TrainConfig(
+    config = make_config(
         arch="1:2", epochs=1, batch_size=721, steps=3, ops="numpy", dtype=dtype, method="vanilla"
     )
     run = start(tmp_path / "trained", config)

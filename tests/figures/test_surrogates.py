@@ -33,7 +33,7 @@ def test_curves_are_eq_4(figure):
 def test_the_edge_counts_by_the_rule(figure):
     data = figure.compute(a=0.5)
     assert data["edges"] == [-0.25, 0.25]
-    assert data["at_edge"] == {"strict": [0, 0], "inclusive": [2, 2]}
+    assert data["at_edge"] == {"outside": [0, 0], "inside": [2, 2]}
 
 
 def test_lines_are_the_curves(figure):
@@ -57,13 +57,13 @@ def test_lines_are_the_curves(figure):
     assert step.get_xydata().tolist() == [[-3, 0], [0, 0], [0, 1], [3, 1]]
 
 
-def test_edges_are_marked_open_where_strict_and_full_where_inclusive(figure):
+def test_edges_are_marked_open_where_outside_and_full_where_the_edge_is_inside(figure):
     data = figure.compute()
-    strict, inclusive = figure.draw(data).axes[0].lines[3:]
-    assert strict.get_xydata().tolist() == [[-0.5, 0], [0.5, 0]]
-    assert inclusive.get_xydata().tolist() == [[-0.5, 1], [0.5, 1]]
-    assert to_rgba(strict.get_markerfacecolor()) == to_rgba("white")
-    assert to_rgba(inclusive.get_markerfacecolor()) == to_rgba(inclusive.get_color())
+    outside, inside = figure.draw(data).axes[0].lines[3:]
+    assert outside.get_xydata().tolist() == [[-0.5, 0], [0.5, 0]]
+    assert inside.get_xydata().tolist() == [[-0.5, 1], [0.5, 1]]
+    assert to_rgba(outside.get_markerfacecolor()) == to_rgba("white")
+    assert to_rgba(inside.get_markerfacecolor()) == to_rgba(inside.get_color())
 
 
 @pytest.mark.parametrize("name", ["gamma", "a", "k", "v_th", "reach"])

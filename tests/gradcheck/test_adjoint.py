@@ -45,7 +45,7 @@ def test_a_missing_reset_path_of_the_spiking_neuron_is_found(verdicts):
     forward, inputs = spiking()
 
     def detached(dy, cache):
-        return lif_backward(dy, LIFCache(*cache[:3], LIF(detach_reset=True)))[:2]
+        return lif_backward(dy, LIFCache(*cache[:3], LIF(reset_gradient="detached")))[:2]
 
     got = verdicts(gradcheck(forward, detached, inputs, jvp=lif_jvp, smooth=False))
     assert got["c_seq", "adjoint"] == "failed"

@@ -66,7 +66,7 @@ def test_a_missing_reset_path_is_found(verdicts):
     forward, _, inputs = neuron(LIF(smooth=True))
 
     def detached(dy, cache):
-        detach = LIF(smooth=True, detach_reset=True)
+        detach = LIF(smooth=True, reset_gradient="detached")
         return lif_backward(dy, LIFCache(*cache[:3], detach))[:2]
 
     got = verdicts(gradcheck(forward, detached, inputs))

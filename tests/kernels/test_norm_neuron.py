@@ -34,7 +34,7 @@ SURROGATES = [
     Tanh(0.8),
     TanhLiteral(),
     Rectangular(),
-    Rectangular(0.7, inclusive=True),
+    Rectangular(0.7, edge="inside"),
     Triangular(),
     Triangular(0.3, width=0.4),
 ]
@@ -128,7 +128,7 @@ def delta_bound(do, lif):
     h = np.abs(p.surrogate.slope(u - p.v_th, p.v_th).astype(float))
     u, do = np.abs(u.astype(float)), np.abs(do.astype(float))
     off_h = 12 * EPS * top(p.surrogate)
-    fed = 0 if p.detach_reset else u
+    fed = 0 if p.reset_gradient == "detached" else u
     bracket, off_bracket = (1 - o) + fed * h, fed * off_h + 4 * EPS * (1 + fed * h)
     size, off = np.zeros_like(do), np.zeros_like(do)
     after = off_after = np.zeros_like(do[0])
@@ -219,16 +219,18 @@ def test_same_statistics_give_the_same_spikes_and_potentials(
     assert o.size < 99 or 0.01 < o.mean() < 0.99
 
 
-@pytest.mark.parametrize("inclusive", [False, True])
+@pytest.mark.parametrize("fire_at_threshold", [False, True])
 @pytest.mark.parametrize("v_th", [0.1, 0.7, 1.0])  # the first two are rounded in float32
-def test_potentials_on_the_threshold_fire_only_where_it_is_inclusive(
-    v_th, inclusive, assert_forward
+def test_potentials_on_the_threshold_fire_only_where_asked_to(
+    v_th, fire_at_threshold, assert_forward
 ):
     of, *_ = drawn((2, 2, 4, 4, 99), v_th=v_th)
-    o = assert_forward(of, None, BatchNorm(), LIF(0.5, v_th, inclusive=inclusive), False)
+    o = assert_forward(
+        of, None, BatchNorm(), LIF(0.5, v_th, fire_at_threshold=fire_at_threshold), False
+    )
     on = of.beta[1::2] == np.float32(v_th)
     assert on.sum() > 9
-    assert (o[0, ..., 1::2][..., on] == inclusive).all()
+    assert (o[0, ..., 1::2][..., on] == fire_at_threshold).all()
 
 
 @SKIPS
@@ -239,11 +241,11 @@ def test_gradients_are_those_of_the_equations(size, statistics, training, skip):
 
 
 @SKIPS
-@pytest.mark.parametrize("inclusive", [False, True])
-@pytest.mark.parametrize("detach", [False, True])
+@pytest.mark.parametrize("fire_at_threshold", [False, True])
+@pytest.mark.parametrize("reset_gradient", ["full", "detached"])
 @pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
-def test_gradients_for_every_surrogate(surrogate, detach, inclusive, skip):
-    p = LIF(0.4, 0.9, surrogate, detach, inclusive)
+def test_gradients_for_every_surrogate(surrogate, reset_gradient, fire_at_threshold, skip):
+    p = LIF(0.4, 0.9, surrogate, reset_gradient, fire_at_threshold)
     assert_backward(drawn((4, 2, 3, 3, 10), skip, 0.9), BatchNorm(scale=1.7), p, True)
 
 
@@ -272,7 +274,7 @@ def test_of_whole_numbers_the_sum_of_the_deltas_is_exact(size):
     # slopes of 0 or 1, no reset in the gradient, halves of halves: nothing is rounded
     of, skip, do = drawn(size, "spikes")
     do = np.rint(4 * do)
-    p = LIF(0.5, 1.0, Rectangular(), detach_reset=True)
+    p = LIF(0.5, 1.0, Rectangular(), reset_gradient="detached")
     _, _, cache = norm_neuron_forward(of, skip, BatchNorm(), p, True)
     d, dskip = norm_neuron_backward(do, cache)
     want = lif_backward(do, cache.lif, constants=False).dc_seq
@@ -288,7 +290,7 @@ def test_slopes_over_the_whole_range_of_potentials(surrogate):
     of = of._replace(gamma=np.zeros(1, np.float32), beta=np.zeros(1, np.float32))
     skip, p = (
         (x + np.float32(0.7)).reshape(of.x_seq.shape),
-        LIF(0.5, 0.7, surrogate, detach_reset=True),
+        LIF(0.5, 0.7, surrogate, reset_gradient="detached"),
     )
     _, _, cache = norm_neuron_forward(of, skip, BatchNorm(), p, False)
     _, h = norm_neuron_backward(np.ones_like(skip), cache)  # one step: delta is the slope

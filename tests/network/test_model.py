@@ -74,16 +74,16 @@ def directional(loss, params, direction):
     return (4 * difference(1e-3) - difference(2e-3)) / 3
 
 
-def assert_gradients(built, x_seq, labels, side, sum_of, training=True, single=False):
+def assert_gradients(built, x_seq, labels, side, branch_sum, training=True, single=False):
     """Backward against finite differences in a random direction; `single`: for each parameter."""
     net, params, buffers = built
 
     def loss(at):
         run = forward(net, at, buffers, x_seq, NUMPY, training)
-        return NUMPY.objective_forward(run.branches, labels, side, sum_of)[0]
+        return NUMPY.objective_forward(run.branches, labels, side, branch_sum)[0]
 
     run = forward(net, params, buffers, x_seq, NUMPY, training)
-    _, cache = NUMPY.objective_forward(run.branches, labels, side, sum_of)
+    _, cache = NUMPY.objective_forward(run.branches, labels, side, branch_sum)
     grads = backward(run, NUMPY.objective_backward(cache))
     rng = np.random.default_rng(3)
     for names in [[name] for name in params] if single else [list(params)]:
@@ -98,9 +98,11 @@ def assert_gradients(built, x_seq, labels, side, sum_of, training=True, single=F
 
 @pytest.mark.parametrize("branches", ["stage", "block"])
 @pytest.mark.parametrize("side", [0, 0.25, 1])
-@pytest.mark.parametrize("sum_of", ["logits", "losses"])
-def test_gradients_of_every_objective_are_the_slopes(build, sequence, branches, side, sum_of):
-    assert_gradients(build("2-1-2:2-3-3", branches=branches, lif=SMOOTH), *sequence(), side, sum_of)
+@pytest.mark.parametrize("branch_sum", ["logits", "losses"])
+def test_gradients_of_every_objective_are_the_slopes(build, sequence, branches, side, branch_sum):
+    assert_gradients(
+        build("2-1-2:2-3-3", branches=branches, lif=SMOOTH), *sequence(), side, branch_sum
+    )
 
 
 @pytest.mark.parametrize("readout", ["mean", "sum"])
@@ -159,16 +161,16 @@ def test_a_branch_has_no_gradient_behind_it(build, sequence):
     assert moved == {name for name in params if name.startswith(before)}
 
 
-@pytest.mark.parametrize("sum_of", ["logits", "losses"])
-def test_side_heads_get_exactly_no_gradient_at_weight_zero(build, sequence, sum_of):
+@pytest.mark.parametrize("branch_sum", ["logits", "losses"])
+def test_side_heads_get_exactly_no_gradient_at_weight_zero(build, sequence, branch_sum):
     net, params, buffers = build("1-1-1:2-3-4")
     x_seq, labels = sequence()
     run = forward(net, params, buffers, x_seq, NUMPY)
-    _, cache = NUMPY.objective_forward(run.branches, labels, 0.0, sum_of)
+    _, cache = NUMPY.objective_forward(run.branches, labels, 0.0, branch_sum)
     grads = backward(run, NUMPY.objective_backward(cache))
     assert {name for name, g in grads.items() if not g.any()} == set(filter(is_side, params))
     bare = forward(*without_branches(net, params), buffers, x_seq, NUMPY)
-    _, cache = NUMPY.objective_forward(bare.branches, labels, 0.0, sum_of)
+    _, cache = NUMPY.objective_forward(bare.branches, labels, 0.0, branch_sum)
     for name, g in backward(bare, NUMPY.objective_backward(cache)).items():
         assert np.array_equal(g, grads[name])
 

@@ -276,10 +276,10 @@ def test_flips_are_excused_under_other_conventions_too(rounded):
     assert len(result.flips) >= 3
 
 
-@pytest.mark.parametrize("fire", [">", ">="])
-def test_flips_are_told_where_spikes_are_not_shown(near, fire):
+@pytest.mark.parametrize("tie", [False, True])
+def test_flips_are_told_where_spikes_are_not_shown(near, tie):
     """They follow from the potentials."""
-    case = recompute(near(ulps=0 if fire == ">" else -1), {"fire": fire})
+    case = recompute(near(ulps=-1 if tie else 0), {"fire_at_threshold": tie})
     case = replace(case, tolerances=near().tolerances)
     got = recompute(case, decided={"o": one_flip(case)}).outputs
     got["u_pre"][1, 0] += ULP  # from the threshold to above it, or from below to the threshold
@@ -367,7 +367,7 @@ def test_a_wrong_spike_beside_a_flip_is_named(near):
 
 def test_a_tie_is_named_as_one(cases):
     case = cases["neuron/tie"]
-    got = compute("neuron", case.inputs, {}, case.conventions | {"fire": ">="})
+    got = compute("neuron", case.inputs, {}, case.conventions | {"fire_at_threshold": True})
     (line,) = compare_case(case, got).lines()
     assert line.startswith("neuron/tie: o at step 0, index [0]: expected 0, got 1 (")
     assert line.endswith("tolerances); expected u_pre is on the threshold")

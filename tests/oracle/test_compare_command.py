@@ -66,7 +66,7 @@ def test_all_that_was_given_agrees(mine, compared):
 def test_the_first_divergence_is_told_for_each_case(cases, mine, compared):
     for name in ("neuron/tanh", "neuron/tie"):
         case = cases[name]
-        of = case.conventions | {"fire": ">=", "reset": "subtract"}
+        of = case.conventions | {"fire_at_threshold": True, "reset": "subtract"}
         mine(name, **compute("neuron", case.inputs, {}, of))
     code, lines = compared()
     assert code == 1

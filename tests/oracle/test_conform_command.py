@@ -21,7 +21,7 @@ RIGHT = """
         def run(self, case):
             print("at", case.id)
             p = case.conventions
-            if p["surrogate"] != "tanh" or p["decay"] != "tau*u + c" or p["fire"] != ">":
+            if p["surrogate"] != "tanh" or p["leak"] != "tau*u + c" or p["fire_at_threshold"]:
                 raise Unsupported("only the paper's own")
             if p["reset"] != "zero" or p["reset_gradient"] != "full":
                 raise Unsupported("only the paper's own reset")

@@ -53,8 +53,8 @@ def test_one_deviation_is_found_at_the_level_where_it_shows(vectors, name, value
 @pytest.mark.parametrize(
     "deviations",
     [
-        {"fire": ">=", "reset_gradient": "detached"},
-        {"reset": "subtract", "surrogate": "atan", "decay": "tau*u + (1-tau)*c"},
+        {"fire_at_threshold": True, "reset_gradient": "detached"},
+        {"reset": "subtract", "surrogate": "atan", "leak": "tau*u + (1-tau)*c"},
         {"surrogate": "rectangular", "surrogate_shape": 2.0, "surrogate_scale": "without 1/a"},
         {"surrogate": "rectangular", "surrogate_shape": 1.0, "surrogate_edge": "inside"},
         {"norm_statistics": "per_step", "norm_scale": "v_th"},
@@ -69,10 +69,10 @@ def test_deviations_together(vectors, deviations):
 
 def test_the_sentence_of_deviations_of_many_levels(vectors):
     told = {
-        "fire": ">=",
+        "fire_at_threshold": True,
         "reset_gradient": "detached",
         "surrogate_scale": "without 1/a",
-        "lambda": "i from 0",
+        "lam_clock": "iteration from 0",
     }
     found = diagnose(vectors, given(vectors, told))
     assert words(found.matches[0].deviations) == (
@@ -95,24 +95,24 @@ def test_one_case_of_a_network_is_enough_for_what_shows_in_it(vectors):
 def test_what_cases_can_not_tell_apart_is_all_named(vectors):
     """Where tau is a half, the share kept is the share lost."""
     half = [case for case in vectors if case.id == "neuron/tanh"]
-    found = diagnose(half, given(half, {"decay": "(1-tau)*u + tau*c"}))
-    decays = {fit.deviations["decay"] for fit in found.matches}
+    found = diagnose(half, given(half, {"leak": "(1-tau)*u + tau*c"}))
+    decays = {fit.deviations["leak"] for fit in found.matches}
     assert decays == {"(1-tau)*u + tau*c", "tau*u + (1-tau)*c", "tau*(u + c)"}
 
 
 def test_nothing_fits_and_what_comes_nearest(vectors):
-    got = given(vectors, {"fire": ">="}, ["surrogate", "neuron"])
+    got = given(vectors, {"fire_at_threshold": True}, ["surrogate", "neuron"])
     got["neuron/tanh"]["dc"][2, 3] += 0.5
     found = diagnose(vectors, got)
     assert found.matches == []
     best = found.nearest[0]
-    assert best.deviations == {"fire": ">="}
+    assert best.deviations == {"fire_at_threshold": True}
     assert best.passed == len(got) - 1
     assert best.first.startswith("neuron/tanh: dc at step 2, index [3]: ")
 
 
 def test_levels_above_one_that_can_not_be_explained_are_not_searched(vectors, monkeypatch):
-    got = given(vectors, {"lambda": "constant"}, ["neuron", "training"])
+    got = given(vectors, {"lam_clock": "constant"}, ["neuron", "training"])
     for arrays in got.values():
         arrays["du_pre" if "du_pre" in arrays else "loss"] += 0.5
     seen = []
@@ -126,9 +126,9 @@ def test_levels_above_one_that_can_not_be_explained_are_not_searched(vectors, mo
 def test_arrays_of_single_precision(vectors):
     got = {
         name: {k: a.astype(np.float32) for k, a in arrays.items()}
-        for name, arrays in given(vectors, {"fire": ">="}, ["neuron", "layer"]).items()
+        for name, arrays in given(vectors, {"fire_at_threshold": True}, ["neuron", "layer"]).items()
     }
-    assert diagnose(vectors, got, "float32").matches[0].deviations == {"fire": ">="}
+    assert diagnose(vectors, got, "float32").matches[0].deviations == {"fire_at_threshold": True}
 
 
 def test_missing_outputs_are_no_hindrance_and_others_are_told(vectors):
@@ -169,7 +169,7 @@ def test_explanations_that_explode_explain_nothing(vectors, dtype):
 
 
 def test_arrays_of_any_kind_are_no_hindrance(vectors):
-    got = given(vectors, {"fire": ">="}, ["neuron"])
+    got = given(vectors, {"fire_at_threshold": True}, ["neuron"])
     odd = [
         np.zeros(0),
         np.array(["a"]),
@@ -180,7 +180,7 @@ def test_arrays_of_any_kind_are_no_hindrance(vectors):
     for name, value in zip(("u", "dc", "o", "du_pre", "more"), odd, strict=True):
         got["neuron/tanh"][name] = value
     found = diagnose(vectors, got)
-    assert found.nearest[0].deviations in ({}, {"fire": ">="})  # o is wrong now
+    assert found.nearest[0].deviations in ({}, {"fire_at_threshold": True})  # o is wrong now
     assert len(found.problems) == 4
 
 
@@ -193,7 +193,7 @@ def test_what_one_case_can_not_show_is_said(vectors):
     found = diagnose(vectors, got)
     assert found.matches[0].deviations == {}
     assert {"norm_statistics": "per_step"} in found.undecided  # T = 1
-    assert {"fire": ">="} in found.undecided  # without a tie
+    assert {"fire_at_threshold": True} in found.undecided  # without a tie
     assert {"norm_variance": "unbiased"} not in found.undecided
     assert {"readout": "sum"} not in found.undecided  # of no block
 

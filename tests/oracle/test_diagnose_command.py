@@ -35,7 +35,7 @@ def shown(capsys, *arguments):
 
 
 def test_one_file_is_enough(given, capsys):
-    path = given("neuron/tie", {"fire": ">="})
+    path = given("neuron/tie", {"fire_at_threshold": True})
     assert shown(capsys, path) == (0, ["1 case matches with: fires at the threshold too (>=)"])
     elsewhere = path.rename(path.parent.parent / "mine.npz")
     code, _ = shown(capsys, elsewhere, "--case", "neuron/tie")
@@ -53,7 +53,7 @@ def test_all_agrees(given, capsys):
 
 
 def test_what_can_not_be_read_or_compared_is_told_and_the_rest_diagnosed(given, capsys):
-    given("neuron/tie", {"fire": ">="})
+    given("neuron/tie", {"fire_at_threshold": True})
     given("neuron/tanh", {}, dc=np.full((6, 48), np.nan))
     cut = given("neuron/grid", {})
     cut.write_bytes(cut.read_bytes()[:300])
@@ -68,8 +68,8 @@ def test_a_damaged_file_of_vectors_is_told_and_the_rest_diagnosed(given, cases, 
     names = ("neuron/tie", "neuron/tanh")
     vectors.write([cases[name] for name in names], tmp_path / "v")
     (tmp_path / "v" / "neuron" / "tanh.npz").unlink()
-    given("neuron/tanh", {"fire": ">="})
-    path = given("neuron/tie", {"fire": ">="}).parent
+    given("neuron/tanh", {"fire_at_threshold": True})
+    path = given("neuron/tie", {"fire_at_threshold": True}).parent
     code, lines = shown(capsys, path, "--vectors", tmp_path / "v")
     assert code == 1
     assert lines[0].endswith("neuron/tanh.npz is missing")
@@ -111,7 +111,7 @@ def test_a_search_that_would_take_long_is_bounded_and_says_so(cases, capsys, tmp
 
 
 def test_what_is_found_in_time_is_a_match(given, capsys):
-    path = given("neuron/tie", {"fire": ">="})
+    path = given("neuron/tie", {"fire_at_threshold": True})
     code, lines = shown(capsys, path, "--seconds", 300)
     assert (code, lines) == (0, ["1 case matches with: fires at the threshold too (>=)"])
 
@@ -123,7 +123,7 @@ def test_no_time_at_all_is_refused(seconds, given, refused):
 
 
 def test_the_terminal_shows_what_is_tried(given, capsys, monkeypatch):
-    path = given("neuron/tie", {"fire": ">="})
+    path = given("neuron/tie", {"fire_at_threshold": True})
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert main(["diagnose", str(path)]) == 0
     told = capsys.readouterr().err
@@ -132,7 +132,7 @@ def test_the_terminal_shows_what_is_tried(given, capsys, monkeypatch):
 
 
 def test_json_lists_the_matches_best_first(given, capsys):
-    path = given("neuron/detached-reset", {"fire": ">=", "reset_gradient": "ignored"})
+    path = given("neuron/detached-reset", {"fire_at_threshold": True, "reset_gradient": "ignored"})
     code, lines = shown(capsys, path, "--json", "-")
     assert code == 0
     first = json.loads("\n".join(lines))["matches"][0]

@@ -40,15 +40,15 @@ def test_every_number_is_told_from_another(cases, name):
 
 #: known faults: the flag of the cases that catch it, and the conventions that it is
 TRAPS = {
-    "a tie fires": ("THRESHOLD_TIE", {"fire": ">="}),
+    "a tie fires": ("THRESHOLD_TIE", {"fire_at_threshold": True}),
     "the rectangle's edge counts": ("SURROGATE_EDGE", {"surrogate_edge": "inside"}),
     "1/a is missing": ("SURROGATE_SCALE", {"surrogate_scale": "without 1/a"}),
     "the reset is detached": ("RESET_GRADIENT", {"reset_gradient": "detached"}),
     "the reset's gradient is ignored": ("RESET_GRADIENT", {"reset_gradient": "ignored"}),
     "1 - o is missing": ("RESET_GRADIENT", {"reset_gradient": "spike path only"}),
-    "lambda is off by one": ("LAMBDA_CLOCK", {"lambda": "i from 0"}),
+    "lambda is off by one": ("LAMBDA_CLOCK", {"lam_clock": "iteration from 0"}),
     "logits are summed over time": ("T_MEAN_T_SUM", {"readout": "sum"}),
-    "state is kept": ("STATE_KEPT", {"state": "kept"}),
+    "state is kept": ("STATE_KEPT", {"initial_potential": "kept"}),
     "norm per step": ("NORM_AXES", {"norm_statistics": "per_step"}),
     "unbiased in use": ("NORM_VARIANCE", {"norm_variance": "unbiased"}),
     "eps": ("NORM_EPS", {"norm_eps": 1e-3}),
@@ -57,8 +57,8 @@ TRAPS = {
     "skip after firing": ("SKIP", {"skip": "after firing"}),
     "main counts twice": ("BRANCHES", {"branches_counted": "main twice"}),
     "the learning rate is ahead": ("SCHEDULE", {"schedule": "one iteration ahead"}),
-    "decay in the gradient": ("WEIGHT_DECAY", {"weight_decay": "in the gradient"}),
-    "leak of the input": ("DECAY_FORM", {"decay": "tau*(u + c)"}),
+    "decay in the gradient": ("WEIGHT_DECAY", {"decay_form": "in the gradient"}),
+    "leak of the input": ("LEAK", {"leak": "tau*(u + c)"}),
     "soft reset": ("RESET", {"reset": "subtract"}),
 }
 
@@ -166,6 +166,6 @@ def test_training_runs_ten_iterations(cases):
 @pytest.mark.parametrize("level", ["neuron", "layer", "block", "network"])
 def test_a_state_that_is_kept_shows_at_every_level(cases, level):
     here = [case for case in cases.values() if case.level == level]
-    caught = [case.id for case in here if error(case, state="kept") > 1]
+    caught = [case.id for case in here if error(case, initial_potential="kept") > 1]
     assert caught == [case.id for case in here if "STATE_KEPT" in case.flags]
     assert caught

@@ -15,7 +15,7 @@ def test_without_a_change_it_is_the_case(cases):
 
 def test_spikes_are_decided_in_the_last_run_alone(cases):
     """Else the run before, whose state is kept here, would end otherwise."""
-    case, kept = cases["neuron/fresh"], {"state": "kept"}
+    case, kept = cases["neuron/fresh"], {"initial_potential": "kept"}
     plain = recompute(case, kept).outputs
     o = np.full_like(plain["o"], np.nan)
     o[-1] = 1 - plain["o"][-1]

@@ -58,7 +58,10 @@ def test_its_conventions_are_those_there_are():
     assert set(stated["properties"]) == set(conventions.PAPER)
     for name, convention in conventions.CONVENTIONS.items():
         rules = stated["properties"][name]
-        assert rules["enum"] == list(convention.values)
+        boolean = {"type": "boolean"} if set(convention.values) == {False, True} else None
+        allowed = {"enum": list(convention.values)}
+        assert {k: v for k, v in rules.items() if k != "description"} == (boolean or allowed)
+        assert rules["description"].startswith(", ".join(spec.clauses_of(name)) + ". ")
         assert all(words in rules["description"] for words in convention.values.values())
     assert entry["level"]["enum"] == list(conventions.LEVELS)
     assert schema.manifest()["properties"]["schema"]["const"] == vectors.SCHEMA
@@ -119,7 +122,11 @@ FAULTS = [
     ),
     (["outputs", 0, "shape"], [-1], "cases[0].outputs[0].shape[0]: got -1, want at least 0"),
     (["outputs"], {}, "cases[0].outputs: got an object, want an array"),
-    (["conventions", "fire"], "=>", "cases[0].conventions.fire: got '=>', want one of '>', '>='"),
+    (
+        ["conventions", "fire_at_threshold"],
+        "=>",
+        "cases[0].conventions.fire_at_threshold: got '=>', want a boolean",
+    ),
     (["conventions", "tau"], None, "cases[0].conventions.tau is missing"),
     (["level"], "galaxy", "cases[0].level: got 'galaxy', want one of 'surrogate'"),
 ]

@@ -10,14 +10,21 @@ from refsnn.oracle.variants import lif_of
 
 RNG = np.random.default_rng(0)
 C, DO = RNG.normal(0.6, 0.9, (6, 40)), RNG.normal(size=(6, 40))
-DECAYS, RESETS = CONVENTIONS["decay"].values, CONVENTIONS["reset"].values
+DECAYS, RESETS = CONVENTIONS["leak"].values, CONVENTIONS["reset"].values
 
 
-@pytest.mark.parametrize("detach", ["full", "detached"])
-@pytest.mark.parametrize("fire", [">", ">="])
+@pytest.mark.parametrize("reset_gradient", ["full", "detached"])
+@pytest.mark.parametrize("fire_at_threshold", [False, True])
 @pytest.mark.parametrize("surrogate", ["tanh", "tanh_literal", "rectangular", "triangular"])
-def test_with_the_papers_choices_it_is_the_papers_neuron(surrogate, fire, detach):
-    given = {"surrogate": surrogate, "fire": fire, "reset_gradient": detach, "tau": 0.75}
+def test_with_the_papers_choices_it_is_the_papers_neuron(
+    surrogate, fire_at_threshold, reset_gradient
+):
+    given = {
+        "surrogate": surrogate,
+        "fire_at_threshold": fire_at_threshold,
+        "reset_gradient": reset_gradient,
+        "tau": 0.75,
+    }
     of = make(given)
     o_seq, cache = variant_neuron.lif_forward(C, None, lif_of(of), of)
     want_seq, want = NUMPY.lif_forward(C, None, lif_of(of))
@@ -39,7 +46,7 @@ def steps(c, of, u, o):
     """Tangents of one neuron by every c[s], pushed through the steps with the slope as the
     derivative of firing: (T,) spikes and (T, s) do[t]/dc[s]."""
     tau, v_th = of["tau"], of["v_th"]
-    a, b = factors(of["decay"], tau)
+    a, b = factors(of["leak"], tau)
     du, do = np.zeros(len(c)), np.zeros(len(c))
     spikes, tangents = [], []
     for t, c_t in enumerate(c):
@@ -66,7 +73,7 @@ def steps(c, of, u, o):
     list(itertools.product(DECAYS, RESETS, ["same step", "one step late"])),
 )
 def test_every_decay_reset_and_output_has_its_gradient(decay, reset, output):
-    of = make({"decay": decay, "reset": reset, "output": output, "tau": 0.75, "v_th": 0.4})
+    of = make({"leak": decay, "reset": reset, "output": output, "tau": 0.75, "v_th": 0.4})
     u0, o0 = RNG.normal(0.2, 0.3, 40), (RNG.random(40) < 0.5).astype(float)
     o_seq, cache = variant_neuron.lif_forward(C, u0, lif_of(of), of, o0)
     dc_seq = variant_neuron.lif_backward(DO, cache)[0].dc_seq

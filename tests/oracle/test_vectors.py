@@ -13,6 +13,7 @@ import pytest
 from refsnn.files.arrays import SUFFIXES, write_arrays
 from refsnn.oracle import vectors
 from refsnn.oracle.compare import compare_case
+from refsnn.oracle.conventions import RENAMED
 
 WRITE = """
 import sys
@@ -140,11 +141,12 @@ def test_truncated_and_missing_files_are_named(two):
         (b"{", "not valid JSON"),
         (b"\xff\xfe", "want UTF-8 text"),
         (b"[" * 10**5, "nested more than 64 deep"),
-        (b"[]", "has schema None, want 'refsnn-vectors-1'"),
+        (b"[]", "has schema None, want 'refsnn-vectors-2'"),
         (b"3", "has schema None"),
         (b'{"schema": "%s"}' % (b"x" * 999), r"has schema 'x{76}\.\.\., want"),
         (b'{"schema": "refsnn-vectors-1"}', "refsnn is missing"),
-        (b'{"schema": "refsnn-vectors-2", "cases": 7}', "has schema 'refsnn-vectors-2', want"),
+        (b'{"schema": "refsnn-vectors-2"}', "refsnn is missing"),
+        (b'{"schema": "refsnn-vectors-3", "cases": 7}', "has schema 'refsnn-vectors-3', want"),
         (
             b'{"schema": "refsnn-vectors-1", "refsnn": "1", "cases": [3]}',
             r"cases\[0\]: got 3, want an object",
@@ -302,4 +304,30 @@ def test_a_pipe_among_the_files_is_named(two):
     (two / "manifest.json").unlink()
     os.mkfifo(two / "manifest.json")
     with pytest.raises(ValueError, match=r"manifest\.json: is no regular file"):
+        vectors.read(two)
+
+
+def former(conventions):
+    """Conventions by the names and values that the first version had."""
+    then = {}
+    for name, value in conventions.items():
+        old, meant = next(
+            ((old, meant) for old, (now, meant) in RENAMED.items() if now == name), (name, {})
+        )
+        then[old] = next((was for was, now in meant.items() if now == value), value)
+    return then
+
+
+def test_vectors_of_the_first_version_are_read(two):
+    path = two / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for case in manifest["cases"]:
+        case["conventions"] = former(case["conventions"])
+        assert case["conventions"]["fire"] in (">", ">=")
+        assert case["conventions"]["lambda"] == "1 - i/I, i from 1"
+    wanted = [case.conventions for case in vectors.read(two)]
+    path.write_text(json.dumps(manifest | {"schema": "refsnn-vectors-1"}))
+    assert [case.conventions for case in vectors.read(two)] == wanted
+    path.write_text(json.dumps(manifest))  # which says that it is of today's
+    with pytest.raises(ValueError, match="conventions"):
         vectors.read(two)

@@ -12,7 +12,7 @@ from refsnn.ops import NUMPY, get_ops
 from refsnn.training import algorithm
 from refsnn.training.algorithm import evaluate, gradients, main_logits, train_step
 from refsnn.training.checkpoint import State
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 from refsnn.training.monitor import Diverged, firing_rates
 from refsnn.training.optimizer import OPTIMIZERS, init_state
 
@@ -22,15 +22,15 @@ BATCHES = 3
 def start(iteration=0, seed=0, **values):
     """A configuration, its network for grey images of 10 classes, and a state."""
     settings = {"arch": "1-1:3-4", "dtype": "float64", "ops": "numpy", "epochs": 2} | values
-    config = TrainConfig(**settings)
-    net = config.network(1, 10)
+    config = make_config(**settings)
+    net = config.build_network(1, 10)
     rng = np.random.default_rng(seed)
     params = init_params(net, rng, config.dtype)
     for name in params:
         if "bn" in name and name.endswith("bias"):
             params[name] += 0.7  # so that even a few channels keep firing
     buffers = init_buffers(net, config.dtype)
-    return config, net, State(params, buffers, init_state(params, config), rng, iteration)
+    return config, net, State(params, buffers, init_state(params, config.optimizer), rng, iteration)
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +46,18 @@ def softmax(logits):
 SIDES = {"vanilla": 0.0, "shortcut": 1.0, "evolutionary": 0.25 * (1 - 5 / 6)}
 
 
-@pytest.mark.parametrize("sum_of", ["logits", "losses"])
+@pytest.mark.parametrize("branch_sum", ["logits", "losses"])
 @pytest.mark.parametrize("method", SIDES)
-def test_an_iteration_is_algorithm_1(digits, method, sum_of):
+def test_an_iteration_is_algorithm_1(digits, method, branch_sum):
     """The fifth of six: forward, lambda, combination, cross-entropy, gradients and sgd by hand."""
     config, net, state = start(
-        4, method=method, sum_of=sum_of, optimizer="sgd", lr=0.3, momentum=0.9, weight_decay=0.1
+        4,
+        method=method,
+        branch_sum=branch_sum,
+        optimizer="sgd",
+        lr=0.3,
+        momentum=0.9,
+        weight_decay=0.1,
     )
     state.optimizer = {name: np.cos(m) for name, m in state.optimizer.items()}
     params, buffers, moments = state.params, state.buffers, state.optimizer
@@ -63,7 +69,7 @@ def test_an_iteration_is_algorithm_1(digits, method, sum_of):
     *sides, main = run.branches
     assert len(sides) == (0 if method == "vanilla" else 1)
     y = np.eye(10)[labels]
-    if sum_of == "logits":
+    if branch_sum == "logits":
         p = softmax(main + side * sum(sides))
         loss = -np.log(p[np.arange(20), labels]).mean()
         db = [side * (p - y) / 20 for _ in sides] + [(p - y) / 20]
@@ -110,7 +116,7 @@ def test_a_whole_run_ends_on_the_main_branch_alone(digits):
     assert steps[-1].side == 0
     assert not steps[-1].grads["branch.stage1.fc.weight"].any()
     assert steps[-2].grads["branch.stage1.fc.weight"].any()
-    assert steps[0].lr == config.lr
+    assert steps[0].lr == config.optimizer.lr
 
 
 @pytest.mark.parametrize("where", ["images", "stem.conv0.weight", "head.fc.bias"])
@@ -226,10 +232,10 @@ def test_the_update_has_the_memory_of_the_activations(digits, monkeypatch):
 
     def update(*arguments):
         seen.append(seen[0]() is None)
-        return OPTIMIZERS[config.optimizer](*arguments)
+        return OPTIMIZERS[config.optimizer.optimizer](*arguments)
 
     monkeypatch.setattr(algorithm, "gradients", watched)
-    monkeypatch.setattr(algorithm, "OPTIMIZERS", {config.optimizer: update})
+    monkeypatch.setattr(algorithm, "OPTIMIZERS", {config.optimizer.optimizer: update})
     batch = digits.batch(digits.train, np.arange(8), np.float64)
     train_step(state, net, config, NUMPY, batch, BATCHES)
     assert seen[1:] == [True]

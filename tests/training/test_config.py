@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refsnn import spec
 from refsnn.network import Network, architecture
 from refsnn.ops import LIF, BatchNorm, make_surrogate
-from refsnn.training.config import PRESETS, TrainConfig, from_dict, make_config
+from refsnn.training.config import PRESETS, from_dict, make_config, settings_fields
+from refsnn.training.settings import DataSettings
 
 NAN, INF = float("nan"), float("inf")
 NUMBERS = {
@@ -30,25 +32,37 @@ NUMBERS = {
     "surrogate_shape": [0, -1.0, NAN, INF],
     "norm_scale": [0, -1.0, NAN, INF],
 }
-NAMES = ["method", "optimizer", "dtype", "branches", "surrogate", "lam_clock", "sum_of", "readout"]
+NAMES = [
+    "method",
+    "optimizer",
+    "dtype",
+    "branches",
+    "surrogate",
+    "surrogate_edge",
+    "reset_gradient",
+    "decay_on",
+    "lam_clock",
+    "branch_sum",
+    "readout",
+]
 NAMES += ["downsample", "norm_statistics", "ops", "arch"]
 
 
 @pytest.mark.parametrize(("name", "value"), [(n, v) for n, vs in NUMBERS.items() for v in vs])
 def test_a_number_out_of_range_is_named_with_what_came(name, value):
     with pytest.raises(ValueError, match=rf"^{name}: got {value!r}, want"):
-        TrainConfig(**{name: value})
+        make_config(**{name: value})
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_unknown_choice_is_named_with_what_came(name):
     with pytest.raises(ValueError, match=rf"^{name}: got 'nothing', want one of"):
-        TrainConfig(**{name: "nothing"})
+        make_config(**{name: "nothing"})
 
 
-@pytest.mark.parametrize("name", [item.name for item in fields(TrainConfig)])
+@pytest.mark.parametrize("name", [item.name for _, item in settings_fields()])
 def test_a_value_of_another_type_is_named(name):
-    default = getattr(TrainConfig(), name)
+    default = make_config().to_dict()[name]
     wrong = [[1], {}] + ([1, 0, None, "yes"] if isinstance(default, bool) else [True, False])
     if isinstance(default, int | float) or default is None:
         wrong.append("1")
@@ -58,32 +72,45 @@ def test_a_value_of_another_type_is_named(name):
         wrong += [1, None]
     for value in wrong:
         with pytest.raises(TypeError, match=rf"^{name}: got "):
-            TrainConfig(**{name: value})
+            make_config(**{name: value})
 
 
 def test_only_the_rectangle_has_an_edge():
     with pytest.raises(ValueError, match="surrogate_edge: tanh has no edge"):
-        TrainConfig(surrogate_edge=True)
+        make_config(surrogate_edge="inside")
 
 
 @pytest.mark.parametrize("name", ["lr", "lam", "tau", "width"])
 def test_a_whole_number_too_large_for_a_float_is_refused_by_name(name):
     with pytest.raises(ValueError, match=rf"^{name}: "):
-        TrainConfig(**{name: 10**400})
+        make_config(**{name: 10**400})
 
 
 def test_whole_numbers_serve_as_real_ones_and_limits_are_allowed():
-    config = TrainConfig(lr=1, tau=1, momentum=0, lam=0, weight_decay=0, shortcut_weight=0)
-    assert config.network(1, 2).lif.tau == 1
+    config = make_config(lr=1, tau=1, momentum=0, lam=0, weight_decay=0, shortcut_weight=0)
+    assert config.build_network(1, 2).lif.tau == 1
 
 
 def test_defaults_are_the_decisions():
-    config = TrainConfig()
-    assert (config.method, config.branches, config.sum_of) == ("evolutionary", "stage", "logits")
-    assert (config.lam, config.lam_clock, config.shortcut_weight) == (0.25, "iteration", 1)
-    assert (config.readout, config.downsample, config.norm_statistics) == ("mean", "conv", "pooled")
-    assert not any([config.detach_reset, config.fire_at_threshold, config.surrogate_edge])
-    assert (config.cutout, config.norm_scale, config.surrogate_shape) == (0, 1, None)
+    wanted = {
+        "method": "evolutionary",
+        "branches": "stage",
+        "branch_sum": "logits",
+        "lam": 0.25,
+        "lam_clock": "iteration",
+        "shortcut_weight": 1,
+        "readout": "mean",
+        "downsample": "conv",
+        "norm_statistics": "pooled",
+        "norm_scale": 1,
+        "reset_gradient": "full",
+        "fire_at_threshold": False,
+        "surrogate_edge": "outside",
+        "surrogate_shape": None,
+        "cutout": 0,
+    }
+    values = make_config().to_dict()
+    assert {name: values[name] for name in wanted} == wanted
 
 
 PAPER = {
@@ -93,7 +120,7 @@ PAPER = {
     "optimizer": "adamw",
     "lr": 0.01,
     "weight_decay": 0.02,
-    "decay_all": True,
+    "decay_on": "all",
     "batch_size": 128,
     "epochs": 300,
     "steps": 4,
@@ -106,7 +133,7 @@ CODE = {
     "lr": 0.1,
     "momentum": 0.9,
     "weight_decay": 1e-4,
-    "decay_all": False,
+    "decay_on": "weights",
     "batch_size": 128,
     "epochs": 300,
     "steps": 4,
@@ -117,41 +144,43 @@ CODE = {
     ("preset", "values"), [("digits", {}), ("paper", PAPER), ("authors_code", CODE)]
 )
 def test_presets_hold_the_values_of_the_decisions(preset, values):
-    assert make_config(preset, {}).to_dict() == TrainConfig().to_dict() | values
+    assert make_config(preset).to_dict() == make_config().to_dict() | values
 
 
 def test_surrogates_of_the_presets_have_the_decisions_shape():
-    assert make_config("paper", {}).network(3, 10).lif == LIF(0.5, 1.0, make_surrogate("tanh", 0.5))
-    code = make_config("authors_code", {}).network(3, 10).lif
-    assert code == LIF(0.25, 0.5, make_surrogate("rectangular", 1.0, inclusive=False))
+    assert make_config("paper").build_network(3, 10).lif == LIF(
+        0.5, 1.0, make_surrogate("tanh", 0.5)
+    )
+    code = make_config("authors_code").build_network(3, 10).lif
+    assert code == LIF(0.25, 0.5, make_surrogate("rectangular", 1.0, edge="outside"))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_what_is_given_wins_over_the_preset(preset):
-    given_values = {"tau": 0.75, "optimizer": "adamw", "epochs": 2, "detach_reset": True}
-    config = make_config(preset, given_values)
-    wanted = TrainConfig().to_dict() | PRESETS[preset] | given_values
+    given_values = {"tau": 0.75, "optimizer": "adamw", "epochs": 2, "reset_gradient": "detached"}
+    config = make_config(preset, **given_values)
+    wanted = make_config().to_dict() | PRESETS[preset] | given_values
     assert config.to_dict() == wanted
-    assert "detach_reset" not in PRESETS[preset]
+    assert "reset_gradient" not in PRESETS[preset]
 
 
 def test_unknown_presets_and_settings_are_refused():
     with pytest.raises(ValueError, match="preset: got 'nature', want one of digits, paper"):
-        make_config("nature", {})
-    with pytest.raises(ValueError, match="setting: got 'batchsize', want one of method, arch"):
+        make_config("nature")
+    with pytest.raises(ValueError, match="setting: got 'batchsize', did you mean batch_size"):
         from_dict({"batchsize": 3})
     with pytest.raises(ValueError, match="setting: got 'Tau'"):
-        make_config("paper", {"Tau": 1.0})
+        make_config("paper", Tau=1.0)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_settings_survive_json(preset):
-    config = make_config(preset, {"surrogate_shape": 0.7, "lam": 1 / 3})
+    config = make_config(preset, surrogate_shape=0.7, lam=1 / 3)
     assert from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_settings_reach_the_network():
-    config = TrainConfig(
+    config = make_config(
         arch="2-1:4-8",
         width=0.5,
         branches="block",
@@ -159,15 +188,15 @@ def test_settings_reach_the_network():
         v_th=0.7,
         surrogate="rectangular",
         surrogate_shape=2.0,
-        surrogate_edge=True,
-        detach_reset=True,
+        surrogate_edge="inside",
+        reset_gradient="detached",
         fire_at_threshold=True,
         norm_statistics="per_step",
         norm_scale=0.7,
         downsample="avgpool",
         readout="sum",
     )
-    assert config.network(3, 7) == Network(
+    assert config.build_network(3, 7) == Network(
         architecture("2-1:2-4"),
         3,
         7,
@@ -177,33 +206,71 @@ def test_settings_reach_the_network():
         lif=LIF(
             tau=0.3,
             v_th=0.7,
-            surrogate=make_surrogate("rectangular", 2.0, inclusive=True),
-            detach_reset=True,
-            inclusive=True,
+            surrogate=make_surrogate("rectangular", 2.0, edge="inside"),
+            reset_gradient="detached",
+            fire_at_threshold=True,
         ),
         norm=BatchNorm(statistics="per_step", scale=0.7),
     )
 
 
 @pytest.mark.parametrize(
-    ("name", "field"), [("detach_reset", "detach_reset"), ("fire_at_threshold", "inclusive")]
+    ("name", "value"), [("reset_gradient", "detached"), ("fire_at_threshold", True)]
 )
-def test_a_switch_of_the_neuron_turns_its_own_field_alone(name, field):
-    lif = TrainConfig(**{name: True}).network(1, 10).lif
-    assert lif == LIF(**{field: True})
+def test_a_setting_of_the_neuron_changes_its_own_field_alone(name, value):
+    assert make_config(**{name: value}).build_network(1, 10).lif == LIF(**{name: value})
+
+
+def test_each_setting_belongs_to_one_group_and_the_flat_form_holds_all():
+    names = [item.name for _, item in settings_fields()]
+    assert len(set(names)) == len(names)
+    assert list(make_config().to_dict()) != []
+    assert set(make_config().to_dict()) == set(names)
+
+
+def test_the_ledger_names_every_setting_that_decides_something():
+    of_the_run = {"steps", "seed", "dtype", "ops"} | {item.name for item in fields(DataSettings)}
+    unnamed = {item.name for _, item in settings_fields() if not spec.clauses_of(item.name)}
+    assert unnamed == of_the_run - {"cutout", "event_slices"}
+
+
+OLD = {
+    "detach_reset": True,
+    "surrogate": "rectangular",
+    "surrogate_edge": True,
+    "sum_of": "losses",
+    "decay_all": False,
+    "fire_at_threshold": True,
+}
+
+
+def test_settings_of_the_first_version_are_read_by_the_names_of_today():
+    assert from_dict(OLD) == make_config(
+        reset_gradient="detached",
+        surrogate="rectangular",
+        surrogate_edge="inside",
+        branch_sum="losses",
+        decay_on="weights",
+        fire_at_threshold=True,
+    )
+    for name in set(OLD) - {"surrogate", "fire_at_threshold", "surrogate_edge"}:
+        with pytest.raises(ValueError, match=f"setting: got '{name}'"):
+            make_config(**{name: OLD[name]})
 
 
 @pytest.mark.parametrize("branches", ["stage", "block"])
 def test_vanilla_training_has_no_side_branches(branches):
     for method in ("shortcut", "evolutionary"):
-        net = TrainConfig(method=method, branches=branches).network(1, 10)
+        net = make_config(method=method, branches=branches).build_network(1, 10)
         assert net.branches == branches
         assert len(net.segments()) == 3
-    assert len(TrainConfig(method="vanilla", branches=branches).network(1, 10).segments()) == 1
+    assert (
+        len(make_config(method="vanilla", branches=branches).build_network(1, 10).segments()) == 1
+    )
 
 
 def coefficients(batches=4, epochs=3, **values):
-    config = TrainConfig(epochs=epochs, **values)
+    config = make_config(epochs=epochs, **values)
     return [config.side_coefficient(i, batches) for i in range(1, epochs * batches + 1)]
 
 
@@ -236,7 +303,7 @@ def test_other_methods_have_constant_weights():
 
 @pytest.mark.parametrize("clock", ["iteration", "epoch"])
 def test_iterations_outside_the_run_are_refused(clock):
-    config = TrainConfig(epochs=3, lam_clock=clock)
+    config = make_config(epochs=3, lam_clock=clock)
     for i in (0, 13):
         with pytest.raises(ValueError, match=r"^i: got"):
             config.side_coefficient(i, 4)
@@ -257,9 +324,9 @@ def test_iterations_outside_the_run_are_refused(clock):
 )
 def test_numbers_beyond_what_can_be_computed_are_refused(settings, message):
     with pytest.raises(ValueError, match=f"^{message}"):
-        TrainConfig(**settings)
+        make_config(**settings)
 
 
 def test_double_precision_takes_what_float32_can_not_hold():
-    assert TrainConfig(v_th=1e39, tau=1e-50, dtype="float64").v_th == 1e39
-    assert TrainConfig(lam=0.0, weight_decay=0.0).lam == 0
+    assert make_config(v_th=1e39, tau=1e-50, dtype="float64").neuron.v_th == 1e39
+    assert make_config(lam=0.0, weight_decay=0.0).objective.lam == 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from refsnn.training import checkpoint
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 from refsnn.training.folder import read_metrics
 from refsnn.training.run import Interrupted, start
 
@@ -21,7 +21,7 @@ def row_of(folder):
 @pytest.fixture
 def halted(tmp_path):
     """A run that stopped within its second epoch."""
-    run = start(tmp_path / "run", TrainConfig(**SMALL))
+    run = start(tmp_path / "run", make_config(**SMALL))
     with pytest.raises(Interrupted):
         run.train(lambda: run.state.iteration >= 15, quiet=True)
     return tmp_path / "run"

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 from refsnn.training.fit import check_fit
 
 
@@ -18,9 +18,9 @@ def test_sequences_have_as_many_frames_as_there_are_steps(frames):
     with pytest.raises(
         ValueError, match=f"^steps: got 2, but the data set has sequences of {frames} frames$"
     ):
-        check_fit(TrainConfig(steps=2), images(frames, 8, 8, 2))
-    check_fit(TrainConfig(steps=frames), images(frames, 8, 8, 2))
-    check_fit(TrainConfig(steps=frames), images(8, 8, 2))
+        check_fit(make_config(steps=2), images(frames, 8, 8, 2))
+    check_fit(make_config(steps=frames), images(frames, 8, 8, 2))
+    check_fit(make_config(steps=frames), images(8, 8, 2))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_sequences_have_as_many_frames_as_there_are_steps(frames):
     ],
 )
 def test_images_of_a_size_that_the_network_can_not_take(settings, size, words):
-    config = TrainConfig(**settings)
+    config = make_config(**settings)
     if not words:
         check_fit(config, images(*size, 3))
         return

@@ -10,11 +10,11 @@ import pytest
 
 from refsnn.cli import main
 from refsnn.training import run as run_module
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 from refsnn.training.lock import Locked, lock, unlock
 from refsnn.training.run import Interrupted, resume, start
 
-CONFIG = TrainConfig(arch="1-1:4-8", epochs=1, batch_size=160, ops="numpy")
+CONFIG = make_config(arch="1-1:4-8", epochs=1, batch_size=160, ops="numpy")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 
 from refsnn.network import backward, forward, init_buffers, init_params
 from refsnn.ops import NUMPY
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 from refsnn.training.monitor import (
     Diverged,
     firing_rates,
@@ -18,7 +18,7 @@ from refsnn.training.monitor import (
 
 @pytest.fixture
 def net():
-    return TrainConfig(arch="resnet19-tet", width=1 / 32).network(1, 3)
+    return make_config(arch="resnet19-tet", width=1 / 32).build_network(1, 3)
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from refsnn.network import init_params
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 from refsnn.training.optimizer import OPTIMIZERS, adamw, cosine, decay_of, init_state, sgd
+from refsnn.training.settings import OptimizerSettings
 
 NAME = "stem.conv0.weight"
 
@@ -18,7 +19,7 @@ def array(value):
 
 def test_two_steps_of_sgd():
     """With momentum 0.5, coupled decay 0.1, and a rate that changes between the steps."""
-    config = TrainConfig(optimizer="sgd", momentum=0.5, weight_decay=0.1)
+    config = OptimizerSettings(optimizer="sgd", momentum=0.5, weight_decay=0.1)
     params = array(2.0)
     state = init_state(params, config)
     params, state = sgd(params, array(1.0), state, 1, 0.1, config)
@@ -33,7 +34,7 @@ def test_two_steps_of_sgd():
 
 def test_two_steps_of_adamw():
     """With decoupled decay 0.5, and a rate that changes between the steps."""
-    config = TrainConfig(optimizer="adamw", weight_decay=0.5)
+    config = OptimizerSettings(optimizer="adamw", weight_decay=0.5)
     params = array(2.0)
     state = init_state(params, config)
     params, state = adamw(params, array(4.0), state, 1, 0.1, config)
@@ -51,24 +52,24 @@ def test_two_steps_of_adamw():
 
 
 def test_epsilon_stands_outside_the_root():
-    config = TrainConfig(weight_decay=0.0)
+    config = OptimizerSettings(weight_decay=0.0)
     params, _ = adamw(array(0.0), array(1e-8), init_state(array(0.0), config), 1, 1.0, config)
     np.testing.assert_allclose(params[NAME], -0.5, rtol=1e-6)
 
 
 def test_without_gradient_sgd_keeps_its_decay_in_the_momentum_and_adamw_does_not():
-    coupled = TrainConfig(optimizer="sgd", momentum=0.9, weight_decay=0.5)
+    coupled = OptimizerSettings(optimizer="sgd", momentum=0.9, weight_decay=0.5)
     params, state = sgd(array(2.0), array(0.0), init_state(array(2.0), coupled), 1, 0.1, coupled)
     assert state[f"momentum.{NAME}"] == 1.0
     np.testing.assert_allclose(params[NAME], 1.9, rtol=1e-15)
-    apart = TrainConfig(optimizer="adamw", weight_decay=0.5)
+    apart = OptimizerSettings(optimizer="adamw", weight_decay=0.5)
     params, state = adamw(array(2.0), array(0.0), init_state(array(2.0), apart), 1, 0.1, apart)
     assert not any(moment.any() for moment in state.values())
     np.testing.assert_allclose(params[NAME], 1.9, rtol=1e-15)
 
 
 def test_adamw_without_decay_does_not_notice_the_scale_of_the_gradient():
-    config = TrainConfig(weight_decay=0.0)
+    config = OptimizerSettings(weight_decay=0.0)
     steps = []
     for scale in (1.0, 1000.0):
         params, state = array(0.0), init_state(array(0.0), config)
@@ -80,22 +81,22 @@ def test_adamw_without_decay_does_not_notice_the_scale_of_the_gradient():
 
 @pytest.fixture(scope="module")
 def params():
-    net = TrainConfig(arch="resnet19-tet", width=1 / 64).network(1, 3)
+    net = make_config(arch="resnet19-tet", width=1 / 64).build_network(1, 3)
     params = init_params(net, np.random.default_rng(0))
     return {name: p + 2 for name, p in params.items()}
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("decay_all", [True, False])
-def test_decay_spares_norms_and_biases_unless_all_is_asked_for(params, optimizer, decay_all):
-    config = TrainConfig(optimizer=optimizer, decay_all=decay_all, weight_decay=0.1)
+@pytest.mark.parametrize("decay_on", ["all", "weights"])
+def test_decay_spares_norms_and_biases_unless_all_is_asked_for(params, optimizer, decay_on):
+    config = OptimizerSettings(optimizer=optimizer, decay_on=decay_on, weight_decay=0.1)
     still = {name: np.zeros_like(p) for name, p in params.items()}
     step = OPTIMIZERS[optimizer]
     new, _ = step(params, still, init_state(params, config), 1, 0.5, config)
     decayed = {name for name, p in params.items() if not np.array_equal(new[name], p)}
     weights = {name for name, p in params.items() if p.ndim > 1}
     assert {"stage1.block0.skip.conv.weight", "head.hidden.weight"} < weights
-    assert decayed == (set(params) if decay_all else weights)
+    assert decayed == (set(params) if decay_on == "all" else weights)
     for name in decayed:
         np.testing.assert_allclose(new[name], params[name] * 0.95, rtol=1e-14)
 
@@ -112,14 +113,14 @@ def test_decay_spares_norms_and_biases_unless_all_is_asked_for(params, optimizer
     ],
 )
 def test_which_parameters_decay(name, decays):
-    assert decay_of(name, TrainConfig(weight_decay=0.3, decay_all=False)) == 0.3 * decays
-    assert decay_of(name, TrainConfig(weight_decay=0.3, decay_all=True)) == 0.3
+    assert decay_of(name, OptimizerSettings(weight_decay=0.3, decay_on="weights")) == 0.3 * decays
+    assert decay_of(name, OptimizerSettings(weight_decay=0.3, decay_on="all")) == 0.3
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_steps_keep_names_and_dtype_and_write_nothing(params, optimizer, dtype):
-    config = TrainConfig(optimizer=optimizer)
+    config = OptimizerSettings(optimizer=optimizer)
     params = {name: p.astype(dtype) for name, p in params.items()}
     grads = {name: np.cos(p) for name, p in params.items()}
     state = init_state(params, config)
@@ -134,7 +135,7 @@ def test_steps_keep_names_and_dtype_and_write_nothing(params, optimizer, dtype):
 
 def test_moments_start_at_zero_one_or_two_for_each_parameter(params):
     for optimizer, moments in (("sgd", ["momentum"]), ("adamw", ["mean", "square"])):
-        state = init_state(params, TrainConfig(optimizer=optimizer))
+        state = init_state(params, OptimizerSettings(optimizer=optimizer))
         assert set(state) == {f"{moment}.{name}" for moment in moments for name in params}
         assert not any(value.any() for value in state.values())
 

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 from refsnn.training.plot import draw_curves, log_scale
 
 
@@ -40,7 +40,7 @@ def pixels(png):
 @pytest.mark.parametrize(("count", "layers"), [(1, 1), (1, 5), (60, 5)])
 @pytest.mark.filterwarnings("error")
 def test_curves_are_a_picture_that_opens(count, layers):
-    shown = pixels(draw_curves(records(count, layers), TrainConfig()))
+    shown = pixels(draw_curves(records(count, layers), make_config()))
     assert shown.shape == (720, 1080, 3)
     assert shown.std() > 5
 
@@ -48,20 +48,20 @@ def test_curves_are_a_picture_that_opens(count, layers):
 @pytest.mark.filterwarnings("error")
 def test_a_vanilla_run_whose_balance_is_zero_throughout_can_be_drawn():
     rows = [row | {"lambda": 0.0} for row in records(3)]
-    assert pixels(draw_curves(rows, TrainConfig(method="vanilla"))).std() > 5
+    assert pixels(draw_curves(rows, make_config(method="vanilla"))).std() > 5
 
 
 @pytest.mark.filterwarnings("error")
 def test_constant_images_whose_gradient_is_zero_throughout_can_be_drawn():
     zero = {"first_layer_gradient_norm": 0.0, "firing_rate": {"layer0": 0.0}}
-    assert pixels(draw_curves([row | zero for row in records(3)], TrainConfig())).std() > 5
+    assert pixels(draw_curves([row | zero for row in records(3)], make_config())).std() > 5
 
 
 def test_an_epoch_alone_shows_every_layers_firing_rate():
     (row,) = records(1)
-    before = pixels(draw_curves([row], TrainConfig()))
+    before = pixels(draw_curves([row], make_config()))
     other = row["firing_rate"] | {"layer2": row["firing_rate"]["layer2"] + 0.005}  # within limits
-    moved = (pixels(draw_curves([row | {"firing_rate": other}], TrainConfig())) != before).any(2)
+    moved = (pixels(draw_curves([row | {"firing_rate": other}], make_config())) != before).any(2)
     assert moved[360:, 540:].any()
     assert not moved[:360].any()
     assert not moved[:, :540].any()
@@ -83,7 +83,7 @@ def test_ticks_of_a_logarithmic_axis_are_plain_numbers(values, shown):
 
 def test_the_same_rows_give_the_same_bytes():
     rows = records(2)
-    assert draw_curves(rows, TrainConfig()) == draw_curves(rows, TrainConfig())
+    assert draw_curves(rows, make_config()) == draw_curves(rows, make_config())
 
 
 @pytest.mark.parametrize("panel", [(0, 0), (0, 1), (1, 0), (1, 1)])
@@ -96,12 +96,12 @@ def test_each_panel_shows_its_records(panel):
         (1, 1): ["firing_rate"],
     }[panel]
     rows = records(5)
-    before = pixels(draw_curves(rows, TrainConfig()))
+    before = pixels(draw_curves(rows, make_config()))
     for name in names:
         value = rows[2][name]
         other = value | {"layer3": 0.9 * value["layer3"]} if name == "firing_rate" else 0.9 * value
         changed = [*rows[:2], rows[2] | {name: other}, *rows[3:]]
-        differs = (pixels(draw_curves(changed, TrainConfig())) != before).any(axis=2)
+        differs = (pixels(draw_curves(changed, make_config())) != before).any(axis=2)
         halves = [np.split(half, 2, axis=1) for half in np.split(differs, 2, axis=0)]
         touched = {(r, c) for r in (0, 1) for c in (0, 1) if halves[r][c].any()}
         assert touched == {panel}, name

@@ -18,7 +18,7 @@ from refsnn.files.writing import write_json
 from refsnn.training import checkpoint, plot
 from refsnn.training import run as run_module
 from refsnn.training.checkpoint import CheckpointError
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import make_config
 from refsnn.training.evaluate import evaluate_run
 from refsnn.training.folder import read_metrics
 from refsnn.training.run import Interrupted, Run, resume, start
@@ -27,7 +27,7 @@ SMALL = {"arch": "1-1:4-8", "epochs": 3, "batch_size": 160, "ops": "numpy"}
 
 
 def small(**settings):
-    return TrainConfig(**SMALL | settings)
+    return make_config(**SMALL | settings)
 
 
 def content(folder):
@@ -231,6 +231,22 @@ def test_a_run_of_a_version_with_fewer_settings_goes_on(tmp_path):
     assert resume(folder).config == run.config
     write_json(folder / "config.json", old | {"any_range": True})
     with pytest.raises(CheckpointError, match=r"made with any_range False, config\.json says True"):
+        resume(folder)
+
+
+def test_a_run_of_the_first_version_goes_on_by_the_names_of_today(tmp_path):
+    folder = tmp_path / "run"
+    run = start(folder, small(epochs=1, reset_gradient="detached", decay_on="weights"))
+    values = run.config.to_dict()
+    for name in ("reset_gradient", "surrogate_edge", "branch_sum", "decay_on"):
+        del values[name]
+    old = {"detach_reset": True, "surrogate_edge": False, "sum_of": "logits", "decay_all": False}
+    write_json(folder / "config.json", values | old)
+    checkpoint.save(folder / "checkpoint.npz", run.state, values | old)
+    run.unlock()
+    assert resume(folder).config == run.config
+    write_json(folder / "config.json", values | old | {"detach_reset": False})
+    with pytest.raises(CheckpointError, match="made with reset_gradient 'detached', config"):
         resume(folder)
 
 

@@ -95,8 +95,8 @@ class NorseDefaults(TorchLayers):
 
     name = "Norse's defaults"
     forced: Mapping[str, Any] = {
-        "decay": "tau*u + (1-tau)*c",
-        "fire": ">",
+        "leak": "tau*u + (1-tau)*c",
+        "fire_at_threshold": False,
         "reset_gradient": "full",
         "surrogate": "superspike, alpha 1",  # method "super" leaves its alpha = 100 out
     }

@@ -8,7 +8,7 @@ value on each line:
     level neuron
     repeat 1
     convention.tau 0.5
-    convention.fire >
+    convention.fire_at_threshold false
     setting.stride 1
     input.c 4 6
     output.u_pre 4 6

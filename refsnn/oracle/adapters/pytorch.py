@@ -11,15 +11,15 @@ import torch
 from refsnn.ops import validate
 from refsnn.oracle.adapters import Unsupported
 from refsnn.oracle.adapters.pytorch_network import Network, Tensors
-from refsnn.oracle.conventions import PRECISIONS
+from refsnn.oracle.conventions import PRECISIONS, Value
 
 #: what can be chosen; a convention that is a number may have any value
-SUPPORTED: dict[str, tuple[str, ...]] = {
-    "decay": ("tau*u + c",),
-    "fire": (">", ">="),
+SUPPORTED: dict[str, tuple[Value, ...]] = {
+    "leak": ("tau*u + c",),
+    "fire_at_threshold": (False, True),
     "reset": ("zero",),
     "output": ("same step",),
-    "state": ("zero",),
+    "initial_potential": ("zero",),
     "reset_gradient": ("full", "detached"),
     "surrogate": ("tanh", "tanh_literal", "rectangular", "triangular"),
     "surrogate_scale": ("as given",),
@@ -37,9 +37,9 @@ SUPPORTED: dict[str, tuple[str, ...]] = {
     "branch_sum": ("logits", "losses"),
     "branches_counted": ("all",),
     "loss": ("mean",),
-    "lambda": ("1 - i/I, i from 1", "epoch"),
-    "weight_decay": ("decoupled",),
-    "decay_on": ("all", "weights only"),
+    "lam_clock": ("iteration", "epoch"),
+    "decay_form": ("decoupled",),
+    "decay_on": ("all", "weights"),
     "schedule": ("from iteration 1",),
 }
 NUMERIC = ("tau", "v_th", "surrogate_shape", "norm_eps")
@@ -180,7 +180,7 @@ class PyTorch(Network):
         return float(settings["lam"]) * (1 - self.progress(i, settings))  # Eq. 10
 
     def progress(self, i: int, settings: Mapping[str, Any]) -> float:
-        if self.conventions["lambda"] == "epoch":
+        if self.conventions["lam_clock"] == "epoch":
             epoch = (i - 1) // settings["batches"] + 1
             return float(epoch / settings["epochs"])
         return i / iterations(settings)

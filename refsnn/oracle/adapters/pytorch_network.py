@@ -74,7 +74,7 @@ class Neuron:
 
     def fires(self, u_pre: torch.Tensor) -> torch.Tensor:
         v_th = self.conventions["v_th"]
-        return u_pre >= v_th if self.conventions["fire"] == ">=" else u_pre > v_th  # Eq. 2, D2
+        return u_pre >= v_th if self.conventions["fire_at_threshold"] else u_pre > v_th  # Eq. 2, D2
 
     def reset(self, u_pre: torch.Tensor, o: torch.Tensor) -> torch.Tensor:
         return u_pre * (1 - self.resetting(o))  # Eq. 2

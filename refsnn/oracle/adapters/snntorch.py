@@ -71,8 +71,8 @@ class SnnTorchDefaults(TorchLayers):
 
     name = "snnTorch's defaults"
     forced: Mapping[str, Any] = {
-        "decay": "tau*u + c",
-        "fire": ">",
+        "leak": "tau*u + c",
+        "fire_at_threshold": False,
         "reset": "subtract, next step",
         "surrogate": "atan",
         "reset_gradient": "detached",

@@ -82,8 +82,8 @@ class SpikingJellyDefaults(TorchLayers):
 
     name = "SpikingJelly's defaults"
     forced: Mapping[str, Any] = {
-        "decay": "tau*u + (1-tau)*c",
-        "fire": ">=",
+        "leak": "tau*u + (1-tau)*c",
+        "fire_at_threshold": True,
         "surrogate": "sigmoid",
         "reset_gradient": "full",
     }

@@ -19,8 +19,8 @@ LEVELS = ("surrogate", "neuron", "layer", "block")
 EQ4 = ("tanh", "tanh_literal", "rectangular", "triangular")
 #: conventions that may have other values than the paper's
 FREE = (
-    "decay",
-    "fire",
+    "leak",
+    "fire_at_threshold",
     "reset_gradient",
     "surrogate",
     "surrogate_edge",
@@ -37,9 +37,9 @@ class Wanted(Neuron):
     def __init__(self, conventions: Mapping[str, Value]) -> None:
         self.conventions = conventions
         self.tau, self.v_th = float(conventions["tau"]), float(conventions["v_th"])
-        self.decay, self.surrogate = str(conventions["decay"]), str(conventions["surrogate"])
+        self.decay, self.surrogate = str(conventions["leak"]), str(conventions["surrogate"])
         self.shape = float(conventions["surrogate_shape"])  # k, a or gamma
-        self.inclusive = conventions["fire"] == ">="
+        self.inclusive = bool(conventions["fire_at_threshold"])
         self.detached = conventions["reset_gradient"] == "detached"
         self.edge_inside = conventions["surrogate_edge"] == "inside"
 

@@ -43,11 +43,11 @@ static FILE *open_in(const char *folder, const char *name, const char *mode)
 /* What this program does, and no other convention. */
 static const char *const fixed[][2] = {
     {"level", "neuron"},
-    {"convention.decay", "tau*u + c"},
-    {"convention.fire", ">"},
+    {"convention.leak", "tau*u + c"},
+    {"convention.fire_at_threshold", "false"},
     {"convention.reset", "zero"},
     {"convention.output", "same step"},
-    {"convention.state", "zero"},
+    {"convention.initial_potential", "zero"},
     {"convention.reset_gradient", "full"},
     {"convention.surrogate_scale", "as given"},
     {"convention.surrogate_edge", "outside"},

@@ -43,10 +43,10 @@ def description(settings, of):
             "tau": of["tau"],
             "v_th": of["v_th"],
             "surrogate": of["surrogate"],
-            "shape": of["surrogate_shape"],
-            "edge": of["surrogate_edge"] == "inside",
-            "detach_reset": of["reset_gradient"] == "detached",
-            "inclusive": of["fire"] == ">=",
+            "surrogate_shape": of["surrogate_shape"],
+            "surrogate_edge": of["surrogate_edge"],
+            "reset_gradient": of["reset_gradient"],
+            "fire_at_threshold": of["fire_at_threshold"],
         },
     }
 
@@ -184,14 +184,14 @@ def whole_network(inputs, settings, net, of):
 def whole_training(inputs, settings, net, of):
     net |= {"in_channels": inputs["images"].shape[2], "num_classes": len(inputs["head.fc.bias"])}
     total = len(inputs["images"])
-    options = dict(settings) | {
-        "total": total,
-        "clock": "epoch" if of["lambda"] == "epoch" else "iteration",
-        "batches_per_epoch": settings["batches"],
-        "shortcut": settings["shortcut_weight"],
-        "sum_of": of["branch_sum"],
-        "decay_all": of["decay_on"] == "all",
-    }
+    options = (
+        dict(settings)
+        | {
+            "total": total,
+            "batches_per_epoch": settings["batches"],
+        }
+        | {name: of[name] for name in ("lam_clock", "branch_sum", "decay_on")}
+    )
     params, buffers = numbers(inputs, PARAMETERS), numbers(inputs, STATISTICS)
     batches = [(last(x), y) for x, y in zip(inputs["images"], inputs["labels"], strict=True)]
     after_one = training.train(net, params, buffers, batches[:1], options)

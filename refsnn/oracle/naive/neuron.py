@@ -7,14 +7,16 @@ import numpy as np
 
 def slope(u_pre, neuron):
     """Surrogate do/du_pre at one u_pre (Eq. 4, D4, D5)."""
-    kind, shape, v_th = neuron["surrogate"], neuron["shape"], neuron["v_th"]
+    kind, shape, v_th = neuron["surrogate"], neuron["surrogate_shape"], neuron["v_th"]
     x = u_pre - v_th
     if kind == "tanh":
         return shape * (1.0 - math.tanh(x) ** 2)
     if kind == "tanh_literal":
         return shape * (1.0 - math.tanh(x)) ** 2
     if kind == "rectangular":
-        inside = abs(x) < shape / 2 or (neuron["edge"] and abs(x) == shape / 2)
+        inside = abs(x) < shape / 2 or (
+            neuron["surrogate_edge"] == "inside" and abs(x) == shape / 2
+        )
         return 1.0 / shape if inside else 0.0
     if kind == "triangular":
         return shape * max(0.0, 1.0 - abs(u_pre / v_th - 1.0))
@@ -23,7 +25,7 @@ def slope(u_pre, neuron):
 
 def primitive(u_pre, neuron):
     """An antiderivative of `slope` in u_pre."""
-    kind, shape, v_th = neuron["surrogate"], neuron["shape"], neuron["v_th"]
+    kind, shape, v_th = neuron["surrogate"], neuron["surrogate_shape"], neuron["v_th"]
     x = u_pre - v_th
     if kind == "tanh":
         return shape * (1.0 + math.tanh(x))
@@ -79,7 +81,7 @@ def _run(c, u, neuron):
     u_pre, o = [], []
     for current in c:
         before = tau * u + current
-        fired = before > v_th or (neuron["inclusive"] and before == v_th)
+        fired = before > v_th or (neuron["fire_at_threshold"] and before == v_th)
         u_pre.append(before)
         o.append(1.0 if fired else 0.0)
         u = 0.0 if fired else before
@@ -93,7 +95,7 @@ def _current_gradient(do, u_pre, o, neuron):
     carry = []
     for r in range(steps):
         kept = 1.0 - o[r]
-        if not neuron["detach_reset"]:
+        if neuron["reset_gradient"] != "detached":
             kept -= u_pre[r] * h[r]
         carry.append(neuron["tau"] * kept)
     dc = []
@@ -119,7 +121,7 @@ def _parameter_gradient(do, u_pre, o, u0, neuron, parameter):
         d_spike = slope(u_pre[t], neuron) * (du_pre - shift)
         total += do[t] * d_spike
         du = du_pre * (1.0 - o[t])
-        if not neuron["detach_reset"]:
+        if neuron["reset_gradient"] != "detached":
             du -= u_pre[t] * d_spike
         u = u_pre[t] * (1.0 - o[t])
     return total

@@ -62,20 +62,20 @@ def cross_entropy_gradient(logits, labels):
     return gradient
 
 
-def objective(branches, labels, side, sum_of):
-    """Loss and [dL/db_l] in the order of `branches`; sum_of "logits" or "losses" (D13)."""
+def objective(branches, labels, side, branch_sum):
+    """Loss and [dL/db_l] in the order of `branches`; branch_sum "logits" or "losses" (D13)."""
     weights = [side] * (len(branches) - 1) + [1.0]
-    if sum_of == "logits":
+    if branch_sum == "logits":
         combined = combine(branches, side)
         loss = cross_entropy(combined, labels)
         points = [combined] * len(branches)
-    elif sum_of == "losses":
+    elif branch_sum == "losses":
         loss = 0.0
         for branch, weight in zip(branches, weights, strict=True):
             loss += weight * cross_entropy(branch, labels)
         points = branches
     else:
-        raise ValueError(f"unknown sum_of {sum_of!r}")
+        raise ValueError(f"unknown branch_sum {branch_sum!r}")
     gradients = []
     for point, weight in zip(points, weights, strict=True):
         gradient = cross_entropy_gradient(point, labels)

@@ -42,7 +42,7 @@ def train(net, params, buffers, batches, settings):
         x_seq = np.asarray([images] * settings["steps"], dtype=float)  # D7
         result = network.forward(net, params, buffers, x_seq, training=True)
         side = side_coefficient(i, settings)
-        loss, db = objective(result["branches"], labels, side, settings["sum_of"])
+        loss, db = objective(result["branches"], labels, side, settings["branch_sum"])
         grads = network.gradients(net, params, buffers, x_seq, db, training=True)
         params = {
             name: _update(name, params[name], grads[name], memory[name], i, settings)
@@ -57,19 +57,19 @@ def train(net, params, buffers, batches, settings):
 def side_coefficient(i, settings):
     """Coefficient at iteration i = 1..total by the clock of D16."""
     now, end = i, settings["total"]
-    if settings["clock"] == "epoch":
+    if settings["lam_clock"] == "epoch":
         now = (i - 1) // settings["batches_per_epoch"] + 1
         end = settings["total"] / settings["batches_per_epoch"]
-    elif settings["clock"] != "iteration":
+    elif settings["lam_clock"] != "iteration":
         raise ValueError(f"unknown clock {settings['clock']!r}")
-    return coefficient(settings["method"], now, end, settings["lam"], settings["shortcut"])
+    return coefficient(settings["method"], now, end, settings["lam"], settings["shortcut_weight"])
 
 
 def _update(name, weights, gradient, memory, i, settings):
     """A parameter after one step; `memory` holds the optimiser's state of every number."""
     lr = cosine(settings["lr"], i, settings["total"])
     # batch norm's parameters and all biases are the ones with a single dimension
-    decay = settings["weight_decay"] if settings["decay_all"] or weights.ndim > 1 else 0.0
+    decay = settings["weight_decay"] if settings["decay_on"] == "all" or weights.ndim > 1 else 0.0
     numbers, grads = weights.reshape(-1).tolist(), gradient.reshape(-1).tolist()
     for j, (w, g) in enumerate(zip(numbers, grads, strict=True)):
         m, s = memory[j]

@@ -13,8 +13,8 @@ CONVENTIONS = {
     "surrogate_scale": "as given",
     "surrogate_edge": "outside",
     "surrogate_at": "u_pre - v_th",
-    "decay": "tau*u + c",
-    "fire": ">",
+    "leak": "tau*u + c",
+    "fire_at_threshold": False,
     "reset": "zero",
     "reset_gradient": "full",
     "norm_statistics": "pooled",
@@ -22,7 +22,7 @@ CONVENTIONS = {
     "norm_scale": "1",
     "readout": "mean",
     "branch_sum": "logits",
-    "lambda": "1 - i/I, i from 1",
+    "lam_clock": "iteration",
     "decay_on": "all",
 }
 NETWORK = {

@@ -106,16 +106,16 @@ def assert_close(got, want, precision, names=("u_pre", "o", "u", "du_pre", "dc")
 # by hand: tau = 1/2, v_th = 1. Strict: 1 waits; 1/2 + 3/4 = 5/4 fires; 1 waits; 1/2 + 2 fires.
 # At the threshold too: 1 fires; 3/4 waits; 3/8 + 1 = 11/8 fires; 2 fires.
 TIES = {
-    ">": ([1, 1.25, 1, 2.5], [0, 1, 0, 1], [1, 0, 1, 0]),
-    ">=": ([1, 0.75, 1.375, 2], [1, 0, 1, 1], [0, 0.75, 0, 0]),
+    False: ([1, 1.25, 1, 2.5], [0, 1, 0, 1], [1, 0, 1, 0]),
+    True: ([1, 0.75, 1.375, 2], [1, 0, 1, 1], [0, 0.75, 0, 0]),
 }
 
 
-@pytest.mark.parametrize("fire", TIES)
-def test_a_potential_on_the_threshold(adapter, fire):
-    case = neuron_case([[1], [0.75], [1], [2]], np.zeros((4, 1)), fire=fire)
+@pytest.mark.parametrize("tie", TIES)
+def test_a_potential_on_the_threshold(adapter, tie):
+    case = neuron_case([[1], [0.75], [1], [2]], np.zeros((4, 1)), fire_at_threshold=tie)
     got = adapter.run(case)
-    for name, want in zip(("u_pre", "o", "u"), TIES[fire], strict=True):
+    for name, want in zip(("u_pre", "o", "u"), TIES[tie], strict=True):
         assert got[name].ravel().tolist() == want, name
 
 
@@ -131,7 +131,7 @@ def test_equation_3(adapter, tau, v_th, bracket):
 
 def test_an_input_that_decays(adapter):
     c, do = currents(seed=1)
-    case = neuron_case(2 * c, do, tau=0.75, decay="tau*u + (1-tau)*c")
+    case = neuron_case(2 * c, do, tau=0.75, leak="tau*u + (1-tau)*c")
     if adapter.name == "snnTorch":
         with pytest.raises(Unsupported, match="no decay"):
             adapter.run(case)
@@ -166,7 +166,7 @@ def test_other_shapes_after_another(adapter):
         {"surrogate": "superspike"},
         {"reset_gradient": "ignored"},
         {"reset": "subtract"},
-        {"decay": "(1-tau)*u + c"},
+        {"leak": "(1-tau)*u + c"},
         {"norm_running": "biased"},
         {"surrogate_at": "u"},
     ],
@@ -178,7 +178,9 @@ def test_what_can_not_be_expressed_is_refused(adapter, given):
 
 
 def test_snntorch_can_not_fire_at_the_threshold_and_keep_a_rectangle():
-    case = neuron_case(*currents(), fire=">=", surrogate="rectangular", surrogate_shape=1.0)
+    case = neuron_case(
+        *currents(), fire_at_threshold=True, surrogate="rectangular", surrogate_shape=1.0
+    )
     with pytest.raises(Unsupported, match="would move the edge"):
         make("snntorch", "SnnTorch", {}).run(case)
 

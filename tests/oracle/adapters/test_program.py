@@ -67,8 +67,8 @@ def test_it_is_given_a_folder_and_writes_one(program, doubling, tmp_path):
     assert lines[:3] == ["id neuron/a", "level neuron", "repeat 1"]
     for line in (
         "convention.tau 0.5",
-        "convention.fire >",
-        "convention.decay tau*u + c",
+        "convention.fire_at_threshold false",
+        "convention.leak tau*u + c",
         "setting.stride 1",
         "setting.training true",
         "setting.widths 4 8",

@@ -44,7 +44,7 @@ def test_nothing_is_kept_from_the_run_before(cases):
 @pytest.mark.parametrize(
     ("name", "convention", "value"),
     [
-        ("neuron/tie", "fire", ">="),
+        ("neuron/tie", "fire_at_threshold", True),
         ("neuron/tanh", "reset_gradient", "detached"),
         ("neuron/tanh", "tau", 0.25),
         ("neuron/tanh", "v_th", 0.5),
@@ -56,8 +56,8 @@ def test_nothing_is_kept_from_the_run_before(cases):
         ("layer/plain", "norm_eps", 1e-3),
         ("network/evolutionary", "readout", "sum"),
         ("network/evolutionary", "branch_sum", "losses"),
-        ("training/evolutionary", "lambda", "epoch"),
-        ("training/evolutionary", "decay_on", "weights only"),
+        ("training/evolutionary", "lam_clock", "epoch"),
+        ("training/evolutionary", "decay_on", "weights"),
     ],
 )
 def test_conventions_reach_the_loops(cases, name, convention, value):

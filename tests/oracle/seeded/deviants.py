@@ -263,7 +263,7 @@ class DecayInGradient(PyTorch):
 
 #: convention -> value -> who has it, where the adapter can't simply be told
 DEVIANTS: dict[str, dict[str, type[PyTorch]]] = {
-    "decay": {
+    "leak": {
         "tau*u + (1-tau)*c": InputScaled,
         "(1-tau)*u + c": TauIsLost,
         "(1-tau)*u + tau*c": TauIsLostAndScales,
@@ -276,7 +276,7 @@ DEVIANTS: dict[str, dict[str, type[PyTorch]]] = {
         "subtract, next step": SubtractNextStep,
     },
     "output": {"one step late": OneStepLate},
-    "state": {"kept": StateKept},
+    "initial_potential": {"kept": StateKept},
     "reset_gradient": {
         "ignored": ResetGradientIgnored,
         "spike path only": SpikePathOnly,
@@ -309,7 +309,7 @@ DEVIANTS: dict[str, dict[str, type[PyTorch]]] = {
         "detached": BranchesDetached,
     },
     "loss": {"sum": LossSummed},
-    "lambda": {"i from 0": LambdaFromZero, "constant": LambdaConstant},
+    "lam_clock": {"iteration from 0": LambdaFromZero, "constant": LambdaConstant},
     "schedule": {"one iteration ahead": RateAhead, "constant": RateConstant},
-    "weight_decay": {"in the gradient": DecayInGradient},
+    "decay_form": {"in the gradient": DecayInGradient},
 }

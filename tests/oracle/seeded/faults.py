@@ -161,11 +161,11 @@ SINGLE: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "neuron": {
         "surrogate_at": ("u",),
-        "decay": tuple(DEVIANTS["decay"]),
-        "fire": (">=",),
+        "leak": tuple(DEVIANTS["leak"]),
+        "fire_at_threshold": (True,),
         "reset": tuple(DEVIANTS["reset"]),
         "output": ("one step late",),
-        "state": ("kept",),
+        "initial_potential": ("kept",),
         "reset_gradient": ("detached", *DEVIANTS["reset_gradient"]),
     },
     "layer": {
@@ -186,10 +186,10 @@ SINGLE: dict[str, dict[str, tuple[Any, ...]]] = {
         "loss": ("sum",),
     },
     "training": {
-        "lambda": ("i from 0", "epoch", "constant"),
+        "lam_clock": ("iteration from 0", "epoch", "constant"),
         "schedule": ("one iteration ahead", "constant"),
-        "weight_decay": ("in the gradient",),
-        "decay_on": ("weights only",),
+        "decay_form": ("in the gradient",),
+        "decay_on": ("weights",),
     },
 }
 RECTANGLE = {"surrogate": "rectangular", "surrogate_shape": 1.0}
@@ -200,15 +200,15 @@ COMBINED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("surrogate", TRIANGLE),
     ("surrogate", {**RECTANGLE, "surrogate_edge": "inside"}),
     ("surrogate", {**RECTANGLE, "surrogate_shape": 2.0, "surrogate_scale": "without 1/a"}),
-    ("neuron", {"fire": ">=", "reset_gradient": "detached"}),
-    ("neuron", {"fire": ">=", "reset": "subtract"}),
-    ("neuron", {"fire": ">=", "decay": "tau*u + (1-tau)*c", "surrogate": "sigmoid"}),
+    ("neuron", {"fire_at_threshold": True, "reset_gradient": "detached"}),
+    ("neuron", {"fire_at_threshold": True, "reset": "subtract"}),
+    ("neuron", {"fire_at_threshold": True, "leak": "tau*u + (1-tau)*c", "surrogate": "sigmoid"}),
     ("neuron", {"reset": "subtract", "reset_gradient": "detached", "surrogate": "atan"}),
     ("neuron", {"reset": "subtract, next step", "surrogate": "fast_sigmoid"}),
     ("neuron", {"output": "one step late", "reset_gradient": "ignored"}),
     ("layer", {"norm_statistics": "per_step", "norm_scale": "v_th"}),
     ("layer", {"norm_variance": "unbiased", "norm_running": "biased"}),
-    ("block", {"skip": "after firing", "fire": ">=", "reset_gradient": "detached"}),
+    ("block", {"skip": "after firing", "fire_at_threshold": True, "reset_gradient": "detached"}),
     ("network", {"readout": "sum", "loss": "sum"}),
     ("network", {"branch_sum": "losses", "branches_counted": "main twice"}),
     (
@@ -217,11 +217,11 @@ COMBINED: tuple[tuple[str, dict[str, Any]], ...] = (
             **RECTANGLE,
             "surrogate_shape": 2.0,
             "surrogate_scale": "without 1/a",
-            "lambda": "i from 0",
+            "lam_clock": "iteration from 0",
         },
     ),
-    ("training", {"lambda": "epoch", "schedule": "constant"}),
-    ("training", {"weight_decay": "in the gradient", "decay_on": "weights only"}),
+    ("training", {"lam_clock": "epoch", "schedule": "constant"}),
+    ("training", {"decay_form": "in the gradient", "decay_on": "weights"}),
 )
 UNDESCRIBED = (
     undescribed(OneBlockSummed, "layer"),

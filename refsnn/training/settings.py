@@ -1,0 +1,210 @@
+"""The settings of a run, in groups: what each is called, its default, unit and allowed values.
+
+The command line, `config.json` and `refsnn.fit` know a setting by the name of its field alone, so
+no two groups share one. Its clauses are those of the ledger that list the name.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from refsnn.data.load import AUGMENT, SLICES, Options
+from refsnn.network import Architecture, Network, architecture
+from refsnn.ops import (
+    EDGES,
+    LIF,
+    METHODS,
+    RESET_GRADIENTS,
+    SURROGATES,
+    BatchNorm,
+    Surrogate,
+    make_surrogate,
+    validate,
+)
+from refsnn.references import load_object
+
+MOST = 2**31 - 1  # of steps, epochs, images and pixels
+
+
+def setting(
+    default: Any,
+    text: str,
+    unit: str = "",
+    choices: tuple[str, ...] = (),
+    least: float | None = None,
+    above: float | None = None,
+    methods: tuple[str, ...] = (),
+) -> Any:
+    """Declare a setting: `text` and `unit` appear in --help; the value is one of `choices`, at
+    least `least`, more than `above`, or, where `methods` are given, an object that has them."""
+    facts = {
+        "help": text,
+        "unit": unit,
+        "choices": choices,
+        "least": least,
+        "above": above,
+        "methods": methods,
+    }
+    return field(default=default, metadata=facts)
+
+
+class Settings:
+    """A group of settings, checked when it is made.
+
+    TypeError or ValueError names the setting, what came and what was wanted.
+    """
+
+    def __post_init__(self) -> None:
+        for item in fields(self):  # type: ignore[arg-type]  # each group is a dataclass
+            if item.metadata:
+                check(item.name, getattr(self, item.name), item.default, item.metadata)
+
+
+def check(name: str, value: Any, default: Any, facts: Any) -> None:
+    """Check a value's type and range; TypeError or ValueError names the setting."""
+    if facts["methods"] and all(callable(getattr(value, m, None)) for m in facts["methods"]):
+        return
+    check_type(name, value, default)
+    if facts["choices"]:
+        validate.one_of(name, value, facts["choices"])
+    if value is None or isinstance(value, bool):
+        return
+    if isinstance(default, int) and facts["least"] is not None:
+        validate.whole(name, value, facts["least"], None if name == "seed" else MOST)
+    elif facts["least"] is not None:
+        validate.at_least(name, value, facts["least"])
+    elif facts["above"] is not None:
+        validate.positive(name, value)
+
+
+def check_type(name: str, value: Any, default: Any) -> None:
+    """Check that a value is of its default's type, since settings may come from a file: a number
+    must be a number, which True is not."""
+    wanted = float if default is None else type(default)
+    allowed = (int, float) if wanted is float else (wanted,)
+    fits = isinstance(value, allowed) and isinstance(value, bool) == (wanted is bool)
+    if fits or (value is None and default is None):
+        return
+    raise TypeError(f"{name}: got {validate.shown(value)}, want a value of type {wanted.__name__}")
+
+
+@dataclass(frozen=True)
+class NetworkSettings(Settings):
+    arch: str = setting("resnet8", "architecture by name, or depths:widths such as 2-2-2:16-32-64")
+    width: float = setting(1.0, "factor on all widths", above=0)
+    branches: str = setting(
+        Network.branches, "where side branches attach", choices=("stage", "block")
+    )
+    readout: str = setting(Network.readout, "logits over time", choices=("mean", "sum"))
+    downsample: str = setting(
+        Network.downsample, "skip where the size halves", choices=("conv", "avgpool")
+    )
+
+    def architecture(self) -> Architecture:
+        """Return the architecture with its widths scaled."""
+        return architecture(self.arch).scaled(self.width)
+
+
+@dataclass(frozen=True)
+class NeuronSettings(Settings):
+    tau: float = setting(LIF.tau, "leak: potential kept per time step, in (0, 1]")
+    v_th: float = setting(LIF.v_th, "firing threshold, in units of the membrane potential")
+    surrogate: str | Surrogate = setting(
+        "tanh",
+        f"surrogate slope: {', '.join(SURROGATES)}, or module:object for one of your own",
+        methods=("slope", "primitive"),
+    )
+    surrogate_shape: float | None = setting(
+        None, "the surrogate's k, a or gamma (0.5, 1 and 1 unless given)", above=0
+    )
+    surrogate_edge: str = setting("outside", "edge of the rectangular surrogate", choices=EDGES)
+    reset_gradient: str = setting(
+        LIF.reset_gradient, "differentiate the reset, or detach it", choices=RESET_GRADIENTS
+    )
+    fire_at_threshold: bool = setting(LIF.fire_at_threshold, "fire at u_pre == v_th too")
+
+    def lif(self) -> LIF:
+        """Return the neuron."""
+        return LIF(
+            self.tau,
+            self.v_th,
+            self.make_surrogate(),
+            reset_gradient=self.reset_gradient,
+            fire_at_threshold=self.fire_at_threshold,
+        )
+
+    def make_surrogate(self) -> Surrogate:
+        """Return the surrogate: refsnn's own by its name, or one of the user's own."""
+        if isinstance(self.surrogate, str) and ":" not in self.surrogate:
+            return make_surrogate(self.surrogate, self.surrogate_shape, self.surrogate_edge)
+        for name in ("surrogate_shape", "surrogate_edge"):
+            if getattr(self, name) != getattr(NeuronSettings, name):
+                raise ValueError(f"{name}: want it for {', '.join(SURROGATES)} alone")
+        if isinstance(self.surrogate, str):
+            return load_object("surrogate", self.surrogate)
+        return self.surrogate
+
+
+@dataclass(frozen=True)
+class NormSettings(Settings):
+    norm_statistics: str = setting(
+        BatchNorm.statistics, "batch norm's statistics", choices=("pooled", "per_step")
+    )
+    norm_scale: float = setting(
+        BatchNorm.scale, "factor on normalised values; v_th makes tdBN", above=0
+    )
+
+    def norm(self) -> BatchNorm:
+        """Return the batch norm."""
+        return BatchNorm(self.norm_statistics, self.norm_scale)
+
+
+@dataclass(frozen=True)
+class ObjectiveSettings(Settings):
+    method: str = setting("evolutionary", "training method", choices=METHODS)
+    lam: float = setting(0.25, "lambda, the side branches' weight at the start", least=0)
+    lam_clock: str = setting("iteration", "what lambda falls with", choices=("iteration", "epoch"))
+    shortcut_weight: float = setting(1.0, "side branches' weight with method shortcut", least=0)
+    branch_sum: str = setting("logits", "what the branches add up", choices=("logits", "losses"))
+
+
+@dataclass(frozen=True)
+class OptimizerSettings(Settings):
+    optimizer: str = setting("adamw", "optimiser", choices=("adamw", "sgd"))
+    lr: float = setting(0.01, "learning rate at the start; falls to 0 as a cosine", above=0)
+    momentum: float = setting(0.9, "momentum of sgd, in [0, 1)")
+    weight_decay: float = setting(0.02, "weight decay", least=0)
+    decay_on: str = setting(
+        "all", "what decays: all parameters, or weights alone", choices=("all", "weights")
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.momentum < 1:
+            got = validate.shown(self.momentum)
+            raise ValueError(f"momentum: got {got}, want a number in [0, 1)")
+
+
+@dataclass(frozen=True)
+class DataSettings(Settings):
+    dataset: str = setting("digits", "name (see refsnn data list), or a .npz file of arrays")
+    augment: str = setting(
+        Options.augment, "augmentation; basic is without AutoAugment", choices=AUGMENT
+    )
+    cutout: int = setting(Options.cutout, "side of Cutout's square, 0 for none", "pixels", least=0)
+    image_size: int = setting(
+        Options.image_size, "side of images and frames, 0 for the data set's own", "pixels", least=0
+    )
+    event_slices: str = setting(
+        Options.event_slices, "events in a frame: equal count or duration", choices=SLICES
+    )
+    any_range: bool = setting(
+        Options.any_range,
+        "training and test images of a .npz file may differ in unit or kind of number",
+    )
+    skip_unreadable: bool = setting(
+        Options.skip_unreadable,
+        "leave out files that can't be read (imagefolder, cifar10dvs, nmnist)",
+    )
+    data_dir: str = setting(
+        Options.data_dir, "folder of the data sets (default: $REFSNN_DATA, or the cache's)"
+    )
