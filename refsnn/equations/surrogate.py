@@ -1,10 +1,14 @@
-"""Eq. 4: the surrogate slopes do/du_pre, each with its primitive.
+"""The surrogate slopes h = do/du_pre of Eq. 4, each with its primitive.
 
-Every surrogate is a function of the distance from threshold, x = u_pre - v_th.
-`slope` stands in for the derivative of the firing; `primitive` is its
-antiderivative in x, so that a network that fires `primitive` instead of a step
-is differentiable and has exactly these slopes (finite differences can check it).
-Inputs are never written; the dtype of `x` is kept.
+    triangular: h = gamma max(0, 1 - |u_pre/v_th - 1|)
+    rectangular: h = 1/a if |u_pre - v_th| < a/2 else 0
+    tanh: h = k (1 - tanh(u_pre - v_th)^2)
+
+All are functions of the distance from the threshold, x = u_pre - v_th. `slope` stands in for
+the derivative of the firing; `primitive` is its antiderivative in x, so that a network that
+fires `primitive` instead of a step is differentiable and has exactly these slopes (finite
+differences can check it). Arrays may have any shape; inputs are never written, and the dtype
+of `x` is kept.
 """
 
 from dataclasses import dataclass
@@ -20,7 +24,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Tanh:
-    """Eq. 4, third form, as it is surely meant (D5): k (1 - tanh^2 x)."""
+    """The tanh surrogate of height k, Eq. 4's third form as it is surely meant (D5)."""
 
     k: float = 0.5
 
@@ -29,15 +33,17 @@ class Tanh:
         as_floats(self, "k")
 
     def slope(self, x: Array, v_th: float) -> Array:
+        """Return h = k (1 - tanh(x)^2)."""
         return self.k * (1 - np.tanh(x) ** 2)  # Eq. (4)  # D5
 
     def primitive(self, x: Array, v_th: float) -> Array:
+        """Return o = k (1 + tanh(x))."""
         return self.k * (1 + np.tanh(x))
 
 
 @dataclass(frozen=True)
 class TanhLiteral:
-    """Eq. 4, third form, as it is printed: k (1 - tanh x)^2, which tends to 4k far below v_th."""
+    """Eq. 4's third form as it is printed: a slope that tends to 4k far below v_th (D5)."""
 
     k: float = 0.5
 
@@ -46,9 +52,11 @@ class TanhLiteral:
         as_floats(self, "k")
 
     def slope(self, x: Array, v_th: float) -> Array:
+        """Return h = k (1 - tanh(x))^2."""
         return self.k * (1 - np.tanh(x)) ** 2  # Eq. (4)  # D5
 
     def primitive(self, x: Array, v_th: float) -> Array:
+        """Return o = k (2 x - tanh(x) - 2 ln(cosh(x)))."""
         log_cosh = np.abs(x) + np.log1p(np.exp(-2 * np.abs(x))) - np.log(2)  # no overflow
         return (self.k * (2 * x - np.tanh(x) - 2 * log_cosh)).astype(x.dtype, copy=False)
 
@@ -65,19 +73,21 @@ class Rectangular:
         as_floats(self, "a")
 
     def slope(self, x: Array, v_th: float) -> Array:
+        """Return h = 1/a if |x| < a/2 else 0."""
         near = np.abs(x) <= self.a / 2 if self.inclusive else np.abs(x) < self.a / 2
         return (1 / self.a) * near.astype(x.dtype)  # Eq. (4)
 
     def primitive(self, x: Array, v_th: float) -> Array:
+        """Return o = min(max(x/a + 1/2, 0), 1)."""
         return np.clip(x / self.a + 0.5, 0, 1)
 
 
 @dataclass(frozen=True)
 class Triangular:
-    """Eq. 4, first form: gamma max(0, 1 - |u_pre/v_th - 1|), and u_pre/v_th - 1 = x/v_th.
+    """The triangular surrogate of height gamma, Eq. 4's first form.
 
-    `width` replaces v_th as the half-width of the base, so that the threshold
-    can be moved while the shape stands still (R1).
+    The half-width of its base is v_th, or `width` where that is given, so that the threshold can
+    be moved while the shape stays as it is (R1).
     """
 
     gamma: float = 1.0
@@ -91,10 +101,12 @@ class Triangular:
             as_floats(self, "width")
 
     def slope(self, x: Array, v_th: float) -> Array:
+        """Return h = gamma max(0, 1 - |x|/v_th)."""
         z = x / (self.width or v_th)
         return self.gamma * np.maximum(0, 1 - np.abs(z))  # Eq. (4)
 
     def primitive(self, x: Array, v_th: float) -> Array:
+        """Return o = gamma v_th (1/2 + z - z |z|/2) at z = min(max(x/v_th, -1), 1)."""
         width = self.width or v_th
         z = np.clip(x / width, -1, 1)
         return self.gamma * width * (0.5 + z - 0.5 * z * np.abs(z))
@@ -102,22 +114,22 @@ class Triangular:
 
 Surrogate = Tanh | TanhLiteral | Rectangular | Triangular
 
-#: name -> class; the default surrogate is D4's choice.
+#: name -> class; the first is what networks are trained with (D4)
 SURROGATES: dict[str, type[Surrogate]] = {
     "tanh": Tanh,  # D4
     "tanh_literal": TanhLiteral,
     "rectangular": Rectangular,
     "triangular": Triangular,
 }
-#: name -> the field that scales it
+#: name -> the field that sets its height or width
 SHAPE_FIELD = {"tanh": "k", "tanh_literal": "k", "rectangular": "a", "triangular": "gamma"}
 
 
 def slopes(surrogate: Surrogate, x: Array, v_th: float) -> Array:
     """Evaluate the surrogate's slope at x = u_pre - v_th, in x's shape and dtype.
 
-    A surrogate of the user's own may compute in another precision, or count in booleans: what it
-    gives is rounded to x's. TypeError where it gives no real numbers, ValueError for another shape.
+    A surrogate of the user's own may return another precision, or booleans; they are converted
+    to x's dtype. TypeError where it returns no real numbers, ValueError for another shape.
     """
     h = surrogate.slope(x, v_th)
     name = type(surrogate).__name__
@@ -131,12 +143,13 @@ def slopes(surrogate: Surrogate, x: Array, v_th: float) -> Array:
 
 
 def kind(value: Any) -> str:
+    """Name a value's type, and the dtype where it has one."""
     dtype = getattr(value, "dtype", None)
     return type(value).__name__ if dtype is None else f"{type(value).__name__} of {dtype}"
 
 
 def make_surrogate(name: str, shape: float | None = None, inclusive: bool = False) -> Surrogate:
-    """The surrogate called `name`; `shape` is its k, a or gamma (None: its default)."""
+    """Make the surrogate called `name`; `shape` is its k, a or gamma (None: its default)."""
     if name not in SURROGATES:
         raise ValueError(f"surrogate: got {name!r}, want one of {', '.join(SURROGATES)}")
     fields: dict[str, Any] = {} if shape is None else {SHAPE_FIELD[name]: shape}
