@@ -1,6 +1,7 @@
 """The ledger: each equation and each decision as a clause, read from `spec.toml`."""
 
 import importlib
+import posixpath
 import re
 import shutil
 import textwrap
@@ -189,3 +190,98 @@ def glossary() -> str:
     for term, meaning in GLOSSARY.items():
         lines += ["", term, textwrap.indent(textwrap.fill(meaning, 90), "  ")]
     return "\n".join(lines)
+
+
+# ---- for GitHub
+
+INTRODUCTION = """\
+# The equations, clause by clause
+
+<!-- Printed from refsnn/spec.toml: refsnn spec --markdown > refsnn/equations/README.md -->
+
+This folder is the mathematics of "Take A Shortcut Back" (Guo et al., 2024, arXiv 2401.04486) in
+NumPy, each operation's forward beside its backward. This page lists every equation of the paper,
+every decision that the paper leaves open, and the formulas that the code computes: read a clause
+here, then the function that it names. A line of code that implements a clause ends in its tag
+(`# Eq. (3)`, `# D3`), so a search for the tag finds all of them. On a terminal, `refsnn spec EQ3`
+prints a clause and `refsnn spec --glossary` the words.
+
+Formulas count time steps from 1, arrays from 0: o[t] is `o_seq[t - 1]`. "Potential" as a unit is
+the unit that the threshold is given in."""
+
+SECTIONS = {
+    "The paper's equations": "EQ",
+    "Algorithm 1": "ALG1",
+    "Decisions that the paper leaves open": "D",
+    "Conventions of refsnn's own": "R",
+}
+
+
+def guide() -> str:
+    """Format the glossary and all clauses as GitHub's Markdown: refsnn/equations/README.md."""
+    parts = [INTRODUCTION, "## Glossary", markdown_table("term meaning", GLOSSARY.items())]
+    parts += ["## Symbols", markdown_table("formula code shape unit meaning", map(cells, SYMBOLS))]
+    rows = [(f"[{c.id}](#{anchor(heading(c))})", c.title, escaped(c.choice)) for c in CLAUSES]
+    parts += ["## All clauses at a glance", markdown_table("clause about chosen", rows)]
+    for title, start in SECTIONS.items():
+        parts.append(f"## {title}")
+        parts += [section(c) for c in CLAUSES if re.fullmatch(rf"{start}[-\w]*", c.id)]
+    return "\n\n".join(parts)
+
+
+def section(item: Clause) -> str:
+    """Format one clause as GitHub's Markdown."""
+    path, name = place(item.code)
+    link = f"[`{path}`]({posixpath.relpath(path, 'refsnn/equations')})"
+    parts = [f"### {heading(item)}"]
+    if not item.is_formula:
+        parts.append(escaped(item.statement) + "." * (item.statement[-1] != "?"))
+    parts += [f"```math\n{line}\n```" for line in item.latex.splitlines()]
+    source = item.reference.split(": ")[0]
+    parts.append(f"**Chosen:** {escaped(item.choice)}.")
+    if item.alternatives:
+        listed = "\n".join(f"- {options(escaped(text))}" for text in item.alternatives)
+        parts.append(f"**Alternatives:**\n\n{listed}")
+    if item.derivation:
+        parts.append(f"**Derivation.** {for_github(item.derivation)}")
+    where = f"`{name}` in {link}" if name else link
+    parts.append(f"**Code:** {where}." + (f" **Source:** {source}." if source[0] in "EA" else ""))
+    return "\n\n".join(parts)
+
+
+def heading(item: Clause) -> str:
+    """Return a clause's heading in the guide."""
+    return f"{item.id}: {item.title}"
+
+
+def anchor(title: str) -> str:
+    """Return the anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def cells(symbol: Symbol) -> tuple[str, ...]:
+    """Return a symbol's row of the table."""
+    code = f"`{symbol.code}`" if symbol.code else ""
+    return f"$`{symbol.latex}`$", code, symbol.shape, symbol.unit, escaped(symbol.meaning)
+
+
+def markdown_table(head: str, rows: Any) -> str:
+    """Format rows of cells as a table; `head` is the columns' names, apart by spaces."""
+    lines = [head.split(), ["---"] * len(head.split()), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def escaped(text: str) -> str:
+    """Escape what Markdown would take for a tag, a quotation, emphasis or the end of a cell."""
+    return re.sub(r"([<>*|])", r"\\\1", text)
+
+
+def options(text: str) -> str:
+    """Mark the command line's options as code."""
+    return re.sub(r"--[a-z][^;,)]*", r"`\g<0>`", text)
+
+
+def for_github(markdown: str) -> str:
+    """Write formulas in the forms whose content GitHub's Markdown leaves alone."""
+    text = re.sub(r"^\$\$ (.*) \$\$$", r"```math\n\1\n```", markdown.strip(), flags=re.M)
+    return re.sub(r"\$([^$]+)\$", r"$`\1`$", text)
