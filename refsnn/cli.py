@@ -304,7 +304,15 @@ def add_spec(commands: Any) -> None:
         "with the code that implements it.",
     )
     spec.add_argument("clause", nargs="?", metavar="CLAUSE", help="one clause whole, e.g. EQ3, D5")
-    spec.add_argument("--json", action="store_true", help="print a list of objects")
+    form = spec.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print a list of objects")
+    form.add_argument(
+        "--markdown",
+        action="store_true",
+        help="print the guide with rendered formulas, refsnn/equations/README.md, "
+        "or the clause's part of it",
+    )
+    form.add_argument("--glossary", action="store_true", help="print the symbols and terms")
     spec.set_defaults(run=run_spec)
 
 
@@ -313,7 +321,13 @@ def run_spec(arguments: argparse.Namespace) -> int:
     from refsnn.output import print_json
 
     clauses = spec.CLAUSES if arguments.clause is None else [spec.clause(arguments.clause)]
-    if arguments.json:
+    if arguments.glossary:
+        if arguments.clause is not None:
+            raise ValueError(f"--glossary: got {arguments.clause} beside it, want no clause")
+        print(spec.glossary())
+    elif arguments.markdown:
+        print(spec.guide() if arguments.clause is None else spec.section(clauses[0]))
+    elif arguments.json:
         print_json(json.dumps([spec.to_dict(c) for c in clauses], indent=2, ensure_ascii=False))
     elif arguments.clause is None:
         print(spec.table())

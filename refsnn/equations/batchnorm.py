@@ -1,9 +1,8 @@
 """Batch normalisation over spiking sequences (D8), with running statistics (D25).
 
 Shapes: x_seq (T, N, H, W, C); gamma, beta and the running statistics (C,).
-`pooled` statistics are taken over T, N, H, W; `per_step` ones over N, H, W for
-each step, as if the layer were called once a step. `scale` multiplies the
-normalised value (tdBN: v_th).
+`pooled` statistics are taken over T, N, H, W; `per_step` ones over N, H, W at each step, as if
+the layer were called once a step. `scale` multiplies the normalised value (tdBN: v_th).
 """
 
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ class Running(NamedTuple):
 
 
 class NormInput(NamedTuple):
-    """What a batch norm is applied to."""
+    """The arguments of a batch norm: its input, parameters and running statistics."""
 
     x_seq: Array  # (T, N, H, W, C)
     gamma: Array  # (C,)
@@ -55,11 +54,12 @@ class BatchNormCache(NamedTuple):
     x_hat: Array  # (T, N, H, W, C), normalised, before scale, gamma and beta
     inv_std: Array  # (C,), or (T, 1, 1, 1, C) for statistics per step
     gamma: Array  # (C,)
-    axes: tuple[int, ...]  # what the statistics pooled; () when they were the running ones
+    axes: tuple[int, ...]  # of the statistics; () where the running ones were used
     p: BatchNorm
 
 
 def check_input(of: NormInput) -> None:
+    """Check dtypes and shapes; TypeError or ValueError names the argument that is wrong."""
     x_seq, gamma, beta, running = of
     ndim("x_seq", x_seq, 5, "(T, N, H, W, C)")
     for name, value in (("gamma", gamma), ("beta", beta), *running._asdict().items()):
@@ -69,7 +69,14 @@ def check_input(of: NormInput) -> None:
 def batchnorm_forward(
     x_seq: Array, gamma: Array, beta: Array, running: Running, p: BatchNorm, training: bool
 ) -> tuple[Array, Running, BatchNormCache]:
-    """y = gamma scale x_hat + beta, and the running statistics after this batch."""
+    """Normalise every channel; return y, the running statistics after this batch, and the cache.
+
+        x_hat = (x - mean(x))/sqrt(mean((x - mean(x))^2) + eps)
+        y = gamma scale x_hat + beta
+
+    Where not `training`, the running mean and variance take the place of the batch's, and stay
+    as they are. y has the shape of `x_seq`, (T, N, H, W, C). Source: D8.
+    """
     check_input(NormInput(x_seq, gamma, beta, running))
     axes: tuple[int, ...] = ()
     if training:
@@ -88,6 +95,15 @@ def batchnorm_forward(
 
 
 def batchnorm_backward(dy_seq: Array, cache: BatchNormCache) -> NormGrads:
+    """Compute dL/dx, dL/dgamma and dL/dbeta from `dy_seq` = dL/dy, (T, N, H, W, C).
+
+        dL/dbeta = sum(dL/dy)
+        dL/dgamma = scale sum(dL/dy x_hat)
+        dL/dx = s (g - mean(g) - x_hat mean(g x_hat))
+
+    with g = gamma scale dL/dy and s = 1/sqrt(variance + eps); where the forward used the running
+    statistics, dL/dx = s g. The ledger's D8 has the derivation.
+    """
     x_hat, inv_std, gamma, axes, p = cache
     like("dy_seq", dy_seq, x_hat.shape, x_hat.dtype, "y_seq")
     dbeta = grouped_sum(dy_seq)
@@ -102,7 +118,13 @@ def batchnorm_backward(dy_seq: Array, cache: BatchNormCache) -> NormGrads:
 
 
 def update_running(running: Running, mean: Array, var: Array, count: int, p: BatchNorm) -> Running:
-    """PyTorch's rule (D25); statistics per step update once a step."""
+    """Return the running statistics after a batch, by PyTorch's rule.
+
+        new = (1 - momentum) running + momentum batch
+
+    The variance goes in unbiased, times count/(count - 1), where `count` is the pixels behind each
+    of `mean` and `var`. Statistics per step update once a step. Source: D25.
+    """
     unbiased = var * (count / max(count - 1, 1))
     for m, v in zip(
         mean.reshape(-1, mean.shape[-1]), unbiased.reshape(-1, mean.shape[-1]), strict=True
@@ -115,14 +137,14 @@ def update_running(running: Running, mean: Array, var: Array, count: int, p: Bat
 
 
 def grouped_mean(x: Array, axes: tuple[int, ...]) -> Array:
-    """Mean over `axes`, innermost first: equal groups, so the same mean with less rounding."""
+    """Return the mean over `axes`, innermost first: of equal groups, so rounding alone differs."""
     for axis in reversed(axes):
         x = x.mean(axis=axis, keepdims=True)
     return x
 
 
 def grouped_sum(x: Array) -> Array:
-    """Sum over all axes but the last, innermost first."""
+    """Return the sum over all axes but the last, innermost first."""
     while x.ndim > 1:
         x = x.sum(axis=-2)
     return x

@@ -1,8 +1,9 @@
-"""Two-dimensional convolution (cross-correlation, as networks use the word), without bias.
+"""Two-dimensional convolution without bias: a cross-correlation, as in all deep learning.
 
 Shapes: x (N, H, W, C_in), w (kh, kw, C_in, C_out), y (N, H', W', C_out) with
-H' = (H + 2 ph - kh) // sh + 1. Zero padding. Written as a sum over the kernel's taps, each
-a matrix product by BLAS, whose last bits may depend on its number of threads.
+H' = (H + 2 ph - kh) // sh + 1, stride (sh, sw), zero padding (ph, pw). Written as a sum over
+the kernel's taps, each a matrix product by BLAS, whose last bits may depend on its number of
+threads.
 """
 
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ class ConvCache(NamedTuple):
 
 
 def output_shape(x: Array, w: Array, p: Conv) -> tuple[int, int, int, int]:
-    """(N, H', W', C_out); checks `x` and `w` on the way."""
+    """Return (N, H', W', C_out); TypeError or ValueError where `x` and `w` do not fit."""
     ndim("x", x, 4, "(N, H, W, C_in)")
     ndim("w", w, 4, "(kh, kw, C_in, C_out)")
     if x.dtype != w.dtype:
@@ -51,7 +52,7 @@ def output_shape(x: Array, w: Array, p: Conv) -> tuple[int, int, int, int]:
 
 
 def output_size(size: tuple[int, ...], kernel: tuple[int, ...], p: Conv) -> tuple[int, int]:
-    """(H', W')"""
+    """Return (H', W'); ValueError where the image is smaller than the window."""
     height, width = (
         (n + 2 * pad - k) // s + 1
         for n, k, s, pad in zip(size, kernel, p.stride, p.padding, strict=True)
@@ -64,13 +65,14 @@ def output_size(size: tuple[int, ...], kernel: tuple[int, ...], p: Conv) -> tupl
 
 
 def check_cotangent(dy: Array, cache: ConvCache) -> None:
+    """Check that `dy` has the shape and dtype of the forward's result."""
     like("dy", dy, output_shape(*cache), cache.x.dtype, "y")
 
 
 def taps(
     kernel: tuple[int, ...], out: tuple[int, ...], p: Conv
 ) -> Iterator[tuple[int, int, slice, slice]]:
-    """For each tap (i, j): the rows and columns of the padded input that it meets."""
+    """Give, for each tap (i, j), the rows and columns of the padded input that it meets."""
     for i in range(kernel[0]):
         for j in range(kernel[1]):
             rows = slice(i, i + p.stride[0] * out[0], p.stride[0])
@@ -79,11 +81,17 @@ def taps(
 
 
 def pad(x: Array, p: Conv) -> Array:
+    """Surround the images with zeros."""
     return np.pad(x, ((0, 0), (p.padding[0],) * 2, (p.padding[1],) * 2, (0, 0)))
 
 
 def conv_forward(x: Array, w: Array, p: Conv) -> tuple[Array, ConvCache]:
-    """y[n, r, s] = sum over taps (i, j) of x[n, r sh + i - ph, s sw + j - pw] @ w[i, j]."""
+    """Convolve the images x (N, H, W, C_in) with w (kh, kw, C_in, C_out).
+
+        y[n, r, s] = sum_{i,j} x[n, r sh + i - ph, s sw + j - pw] w[i, j]
+
+    Each term is a row of C_in numbers times a matrix; outside the image x is 0.
+    """
     y = np.zeros(output_shape(x, w, p), x.dtype)
     x_pad = pad(x, p)
     for i, j, rows, columns in taps(w.shape, y.shape[1:3], p):
@@ -92,7 +100,12 @@ def conv_forward(x: Array, w: Array, p: Conv) -> tuple[Array, ConvCache]:
 
 
 def conv_input_gradient(dy: Array, cache: ConvCache) -> Array:
-    """dx; forward: each tap read x_pad[rows, columns] and multiplied it by w[i, j]."""
+    """Compute dL/dx, (N, H, W, C_in), from dy = dL/dy, (N, H', W', C_out).
+
+        dx[n, r sh + i - ph, s sw + j - pw] += dy[n, r, s] w[i, j]^T   for all r, s, i, j
+
+    forward: each tap read x_pad[rows, columns] and multiplied it by w[i, j].
+    """
     check_cotangent(dy, cache)
     x, w, p = cache
     dx_pad = np.zeros_like(pad(x, p))
@@ -104,7 +117,12 @@ def conv_input_gradient(dy: Array, cache: ConvCache) -> Array:
 
 
 def conv_weight_gradient(dy: Array, cache: ConvCache) -> Array:
-    """dw; forward: w[i, j] met every pixel of x_pad[rows, columns]."""
+    """Compute dL/dw, (kh, kw, C_in, C_out), from dy = dL/dy, (N, H', W', C_out).
+
+        dw[i, j] = sum_{n,r,s} x[n, r sh + i - ph, s sw + j - pw]^T dy[n, r, s]
+
+    forward: w[i, j] met every pixel of x_pad[rows, columns].
+    """
     check_cotangent(dy, cache)
     x, w, p = cache
     dw, x_pad = np.empty_like(w), pad(x, p)
@@ -114,5 +132,5 @@ def conv_weight_gradient(dy: Array, cache: ConvCache) -> Array:
 
 
 def flat(x: Array) -> Array:
-    """(pixels, channels)"""
+    """View images as a matrix (pixels, channels)."""
     return x.reshape(-1, x.shape[-1])

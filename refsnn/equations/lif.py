@@ -1,7 +1,8 @@
 """The leaky integrate-and-fire layer: Eq. 1 and 2 forward, Eq. 3 backward.
 
 Shapes: `c_seq`, `u_pre_seq`, `o_seq` are (T, ...); `u0` is (...), the same trailing
-shape. tau is the leak per step; potentials and v_th share one unit.
+shape. tau is the leak factor per step; currents, potentials and v_th share one unit.
+Formulas count steps from 1: o[t] is `o_seq[t - 1]`, and u[0] is `u0`.
 """
 
 from dataclasses import dataclass, field
@@ -63,7 +64,12 @@ class LIFGrads(NamedTuple):
 
 
 def fire(u_pre: Array, p: LIF) -> Array:
-    """Spikes of the dtype of `u_pre`."""
+    """Return the spikes, of the shape and dtype of `u_pre`.
+
+        o[t] = 1 if u_pre[t] > v_th else 0
+
+    Source: Eq. 2, D2.
+    """
     if p.smooth:
         return p.surrogate.primitive(u_pre - p.v_th, p.v_th)
     if p.fire_at_threshold:
@@ -72,12 +78,16 @@ def fire(u_pre: Array, p: LIF) -> Array:
 
 
 def reset(u_pre: Array, o: Array) -> Array:
-    """The potential after a hard reset to zero."""
+    """Reset the neurons that fired to 0 and return the potentials: u[t] = u_pre[t] (1 - o[t])."""
     return u_pre * (1 - o)  # Eq. (2)
 
 
 def initial_potential(c_seq: Array, u0: Array | None) -> Array:
-    """`u0` checked against `c_seq`, or zeros (D6)."""
+    """Return the potential before the first step: `u0`, or where that is None, u[0] = 0.
+
+    ValueError or TypeError where `c_seq` is no sequence of floats, or `u0` does not fit it.
+    Source: D6.
+    """
     floating("c_seq", c_seq)
     if c_seq.ndim < 1 or len(c_seq) == 0:
         raise ValueError(f"c_seq: got shape {c_seq.shape}, want at least one time step")
@@ -88,7 +98,13 @@ def initial_potential(c_seq: Array, u0: Array | None) -> Array:
 
 
 def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache]:
-    """Spikes `o_seq` (T, ...) of the input currents `c_seq` (T, ...). Eq. 1, 2."""
+    """Compute the spikes `o_seq` (T, ...) of a layer of neurons from its currents `c_seq` (T, ...).
+
+        u_pre[t+1] = tau u[t] + c[t+1]
+
+    with `fire` and `reset` after each step. The currents are c[t] = W x[t], after batch norm where
+    there is one. The cache holds what `lif_backward` needs. Source: Eq. 1 and 2.
+    """
     u0 = initial_potential(c_seq, u0)
     u_pre_seq, o_seq = np.empty(c_seq.shape, c_seq.dtype), np.empty(c_seq.shape, c_seq.dtype)
     u = u0
@@ -100,9 +116,14 @@ def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache
 
 
 def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFGrads:
-    """Gradients of the loss by `c_seq`, `u0`, tau and v_th, given `do_seq` = dL/do. Eq. 3.
+    """Compute dL/dc, dL/du0 (and dL/dtau, dL/dv_th) by back-propagation through time.
 
-    `constants=False` leaves out those by tau and v_th, which cost two more passes.
+        delta[t] = g_o[t] h[t] + delta[t+1] tau ((1 - o[t]) - u_pre[t] h[t])
+        dL/dc[t] = delta[t]
+
+    `do_seq` (T, ...) is g_o = dL/do, h the surrogate slope, delta = dL/du_pre, delta[T+1] = 0.
+    Where the reset is detached, the bracket is 1 - o[t] alone. `constants=False` leaves out
+    dL/dtau and dL/dv_th, which cost two more passes. Source: Eq. 3, D3.
     """
     u_pre_seq, o_seq, _, p = cache
     like("do_seq", do_seq, o_seq.shape, o_seq.dtype, "o_seq")
@@ -125,7 +146,14 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
 def constant_gradients(
     do_seq: Array, h_seq: Array, delta_seq: Array, cache: LIFCache
 ) -> tuple[float, float]:
-    """dL/dtau and dL/dv_th from the finished recursion of Eq. 3."""
+    """Compute dL/dtau and dL/dv_th from the finished recursion of Eq. 3.
+
+        dL/dtau = sum_t delta[t] u[t-1]
+        dL/dv_th = -sum_t h[t] G[t]
+        G[t] = g_o[t] - tau delta[t+1] u_pre[t]
+
+    G is the whole gradient at o; where the reset is detached, it is g_o. Source: Eq. 3, R1.
+    """
     u_pre_seq, o_seq, u0, p = cache
     u_seq = reset(u_pre_seq, o_seq)
     dtau = (delta_seq[0] * u0).sum() + (delta_seq[1:] * u_seq[:-1]).sum()  # Eq. (3)

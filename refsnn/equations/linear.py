@@ -17,7 +17,7 @@ class LinearCache(NamedTuple):
 
 
 def linear_forward(x: Array, w: Array, b: Array) -> tuple[Array, LinearCache]:
-    """y = x w + b, (N, out)."""
+    """Compute y = x w + b, (N, out)."""
     ndim("x", x, 2, "(N, in)")
     ndim("w", w, 2, "(in, out)")
     like("w", w, (x.shape[1], w.shape[1]), x.dtype, "x")
@@ -26,7 +26,12 @@ def linear_forward(x: Array, w: Array, b: Array) -> tuple[Array, LinearCache]:
 
 
 def linear_backward(dy: Array, cache: LinearCache) -> tuple[Array, Array, Array]:
-    """(dx, dw, db)."""
+    """Compute the gradients (dx, dw, db) from dy = dL/dy, (N, out).
+
+        dx = dy w^T,  dw = x^T dy,  db = sum_n dy[n]
+
+    forward: y = x w + b.
+    """
     like("dy", dy, (len(cache.x), cache.w.shape[1]), cache.x.dtype, "y")
     dx = np.einsum("no,io->ni", dy, cache.w)
     dw = np.einsum("ni,no->io", cache.x, dy)

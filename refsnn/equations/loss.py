@@ -15,7 +15,12 @@ class CrossEntropyCache(NamedTuple):
 
 
 def cross_entropy_forward(logits: Array, labels: Array) -> tuple[float, CrossEntropyCache]:
-    """L = mean over n of -log softmax(logits[n])[labels[n]]."""
+    """Return the mean cross-entropy of the batch, in nats.
+
+        L = -1/N sum_n ln(p[n, y[n]]),  p = softmax(logits)
+
+    ValueError where a label is not in 0 … K-1.
+    """
     ndim("logits", logits, 2, "(N, K)")
     check_labels("labels", labels, len(logits), logits.shape[1])
     shifted = logits - logits.max(axis=1, keepdims=True)  # no overflow
@@ -27,7 +32,7 @@ def cross_entropy_forward(logits: Array, labels: Array) -> tuple[float, CrossEnt
 
 
 def cross_entropy_backward(cache: CrossEntropyCache) -> Array:
-    """dlogits = (p - y) / N, y one-hot."""
+    """Compute dL/dlogits = (p - y)/N, (N, K), with the labels y one-hot."""
     dlogits = cache.p.copy()
     dlogits[np.arange(len(dlogits)), cache.labels] -= 1
     return dlogits / len(dlogits)

@@ -38,17 +38,23 @@ class AvgPoolCache(NamedTuple):
 
 
 def pooled_shape(shape: tuple[int, ...], p: AvgPool) -> tuple[int, int, int, int]:
-    """(N, H', W', C) of the pooled x of this shape."""
+    """Return (N, H', W', C) of the pooled x of this shape."""
     height, width = output_size(shape[1:3], (p.kernel, p.kernel), p.conv)
     return shape[0], height, width, shape[3]
 
 
 def check_cotangent(dy: Array, cache: AvgPoolCache) -> None:
+    """Check that `dy` has the shape and dtype of the forward's result."""
     like("dy", dy, pooled_shape(cache.shape, cache.p), cache.dtype, "y")
 
 
 def avgpool_forward(x: Array, p: AvgPool) -> tuple[Array, AvgPoolCache]:
-    """y[n, r, s] = mean of the window of x at (r, s); taps are added in reading order."""
+    """Average every window of k x k pixels of x (N, H, W, C); returns y (N, H', W', C).
+
+        y[n, r, s] = 1/k^2 sum_{i,j} x[n, r stride + i - padding, s stride + j - padding]
+
+    Outside the image x is 0. Taps are added in reading order. Source: R4.
+    """
     ndim("x", x, 4, "(N, H, W, C)")
     y = np.zeros(pooled_shape(x.shape, p), x.dtype)
     x_pad = pad(x, p.conv)
@@ -58,7 +64,7 @@ def avgpool_forward(x: Array, p: AvgPool) -> tuple[Array, AvgPoolCache]:
 
 
 def avgpool_backward(dy: Array, cache: AvgPoolCache) -> Array:
-    """dx; forward: each pixel of x went into every window that holds it, divided by k^2."""
+    """Compute dL/dx, (N, H, W, C); forward: a pixel counted 1/k^2 in each window that holds it."""
     check_cotangent(dy, cache)
     (n, height, width, channels), _, p = cache
     edge = p.padding
@@ -70,11 +76,11 @@ def avgpool_backward(dy: Array, cache: AvgPoolCache) -> Array:
 
 
 def global_avgpool_forward(x: Array) -> tuple[Array, tuple[int, ...]]:
-    """(N, H, W, C) -> (N, C); the cache is the shape of x."""
+    """Average over all pixels: (N, H, W, C) to (N, C); the cache is the shape of x."""
     ndim("x", x, 4, "(N, H, W, C)")
     return x.mean(axis=(1, 2)), x.shape
 
 
 def global_avgpool_backward(dy: Array, shape: tuple[int, ...]) -> Array:
-    """dx; forward: every pixel counted 1/(H W)."""
+    """Compute dL/dx, (N, H, W, C), of this shape; forward: every pixel counted 1/(H W)."""
     return np.broadcast_to(dy[:, None, None, :] / (shape[1] * shape[2]), shape).copy()

@@ -1,8 +1,7 @@
-"""Shortcut back-propagation (Eq. 6-9) and evolutionary training (Eq. 10).
+"""Shortcut back-propagation (Eq. 6 to 9) and evolutionary training (Eq. 10).
 
-`branches` is the list b_1 … b_n of logits, each (N, K); b_n is the main branch.
-All three methods are one formula, o_final = b_n + side * sum of the others, and
-differ in the coefficient `side` alone.
+`branches` is the list b_1 … b_n of logits, each (N, K); b_n is the main branch. The three
+methods are one formula (`combine_forward`) with different weights of the side branches.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,14 +19,25 @@ METHODS = ("vanilla", "shortcut", "evolutionary")
 
 
 def balance(i: int, total: int, lam: float) -> float:
-    """lambda(i) at iteration i = 1 … `total`; the last one's is exactly 0 (D16)."""
+    """Return evolutionary training's weight of the side branches at iteration i.
+
+        lambda(i) = lambda (1 - i/I)
+
+    i = 1 … I = `total`, so that the last one is exactly 0; ValueError outside.
+    Source: Eq. 10, D16.
+    """
     if not 1 <= i <= total:
         raise ValueError(f"i: got {i}, want 1 to {total}")
     return lam * (1 - i / total)  # Eq. (10)  # D16
 
 
 def side_coefficient(method: str, i: int, total: int, lam: float, shortcut: float = 1.0) -> float:
-    """The weight of every side branch at iteration i; `shortcut` is the plain method's (D15)."""
+    """Return the side branches' weight at iteration i = 1 … `total`, by method.
+
+        vanilla 0, shortcut `shortcut`, evolutionary lambda(i)
+
+    Source: Eq. 7, Eq. 6 and D15, Eq. 10.
+    """
     one_of("method", method, METHODS)
     at_least("lam", lam, 0)
     if method == "vanilla":
@@ -38,7 +48,16 @@ def side_coefficient(method: str, i: int, total: int, lam: float, shortcut: floa
 
 
 def combine_forward(branches: Sequence[Array], side: float) -> Array:
-    """o_final: Eq. 7 at side = 0, Eq. 6 at side = 1, Eq. 10 at side = lambda(i)."""
+    """Combine the branches' logits, each (N, K), to those that the loss sees.
+
+        o_final = b_n + side sum_{l<n} b_l
+
+    By the weight `side` this is one of
+        Eq. 6, side = 1:          o_final = sum_l b_l
+        Eq. 7, side = 0:          o_final = b_n
+        Eq. 10, side = lambda(i): o_final = b_n + lambda(i) sum_{l<n} b_l
+    ValueError where there are no branches or their shapes differ. Source: Eq. 6, 7, 10, D14.
+    """
     if not branches:
         raise ValueError("branches: got none, want at least the main one")
     *sides, main = branches
@@ -50,7 +69,13 @@ def combine_forward(branches: Sequence[Array], side: float) -> Array:
 
 
 def combine_backward(do_final: Array, n: int, side: float) -> list[Array]:
-    """dL/db_l for l = 1 … n; forward: b_n counted once, the others `side` times."""
+    """Return dL/db_l for l = 1 … n, each (N, K).
+
+        dL/db_n = dL/do_final
+        dL/db_l = side dL/do_final,  l < n
+
+    forward: o_final = b_n + side sum_{l<n} b_l.
+    """
     return [side * do_final] * (n - 1) + [do_final]
 
 
@@ -63,7 +88,13 @@ class ObjectiveCache(NamedTuple):
 def objective_forward(
     branches: Sequence[Array], labels: Array, side: float, branch_sum: str = "logits"
 ) -> tuple[float, ObjectiveCache]:
-    """One cross-entropy of the combined logits, or the combined cross-entropies (D13)."""
+    """Return the loss, and the cache for its gradient (D13).
+
+        logits: L = CE(o_final, y)
+        losses: L = CE(b_n, y) + side sum_{l<n} CE(b_l, y)
+
+    CE is the cross-entropy, averaged over the batch; `labels` are (N,) integers.
+    """
     one_of("branch_sum", branch_sum, ("logits", "losses"))
     if branch_sum == "logits":
         loss, cache = cross_entropy_forward(combine_forward(branches, side), labels)  # D13
@@ -74,26 +105,31 @@ def objective_forward(
 
 
 def objective_backward(cache: ObjectiveCache) -> list[Array]:
-    """dL/db_l for every branch."""
+    """Return dL/db_l, (N, K), for every branch l = 1 … n."""
     if len(cache.losses) == cache.n > 1:
         *sides, main = [cross_entropy_backward(c) for c in cache.losses]
         return [cache.side * db for db in sides] + [main]
     return combine_backward(cross_entropy_backward(cache.losses[0]), cache.n, cache.side)
 
 
-#: a vector-Jacobian product: gradient at the output -> at the input, and by the weights
+#: a vector-Jacobian product: gradient at the output -> at the input, and of the weights by name
 Pullback = Callable[[Array], tuple[Array, dict[str, Any]]]
 
 
 def shortcut_backward(
     db: Sequence[Array], heads: Sequence[Pullback], blocks: Sequence[Pullback]
 ) -> tuple[Array, dict[str, Any]]:
-    """dL/dW of Eq. 9 for the weights of every depth, in one sweep from the last block to the first.
+    """Compute dL/dx and dL/dW of every weight in one sweep from the last block to the first.
 
-    `heads[l]` pulls dL/db_l back to the output of block l, `blocks[l]` from there
-    to its input. Summing the paths where they meet gives each W the sum over all
-    branches at or after it: Eq. 9's sum, its products (Eq. 8) shared. Weights that
-    a main branch alone reaches (vanilla) are the case of zero dL/db_l for l < n.
+        g_n = H_n(dL/db_n)
+        g_l = P_{l+1}(g_{l+1}) + H_l(dL/db_l)
+
+    `heads` are H_l, which pull dL/db_l back to the output of block l; `blocks` are P_l, which pull
+    g_l back from there to the block's input. forward: b_l = f_l(b_{l-1}).
+    The first block's weights get Eq. 9's sum or, where dL/db_l = 0 for l < n, Eq. 8's product:
+        dL/dW_1 = sum_l dL/db_l db_l/dW_1
+        dL/dW_1 = dL/db_n db_n/db_{n-1} ... db_1/dW_1
+    Gradients of weights that several parts share are added. Source: Eq. 8, 9.
     """
     grads: dict[str, Any] = {}
     dx: Array | None = None

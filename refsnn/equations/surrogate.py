@@ -1,10 +1,14 @@
-"""Eq. 4: the surrogate slopes do/du_pre, each with its primitive.
+"""The surrogate slopes h = do/du_pre of Eq. 4, each with its primitive.
 
-Every surrogate is a function of the distance from threshold, x = u_pre - v_th.
-`slope` stands in for the derivative of the firing; `primitive` is its
-antiderivative in x, so that a network that fires `primitive` instead of a step
-is differentiable and has exactly these slopes (finite differences can check it).
-Inputs are never written; the dtype of `x` is kept.
+    triangular: h = gamma max(0, 1 - |u_pre/v_th - 1|)
+    rectangular: h = 1/a if |u_pre - v_th| < a/2 else 0
+    tanh: h = k (1 - tanh(u_pre - v_th)^2)
+
+All are functions of the distance from the threshold, x = u_pre - v_th. `slope` stands in for
+the derivative of the firing; `primitive` is its antiderivative in x, so that a network that
+fires `primitive` instead of a step is differentiable and has exactly these slopes (finite
+differences can check it). Arrays may have any shape; inputs are never written, and the dtype
+of `x` is kept.
 """
 
 from dataclasses import dataclass
@@ -21,7 +25,7 @@ EDGES = ("outside", "inside")  # D4: of the rectangle
 
 @dataclass(frozen=True)
 class Tanh:
-    """Eq. 4, third form, as it is surely meant (D5): k (1 - tanh^2 x)."""
+    """The tanh surrogate of height k, Eq. 4's third form as it is surely meant (D5)."""
 
     k: float = 0.5
 
@@ -30,15 +34,17 @@ class Tanh:
         as_floats(self, "k")
 
     def slope(self, x: Array, v_th: float) -> Array:
+        """Return h = k (1 - tanh(x)^2)."""
         return self.k * (1 - np.tanh(x) ** 2)  # Eq. (4)  # D5
 
     def primitive(self, x: Array, v_th: float) -> Array:
+        """Return o = k (1 + tanh(x))."""
         return self.k * (1 + np.tanh(x))
 
 
 @dataclass(frozen=True)
 class TanhLiteral:
-    """Eq. 4, third form, as it is printed: k (1 - tanh x)^2, which tends to 4k far below v_th."""
+    """Eq. 4's third form as it is printed: a slope that tends to 4k far below v_th (D5)."""
 
     k: float = 0.5
 
@@ -47,9 +53,11 @@ class TanhLiteral:
         as_floats(self, "k")
 
     def slope(self, x: Array, v_th: float) -> Array:
+        """Return h = k (1 - tanh(x))^2."""
         return self.k * (1 - np.tanh(x)) ** 2  # Eq. (4)  # D5
 
     def primitive(self, x: Array, v_th: float) -> Array:
+        """Return o = k (2 x - tanh(x) - 2 ln(cosh(x)))."""
         log_cosh = np.abs(x) + np.log1p(np.exp(-2 * np.abs(x))) - np.log(2)  # no overflow
         return (self.k * (2 * x - np.tanh(x) - 2 * log_cosh)).astype(x.dtype, copy=False)
 
@@ -67,19 +75,21 @@ class Rectangular:
         one_of("edge", self.edge, EDGES)
 
     def slope(self, x: Array, v_th: float) -> Array:
+        """Return h = 1/a if |x| < a/2 else 0."""
         near = np.abs(x) <= self.a / 2 if self.edge == "inside" else np.abs(x) < self.a / 2
         return (1 / self.a) * near.astype(x.dtype)  # Eq. (4)
 
     def primitive(self, x: Array, v_th: float) -> Array:
+        """Return o = min(max(x/a + 1/2, 0), 1)."""
         return np.clip(x / self.a + 0.5, 0, 1)
 
 
 @dataclass(frozen=True)
 class Triangular:
-    """Eq. 4, first form: gamma max(0, 1 - |u_pre/v_th - 1|), and u_pre/v_th - 1 = x/v_th.
+    """The triangular surrogate of height gamma, Eq. 4's first form.
 
-    `width` replaces v_th as the half-width of the base, so that the threshold
-    can be moved while the shape stands still (R1).
+    The half-width of its base is v_th, or `width` where that is given, so that the threshold can
+    be moved while the shape stays as it is (R1).
     """
 
     gamma: float = 1.0
@@ -93,10 +103,12 @@ class Triangular:
             as_floats(self, "width")
 
     def slope(self, x: Array, v_th: float) -> Array:
+        """Return h = gamma max(0, 1 - |x|/v_th)."""
         z = x / (self.width or v_th)
         return self.gamma * np.maximum(0, 1 - np.abs(z))  # Eq. (4)
 
     def primitive(self, x: Array, v_th: float) -> Array:
+        """Return o = gamma v_th (1/2 + z - z |z|/2) at z = min(max(x/v_th, -1), 1)."""
         width = self.width or v_th
         z = np.clip(x / width, -1, 1)
         return self.gamma * width * (0.5 + z - 0.5 * z * np.abs(z))
@@ -104,22 +116,22 @@ class Triangular:
 
 Surrogate = Tanh | TanhLiteral | Rectangular | Triangular
 
-#: name -> class; the default surrogate is D4's choice.
+#: name -> class; the first is what networks are trained with (D4)
 SURROGATES: dict[str, type[Surrogate]] = {
     "tanh": Tanh,  # D4
     "tanh_literal": TanhLiteral,
     "rectangular": Rectangular,
     "triangular": Triangular,
 }
-#: name -> the field that scales it
+#: name -> the field that sets its height or width
 SHAPE_FIELD = {"tanh": "k", "tanh_literal": "k", "rectangular": "a", "triangular": "gamma"}
 
 
 def slopes(surrogate: Surrogate, x: Array, v_th: float) -> Array:
     """Evaluate the surrogate's slope at x = u_pre - v_th, in x's shape and dtype.
 
-    A surrogate of the user's own may compute in another precision, or count in booleans: what it
-    gives is rounded to x's. TypeError where it gives no real numbers, ValueError for another shape.
+    A surrogate of the user's own may return another precision, or booleans; they are converted
+    to x's dtype. TypeError where it returns no real numbers, ValueError for another shape.
     """
     h = surrogate.slope(x, v_th)
     name = type(surrogate).__name__
@@ -133,6 +145,7 @@ def slopes(surrogate: Surrogate, x: Array, v_th: float) -> Array:
 
 
 def kind(value: Any) -> str:
+    """Name a value's type, and the dtype where it has one."""
     dtype = getattr(value, "dtype", None)
     return type(value).__name__ if dtype is None else f"{type(value).__name__} of {dtype}"
 

@@ -9,6 +9,7 @@ import numpy as np
 
 
 def finite(value: Any) -> bool:
+    """Tell whether a number is finite as a float."""
     try:
         return math.isfinite(value)
     except OverflowError:  # an integer beyond all floats
@@ -29,16 +30,19 @@ def flag(name: str, value: Any) -> None:
 
 
 def positive(name: str, value: float) -> None:
+    """Check that a number is finite and above 0."""
     if not (finite(number(name, value)) and value > 0):
         raise ValueError(f"{name}: got {shown(value)}, want a finite number above 0")
 
 
 def at_least(name: str, value: float, least: float) -> None:
+    """Check that a number is finite and not below `least`."""
     if not (finite(number(name, value)) and value >= least):
         raise ValueError(f"{name}: got {shown(value)}, want a finite number of at least {least}")
 
 
 def whole(name: str, value: Any, least: int, most: int | None = None) -> None:
+    """Check that a value is an integer from `least` to `most`, and no boolean."""
     fits = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
     if not fits or (most is not None and value > most):
         limits = f"of at least {least}" if most is None else f"from {least} to {most}"
@@ -46,7 +50,7 @@ def whole(name: str, value: Any, least: int, most: int | None = None) -> None:
 
 
 def shown(value: Any) -> str:
-    """Shorten a value to what fits into a line."""
+    """Return a value as text, shortened to what fits into a line."""
     if isinstance(value, int) and abs(value) >= 10**60:
         return "an integer of more than 60 digits"
     if isinstance(value, str | bytes):
@@ -56,21 +60,22 @@ def shown(value: Any) -> str:
 
 
 def named(name: Any) -> str:
-    """Write a name, or a text, of a file into a line: as it is, unless it is long or would break
-    the line."""
+    """Return a name or text from a file as it is, or as `shown` where it is long or unprintable."""
     short = isinstance(name, str) and name.isprintable() and len(name) <= 80
     return str(name) if short else shown(name)
 
 
 def as_floats(record: Any, *names: str) -> None:
-    """Make fields of a frozen dataclass Python floats, which leave a float32 array float32."""
+    """Convert fields of a frozen dataclass to Python floats, which keep float32 arrays float32."""
     for name in names:
         object.__setattr__(record, name, float(getattr(record, name)))
 
 
 def as_ints(record: Any, *names: str) -> None:
-    """Make fields of a frozen dataclass, whole numbers or tuples of them, Python ints: a NumPy
-    integer of few bits would overflow in the arithmetic of sizes."""
+    """Convert fields of a frozen dataclass, integers or tuples of them, to Python ints.
+
+    A NumPy integer of few bits would overflow in the arithmetic of sizes.
+    """
     for name in names:
         value = getattr(record, name)
         made = tuple(map(int, value)) if isinstance(value, tuple) else int(value)
@@ -78,6 +83,7 @@ def as_ints(record: Any, *names: str) -> None:
 
 
 def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
+    """Check that a value is one of those allowed."""
     allowed = list(allowed)
     if value not in allowed:
         raise ValueError(f"{name}: got {shown(value)}, want one of {', '.join(map(str, allowed))}")
@@ -92,6 +98,7 @@ def nearest(name: Any, known: Iterable[str]) -> str:
 
 
 def floating(name: str, array: Any) -> None:
+    """Check that a value is a NumPy array of float32 or float64; TypeError where not."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name}: got {type(array).__name__}, want a numpy array")
     if array.dtype not in (np.float32, np.float64):
@@ -99,13 +106,14 @@ def floating(name: str, array: Any) -> None:
 
 
 def ndim(name: str, array: Any, dims: int, axes: str) -> None:
+    """Check that a value is an array of floats with `dims` axes, which the text `axes` names."""
     floating(name, array)
     if array.ndim != dims:
         raise ValueError(f"{name}: got shape {array.shape}, want {axes}")
 
 
 def like(name: str, array: Any, shape: tuple[int, ...], dtype: Any, model: str) -> None:
-    """An array of this shape and dtype, which are those of `model`."""
+    """Check that an array of floats has this shape and dtype, which are those of `model`."""
     floating(name, array)
     if array.shape != shape or array.dtype != dtype:
         raise ValueError(
@@ -114,7 +122,7 @@ def like(name: str, array: Any, shape: tuple[int, ...], dtype: Any, model: str) 
 
 
 def labels(name: str, values: Any, count: int, num_classes: int) -> None:
-    """`count` integers in [0, num_classes)."""
+    """Check that `values` are `count` integers in [0, num_classes)."""
     values = np.asarray(values)
     if values.dtype.kind not in "iu":
         raise TypeError(f"{name}: got dtype {values.dtype}, want integers")

@@ -1,4 +1,4 @@
-"""The spiking residual block (Eq. 5, D9): o = g(f(x) + x), and g is the LIF neuron."""
+"""The spiking residual block (Eq. 5, D9)."""
 
 from typing import NamedTuple
 
@@ -28,7 +28,13 @@ class BlockCache(NamedTuple):
 
 
 def block_forward(x_seq: Array, block: Block, at: Setting) -> tuple[Array, BlockCache]:
-    """conv-BN-LIF-conv-BN, plus the skip, then LIF."""
+    """Compute a block's spikes from `x_seq` (T, N, H, W, C_in); returns (T, N, H', W', C_out).
+
+        o = g(f(x) + x)
+
+    f is conv-BN-LIF-conv-BN, g the LIF neuron; where the shape changes, x goes through the skip's
+    layers first (`skip_forward`). Source: Eq. 5, D9.
+    """
     name, stride = block.name, (block.stride, block.stride)
     f, first = conv_forward(x_seq, f"{name}.conv1", f"{name}.bn1", Conv(stride, (1, 1)), at)
     y_seq, inner = neuron_forward(f, None, f"{name}.lif1", at)
@@ -39,7 +45,12 @@ def block_forward(x_seq: Array, block: Block, at: Setting) -> tuple[Array, Block
 
 
 def block_backward(do_seq: Array, cache: BlockCache, at: Setting) -> tuple[Array, Grads]:
-    """forward: x went into f and into the skip, so both paths' gradients add."""
+    """Compute dL/dx and the gradients of the block's weights from `do_seq` = dL/do.
+
+        ds = g'(do);  dx = f'(ds) + ds
+
+    where the primes are pullbacks. forward: x went into f and into the skip.
+    """
     df, dskip = neuron_backward(do_seq, cache.outer, at)
     dskip_seq, of_skip = skip_backward(dskip, cache, at)
     dy_seq, of_second = conv_backward(df, cache.second, at)
@@ -54,7 +65,10 @@ def block_backward(do_seq: Array, cache: BlockCache, at: Setting) -> tuple[Array
 def skip_forward(
     x_seq: Array, block: Block, at: Setting
 ) -> tuple[Array | NormInput, AvgPoolCache | None, ConvLayer | None]:
-    """Identity, or a 1x1 convolution with batch norm and no neuron (D9)."""
+    """Return what the skip adds: x itself, or a 1x1 convolution of it that is to be normalised.
+
+    There is no neuron on the skip. ValueError where `avgpool` meets an odd size. Source: D9.
+    """
     if not at.net.has_projection(block):
         return x_seq, None, None  # D9
     pool, stride = None, block.stride
@@ -70,6 +84,7 @@ def skip_forward(
 
 
 def skip_backward(dskip: Array | NormGrads, cache: BlockCache, at: Setting) -> tuple[Array, Grads]:
+    """Compute the skip's dL/dx and the gradients of its weights."""
     if cache.skip is None:
         assert not isinstance(dskip, NormGrads)
         return dskip, {}

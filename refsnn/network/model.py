@@ -1,4 +1,7 @@
-"""Forward and backward of the whole network: stem, segments of blocks, branches."""
+"""Forward and backward of the whole network: stem, segments of blocks, branches.
+
+A segment is the blocks from one branch to the next; sequences are (T, N, H, W, C).
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -31,7 +34,7 @@ class StemCache(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """What a forward pass leaves: the branches' logits b_1 … b_n, and what backward needs."""
+    """The result of a forward pass: the branches' logits b_1 … b_n, and what backward needs."""
 
     branches: list[Array]  # each (N, K); the main branch last
     buffers: Params  # running statistics after this batch
@@ -42,9 +45,10 @@ class Forward(NamedTuple):
 
 
 def encode(images: Array, steps: int) -> Array:
-    """Images (N, H, W, C), each shown at every step (D7), or T frames (N, T, H, W, C), one a step.
+    """Return the input sequence (T, N, H, W, C) of images or of recordings.
 
-    Returns (T, N, H, W, C).
+    An image (N, H, W, C) is repeated at all T = `steps` steps (D7); a recording
+    (N, T, H, W, C) shows one frame a step. ValueError for another number of frames.
     """
     validate.whole("steps", steps, 1)
     validate.floating("images", images)
@@ -59,10 +63,11 @@ def encode(images: Array, steps: int) -> Array:
 def forward(
     net: Network, params: Params, buffers: Params, x_seq: Array, ops: Ops, training: bool = True
 ) -> Forward:
-    """All branches' logits for the input sequence (T, N, H, W, C).
+    """Compute all branches' logits b_l for the input sequence (T, N, H, W, C).
 
-    `training` normalises by the batch's statistics and moves the running ones;
-    otherwise the running ones serve. Membrane potentials start at 0 (D6).
+    Where `training`, batch norm uses the batch's statistics and updates the running ones (in
+    the result's `buffers`); otherwise it uses the running ones. Potentials start at 0 (D6).
+    ValueError names what does not fit. Source: Eq. 7, D11.
     """
     validate.ndim("x_seq", x_seq, 5, "(T, N, H, W, C)")
     if x_seq.shape[4] != net.in_channels:
@@ -82,7 +87,7 @@ def forward(
 
 
 def backward(run: Forward, db: Sequence[Array]) -> Grads:
-    """Gradients by every parameter from `db`, the list of dL/db_l (Eq. 9)."""
+    """Compute dL/dW of every parameter by name from `db`, the list of dL/db_l. Source: Eq. 9."""
     at = run.at
 
     def head(cache: HeadCache) -> Any:
@@ -103,7 +108,7 @@ def backward(run: Forward, db: Sequence[Array]) -> Grads:
 
 
 def stem_forward(x_seq: Array, at: Setting) -> tuple[Array, StemCache]:
-    """The encoder (D7): conv-BN-LIF, as often as the stem says, then its pooling."""
+    """Turn the input into spikes (D7): the stem's conv-BN-LIF units, then its pooling."""
     stem, units, pool = at.net.arch.stem, [], None
     for index in range(stem.convs):
         f, conv = conv_forward(x_seq, f"stem.conv{index}", f"stem.bn{index}", stem.conv(index), at)
@@ -115,6 +120,7 @@ def stem_forward(x_seq: Array, at: Setting) -> tuple[Array, StemCache]:
 
 
 def stem_backward(do_seq: Array, cache: StemCache, at: Setting) -> Grads:
+    """Compute the gradients of the stem's weights; nothing but the data stands before it."""
     if cache.pool is not None:
         do_seq = pool_backward(do_seq, cache.pool, at)
     grads: Grads = {}
@@ -130,6 +136,7 @@ def stem_backward(do_seq: Array, cache: StemCache, at: Setting) -> Grads:
 def segment_forward(
     x_seq: Array, blocks: list[Block], at: Setting
 ) -> tuple[Array, list[BlockCache]]:
+    """Apply blocks one after the other."""
     caches = []
     for block in blocks:
         x_seq, cache = block_forward(x_seq, block, at)
@@ -138,6 +145,7 @@ def segment_forward(
 
 
 def segment_backward(do_seq: Array, caches: list[BlockCache], at: Setting) -> tuple[Array, Grads]:
+    """Pull dL/do of the last block back to the first one's input, with all weights' gradients."""
     grads: Grads = {}
     for cache in reversed(caches):
         do_seq, of_block = block_backward(do_seq, cache, at)
@@ -146,7 +154,10 @@ def segment_backward(do_seq: Array, caches: list[BlockCache], at: Setting) -> tu
 
 
 def neurons(run: Forward) -> Iterator[tuple[NeuronCache, list[str]]]:
-    """Every layer of neurons that follows batch norms, with their names, in order of computing."""
+    """Give every layer of neurons with the names of its batch norms, from input to output.
+
+    The hidden neurons of a head have no batch norm, and are left out.
+    """
     for conv, neuron in run.stem.units:
         yield neuron, [conv.norm_name]
     for cache in (cache for segment in run.segments for cache in segment):
@@ -156,18 +167,19 @@ def neurons(run: Forward) -> Iterator[tuple[NeuronCache, list[str]]]:
 
 
 def neuron_caches(run: Forward) -> Iterator[tuple[str, LIFCache]]:
-    """Every layer of neurons by name, from input to output."""
+    """Give the name and cache of every layer of neurons, from input to output."""
     yield from ((neuron.name, neuron.of.lif) for neuron, _ in neurons(run))
     yield from (head.hidden[1:] for head in run.heads if head.hidden is not None)
 
 
 def moved_norms(run: Forward) -> Iterator[tuple[str, Running]]:
-    """Every batch norm's running statistics after this batch."""
+    """Give the name and the running statistics after this batch of every batch norm."""
     for neuron, names in neurons(run):
         yield from zip(names, neuron.running, strict=True)
 
 
 def moved_buffers(run: Forward) -> Params:
+    """Return the running statistics after this batch by their names."""
     moved: Params = {}
     for name, running in moved_norms(run):
         moved[f"{name}.running_mean"] = running.mean

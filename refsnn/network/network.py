@@ -1,4 +1,4 @@
-"""What a spiking ResNet consists of: its blocks, branches, and every parameter's name and shape."""
+"""The structure of a spiking ResNet: its blocks, branches, and all parameters' names and shapes."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Network:
-    """A spiking ResNet without its numbers. The parameters live in a flat dict beside it."""
+    """A spiking ResNet's structure and settings; its parameters are a flat dict apart from it."""
 
     arch: Architecture
     in_channels: int
@@ -42,7 +42,7 @@ class Network:
         validate.one_of("readout", self.readout, ("mean", "sum"))
 
     def blocks(self) -> list[Block]:
-        """The residual blocks in order; the last one carries the main branch, `head`."""
+        """List the residual blocks in order; the last one carries the main branch, `head`."""
         arch, blocks, c_in = self.arch, [], self.arch.stem_width
         for stage, (depth, width) in enumerate(zip(arch.depths, arch.widths, strict=True), 1):
             for index in range(depth):
@@ -59,7 +59,7 @@ class Network:
         return blocks
 
     def segments(self) -> list[list[Block]]:
-        """The blocks cut after every branch: segment l is what stands between b_{l-1} and b_l."""
+        """Cut the list of blocks after every branch: segment l leads from b_{l-1} to b_l."""
         segments: list[list[Block]] = [[]]
         for block in self.blocks():
             segments[-1].append(block)
@@ -74,10 +74,11 @@ class Network:
         return names + ["head.lif"] * bool(self.arch.hidden)  # D20
 
     def has_projection(self, block: Block) -> bool:
+        """Tell whether the block changes the shape, so that its skip needs a convolution."""
         return block.stride != 1 or block.c_in != block.c_out
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every parameter's shape, from input to output, side branches last."""
+        """Return every parameter's shape by name, from input to output, side branches last."""
         arch = self.arch
         shapes: dict[str, tuple[int, ...]] = {}
 
@@ -111,17 +112,24 @@ class Network:
         return shapes
 
     def count_parameters(self) -> int:
+        """Count the numbers in all parameters."""
         return sum(int(np.prod(shape)) for shape in self.shapes().values())
 
 
 def is_side(name: str) -> bool:
-    """Does this parameter belong to a side branch?"""
+    """Tell whether this parameter belongs to a side branch."""
     return name.startswith("branch.")
 
 
 def init_params(net: Network, rng: np.random.Generator, dtype: Any = np.float64) -> Params:
-    """Initial parameters (D18). The main path draws before the side branches, so that a seed
-    gives networks with and without branches the same main path."""
+    """Draw initial weights from normal distributions of mean 0, and set biases to 0.
+
+        std(W_conv) = sqrt(2/(k^2 C_out))
+        std(W_FC) = 1/n_in
+
+    Batch norm starts at weight 1 and bias 0. The side branches are drawn last, so that a seed gives
+    networks with and without branches the same main path. Source: D18.
+    """
     params: Params = {}
     for name, shape in net.shapes().items():
         if len(shape) == 4:
@@ -137,7 +145,7 @@ def init_params(net: Network, rng: np.random.Generator, dtype: Any = np.float64)
 
 
 def init_buffers(net: Network, dtype: Any = np.float64) -> Params:
-    """Running statistics: mean 0 and variance 1 for every batch norm."""
+    """Return initial running statistics, mean 0 and variance 1 for every batch norm."""
     buffers: Params = {}
     for name, shape in net.shapes().items():
         owner = name.rsplit(".", 1)[0]
@@ -148,13 +156,13 @@ def init_buffers(net: Network, dtype: Any = np.float64) -> Params:
 
 
 def without_branches(net: Network, params: Params) -> tuple[Network, Params]:
-    """Algorithm 1, inference: the network and the parameters that the main branch needs."""
+    """Return the network and the parameters without the side branches (Algorithm 1, inference)."""
     main = {name: value for name, value in params.items() if not is_side(name)}
     return replace(net, branches="none"), main
 
 
 def check_params(net: Network, params: Params) -> None:
-    """ValueError, naming the first parameter that is missing, surplus or of another shape."""
+    """Check names and shapes; ValueError names the first that is missing, surplus or different."""
     shapes = net.shapes()
     for name, shape in shapes.items():
         if name not in params:

@@ -1,4 +1,4 @@
-"""Optimisers (D17) and the learning rate's schedule; all they work on are flat dicts."""
+"""Optimisers (D17) on flat dicts of parameters, and the learning rate's schedule."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,12 @@ Stepped = tuple[Params, Params]  # parameters and optimiser's state after a step
 
 
 def cosine(lr: float, i: int, total: int) -> float:
-    """Learning rate at iteration i = 1 … total: `lr` at the first, on its way to 0."""
+    """Return the learning rate at iteration i = 1 … I = `total`.
+
+        lr(i) = lr (1 + cos(pi (i - 1)/I))/2
+
+    It is `lr` at the first iteration, and would be 0 at iteration I + 1. Source: D17, R3.
+    """
     return lr * (1 + math.cos(math.pi * (i - 1) / total)) / 2  # D17  # R3
 
 
@@ -24,7 +29,7 @@ def decay_of(name: str, settings: OptimizerSettings) -> float:
 
 
 def init_state(params: Params, settings: OptimizerSettings) -> Params:
-    """Zeros for each moment that the optimiser keeps of each parameter."""
+    """Return zeros for each moment that the optimiser keeps of each parameter."""
     moments = {"sgd": ["momentum"], "adamw": ["mean", "square"]}[settings.optimizer]
     return {f"{m}.{name}": np.zeros_like(p) for m in moments for name, p in params.items()}
 
@@ -38,6 +43,7 @@ def sgd(
     settings: OptimizerSettings,
     ops: Ops = NUMPY,
 ) -> Stepped:
+    """Return parameters and state after iteration i of SGD (`equations/update.py`)."""
     new, kept = {}, {}
     for name, w in params.items():
         decay, v = decay_of(name, settings), f"momentum.{name}"
@@ -54,6 +60,7 @@ def adamw(
     settings: OptimizerSettings,
     ops: Ops = NUMPY,
 ) -> Stepped:
+    """Return parameters and state after iteration i of AdamW (`equations/update.py`)."""
     new, kept = {}, {}
     for name, w in params.items():
         decay, mean, square = decay_of(name, settings), f"mean.{name}", f"square.{name}"

@@ -1,0 +1,264 @@
+"""For each clause with formulas, the numbers that the code computes for their symbols."""
+
+import math
+
+import numpy as np
+
+from refsnn import network
+from refsnn.equations import shortcut, surrogate
+from refsnn.equations.batchnorm import BatchNorm, Running, batchnorm_backward, batchnorm_forward
+from refsnn.equations.conv import Conv, conv_forward, conv_weight_gradient
+from refsnn.equations.lif import LIF, initial_potential, lif_backward, lif_forward, reset
+from refsnn.equations.loss import cross_entropy_backward, cross_entropy_forward
+from refsnn.ops import NUMPY
+from refsnn.training.optimizer import cosine
+
+
+def steps(values, before=0.0, after=0.0):
+    """A sequence that is counted from 1, with what comes before and after it."""
+    return dict(enumerate([before, *values, after]))
+
+
+def neuron():
+    """Eq. 1 to 3 and R1: one neuron with one input over six steps."""
+    rng, p = np.random.default_rng(3), LIF(0.6, 0.7, surrogate.Tanh(0.8))
+    x, w, u0 = rng.normal(0.6, 1, (6, 1, 1, 1)), np.full((1, 1, 1, 1), 1.3), np.array(0.4)
+    c, conv = conv_forward(x, w, Conv())
+    o, cache = lif_forward(c.ravel(), u0, p)
+    g_o = rng.normal(size=6)
+    grads = lif_backward(g_o, cache)
+    h = p.surrogate.slope(cache.u_pre_seq - p.v_th, p.v_th)
+    delta = grads.dc_seq
+    after = np.append(delta[1:], 0)
+    assert 0 < o.sum() < 6
+    return {
+        "T": 6,
+        "tau": p.tau,
+        "v_th": p.v_th,
+        "W": 1.3,
+        "x": steps(x.ravel()),
+        "c": steps(c.ravel()),
+        "u_pre": steps(cache.u_pre_seq),
+        "o": steps(o),
+        "u": steps(reset(cache.u_pre_seq, o), u0),
+        "h": steps(h),
+        "g_o": steps(g_o),
+        "delta": steps(delta),
+        "G": steps(g_o - p.tau * after * cache.u_pre_seq),
+        "dL_dc": steps(delta),
+        "dL_dtau": grads.dtau,
+        "dL_dv_th": grads.dv_th,
+        "dL_du": {0: grads.du0},
+        "dL_dW": conv_weight_gradient(delta.reshape(6, 1, 1, 1), conv).item(),
+    }
+
+
+SURROGATES = {
+    "tanh": surrogate.Tanh(0.8),
+    "tanh as printed": surrogate.TanhLiteral(0.8),
+    "rectangular": surrogate.Rectangular(1.5),
+    "triangular": surrogate.Triangular(0.8),
+}
+
+
+def at_potential(u_pre):
+    """Eq. 4: slopes and primitives at a potential."""
+    x, v_th = np.array(u_pre - 0.75), 0.75
+    scope = {"u_pre": u_pre, "v_th": v_th, "x": x.item(), "k": 0.8, "a": 1.5, "gamma": 0.8}
+    scope |= {"tanh": np.tanh, "cosh": np.cosh, "ln": np.log}
+    for label, s in SURROGATES.items():
+        scope[f"{label}:"] = {"h": s.slope(x, v_th), "o": s.primitive(x, v_th)}
+    return scope | scope["tanh:"]
+
+
+#: potentials around the threshold 0.75, on the rectangle's edges, at the triangle's kinks
+POTENTIALS = [-2.0, -0.3, 0.0, 0.2, 0.75, 0.9, 1.5, 3.1]
+
+
+def block():
+    """Eq. 5: a residual block with an identity skip, within a network."""
+    net = network.Network(network.architecture("1:4"), 2, 3)
+    rng = np.random.default_rng(1)
+    params, buffers = network.init_params(net, rng), network.init_buffers(net)
+    params = {name: p + 0.3 * rng.normal(size=p.shape) for name, p in params.items()}
+    images = rng.normal(size=(3, 6, 6, 2))
+    run = network.forward(net, params, buffers, network.encode(images, 4), NUMPY)
+    fired = {name: cache.o_seq for name, cache in network.neuron_caches(run)}
+
+    def layer(x_seq, index):
+        conv, norm = f"stage1.block0.conv{index}.weight", f"stage1.block0.bn{index}"
+        y, _ = NUMPY.conv_forward(x_seq.reshape(-1, 6, 6, 4), params[conv], Conv((1, 1), (1, 1)))
+        running = Running(buffers[f"{norm}.running_mean"], buffers[f"{norm}.running_var"])
+        weight, bias = params[f"{norm}.weight"], params[f"{norm}.bias"]
+        return batchnorm_forward(y.reshape(x_seq.shape), weight, bias, running, net.norm, True)[0]
+
+    def g(c_seq):
+        return lif_forward(c_seq, None, net.lif)[0]
+
+    x, o = fired["stem.lif0"], fired["stage1.block0.lif2"]
+    assert 0 < o.mean() < 1
+    return {"x": x, "o": o, "g": g, "f": lambda x_seq: layer(g(layer(x_seq, 1)), 2)}
+
+
+def branches(method, i=3, weight=1.0):
+    """Eq. 6, 7 and 10 and D13: three branches combined, and the loss."""
+    rng = np.random.default_rng(2)
+    b, labels = list(rng.normal(size=(3, 5, 4))), rng.integers(0, 4, 5)
+    side = shortcut.side_coefficient(method, i, 8, 0.25, weight)
+    o_final = shortcut.combine_forward(b, side)
+    loss, cache = shortcut.objective_forward(b, labels, side)
+    db = shortcut.objective_backward(cache)
+    _, of_final = cross_entropy_forward(o_final, labels)
+    return {
+        "n": 3,
+        "b": dict(enumerate(b, 1)),
+        "o_final": o_final,
+        "side": side,
+        "i": i,
+        "I": 8,
+        "lam": 0.25,
+        "lam_i": shortcut.balance(i, 8, 0.25),
+        "y": labels,
+        "L": loss,
+        "CE": lambda logits, y: cross_entropy_forward(logits, y)[0],
+        "dL_db": dict(enumerate(db, 1)),
+        "dL_do_final": cross_entropy_backward(of_final),
+        "p": of_final.p,
+        "N": 5,
+    }
+
+
+def evolution_derivation():
+    scope = branches("evolutionary")
+    return scope | {"y": np.eye(4)[scope["y"]]}
+
+
+def cross_entropy():
+    scope = evolution_derivation()
+    return scope | {"dL_dlogits": scope["dL_do_final"]}
+
+
+def losses():
+    scope = branches("evolutionary")
+    b = list(scope["b"].values())
+    loss, _ = shortcut.objective_forward(b, scope["y"], scope["side"], "losses")
+    return scope | {"L": loss, "losses:": {"L": loss}}
+
+
+def sweep():
+    """Eq. 9: four blocks, heads and a weight, each a number."""
+    rng, n = np.random.default_rng(4), 4
+    factor, head, db = (dict(enumerate(rng.normal(size=n), 1)) for _ in "abc")
+    at_output, weight = {}, 1.7
+
+    def pull_block(k):
+        def pull(g):
+            at_output[k] = g
+            return g * factor[k], {"W": g * weight} if k == 1 else {}
+
+        return pull
+
+    def pull_head(k):
+        return lambda g: (g * head[k], {})
+
+    blocks = {k: pull_block(k) for k in db}
+    heads = {k: pull_head(k) for k in db}
+    _, grads = shortcut.shortcut_backward(*(list(d.values()) for d in (db, heads, blocks)))
+    return {
+        "n": n,
+        "g": at_output,
+        "P": {k: lambda g, k=k: g * factor[k] for k in db},
+        "H": {k: lambda g, k=k: g * head[k] for k in db},
+        "dL_db": db,
+        "db_dW": {
+            (k, 1): head[k] * math.prod(factor[j] for j in range(2, k + 1)) * weight for k in db
+        },
+        "dL_dW": {1: grads["W"]},
+    }
+
+
+def norm():
+    """D8: batch norm of one channel."""
+    rng, p = np.random.default_rng(5), BatchNorm(scale=0.7, eps=0.01)
+    x, dy = rng.normal(2, 3, (2, 3, 4, 4, 1)), rng.normal(size=(2, 3, 4, 4, 1))
+    gamma, beta = np.array([1.3]), np.array([-0.2])
+    running = Running(np.zeros(1), np.ones(1))
+    y, _, cache = batchnorm_forward(x, gamma, beta, running, p, True)
+    grads = batchnorm_backward(dy, cache)
+    return {
+        "x": x,
+        "x_hat": cache.x_hat,
+        "y": y,
+        "gamma": gamma,
+        "beta": beta,
+        "scale": p.scale,
+        "eps": p.eps,
+        "mean": np.mean,
+        "sum": np.sum,
+        "sqrt": np.sqrt,
+        "s": 1 / np.sqrt(x.var() + p.eps),
+        "g": dy * gamma * p.scale,
+        "dL_dy": dy,
+        "dL_dx": grads.dx_seq,
+        "dL_dbeta": grads.dbeta.item(),
+        "dL_dgamma": grads.dgamma.item(),
+    }
+
+
+def running_statistics():
+    """D25: the two statistics after a batch."""
+    rng, p = np.random.default_rng(6), BatchNorm(momentum=0.3)
+    x = rng.normal(2, 3, (2, 3, 4, 4, 2))
+    old = Running(rng.normal(size=2), rng.uniform(1, 2, 2))
+    _, new, _ = batchnorm_forward(x, np.ones(2), np.zeros(2), old, p, True)
+    flat = x.reshape(-1, 2)
+    for index, batch in enumerate((flat.mean(0), flat.var(0, ddof=1))):
+        yield {"new": new[index], "running": old[index], "batch": batch, "momentum": 0.3}
+
+
+def first_weights():
+    """D18: what is drawn, by a generator that gives back the standard deviation."""
+
+    class Deviation:
+        def normal(self, mean, std, shape):
+            assert mean == 0
+            return np.full(shape, std)
+
+    net = network.Network(network.architecture("1-1:4-6"), 2, 3)
+    params = network.init_params(net, Deviation())
+    scope = {"sqrt": np.sqrt, "std": np.max, "k": 3, "C_out": 6, "n_in": 6}
+    return scope | {
+        "W_conv": params["stage2.block0.conv1.weight"],  # 3x3, 4 to 6 channels
+        "W_FC": params["head.fc.weight"],
+    }
+
+
+def learning_rates():
+    for i in (1, 2, 7, 9):
+        value = cosine(0.3, i, 9)
+        yield {"i": i, "I": 9, "lr": 0.3, "lr_i": value, "cos": math.cos, "pi": math.pi}
+
+
+#: clause -> the numbers of which its formulas speak, one or several sets
+SCOPES = {
+    "EQ1": lambda: [neuron()],
+    "EQ2": lambda: [neuron()],
+    "EQ3": lambda: [neuron()],
+    "EQ4": lambda: map(at_potential, POTENTIALS),
+    "EQ5": lambda: [block()],
+    "EQ6": lambda: [branches("shortcut")],
+    "EQ7": lambda: [branches("vanilla")],
+    "EQ9": lambda: [sweep()],
+    "EQ10": lambda: [branches("evolutionary", i) for i in (1, 5, 8)],
+    "EQ10 derivation": lambda: [evolution_derivation()],
+    "D5": lambda: map(at_potential, POTENTIALS),
+    "D6": lambda: [{"u": {0: initial_potential(np.ones((2, 3)), None)}}],
+    "D8": lambda: [norm()],
+    "D13": lambda: [branches("evolutionary")],
+    "D13 derivation": lambda: [losses()],
+    "D14": lambda: [branches("shortcut", weight=0.6)],
+    "D18": lambda: [first_weights()],
+    "D25": running_statistics,
+    "R1": lambda: [neuron()],
+    "R3": learning_rates,
+}
