@@ -145,7 +145,7 @@ def get_ops(name: str, conv_method: str = "auto") -> Ops:
     validate.one_of("conv", conv_method, CONV_METHODS)
     if name == "numpy":
         return NUMPY
-    from refsnn.kernels import add, conv, lif, norm_neuron, pool, update
+    from refsnn.kernels import add, conv, lif, norm_neuron, pool, slopes, update
 
     return replace(
         NUMPY,
@@ -163,6 +163,6 @@ def get_ops(name: str, conv_method: str = "auto") -> Ops:
         add_into=add.add_into,
         norm_neuron_forward=norm_neuron.norm_neuron_forward,
         norm_neuron_backward=norm_neuron.norm_neuron_backward,
-        fused_surrogates=norm_neuron.SURROGATES,
+        fused_surrogates=slopes.SURROGATES,
         conv_choice=partial(conv.conv_choice, method=conv_method),
     )
