@@ -192,7 +192,7 @@ def list_pixels(x, channels, rows, columns, panel, indices, indptr):  # type: ig
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def weight_tasks(x, padded_dy, panel, rows, columns, accumulate, dw, scratch):  # type: ignore[no-untyped-def]
-    """Write, or add, the gradient by the taps of two residues; a task owns a few input channels."""
+    """Write or add the gradient by the taps of two residues; a task owns a few input channels."""
     images, c_in, c_out = x.shape[0], x.shape[3], dw.shape[3]
     share = max(1, min(MOST, c_in // 8))
     high, wide = rows.pixels + rows.taps - 1, columns.pixels + columns.taps - 1  # padded

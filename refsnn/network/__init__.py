@@ -1,4 +1,4 @@
-"""Spiking ResNets with side branches: what they are, their parameters, forward and backward."""
+"""Spiking ResNets with side branches: architectures, parameters, forward and backward."""
 
 from refsnn.network.architecture import ARCHITECTURES, Architecture, Stem, architecture
 from refsnn.network.model import Forward, backward, encode, forward, neuron_caches

@@ -17,6 +17,7 @@ class Stem:
     pool: AvgPool | None = None
 
     def conv(self, index: int) -> Conv:
+        """Return stride and padding of the convolution."""
         stride = self.stride if index == 0 else 1
         return Conv((stride, stride), (self.kernel // 2, self.kernel // 2))
 
@@ -47,7 +48,7 @@ class Architecture:
         validate.whole("stem_width", self.stem_width, 1, MOST)
 
     def scaled(self, factor: float) -> "Architecture":
-        """All widths times `factor` (D19), rounded, at least 1."""
+        """Return the architecture with all widths times `factor` (D19), rounded, at least 1."""
         validate.positive("width", factor)
         widest = max(*self.widths, self.stem_width, self.hidden)
         if widest * factor > MOST:
@@ -65,6 +66,7 @@ class Architecture:
 
 
 def four_stages(*depths: int, stem: Stem = CIFAR_STEM) -> Architecture:
+    """Return the architecture of widths 64, 128, 256 and 512."""
     return Architecture(depths, (64, 128, 256, 512), 64, stem)
 
 
@@ -82,7 +84,7 @@ ARCHITECTURES = {
 
 
 def architecture(name: str) -> Architecture:
-    """An architecture by name, or a custom one as `depths:widths`, e.g. `2-2-2:16-32-64`."""
+    """Return an architecture by name, or a custom one as `depths:widths`, e.g. `2-2-2:16-32-64`."""
     if name in ARCHITECTURES:
         return ARCHITECTURES[name]
     try:

@@ -19,6 +19,8 @@ from refsnn.ops import Array, AvgPool, AvgPoolCache, Conv, NormGrads, NormInput
 
 
 class BlockCache(NamedTuple):
+    """What the backward pass of a block needs."""
+
     first: ConvLayer
     inner: NeuronCache
     second: ConvLayer
@@ -28,7 +30,7 @@ class BlockCache(NamedTuple):
 
 
 def block_forward(x_seq: Array, block: Block, at: Setting) -> tuple[Array, BlockCache]:
-    """conv-BN-LIF-conv-BN, plus the skip, then LIF."""
+    """Compute conv-BN-LIF-conv-BN, plus the skip, then LIF."""
     name, stride = block.name, (block.stride, block.stride)
     f, first = conv_forward(x_seq, f"{name}.conv1", f"{name}.bn1", Conv(stride, (1, 1)), at)
     y_seq, inner = neuron_forward(f, None, f"{name}.lif1", at)
@@ -39,8 +41,12 @@ def block_forward(x_seq: Array, block: Block, at: Setting) -> tuple[Array, Block
 
 
 def block_backward(do_seq: Array, cache: BlockCache, at: Setting) -> tuple[Array, Grads]:
-    """forward: x went into f and into the skip, so both paths' gradients add."""
+    """Return the gradients at the block's input and of its parameters.
+
+    Forward, x went into f and into the skip, so both paths' gradients add.
+    """
     df, dskip = neuron_backward(do_seq, cache.outer, at)
+    assert dskip is not None
     dskip_seq, of_skip = skip_backward(dskip, cache, at)
     dy_seq, of_second = conv_backward(df, cache.second, at)
     assert dy_seq is not None
@@ -54,7 +60,7 @@ def block_backward(do_seq: Array, cache: BlockCache, at: Setting) -> tuple[Array
 def skip_forward(
     x_seq: Array, block: Block, at: Setting
 ) -> tuple[Array | NormInput, AvgPoolCache | None, ConvLayer | None]:
-    """Identity, or a 1x1 convolution with batch norm and no neuron (D9)."""
+    """Return the skip: x itself, or a 1x1 convolution to be normalised, with no neuron (D9)."""
     if not at.net.has_projection(block):
         return x_seq, None, None  # D9
     pool, stride = None, block.stride
@@ -70,6 +76,7 @@ def skip_forward(
 
 
 def skip_backward(dskip: Array | NormGrads, cache: BlockCache, at: Setting) -> tuple[Array, Grads]:
+    """Return the gradients at the block's input through the skip, and of its parameters."""
     if cache.skip is None:
         assert not isinstance(dskip, NormGrads)
         return dskip, {}

@@ -1,37 +1,37 @@
 """Forward and backward of the whole network: stem, segments of blocks, branches."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from refsnn.network.block import BlockCache, block_backward, block_forward
+from refsnn.network.head import HeadCache, head_backward, head_forward
 from refsnn.network.layers import (
     ConvLayer,
     Grads,
-    HeadCache,
     NeuronCache,
     Setting,
     conv_backward,
     conv_forward,
-    head_backward,
-    head_forward,
     neuron_backward,
     neuron_forward,
     pool_backward,
     pool_forward,
 )
 from refsnn.network.network import Block, Network, Params, check_params
-from refsnn.ops import Array, AvgPoolCache, LIFCache, Ops, Running, validate
+from refsnn.ops import Array, AvgPoolCache, LIFCache, Ops, Pullback, Running, validate
 
 
 class StemCache(NamedTuple):
+    """What the backward pass of the stem needs."""
+
     units: list[tuple[ConvLayer, NeuronCache]]
     pool: AvgPoolCache | None
 
 
 class Forward(NamedTuple):
-    """What a forward pass leaves: the branches' logits b_1 … b_n, and what backward needs."""
+    """The result of a forward pass: the branches' logits b_1 … b_n, and what backward needs."""
 
     branches: list[Array]  # each (N, K); the main branch last
     buffers: Params  # running statistics after this batch
@@ -42,7 +42,7 @@ class Forward(NamedTuple):
 
 
 def encode(images: Array, steps: int) -> Array:
-    """Images (N, H, W, C), each shown at every step (D7), or T frames (N, T, H, W, C), one a step.
+    """Show images (N, H, W, C) at every step (D7), or T frames (N, T, H, W, C) one a step.
 
     Returns (T, N, H, W, C).
     """
@@ -59,7 +59,7 @@ def encode(images: Array, steps: int) -> Array:
 def forward(
     net: Network, params: Params, buffers: Params, x_seq: Array, ops: Ops, training: bool = True
 ) -> Forward:
-    """All branches' logits for the input sequence (T, N, H, W, C).
+    """Compute all branches' logits for the input sequence (T, N, H, W, C).
 
     `training` normalises by the batch's statistics and moves the running ones;
     otherwise the running ones serve. Membrane potentials start at 0 (D6).
@@ -82,13 +82,13 @@ def forward(
 
 
 def backward(run: Forward, db: Sequence[Array]) -> Grads:
-    """Gradients by every parameter from `db`, the list of dL/db_l (Eq. 9)."""
+    """Return the gradients by every parameter from `db`, the list of dL/db_l (Eq. 9)."""
     at = run.at
 
-    def head(cache: HeadCache) -> Any:
+    def head(cache: HeadCache) -> Pullback:
         return lambda db_l: head_backward(db_l, cache, at)
 
-    def segment(index: int) -> Any:
+    def segment(index: int) -> Pullback:
         def pull(do_seq: Array) -> tuple[Array, Grads]:
             dx_seq, grads = segment_backward(do_seq, run.segments[index], at)
             if index == 0:
@@ -103,7 +103,7 @@ def backward(run: Forward, db: Sequence[Array]) -> Grads:
 
 
 def stem_forward(x_seq: Array, at: Setting) -> tuple[Array, StemCache]:
-    """The encoder (D7): conv-BN-LIF, as often as the stem says, then its pooling."""
+    """Compute the encoder (D7): conv-BN-LIF, as often as the stem says, then its pooling."""
     stem, units, pool = at.net.arch.stem, [], None
     for index in range(stem.convs):
         f, conv = conv_forward(x_seq, f"stem.conv{index}", f"stem.bn{index}", stem.conv(index), at)
@@ -115,6 +115,7 @@ def stem_forward(x_seq: Array, at: Setting) -> tuple[Array, StemCache]:
 
 
 def stem_backward(do_seq: Array, cache: StemCache, at: Setting) -> Grads:
+    """Return the gradients of the encoder's parameters."""
     if cache.pool is not None:
         do_seq = pool_backward(do_seq, cache.pool, at)
     grads: Grads = {}
@@ -130,6 +131,7 @@ def stem_backward(do_seq: Array, cache: StemCache, at: Setting) -> Grads:
 def segment_forward(
     x_seq: Array, blocks: list[Block], at: Setting
 ) -> tuple[Array, list[BlockCache]]:
+    """Compute the blocks between two branches."""
     caches = []
     for block in blocks:
         x_seq, cache = block_forward(x_seq, block, at)
@@ -138,6 +140,7 @@ def segment_forward(
 
 
 def segment_backward(do_seq: Array, caches: list[BlockCache], at: Setting) -> tuple[Array, Grads]:
+    """Return the gradients at the segment's input and of its blocks' parameters."""
     grads: Grads = {}
     for cache in reversed(caches):
         do_seq, of_block = block_backward(do_seq, cache, at)
@@ -146,7 +149,7 @@ def segment_backward(do_seq: Array, caches: list[BlockCache], at: Setting) -> tu
 
 
 def neurons(run: Forward) -> Iterator[tuple[NeuronCache, list[str]]]:
-    """Every layer of neurons that follows batch norms, with their names, in order of computing."""
+    """List every layer of neurons that follows batch norms, with their names, in forward order."""
     for conv, neuron in run.stem.units:
         yield neuron, [conv.norm_name]
     for cache in (cache for segment in run.segments for cache in segment):
@@ -156,18 +159,19 @@ def neurons(run: Forward) -> Iterator[tuple[NeuronCache, list[str]]]:
 
 
 def neuron_caches(run: Forward) -> Iterator[tuple[str, LIFCache]]:
-    """Every layer of neurons by name, from input to output."""
+    """List every layer of neurons by name, from input to output."""
     yield from ((neuron.name, neuron.of.lif) for neuron, _ in neurons(run))
-    yield from (head.hidden[1:] for head in run.heads if head.hidden is not None)
+    yield from ((h.hidden.name, h.hidden.lif) for h in run.heads if h.hidden is not None)
 
 
 def moved_norms(run: Forward) -> Iterator[tuple[str, Running]]:
-    """Every batch norm's running statistics after this batch."""
+    """List every batch norm's running statistics after this batch."""
     for neuron, names in neurons(run):
         yield from zip(names, neuron.running, strict=True)
 
 
 def moved_buffers(run: Forward) -> Params:
+    """Return the running statistics after this batch by name."""
     moved: Params = {}
     for name, running in moved_norms(run):
         moved[f"{name}.running_mean"] = running.mean

@@ -1,4 +1,4 @@
-"""What a spiking ResNet consists of: its blocks, branches, and every parameter's name and shape."""
+"""The parts of a spiking ResNet: its blocks, branches, and every parameter's name and shape."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -42,7 +42,7 @@ class Network:
         validate.one_of("readout", self.readout, ("mean", "sum"))
 
     def blocks(self) -> list[Block]:
-        """The residual blocks in order; the last one carries the main branch, `head`."""
+        """List the residual blocks in order; the last one carries the main branch, `head`."""
         arch, blocks, c_in = self.arch, [], self.arch.stem_width
         for stage, (depth, width) in enumerate(zip(arch.depths, arch.widths, strict=True), 1):
             for index in range(depth):
@@ -59,7 +59,7 @@ class Network:
         return blocks
 
     def segments(self) -> list[list[Block]]:
-        """The blocks cut after every branch: segment l is what stands between b_{l-1} and b_l."""
+        """Cut the blocks after every branch: segment l is what stands between b_{l-1} and b_l."""
         segments: list[list[Block]] = [[]]
         for block in self.blocks():
             segments[-1].append(block)
@@ -74,10 +74,11 @@ class Network:
         return names + ["head.lif"] * bool(self.arch.hidden)  # D20
 
     def has_projection(self, block: Block) -> bool:
+        """Tell whether the skip is a convolution, not the identity (D9)."""
         return block.stride != 1 or block.c_in != block.c_out
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every parameter's shape, from input to output, side branches last."""
+        """Return every parameter's shape, from input to output, side branches last."""
         arch = self.arch
         shapes: dict[str, tuple[int, ...]] = {}
 
@@ -111,16 +112,17 @@ class Network:
         return shapes
 
     def count_parameters(self) -> int:
+        """Count the numbers in all parameters."""
         return sum(int(np.prod(shape)) for shape in self.shapes().values())
 
 
 def is_side(name: str) -> bool:
-    """Does this parameter belong to a side branch?"""
+    """Tell whether this parameter belongs to a side branch."""
     return name.startswith("branch.")
 
 
 def init_params(net: Network, rng: np.random.Generator, dtype: Any = np.float64) -> Params:
-    """Initial parameters (D18). The main path draws before the side branches, so that a seed
+    """Draw initial parameters (D18). The main path draws before the side branches, so that a seed
     gives networks with and without branches the same main path."""
     params: Params = {}
     for name, shape in net.shapes().items():
@@ -137,7 +139,7 @@ def init_params(net: Network, rng: np.random.Generator, dtype: Any = np.float64)
 
 
 def init_buffers(net: Network, dtype: Any = np.float64) -> Params:
-    """Running statistics: mean 0 and variance 1 for every batch norm."""
+    """Return running statistics of mean 0 and variance 1 for every batch norm."""
     buffers: Params = {}
     for name, shape in net.shapes().items():
         owner = name.rsplit(".", 1)[0]
@@ -148,13 +150,13 @@ def init_buffers(net: Network, dtype: Any = np.float64) -> Params:
 
 
 def without_branches(net: Network, params: Params) -> tuple[Network, Params]:
-    """Algorithm 1, inference: the network and the parameters that the main branch needs."""
+    """Return the network and the parameters that the main branch needs (Algorithm 1, inference)."""
     main = {name: value for name, value in params.items() if not is_side(name)}
     return replace(net, branches="none"), main
 
 
 def check_params(net: Network, params: Params) -> None:
-    """ValueError, naming the first parameter that is missing, surplus or of another shape."""
+    """Raise a ValueError for the first parameter that is missing, surplus or of another shape."""
     shapes = net.shapes()
     for name, shape in shapes.items():
         if name not in params:
