@@ -11,18 +11,16 @@ the bits depend neither on the width of the machine's vectors nor on the number 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import llvmlite.binding
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numpy import empty
 
 from refsnn.equations.surrogate import Array
+from refsnn.kernels.target import target_features
 
-FEATURES = llvmlite.binding.get_host_cpu_features()
 #: floats in a vector, and rows of a tile: 2 ROWS accumulators fill half of the registers
-LANES, ROWS = (16, 8) if FEATURES.get("avx512f") else (8, 4)
+LANES, ROWS = (16, 8) if "+avx512f" in target_features().split(",") else (8, 4)
 
 FLOAT, INDEX = ir.FloatType(), ir.IntType(64)
 VECTOR = ir.VectorType(FLOAT, LANES)
@@ -77,13 +75,6 @@ def splat(builder: Value, scalar: Value) -> Value:
 def constant(value: float) -> Value:
     """Return the number, rounded to float32, in all lanes."""
     return ir.Constant(VECTOR, [float(np.float32(value))] * LANES)
-
-
-def multiply_add(builder: Value, a: Value, b: Value, c: Value) -> Value:
-    """Compute a b + c, rounded once."""
-    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
-    fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
-    return builder.call(fma, [a, b, c])
 
 
 class Fields:

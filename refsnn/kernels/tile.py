@@ -12,6 +12,7 @@ from numba import config, types
 from numba.extending import intrinsic
 
 from refsnn.equations.surrogate import Array
+from refsnn.kernels.fma import multiply_add
 from refsnn.kernels.simd import (
     INDEX,
     LANES,
@@ -21,7 +22,6 @@ from refsnn.kernels.simd import (
     Value,
     held_or_zero,
     load,
-    multiply_add,
     nested,
     splat,
     store,

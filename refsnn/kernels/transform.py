@@ -11,6 +11,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from refsnn.equations.surrogate import Array
+from refsnn.kernels.fma import multiply_add
 from refsnn.kernels.simd import (
     INDEX,
     LANES,
@@ -18,7 +19,6 @@ from refsnn.kernels.simd import (
     Value,
     constant,
     load,
-    multiply_add,
     store,
 )
 
