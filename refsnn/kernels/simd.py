@@ -4,6 +4,11 @@ The kernels that are written with them (`tile`, `add_rows`, `transform`) stand b
 same in Python, which runs where Numba compiles nothing. All of them work on flat float32 arrays,
 from an offset on; offsets and steps count elements.
 
+Why by hand: a product of 8x576 and 576x32 takes 1.8 us as a tile, 2.3 us as np.dot in Numba
+(OpenBLAS), and 16 us as the quickest of four ways to write its loops in Numba, which keeps no
+block of sums in registers. (The shortest of 150 times 200 calls on a core of an x86-64 server
+with AVX-512 that was busy, with a load of 13 on 2 cores; medians were 3.0, 3.6 and 22 us.)
+
 Every element of a result is summed in one order by one lane, with fused multiply-adds, so
 the bits depend neither on the width of the machine's vectors nor on the number of threads.
 """
