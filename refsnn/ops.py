@@ -4,10 +4,10 @@ What is above this module takes an `Ops` as an argument and computes with nothin
 else, so that the two sets can stand in for each other.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,8 +21,10 @@ from refsnn.equations.batchnorm import (
 )
 from refsnn.equations.conv import Conv, ConvCache
 from refsnn.equations.lif import LIF, RESET_GRADIENTS, LIFCache, LIFGrads
+from refsnn.equations.linear import LinearCache
+from refsnn.equations.loss import CrossEntropyCache
 from refsnn.equations.pool import AvgPool, AvgPoolCache
-from refsnn.equations.shortcut import METHODS, Pullback
+from refsnn.equations.shortcut import METHODS, ObjectiveCache, Pullback
 from refsnn.equations.surrogate import EDGES, SURROGATES, Array, Surrogate, make_surrogate
 
 __all__ = [
@@ -39,9 +41,11 @@ __all__ = [
     "BatchNormCache",
     "Conv",
     "ConvCache",
+    "FusedCache",
     "LIF",
     "LIFCache",
     "LIFGrads",
+    "LinearCache",
     "NormGrads",
     "NormInput",
     "Ops",
@@ -57,6 +61,186 @@ __all__ = [
 CONV_METHODS = ("auto", "direct", "dense", "event", "winograd")
 
 
+class LIFForward(Protocol):
+    """c_seq (T, ...) and u0 (...), or None for zeros -> o_seq (T, ...)."""
+
+    def __call__(self, c_seq: Array, u0: Array | None, p: LIF, /) -> tuple[Array, LIFCache]: ...
+
+
+class LIFBackward(Protocol):
+    """do_seq (T, ...) -> dL/dc_seq (T, ...), dL/du0 (...), and those by tau and v_th."""
+
+    def __call__(self, do_seq: Array, cache: LIFCache, /, constants: bool = True) -> LIFGrads: ...
+
+
+class ConvForward(Protocol):
+    """x (N, H, W, C_in) and w (kh, kw, C_in, C_out) -> y (N, H', W', C_out)."""
+
+    def __call__(self, x: Array, w: Array, p: Conv, /) -> tuple[Array, ConvCache]: ...
+
+
+class ConvGradient(Protocol):
+    """dy (N, H', W', C_out) -> dx (N, H, W, C_in), or dw (kh, kw, C_in, C_out)."""
+
+    def __call__(self, dy: Array, cache: ConvCache, /) -> Array: ...
+
+
+class ConvChoice(Protocol):
+    """A direction, x (N, H, W, C_in) and w (kh, kw, C_in, C_out) -> one of CONV_METHODS."""
+
+    def __call__(self, direction: str, x: Array, w: Array, p: Conv, /) -> str: ...
+
+
+class BatchNormForward(Protocol):
+    """x_seq (T, N, H, W, C), gamma and beta (C,) -> y_seq (T, N, H, W, C), statistics after it."""
+
+    def __call__(
+        self,
+        x_seq: Array,
+        gamma: Array,
+        beta: Array,
+        running: Running,
+        p: BatchNorm,
+        training: bool,
+        /,
+    ) -> tuple[Array, Running, BatchNormCache]: ...
+
+
+class BatchNormBackward(Protocol):
+    """dy_seq (T, N, H, W, C) -> dx_seq (T, N, H, W, C), dgamma and dbeta (C,)."""
+
+    def __call__(self, dy_seq: Array, cache: BatchNormCache, /) -> NormGrads: ...
+
+
+class AvgPoolForward(Protocol):
+    """x (N, H, W, C) -> y (N, H', W', C)."""
+
+    def __call__(self, x: Array, p: AvgPool, /) -> tuple[Array, AvgPoolCache]: ...
+
+
+class AvgPoolBackward(Protocol):
+    """dy (N, H', W', C) -> dx (N, H, W, C)."""
+
+    def __call__(self, dy: Array, cache: AvgPoolCache, /) -> Array: ...
+
+
+class GlobalAvgPoolForward(Protocol):
+    """x (N, H, W, C) -> y (N, C), and the shape of x."""
+
+    def __call__(self, x: Array, /) -> tuple[Array, tuple[int, ...]]: ...
+
+
+class GlobalAvgPoolBackward(Protocol):
+    """dy (N, C) -> dx of the shape (N, H, W, C)."""
+
+    def __call__(self, dy: Array, shape: tuple[int, ...], /) -> Array: ...
+
+
+class LinearForward(Protocol):
+    """x (N, in), w (in, out) and b (out,) -> y (N, out)."""
+
+    def __call__(self, x: Array, w: Array, b: Array, /) -> tuple[Array, LinearCache]: ...
+
+
+class LinearBackward(Protocol):
+    """dy (N, out) -> dx (N, in), dw (in, out) and db (out,)."""
+
+    def __call__(self, dy: Array, cache: LinearCache, /) -> tuple[Array, Array, Array]: ...
+
+
+class CrossEntropyForward(Protocol):
+    """logits (N, K) and labels (N,) -> the mean loss."""
+
+    def __call__(self, logits: Array, labels: Array, /) -> tuple[float, CrossEntropyCache]: ...
+
+
+class SideCoefficient(Protocol):
+    """The weight of the side branches at iteration i of `total` (Eq. 10)."""
+
+    def __call__(
+        self, method: str, i: int, total: int, lam: float, shortcut: float = 1.0
+    ) -> float: ...
+
+
+class ObjectiveForward(Protocol):
+    """The branches' logits, (N, K) each, the main one's last, and labels (N,) -> the loss."""
+
+    def __call__(
+        self, branches: list[Array], labels: Array, side: float, sum_of: str = "logits", /
+    ) -> tuple[float, ObjectiveCache]: ...
+
+
+class ObjectiveBackward(Protocol):
+    """-> dL/db_l (N, K) of every branch."""
+
+    def __call__(self, cache: ObjectiveCache, /) -> list[Array]: ...
+
+
+class ShortcutBackward(Protocol):
+    """dL/db_l (N, K) of every branch -> dL/dx and the parameters' gradients by name (Eq. 9)."""
+
+    def __call__(
+        self, db: Sequence[Array], heads: Sequence[Pullback], blocks: Sequence[Pullback], /
+    ) -> tuple[Array, dict[str, Any]]: ...
+
+
+class SGDUpdate(Protocol):
+    """w, its gradient g and velocity v, all of one shape -> w and v after the step."""
+
+    def __call__(
+        self, w: Array, g: Array, v: Array, lr: float, momentum: float, decay: float, /
+    ) -> tuple[Array, Array]: ...
+
+
+class AdamWUpdate(Protocol):
+    """w, its gradient and moments, all of one shape -> w and moments after iteration i = 1, …"""
+
+    def __call__(
+        self, w: Array, g: Array, mean: Array, square: Array, i: int, lr: float, decay: float, /
+    ) -> tuple[Array, Array, Array]: ...
+
+
+class AddInto(Protocol):
+    """total += x, both of one shape."""
+
+    def __call__(self, total: Array, x: Array, /) -> None: ...
+
+
+class FusedCache(Protocol):
+    """The cache of a fused pass, as far as others than the pass know it."""
+
+    @property
+    def o_seq(self) -> Array:
+        """Return the spikes (T, N, H, W, C)."""
+
+    @property
+    def lif(self) -> LIFCache:
+        """Return the neurons' cache."""
+
+
+class NormNeuronForward(Protocol):
+    """A batch norm's input and the skip, (T, N, H, W, C) or an input too -> o_seq (T, N, H, W, C),
+    and each batch norm's statistics after it."""
+
+    def __call__(
+        self,
+        of: NormInput,
+        skip: Array | NormInput | None,
+        norm: BatchNorm,
+        p: LIF,
+        training: bool,
+        /,
+    ) -> tuple[Array, list[Running], FusedCache]: ...
+
+
+class NormNeuronBackward(Protocol):
+    """do_seq (T, N, H, W, C) -> the gradients at the batch norm's input and at the skip."""
+
+    def __call__(
+        self, do_seq: Array, cache: Any, /
+    ) -> tuple[NormGrads, Array | NormGrads | None]: ...
+
+
 @dataclass(frozen=True)
 class Ops:
     """Each field is the function of that name in `equations`, or its twin in `kernels`.
@@ -67,31 +251,31 @@ class Ops:
     """
 
     name: str
-    lif_forward: Callable[..., Any]
-    lif_backward: Callable[..., Any]
-    conv_forward: Callable[..., Any]
-    conv_input_gradient: Callable[..., Any]
-    conv_weight_gradient: Callable[..., Any]
-    batchnorm_forward: Callable[..., Any]
-    batchnorm_backward: Callable[..., Any]
-    avgpool_forward: Callable[..., Any]
-    avgpool_backward: Callable[..., Any]
-    global_avgpool_forward: Callable[..., Any]
-    global_avgpool_backward: Callable[..., Any]
-    linear_forward: Callable[..., Any]
-    linear_backward: Callable[..., Any]
-    cross_entropy_forward: Callable[..., Any]
-    side_coefficient: Callable[..., float]
-    objective_forward: Callable[..., Any]
-    objective_backward: Callable[..., Any]
-    shortcut_backward: Callable[..., Any]
-    sgd_update: Callable[..., Any]
-    adamw_update: Callable[..., Any]
-    add_into: Callable[..., None]
-    norm_neuron_forward: Callable[..., Any] | None = None
-    norm_neuron_backward: Callable[..., Any] | None = None
+    lif_forward: LIFForward
+    lif_backward: LIFBackward
+    conv_forward: ConvForward
+    conv_input_gradient: ConvGradient
+    conv_weight_gradient: ConvGradient
+    batchnorm_forward: BatchNormForward
+    batchnorm_backward: BatchNormBackward
+    avgpool_forward: AvgPoolForward
+    avgpool_backward: AvgPoolBackward
+    global_avgpool_forward: GlobalAvgPoolForward
+    global_avgpool_backward: GlobalAvgPoolBackward
+    linear_forward: LinearForward
+    linear_backward: LinearBackward
+    cross_entropy_forward: CrossEntropyForward
+    side_coefficient: SideCoefficient
+    objective_forward: ObjectiveForward
+    objective_backward: ObjectiveBackward
+    shortcut_backward: ShortcutBackward
+    sgd_update: SGDUpdate
+    adamw_update: AdamWUpdate
+    add_into: AddInto
+    norm_neuron_forward: NormNeuronForward | None = None
+    norm_neuron_backward: NormNeuronBackward | None = None
     fused_surrogates: tuple[type[Surrogate], ...] = ()
-    conv_choice: Callable[..., str] | None = None
+    conv_choice: ConvChoice | None = None
 
     def fuses(self, dtype: Any, p: LIF, norm: BatchNorm) -> bool:
         """Tell whether norm_neuron_forward and _backward serve: in float32, for the classes that
@@ -107,7 +291,7 @@ class Ops:
 
 
 def add_into(total: Array, x: Array) -> None:
-    """total += x: gradients that meet."""
+    """Compute total += x, where gradients meet."""
     total += x
 
 
@@ -139,7 +323,7 @@ NUMPY = Ops(
 
 @cache
 def get_ops(name: str, conv_method: str = "auto") -> Ops:
-    """`numpy` or `numba`; Numba is imported only when it is asked for.
+    """Return the set `numpy` or `numba`; Numba is imported only when it is asked for.
 
     `conv_method` forces the kernels' convolutions in float32 (see `kernels.conv`).
     """
@@ -147,7 +331,7 @@ def get_ops(name: str, conv_method: str = "auto") -> Ops:
     validate.one_of("conv", conv_method, CONV_METHODS)
     if name == "numpy":
         return NUMPY
-    from refsnn.kernels import add, conv, lif, norm_neuron, pool, update
+    from refsnn.kernels import add, conv, lif, norm_neuron, pool, slopes, update
 
     return replace(
         NUMPY,
@@ -165,6 +349,6 @@ def get_ops(name: str, conv_method: str = "auto") -> Ops:
         add_into=add.add_into,
         norm_neuron_forward=norm_neuron.norm_neuron_forward,
         norm_neuron_backward=norm_neuron.norm_neuron_backward,
-        fused_surrogates=norm_neuron.SURROGATES,
+        fused_surrogates=slopes.SURROGATES,
         conv_choice=partial(conv.conv_choice, method=conv_method),
     )

@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from refsnn.equations.conv import output_size
-from refsnn.kernels import add, dense, direct, event, layout, lif, norm_neuron, simd, update
+from refsnn.kernels import add, dense, direct, event, layout, lif, norm_blocks, simd, update
 from refsnn.kernels import winograd as minimal
 from refsnn.ops import Conv
 from verification.float32 import conv_methods, optimiser_updates
@@ -77,7 +77,7 @@ def pointwise(**given: Any) -> Layer:
     return Layer(kernel=(1, 1), padding=(0, 0), **given)
 
 
-SIDE, WIDE = dense.SIDE, event.width_of(dense.SIDE)  # of a block of columns
+SIDE, WIDE = dense.SIDE, event.panel_of(dense.SIDE)  # of a block of columns
 TAPS = (2, 3)  # a window whose weights are more than an event-driven task's, or a row of it is
 FITS = event.CACHE // (4 * WIDE)  # rows of weights that such a task works with
 TILES = minimal.TILES * SIDE // 16  # tiles of 16 channels
@@ -102,7 +102,7 @@ CONVS = [
         [Layer(channels=(n + 1, n)) for n in three(layout.SQUARE)],
     ),
     Edge(
-        "dense.WIDTH", lambda x: x.channels[0], [Layer(channels=(n, n)) for n in three(dense.WIDTH)]
+        "dense.PANEL", lambda x: x.channels[0], [Layer(channels=(n, n)) for n in three(dense.PANEL)]
     ),
     Edge("dense.SIDE", lambda x: x.channels[0], [Layer(channels=(n, 3)) for n in three(SIDE)]),
     Edge("dense.SIDE", lambda x: x.channels[1], [Layer(channels=(3, n)) for n in three(SIDE)]),
@@ -240,26 +240,26 @@ class Fused(NamedTuple):
     def blocks(self) -> int:
         """Of a step."""
         channels = self.shape[-1]
-        return -(-int(np.prod(self.shape[1:])) // norm_neuron.block_size(channels))
+        return -(-int(np.prod(self.shape[1:])) // norm_blocks.block_size(channels))
 
 
-SHARE = norm_neuron.SHARE
+SHARE = norm_blocks.SHARE
 FUSED = [
     Edge(
-        "norm_neuron.BLOCK",
+        "norm_blocks.BLOCK",
         lambda x: x.shape[-1],  # channels
-        [Fused((2, 1, 2, 3, n), "spikes") for n in three(norm_neuron.BLOCK)],
+        [Fused((2, 1, 2, 3, n), "spikes") for n in three(norm_blocks.BLOCK)],
     ),
     Edge(
-        "norm_neuron.BLOCK",
+        "norm_blocks.BLOCK",
         lambda x: int(np.prod(x.shape[1:])),  # elements of a step
-        [Fused((2, 1, 1, n, 1), "normed") for n in three(norm_neuron.BLOCK)],
+        [Fused((2, 1, 1, n, 1), "normed") for n in three(norm_blocks.BLOCK)],
     ),
     Edge(
-        "norm_neuron.SHARE",
+        "norm_blocks.SHARE",
         lambda x: x.blocks,
         [
-            Fused((2, 1, n, norm_neuron.BLOCK // 16, 16), skip, training)
+            Fused((2, 1, n, norm_blocks.BLOCK // 16, 16), skip, training)
             for n in three(SHARE)
             for skip, training in (("normed", True), ("spikes", False))
         ],

@@ -120,7 +120,7 @@ def first_only(run: Forward) -> Forward:
     def conv_input_gradient(dy: Array, cache: ConvCache) -> Array:
         return ops.conv_input_gradient(dy, cache) if dy.any() else np.zeros_like(cache.x)
 
-    def conv_weight_gradient(dy: Array, cache: ConvCache) -> Array | None:
+    def conv_weight_gradient(dy: Array, cache: ConvCache) -> Any:  # None of all but the first
         return ops.conv_weight_gradient(dy, cache) if cache is first else None
 
     skipping = replace(

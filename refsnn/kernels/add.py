@@ -11,14 +11,15 @@ BLOCK = 1 << 14  # elements a task
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def add_loop(total, x):  # type: ignore[no-untyped-def]
+    """Add x to total, both flat."""
     for block in prange((total.size + BLOCK - 1) // BLOCK):
         for k in range(block * BLOCK, min((block + 1) * BLOCK, total.size)):
             total[k] += x[k]
 
 
 def add_into(total: Array, x: Array) -> None:
-    """total += x, for arrays of one shape and dtype; another layout of `total`, or an x in the same
-    memory, is left to NumPy."""
+    """Compute total += x, for arrays of one shape and dtype; another layout of `total`, or an x in
+    the same memory, is left to NumPy."""
     like("x", x, total.shape, total.dtype, "total")
     if not total.flags.carray or np.may_share_memory(total, x):
         total += x

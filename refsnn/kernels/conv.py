@@ -35,8 +35,8 @@ EVENT_BELOW = {
 
 
 def conv_choice(direction: str, x: Array, w: Array, p: Conv, method: str = "auto") -> str:
-    """The method for `forward`, `input_gradient` or `weight_gradient`; one that is forced gives
-    way to the dense one where it can't be used."""
+    """Return the method for `forward`, `input_gradient` or `weight_gradient`; one that is forced
+    gives way to the dense one where it can't be used."""
     one_of("direction", direction, ("forward", "input_gradient", "weight_gradient"))
     one_of("conv", method, METHODS)
     floating("w", w)
@@ -56,24 +56,25 @@ def conv_choice(direction: str, x: Array, w: Array, p: Conv, method: str = "auto
 
 
 def automatic(direction: str, x: Array, w: Array, spikes: bool, minimal: bool) -> str:
-    """By measurement."""
+    """Return the method that measurements say is the quickest."""
     if spikes and event_pays(direction, density(x), w, minimal):
         return "event"
     return "winograd" if minimal else "dense"
 
 
 def event_pays(direction: str, share: float, w: Array, minimal: bool) -> bool:
+    """Tell whether so few spikes make `event` the quickest; see `EVENT_BELOW`."""
     channels, few, many = EVENT_BELOW[direction, minimal]
     return share < (many if w.shape[3 if direction == "forward" else 2] >= channels else few)
 
 
 def density(x: Array) -> float:
-    """Spikes per element."""
+    """Return the spikes per element."""
     return np.count_nonzero(x) / max(x.size, 1)
 
 
 def conv_forward(x: Array, w: Array, p: Conv, method: str = "auto") -> tuple[Array, ConvCache]:
-    """See `equations.conv.conv_forward`; x may be spikes, 0 and 1 as uint8, if w is float32."""
+    """Do as `equations.conv.conv_forward`; x may be spikes, 0 and 1 as uint8, if w is float32."""
     shape = checked_shape(x, w, p)
     if not (x.size and w.size):
         return np.zeros(shape, w.dtype), ConvCache(x, w, p)
@@ -95,24 +96,25 @@ def conv_forward(x: Array, w: Array, p: Conv, method: str = "auto") -> tuple[Arr
 
 
 def check_spikes(x: Array) -> None:
-    """Bytes stand for spikes: ValueError where one is neither 0 nor 1."""
+    """Raise a ValueError where bytes, which stand for spikes, are neither 0 nor 1."""
     if x.dtype == np.uint8 and x.max() > 1:
         raise ValueError(f"x: got {x.max()} among spikes, want 0 and 1")
 
 
 def checked_shape(x: Any, w: Array, p: Conv) -> tuple[int, int, int, int]:
-    """`equations.conv.output_shape`, to which spikes are as good as floats."""
+    """Do as `equations.conv.output_shape`, with spikes as good as floats."""
     if isinstance(x, np.ndarray) and x.dtype == np.uint8 and w.dtype == np.float32:
         x = np.broadcast_to(np.float32(0), x.shape)
     return output_shape(x, w, p)
 
 
 def check_cotangent(dy: Array, cache: ConvCache) -> None:
+    """Raise an error where dy is unlike the convolution's output."""
     like("dy", dy, checked_shape(*cache), cache.w.dtype, "y")
 
 
 def conv_input_gradient(dy: Array, cache: ConvCache, method: str = "auto") -> Array:
-    """See `equations.conv.conv_input_gradient`."""
+    """Do as `equations.conv.conv_input_gradient`."""
     check_cotangent(dy, cache)
     x, w, p = cache
     if not (x.size and w.size):
@@ -122,11 +124,9 @@ def conv_input_gradient(dy: Array, cache: ConvCache, method: str = "auto") -> Ar
     if chosen == "direct":
         direct.input_gradient(dy, w, p, dx)
         return dx
-    kh, kw, channels, columns = w.shape
-    w_t = empty((kh, kw, columns, channels), w.dtype)
-    layout.transpose(
-        np.ascontiguousarray(w).reshape(-1, channels, columns), w_t.reshape(-1, columns, channels)
-    )
+    kh, kw, c_in, c_out = w.shape
+    w_t = empty((kh, kw, c_out, c_in), w.dtype)
+    layout.transpose(np.ascontiguousarray(w).reshape(-1, c_in, c_out), w_t.reshape(-1, c_out, c_in))
     images = np.ascontiguousarray(dy)
     correlations = layout.input_correlations(x.shape[1:3], w.shape[:2], p)
     if chosen == "winograd":
@@ -140,7 +140,7 @@ def conv_input_gradient(dy: Array, cache: ConvCache, method: str = "auto") -> Ar
 
 
 def conv_weight_gradient(dy: Array, cache: ConvCache, method: str = "auto") -> Array:
-    """See `equations.conv.conv_weight_gradient`."""
+    """Do as `equations.conv.conv_weight_gradient`."""
     check_cotangent(dy, cache)
     x, w, p = cache
     if not (x.size and w.size):

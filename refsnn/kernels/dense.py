@@ -1,4 +1,4 @@
-"""Dense convolution in float32: all three directions are sums of `simd.tile`s.
+"""Dense convolution in float32: all three directions are sums of `tile`s.
 
 Nothing is unfolded (im2col) but for a few pixels at a time: a tile finds its window by
 offsets into a padded copy of its images. A task is a few images (forward, input gradient),
@@ -6,262 +6,234 @@ or a block of the weights and some images (their gradient), whatever the number 
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numba import get_num_threads, get_thread_id, njit, prange
 
 from refsnn.equations.conv import Conv
 from refsnn.equations.surrogate import Array
-from refsnn.kernels.layout import Correlation, pack, packed_columns, pad_image
-from refsnn.kernels.simd import LANES, ROWS, aligned, copy_vector, narrow_tile, tile, whole_vectors
+from refsnn.kernels.layout import (
+    Correlation,
+    Span,
+    forward_correlation,
+    pack,
+    packed_columns,
+    pad_image,
+    padded_of,
+)
+from refsnn.kernels.simd import LANES, ROWS, Flat, aligned, whole_vectors
+from refsnn.kernels.tile import Loops, Rows, narrow_tile, tile
+from refsnn.kernels.transform import copy_vector
 
-WIDTH = 2 * LANES  # columns of a block of weights; the last block may have LANES
+PANEL = 2 * LANES  # columns of a panel of weights; the last may have LANES
 GROUP = 2 * ROWS  # pixels, or channels, of a group: as many as LANES
 PIXELS = 128  # a task of images at least
-SIDE = 64  # channels and columns of a block of the weights' gradient
+SIDE = 64  # input and output channels of a block of the weights' gradient
 PARTS = 16  # that a gradient's sum is shared out to, blocks times groups of images
 SUM = 1 << 12  # elements a task, where the parts are added up
 
 
-def steps(planes: int, rows: int, inner: int, *pairs: tuple[int, int]) -> Array:
-    """The `loops` of a tile."""
-    return np.array([planes, rows, inner, *(value for pair in pairs for value in pair)])
+class Stack(NamedTuple):
+    """Matrices of one shape, `pitch` apart from the element `at` of a flat array on."""
+
+    data: Array
+    at: int
+    pitch: int
+    row: int  # from one row to the next
+    column: int
 
 
-@njit(cache=True, error_model="numpy")
-def product(a, a_at, offsets, o_at, b, b_at, loops, width, c, c_at, rows_at, r_at, more):  # type: ignore[no-untyped-def]
-    """GROUP rows of a product, `width` columns; `loops` are those of the two widths."""
-    if width == LANES:
-        narrow_tile(a, a_at, offsets, o_at, b, b_at, loops[1], c, c_at, rows_at, r_at, more)
+class Block(NamedTuple):
+    """A block of weights."""
+
+    inputs: Span  # channels
+    outputs: Span
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def product(a, b, panel, loops, c, accumulate):  # type: ignore[no-untyped-def]
+    """Multiply GROUP rows by a panel of LANES or PANEL columns; see `tile.tile_twin`."""
+    if panel == LANES:
+        narrow_tile(a, b, loops, c, accumulate)
         return
     for half in range(0, GROUP, ROWS):
-        tile(a, a_at, offsets, o_at + half, b, b_at, loops[0], c, c_at, rows_at, r_at + half, more)
+        upper = Rows(a.data, a.at, a.offsets, a.first + half)
+        tile(upper, b, loops, Rows(c.data, c.at, c.offsets, c.first + half), accumulate)
 
 
 @njit(cache=True, error_model="numpy")
-def correlate_images(x, w, columns, g, source, target, loops, y, scratch):  # type: ignore[no-untyped-def]
-    """A few images: x (n, H, W, C), y (n, H', W', columns)."""
-    top, left, rows, wide, pixels = g
-    depth = loops[0, 1] * loops[0, 2]
-    size = rows * wide * x.shape[3]
+def correlate_images(x, packed, window, source, target, y, scratch):  # type: ignore[no-untyped-def]
+    """Correlate a few images x (n, H, W, C_in) with the packed weights, into y, which is flat.
+
+    A window begins at `source` in the padded images; its result stands from `target` on in y.
+    """
+    c_in, c_out, padded = window.c_in, window.c_out, padded_of(window)
     for n in range(x.shape[0]):
-        pad_image(x[n], top, left, rows, wide, scratch, n * size)
-    aside, lines = scratch.size - GROUP * WIDTH, np.arange(GROUP)
-    count = x.shape[0] * pixels
-    for first in range(0, columns, WIDTH):
-        width = WIDTH if columns - first > LANES else LANES
+        pad_image(x[n], padded, scratch, n * padded.height * padded.width * c_in)
+    depth, row = window.kh * window.kw * c_in, window.kw * c_in
+    aside, lines = scratch.size - GROUP * PANEL, np.arange(GROUP)
+    count = x.shape[0] * window.out_height * window.out_width
+    for first in range(0, c_out, PANEL):
+        panel = PANEL if c_out - first > LANES else LANES
+        loops = Loops((1, window.kh, row), (0, padded.width * c_in, 1), (0, row * panel, panel))
         for group in range(0, count, GROUP):
-            if first + width <= columns and group + GROUP <= count:
+            if first + panel <= c_out and group + GROUP <= count:
                 product(
-                    scratch,
-                    0,
-                    source,
-                    group,
-                    w,
-                    first * depth,
+                    Rows(scratch, 0, source, group),
+                    Flat(packed, first * depth),
+                    panel,
                     loops,
-                    width,
-                    y,
-                    first,
-                    target,
-                    group,
+                    Rows(y, first, target, group),
                     False,
                 )
                 continue
             product(
-                scratch,
-                0,
-                source,
-                group,
-                w,
-                first * depth,
+                Rows(scratch, 0, source, group),
+                Flat(packed, first * depth),
+                panel,
                 loops,
-                width,
-                scratch,
-                aside,
-                lines * width,
-                0,
+                Rows(scratch, aside, lines * panel, 0),
                 False,
             )
             for q in range(min(GROUP, count - group)):
-                at = aside + q * width - first
-                for c in range(first, min(columns, first + width)):
+                at = aside + q * panel - first
+                for c in range(first, min(c_out, first + panel)):
                     y[target[group + q] + c] = scratch[at + c]
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def correlate_tasks(x, w, columns, g, images, source, target, loops, y, scratch):  # type: ignore[no-untyped-def]
+def correlate_tasks(x, packed, window, images, source, target, y, scratch):  # type: ignore[no-untyped-def]
+    """Share the images out to tasks of `images` each."""
     for task in prange((x.shape[0] + images - 1) // images):
-        first, last = task * images, min((task + 1) * images, x.shape[0])
-        correlate_images(
-            x[first:last],
-            w,
-            columns,
-            g,
-            source,
-            target,
-            loops,
-            y[first:last].reshape(-1),
-            scratch[get_thread_id()],
-        )
+        some, own = slice(task * images, (task + 1) * images), get_thread_id()
+        correlate_images(x[some], packed, window, source, target, y[some].reshape(-1), scratch[own])
 
 
 def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
-    """Write into y what `g` says, from x (N, H, W, C) of any dtype and w (kh, kw, C, columns)."""
-    kh, kw, channels, columns = w.shape
-    depth = kh * kw * channels
-    packed = aligned(depth * packed_columns(columns, WIDTH))
-    pack(np.ascontiguousarray(w).reshape(depth, columns), WIDTH, packed)
-    rows, wide = g.padded
-    pixels = g.out[0] * g.out[1]
-    images = min(len(x), max(1, PIXELS // pixels))
+    """Write into y what `g` says, from x (N, H, W, C_in) and w (kh, kw, C_in, C_out)."""
+    c_out = w.shape[3]
+    window = g.window(x.shape, c_out)
+    depth = window.kh * window.kw * window.c_in
+    packed = aligned(depth * packed_columns(c_out, PANEL))
+    pack(np.ascontiguousarray(w).reshape(depth, c_out), PANEL, packed)
+    padded = padded_of(window)
+    images = min(len(x), max(1, PIXELS // (g.out[0] * g.out[1])))
     n, r, s = (i.reshape(-1) for i in np.indices((images, *g.out)))
-    source = ((n * rows + r * g.stride[0]) * wide + s * g.stride[1]) * channels
+    source = (n * padded.height + r * window.sh) * padded.width + s * window.sw
+    source *= window.c_in
     out_r, out_s = g.first[0] + r * g.step[0], g.first[1] + s * g.step[1]
-    target = ((n * y.shape[1] + out_r) * y.shape[2] + out_s) * columns
+    target = ((n * y.shape[1] + out_r) * y.shape[2] + out_s) * c_out
     surplus = np.full(-len(source) % GROUP, source[-1])  # a group is always whole
-    loops = [
-        steps(1, kh, kw * channels, (0, 0), (wide * channels, kw * channels * width), (1, width))
-        for width in (WIDTH, LANES)
-    ]
-    scratch = aligned(
-        get_num_threads(), whole_vectors(images * rows * wide * channels) + GROUP * WIDTH
-    )
-    correlate_tasks(
-        x,
-        packed,
-        columns,
-        (*g.before, rows, wide, pixels),
-        images,
-        np.concatenate([source, surplus]),
-        target,
-        np.stack(loops),
-        y,
-        scratch,
-    )
+    size = whole_vectors(images * padded.height * padded.width * window.c_in) + GROUP * PANEL
+    scratch = aligned(get_num_threads(), size)
+    source = np.concatenate([source, surplus])
+    correlate_tasks(x, packed, window, images, source, target, y, scratch)
 
 
 @njit(cache=True, error_model="numpy")
-def products(  # type: ignore[no-untyped-def]
-    scratch, places, a_rows, a_pitch, b_at, b_pitch, columns, loops, c_at, c_rows, c_pitch, more
-):
-    """Products of small matrices that stand in a scratch, `*_pitch` apart; `*_rows` are the
-    beginnings of a's and c's rows, `columns` whole vectors."""
-    for place in range(places):
-        for k in range(0, columns, WIDTH):
-            for row in range(0, a_rows.size, GROUP):
+def products(shape, a, b, c, accumulate):  # type: ignore[no-untyped-def]
+    """Multiply the matrices of two stacks, one by one, into a third: c (+)= a b.
+
+    `shape`: how many matrices, rows of a, columns of a, and columns of b, which are whole vectors.
+    """
+    count, rows, depth, columns = shape
+    loops = Loops((1, 1, depth), (0, 0, a.column), (0, 0, b.row))
+    source, target = np.arange(rows) * a.row, np.arange(rows) * c.row
+    for index in range(count):
+        for first in range(0, columns, PANEL):
+            panel = Flat(b.data, b.at + index * b.pitch + first)
+            for group in range(0, rows, GROUP):
                 product(
-                    scratch,
-                    place * a_pitch,
-                    a_rows,
-                    row,
-                    scratch,
-                    b_at + place * b_pitch + k,
+                    Rows(a.data, a.at + index * a.pitch, source, group),
+                    panel,
+                    min(PANEL, columns - first),
                     loops,
-                    min(WIDTH, columns - k),
-                    scratch,
-                    c_at + place * c_pitch + k,
-                    c_rows,
-                    row,
-                    more,
+                    Rows(c.data, c.at + index * c.pitch + first, target, group),
+                    accumulate,
                 )
 
 
 @njit(cache=True, error_model="numpy")
-def copy_row(x, at, width, target, to):  # type: ignore[no-untyped-def]
-    """`width` numbers of x, filled up with zeros to whole vectors."""
-    whole = width // LANES * LANES
+def copy_row(x, at, count, target, to):  # type: ignore[no-untyped-def]
+    """Copy `count` numbers of x, filled up with zeros to whole vectors."""
+    whole = count // LANES * LANES
     for c in range(0, whole, LANES):
         copy_vector(x, at + c, target, to + c)
-    if whole < width:
-        for c in range(whole, width):
+    if whole < count:
+        for c in range(whole, count):
             target[to + c] = x[at + c]
-        target[to + width : to + whole + LANES] = 0
+        target[to + count : to + whole + LANES] = 0
 
 
 @njit(cache=True, error_model="numpy")
-def gather(x, shape, begun, count, first, width, target, pitch):  # type: ignore[no-untyped-def]
-    """`width` channels, from the first on, of what each tap meets in `count` pixels of y, of x flat
-    (n, H, W, C): as often as there are taps (pixel, channel), `pitch` apart, in the target."""
-    height, across, channels, down, over, kh, kw, sh, sw, top, left = shape
-    padded = -(-width // LANES) * LANES
-    for k in range(count):
-        t = begun + k
-        r, s = t // over % down * sh - top, t % over * sw - left
-        image = t // (down * over) * height
-        for i in range(kh):
-            for j in range(kw):
-                at = (i * kw + j) * pitch + k * padded
-                if 0 <= r + i < height and 0 <= s + j < across:
-                    place = ((image + r + i) * across + s + j) * channels + first
-                    copy_row(x, place, width, target, at)
+def gather(x, window, pixels, inputs, taps):  # type: ignore[no-untyped-def]
+    """Copy what each tap meets in some pixels of y and some input channels of x, which is flat.
+
+    `taps` is a stack of matrices (pixel, channel), one a tap.
+    """
+    height, width, top, left = window.height, window.width, window.top, window.left
+    for k in range(pixels.size):
+        pixel = pixels.first + k
+        line = pixel // window.out_width
+        r, s = (
+            line % window.out_height * window.sh - top,
+            pixel % window.out_width * window.sw - left,
+        )
+        image = line // window.out_height * height
+        for i in range(window.kh):
+            for j in range(window.kw):
+                at = taps.at + (i * window.kw + j) * taps.pitch + k * taps.row
+                if 0 <= r + i < height and 0 <= s + j < width:
+                    place = ((image + r + i) * width + s + j) * window.c_in + inputs.first
+                    copy_row(x, place, inputs.size, taps.data, at)
                 else:
-                    target[at : at + padded] = 0
+                    taps.data[at : at + taps.row] = 0
 
 
 @njit(cache=True, error_model="numpy")
 def gradient_block(x, dy, window, block, scratch, dw):  # type: ignore[no-untyped-def]
-    """A block of channels and columns of dw flat (kh, kw, C, C'), from a few images.
+    """Sum a block of dw, which is flat (kh, kw, C_in, C_out), over a few images.
 
-    The scratch holds v, d and dw's block: as often as there are taps (pixel, channel), once
-    (pixel, column), as often as there are taps (channel, column).
+    The scratch holds the pixels that each tap meets (tap, pixel, channel), the pixels of dy
+    (pixel, channel), and the block (tap, input channel, output channel).
     """
-    first, width, begin, columns = block
-    taps, row = window[0] * window[1], dy.shape[3]
-    high, wide = -(-width // LANES) * LANES, -(-columns // LANES) * LANES
-    v_pitch = PIXELS * high + LANES
-    dw_pitch = high * wide + LANES
-    d_at = taps * v_pitch
-    dw_at = d_at + PIXELS * wide
-    shape = (*x.shape[1:], dy.shape[1], dy.shape[2], *window)
-    pixels, cotangents = x.reshape(-1), dy.reshape(-1)
-    rows = np.arange(high)
-    loops = np.ones((2, 9), np.int64)
-    loops[:, 7], loops[:, 8] = high, wide  # a pixel further in v and d
-    total = x.shape[0] * dy.shape[1] * dy.shape[2]
+    inputs, outputs = block.inputs, block.outputs
+    taps, c_out = window.kh * window.kw, window.c_out
+    high, wide = -(-inputs.size // LANES) * LANES, -(-outputs.size // LANES) * LANES
+    met = Stack(scratch, 0, PIXELS * high + LANES, high, 1)
+    turned = Stack(scratch, met.at, met.pitch, 1, high)
+    cotangent = Stack(scratch, taps * met.pitch, 0, wide, 1)
+    sums = Stack(scratch, cotangent.at + PIXELS * wide, high * wide + LANES, wide, 1)
+    flat_x, flat_dy = x.reshape(-1), dy.reshape(-1)
+    total = x.shape[0] * window.out_height * window.out_width
     for begun in range(0, total, PIXELS):
-        count = min(PIXELS, total - begun)
-        gather(pixels, shape, begun, count, first, width, scratch, v_pitch)
-        for k in range(count):
-            copy_row(cotangents, (begun + k) * row + begin, columns, scratch, d_at + k * wide)
-        loops[:, 2] = count
-        products(
-            scratch,
-            taps,
-            rows,
-            v_pitch,
-            d_at,
-            0,
-            wide,
-            loops,
-            dw_at,
-            rows * wide,
-            dw_pitch,
-            begun > 0,
-        )
+        pixels = Span(begun, min(PIXELS, total - begun))
+        gather(flat_x, window, pixels, inputs, met)
+        for k in range(pixels.size):
+            at = (begun + k) * c_out + outputs.first
+            copy_row(flat_dy, at, outputs.size, scratch, cotangent.at + k * wide)
+        products((taps, high, pixels.size, wide), turned, cotangent, sums, begun > 0)
     for tap in range(taps):
-        for c in range(width):
-            at = dw_at + tap * dw_pitch + c * wide
-            place = (tap * x.shape[3] + first + c) * row + begin
-            for k in range(columns):
+        for c in range(inputs.size):
+            at = sums.at + tap * sums.pitch + c * wide
+            place = (tap * window.c_in + inputs.first + c) * c_out + outputs.first
+            for k in range(outputs.size):
                 dw[place + k] = scratch[at + k]
 
 
 @njit(cache=True, error_model="numpy")
-def block_of(task, channels, columns):  # type: ignore[no-untyped-def]
-    """The part that a task belongs to, and (channel, how many, column, how many) of its block."""
-    high, wide = -(-channels // SIDE), -(-columns // SIDE)
+def block_of(task, c_in, c_out):  # type: ignore[no-untyped-def]
+    """Return the part of the images that a task belongs to, and its block of the weights."""
+    high, wide = -(-c_in // SIDE), -(-c_out // SIDE)
     first, begin = task // wide % high * SIDE, task % wide * SIDE
-    return task // (high * wide), (
-        first,
-        min(SIDE, channels - first),
-        begin,
-        min(SIDE, columns - begin),
-    )
+    inputs, outputs = Span(first, min(SIDE, c_in - first)), Span(begin, min(SIDE, c_out - begin))
+    return task // (high * wide), Block(inputs, outputs)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def gradient_tasks(x, dy, window, images, tasks, scratch, partial):  # type: ignore[no-untyped-def]
+    """Sum each task's block over its images, into its part of `partial`."""
     for task in prange(tasks):
         part, block = block_of(task, x.shape[3], dy.shape[3])
         some = slice(part * images, (part + 1) * images)
@@ -270,6 +242,7 @@ def gradient_tasks(x, dy, window, images, tasks, scratch, partial):  # type: ign
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def add_parts(partial, dw):  # type: ignore[no-untyped-def]
+    """Write the sum of all parts into dw, which is flat."""
     for task in prange((dw.size + SUM - 1) // SUM):
         for k in range(task * SUM, min((task + 1) * SUM, dw.size)):
             dw[k] = partial[0, k]
@@ -291,17 +264,19 @@ def in_parts(images: int, dw: Array, work: Callable[[int, int, Array], None]) ->
 
 
 def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
-    """Write into dw (kh, kw, C, C') from x (N, H, W, C), float32 or uint8, and dy.
+    """Write into dw (kh, kw, C_in, C_out) from x (N, H, W, C_in), float32 or uint8, and dy.
 
     A task owns a block of dw, SIDE by SIDE, and some images, and gathers what it needs: all
     that it works on stays in its core's cache.
     """
-    kh, kw = dw.shape[:2]
-    high, wide = (whole_vectors(min(SIDE, n)) for n in dw.shape[2:])
+    kh, kw, c_in, c_out = dw.shape
+    high, wide = (whole_vectors(min(SIDE, n)) for n in (c_in, c_out))
     size = kh * kw * (PIXELS * high + high * wide + 2 * LANES) + PIXELS * wide
-    scratch, window = aligned(get_num_threads(), size), (kh, kw, *p.stride, *p.padding)
-    in_parts(
-        len(x),
-        dw,
-        lambda share, tasks, partial: gradient_tasks(x, dy, window, share, tasks, scratch, partial),
-    )
+    scratch = aligned(get_num_threads(), size)
+    out = (dy.shape[1], dy.shape[2])
+    window = forward_correlation(out, (kh, kw), p).window(x.shape, c_out)
+
+    def work(share: int, tasks: int, partial: Array) -> None:
+        gradient_tasks(x, dy, window, share, tasks, scratch, partial)
+
+    in_parts(len(x), dw, work)

@@ -9,6 +9,8 @@ n eps sum |x||w| of the exact one (Higham, Accuracy and Stability, 2nd ed., eq. 
 so they differ by at most 2 n eps sum |x||w|.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit, prange
 
@@ -18,9 +20,22 @@ from refsnn.equations.surrogate import Array
 CHANNELS = 16  # of the input, a task of the weight gradient
 
 
+class Axis(NamedTuple):
+    """Which pixel of x tap i meets in y's pixel r: (r up + sign (i - padding)) / down, if whole.
+
+    The convolution is up = stride, down = 1, sign = 1; its transpose, the input gradient, is
+    up = 1, down = stride, sign = -1.
+    """
+
+    up: int
+    down: int
+    padding: int
+    sign: int
+
+
 @njit(cache=True, error_model="numpy")
 def add_product(acc, values, matrix):  # type: ignore[no-untyped-def]
-    """acc += values @ matrix, four non-zero values a pass."""
+    """Add values @ matrix to acc, four non-zero values a pass."""
     waiting = i0 = i1 = i2 = 0
     for i in range(values.shape[0]):
         if values[i] == 0:
@@ -42,43 +57,41 @@ def add_product(acc, values, matrix):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def gather_row(x, w, row, up, down, padding, sign, y):  # type: ignore[no-untyped-def]
-    """One row of one image: y (W', C') from x (H, W, C). See `gather`."""
+def gather_row(x, w, row, rows, columns, y):  # type: ignore[no-untyped-def]
+    """Write one row of one image: y (W', C') from x (H, W, C). See `gather`."""
     for column in range(y.shape[0]):
         acc = y[column]
         for k in range(acc.shape[0]):
             acc[k] = 0
         for i in range(w.shape[0]):
-            r = row * up[0] + sign * (i - padding[0])
-            if r < 0 or r % down[0] != 0 or r // down[0] >= x.shape[0]:
+            r = row * rows.up + rows.sign * (i - rows.padding)
+            if r < 0 or r % rows.down != 0 or r // rows.down >= x.shape[0]:
                 continue
             for j in range(w.shape[1]):
-                s = column * up[1] + sign * (j - padding[1])
-                if s >= 0 and s % down[1] == 0 and s // down[1] < x.shape[1]:
-                    add_product(acc, x[r // down[0], s // down[1]], w[i, j])
+                s = column * columns.up + columns.sign * (j - columns.padding)
+                if s >= 0 and s % columns.down == 0 and s // columns.down < x.shape[1]:
+                    add_product(acc, x[r // rows.down, s // columns.down], w[i, j])
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def gather(x, w, up, down, padding, sign, y):  # type: ignore[no-untyped-def]
-    """y[n, r] = sum of x[n, (r up + sign (i - padding)) / down] @ w[i] over the taps i
-    where that is a whole number.
+def gather(x, w, rows, columns, y):  # type: ignore[no-untyped-def]
+    """Write y[n, r, s], the sum over all taps of the pixel of x that each meets times its weights.
 
-    The convolution is up = stride, down = 1, sign = 1; its transpose, the input
-    gradient, is up = 1, down = stride, sign = -1.
+    `rows` and `columns` are axes.
     """
-    rows = y.shape[1]
-    for task in prange(y.shape[0] * rows):
-        n, row = task // rows, task % rows
-        gather_row(x[n], w, row, up, down, padding, sign, y[n, row])
+    height = y.shape[1]
+    for task in prange(y.shape[0] * height):
+        n, row = task // height, task % height
+        gather_row(x[n], w, row, rows, columns, y[n, row])
 
 
 @njit(cache=True, error_model="numpy")
-def tap_gradient(x, dy, i, j, first, stride, padding, dw):  # type: ignore[no-untyped-def]
-    """dw (channels, C_out) of tap (i, j) and the input channels from `first` on.
+def tap_gradient(x, dy, tap, first, stride, padding, dw):  # type: ignore[no-untyped-def]
+    """Write dw (channels, C_out) of one tap and the input channels from `first` on.
 
     Each image is summed by itself first, which keeps the rounding low.
     """
-    channels, c_out = dw.shape
+    (i, j), (channels, c_out) = tap, dw.shape
     acc = np.empty_like(dw)
     for c in range(channels):
         for k in range(c_out):
@@ -105,25 +118,27 @@ def tap_gradient(x, dy, i, j, first, stride, padding, dw):  # type: ignore[no-un
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def sum_taps(x, dy, stride, padding, dw):  # type: ignore[no-untyped-def]
-    """Each task owns one tap and up to CHANNELS input channels of dw."""
+    """Write dw; each task owns one tap and up to CHANNELS input channels of it."""
     kw, c_in = dw.shape[1:3]
     blocks = (c_in + CHANNELS - 1) // CHANNELS
     for task in prange(dw.shape[0] * kw * blocks):
         i, j = task // blocks // kw, task // blocks % kw
         first = task % blocks * CHANNELS
         last = min(first + CHANNELS, c_in)
-        tap_gradient(x, dy, i, j, first, stride, padding, dw[i, j, first:last])
+        tap_gradient(x, dy, (i, j), first, stride, padding, dw[i, j, first:last])
 
 
 def forward(x: Array, w: Array, p: Conv, y: Array) -> None:
     """Write y."""
-    gather(np.ascontiguousarray(x), np.ascontiguousarray(w), p.stride, (1, 1), p.padding, 1, y)
+    rows, columns = (Axis(step, 1, pad, 1) for step, pad in zip(p.stride, p.padding, strict=True))
+    gather(np.ascontiguousarray(x), np.ascontiguousarray(w), rows, columns, y)
 
 
 def input_gradient(dy: Array, w: Array, p: Conv, dx: Array) -> None:
     """Write dx."""
     w_t = np.ascontiguousarray(w.swapaxes(2, 3))
-    gather(np.ascontiguousarray(dy), w_t, (1, 1), p.stride, p.padding, -1, dx)
+    rows, columns = (Axis(1, step, pad, -1) for step, pad in zip(p.stride, p.padding, strict=True))
+    gather(np.ascontiguousarray(dy), w_t, rows, columns, dx)
 
 
 def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:

@@ -6,262 +6,252 @@ summed. Only for inputs of zeros and ones, as uint8. A weight that is not finite
 where its input is silent, unlike in a product with 0.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import get_num_threads, get_thread_id, njit, prange
 from numpy import empty
 
 from refsnn.equations.conv import Conv
 from refsnn.equations.surrogate import Array
-from refsnn.kernels.layout import Correlation, Residue, pack, residues
-from refsnn.kernels.simd import LANES, add_rows1, add_rows2, add_rows4, aligned
+from refsnn.kernels.add_rows import Lists, Table, add_rows1, add_rows2, add_rows4
+from refsnn.kernels.layout import Correlation, Padded, Residue, Span, pack, padded_of, residues
+from refsnn.kernels.simd import LANES, Flat, aligned
 
-CHUNK = 1 << 17  # floats of dy, a block wide, that the lists of a weight gradient point into
+CHUNK = 1 << 17  # floats of dy, a panel wide, that the lists of a weight gradient point into
 MOST = 16  # channels of a task of the weight gradient
-PIXELS = 256  # of y, a task: each block of the weights is read once for so many
+PIXELS = 256  # of y, a task: each panel of the weights is read once for so many
 CACHE = 3 << 15  # bytes of weights that a task works with at a time
 
 
-def width_of(columns: int) -> int:
-    """Of a block: so many columns of the weights stay in the second-level cache."""
-    return LANES * (1 if columns <= LANES else 2 if columns <= 2 * LANES else 4)
+class Share(NamedTuple):
+    """How much a task takes at a time."""
+
+    images: int
+    panel: int  # output channels
+    rows: int  # of the window's taps
+    columns: int
 
 
-@njit(cache=True, error_model="numpy")
-def add(names, bounds, first, pitch, span, count, b, b_at, b_pitch, c, c_at, width, more):  # type: ignore[no-untyped-def]
-    """`simd.add_rows_twin` for rows of `width`."""
-    if width == LANES:
-        add_rows1(names, bounds, first, pitch, span, count, b, b_at, b_pitch, c, c_at, more)
-    elif width == 2 * LANES:
-        add_rows2(names, bounds, first, pitch, span, count, b, b_at, b_pitch, c, c_at, more)
+class Scratch(NamedTuple):
+    """Memory of each thread: lists in the form of compressed sparse rows, and sums."""
+
+    indices: Array  # (threads, ...), uint32
+    indptr: Array  # (threads, ...), int64
+    sums: Array  # (threads, panel)
+
+
+def panel_of(c_out: int) -> int:
+    """Return how many columns of the weights stay in the second-level cache."""
+    return LANES * (1 if c_out <= LANES else 2 if c_out <= 2 * LANES else 4)
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def add_rows(lists, table, total, panel, accumulate):  # type: ignore[no-untyped-def]
+    """Sum rows of `panel` numbers; see `add_rows.add_rows_twin`."""
+    if panel == LANES:
+        add_rows1(lists, table, total, accumulate)
+    elif panel == 2 * LANES:
+        add_rows2(lists, table, total, accumulate)
     else:
-        add_rows4(names, bounds, first, pitch, span, count, b, b_at, b_pitch, c, c_at, more)
+        add_rows4(lists, table, total, accumulate)
 
 
 @njit(cache=True, error_model="numpy")
-def list_spikes(x, top, left, rows, columns, width, names, count, bounds):  # type: ignore[no-untyped-def]
-    """Name the spikes of x (H, W, C), padded, row by row, from names[count] on; how many then.
+def list_spikes(x, padded, panel, indices, count, indptr):  # type: ignore[no-untyped-def]
+    """List the spikes of x (H, W, C_in), padded, from indices[count] on; return how many then.
 
-    A name is the spike's place in its padded row times `width`; the names of pixel (r, s)
-    stand from bounds[r columns + s] to the next.
+    An index is the spike's place in its padded row times `panel`; those of the padded pixel
+    (r, s) stand from indptr[r width + s] to the next.
     """
-    height, across, channels = x.shape
-    for r in range(rows):
-        for s in range(columns):
-            bounds[r * columns + s] = count
-            if top <= r < top + height and left <= s < left + across:
-                name = s * channels * width
-                for c in range(channels):  # no branch: a silent name is overwritten
-                    names[count] = name
-                    count += np.int64(x[r - top, s - left, c])
-                    name += width
-    bounds[rows * columns] = count
+    height, width, c_in = x.shape
+    for r in range(padded.height):
+        for s in range(padded.width):
+            indptr[r * padded.width + s] = count
+            row, column = r - padded.top, s - padded.left
+            if 0 <= row < height and 0 <= column < width:
+                index = s * c_in * panel
+                for c in range(c_in):  # no branch: a silent index is overwritten
+                    indices[count] = index
+                    count += np.int64(x[row, column, c])
+                    index += panel
+    indptr[padded.height * padded.width] = count
     return count
 
 
 @njit(cache=True, error_model="numpy")
-def correlate_images(x, w, columns, width, g, y, names, bounds):  # type: ignore[no-untyped-def]
-    """A few images: x (n, H, W, C), y flat (n, H', W', columns), `tall` times `span` taps at a
-    time."""
-    top, left, rows, wide, kh, kw, sh, sw, height, across, tall, span = g
-    images, channels = x.shape[0], x.shape[3]
-    pixels, count = rows * wide + 1, 0
-    for n in range(images):
-        count = list_spikes(
-            x[n], top, left, rows, wide, width, names, count, bounds[n * pixels : (n + 1) * pixels]
-        )
-    size = channels * width
-    for first in range(0, columns, width):
-        for tap in range(0, kh * kw, tall * span):
+def correlate_images(x, packed, window, share, y, indices, indptr):  # type: ignore[no-untyped-def]
+    """Correlate a few images x (n, H, W, C_in) with the packed weights, into y, which is flat."""
+    padded, panel, kw, taps = padded_of(window), share.panel, window.kw, window.kh * window.kw
+    pixels, count = padded.height * padded.width + 1, 0
+    for n in range(x.shape[0]):
+        own = indptr[n * pixels : (n + 1) * pixels]
+        count = list_spikes(x[n], padded, panel, indices, count, own)
+    size = window.c_in * panel  # of a tap's weights
+    for first in range(0, window.c_out, panel):
+        for tap in range(0, taps, share.rows * share.columns):
             i, j = tap // kw, tap % kw
-            for n in range(images):
-                for r in range(height):
-                    for s in range(across):
-                        row, column = r * sh + i, s * sw + j
-                        add(
-                            names,
-                            bounds,
-                            n * pixels + row * wide + column,
-                            wide,
-                            span,
-                            tall,
-                            w,
-                            first * kh * kw * channels + (tap - column) * size,
-                            kw * size,
-                            y,
-                            ((n * height + r) * across + s) * columns + first,
-                            width,
+            for n in range(x.shape[0]):
+                for r in range(window.out_height):
+                    for s in range(window.out_width):
+                        row, column = r * window.sh + i, s * window.sw + j
+                        begin = n * pixels + row * padded.width + column
+                        begin_of_table = first * taps * window.c_in + (tap - column) * size
+                        pixel = (n * window.out_height + r) * window.out_width + s
+                        add_rows(
+                            Lists(indices, indptr, begin, padded.width, share.columns, share.rows),
+                            Table(packed, begin_of_table, kw * size),
+                            Flat(y, pixel * window.c_out + first),
+                            panel,
                             tap > 0,
                         )
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def correlate_tasks(x, w, columns, width, g, images, y, names, bounds):  # type: ignore[no-untyped-def]
+def correlate_tasks(x, packed, window, share, y, indices, indptr):  # type: ignore[no-untyped-def]
+    """Share the images out to tasks."""
+    images = share.images
     for task in prange((x.shape[0] + images - 1) // images):
         own, some = get_thread_id(), slice(task * images, (task + 1) * images)
         correlate_images(
-            x[some], w, columns, width, g, y[some].reshape(-1), names[own], bounds[own]
+            x[some], packed, window, share, y[some].reshape(-1), indices[own], indptr[own]
         )
 
 
 def taps_at_once(kh: int, kw: int, size: int) -> tuple[int, int]:
-    """Rows and columns of the window: all, a row, or one tap of `size` floats."""
+    """Return rows and columns of the window: all, a row, or one tap of `size` floats."""
     if 4 * kh * kw * size <= CACHE:
         return kh, kw
     return 1, kw if 4 * kw * size <= CACHE else 1
 
 
 def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
-    """Write the whole of y: x (N, H, W, C) uint8 of zeros and ones, w (kh, kw, C, columns)."""
-    kh, kw, channels, columns = w.shape
-    depth, width = kh * kw * channels, width_of(columns)
-    if columns % width:  # blocks are whole
-        wider = np.zeros((kh, kw, channels, columns + -columns % width), np.float32)
-        wider[..., :columns] = w
+    """Write the whole of y: x (N, H, W, C_in) uint8 of zeros and ones, w (kh, kw, C_in, C_out)."""
+    kh, kw, c_in, c_out = w.shape
+    panel = panel_of(c_out)
+    if c_out % panel:  # panels are whole
+        wider = np.zeros((kh, kw, c_in, c_out + -c_out % panel), np.float32)
+        wider[..., :c_out] = w
         target = aligned(*y.shape[:3], wider.shape[3])
         correlate(x, wider, g, target)
-        y[:] = target[..., :columns]
+        y[:] = target[..., :c_out]
         return
-    packed = aligned(depth * columns)
-    pack(np.ascontiguousarray(w).reshape(depth, columns), width, packed)
-    (rows, wide), threads = g.padded, get_num_threads()
+    depth = kh * kw * c_in
+    packed = aligned(depth * c_out)
+    pack(np.ascontiguousarray(w).reshape(depth, c_out), panel, packed)
+    window, threads = g.window(x.shape, c_out), get_num_threads()
+    padded = padded_of(window)
     images = min(len(x), max(1, PIXELS // (g.out[0] * g.out[1])))
-    names = empty((threads, images * x[0].size + 1), np.uint32)
-    bounds = empty((threads, images * (rows * wide + 1)), np.int64)
-    numbers = (
-        *g.before,
-        rows,
-        wide,
-        kh,
-        kw,
-        *g.stride,
-        *g.out,
-        *taps_at_once(kh, kw, channels * width),
-    )
-    correlate_tasks(x, packed, columns, width, numbers, images, y, names, bounds)
+    share = Share(images, panel, *taps_at_once(kh, kw, c_in * panel))
+    indices = empty((threads, images * x[0].size + 1), np.uint32)
+    indptr = empty((threads, images * (padded.height * padded.width + 1)), np.int64)
+    correlate_tasks(x, packed, window, share, y, indices, indptr)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def lay_out(dy, top, left, rows, wide, width, padded):  # type: ignore[no-untyped-def]
-    """dy (n, H', W', C') -> blocks of columns (n, rows, wide, width), zeros around."""
-    images, height, across, columns = dy.shape
+def lay_out(dy, padded, panel, target):  # type: ignore[no-untyped-def]
+    """Copy dy (n, H', W', C_out) to panels of its channels (n, height, width, panel), padded."""
+    images, height, width, c_out = dy.shape
+    high, wide = padded.height, padded.width
     for n in prange(images):
-        for first in range(0, columns, width):
-            last = min(columns, first + width)
-            for r in range(rows):
+        for first in range(0, c_out, panel):
+            last = min(c_out, first + panel)
+            for r in range(high):
                 for s in range(wide):
-                    at = first * images * rows * wide + ((n * rows + r) * wide + s) * width
-                    inside = top <= r < top + height and left <= s < left + across
+                    at = first * images * high * wide + ((n * high + r) * wide + s) * panel
+                    row, column = r - padded.top, s - padded.left
+                    inside = 0 <= row < height and 0 <= column < width
                     if inside:
                         for c in range(first, last):
-                            padded[at - first + c] = dy[n, r - top, s - left, c]
-                    for c in range(last - first if inside else 0, width):
-                        padded[at + c] = 0
+                            target[at - first + c] = dy[n, row, column, c]
+                    for c in range(last - first if inside else 0, panel):
+                        target[at + c] = 0
 
 
 @njit(cache=True, error_model="numpy")
-def list_pixels(x, first, last, row, column, rows, wide, width, names, bounds):  # type: ignore[no-untyped-def]
-    """Name the pixels of x (n, H, W, C) at which each channel of first … last fired.
+def list_pixels(x, channels, rows, columns, panel, indices, indptr):  # type: ignore[no-untyped-def]
+    """List the pixels of x (n, H, W, C_in) at which each of some channels fired.
 
-    A name is the pixel's place in the padded dy times `width`; those of channel c stand
-    from bounds[2 (c - first)] to the next bound. row and column: (first, step, count).
+    An index is the pixel's place in the padded dy times `panel`; those of the channel first + c
+    stand from indptr[2 c] to the next bound. `rows` and `columns` are residues.
     """
     images = x.shape[0]
-    capacity = images * row[2] * column[2] + 1
-    for c in range(last - first):
-        bounds[2 * c] = bounds[2 * c + 1] = c * capacity
+    high, wide = rows.pixels + rows.taps - 1, columns.pixels + columns.taps - 1  # padded
+    capacity = images * rows.pixels * columns.pixels + 1
+    for c in range(channels.size):
+        indptr[2 * c] = indptr[2 * c + 1] = c * capacity
     for n in range(images):
-        for r in range(row[2]):
-            for s in range(column[2]):
-                name = ((n * rows + r) * wide + s) * width
-                pixel = x[n, row[0] + r * row[1], column[0] + s * column[1]]
-                for c in range(last - first):  # no branch: a silent name is overwritten
-                    names[bounds[2 * c + 1]] = name
-                    bounds[2 * c + 1] += np.int64(pixel[first + c])
+        for r in range(rows.pixels):
+            for s in range(columns.pixels):
+                index = ((n * high + r) * wide + s) * panel
+                pixel = x[n, rows.first + r * rows.step, columns.first + s * columns.step]
+                for c in range(channels.size):  # no branch: a silent index is overwritten
+                    indices[indptr[2 * c + 1]] = index
+                    indptr[2 * c + 1] += np.int64(pixel[channels.first + c])
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def weight_tasks(x, dy, columns, width, row, column, more, dw, names, bounds, aside):  # type: ignore[no-untyped-def]
-    """Each task owns a few input channels. row and column: (first, step, count, tap, taps)."""
-    images, channels = x.shape[0], x.shape[3]
-    share = max(1, min(MOST, channels // 8))
-    rows, wide = row[2] + row[4] - 1, column[2] + column[4] - 1
-    for task in prange((channels + share - 1) // share):
+def weight_tasks(x, padded_dy, panel, rows, columns, accumulate, dw, scratch):  # type: ignore[no-untyped-def]
+    """Write or add the gradient by the taps of two residues; a task owns a few input channels."""
+    images, c_in, c_out = x.shape[0], x.shape[3], dw.shape[3]
+    share = max(1, min(MOST, c_in // 8))
+    high, wide = rows.pixels + rows.taps - 1, columns.pixels + columns.taps - 1  # padded
+    for task in prange((c_in + share - 1) // share):
         own = get_thread_id()
-        begin, end = task * share, min((task + 1) * share, channels)
-        list_pixels(x, begin, end, row, column, rows, wide, width, names[own], bounds[own])
-        for first in range(0, columns, width):
-            block = first * images * rows * wide
-            last = min(columns, first + width)
-            for c in range(begin, end):
-                for i in range(row[4]):
-                    for j in range(column[4]):
-                        target = dw[row[3] + i * row[1], column[3] + j * column[1], c]
-                        place = ((row[4] - 1 - i) * wide + column[4] - 1 - j) * width
-                        add(
-                            names[own],
-                            bounds[own],
-                            2 * (c - begin),
-                            0,
-                            1,
-                            1,
-                            dy,
-                            block + place,
-                            0,
-                            aside[own],
-                            0,
-                            width,
-                            False,
-                        )
-                        if more:
+        indices, indptr, sums = scratch.indices[own], scratch.indptr[own], scratch.sums[own]
+        channels = Span(task * share, min(share, c_in - task * share))
+        list_pixels(x, channels, rows, columns, panel, indices, indptr)
+        for first in range(0, c_out, panel):
+            last = min(c_out, first + panel)
+            for c in range(channels.size):
+                lists = Lists(indices, indptr, 2 * c, 0, 1, 1)
+                for i in range(rows.taps):
+                    for j in range(columns.taps):
+                        place = ((rows.taps - 1 - i) * wide + columns.taps - 1 - j) * panel
+                        place += first * images * high * wide
+                        add_rows(lists, Table(padded_dy, place, 0), Flat(sums, 0), panel, False)
+                        row, column = rows.tap + i * rows.step, columns.tap + j * columns.step
+                        target = dw[row, column, channels.first + c]
+                        if accumulate:
                             for k in range(first, last):
-                                target[k] += aside[own, k - first]
+                                target[k] += sums[k - first]
                         else:
                             for k in range(first, last):
-                                target[k] = aside[own, k - first]
+                                target[k] = sums[k - first]
 
 
 def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
-    """Write into dw (kh, kw, C, C') from x (N, H, W, C), uint8 of zeros and ones, and dy.
+    """Write into dw (kh, kw, C_in, C_out) from x (N, H, W, C_in), uint8 of zeros and ones, and dy.
 
     Strides part x into residues, each of which meets taps of its own. A few images at a
     time: each element of dw adds them up in order.
     """
-    kernel, columns = dw.shape[:2], dw.shape[3]
+    kernel, c_out = dw.shape[:2], dw.shape[3]
     if max(p.stride) > 1:
         dw[:] = 0  # the taps that meet no pixel
     axes = [residues(*axis) for axis in zip(x.shape[1:3], kernel, p.stride, p.padding, strict=True)]
-    for row in axes[0]:
-        for column in axes[1]:
-            if min(row.pixels, column.pixels, row.taps, column.taps) > 0:
-                residue_gradient(x, dy, p, (row, column), width_of(columns), dw)
+    for rows in axes[0]:
+        for columns in axes[1]:
+            if min(rows.pixels, columns.pixels, rows.taps, columns.taps) > 0:
+                residue_gradient(x, dy, rows, columns, panel_of(c_out), dw)
 
 
 def residue_gradient(
-    x: Array, dy: Array, p: Conv, pair: tuple[Residue, Residue], width: int, dw: Array
+    x: Array, dy: Array, rows: Residue, columns: Residue, panel: int, dw: Array
 ) -> None:
-    columns, threads = dw.shape[3], get_num_threads()
-    rows, wide = (r.pixels + r.taps - 1 for r in pair)
-    top, left = (r.taps - 1 - r.shift for r in pair)
-    images = min(len(x), max(1, CHUNK // (rows * wide * width)))
-    padded = aligned(images * rows * wide * (columns + -columns % width))
-    names = empty((threads, MOST * (images * pair[0].pixels * pair[1].pixels + 1)), np.uint32)
-    bounds = empty((threads, 2 * MOST), np.int64)
-    row, column = (
-        (r.first, s, r.pixels, r.tap, r.taps) for r, s in zip(pair, p.stride, strict=True)
+    """Write the part of dw whose taps belong to the residues."""
+    c_out, threads = dw.shape[3], get_num_threads()
+    top, left = (r.taps - 1 - r.shift for r in (rows, columns))
+    high, wide = (r.pixels + r.taps - 1 for r in (rows, columns))
+    padded = Padded(top, left, high, wide)
+    images = min(len(x), max(1, CHUNK // (high * wide * panel)))
+    padded_dy = aligned(images * high * wide * (c_out + -c_out % panel))
+    scratch = Scratch(
+        empty((threads, MOST * (images * rows.pixels * columns.pixels + 1)), np.uint32),
+        empty((threads, 2 * MOST), np.int64),
+        aligned(threads, panel),
     )
     for first in range(0, len(x), images):
         some = slice(first, first + images)
-        lay_out(dy[some], top, left, rows, wide, width, padded)
-        weight_tasks(
-            x[some],
-            padded,
-            columns,
-            width,
-            row,
-            column,
-            first > 0,
-            dw,
-            names,
-            bounds,
-            aligned(threads, width),
-        )
+        lay_out(dy[some], padded, panel, padded_dy)
+        weight_tasks(x[some], padded_dy, panel, rows, columns, first > 0, dw, scratch)

@@ -1,4 +1,4 @@
-"""Where things stand: padded images, weights in blocks of columns, which tap meets which pixel."""
+"""Where things stand: padded images, weights in panels, which tap meets which pixel."""
 
 from typing import NamedTuple
 
@@ -8,6 +8,39 @@ from refsnn.equations.conv import Conv
 from refsnn.kernels.simd import LANES
 
 SQUARE = 16  # the side of what is transposed at a time: a cache line of floats
+
+
+class Span(NamedTuple):
+    """`size` in a row, from `first` on: channels, pixels or tiles."""
+
+    first: int
+    size: int
+
+
+class Window(NamedTuple):
+    """The sizes of a convolution, flat, as parallel loops take no tuple within a tuple."""
+
+    height: int
+    width: int
+    c_in: int
+    out_height: int
+    out_width: int
+    c_out: int
+    kh: int
+    kw: int
+    sh: int  # stride
+    sw: int
+    top: int  # padding
+    left: int
+
+
+class Padded(NamedTuple):
+    """The size of a padded image, and the rows and columns of padding before the image."""
+
+    top: int  # below 0 where rows are cut off
+    left: int
+    height: int
+    width: int
 
 
 class Correlation(NamedTuple):
@@ -20,16 +53,14 @@ class Correlation(NamedTuple):
     first: tuple[int, int]  # r0, s0
     step: tuple[int, int]  # dr, ds
 
-    @property
-    def padded(self) -> tuple[int, int]:
-        """Rows and columns of the padded x."""
-        height, width = (
-            (n - 1) * s + k for n, s, k in zip(self.out, self.stride, self.kernel, strict=True)
-        )
-        return height, width
+    def window(self, x: tuple[int, ...], c_out: int) -> Window:
+        """Return the sizes for x of shape (N, H, W, C_in)."""
+        (top, left), sizes = self.before, (x[1], x[2], x[3], *self.out, c_out)
+        return Window(*sizes, *self.kernel, *self.stride, top, left)
 
 
 def forward_correlation(out: tuple[int, int], kernel: tuple[int, int], p: Conv) -> Correlation:
+    """Return the convolution itself as a correlation."""
     return Correlation(kernel, p.stride, p.padding, out, (0, 0), (1, 1))
 
 
@@ -38,6 +69,7 @@ class Residue(NamedTuple):
     taps `tap + step m`, m < taps, that meet them: tap m meets n in y's pixel n + shift - m."""
 
     first: int
+    step: int  # the stride
     pixels: int
     tap: int
     taps: int
@@ -45,13 +77,18 @@ class Residue(NamedTuple):
 
 
 def residues(size: int, kernel: int, stride: int, padding: int) -> list[Residue]:
-    """x's pixel r meets tap i in y's pixel (r + padding - i) / stride, where that is whole."""
+    """List an axis's residues, as many as the stride.
+
+    x's pixel r meets tap i in y's pixel (r + padding - i) / stride, where that is whole.
+    """
     found = []
     for tap in range(stride):
         first = (tap - padding) % stride
         count, taps = -(-(size - first) // stride), -(-(kernel - tap) // stride)
         found.append(
-            Residue(first, max(count, 0), tap, max(taps, 0), (first + padding - tap) // stride)
+            Residue(
+                first, stride, max(count, 0), tap, max(taps, 0), (first + padding - tap) // stride
+            )
         )
     return found
 
@@ -59,7 +96,7 @@ def residues(size: int, kernel: int, stride: int, padding: int) -> list[Residue]
 def input_correlations(
     size: tuple[int, ...], kernel: tuple[int, ...], p: Conv
 ) -> list[tuple[tuple[slice, slice], Correlation]]:
-    """The input gradient as correlations of dy, each with the taps of w that it takes, which
+    """Return the input gradient as correlations of dy, each with the taps of w that it takes, which
     stand in it from last to first; pixels that no tap meets belong to none."""
     axes = [residues(*axis) for axis in zip(size, kernel, p.stride, p.padding, strict=True)]
     found = []
@@ -81,31 +118,42 @@ def input_correlations(
 
 
 @njit(cache=True, error_model="numpy")
-def pad_image(x, top, left, rows, columns, target, at):  # type: ignore[no-untyped-def]
-    """Copy x (H, W, C) to target[at:] (rows, columns, C), zeros around it."""
+def padded_of(window):  # type: ignore[no-untyped-def]
+    """Return the size of the padded x."""
+    height = (window.out_height - 1) * window.sh + window.kh
+    width = (window.out_width - 1) * window.sw + window.kw
+    return Padded(window.top, window.left, height, width)
+
+
+@njit(cache=True, error_model="numpy")
+def pad_image(x, padded, target, at):  # type: ignore[no-untyped-def]
+    """Copy x (H, W, C) to target[at:], padded by zeros, or cut off, to its size there."""
     height, width, channels = x.shape
-    line = x.reshape(height, width * channels)
-    begin, end = max(left, 0), min(left + width, columns)  # of x's columns, in the target's
-    for r in range(rows):
-        start = at + r * columns * channels
-        if r < top or r - top >= height or begin >= end:
-            target[start : start + columns * channels] = 0
+    line, row = x.reshape(height, width * channels), padded.width * channels
+    begin, end = max(padded.left, 0), min(padded.left + width, padded.width)  # x's in the target
+    for r in range(padded.height):
+        start = at + r * row
+        if r < padded.top or r - padded.top >= height or begin >= end:
+            target[start : start + row] = 0
             continue
         target[start : start + begin * channels] = 0
-        shift = start + left * channels
-        for c in range((begin - left) * channels, (end - left) * channels):
-            target[shift + c] = line[r - top, c]
-        target[start + end * channels : start + columns * channels] = 0
+        shift = start + padded.left * channels
+        for c in range((begin - padded.left) * channels, (end - padded.left) * channels):
+            target[shift + c] = line[r - padded.top, c]
+        target[start + end * channels : start + row] = 0
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def pack(w, width, packed):  # type: ignore[no-untyped-def]
-    """w (K, C) -> blocks of columns (K, width), zero-padded; a last block of LANES is narrow."""
-    depth, columns = w.shape
-    for block in prange((columns + width - 1) // width):
-        first = block * width
-        step = width if columns - first > LANES else LANES
-        last = min(columns, first + step)
+def pack(w, panel, packed):  # type: ignore[no-untyped-def]
+    """Copy w (K, C_out) to panels (K, panel) of its columns, filled up with zeros.
+
+    The last panel has LANES columns where those are enough.
+    """
+    depth, c_out = w.shape
+    for index in prange((c_out + panel - 1) // panel):
+        first = index * panel
+        step = panel if c_out - first > LANES else LANES
+        last = min(c_out, first + step)
         for k in range(depth):
             at = first * depth + k * step - first
             for c in range(first, last):
@@ -114,15 +162,15 @@ def pack(w, width, packed):  # type: ignore[no-untyped-def]
                 packed[at + c] = 0
 
 
-def packed_columns(columns: int, width: int) -> int:
-    """Columns of all blocks together."""
-    first = (columns - 1) // width * width
-    return first + (width if columns - first > LANES else LANES)
+def packed_columns(c_out: int, panel: int) -> int:
+    """Return how many columns all panels have together."""
+    first = (c_out - 1) // panel * panel
+    return first + (panel if c_out - first > LANES else LANES)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def transpose(w, turned):  # type: ignore[no-untyped-def]
-    """w (K, A, B) -> turned (K, B, A), a square of cache lines at a time."""
+    """Copy w (K, A, B) to turned (K, B, A), a square of cache lines at a time."""
     taps, height, width = w.shape
     for block in prange((width + SQUARE - 1) // SQUARE):
         first, last = block * SQUARE, min((block + 1) * SQUARE, width)

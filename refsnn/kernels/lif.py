@@ -12,13 +12,16 @@ from refsnn.equations import lif as equations
 from refsnn.equations.lif import LIF, LIFCache, LIFGrads, initial_potential
 from refsnn.equations.surrogate import Array, slopes
 from refsnn.equations.validate import like
+from refsnn.kernels.neuron import neuron_of
 
 BLOCK = 1024  # neurons a task: u stays in the first-level cache
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def forward_loop(c_seq, u0, tau, v_th, inclusive, u_pre_seq, o_seq):  # type: ignore[no-untyped-def]
+def forward_loop(c_seq, u0, neuron, u_pre_seq, o_seq):  # type: ignore[no-untyped-def]
+    """Write u_pre and o (T, neurons), Eq. 1 and 2."""
     steps, count = c_seq.shape
+    tau, v_th, at_threshold = neuron.tau, neuron.v_th, neuron.fire_at_threshold
     one, zero = u0.dtype.type(1), u0.dtype.type(0)
     for block in prange((count + BLOCK - 1) // BLOCK):
         first, last = block * BLOCK, min((block + 1) * BLOCK, count)
@@ -26,7 +29,7 @@ def forward_loop(c_seq, u0, tau, v_th, inclusive, u_pre_seq, o_seq):  # type: ig
         for t in range(steps):
             for m in range(last - first):
                 u_pre = tau * u[m] + c_seq[t, first + m]
-                fired = u_pre > v_th or (inclusive and u_pre == v_th)
+                fired = u_pre > v_th or (at_threshold and u_pre == v_th)
                 o = one if fired else zero
                 u_pre_seq[t, first + m] = u_pre
                 o_seq[t, first + m] = o
@@ -34,8 +37,10 @@ def forward_loop(c_seq, u0, tau, v_th, inclusive, u_pre_seq, o_seq):  # type: ig
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def backward_loop(do_seq, h_seq, u_pre_seq, o_seq, tau, detach, delta_seq, du0):  # type: ignore[no-untyped-def]
+def backward_loop(do_seq, h_seq, u_pre_seq, o_seq, neuron, delta_seq, du0):  # type: ignore[no-untyped-def]
+    """Write delta (T, neurons), Eq. 3; du0 holds zeros, and tau delta[0] then."""
     steps, count = do_seq.shape
+    tau, detach = neuron.tau, neuron.detach
     one = du0.dtype.type(1)
     for block in prange((count + BLOCK - 1) // BLOCK):
         first, last = block * BLOCK, min((block + 1) * BLOCK, count)
@@ -50,19 +55,16 @@ def backward_loop(do_seq, h_seq, u_pre_seq, o_seq, tau, detach, delta_seq, du0):
 
 
 def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache]:
-    """See `equations.lif.lif_forward`; a smooth neuron, or one of a class of its own, is left
+    """Do as `equations.lif.lif_forward`; a smooth neuron, or one of a class of its own, is left
     to it."""
     if p.smooth or type(p) is not LIF:
         return equations.lif_forward(c_seq, u0, p)
     u0 = initial_potential(c_seq, u0)
     u_pre_seq, o_seq = empty(c_seq.shape, c_seq.dtype), empty(c_seq.shape, c_seq.dtype)
-    scalar = c_seq.dtype.type
     forward_loop(
         rows(c_seq),
         np.ascontiguousarray(u0).reshape(-1),
-        scalar(p.tau),
-        scalar(p.v_th),
-        bool(p.fire_at_threshold),
+        neuron_of(p, c_seq.dtype.type),
         rows(u_pre_seq),
         rows(o_seq),
     )
@@ -70,7 +72,7 @@ def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache
 
 
 def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFGrads:
-    """See `equations.lif.lif_backward`."""
+    """Do as `equations.lif.lif_backward`."""
     u_pre_seq, o_seq, u0, p = cache
     if type(p) is not LIF:
         return equations.lif_backward(do_seq, cache, constants)
@@ -82,8 +84,7 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
         rows(h_seq),
         rows(u_pre_seq),
         rows(o_seq),
-        do_seq.dtype.type(p.tau),
-        p.reset_gradient == "detached",
+        neuron_of(p, do_seq.dtype.type),
         rows(delta_seq),
         du0.reshape(-1),
     )
@@ -94,5 +95,5 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
 
 
 def rows(x_seq: Array) -> Array:
-    """(T, neurons); a view where x_seq is contiguous."""
+    """Return x_seq as (T, neurons), a view where it is contiguous."""
     return np.ascontiguousarray(x_seq).reshape(len(x_seq), -1)

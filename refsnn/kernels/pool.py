@@ -14,6 +14,7 @@ from refsnn.equations.validate import ndim
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def forward_loop(x, kernel, stride, padding, y):  # type: ignore[no-untyped-def]
+    """Write y (N, H', W', C), the means of x's windows."""
     images, height, width, channels = x.shape
     area = y.dtype.type(kernel * kernel)
     for n in prange(images):
@@ -32,6 +33,7 @@ def forward_loop(x, kernel, stride, padding, y):  # type: ignore[no-untyped-def]
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def backward_loop(dy, kernel, stride, padding, dx):  # type: ignore[no-untyped-def]
+    """Write dx (N, H, W, C): each window's pixels get an equal share of its dy."""
     images, height, width, channels = dx.shape
     area = dx.dtype.type(kernel * kernel)
     for n in prange(images):
@@ -46,8 +48,8 @@ def backward_loop(dy, kernel, stride, padding, dx):  # type: ignore[no-untyped-d
                                 dx[n, row, column, c] += dy[n, r, s, c] / area
 
 
-def of_spikes(x: Array) -> Any:
-    """The dtype of x's mean: float32 of spikes, which are uint8."""
+def mean_dtype(x: Array) -> Any:
+    """Return the dtype of x's mean: float32 of spikes, which are uint8."""
     if isinstance(x, np.ndarray) and x.dtype == np.uint8 and x.ndim == 4:
         return np.dtype(np.float32)
     ndim("x", x, 4, "(N, H, W, C)")
@@ -56,7 +58,7 @@ def of_spikes(x: Array) -> Any:
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def count_spikes(x, y):  # type: ignore[no-untyped-def]
-    """x (N, H W, C) -> y (N, C), how many of the pixels fired."""
+    """Count in y (N, C) how many of the pixels of x (N, H W, C) fired."""
     for n in prange(x.shape[0]):
         y[n] = 0
         for pixel in range(x.shape[1]):
@@ -65,8 +67,8 @@ def count_spikes(x, y):  # type: ignore[no-untyped-def]
 
 
 def global_avgpool_forward(x: Array) -> tuple[Array, tuple[int, ...]]:
-    """See `equations.pool.global_avgpool_forward`; x may be spikes as uint8."""
-    if of_spikes(x) == x.dtype:
+    """Do as `equations.pool.global_avgpool_forward`; x may be spikes as uint8."""
+    if mean_dtype(x) == x.dtype:
         return equations.global_avgpool_forward(x)
     images, height, width, channels = x.shape
     y = empty((images, channels), np.float32)
@@ -75,15 +77,15 @@ def global_avgpool_forward(x: Array) -> tuple[Array, tuple[int, ...]]:
 
 
 def avgpool_forward(x: Array, p: AvgPool) -> tuple[Array, AvgPoolCache]:
-    """See `equations.pool.avgpool_forward`."""
-    dtype = of_spikes(x)
+    """Do as `equations.pool.avgpool_forward`."""
+    dtype = mean_dtype(x)
     y = empty(pooled_shape(x.shape, p), dtype)
     forward_loop(np.ascontiguousarray(x), p.kernel, p.stride, p.padding, y)
     return y, AvgPoolCache(x.shape, dtype, p)
 
 
 def avgpool_backward(dy: Array, cache: AvgPoolCache) -> Array:
-    """See `equations.pool.avgpool_backward`."""
+    """Do as `equations.pool.avgpool_backward`."""
     check_cotangent(dy, cache)
     dx = empty(cache.shape, dy.dtype)
     p = cache.p

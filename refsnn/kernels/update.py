@@ -1,7 +1,7 @@
 """Numba twins of `equations.update`, bit for bit: the same operations, in one pass over memory."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, prange
@@ -14,8 +14,23 @@ from refsnn.equations.update import BETA1, BETA2, EPS
 BLOCK = 1 << 14  # elements a task
 
 
+class AdamW(NamedTuple):
+    """The constants of a step of AdamW in the parameters' precision."""
+
+    beta1: Any
+    rest1: Any  # 1 - beta1
+    beta2: Any
+    rest2: Any
+    whole1: Any  # 1 - beta1^i
+    whole2: Any
+    eps: Any
+    keep: Any  # 1 - lr decay
+    lr: Any
+
+
 @njit(parallel=True, cache=True, error_model="numpy")
 def sgd_loop(w, g, v, numbers, new_w, new_v):  # type: ignore[no-untyped-def]
+    """Write the new parameters and velocities, all flat."""
     lr, momentum, decay = numbers
     for block in prange((w.size + BLOCK - 1) // BLOCK):
         for k in range(block * BLOCK, min((block + 1) * BLOCK, w.size)):
@@ -24,7 +39,9 @@ def sgd_loop(w, g, v, numbers, new_w, new_v):  # type: ignore[no-untyped-def]
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def adamw_loop(w, g, mean, square, numbers, new_w, new_mean, new_square):  # type: ignore[no-untyped-def]
+def adamw_loop(w, g, moments, numbers, new_w, new_moments):  # type: ignore[no-untyped-def]
+    """Write the new parameters and moments, all flat."""
+    (mean, square), (new_mean, new_square) = moments, new_moments
     beta1, rest1, beta2, rest2, whole1, whole2, eps, keep, lr = numbers
     for block in prange((w.size + BLOCK - 1) // BLOCK):
         for k in range(block * BLOCK, min((block + 1) * BLOCK, w.size)):
@@ -50,7 +67,7 @@ def known(arrays: tuple[Array, ...], numbers: tuple[Any, ...]) -> bool:
 def sgd_update(
     w: Array, g: Array, v: Array, lr: float, momentum: float, decay: float
 ) -> tuple[Array, Array]:
-    """See `equations.update.sgd_update`, which takes what isn't of one shape and dtype."""
+    """Do as `equations.update.sgd_update`, which takes what isn't of one shape and dtype."""
     if not known((w, g, v), (lr, momentum, decay)):
         return equations.sgd_update(w, g, v, lr, momentum, decay)
     numbers = tuple(w.dtype.type(x) for x in (lr, momentum, decay))
@@ -62,21 +79,23 @@ def sgd_update(
 def adamw_update(
     w: Array, g: Array, mean: Array, square: Array, i: int, lr: float, decay: float
 ) -> tuple[Array, Array, Array]:
-    """See `equations.update.adamw_update`, which takes what isn't of one shape and dtype."""
+    """Do as `equations.update.adamw_update`, which takes what isn't of one shape and dtype."""
     if not known((w, g, mean, square), (i, lr, decay)):
         return equations.adamw_update(w, g, mean, square, i, lr, decay)
-    constants = (
-        BETA1,
-        1 - BETA1,
-        BETA2,
-        1 - BETA2,
-        1 - BETA1**i,
-        1 - BETA2**i,
-        EPS,
-        1 - lr * decay,
-        lr,
+    constants = AdamW(
+        beta1=BETA1,
+        rest1=1 - BETA1,
+        beta2=BETA2,
+        rest2=1 - BETA2,
+        whole1=1 - BETA1**i,
+        whole2=1 - BETA2**i,
+        eps=EPS,
+        keep=1 - lr * decay,
+        lr=lr,
     )
-    numbers = tuple(w.dtype.type(x) for x in constants)
+    numbers = AdamW(*(w.dtype.type(x) for x in constants))
     new = empty(w.shape, w.dtype), empty(w.shape, w.dtype), empty(w.shape, w.dtype)
-    adamw_loop(*(np.ravel(x) for x in (w, g, mean, square)), numbers, *(x.reshape(-1) for x in new))
+    new_w, *new_moments = (x.reshape(-1) for x in new)
+    moments = np.ravel(mean), np.ravel(square)
+    adamw_loop(np.ravel(w), np.ravel(g), moments, numbers, new_w, tuple(new_moments))
     return new

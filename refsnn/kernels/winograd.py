@@ -7,13 +7,16 @@ dw = G^T [(A dy A^T) . (B^T x B)] G, summed over tiles. Its rounding is some ten
 that of the direct sum, so it is never used in float64.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import get_num_threads, get_thread_id, njit, prange
 
 from refsnn.equations.surrogate import Array
-from refsnn.kernels.dense import GROUP, SIDE, block_of, in_parts, products
-from refsnn.kernels.layout import Correlation
-from refsnn.kernels.simd import LANES, aligned, transformer
+from refsnn.kernels.dense import GROUP, SIDE, Block, Stack, block_of, in_parts, products
+from refsnn.kernels.layout import Correlation, Span
+from refsnn.kernels.simd import LANES, aligned
+from refsnn.kernels.transform import Grid, Inside, transformer
 
 AT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
 BT = np.array(
@@ -36,265 +39,233 @@ TILES = 32  # at a time, of SIDE channels: the 36 products stay in the second-le
 SCRATCH = 36 * (2 * TILES * SIDE + SIDE * SIDE + 3 * LANES) + 16 * LANES  # floats of a thread
 
 
-def fits(channels: int, columns: int) -> bool:
-    """Whole vectors of both."""
-    return channels % 16 == 0 and columns % 16 == 0
+class Tiling(NamedTuple):
+    """Images and the tiles of 4x4 outputs that they are seen as."""
+
+    height: int
+    width: int
+    channels: int
+    down: int  # tiles of an image
+    across: int
+    top: int  # padding
+    left: int
+
+
+class Filters(NamedTuple):
+    """Weights (3, 3, C_in, C_out) in a flat array, from the first or, turned, from the last tap."""
+
+    data: Array
+    at: int
+    row: int  # from one tap to the next
+    column: int
+    c_in: int  # from one input channel to the next
+
+
+def fits(c_in: int, c_out: int) -> bool:
+    """Tell whether both are whole vectors."""
+    return c_in % 16 == 0 and c_out % 16 == 0
 
 
 @njit(cache=True, error_model="numpy")
-def tiles_at_once(channels, columns):  # type: ignore[no-untyped-def]
-    """More of them where there are fewer channels."""
-    return TILES * SIDE // min(SIDE, max(channels, columns)) // GROUP * GROUP
+def tiles_at_once(c_in, c_out):  # type: ignore[no-untyped-def]
+    """Return how many tiles a task takes: more where there are fewer channels."""
+    return TILES * SIDE // min(SIDE, max(c_in, c_out)) // GROUP * GROUP
 
 
 @njit(cache=True, error_model="numpy")
-def transform_tiles(x, shape, top, left, begun, count, first, width, target, pitch):  # type: ignore[no-untyped-def]
-    """B^T x B of `count` tiles and `width` channels, from the `begun`-th tile and the first channel
-    on, of x flat (n, H, W, C): 36 times (tile, channel), `pitch` apart, in the target."""
-    height, across, channels, down, over = shape
-    for k in range(count):
-        t = begun + k
-        r, s = 4 * (t // over % down) - top, 4 * (t % over) - left
-        inside = -r, height - r, -s, across - s
-        place = ((t // (down * over) * height + r) * across + s) * channels + first
-        for c in range(0, width, LANES):
+def tiling_of(x, y, padding):  # type: ignore[no-untyped-def]
+    """Return the tiling of x (N, H, W, C) for outputs y."""
+    down, across = -(-y.shape[1] // 4), -(-y.shape[2] // 4)
+    return Tiling(x.shape[1], x.shape[2], x.shape[3], down, across, padding[0], padding[1])
+
+
+@njit(cache=True, error_model="numpy")
+def corner(tiling, t):  # type: ignore[no-untyped-def]
+    """Return the image of the t-th tile, and the row and column that it begins with."""
+    line = t // tiling.across
+    r, s = 4 * (line % tiling.down) - tiling.top, 4 * (t % tiling.across) - tiling.left
+    return line // tiling.down, r, s
+
+
+@njit(cache=True, error_model="numpy")
+def tile_of(tiling, t):  # type: ignore[no-untyped-def]
+    """Return where the t-th tile begins in flat images, and which of its pixels there are."""
+    n, r, s = corner(tiling, t)
+    place = ((n * tiling.height + r) * tiling.width + s) * tiling.channels
+    return place, Inside(-r, tiling.height - r, -s, tiling.width - s)
+
+
+@njit(cache=True, error_model="numpy")
+def transform_tiles(x, tiling, tiles, inputs, v):  # type: ignore[no-untyped-def]
+    """Write B^T x B of some tiles and channels of a flat x to 36 matrices (tile, channel)."""
+    row = tiling.width * tiling.channels
+    for k in range(tiles.size):
+        place, inside = tile_of(tiling, tiles.first + k)
+        for c in range(0, inputs.size, LANES):
             of_input(
-                x,
-                place + c,
-                across * channels,
-                channels,
+                Grid(x, place + inputs.first + c, row, tiling.channels),
                 inside,
-                target,
-                k * width + c,
-                6 * pitch,
-                pitch,
+                Grid(v.data, v.at + k * v.row + c, 6 * v.pitch, v.pitch),
             )
 
 
 @njit(cache=True, error_model="numpy")
-def transform_cotangents(dy, shape, begun, count, first, width, target, at, pitch):  # type: ignore[no-untyped-def]
-    """A dy A^T, as `transform_tiles`, from target[at] on."""
-    height, across, columns, down, over = shape
-    for k in range(count):
-        t = begun + k
-        r, s = 4 * (t // over % down), 4 * (t % over)
-        inside = 0, height - r, 0, across - s
-        place = ((t // (down * over) * height + r) * across + s) * columns + first
-        for c in range(0, width, LANES):
+def transform_cotangents(dy, tiling, tiles, outputs, d):  # type: ignore[no-untyped-def]
+    """Write A dy A^T of some tiles and channels of dy, as `transform_tiles`."""
+    row = tiling.width * tiling.channels
+    for k in range(tiles.size):
+        place, inside = tile_of(tiling, tiles.first + k)
+        for c in range(0, outputs.size, LANES):
             of_cotangent(
-                dy,
-                place + c,
-                across * columns,
-                columns,
+                Grid(dy, place + outputs.first + c, row, tiling.channels),
                 inside,
-                target,
-                at + k * width + c,
-                6 * pitch,
-                pitch,
+                Grid(d.data, d.at + k * d.row + c, 6 * d.pitch, d.pitch),
             )
 
 
 @njit(cache=True, error_model="numpy")
-def transform_weights(w, at, steps, channels, columns, target, begin, pitch):  # type: ignore[no-untyped-def]
-    """G w G^T of a block of the weights: (channel, column) from target[begin] on, 36 times."""
-    row, column, across = steps  # from one to the next in w
-    for c in range(channels):
-        for k in range(0, columns, LANES):
+def transform_weights(filters, block, u):  # type: ignore[no-untyped-def]
+    """Write G w G^T of a block of the weights to 36 matrices (input channel, output channel)."""
+    begin = filters.at + block.inputs.first * filters.c_in + block.outputs.first
+    for c in range(block.inputs.size):
+        for k in range(0, block.outputs.size, LANES):
             of_weights(
-                w,
-                at + c * across + k,
-                row,
-                column,
-                (0, 3, 0, 3),
-                target,
-                begin + c * columns + k,
-                6 * pitch,
-                pitch,
+                Grid(filters.data, begin + c * filters.c_in + k, filters.row, filters.column),
+                Inside(0, 3, 0, 3),
+                Grid(u.data, u.at + c * u.row + k, 6 * u.pitch, u.pitch),
             )
 
 
 @njit(cache=True, error_model="numpy")
-def write_tiles(m, at, pitch, width, y, shape, begun, count, first):  # type: ignore[no-untyped-def]
-    """`count` tiles and `width` columns of y flat (n, H', W', C'), from m[at:], which holds them as
-    `transform_tiles` leaves them.
+def write_tiles(m, y, tiling, tiles, outputs):  # type: ignore[no-untyped-def]
+    """Write A^T m A to some tiles and channels of y, which is flat.
 
-    What hangs over y's edge goes through the room for one tile at the end of m.
+    What hangs over y's edge goes through the room for one tile at the end of m's memory.
     """
-    height, across, columns, down, over = shape
-    aside, every = m.size - 16 * LANES, (0, 6, 0, 6)
-    for k in range(count):
-        t = begun + k
-        r, s = 4 * (t // over % down), 4 * (t % over)
-        rows, wide = min(4, height - r), min(4, across - s)
-        place = ((t // (down * over) * height + r) * across + s) * columns + first
-        for c in range(0, width, LANES):
-            source = at + k * width + c
-            if rows == 4 and wide == 4:
-                of_output(
-                    m, source, 6 * pitch, pitch, every, y, place + c, across * columns, columns
-                )
+    aside, every, c_out = m.data.size - 16 * LANES, Inside(0, 6, 0, 6), tiling.channels
+    for k in range(tiles.size):
+        n, r, s = corner(tiling, tiles.first + k)
+        rows, columns = min(4, tiling.height - r), min(4, tiling.width - s)
+        place = ((n * tiling.height + r) * tiling.width + s) * c_out + outputs.first
+        for c in range(0, outputs.size, LANES):
+            source = Grid(m.data, m.at + k * m.row + c, 6 * m.pitch, m.pitch)
+            if rows == 4 and columns == 4:
+                of_output(source, every, Grid(y, place + c, tiling.width * c_out, c_out))
                 continue
-            of_output(m, source, 6 * pitch, pitch, every, m, aside, 4 * LANES, LANES)
+            of_output(source, every, Grid(m.data, aside, 4 * LANES, LANES))
             for i in range(rows):
-                for j in range(wide):
+                for j in range(columns):
                     for lane in range(LANES):
-                        y[place + c + (i * across + j) * columns + lane] = m[
+                        y[place + c + (i * tiling.width + j) * c_out + lane] = m.data[
                             aside + (4 * i + j) * LANES + lane
                         ]
 
 
 @njit(cache=True, error_model="numpy")
-def correlate_block(x, w, w_at, w_steps, top, left, block, scratch, y):  # type: ignore[no-untyped-def]
-    """A few tiles of y (N, H', W', C') and a block of its columns, channels after channels.
+def correlate_block(x, filters, padding, tiles, outputs, scratch, y):  # type: ignore[no-untyped-def]
+    """Write a few tiles and output channels of y (N, H', W', C_out), SIDE input channels a time.
 
-    The scratch holds v, u and m: 36 times (tile, channel), (channel, column), (tile, column).
+    The scratch holds v, u and m: 36 matrices (tile, input channel), (input channel, output
+    channel), (tile, output channel) each.
     """
-    begun, count, first, columns = block
-    channels, height, across = x.shape[3], y.shape[1], y.shape[2]
-    grid = -(-height // 4), -(-across // 4)
-    pixels, shape = x.reshape(-1), (x.shape[1], x.shape[2], channels, *grid)
-    whole = count + -count % GROUP
-    side = min(SIDE, channels)
-    v_pitch, u_pitch, m_pitch = (
-        whole * side + LANES,
-        side * columns + LANES,
-        whole * columns + LANES,
-    )
-    u_at, m_at = 36 * v_pitch, 36 * (v_pitch + u_pitch)
-    tiles = np.arange(whole)
-    target, loops = tiles * columns, np.ones((2, 9), np.int64)
-    loops[:, 8] = columns  # a channel further in u
-    for begin in range(0, channels, SIDE):
-        width = min(SIDE, channels - begin)
-        source, loops[:, 2] = tiles * width, width
-        transform_tiles(pixels, shape, top, left, begun, count, begin, width, scratch, v_pitch)
+    c_in, flat_x, tiling = x.shape[3], x.reshape(-1), tiling_of(x, y, padding)
+    columns, side = outputs.size, min(SIDE, c_in)
+    whole = tiles.size + -tiles.size % GROUP
+    v_pitch, u_pitch = whole * side + LANES, side * columns + LANES
+    u = Stack(scratch, 36 * v_pitch, u_pitch, columns, 1)
+    m = Stack(scratch, 36 * (v_pitch + u_pitch), whole * columns + LANES, columns, 1)
+    for begin in range(0, c_in, SIDE):
+        inputs = Span(begin, min(SIDE, c_in - begin))
+        v = Stack(scratch, 0, v_pitch, inputs.size, 1)
+        transform_tiles(flat_x, tiling, tiles, inputs, v)
         for place in range(36):  # surplus tiles of the last group
-            scratch[place * v_pitch + count * width : place * v_pitch + whole * width] = 0
-        at = w_at + begin * w_steps[2] + first
-        transform_weights(w, at, w_steps, width, columns, scratch, u_at, u_pitch)
-        products(
-            scratch,
-            36,
-            source,
-            v_pitch,
-            u_at,
-            u_pitch,
-            columns,
-            loops,
-            m_at,
-            target,
-            m_pitch,
-            begin > 0,
-        )
-    shape = height, across, y.shape[3], *grid
-    write_tiles(scratch, m_at, m_pitch, columns, y.reshape(-1), shape, begun, count, first)
+            surplus = place * v_pitch + tiles.size * v.row
+            scratch[surplus : place * v_pitch + whole * v.row] = 0
+        transform_weights(filters, Block(inputs, outputs), u)
+        products((36, whole, inputs.size, columns), v, u, m, begin > 0)
+    write_tiles(m, y.reshape(-1), tiling_of(y, y, (0, 0)), tiles, outputs)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def correlate_tasks(x, w, w_at, w_steps, top, left, scratch, y):  # type: ignore[no-untyped-def]
-    columns = y.shape[3]
-    blocks = -(-columns // SIDE)
-    tiles = y.shape[0] * -(-y.shape[1] // 4) * -(-y.shape[2] // 4)
-    step = tiles_at_once(x.shape[3], columns)
-    for task in prange(-(-tiles // step) * blocks):
+def correlate_tasks(x, filters, padding, scratch, y):  # type: ignore[no-untyped-def]
+    """Share out y: a task owns some tiles and output channels."""
+    c_out = y.shape[3]
+    blocks = -(-c_out // SIDE)
+    total = y.shape[0] * -(-y.shape[1] // 4) * -(-y.shape[2] // 4)
+    step = tiles_at_once(x.shape[3], c_out)
+    for task in prange(-(-total // step) * blocks):
         begun, first = task // blocks * step, task % blocks * SIDE
-        block = begun, min(step, tiles - begun), first, min(SIDE, columns - first)
-        correlate_block(x, w, w_at, w_steps, top, left, block, scratch[get_thread_id()], y)
+        tiles, outputs = (
+            Span(begun, min(step, total - begun)),
+            Span(first, min(SIDE, c_out - first)),
+        )
+        correlate_block(x, filters, padding, tiles, outputs, scratch[get_thread_id()], y)
 
 
 def correlate(x: Array, w: Array, flip: bool, g: Correlation, y: Array) -> None:
-    """Write the whole of y: x (N, H, W, C) float32 or uint8, w (3, 3, C, columns), stride 1.
+    """Write the whole of y: x (N, H, W, C_in) float32 or uint8, w (3, 3, C_in, C_out), stride 1.
 
     `flip`: from the last tap to the first, as the input gradient has them. A task owns some
-    tiles and columns of y, and transforms what it needs: all that it works on stays in its
+    tiles and channels of y, and transforms what it needs: all that it works on stays in its
     core's cache.
     """
-    columns = w.shape[3]
-    size = w.shape[2] * columns
+    c_out = w.shape[3]
+    size = w.shape[2] * c_out
     at, row, column = (8 * size, -3 * size, -size) if flip else (0, 3 * size, size)
-    scratch = aligned(get_num_threads(), SCRATCH)
-    correlate_tasks(
-        x, np.ascontiguousarray(w).reshape(-1), at, (row, column, columns), *g.before, scratch, y
-    )
+    filters = Filters(np.ascontiguousarray(w).reshape(-1), at, row, column, c_out)
+    correlate_tasks(x, filters, g.before, aligned(get_num_threads(), SCRATCH), y)
 
 
 @njit(cache=True, error_model="numpy")
-def gradient_block(x, dy, top, left, block, scratch, dw):  # type: ignore[no-untyped-def]
-    """A block of channels and columns of dw flat (3, 3, C, C'), from a few images.
+def gradient_block(x, dy, padding, block, scratch, dw):  # type: ignore[no-untyped-def]
+    """Sum a block of dw, which is flat (3, 3, C_in, C_out), over a few images.
 
-    The scratch holds v, d and du: 36 times (tile, channel), (tile, column), (channel, column).
+    The scratch holds v, d and du: 36 matrices (tile, input channel), (tile, output channel),
+    (input channel, output channel) each.
     """
-    first, width, begin, columns = block
-    grid = -(-dy.shape[1] // 4), -(-dy.shape[2] // 4)
-    x_shape, dy_shape = (*x.shape[1:], *grid), (*dy.shape[1:], *grid)
-    pixels, cotangents = x.reshape(-1), dy.reshape(-1)
+    high, wide = block.inputs.size, block.outputs.size
+    flat_x, flat_dy = x.reshape(-1), dy.reshape(-1)
+    x_tiling, dy_tiling = tiling_of(x, dy, padding), tiling_of(dy, dy, (0, 0))
     step = tiles_at_once(x.shape[3], dy.shape[3])
-    v_pitch, d_pitch, du_pitch = (
-        step * width + LANES,
-        step * columns + LANES,
-        width * columns + LANES,
-    )
-    d_at, du_at = 36 * v_pitch, 36 * (v_pitch + d_pitch)
-    rows = np.arange(width)
-    loops = np.ones((2, 9), np.int64)
-    loops[:, 7], loops[:, 8] = width, columns  # a tile further in v and d
-    tiles = x.shape[0] * grid[0] * grid[1]
-    for begun in range(0, tiles, step):
-        count = min(step, tiles - begun)
-        transform_tiles(pixels, x_shape, top, left, begun, count, first, width, scratch, v_pitch)
-        transform_cotangents(
-            cotangents, dy_shape, begun, count, begin, columns, scratch, d_at, d_pitch
-        )
-        loops[:, 2] = count
-        products(
-            scratch,
-            36,
-            rows,
-            v_pitch,
-            d_at,
-            d_pitch,
-            columns,
-            loops,
-            du_at,
-            rows * columns,
-            du_pitch,
-            begun > 0,
-        )
-    row = dy.shape[3]
-    size = x.shape[3] * row
-    for c in range(width):
-        for k in range(0, columns, LANES):
+    v = Stack(scratch, 0, step * high + LANES, high, 1)
+    turned = Stack(scratch, 0, v.pitch, 1, high)
+    d = Stack(scratch, 36 * v.pitch, step * wide + LANES, wide, 1)
+    du = Stack(scratch, 36 * (v.pitch + d.pitch), high * wide + LANES, wide, 1)
+    total = x.shape[0] * x_tiling.down * x_tiling.across
+    for begun in range(0, total, step):
+        tiles = Span(begun, min(step, total - begun))
+        transform_tiles(flat_x, x_tiling, tiles, block.inputs, v)
+        transform_cotangents(flat_dy, dy_tiling, tiles, block.outputs, d)
+        products((36, high, tiles.size, wide), turned, d, du, begun > 0)
+    c_out = dy.shape[3]
+    size = x.shape[3] * c_out
+    place = block.inputs.first * c_out + block.outputs.first
+    for c in range(high):
+        for k in range(0, wide, LANES):
             of_products(
-                scratch,
-                du_at + c * columns + k,
-                6 * du_pitch,
-                du_pitch,
-                (0, 6, 0, 6),
-                dw,
-                (first + c) * row + begin + k,
-                3 * size,
-                size,
+                Grid(du.data, du.at + c * du.row + k, 6 * du.pitch, du.pitch),
+                Inside(0, 6, 0, 6),
+                Grid(dw, place + c * c_out + k, 3 * size, size),
             )
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def gradient_tasks(x, dy, top, left, images, tasks, scratch, partial):  # type: ignore[no-untyped-def]
+def gradient_tasks(x, dy, padding, images, tasks, scratch, partial):  # type: ignore[no-untyped-def]
+    """Sum each task's block over its images, into its part of `partial`."""
     for task in prange(tasks):
         part, block = block_of(task, x.shape[3], dy.shape[3])
         some = slice(part * images, (part + 1) * images)
-        gradient_block(x[some], dy[some], top, left, block, scratch[get_thread_id()], partial[part])
+        gradient_block(x[some], dy[some], padding, block, scratch[get_thread_id()], partial[part])
 
 
 def weight_gradient(x: Array, dy: Array, padding: tuple[int, int], dw: Array) -> None:
-    """Write into dw (3, 3, C, C') from x (N, H, W, C) float32 or uint8, and dy; stride 1.
+    """Write into dw (3, 3, C_in, C_out) from x (N, H, W, C_in) float32 or uint8, and dy; stride 1.
 
     Shared out as `dense.weight_gradient`.
     """
     scratch = aligned(get_num_threads(), SCRATCH)
-    in_parts(
-        len(x),
-        dw,
-        lambda share, tasks, partial: gradient_tasks(
-            x, dy, *padding, share, tasks, scratch, partial
-        ),
-    )
+
+    def work(share: int, tasks: int, partial: Array) -> None:
+        gradient_tasks(x, dy, padding, share, tasks, scratch, partial)
+
+    in_parts(len(x), dw, work)

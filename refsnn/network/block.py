@@ -19,6 +19,8 @@ from refsnn.ops import Array, AvgPool, AvgPoolCache, Conv, NormGrads, NormInput
 
 
 class BlockCache(NamedTuple):
+    """What the backward pass of a block needs."""
+
     first: ConvLayer
     inner: NeuronCache
     second: ConvLayer
@@ -52,6 +54,7 @@ def block_backward(do_seq: Array, cache: BlockCache, at: Setting) -> tuple[Array
     where the primes are pullbacks. forward: x went into f and into the skip.
     """
     df, dskip = neuron_backward(do_seq, cache.outer, at)
+    assert dskip is not None
     dskip_seq, of_skip = skip_backward(dskip, cache, at)
     dy_seq, of_second = conv_backward(df, cache.second, at)
     assert dy_seq is not None

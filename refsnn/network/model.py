@@ -4,31 +4,31 @@ A segment is the blocks from one branch to the next; sequences are (T, N, H, W, 
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from refsnn.network.block import BlockCache, block_backward, block_forward
+from refsnn.network.head import HeadCache, head_backward, head_forward
 from refsnn.network.layers import (
     ConvLayer,
     Grads,
-    HeadCache,
     NeuronCache,
     Setting,
     conv_backward,
     conv_forward,
-    head_backward,
-    head_forward,
     neuron_backward,
     neuron_forward,
     pool_backward,
     pool_forward,
 )
 from refsnn.network.network import Block, Network, Params, check_params
-from refsnn.ops import Array, AvgPoolCache, LIFCache, Ops, Running, validate
+from refsnn.ops import Array, AvgPoolCache, LIFCache, Ops, Pullback, Running, validate
 
 
 class StemCache(NamedTuple):
+    """What the backward pass of the stem needs."""
+
     units: list[tuple[ConvLayer, NeuronCache]]
     pool: AvgPoolCache | None
 
@@ -90,10 +90,10 @@ def backward(run: Forward, db: Sequence[Array]) -> Grads:
     """Compute dL/dW of every parameter by name from `db`, the list of dL/db_l. Source: Eq. 9."""
     at = run.at
 
-    def head(cache: HeadCache) -> Any:
+    def head(cache: HeadCache) -> Pullback:
         return lambda db_l: head_backward(db_l, cache, at)
 
-    def segment(index: int) -> Any:
+    def segment(index: int) -> Pullback:
         def pull(do_seq: Array) -> tuple[Array, Grads]:
             dx_seq, grads = segment_backward(do_seq, run.segments[index], at)
             if index == 0:
@@ -169,7 +169,7 @@ def neurons(run: Forward) -> Iterator[tuple[NeuronCache, list[str]]]:
 def neuron_caches(run: Forward) -> Iterator[tuple[str, LIFCache]]:
     """Give the name and cache of every layer of neurons, from input to output."""
     yield from ((neuron.name, neuron.of.lif) for neuron, _ in neurons(run))
-    yield from (head.hidden[1:] for head in run.heads if head.hidden is not None)
+    yield from ((h.hidden.name, h.hidden.lif) for h in run.heads if h.hidden is not None)
 
 
 def moved_norms(run: Forward) -> Iterator[tuple[str, Running]]:

@@ -17,7 +17,10 @@ if sys.argv[2] == "homeless":
     def nobody(number):
         raise KeyError(number)
     pwd.getpwuid = nobody
-import refsnn.kernels.add, numba
+import refsnn.kernels.add, numba, numpy
+total = numpy.ones(3, numpy.float32)
+refsnn.kernels.add.add_into(total, total.copy())
+assert total.tolist() == [2, 2, 2]
 print(refsnn.__file__, numba.config.CACHE_DIR, os.path.isdir(numba.config.CACHE_DIR or "none"))
 """
 
@@ -80,6 +83,17 @@ def test_a_folder_that_is_named_is_taken(home, installed, tmp_path):
     kept = tmp_path / "kept"
     words, lines = started(installed, tmp_path, home, NUMBA_CACHE_DIR=str(kept), **environment)
     assert (words, lines) == ([str(kept), "True"], [])
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder that nobody can make")
+def test_a_named_folder_that_cannot_be_written_is_one_line_too(installed, tmp_path):
+    (folder, exists), (line,) = started(
+        installed, tmp_path, "", HOME="/proc/none", NUMBA_CACHE_DIR="/proc/none/kept"
+    )
+    assert Path(folder).parent == tmp_path / "tmp"
+    assert exists == "True"
+    assert line.startswith("refsnn: compiled code can't be kept")
+    assert "NUMBA_CACHE_DIR" in line
 
 
 def test_a_home_is_taken(installed, tmp_path):

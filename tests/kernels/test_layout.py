@@ -49,7 +49,7 @@ def test_padded_images_are_numpys(dtype, data):
     wide = np.pad(x, ((far, far), (far, far), (0, 0)))
     want = wide[far - top :, far - left :][:rows, :columns]
     target = np.full(at + want.size + 3, -1, np.float32)
-    layout.pad_image(x, top, left, rows, columns, target, at)
+    layout.pad_image(x, layout.Padded(top, left, rows, columns), target, at)
     assert np.array_equal(target[at : at + want.size].reshape(want.shape), want)
     assert (target[:at] == -1).all()
     assert (target[at + want.size :] == -1).all()
@@ -63,7 +63,8 @@ axis = st.tuples(small, st.integers(1, 5), st.integers(1, 4), st.integers(0, 6))
 def test_residues_name_each_pair_of_a_pixel_and_a_tap_once(given_axis):
     size, kernel, stride, padding = given_axis
     found = []
-    for first, pixels, tap, taps, shift in layout.residues(size, kernel, stride, padding):
+    for first, step, pixels, tap, taps, shift in layout.residues(size, kernel, stride, padding):
+        assert step == stride
         for n in range(pixels):
             for m in range(taps):
                 found.append((first + stride * n, tap + stride * m, n + shift - m))
@@ -123,7 +124,8 @@ def test_a_forward_correlation_is_the_convolution(rows, columns):
     y = np.zeros(c.out)
     correlated(x[0, ..., 0], w[..., 0, 0], c, y)
     assert np.array_equal(y, want[0, ..., 0])
-    for padded, n, pad, s in zip(c.padded, size, padding, stride, strict=True):
+    _, _, *held = layout.padded_of(c.window(x.shape, 1))
+    for padded, n, pad, s in zip(held, size, padding, stride, strict=True):
         assert 0 <= n + 2 * pad - padded < s  # fewer than a stride are left over
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from refsnn.network.head import head_forward
 from refsnn.network.layers import (
     Setting,
     conv_backward,
     conv_forward,
-    head_forward,
     merge,
     neuron_forward,
     split,
@@ -73,5 +73,5 @@ def test_the_hidden_head_fires_between_its_two_layers(setting):
     o_seq, _ = NUMPY.lif_forward(c_seq, None, at.net.lif)
     wanted = (o_seq @ p["head.fc.weight"] + p["head.fc.bias"]).mean(axis=0)
     assert 0 < o_seq.mean() < 1
-    assert np.array_equal(cache.hidden[2].o_seq, o_seq)
+    assert np.array_equal(cache.hidden.lif.o_seq, o_seq)
     np.testing.assert_allclose(logits, wanted, rtol=1e-13)

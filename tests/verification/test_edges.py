@@ -15,9 +15,9 @@ from verification.suite import checks
 
 #: Whole numbers that are no sizes, or follow from others
 OTHERS = {
-    "norm_neuron.NONE": "a sort of skip",
-    "norm_neuron.PLAIN": "a sort of skip",
-    "norm_neuron.NORMED": "a sort of skip",
+    "fused_forward.NONE": "a sort of skip",
+    "fused_forward.PLAIN": "a sort of skip",
+    "fused_forward.NORMED": "a sort of skip",
     "winograd.SCRATCH": "holds what TILES and SIDE ask for",
 }
 SIZES = sorted({edge.constant for edge in EDGES})

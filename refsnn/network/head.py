@@ -1,0 +1,64 @@
+"""The head of a branch, or of the network: from spikes to logits, forward and backward."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from refsnn.network.layers import Grads, Setting, merge, split
+from refsnn.ops import Array, LIFCache, LinearCache
+
+
+class HiddenCache(NamedTuple):
+    """What the backward pass of a hidden layer and its neurons needs."""
+
+    linear: LinearCache
+    name: str  # of the neurons
+    lif: LIFCache
+
+
+class HeadCache(NamedTuple):
+    """What the backward pass of a head needs."""
+
+    name: str
+    steps: int
+    shape: tuple[int, ...]  # (T N, H, W, C), that was pooled
+    hidden: HiddenCache | None
+    fc: LinearCache
+
+
+def head_forward(x_seq: Array, name: str, at: Setting) -> tuple[Array, HeadCache]:
+    """Return a branch's logits (N, K): global average pooling, FC, mean over time (D10, D12)."""
+    steps, params = len(x_seq), at.params
+    features, shape = at.ops.global_avgpool_forward(merge(x_seq))
+    hidden: HiddenCache | None = None
+    if f"{name}.hidden.weight" in params:
+        c, linear = at.ops.linear_forward(
+            features, params[f"{name}.hidden.weight"], params[f"{name}.hidden.bias"]
+        )
+        o_seq, lif = at.ops.lif_forward(split(c, steps), None, at.net.lif)
+        features, hidden = merge(o_seq), HiddenCache(linear, f"{name}.lif", lif)
+    y, fc = at.ops.linear_forward(
+        features, params[f"{name}.fc.weight"], params[f"{name}.fc.bias"]
+    )  # D12
+    logits = split(y, steps).sum(axis=0)  # D10
+    if at.net.readout == "mean":
+        logits = logits / steps  # D10
+    return logits, HeadCache(name, steps, shape, hidden, fc)
+
+
+def head_backward(dlogits: Array, cache: HeadCache, at: Setting) -> tuple[Array, Grads]:
+    """Return the gradients at the head's input and of its parameters.
+
+    Forward, each step's output went into the logits with weight 1/T (mean) or 1 (sum).
+    """
+    name, steps = cache.name, cache.steps
+    share = dlogits / steps if at.net.readout == "mean" else dlogits
+    dy = np.concatenate([share] * steps)
+    dfeatures, dw, db = at.ops.linear_backward(dy, cache.fc)
+    grads = {f"{name}.fc.weight": dw, f"{name}.fc.bias": db}
+    if cache.hidden is not None:
+        linear, _, lif = cache.hidden
+        dc_seq = at.ops.lif_backward(split(dfeatures, steps), lif, constants=False).dc_seq
+        dfeatures, dw, db = at.ops.linear_backward(merge(dc_seq), linear)
+        grads |= {f"{name}.hidden.weight": dw, f"{name}.hidden.bias": db}
+    return split(at.ops.global_avgpool_backward(dfeatures, cache.shape), steps), grads
