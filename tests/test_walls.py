@@ -26,7 +26,7 @@ BELOW = {
     "training": {"ops", "network", "data", "files", "output"},
     "bench": {"ops", "network", "training", "data", "process", "output", "pytorch"},
     "experiments": {"ops", "network", "data", "training", "process", "output", "files"},
-    "oracle": {"ops", "network", "training", "process", "output", "files"},
+    "oracle": {"ops", "network", "training", "process", "output", "files", "pytorch"},
     "export": {"ops", "network", "data", "training", "oracle", "files"},
     "spec": set(),
     "gradcheck": set(),
