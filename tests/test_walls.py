@@ -78,14 +78,14 @@ def test_imports_point_down(path):
 
 
 SECOND_OPINIONS = PACKAGE.parent / "verification"
-SHARED = {"forward_mode": "verification.dual"}
+SHARED = {"forward_mode": "verification.dual", "pytorch": "refsnn.pytorch"}
 
 
 @pytest.mark.parametrize(
     "path",
     [
         *sorted((PACKAGE / "oracle" / "naive").glob("*.py")),
-        *(SECOND_OPINIONS / f"{name}.py" for name in ("dual", "forward_mode", "torch_network")),
+        *(SECOND_OPINIONS / f"{name}.py" for name in ("dual", "forward_mode", "pytorch")),
         PACKAGE / "pytorch.py",
     ],
     ids=lambda p: f"{p.parent.name}/{p.stem}",
