@@ -166,7 +166,7 @@ class ObjectiveForward(Protocol):
     """The branches' logits, (N, K) each, the main one's last, and labels (N,) -> the loss."""
 
     def __call__(
-        self, branches: list[Array], labels: Array, side: float, sum_of: str = "logits", /
+        self, branches: list[Array], labels: Array, side: float, branch_sum: str = "logits", /
     ) -> tuple[float, ObjectiveCache]: ...
 
 

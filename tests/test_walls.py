@@ -13,6 +13,7 @@ PACKAGE = Path(refsnn.__file__).parent
 LIBRARIES = {
     "equations": {"numpy", "scipy"},
     "kernels": {"numpy", "numba", "llvmlite"},
+    "pytorch": {"numpy", "torch"},
 }
 #: a folder or module of the package -> what else of the package it may import
 BELOW = {
@@ -23,13 +24,14 @@ BELOW = {
     "files": {"ops"},
     "data": {"ops", "files"},
     "training": {"ops", "network", "data", "files", "output", "spec", "references"},
-    "bench": {"ops", "network", "training", "data", "process", "output"},
+    "bench": {"ops", "network", "training", "data", "process", "output", "pytorch"},
     "experiments": {"ops", "network", "data", "training", "process", "output", "files"},
-    "oracle": {"ops", "network", "training", "process", "output", "files"},
+    "oracle": {"ops", "network", "training", "process", "output", "files", "pytorch"},
     "export": {"ops", "network", "data", "training", "oracle", "files"},
     "spec": set(),
     "references": set(),
     "gradcheck": set(),
+    "pytorch": set(),
     "process": {"files"},
     "output": {"files"},
     "cli": {
@@ -77,20 +79,22 @@ def test_imports_point_down(path):
 
 
 SECOND_OPINIONS = PACKAGE.parent / "verification"
+SHARED = {"forward_mode": "verification.dual", "pytorch": "refsnn.pytorch"}
 
 
 @pytest.mark.parametrize(
     "path",
     [
         *sorted((PACKAGE / "oracle" / "naive").glob("*.py")),
-        *(SECOND_OPINIONS / f"{name}.py" for name in ("dual", "forward_mode", "torch_network")),
+        *(SECOND_OPINIONS / f"{name}.py" for name in ("dual", "forward_mode", "pytorch")),
+        PACKAGE / "pytorch.py",
     ],
-    ids=lambda p: p.stem,
+    ids=lambda p: f"{p.parent.name}/{p.stem}",
 )
 def test_second_opinions_share_no_code_with_the_package(path):
     allowed = {"numpy", "torch"} | STANDARD
     for name in imports(path):
-        inside = name.startswith(("refsnn.oracle.naive", "verification.dual"))
+        inside = name.startswith(SHARED.get(path.stem, "refsnn.oracle.naive"))
         assert inside or name.split(".")[0] in allowed, f"{path.stem} imports {name}"
 
 

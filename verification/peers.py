@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from refsnn.network import ARCHITECTURES, neuron_caches
 from refsnn.network.model import neurons
-from verification import cases, torch_network
+from verification import cases, pytorch
 from verification.networks import compare_spikes, gradient_unit, run_network, side_clause
 from verification.record import Recorder
 from verification.registry import check
@@ -95,7 +95,7 @@ PEER = "D7 D9 EQ5 EQ1 EQ2 EQ3 D3 EQ4 D8 D10 D12 D13 D25 EQ6 EQ7 EQ8 EQ9 EQ10"
 def compare(case: Any, record: Recorder, floor: float) -> None:
     """Logits, every activation, running statistics, loss and every gradient; for `floor` see
     `gradient_unit`: small drawn networks may have layers whose gradient is all rounding."""
-    want = torch_network.run(
+    want = pytorch.run(
         case.net,
         case.params,
         case.buffers,
@@ -157,7 +157,7 @@ def architectures(index: int, record: Recorder) -> None:
 def options(case: Any, record: Recorder) -> None:
     """Drawn networks: every alternative of the decisions, training and inference."""
     compare(case, record, 1e-3)
-    record.equal("D11", "parameters", case.model.shapes(), torch_network.parameter_shapes(case.net))
+    record.equal("D11", "parameters", case.model.shapes(), pytorch.parameter_shapes(case.net))
 
 
 @check("LIF in PyTorch", "peer", "EQ1 EQ2 EQ3 D2 D3 D6 R1", cases.lif_cases(), quick=40, full=1000)
@@ -165,7 +165,7 @@ def lif(case: Any, record: Recorder) -> None:
     """Critical potentials too: both frameworks round alike."""
     c_seq, do_seq = case.c_seq.astype(float), case.do_seq.astype(float)
     u0 = np.zeros(c_seq.shape[1:]) if case.u0 is None else case.u0.astype(float)
-    want = torch_network.lif(c_seq, u0, case.neuron, do_seq)
+    want = pytorch.lif(c_seq, u0, case.neuron, do_seq)
     o_seq, cache = case.ops.lif_forward(c_seq, u0, cases.lif_of(case.neuron))
     record.close("EQ1", "u_pre_seq", cache.u_pre_seq, want["u_pre_seq"], 1e-14, axes="tn")
     record.equal(
@@ -188,7 +188,7 @@ def surrogates(case: Any, record: Recorder) -> None:
     v_th = case.neuron["v_th"]
     got = cases.surrogate_of(case.neuron).slope(u_pre - v_th, v_th)
     clause = "D5" if case.neuron["surrogate"].startswith("tanh") else "EQ4"
-    want = torch_network.surrogate_by_autograd(u_pre, case.neuron)
+    want = pytorch.surrogate_by_autograd(u_pre, case.neuron)
     record.close(clause, "slope", got, want, TOLERANCE, max(1.0, float(np.abs(want).max())), "u")
 
 
@@ -205,7 +205,7 @@ def batch_norm(case: Any, record: Recorder) -> None:
     group = np.prod([case.x_seq.shape[a] for a in axes])
     if case.training and (group == 1 or case.x_seq.std(axis=axes).min() < 1e-2):
         record.reject()  # PyTorch refuses a single value
-    want = torch_network.batchnorm(
+    want = pytorch.batchnorm(
         case.x_seq,
         case.gamma,
         case.beta,
@@ -247,7 +247,7 @@ def parameter_shapes(case: Any, record: Recorder) -> None:
                 clauses,
                 f"parameters of {name}",
                 cases.network_of(net).shapes(),
-                torch_network.parameter_shapes(net),
+                pytorch.parameter_shapes(net),
             )
 
 
@@ -263,7 +263,7 @@ def training(case: Any, record: Recorder) -> None:
     """Four iterations with torch.optim and its cosine schedule."""
     case, plain, batches = case
     state, steps = train_steadily(case, plain, batches, record)
-    want = torch_network.train(case.net, case.params, case.buffers, batches, plain)
+    want = pytorch.train(case.net, case.params, case.buffers, batches, plain)
     clock = "D15" if plain["method"] == "shortcut" else "D16"
     for index, step in enumerate(steps):
         record.close(clock, "coefficient", step.side, want["sides"][index], 1e-14, 1.0)

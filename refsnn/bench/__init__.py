@@ -1,1 +1,1 @@
-"""`refsnn bench`: what a step of training and of inference costs, and what it costs elsewhere."""
+"""`refsnn bench`: measure training and inference, alone and beside PyTorch."""

@@ -1,4 +1,4 @@
-"""`refsnn bench`: options, order of the measurements, output."""
+"""`refsnn bench`: its options, the order of its measurements, its output."""
 
 import argparse
 import json
@@ -11,8 +11,7 @@ from refsnn.bench.machine import describe_machine, load_average, usable_cores
 from refsnn.bench.measure import compare
 from refsnn.bench.processes import single
 from refsnn.bench.scaling import scaling
-from refsnn.bench.workload import LIBRARIES, PHASES, Spec, check_stem
-from refsnn.network import architecture
+from refsnn.bench.workload import LIBRARIES, PHASES, Spec
 from refsnn.ops import CONV_METHODS, validate
 from refsnn.output import open_output, say
 
@@ -23,63 +22,66 @@ INFERENCE_DENSITY = 0.15
 
 
 def add_options(parser: Any) -> None:
+    """Add the command's options to its parser."""
     parser.add_argument(
         "--arch",
         nargs="+",
         action="extend",
         metavar="NAME",
-        help="architectures, by name or as depths:widths (default: resnet20 resnet18)",
+        help="architectures by name, or as depths:widths (default: resnet20 resnet18)",
     )
     for name, default, text in (
-        ("steps", 4, "length T of the simulation, in time steps (default: 4)"),
-        ("batch-size", None, "images in a batch (default: 32 for resnet20, otherwise 16)"),
-        ("size", 32, "side of the images, in pixels (default: 32)"),
-        ("threads", None, "threads of every library (default: as the environment says)"),
-        ("repeats", 5, "rounds, of which medians are taken (default: 5)"),
+        ("steps", 4, "time steps T (default: 4)"),
+        ("batch-size", None, "images per batch (default: 32 for resnet20, otherwise 16)"),
+        ("size", 32, "height and width of the images in pixels (default: 32)"),
+        ("threads", None, "threads per library (default: as set by the environment)"),
+        ("repeats", 5, "rounds; results are medians over them (default: 5)"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
     parser.add_argument(
         "--density",
         type=float,
         metavar="X",
-        help="spikes a neuron and step, reached by shifting batch norm's biases (default: "
-        f"training as initialised, inference {INFERENCE_DENSITY})",
+        help="mean firing rate, in spikes per neuron and time step; batch norm's biases are "
+        "shifted until it is reached (default: as initialised in training, "
+        f"{INFERENCE_DENSITY} in inference)",
     )
     parser.add_argument(
         "--ops",
         default="numba",
         choices=("numba", "numpy"),
-        help="kernels or reference equations (default: numba)",
+        help="Numba kernels or the NumPy reference (default: numba)",
     )
     parser.add_argument(
         "--conv",
         default="auto",
         choices=CONV_METHODS,
-        help="the way of convolving, where it can be used, else dense (default: auto, by shape "
-        "and density)",
+        help="convolution algorithm; where it does not apply, dense is used (default: auto, which "
+        "chooses by shape and firing rate)",
     )
     parser.add_argument(
         "--peers",
         action="store_true",
-        help="the same in PyTorch: SpikingJelly, snnTorch and a plain loop",
+        help="also measure the same network in PyTorch, with the neurons of SpikingJelly, of "
+        "snnTorch and of a plain loop",
     )
     parser.add_argument(
         "--contiguous",
         action="store_true",
-        help="peers keep images as (N, C, H, W) in memory, not channels last",
+        help="run PyTorch in its default memory format (N, C, H, W) instead of channels last",
     )
     parser.add_argument(
         "--scaling",
         action="store_true",
-        help="then how a training step's time and memory grow with T and with the batch",
+        help="also measure how time and memory of a training step grow with T and batch size",
     )
     parser.add_argument(
-        "--json", metavar="FILE", help="write one JSON object too; - prints it, and nothing else"
+        "--json", metavar="FILE", help="write all results as JSON; - prints nothing but them"
     )
 
 
 def specs(arguments: argparse.Namespace) -> list[Spec]:
-    """A spec for each architecture and phase, all checked before anything runs."""
+    """Return a spec for each architecture and phase; ValueError for a setting that is wrong."""
     made = []
     for arch in dict.fromkeys(arguments.arch or DEFAULT_ARCHS):
         size = arguments.batch_size
@@ -104,8 +106,8 @@ def specs(arguments: argparse.Namespace) -> list[Spec]:
     return made
 
 
-def check(arguments: argparse.Namespace, made: list[Spec]) -> None:
-    """ValueError for what would fail only after a while."""
+def check(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for a setting that would fail only after some time."""
     validate.whole("repeats", arguments.repeats, 1)
     if arguments.threads is not None and arguments.threads > usable_cores():
         raise ValueError(
@@ -115,20 +117,19 @@ def check(arguments: argparse.Namespace, made: list[Spec]) -> None:
         for name in LIBRARIES[:0:-1]:  # torch first: the others need it
             if find_spec(name) is None:
                 raise ValueError(f"peers: {name} is not installed; pip install 'refsnn[peers]'")
-        for spec in made:
-            check_stem(architecture(spec.arch))
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Measure, print, and write the JSON file; return the exit code."""
     made = specs(arguments)
-    check(arguments, made)
+    check(arguments)
     with open_output(arguments.json) as write:
         write(json.dumps(measure_all(arguments, made), indent=2))
     return 0
 
 
 def measure_all(arguments: argparse.Namespace, made: list[Spec]) -> dict[str, Any]:
-    """All measurements, told as they come; the whole of them as one object."""
+    """Measure everything, print each result as it comes, and return all as one object."""
 
     def show(text: str) -> None:
         if arguments.json != "-":

@@ -1,4 +1,4 @@
-"""Parameters whose neurons fire at a density that is asked for."""
+"""Find parameters with which the neurons fire at a given rate."""
 
 from statistics import NormalDist, fmean
 from typing import Any
@@ -17,29 +17,30 @@ from refsnn.network import Network, Params, encode, forward
 from refsnn.ops import Array, Ops
 from refsnn.training.monitor import firing_rates
 
-IMAGES = 8  # of the batch, on which biases are found
+IMAGES = 8  # images of the batch that the biases are found on
 PASSES = 20
-UNNORMALISED = "head.lif"  # its inputs hardly differ; it stays as it is
-CLOSE, ENOUGH = 0.04, 0.2  # relative distance at which to stop, and at which to be content
+UNNORMALISED = "head.lif"  # no batch norm precedes it, so it stays as it is
+CLOSE, ENOUGH = 0.04, 0.2  # relative errors: stop below the first, refuse above the second
 
 
 def bias_of(neuron: str) -> str:
-    """The parameter that shifts the input of a layer of neurons: its batch norm's bias."""
+    """Return the name of the parameter that shifts a layer's input: its batch norm's bias."""
     return neuron.replace(".lif", ".bn") + ".bias"
 
 
 def probit(rate: float) -> float:
+    """Return the normal distribution's quantile of a firing rate, which is kept off 0 and 1."""
     return NormalDist().inv_cdf(min(max(rate, 1e-5), 1 - 1e-5))
 
 
 def calibrate(
     net: Network, params: Params, buffers: Params, x_seq: Array, target: float, ops: Ops
 ) -> Params:
-    """`params` with one shift a layer, so that each fires about `target` spikes a step.
+    """Return `params` with shifted biases, so that each layer's firing rate is about `target`.
 
-    Normalised inputs are about normal, so that probit(rate) is about linear in the
-    bias: secant steps of all layers at once, which hardly disturb one another, as batch
-    norm takes out most of what a layer's input changed by.
+    A normalised input is roughly normal, so probit(rate) is roughly linear in the bias. All layers
+    take secant steps at once; they hardly disturb one another, since the next batch norm removes
+    most of a change. ValueError where the rate can't be reached.
     """
     params, goal = dict(params), probit(target)
     gains: dict[str, float] = {}
@@ -70,9 +71,9 @@ def calibrate(
 
 
 def prepare(spec: Spec) -> dict[str, Any]:
-    """Write the numbers that every library's worker starts from, and measure their density.
+    """Write the numbers that every library starts from, and return their firing rates.
 
-    Runs one step of the phase too, so that no worker that is measured has to compile.
+    Runs one step of the phase too, so that no measured worker has to compile kernels.
     """
     net, ops, (images, _) = network_of(spec), ops_of(spec), batch_of(spec)
     params, buffers = fresh_numbers(spec)

@@ -1,4 +1,4 @@
-"""The machine and the versions that a measurement belongs to, without importing them."""
+"""Describe the machine and the versions of the libraries, without importing these."""
 
 import os
 import platform
@@ -12,7 +12,11 @@ PACKAGES = ("numpy", "numba", "torch", "spikingjelly", "snntorch")
 
 
 def describe_machine(peaks: dict[str, Any], load: float) -> dict[str, Any]:
-    """`peaks` as measured by a worker: gemm_gflops, copy_gib_s, threads; `load` before that."""
+    """Return a description of the machine.
+
+    `peaks` are gemm_gflops, copy_gib_s and threads as a worker measured them, `load` is the load
+    average before that.
+    """
     return {
         "cpu": cpu_model(),
         "cores": usable_cores(),
@@ -26,11 +30,12 @@ def describe_machine(peaks: dict[str, Any], load: float) -> dict[str, Any]:
 
 
 def load_average() -> float:
-    """Threads that ran or wanted to in the last minute, on average; 0 where nobody counts."""
+    """Return the load average of the last minute; 0 where the system has none."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def cpu_model() -> str:
+    """Return the processor's name, or its architecture where the system gives no name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -40,14 +45,14 @@ def cpu_model() -> str:
 
 
 def usable_cores() -> int:
-    """Those that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that are installed."""
+    """Return the versions of those packages that are installed."""
     found = {}
     for name in PACKAGES:
         try:

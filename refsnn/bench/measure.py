@@ -1,4 +1,4 @@
-"""Libraries side by side: one worker each, one step at a time, in turns."""
+"""Measure libraries side by side: a process each, which take turns step by step."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ from refsnn.bench.processes import Worker, single
 from refsnn.bench.workload import Spec
 
 WARM_UP = 2  # steps that do not count
-PAUSE = 0.2  # seconds after a step: threads that it woke spin a while before they sleep
+PAUSE = 0.2  # seconds after a step, since its threads spin for a while before they sleep
 
 Say = Callable[[str], None]
 Row = dict[str, Any]
@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 @contextmanager
 def prepared(spec: Spec) -> Iterator[tuple[Spec, Row]]:
-    """The spec with a file of numbers to start from, and the density that they lead to."""
+    """Yield the spec with a file of initial numbers, and their firing rates."""
     with TemporaryDirectory(prefix="refsnn-bench-") as folder:
         spec = replace(spec, numbers=str(Path(folder) / "numbers.npz"))
         yield spec, single(replace(spec, task="prepare", library="refsnn"))
@@ -31,7 +31,7 @@ def prepared(spec: Spec) -> Iterator[tuple[Spec, Row]]:
 def compare(
     spec: Spec, libraries: Sequence[str], repeats: int, peaks: Row, say: Say
 ) -> tuple[list[Row], list[Row]]:
-    """Results of each library, refsnn first, and refsnn's ratios to the others."""
+    """Return the results of each library, refsnn first, and refsnn's ratios to the others."""
     say(f"{spec.arch} {spec.phase}: preparing")
     with prepared(spec) as (ready, known), ExitStack() as stack:
         workers, facts = [], []
@@ -56,12 +56,14 @@ def compare(
 
 
 def step(worker: Worker) -> Row:
+    """Run one step in the worker, wait a moment, and return its time and memory."""
     answer = worker.ask("step")
     sleep(PAUSE)
     return answer
 
 
 def describe(spec: Spec, library: str) -> Row:
+    """Return the settings that a result belongs to."""
     return {
         "arch": spec.arch,
         "phase": spec.phase,
@@ -74,7 +76,7 @@ def describe(spec: Spec, library: str) -> Row:
 
 
 def summary(spec: Spec, steps: Sequence[Row]) -> Row:
-    """Medians over the rounds; memory is the peak of them all."""
+    """Return the median speed over the rounds, and the peak memory of all of them."""
     seconds = [row["seconds"] for row in steps]
     return {
         "images_per_second": median(spec.batch_size / s for s in seconds),
@@ -84,8 +86,11 @@ def summary(spec: Spec, steps: Sequence[Row]) -> Row:
 
 
 def ratios(results: Sequence[Row]) -> list[Row]:
-    """The first result over each other one: speed as the median over rounds, in which both
-    met the same state of the machine, and its range."""
+    """Return the ratio of the first result to each other one.
+
+    The ratio of speeds is the median of the ratios within rounds, where both met the same state of
+    the machine; their range comes with it.
+    """
     ours, *others = results
     made = []
     for row in others:

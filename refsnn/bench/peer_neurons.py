@@ -1,56 +1,26 @@
-"""The neuron of Eq. 1-3 as SpikingJelly, snnTorch and a plain PyTorch loop have it.
+"""The paper's neuron (Eq. 1-4) by SpikingJelly, by snnTorch and written out in PyTorch.
 
-Each is made of the number of steps T and the neuron's constants, and takes currents
-(T N, ...), time major, to spikes of the same shape.
+Each is a module that turns currents (T N, ...), time first, into spikes of the same shape.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
+from refsnn import pytorch
 from refsnn.ops import LIF
 
 
-class Fire(torch.autograd.Function):
-    """o = [x > 0]; backward by the slope (1 - tanh^2 x) / 2 (Eq. 4)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Any) -> Any:
-        ctx.save_for_backward(x)
-        return (x > 0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, do: Any) -> Any:
-        (x,) = ctx.saved_tensors
-        return do * (0.5 * (1 - torch.tanh(x) ** 2))
-
-
-class PlainNeuron(nn.Module):
-    """Eq. 1 and 2, step by step."""
-
-    def __init__(self, steps: int, lif: LIF) -> None:
-        super().__init__()
-        self.steps, self.tau, self.v_th = steps, lif.tau, lif.v_th
-
-    def forward(self, c: Any) -> Any:
-        spikes, u = [], 0.0
-        for c_t in c.chunk(self.steps):
-            u_pre = self.tau * u + c_t
-            o = Fire.apply(u_pre - self.v_th)
-            u = u_pre * (1 - o)
-            spikes.append(o)
-        return torch.cat(spikes)  # keeps the memory format, as stacking may not
-
-
 class SnnTorchNeuron(nn.Module):
-    """snn.Leaky as the neuron of Eq. 1-3.
+    """Run `snntorch.Leaky` step by step.
 
-    By default it resets one step late, and by a detached spike: the same spikes, but D3's
-    other gradient. With reset_delay=False it resets in the step that fires, by
-    mem - spk * mem = u_pre (1 - o), differentiated. Its late reset then never acts, as
-    the potential that it looks at is below threshold already. Fire serves as its
-    surrogate because its own ones return float32 whatever they get.
+    By default it resets one step late and detaches the spike in the reset: the same spikes, but
+    another gradient (D3). With reset_delay=False it resets in the step that fires, by
+    mem - spk * mem = u_pre (1 - o), which is differentiated; the late reset then does nothing, as
+    the potential is below the threshold already. The surrogate is ours, since snnTorch's own
+    return float32 for any input.
     """
 
     def __init__(self, steps: int, lif: LIF) -> None:
@@ -61,27 +31,29 @@ class SnnTorchNeuron(nn.Module):
         self.leaky = snntorch.Leaky(
             beta=lif.tau,
             threshold=lif.v_th,
-            spike_grad=Fire.apply,
+            spike_grad=pytorch.LIF(steps).fire,
             reset_mechanism="zero",
             reset_delay=False,
         )
 
     def forward(self, c: Any) -> Any:
+        """Return the spikes of currents (T N, ...)."""
         spikes, u = [], self.leaky.reset_mem()
         for c_t in c.chunk(self.steps):
             o, u = self.leaky(c_t, u)
             spikes.append(o)
-        self.leaky.mem = u.detach()  # or the step's graph would live on in it
+        self.leaky.mem = u.detach()  # otherwise it would keep the graph of this step
         return torch.cat(spikes)
 
 
 class SpikingJellyNeuron(nn.Module):
-    """LIFNode in multi-step mode, by its operator for all steps at once.
+    """Run SpikingJelly's `LIFNode` in multi-step mode, which computes all steps in one operator.
 
-    It charges v - v / tau + x, so the leak 1/2 is its tau = 2. Sigmoid(2) has the
-    slope 2 s (1 - s) with s = sigmoid(2x) = (1 + tanh x) / 2, so (1 - tanh^2 x) / 2;
-    a surrogate of ours would shut out that operator. It fires at v_th too, which a float
-    hardly ever meets: only a spike over an identity skip, beside a branch of exact zeros.
+    It charges v - v / tau + x, so our leak of 1/2 is its tau = 2. The slope of Sigmoid(2) is
+    2 s (1 - s) with s = sigmoid(2x) = (1 + tanh x) / 2, which is (1 - tanh² x) / 2; with a
+    surrogate of ours it could not use that operator. It also fires at v_th itself, which a
+    potential in floating point hardly ever meets: only where an identity skip brings a spike and
+    the other branch is exactly 0.
     """
 
     def __init__(self, steps: int, lif: LIF) -> None:
@@ -100,7 +72,17 @@ class SpikingJellyNeuron(nn.Module):
         )
 
     def forward(self, c: Any) -> Any:
+        """Return the spikes of currents (T N, ...)."""
         return self.node(c.unflatten(0, (self.steps, -1))).flatten(0, 1)
 
 
-NEURONS = {"spikingjelly": SpikingJellyNeuron, "snntorch": SnnTorchNeuron, "torch": PlainNeuron}
+def plain(steps: int, lif: LIF) -> nn.Module:
+    """Make the loop over time that `refsnn.pytorch` has."""
+    return pytorch.LIF(steps, lif.tau, lif.v_th)
+
+
+NEURONS: dict[str, Callable[[int, LIF], nn.Module]] = {
+    "spikingjelly": SpikingJellyNeuron,
+    "snntorch": SnnTorchNeuron,
+    "torch": plain,
+}

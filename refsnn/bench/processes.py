@@ -1,4 +1,4 @@
-"""Worker processes: started, asked one at a time, and what they died of."""
+"""Start worker processes, ask them for steps, and report why one died."""
 
 import json
 import os
@@ -18,17 +18,17 @@ THREAD_VARIABLES = (
 
 
 def environment(threads: int | None) -> dict[str, str]:
-    """This process's own, with the thread pools' sizes where they were asked for."""
+    """Return this process's environment, with the number of threads if one is given."""
     sizes = {} if threads is None else dict.fromkeys(THREAD_VARIABLES, str(threads))
     return os.environ | sizes
 
 
 class Worker:
-    """`refsnn.bench.worker` in a process of its own; a context manager that ends it."""
+    """Run `refsnn.bench.worker` in a process, and end it on leaving the context."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
-        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - nobody would empty a pipe
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe would fill up
         self.process = subprocess.Popen(
             [sys.executable, "-m", "refsnn.bench.worker", spec.to_json()],
             stdin=subprocess.PIPE,
@@ -44,10 +44,11 @@ class Worker:
     def __exit__(self, *error: Any) -> None:
         if error[0] is not None:
             self.process.kill()
-        self.process.communicate()  # the end of its input is its end
+        self.process.communicate()  # it ends where its input ends
         self.errors.close()
 
     def answer(self) -> dict[str, Any]:
+        """Wait for the next answer; ValueError where the worker died."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.endswith("\n"):
@@ -56,6 +57,7 @@ class Worker:
         return answer
 
     def ask(self, question: str) -> dict[str, Any]:
+        """Send a line and return the answer to it."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(question + "\n")
@@ -65,7 +67,7 @@ class Worker:
         return self.answer()
 
     def epitaph(self) -> str:
-        """Who died, at what, and the last line that it wrote."""
+        """Return a message that says which worker died, at what, and its last line of output."""
         code = self.process.wait()
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").strip().splitlines()
@@ -74,12 +76,12 @@ class Worker:
         task = spec.phase if spec.task == "steps" else spec.task
         who = "peaks" if task == "peaks" else f"{spec.library}, {spec.arch}, {task}"
         last = lines[-1] if lines and code > 0 else end
-        if last.startswith("ValueError: "):  # it knows what was wrong with what was asked
+        if last.startswith("ValueError: "):  # the worker refused a setting
             return last.removeprefix("ValueError: ")
         return f"bench: a worker ended ({who}): {last}"
 
 
 def single(spec: Spec) -> dict[str, Any]:
-    """The one answer of a worker that does one thing."""
+    """Return the answer of a worker that has a single task."""
     with Worker(spec) as worker:
         return worker.answer()

@@ -1,4 +1,4 @@
-"""What was measured, as plain text."""
+"""Format measurements as plain text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,11 +6,12 @@ from typing import Any
 from refsnn.output import table
 
 Row = dict[str, Any]
-LEFT = ("library", "part", "convolution", "direction", "choice")
-BUSY = 0.5  # running threads, on average, before anything is measured
+LEFT = ("library", "part", "convolution", "direction", "algorithm")
+BUSY = 0.5  # load average from which on other programs disturb
 
 
 def machine_lines(machine: Row) -> str:
+    """Return the description of the machine."""
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     text = (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, "
@@ -27,14 +28,14 @@ def machine_lines(machine: Row) -> str:
 
 
 def comparison(results: Sequence[Row], ratios: Sequence[Row]) -> str:
-    """The libraries on one workload; ratios are refsnn over the other, with their range."""
+    """Return the table of the libraries on one workload; ratios are refsnn over the other."""
     first = results[0]
     by_library = {row["library"]: row for row in ratios}
     low, high = first["density_range"]
     title = (
         f"{first['arch']}, {first['phase']}: T = {first['steps']}, batch {first['batch_size']}, "
-        f"{first['size']}x{first['size']} pixels, {first['density']:.3f} spikes a neuron and "
-        f"step (layers {low:.3f} to {high:.3f})"
+        f"{first['size']}x{first['size']} pixels, {first['density']:.3f} spikes per neuron "
+        f"and step (layers {low:.3f} to {high:.3f})"
     )
     head = ["library", "images/s", "peak MiB", "imports MiB", "threads"]
     if ratios:
@@ -60,9 +61,9 @@ def comparison(results: Sequence[Row], ratios: Sequence[Row]) -> str:
 
 
 def workload(results: Sequence[Row], ratios: Sequence[Row]) -> str:
-    """The comparison, and where refsnn's time goes."""
+    """Return the comparison, and the tables that show where refsnn's time goes."""
     breakdown = results[0]["breakdown"]
-    parts = f"refsnn's parts, in a step of {1e3 * breakdown['seconds']:.0f} ms with clocks in it"
+    parts = f"parts of refsnn's step, which takes {1e3 * breakdown['seconds']:.0f} ms when timed so"
     return "\n\n".join(
         [
             comparison(results, ratios),
@@ -73,6 +74,8 @@ def workload(results: Sequence[Row], ratios: Sequence[Row]) -> str:
 
 
 def parts_table(breakdown: Row) -> str:
+    """Return the table of the step's parts, as shares of the step and of the machine's peaks."""
+
     def share(row: Row, name: str) -> str:
         return f"{row[name]:.0%}" if name in row else ""
 
@@ -99,7 +102,8 @@ def parts_table(breakdown: Row) -> str:
 
 
 def convolutions_table(breakdown: Row) -> str:
-    head = ["convolution", "direction", "choice", "calls", "density", "ms", "GFLOP/s"]
+    """Return the table of the convolutions by shape, direction and algorithm."""
+    head = ["convolution", "direction", "algorithm", "calls", "density", "ms", "GFLOP/s"]
     return table(
         head,
         [
@@ -120,12 +124,12 @@ def convolutions_table(breakdown: Row) -> str:
 
 KEY = """\
 convolution: images (T N) x height x width x channels, kernel / stride -> channels; one line for
-each method that was chosen. density: share of the input that is not 0. GFLOP/s: as if all
-products were formed, so that event and winograd, which leave most out, may pass the peak."""
+each algorithm that was chosen. density: share of the input that is not 0. GFLOP/s: as if all
+products were computed; event and winograd leave out most of them, so they may pass the peak."""
 
 
 def scaling_table(row: Row) -> str:
-    """Time and memory at every point, and how far from a straight line."""
+    """Return the table of time and memory, and their distance from a straight line."""
     name = {"steps": "T", "batch_size": "batch"}
     fixed = ", ".join(f"{name[key]} = {value}" for key, value in row["fixed"].items())
     body = [
@@ -134,7 +138,7 @@ def scaling_table(row: Row) -> str:
     ]
     return (
         f"{row['arch']}, {row['phase']}, {fixed}\n"
-        f"{table([name[row['against']], 's a step', 'peak MiB'], body, LEFT)}\n"
+        f"{table([name[row['against']], 's per step', 'peak MiB'], body, LEFT)}\n"
         f"at most {row['seconds_deviation_percent']:.0f} % (time) and "
         f"{row['peak_mib_deviation_percent']:.0f} % (memory) off a straight line"
     )

@@ -1,4 +1,4 @@
-"""How time and memory of a step grow with T and with the batch: along a straight line?"""
+"""Measure how time and memory of a step grow with T and batch size."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ POINTS = {"steps": (1, 2, 4, 8, 16), "batch_size": (4, 8, 16, 32)}
 
 
 def scaling(spec: Spec, repeats: int, say: Say) -> Iterator[Row]:
-    """A row for each of T and batch size, the other one as the spec says."""
+    """Yield the results against T and against batch size, the other as in the spec."""
     with prepared(spec) as (ready, _):
         for against, values in POINTS.items():
             seconds, mib = [], []
@@ -42,7 +42,7 @@ def scaling(spec: Spec, repeats: int, say: Say) -> Iterator[Row]:
 
 
 def deviation(x: Sequence[float], y: Sequence[float]) -> float:
-    """The largest distance from the least-squares line a + b x, in % of the line."""
+    """Return the largest distance from the least-squares line a + b x, in % of the line."""
     b, a = np.polyfit(x, y, 1)
     line = a + b * np.asarray(x)
     return float(100 * np.max(np.abs(np.asarray(y) / line - 1)))

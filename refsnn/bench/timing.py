@@ -1,4 +1,4 @@
-"""Where the time of a step goes: every operation of an `Ops` record, with a clock around it."""
+"""Measure where the time of a step goes, by timing every operation of an `Ops` record."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
@@ -11,7 +11,7 @@ from refsnn.ops import Ops
 
 FORWARD, DX, DW = "convolution forward", "convolution dx", "convolution dw"
 NEURON, REST = "norm and neuron", "rest"
-#: operation -> part of the step; all others are rest
+#: operation -> part of the step; every other operation belongs to the rest
 PARTS = {
     "conv_forward": FORWARD,
     "conv_input_gradient": DX,
@@ -23,7 +23,7 @@ PARTS = {
     "norm_neuron_forward": NEURON,
     "norm_neuron_backward": NEURON,
 }
-#: operation -> how `conv_choice` calls it
+#: operation -> its direction as `conv_choice` names it
 DIRECTIONS = {
     "conv_forward": "forward",
     "conv_input_gradient": "input_gradient",
@@ -32,7 +32,7 @@ DIRECTIONS = {
 
 
 class Convolution(NamedTuple):
-    """What one convolution, or a gradient of it, works on; equal ones are added up."""
+    """The kind of a convolution, or of a gradient of one; calls of a kind are added up."""
 
     shape: str
     direction: str
@@ -41,23 +41,23 @@ class Convolution(NamedTuple):
 
 class Call(NamedTuple):
     name: str
-    seconds: float  # without those of operations that it called
-    gflop: float  # as a direct convolution would count them
-    bytes: int  # of distinct arrays that went in and came out
+    seconds: float  # without the operations that it called
+    gflop: float  # as many as a direct convolution takes
+    bytes: int  # size of the distinct arrays among arguments and results
     convolution: Convolution | None
     density: float  # share of the convolution's input that is not zero
 
 
 class Watch:
-    """The calls of one step's operations; an inner call's time is not its caller's.
+    """Record the calls of operations; a caller's time excludes the calls that it makes.
 
-    With `look`, the contents are looked at too, which takes time and cools the caches.
+    With `look`, also record algorithm and density, which takes time and evicts caches.
     """
 
     def __init__(self, ops: Ops, look: bool = False) -> None:
         self.calls: list[Call] = []
-        self.inner: list[float] = []  # seconds inside each call that is under way
-        self.aside = 0.0  # seconds that went into this record
+        self.inner: list[float] = []  # seconds of inner calls, for each call that is running
+        self.aside = 0.0  # seconds spent on recording
         self.look = look
         self.choice = ops.conv_choice or (lambda *_: ops.name)
         wrapped: dict[str, Any] = {
@@ -68,6 +68,8 @@ class Watch:
         self.ops = replace(ops, **wrapped)
 
     def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function with timing around it."""
+
         def timed(*args: Any, **options: Any) -> Any:
             self.inner.append(0.0)
             start = perf_counter()
@@ -84,6 +86,7 @@ class Watch:
         return timed
 
     def describe(self, name: str, own: float, args: Any, options: Any, result: Any) -> Call:
+        """Return the record of a call that took `own` seconds."""
         size = sum(distinct((args, options, result)).values()) if PARTS.get(name) == NEURON else 0
         if not name.startswith("conv_"):
             return Call(name, own, 0.0, size, None, 0.0)
@@ -99,13 +102,14 @@ class Watch:
 
 
 def shape_of(x: Any, w: Any, p: Any) -> str:
+    """Return a convolution's shape in words, such as 128x32x32x16 3x3/1 -> 16."""
     images, height, width, c_in = x.shape
     kernel = f"{w.shape[0]}x{w.shape[1]}/{p.stride[0]}"
     return f"{images}x{height}x{width}x{c_in} {kernel} -> {w.shape[3]}"
 
 
 def distinct(value: Any) -> dict[tuple[int, int], int]:
-    """Bytes of every array in nested tuples, lists and dicts, one that is met twice once."""
+    """Return the bytes of each distinct array in nested tuples, lists and dicts."""
     if isinstance(value, np.ndarray):
         return {(value.__array_interface__["data"][0], value.nbytes): value.nbytes}
     if isinstance(value, dict):
@@ -116,7 +120,10 @@ def distinct(value: Any) -> dict[tuple[int, int], int]:
 
 
 def watch(step: Callable[[Ops], None], ops: Ops, repeats: int) -> tuple[float, list[Call]]:
-    """Seconds and calls of the step of median length; choice and density from one before."""
+    """Return seconds and calls of the step with the median time.
+
+    Algorithms and densities are those of a step before.
+    """
     seen = Watch(ops, look=True)
     step(seen.ops)
     runs = []
@@ -136,7 +143,7 @@ def watch(step: Callable[[Ops], None], ops: Ops, repeats: int) -> tuple[float, l
 def breakdown(
     seconds: float, calls: list[Call], gemm_gflops: float, copy_gib_s: float
 ) -> dict[str, Any]:
-    """Parts of the step and, by shape, its convolutions, against the machine's peaks."""
+    """Return the parts of the step and its convolutions, relative to the machine's peaks."""
     parts: dict[str, list[Call]] = {}
     for call in calls:
         parts.setdefault(PARTS.get(call.name, REST), []).append(call)
@@ -146,7 +153,7 @@ def breakdown(
         if part not in parts:
             continue
         took = sum(call.seconds for call in parts[part])
-        if part == REST:  # all that no operation was called for is in it
+        if part == REST:  # includes the time outside operations
             took = seconds - sum(c.seconds for name in parts if name != REST for c in parts[name])
         row: dict[str, Any] = {"part": part, "seconds": took, "share": took / seconds}
         if gflop := sum(call.gflop for call in parts[part]):
@@ -160,7 +167,7 @@ def breakdown(
 
 
 def by_shape(calls: list[Call], gemm_gflops: float) -> Iterator[dict[str, Any]]:
-    """Equal convolutions added up, in the order in which they first came."""
+    """Yield the sums over equal convolutions, in order of their first call."""
     groups: dict[Convolution, list[Call]] = {}
     for call in calls:
         if call.convolution is not None:

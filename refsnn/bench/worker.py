@@ -1,8 +1,8 @@
-"""A process that does one thing, so that its memory and its threads are that thing's alone.
+"""Run one task in a process of its own, so that memory and threads belong to it alone.
 
-`python -m refsnn.bench.worker SPEC`: prints a line of JSON when it is ready, and one for
-each line that it reads. The word "step" asks for a timed step, anything else, a JSON
-object with the machine's peaks, for the breakdown of a step.
+`python -m refsnn.bench.worker SPEC` prints a line of JSON when it is ready, and one for each line
+that it reads. The line "step" asks for a timed step; a JSON object with the machine's peaks asks
+for the breakdown of a step.
 """
 
 import json
@@ -20,9 +20,9 @@ BREAKDOWN_REPEATS = 3
 
 
 def peak_mib() -> float:
-    """The most memory that this process ever had resident.
+    """Return the peak resident memory of this process.
 
-    Linux counts a parent's memory in a child's ru_maxrss, but not in its VmHWM.
+    Linux counts the parent's memory in a child's ru_maxrss, but not in its VmHWM.
     """
     try:
         (line,) = (
@@ -37,6 +37,7 @@ def peak_mib() -> float:
 
 
 def main(spec: Spec, commands: TextIO, answer: Callable[[dict[str, Any]], None]) -> None:
+    """Run the spec's task."""
     if spec.task == "prepare":
         from refsnn.bench.density import prepare
 
@@ -50,6 +51,7 @@ def main(spec: Spec, commands: TextIO, answer: Callable[[dict[str, Any]], None])
 
 
 def serve(spec: Spec, commands: TextIO, answer: Callable[[dict[str, Any]], None]) -> None:
+    """Answer commands until their end."""
     worker = ready(spec)
     answer({"baseline_mib": worker.baseline_mib, "threads": worker.threads})
     for line in commands:
@@ -62,17 +64,21 @@ def serve(spec: Spec, commands: TextIO, answer: Callable[[dict[str, Any]], None]
 
 
 class Ready(NamedTuple):
+    """A library that is ready to run steps."""
+
     step: Callable[[], None]
-    analyse: Callable[..., dict[str, Any]]  # the breakdown of a step, given the machine's peaks
+    analyse: Callable[..., dict[str, Any]]  # returns a step's breakdown, given the peaks
     threads: int
-    baseline_mib: float  # with all imported and nothing made
+    baseline_mib: float  # peak memory after the imports
 
 
 def ready(spec: Spec) -> Ready:
+    """Prepare the spec's library."""
     return refsnn_ready(spec) if spec.library == "refsnn" else peer_ready(spec)
 
 
 def refsnn_ready(spec: Spec) -> Ready:
+    """Prepare refsnn."""
     from refsnn.bench.timing import breakdown, watch
 
     ops, threads = ops_of(spec), 1
@@ -91,6 +97,7 @@ def refsnn_ready(spec: Spec) -> Ready:
 
 
 def peer_ready(spec: Spec) -> Ready:
+    """Prepare PyTorch with the neurons of the spec's library."""
     import torch
 
     from refsnn.bench.peer_neurons import NEURONS
@@ -109,7 +116,7 @@ def peer_ready(spec: Spec) -> Ready:
 
 
 if __name__ == "__main__":
-    # what libraries print must not mix with the answers
+    # keep what libraries print apart from the answers
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 

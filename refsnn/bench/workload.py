@@ -1,4 +1,4 @@
-"""What is timed: a whole training step, or inference, of one network on random images."""
+"""Define what is timed: a training step or an inference of one network on random images."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from refsnn.network import Architecture, Network, Params, architecture, init_buffers, init_params
+from refsnn.network import Network, Params, architecture, init_buffers, init_params
 from refsnn.ops import CONV_METHODS, Array, Ops, get_ops, validate
 from refsnn.training.algorithm import main_logits, train_step
 from refsnn.training.checkpoint import State
@@ -18,26 +18,25 @@ from refsnn.training.optimizer import init_state
 LIBRARIES = ("refsnn", "spikingjelly", "snntorch", "torch")
 PHASES = ("train", "inference")
 CHANNELS, CLASSES = 3, 10
-#: so low that the density of spikes stays what it was; the arithmetic is the same
-LR = 1e-8
-BATCHES = 10**6  # of the run that the timed steps stand in: the learning rate stays put
+LR = 1e-8  # so low that firing rates do not change; the arithmetic is the same
+BATCHES = 10**6  # batches in the run that the timed steps belong to, so that LR does not decay
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What a worker process is to do; it travels as JSON."""
+    """The task of a worker process, which is passed to it as JSON."""
 
     arch: str = "resnet8"
     phase: str = "train"
     library: str = "refsnn"
     steps: int = 4
     batch_size: int = 16
-    size: int = 32  # pixels
-    density: float | None = None  # spikes a neuron and step; None: as initialised
-    threads: int | None = None  # None: as the environment says
+    size: int = 32  # height and width in pixels
+    density: float | None = None  # spikes per neuron and step; None: as initialised
+    threads: int | None = None  # None: as set by the environment
     ops: str = "numba"
     conv: str = "auto"
-    channels_last: bool = True  # the peers' memory format
+    channels_last: bool = True  # memory format in PyTorch
     numbers: str = ""  # file of parameters and running statistics
     task: str = "steps"  # or prepare, peaks
     seed: int = 0
@@ -49,22 +48,23 @@ class Spec:
         validate.one_of("ops", self.ops, ("numba", "numpy"))
         validate.one_of("conv", self.conv, CONV_METHODS)
         if self.ops == "numpy" and self.conv != "auto":
-            raise ValueError(f"conv: got {self.conv!r}, but ops numpy has one way of convolving")
+            raise ValueError(f"conv: got {self.conv!r}, but ops numpy has one algorithm")
         for name in ("steps", "batch_size", "size"):
             validate.whole(name, getattr(self, name), 1)
         if self.threads is not None:
             validate.whole("threads", self.threads, 1)
         if self.density is not None and not 0 < self.density < 1:
             raise ValueError(
-                f"density: got {self.density!r}, want spikes a neuron and step, in (0, 1)"
+                f"density: got {self.density!r}, want spikes per neuron and step in (0, 1)"
             )
 
     def to_json(self) -> str:
+        """Return the spec as JSON."""
         return json.dumps(asdict(self))
 
 
 def config_of(spec: Spec) -> TrainConfig:
-    """The paper's neuron and optimiser, without side branches."""
+    """Return the training settings: the paper's neuron and optimiser, no side branches."""
     return make_config(
         method="vanilla",
         arch=spec.arch,
@@ -77,33 +77,37 @@ def config_of(spec: Spec) -> TrainConfig:
 
 
 def network_of(spec: Spec) -> Network:
+    """Return the network."""
     return config_of(spec).build_network(CHANNELS, CLASSES)
 
 
 def ops_of(spec: Spec) -> Ops:
+    """Return refsnn's operations."""
     return get_ops(spec.ops, spec.conv)
 
 
 def batch_of(spec: Spec) -> tuple[Array, Array]:
-    """Images (N, H, W, C) and labels (N,), the same in every process."""
+    """Return images (N, H, W, C) and labels (N,), the same in every process."""
     rng = np.random.default_rng(spec.seed)
     images = rng.normal(size=(spec.batch_size, spec.size, spec.size, CHANNELS))
     return images.astype(np.float32), rng.integers(CLASSES, size=spec.batch_size)
 
 
 def fresh_numbers(spec: Spec) -> tuple[Params, Params]:
-    """Parameters and running statistics as a run begins."""
+    """Return initial parameters and running statistics."""
     net = network_of(spec)
     params = init_params(net, np.random.default_rng(spec.seed), np.float32)
     return params, init_buffers(net, np.float32)
 
 
 def save_numbers(path: str, params: Params, buffers: Params) -> None:
+    """Write parameters and running statistics to a file."""
     numbers: dict[str, Any] = {**params, **buffers}
     np.savez(Path(path), **numbers)
 
 
 def load_numbers(spec: Spec) -> tuple[Params, Params]:
+    """Read parameters and running statistics from the spec's file."""
     with np.load(spec.numbers) as archive:
         numbers = {name: archive[name] for name in archive.files}
     shapes = network_of(spec).shapes()
@@ -112,7 +116,7 @@ def load_numbers(spec: Spec) -> tuple[Params, Params]:
 
 
 def refsnn_step(spec: Spec, params: Params, buffers: Params) -> Callable[[Ops], None]:
-    """One step with the given operations. What it leaves is freed within, as a run does."""
+    """Return a function that computes one step with given operations, and frees its arrays."""
     net, config, (images, labels) = network_of(spec), config_of(spec), batch_of(spec)
     if spec.phase == "inference":
 
@@ -129,13 +133,5 @@ def refsnn_step(spec: Spec, params: Params, buffers: Params) -> Callable[[Ops], 
 
 
 def with_batch_statistics(net: Network) -> Network:
-    """The network whose running statistics are those of the last batch alone."""
+    """Return the network whose running statistics become those of the last batch."""
     return replace(net, norm=replace(net.norm, momentum=1.0))
-
-
-def check_stem(arch: Architecture) -> None:
-    if arch.stem.convs != 1 or arch.stem.pool is not None:
-        raise ValueError(
-            f"arch: got a stem of {arch.stem.convs} convolutions and pooling {arch.stem.pool}, "
-            "want one convolution and none for the peers"
-        )

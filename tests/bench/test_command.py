@@ -90,11 +90,6 @@ def test_peers_that_are_not_installed(refused, monkeypatch):
     assert "peers: torch is not installed; pip install 'refsnn[peers]'" in line
 
 
-def test_peers_are_built_with_a_plain_stem_only(refused, monkeypatch):
-    monkeypatch.setattr(command, "find_spec", lambda name: name)
-    assert "arch: got a stem of 3" in refused(["bench", "--arch=resnet20m", "--peers"])
-
-
 def test_a_worker_that_dies_ends_the_run_in_a_line(refused, monkeypatch, tmp_path):
     monkeypatch.setenv("NUMBA_NUM_THREADS", "0")
     path = tmp_path / "bench.json"

@@ -18,6 +18,7 @@ from refsnn.network import (  # noqa: E402
     init_params,
 )
 from refsnn.ops import LIF, NUMPY  # noqa: E402
+from refsnn.pytorch import to_torch  # noqa: E402
 
 STEPS = 3
 
@@ -51,11 +52,11 @@ def test_logits_gradient_and_running_statistics(library, channels_last):
     x = peers.encode(peers.to_images(images, channels_last), STEPS)
     for _ in range(2):  # nothing is kept between passes
         model.load_state_dict(
-            {name: peers.torch_order(value) for name, value in buffers.items()}, strict=False
+            {name: to_torch(value) for name, value in buffers.items()}, strict=False
         )
         model.zero_grad()
         peers.reset(model, library)
-        logits = model(x)
+        logits = model(x)["head"]
         torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)).backward()
         np.testing.assert_allclose(logits.detach(), run.branches[-1], rtol=0, atol=1e-9)
         found = model.stem.conv0.weight.grad.numpy().transpose(2, 3, 1, 0)
@@ -65,7 +66,7 @@ def test_logits_gradient_and_running_statistics(library, channels_last):
         np.testing.assert_allclose(state[name], value, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("arch", ["1-1:4-8", "resnet8", "resnet19-tet"])
+@pytest.mark.parametrize("arch", ["1-1:4-8", "resnet8", "resnet19-tet", "resnet20m"])
 @pytest.mark.parametrize("library", peers.NEURONS)
 def test_inference(library, arch):
     if library != "torch":
@@ -74,10 +75,11 @@ def test_inference(library, arch):
     if arch != "1-1:4-8":
         net = replace(net, arch=architecture(arch).scaled(1 / 16))
         params, buffers = init_params(net, np.random.default_rng(1)), init_buffers(net)
+        images = np.random.default_rng(2).normal(size=(2, 16, 16, 3))
     want = forward(net, params, buffers, encode(images, STEPS), NUMPY, training=False)
     model = peers.build(net, library, STEPS, params | buffers, True).eval()
     with torch.no_grad():
-        found = model(peers.encode(peers.to_images(images, True), STEPS))
+        found = model(peers.encode(peers.to_images(images, True), STEPS))["head"]
     np.testing.assert_allclose(found, want.branches[-1], rtol=0, atol=1e-9)
 
 
@@ -115,11 +117,23 @@ def test_a_timed_step_does_what_ours_does(library, phase, tiny):
         np.testing.assert_allclose(step(), want, rtol=0, atol=1e-5)
 
 
-def test_only_the_plain_network_is_built():
-    for name in ("resnet20m", "resnet18-imagenet"):
-        with pytest.raises(ValueError, match="arch: got a stem of"):
-            peers.SpikingResNet(Network(architecture(name), 3, 10, "none"), "torch", 2)
-    for change in ({"branches": "stage"}, {"readout": "sum"}, {"lif": LIF(tau=0.25)}):
-        net = replace(Network(architecture("1:4"), 3, 10, "none"), **change)
-        with pytest.raises(ValueError, match="net: got"):
-            peers.SpikingResNet(net, "torch", 2)
+def test_a_neuron_that_not_all_libraries_have_is_refused():
+    net, params, _, _, _ = network()
+    with pytest.raises(ValueError, match="lif: got"):
+        peers.build(replace(net, lif=LIF(tau=0.25)), "torch", 2, params, False)
+
+
+def test_the_memory_format_reaches_the_neurons():
+    """A layer that lost it would make the peers slower."""
+    net, params, buffers, images, _ = network()
+    model, formats = peers.build(net, "torch", STEPS, params | buffers, True), []
+    for name, part in model.named_modules():
+        if name.split(".")[-1].startswith(("lif", "conv")):
+            part.register_forward_hook(
+                lambda part, args, y: formats.append(
+                    y.is_contiguous(memory_format=torch.channels_last)
+                )
+            )
+    model(peers.encode(peers.to_images(images, True), STEPS))
+    assert len(formats) == 11
+    assert all(formats)

@@ -134,12 +134,14 @@ def test_no_pickle_is_inside(written):
         assert not any(archive[name].dtype.hasobject for name in archive.files)
 
 
-def test_names_and_shapes_are_a_plain_pytorch_modules(numbers):
+@pytest.mark.parametrize("branches", ["none", "stage", "block"])
+def test_names_and_shapes_are_a_plain_pytorch_modules(branches, numbers):
     pytest.importorskip("torch")
-    from refsnn.bench.peers import SpikingResNet
+    from refsnn.bench.peers import describe
+    from refsnn.pytorch import Network
 
-    net, params, buffers = numbers("1-2:4-8", branches="none")
-    model = SpikingResNet(net, "torch", 3)
+    net, params, buffers = numbers("1-2:4-8", branches=branches)
+    model = Network(describe(net) | {"neuron": {}}, steps=3)
     theirs = {n: tuple(x.shape) for n, x in model.state_dict().items() if "num_batches" not in n}
     ours = {name: x.shape for name, x in state_dict(net, params, buffers).items()}
     assert list(ours.items()) == list(theirs.items())
@@ -148,16 +150,17 @@ def test_names_and_shapes_are_a_plain_pytorch_modules(numbers):
 def test_a_plain_pytorch_module_takes_the_file_and_computes_the_same(numbers, tmp_path):
     torch = pytest.importorskip("torch")
     from refsnn.bench import peers
+    from refsnn.pytorch import Network
 
     net, params, buffers = numbers("1-2:4-8", branches="none")
     save_parameters(tmp_path / "a.npz", net, params, buffers)
     arrays = {n: torch.from_numpy(x) for n, x in np.load(tmp_path / "a.npz").items() if n != CONFIG}
-    model = peers.SpikingResNet(net, "torch", 3).double().eval()
+    model = Network(peers.describe(net) | {"neuron": {}}, steps=3).double().eval()
     model.load_state_dict(arrays)  # strict
     x = np.random.default_rng(1).normal(size=(2, 8, 8, 3))
     run = forward(net, params, buffers, encode(x, 3), NUMPY, training=False)
     with torch.no_grad():
-        logits = model(peers.encode(peers.to_images(x, False), 3))
+        logits = model(peers.encode(peers.to_images(x, False), 3))["head"]
     np.testing.assert_allclose(logits, run.branches[-1], rtol=0, atol=1e-12)
     model.stem.bn0.num_batches_tracked += 7
     back = from_state_dict(net, model.state_dict())  # tensors, and num_batches_tracked in it

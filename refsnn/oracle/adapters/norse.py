@@ -1,4 +1,7 @@
-"""Norse's LIFBoxCell (LIFCell has a synaptic current before the potential) and IAFCell."""
+"""The adapter of Norse: LIFBoxCell and IAFCell.
+
+Its LIFCell is another neuron, with a synaptic current before the potential.
+"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -9,16 +12,17 @@ import torch
 from norse.torch.functional import reset as norse_reset
 
 from refsnn.oracle.adapters import Unsupported
-from refsnn.oracle.adapters.torch_layers import Run, TorchLayers, Trace, Wanted, before
+from refsnn.oracle.adapters.torch_layers import Run, TorchLayers, Trace, before
+from refsnn.pytorch import LIF
 
 
 def neuron(
     make: Callable[[Any], Any], start: Any, v_th: Any, to_v: float, scale: float, gain: float
 ) -> Run:
-    """A cell, step by step, from a state that is given, so that nothing is kept.
+    """Make a neuron that runs a cell step by step from a given state, so that nothing is kept.
 
-    `make` gives the cell of a threshold; with one that nothing reaches, a step shows u_pre.
-    Potentials of the cell are v = scale u, its currents to_v c.
+    `make` returns the cell with a threshold; with an infinite one, a step shows u_pre. The cell's
+    potentials are v = scale u, and its currents to_v c.
     """
     cell, silent = make(v_th), make(torch.full_like(v_th, math.inf))
 
@@ -35,37 +39,38 @@ def neuron(
     return run
 
 
-def surrogate(s: Wanted) -> tuple[str, float, float]:
-    """Norse's method and alpha, and the unit of potential in which its slope is the wanted one.
+def surrogate(s: LIF) -> tuple[str, float, float]:
+    """Return Norse's method and alpha, and the `scale` with which its slope is the wanted one.
 
-    Its tanh has the slope 1 - tanh²(alpha x), without a factor before it. With v = k u it is
-    k (1 - tanh²(alpha k x)) by u. So the triangle, alpha max(0, 1 - |x|), gets its width.
+    The slope of its tanh is 1 - tanh²(alpha x), without a factor in front. With v = k u, the
+    derivative with respect to u is k (1 - tanh²(alpha k x)). The triangle alpha max(0, 1 - |x|)
+    gets its width in the same way.
     """
     if s.surrogate == "tanh":
-        return "tanh", 1 / s.shape, s.shape
+        return "tanh", 1 / s.surrogate_shape, s.surrogate_shape
     if s.surrogate == "triangular":
-        return "triangle", s.shape * s.v_th, 1 / s.v_th
+        return "triangle", s.surrogate_shape * s.v_th, 1 / s.v_th
     raise Unsupported(f"Norse has no surrogate {s.surrogate}, and takes none from outside")
 
 
 class Norse(TorchLayers):
-    """The paper's neuron by parameters, in a unit of potential that the surrogate decides.
+    """Express the paper's neuron by parameters; the surrogate decides the scale of potentials.
 
     LIFBoxCell integrates v + dt tau_mem_inv (i - v): a leak factor tau is dt tau_mem_inv =
-    1 - tau, and a current of weight 1 is i = c / (1 - tau). A leak factor 1 is IAFCell. The
-    reset is a function that can be given, so it can be detached.
+    1 - tau, and a current of weight 1 is i = c / (1 - tau). A leak factor of 1 is IAFCell. The
+    reset is a parameter too, so it can be detached.
     """
 
     name = "Norse"
 
-    def make(self, s: Wanted) -> Run:
-        if s.decay not in ("tau*u + c", "tau*u + (1-tau)*c"):
-            raise Unsupported(f"Norse has no decay {s.decay}")
+    def make(self, s: LIF, leak: str) -> Run:
+        if leak not in ("tau*u + c", "tau*u + (1-tau)*c"):
+            raise Unsupported(f"Norse has no decay {leak}")
         method, alpha, scale = surrogate(s)
         parameters: dict[str, Any] = {"method": method, "alpha": alpha}
-        v_th = self.number(self.threshold(s.v_th * scale, False, s.inclusive))
+        v_th = self.number(self.threshold(s.v_th * scale, False, s.fire_at_threshold))
         if s.tau == 1:
-            if s.detached or s.decay != "tau*u + c":
+            if s.reset_gradient == "detached" or leak != "tau*u + c":
                 raise Unsupported("Norse's IAFCell takes the whole input and differentiates")
 
             def iaf(v_th: Any) -> Any:
@@ -74,24 +79,25 @@ class Norse(TorchLayers):
             return neuron(iaf, norse.IAFFeedForwardState, v_th, scale, scale, 1.0)
 
         parameters["tau_mem_inv"] = self.number(1 - s.tau)
-        if s.detached:
+        if s.reset_gradient == "detached":
             parameters["reset_method"] = detached
 
         def box(v_th: Any) -> Any:
             return norse.LIFBoxCell(norse.LIFBoxParameters(v_th=v_th, **parameters), dt=1.0)
 
         gain, to_v = 1 - s.tau, scale
-        if s.decay == "tau*u + c":
+        if leak == "tau*u + c":
             gain, to_v = 1.0, scale / (1 - s.tau)
         return neuron(box, norse.LIFBoxFeedForwardState, v_th, to_v, scale, gain)
 
 
 def detached(z: Any, v: Any, reset: Any, v_th: Any) -> Any:
+    """Reset as Norse does by default, with the spikes detached."""
     return norse_reset.reset_value(z.detach(), v, reset, v_th)
 
 
 class NorseDefaults(TorchLayers):
-    """LIFBoxCell as it is when only tau_mem_inv and v_th are set."""
+    """Run LIFBoxCell with nothing set but tau_mem_inv and v_th."""
 
     name = "Norse's defaults"
     forced: Mapping[str, Any] = {
@@ -101,7 +107,7 @@ class NorseDefaults(TorchLayers):
         "surrogate": "superspike, alpha 1",  # method "super" leaves its alpha = 100 out
     }
 
-    def make(self, s: Wanted) -> Run:
+    def make(self, s: LIF, leak: str) -> Run:
         if s.tau == 1:
             raise Unsupported("LIFBoxCell with a leak factor 1 takes no input")
         dt = 0.001  # s, LIFBoxCell's default

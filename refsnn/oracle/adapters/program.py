@@ -1,8 +1,8 @@
-"""Any program as an adapter: it reads a folder and writes a folder.
+"""The adapter of any program that reads a folder of files and writes another.
 
 `PROGRAM IN OUT` is called once for each run of a case. IN holds `case.txt` and an `.npy` file for
-each input: little-endian, C order, float64 (labels int64). `case.txt` has a key, a space and a
-value on each line:
+each input: little-endian, C order, float64 (labels int64). Each line of `case.txt` is a key, a
+space and a value:
 
     id neuron/tie
     level neuron
@@ -13,12 +13,12 @@ value on each line:
     input.c 4 6
     output.u_pre 4 6
 
-Values are as they stand to the end of the line: numbers, words, `true` and `false`, lists with
-spaces between. Inputs and outputs have their shape, which for a scalar is empty.
+A value extends to the end of the line: a number, a word, `true`, `false`, or a list separated by
+spaces. The value of an input or output is its shape, which is empty for a scalar.
 
-The program writes `NAME.npy` into OUT for each output (dots stay in names) and ends with exit
-code 0; 3: it can't express the case, and the first line on standard error says why; anything
-else: it failed.
+The program writes `NAME.npy` into OUT for each output (dots stay in names) and exits with 0. Exit
+code 3 means that it can't express the case; the first line on standard error says why. Any other
+exit code is a failure.
 """
 
 import json
@@ -42,13 +42,16 @@ UNSUPPORTED = 3
 
 
 class ProgramFailed(Exception):
-    """The program ended badly, or wrote what can't be read."""
+    """The program exited with an error, or wrote files that can't be read."""
 
 
 class Program:
-    """The command as a list of words; its folders are made in `folder` (default: the system's for
-    temporary files). It runs in this process's group, without a time limit of its own: `refsnn
-    conform` ends both, and removes the folder."""
+    """Run a command, given as a list of words, for each case.
+
+    Its folders are made in `folder` (default: the system's for temporary files). It runs in this
+    process's group and without a time limit of its own: `refsnn conform` ends both, and removes
+    the folder.
+    """
 
     def __init__(self, command: Sequence[str], folder: Path | None = None) -> None:
         if isinstance(command, str) or not command:
@@ -59,6 +62,7 @@ class Program:
         self.name = " ".join(command)
 
     def run(self, case: Any) -> dict[str, np.ndarray]:
+        """Return the case's outputs by name; ProgramFailed where the program fails."""
         with tempfile.TemporaryDirectory(prefix="refsnn-case-", dir=self.folder) as folder:
             given, made = Path(folder, "in"), Path(folder, "out")
             given.mkdir()
@@ -69,6 +73,7 @@ class Program:
             return read_outputs(made, case)
 
     def call(self, given: Path, made: Path) -> None:
+        """Call the program once, and pass its standard error on."""
         with tempfile.TemporaryFile() as errors:
             code = subprocess.run(
                 [*self.command, str(given), str(made)],
@@ -88,7 +93,7 @@ class Program:
 
 
 def write_case(folder: Path, case: Any) -> None:
-    """case.txt and an .npy file for each input."""
+    """Write case.txt and an .npy file for each input."""
     lines = [("id", case.id), ("level", case.level), ("repeat", case.repeat)]
     lines += [(f"convention.{name}", value) for name, value in case.conventions.items()]
     lines += [(f"setting.{name}", value) for name, value in case.settings.items()]
@@ -103,6 +108,7 @@ def write_case(folder: Path, case: Any) -> None:
 
 
 def word(value: Any) -> str:
+    """Return a value as case.txt has it."""
     if isinstance(value, str):
         return value
     if isinstance(value, list | tuple):
@@ -111,7 +117,7 @@ def word(value: Any) -> str:
 
 
 def read_outputs(folder: Path, case: Any) -> dict[str, np.ndarray]:
-    """What the program wrote, by name; of files that nobody wanted, the names alone."""
+    """Return the arrays that the program wrote, by name; unwanted files are left unread."""
     found = {}
     for path in sorted(folder.iterdir()):
         name = path.name.removesuffix(".npy")
@@ -120,7 +126,7 @@ def read_outputs(folder: Path, case: Any) -> dict[str, np.ndarray]:
             continue
         most = most_bytes(case.outputs[name].shape) + HEADER_ROOM
         if not path.is_file():
-            raise ProgramFailed(f"{path.name}: got something else than a file")
+            raise ProgramFailed(f"{path.name}: got something other than a file")
         size = path.stat().st_size
         if size > most:
             raise ProgramFailed(f"{path.name}: got {size} bytes, want at most {most}")

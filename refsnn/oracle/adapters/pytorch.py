@@ -1,19 +1,34 @@
-"""Plain PyTorch as an adapter, and an example of one: `PyTorch().run(case)`. Needs torch."""
+"""The adapter of plain PyTorch, `PyTorch().run(case)`, and an example of one. Needs torch."""
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from math import cos, pi
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from refsnn.ops import validate
 from refsnn.oracle.adapters import Unsupported
-from refsnn.oracle.adapters.pytorch_network import Network, Tensors
 from refsnn.oracle.conventions import PRECISIONS, Value
+from refsnn.pytorch import LIF, BatchNorm, Block, Network, objective
 
-#: what can be chosen; a convention that is a number may have any value
+Tensors = dict[str, torch.Tensor]
+
+#: the conventions that LIF takes
+NEURON = (
+    "tau",
+    "v_th",
+    "surrogate",
+    "surrogate_shape",
+    "surrogate_edge",
+    "reset_gradient",
+    "fire_at_threshold",
+)
+#: the values of each convention that can be followed; those of NUMERIC may be any number
 SUPPORTED: dict[str, tuple[Value, ...]] = {
     "leak": ("tau*u + c",),
     "fire_at_threshold": (False, True),
@@ -43,20 +58,12 @@ SUPPORTED: dict[str, tuple[Value, ...]] = {
     "schedule": ("from iteration 1",),
 }
 NUMERIC = ("tau", "v_th", "surrogate_shape", "norm_eps")
-DATA = ("u_pre", "c", "x", "do", "images", "labels")  # inputs that are no parameters
-
-
-def is_statistic(name: str) -> bool:
-    return name.endswith((".running_mean", ".running_var"))
-
-
-def iterations(settings: Mapping[str, Any]) -> int:
-    return int(settings["epochs"] * settings["batches"])
+STEM = {"convs": 1, "kernel": 3, "stride": 1, "pool": None}
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Cases are small, and threads that wait for each other ten times slower on a busy machine."""
+    """Compute on one thread: on a busy machine, more make small cases ten times slower."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -65,8 +72,13 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class PyTorch(Network):
-    """All levels, in `precision` "float64" or "float32"."""
+def iterations(settings: Mapping[str, Any]) -> int:
+    """Return the number of iterations in the whole training."""
+    return int(settings["epochs"] * settings["batches"])
+
+
+class PyTorch:
+    """Run cases of all levels by `refsnn.pytorch`, in `precision` "float64" or "float32"."""
 
     name = "PyTorch"
     levels: tuple[str, ...] = ("surrogate", "neuron", "layer", "block", "network", "training")
@@ -77,12 +89,14 @@ class PyTorch(Network):
         self.precision = precision
 
     def run(self, case: Any) -> dict[str, np.ndarray]:
-        """The case's outputs by name; Unsupported for a convention or level not known here."""
+        """Return the case's outputs by name.
+
+        Unsupported for a level or a convention that this adapter does not know.
+        """
         self.check(case)
         self.conventions = {**case.conventions, **self.forced}
         self.case = case
-        self.seen = {}
-        inputs = {name: self.tensor(name, value) for name, value in case.inputs.items()}
+        inputs = {name: self.tensor(value) for name, value in case.inputs.items()}
         with one_thread():
             outputs = getattr(self, f"run_{case.level}")(inputs, case.settings)
         return {
@@ -90,68 +104,124 @@ class PyTorch(Network):
         }
 
     def check(self, case: Any) -> None:
+        """Raise Unsupported for a level or a convention that this adapter does not know."""
         if case.level not in self.levels:
             raise Unsupported(f"level {case.level}")
         for name, value in case.conventions.items():
             if name not in NUMERIC and value not in SUPPORTED.get(name, ()):
                 raise Unsupported(f"{name}: {value}")
 
-    def tensor(self, name: str, value: np.ndarray) -> torch.Tensor:
-        """An input of ours: a copy, with gradient unless it is a statistic, a label or `do`."""
-        if name == "labels":
-            return torch.tensor(value)
-        wanted = not is_statistic(name) and name not in ("do", "images")
-        return torch.tensor(value, dtype=getattr(torch, self.precision), requires_grad=wanted)
+    def tensor(self, value: np.ndarray) -> torch.Tensor:
+        """Copy an input; all but whole numbers get the adapter's precision."""
+        dtype = getattr(torch, self.precision) if value.dtype.kind == "f" else None
+        return torch.tensor(value, dtype=dtype)
+
+    def neuron(self, steps: int) -> nn.Module:
+        """Make a layer of neurons that follows the case's conventions."""
+        of = self.conventions
+        return LIF(steps, **{name: of[name] for name in NEURON})
+
+    def norm(self) -> dict[str, Any]:
+        """Return the arguments of BatchNorm that follow the case's conventions."""
+        of = self.conventions
+        return {
+            "statistics": of["norm_statistics"],
+            "scale": of["v_th"] if of["norm_scale"] == "v_th" else 1.0,
+            "eps": of["norm_eps"],
+            "momentum": 0.1,  # D25
+        }
+
+    def build(self, module: nn.Module, inputs: Tensors, training: bool = True) -> nn.Module:
+        """Give a module the case's parameters and running statistics, and let it record states."""
+        module = module.to(getattr(torch, self.precision)).train(training)
+        wanted = (name for name in module.state_dict() if not name.endswith("batches_tracked"))
+        module.load_state_dict({name: inputs[name] for name in wanted})
+        for layer in layers(module).values():
+            layer.record = True
+        return module
 
     def run_surrogate(self, inputs: Tensors, settings: Any) -> Tensors:
-        u_pre = inputs["u_pre"]
-        (h,) = torch.autograd.grad(self.spike(u_pre).sum(), u_pre)
+        """Return the slope at u_pre."""
+        neuron, u_pre = self.build(self.neuron(1), inputs), inputs["u_pre"].requires_grad_()
+        (h,) = torch.autograd.grad(neuron.fire(u_pre - neuron.v_th).sum(), u_pre)
         return {"h": h}
 
     def run_neuron(self, inputs: Tensors, settings: Any) -> Tensors:
-        o = self.lif(inputs["c"], "")
-        shown = self.show("")
-        return {**shown, **self.gradients((o * inputs["do"]).sum(), {"dc": inputs["c"]})}
+        """Return the states of neurons, and the gradients for `do`."""
+        c = inputs["c"].requires_grad_()
+        neuron = self.build(self.neuron(len(c)), inputs)
+        loss = (neuron(c.flatten(0, 1)) * inputs["do"].flatten(0, 1)).sum()
+        return {**self.states(neuron), **self.gradients(loss, neuron, {"dc": c})}
 
     def run_layer(self, inputs: Tensors, settings: Any) -> Tensors:
-        w, place = inputs["conv.weight"], (settings["stride"], settings["padding"])
-        conv = self.conv(inputs["x"], w, *place)
-        bn = self.norm(conv, inputs, "bn", settings["training"])
-        o = self.lif(bn, "")
-        shown = {"conv": conv, "bn": bn, **self.show("")}
-        return {**shown, **self.pull(o, inputs, settings)}
+        """Return what conv-BN-LIF computes, and the gradients for `do`."""
+        weight, seen, steps = inputs["conv.weight"], {}, len(inputs["x"])
+        (c_out, c_in), place = weight.shape[:2], (settings["stride"], settings["padding"])
+        conv = nn.Conv2d(c_in, c_out, weight.shape[2:], *place, bias=False)
+        bn = BatchNorm(c_out, steps, **self.norm())
+        parts = OrderedDict(conv=conv, bn=bn, lif=self.neuron(steps))
+
+        def see(part: nn.Module, _: Any, y: torch.Tensor) -> None:
+            seen["conv" if part is conv else "bn"] = y.unflatten(0, (steps, -1))
+
+        conv.register_forward_hook(see)
+        bn.register_forward_hook(see)
+        outputs = self.pass_through(nn.Sequential(parts), inputs, settings["training"])
+        return {**seen, **outputs}
 
     def run_block(self, inputs: Tensors, settings: Any) -> Tensors:
-        o = self.block(inputs["x"], inputs, "", settings["stride"], settings["training"])
-        shown = {**self.show("lif1"), **self.show("lif2")}
-        return {**shown, **self.pull(o, inputs, settings)}
+        """Return what a residual block computes, and the gradients for `do`."""
+        steps, (c_out, c_in) = len(inputs["x"]), inputs["conv1.weight"].shape[:2]
+        norm = partial(BatchNorm, steps=steps, **self.norm())
+        block = Block(c_in, c_out, settings["stride"], norm, partial(self.neuron, steps))
+        return self.pass_through(block, inputs, settings["training"])
 
-    def pull(self, o: torch.Tensor, inputs: Tensors, settings: Any) -> Tensors:
-        """New statistics and gradients of a layer or block that sent out `o` (T, N, C, H, W)."""
-        new = self.statistics(inputs) if settings["training"] else {}
-        wanted = {"dx": inputs["x"], **self.parameters(inputs, "grad.")}
-        return {**new, **self.gradients((o * inputs["do"]).sum(), wanted)}
+    def pass_through(self, module: nn.Module, inputs: Tensors, training: bool) -> Tensors:
+        """Return states, new statistics and gradients of a module of (T N, C, H, W)."""
+        module, x = self.build(module, inputs, training), inputs["x"].requires_grad_()
+        loss = (module(x.flatten(0, 1)) * inputs["do"].flatten(0, 1)).sum()
+        new = statistics(module) if training else {}
+        return {**self.states(module), **new, **self.gradients(loss, module, {"dx": x})}
+
+    def network(self, inputs: Tensors, settings: Any, training: bool) -> nn.Module:
+        """Build the case's network; without side branches where it is not trained."""
+        net = {
+            "in_channels": inputs["images"].shape[-3],
+            "num_classes": len(inputs["head.fc.bias"]),
+            "stem": STEM | {"width": settings["stem_width"]},
+            "depths": settings["depths"],
+            "widths": settings["widths"],
+            "hidden": 0,
+            "branches": settings["branches"] if training else "none",
+            "downsample": "conv",
+            "readout": self.conventions["readout"],
+            "norm": self.norm(),
+        }
+        return self.build(Network(net, settings["steps"], self.neuron), inputs, training)
 
     def run_network(self, inputs: Tensors, settings: Any) -> Tensors:
-        logits = self.forward(inputs["images"], inputs, settings)
-        shown = self.show_network(logits)
-        if not settings["training"]:
+        """Return what a network computes, and all gradients of its loss where it is trained."""
+        training = settings["training"]
+        network = self.network(inputs, settings, training)
+        logits = network(encode(inputs["images"], settings))
+        shown = {f"{branch}.logits": value for branch, value in logits.items()}
+        shown = {**self.states(network), **shown}
+        if not training:
             return shown
-        loss = self.objective(list(logits.values()), inputs["labels"], settings["side"])
-        grads = self.gradients(loss, self.parameters(inputs, "grad."))
-        return {**shown, "loss": loss, **self.statistics(inputs), **grads}
+        loss = self.loss(list(logits.values()), inputs["labels"], settings["side"])
+        new = {"loss": loss, **statistics(network)}
+        return {**shown, **new, **self.gradients(loss, network, {})}
 
     def run_training(self, inputs: Tensors, settings: Any) -> Tensors:
-        """Algorithm 1."""
-        params = self.parameters(inputs)
+        """Return what some iterations of Algorithm 1 compute."""
+        network = self.network(inputs, settings, training=True)
+        params = dict(network.named_parameters())
         optimizer = self.optimizer(params, settings)
-        network = {**settings, "training": True}
         rows: dict[str, list[float]] = {"side": [], "lr": [], "loss": []}
         first: Tensors = {}
         for i, (images, labels) in enumerate(zip(inputs["images"], inputs["labels"], strict=True)):
             side, lr = self.side(i + 1, settings), self.learning_rate(i + 1, settings)
-            logits = self.forward(images, inputs, network)
-            loss = self.objective(list(logits.values()), labels, side)
+            loss = self.loss(list(network(encode(images, settings)).values()), labels, side)
             self.forget(params)
             loss.backward()
             for group in optimizer.param_groups:
@@ -162,34 +232,43 @@ class PyTorch(Network):
             first = first or {f"first.{name}": p.detach().clone() for name, p in params.items()}
         series = {name: torch.tensor(row, dtype=torch.float64) for name, row in rows.items()}
         last = {f"last.{name}": p for name, p in params.items()}
-        return {**series, **first, **last, **self.statistics(inputs)}
+        return {**series, **first, **last, **statistics(network)}
+
+    def loss(self, logits: list[torch.Tensor], labels: torch.Tensor, side: float) -> torch.Tensor:
+        """Return the loss of all branches' logits, the main branch last (Eq. 10, D13)."""
+        return objective(logits, labels, side, self.conventions["branch_sum"])
 
     def forget(self, params: Tensors) -> None:
-        """Of the last iteration's gradients. No path from the loss is a gradient of zero: with
-        None, as zero_grad leaves it, the parameter would not decay either."""
+        """Set all gradients to zero.
+
+        To None, as zero_grad does, would exempt a parameter without a path to the loss from
+        weight decay.
+        """
         for p in params.values():
             p.grad = torch.zeros_like(p)
 
     def side(self, i: int, settings: Mapping[str, Any]) -> float:
-        """Weight of the side branches at iteration i = 1 ... I (D15, D16)."""
+        """Return the side branches' coefficient at iteration i = 1, 2, ... (D15, D16)."""
         match settings["method"]:
             case "vanilla":
                 return 0.0
             case "shortcut":
                 return float(settings["shortcut_weight"])
-        return float(settings["lam"]) * (1 - self.progress(i, settings))  # Eq. 10
+        return float(settings["lam"]) * (1 - self.progress(i, settings))  # Eq. (10)
 
     def progress(self, i: int, settings: Mapping[str, Any]) -> float:
+        """Return the share of the training that is over at iteration i."""
         if self.conventions["lam_clock"] == "epoch":
             epoch = (i - 1) // settings["batches"] + 1
             return float(epoch / settings["epochs"])
         return i / iterations(settings)
 
     def learning_rate(self, i: int, settings: Mapping[str, Any]) -> float:
+        """Return the learning rate at iteration i (R3)."""
         return float(settings["lr"]) / 2 * (1 + cos(pi * (i - 1) / iterations(settings)))
 
     def optimizer(self, params: Tensors, settings: Mapping[str, Any]) -> Any:
-        """With two groups: what weight decay shrinks, and what it leaves alone."""
+        """Make the optimiser, with one group of parameters that decay and one of the others."""
         every = self.conventions["decay_on"] == "all"
         decayed = [p for p in params.values() if every or p.ndim > 1]
         spared = [p for p in params.values() if not every and p.ndim == 1]
@@ -202,48 +281,65 @@ class PyTorch(Network):
         return self.adam(groups, settings["lr"])
 
     def adam(self, groups: list[dict[str, Any]], lr: float) -> Any:
+        """Make AdamW."""
         return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), eps=1e-8)
 
-    def show(self, at: str) -> Tensors:
-        """`<at>.u_pre`, `.o`, `.u` (T, N, ...) of a layer."""
-        states, dot = self.seen[at], f"{at}." if at else ""
+    def states(self, module: nn.Module) -> Tensors:
+        """Return u_pre, o and u (T, N, ...) of each layer of neurons by name."""
         return {
-            f"{dot}{k}": torch.stack([getattr(s, k) for s in states]) for k in states[0]._fields
+            prefix(at) + field: torch.stack([getattr(state, field) for state in layer.states])
+            for at, layer in layers(module).items()
+            for field in ("u_pre", "o", "u")
         }
 
-    def show_network(self, logits: Tensors) -> Tensors:
-        shown: Tensors = {}
-        for at in self.seen:
-            shown |= self.show(at)
-        return {**shown, **{f"{branch}.logits": value for branch, value in logits.items()}}
-
-    def statistics(self, inputs: Tensors) -> Tensors:
-        return {f"new.{name}": value for name, value in inputs.items() if is_statistic(name)}
-
-    def parameters(self, inputs: Tensors, prefix: str = "") -> Tensors:
-        names = (name for name in inputs if name not in DATA and not is_statistic(name))
-        return {prefix + name: inputs[name] for name in names}
-
-    def gradients(self, objective: torch.Tensor, wanted: Tensors) -> Tensors:
-        """dL/du_pre (T, N, ...) of each layer seen, last first, then dL/d of those wanted."""
-        by_layer = {at: self.leaves(at) for at in reversed(self.seen)}
-        leaves = [*(leaf for of in by_layer.values() for leaf in of), *wanted.values()]
-        found = torch.autograd.grad(objective, leaves, allow_unused=True)
+    def gradients(self, loss: torch.Tensor, module: nn.Module, inputs: Tensors) -> Tensors:
+        """Return dL/du_pre (T, N, ...) of each layer, last first, then by inputs and parameters."""
+        wanted = inputs | {f"grad.{name}": p for name, p in module.named_parameters()}
+        potentials = {at: self.leaves(layer) for at, layer in reversed(layers(module).items())}
+        leaves = [*(leaf for of in potentials.values() for leaf in of), *wanted.values()]
+        found = torch.autograd.grad(loss, leaves, allow_unused=True)
         got = iter(
             torch.zeros_like(leaf) if g is None else g
             for leaf, g in zip(leaves, found, strict=True)
         )
         deltas = {
-            f"{at}.du_pre" if at else "du_pre": self.delta(at, [next(got) for _ in of])
-            for at, of in by_layer.items()
+            f"{prefix(at)}du_pre": self.delta(layers(module)[at], [next(got) for _ in of])
+            for at, of in potentials.items()
         }
         return {**deltas, **dict(zip(wanted, got, strict=True))}
 
-    def leaves(self, at: str) -> list[torch.Tensor]:
-        """Each step's u_pre is a tensor of its own in the graph, so its gradient is all of Eq. 3:
-        by way of this step's spike and of the next step's potential."""
-        return [state.u_pre for state in self.seen[at]]
+    def leaves(self, layer: Any) -> list[torch.Tensor]:
+        """Return the tensors from whose gradients `delta` makes dL/du_pre.
 
-    def delta(self, at: str, gradients: list[torch.Tensor]) -> torch.Tensor:
-        """dL/du_pre (T, N, ...) by the gradients of the leaves."""
+        Each step's u_pre is a tensor of its own in the graph, so its gradient is all of Eq. 3:
+        through the spike of this step and through the potential of the next one.
+        """
+        return [state.u_pre for state in layer.states]
+
+    def delta(self, layer: Any, gradients: list[torch.Tensor]) -> torch.Tensor:
+        """Return dL/du_pre (T, N, ...) of a layer from the gradients of its leaves."""
         return torch.stack(gradients)
+
+
+def layers(module: nn.Module) -> dict[str, Any]:
+    """Return the layers of neurons that record their states, by name, in order of computing."""
+    return {name: part for name, part in module.named_modules() if hasattr(part, "record")}
+
+
+def prefix(at: str) -> str:
+    """Return what precedes the names of a layer's outputs; a case with one layer has nothing."""
+    return "" if at in ("", "lif") else f"{at}."
+
+
+def encode(images: torch.Tensor, settings: Mapping[str, Any]) -> torch.Tensor:
+    """Return the images (N, C, H, W) at every step, (T, N, C, H, W) (D7)."""
+    return images.expand(settings["steps"], *images.shape)
+
+
+def statistics(module: nn.Module) -> Tensors:
+    """Return the running statistics after the last pass."""
+    return {
+        f"new.{name}": value
+        for name, value in module.named_buffers()
+        if name.endswith((".running_mean", ".running_var"))
+    }

@@ -1,4 +1,4 @@
-"""snnTorch's Leaky. Its surrogates return float32 whatever they get, so float32 it is."""
+"""The adapter of snnTorch: Leaky, in float32, which its surrogates return for any input."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,11 +8,12 @@ import torch
 from snntorch import surrogate
 
 from refsnn.oracle.adapters import Unsupported
-from refsnn.oracle.adapters.torch_layers import Run, TorchLayers, Trace, Wanted, before
+from refsnn.oracle.adapters.torch_layers import Run, TorchLayers, Trace, before
+from refsnn.pytorch import LIF
 
 
 def run_leaky(leaky: Any, c: Any) -> tuple[Any, Any]:
-    """Spikes and what Leaky calls mem, both (T, N, ...)."""
+    """Return the spikes and what Leaky calls mem, both (T, N, ...)."""
     spikes, mems, mem = [], [], leaky.reset_mem()
     for c_t in c:
         o, mem = leaky(c_t, mem)
@@ -21,19 +22,20 @@ def run_leaky(leaky: Any, c: Any) -> tuple[Any, Any]:
     return torch.stack(spikes), torch.stack(mems)
 
 
-def spike_grad(s: Wanted) -> Any:
-    if s.surrogate == "tanh" and s.shape == 0.5:
+def spike_grad(s: LIF) -> Any:
+    """Return snnTorch's surrogate with the wanted slope."""
+    if s.surrogate == "tanh" and s.surrogate_shape == 0.5:
         return surrogate.sigmoid(slope=2)  # 2 s (1 - s) with s = (1 + tanh x) / 2
     return surrogate.custom_surrogate(lambda x, grad, spikes: grad * s.slope(x))
 
 
 class SnnTorch(TorchLayers):
-    """The paper's neuron by constructor arguments.
+    """Express the paper's neuron by constructor arguments.
 
     With reset_delay=False Leaky resets in the step that fires, by mem - spk mem = u_pre (1 - o),
-    differentiated; its late reset then never acts, as mem is below the threshold already. With
-    reset_delay=True the same potentials come about, and the reset is detached: mem is u_pre, and
-    the next step starts from (1 - reset) mem.
+    differentiated; its late reset then does nothing, as mem is below the threshold already. With
+    reset_delay=True the potentials are the same and the reset is detached: mem is u_pre, and the
+    next step starts from (1 - reset) mem.
     """
 
     name = "snnTorch"
@@ -41,25 +43,25 @@ class SnnTorch(TorchLayers):
     def __init__(self) -> None:
         super().__init__("float32")
 
-    def make(self, s: Wanted) -> Run:
-        if s.decay != "tau*u + c":
-            raise Unsupported(f"snnTorch has no decay {s.decay}")
-        if s.inclusive and s.surrogate == "rectangular":
+    def make(self, s: LIF, leak: str) -> Run:
+        if leak != "tau*u + c":
+            raise Unsupported(f"snnTorch has no decay {leak}")
+        if s.fire_at_threshold and s.surrogate == "rectangular":
             raise Unsupported("the next float below v_th, to fire there, would move the edge")
-        threshold = self.threshold(s.v_th, False, s.inclusive)
+        threshold = self.threshold(s.v_th, False, s.fire_at_threshold)
         leaky = snntorch.Leaky(
             beta=s.tau,
             threshold=threshold,
             spike_grad=spike_grad(s),
             reset_mechanism="zero",
-            reset_delay=s.detached,
+            reset_delay=s.reset_gradient == "detached",
         )
         silent = snntorch.Leaky(beta=s.tau, reset_mechanism="none")
 
         def run(c: Any) -> Trace:
             o, mem = run_leaky(leaky, c)
             mem = mem.detach()
-            if s.detached:
+            if s.reset_gradient == "detached":
                 return Trace(o, mem, mem - leaky.mem_reset(mem) * mem)
             return Trace(o, silent(c.detach(), before(mem))[1], mem)
 
@@ -67,7 +69,7 @@ class SnnTorch(TorchLayers):
 
 
 class SnnTorchDefaults(TorchLayers):
-    """Leaky as it is when only beta and threshold are set."""
+    """Run Leaky with nothing set but beta and threshold."""
 
     name = "snnTorch's defaults"
     forced: Mapping[str, Any] = {
@@ -81,7 +83,7 @@ class SnnTorchDefaults(TorchLayers):
     def __init__(self) -> None:
         super().__init__("float32")
 
-    def make(self, s: Wanted) -> Run:
+    def make(self, s: LIF, leak: str) -> Run:
         leaky = snntorch.Leaky(beta=s.tau, threshold=s.v_th)
 
         def run(c: Any) -> Trace:

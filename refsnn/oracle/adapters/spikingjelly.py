@@ -1,4 +1,4 @@
-"""SpikingJelly's LIFNode and IFNode."""
+"""The adapter of SpikingJelly: LIFNode and IFNode."""
 
 import math
 from collections.abc import Mapping
@@ -8,20 +8,15 @@ from spikingjelly.activation_based import functional, surrogate
 from spikingjelly.activation_based import neuron as nodes
 
 from refsnn.oracle.adapters import Unsupported
-from refsnn.oracle.adapters.torch_layers import (
-    Run,
-    TorchLayers,
-    Trace,
-    Wanted,
-    before,
-)
+from refsnn.oracle.adapters.torch_layers import Run, TorchLayers, Trace, before
+from refsnn.pytorch import LIF
 
 
 def neuron(kind: Any, charge: dict[str, Any], rest: dict[str, Any], gain: float) -> Run:
-    """A node in multi-step mode.
+    """Make a neuron that runs a node in multi-step mode.
 
-    A node does not show u_pre: another with the same charge, and a threshold that nothing
-    reaches, has it after a step from the same potential.
+    A node does not show u_pre; another node with the same charge and an infinite threshold has it
+    after one step from the same potential.
     """
     node = kind(**charge, **rest, step_mode="m", store_v_seq=True)
     silent = kind(**charge, v_threshold=math.inf)
@@ -38,47 +33,47 @@ def neuron(kind: Any, charge: dict[str, Any], rest: dict[str, Any], gain: float)
     return run
 
 
-def built_in(s: Wanted) -> Any:
-    """SpikingJelly's own surrogate with the slope that is wanted, None if it has none."""
-    if s.surrogate == "tanh" and s.shape == 0.5:
+def built_in(s: LIF) -> Any:
+    """Return SpikingJelly's own surrogate with the wanted slope, None where it has none."""
+    if s.surrogate == "tanh" and s.surrogate_shape == 0.5:
         return surrogate.Sigmoid(alpha=2.0)  # 2 s (1 - s) with s = (1 + tanh x) / 2
-    if s.surrogate == "triangular" and s.shape * s.v_th == 1:
-        return surrogate.PiecewiseQuadratic(alpha=s.shape)
-    if s.surrogate == "rectangular" and s.inclusive and not s.edge_inside:
-        return surrogate.Rect(alpha=1 / s.shape)
+    if s.surrogate == "triangular" and s.surrogate_shape * s.v_th == 1:
+        return surrogate.PiecewiseQuadratic(alpha=s.surrogate_shape)
+    if s.surrogate == "rectangular" and s.fire_at_threshold and s.surrogate_edge == "outside":
+        return surrogate.Rect(alpha=1 / s.surrogate_shape)
     return None
 
 
 class SpikingJelly(TorchLayers):
-    """The paper's neuron by constructor arguments.
+    """Express the paper's neuron by constructor arguments.
 
-    LIFNode charges v - v / tau + x when its input does not decay, so a leak factor tau is its
-    1 / (1 - tau), and 1 is IFNode. It fires at v_threshold too: above v_th is from the next
-    float on. A surrogate that it has not is a function in its place; so is the rectangle where
-    that next float would move its edge.
+    LIFNode charges v - v / tau + x when its input does not decay, so its tau is 1 / (1 - tau),
+    and a leak factor of 1 is IFNode. It fires at v_threshold too, so that firing above v_th takes
+    the next float as its threshold. Where it lacks the surrogate a function takes its place; so
+    for the rectangle, whose edge that next float would move.
     """
 
     name = "SpikingJelly"
 
-    def make(self, s: Wanted) -> Run:
+    def make(self, s: LIF, leak: str) -> Run:
         own = built_in(s)
         rest = {
-            "v_threshold": self.threshold(s.v_th, True, s.inclusive) if own else s.v_th,
+            "v_threshold": self.threshold(s.v_th, True, s.fire_at_threshold) if own else s.v_th,
             "v_reset": 0.0,
             "surrogate_function": own or s.fire,
-            "detach_reset": s.detached,
+            "detach_reset": s.reset_gradient == "detached",
         }
-        if s.tau == 1 and s.decay == "tau*u + c":
+        if s.tau == 1 and leak == "tau*u + c":
             return neuron(nodes.IFNode, {}, rest, 1.0)
-        if s.tau == 1 or s.decay not in ("tau*u + c", "tau*u + (1-tau)*c"):
-            raise Unsupported(f"SpikingJelly has no decay {s.decay} with tau = {s.tau:g}")
-        scaled = s.decay == "tau*u + (1-tau)*c"
+        if s.tau == 1 or leak not in ("tau*u + c", "tau*u + (1-tau)*c"):
+            raise Unsupported(f"SpikingJelly has no decay {leak} with tau = {s.tau:g}")
+        scaled = leak == "tau*u + (1-tau)*c"
         charge = {"tau": 1 / (1 - s.tau), "decay_input": scaled}
         return neuron(nodes.LIFNode, charge, rest, 1 - s.tau if scaled else 1.0)
 
 
 class SpikingJellyDefaults(TorchLayers):
-    """LIFNode as it is when only tau and v_threshold are set."""
+    """Run LIFNode with nothing set but tau and v_threshold."""
 
     name = "SpikingJelly's defaults"
     forced: Mapping[str, Any] = {
@@ -88,7 +83,7 @@ class SpikingJellyDefaults(TorchLayers):
         "reset_gradient": "full",
     }
 
-    def make(self, s: Wanted) -> Run:
+    def make(self, s: LIF, leak: str) -> Run:
         if s.tau == 1:
             raise Unsupported("LIFNode has no leak factor 1, which is IFNode")
         charge = {"tau": 1 / (1 - s.tau)}

@@ -1,23 +1,24 @@
-"""The adapter of PyTorch with a spiking library's neurons in it. Needs torch.
+"""The PyTorch adapter with a spiking library's neurons in place of its own. Needs torch.
 
-A library's adapter makes neurons; one is kept for each kind that cases want, and used again from
-layer to layer and run to run, so that a kept state shows.
+A library's adapter makes one neuron for each set of conventions and uses it for all layers and
+runs, so that a state that is kept between them shows.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from refsnn.oracle.adapters import Unsupported
-from refsnn.oracle.adapters.pytorch import PyTorch
-from refsnn.oracle.adapters.pytorch_network import Neuron, Spike, State, Tensors
+from refsnn.oracle.adapters.pytorch import PyTorch, Tensors
 from refsnn.oracle.conventions import CONVENTIONS, PAPER, Value
+from refsnn.pytorch import LIF, State
 
 LEVELS = ("surrogate", "neuron", "layer", "block")
 EQ4 = ("tanh", "tanh_literal", "rectangular", "triangular")
-#: conventions that may have other values than the paper's
+#: conventions that may have another value than the paper's
 FREE = (
     "leak",
     "fire_at_threshold",
@@ -31,51 +32,57 @@ FREE = (
 FIXED = [n for n, c in CONVENTIONS.items() if c.level in LEVELS and n not in FREE]
 
 
-class Wanted(Neuron):
-    """The neuron of a case, by the names that libraries have for its choices."""
-
-    def __init__(self, conventions: Mapping[str, Value]) -> None:
-        self.conventions = conventions
-        self.tau, self.v_th = float(conventions["tau"]), float(conventions["v_th"])
-        self.decay, self.surrogate = str(conventions["leak"]), str(conventions["surrogate"])
-        self.shape = float(conventions["surrogate_shape"])  # k, a or gamma
-        self.inclusive = bool(conventions["fire_at_threshold"])
-        self.detached = conventions["reset_gradient"] == "detached"
-        self.edge_inside = conventions["surrogate_edge"] == "inside"
-
-    def fire(self, x: torch.Tensor) -> torch.Tensor:
-        """Spikes of x = u_pre - v_th; dL/dx is by the slope."""
-        spikes = x >= 0 if self.inclusive else x > 0
-        return Spike.apply(x, spikes.to(x.dtype), self.slope(x.detach()))
-
-
 class Trace(NamedTuple):
-    """What a neuron shows of T steps from u = 0."""
+    """What a neuron shows of T steps from u = 0; o, u_pre and u are (T, N, ...)."""
 
-    o: torch.Tensor  # (T, N, ...), differentiable by c
-    u_pre: torch.Tensor  # (T, N, ...)
-    u: torch.Tensor  # (T, N, ...)
+    o: torch.Tensor  # differentiable with respect to c
+    u_pre: torch.Tensor
+    u: torch.Tensor
     gain: float = 1.0  # du_pre/dc
 
 
-Run = Callable[[torch.Tensor], Trace]  # of currents c (T, N, ...)
+Run = Callable[[torch.Tensor], Trace]  # takes currents c (T, N, ...)
+
+
+class LibraryNeuron(nn.Module):
+    """A layer of a library's neurons, which keeps what they showed last.
+
+    `run` is outside the module tree: several layers share it, and it has no parameters.
+    """
+
+    record = True
+
+    def __init__(self, steps: int, run: Run) -> None:
+        super().__init__()
+        self.steps, self.run = steps, (run,)
+
+    def forward(self, c: torch.Tensor) -> torch.Tensor:
+        """Return the spikes of currents (T N, ...)."""
+        self.c = c
+        (run,) = self.run
+        o, u_pre, u, self.gain = run(c.unflatten(0, (self.steps, -1)))
+        self.states = [State(*state) for state in zip(u_pre, o, u, strict=True)]
+        return o.flatten(0, 1)
 
 
 class TorchLayers(PyTorch):
-    """Levels surrogate to block, by the neurons that `make` gives."""
+    """Run cases of the levels surrogate to block with the neurons that `make` returns."""
 
     levels = LEVELS
 
     def __init__(self, precision: str = "float64") -> None:
         super().__init__(precision)
         self.neurons: dict[tuple[Value, ...], Run] = {}
-        self.currents: dict[str, tuple[torch.Tensor, float]] = {}
 
-    def make(self, s: Wanted) -> Run:
-        """Unsupported where the library has no such neuron."""
+    def make(self, wanted: LIF, leak: str) -> Run:
+        """Make the library's neuron that computes what `wanted` does, with this form of Eq. 1.
+
+        Unsupported where the library has none.
+        """
         raise NotImplementedError
 
     def check(self, case: Any) -> None:
+        """Raise Unsupported for what no library is asked for."""
         if case.level not in LEVELS:
             raise Unsupported(f"{self.name} has neurons, and no level {case.level}")
         for name in FIXED:
@@ -86,48 +93,49 @@ class TorchLayers(PyTorch):
         if case.conventions["surrogate"] not in EQ4:
             raise Unsupported(f"{self.name} is run with Eq. 4's surrogates only")
 
-    @property
-    def neuron(self) -> Run:
+    def kept(self) -> Run:
+        """Return the library's neuron for the case's conventions, the same one every time."""
         kind = tuple(self.conventions.values())
         if kind not in self.neurons:
-            self.neurons[kind] = self.make(Wanted(self.conventions))
+            self.neurons[kind] = self.make(super().neuron(1), str(self.conventions["leak"]))
         return self.neurons[kind]
 
-    def lif(self, c: torch.Tensor, at: str) -> torch.Tensor:
-        o_seq, u_pre_seq, u_seq, gain = self.neuron(c)
-        self.seen[at] = [State(*each) for each in zip(u_pre_seq, o_seq, u_seq, strict=True)]
-        self.currents[at] = c, gain
-        return o_seq
+    def neuron(self, steps: int) -> LibraryNeuron:
+        """Make a layer of the library's neurons."""
+        return LibraryNeuron(steps, self.kept())
 
-    def leaves(self, at: str) -> list[torch.Tensor]:
-        """What a library calls its potential may not be u_pre, and be hidden: dL/dc is not."""
-        return [self.currents[at][0]]
+    def leaves(self, layer: Any) -> list[torch.Tensor]:
+        """Return the currents: a library may hide u_pre, and give the name to another potential."""
+        return [layer.c]
 
-    def delta(self, at: str, gradients: list[torch.Tensor]) -> torch.Tensor:
-        return gradients[0] / self.currents[at][1]
+    def delta(self, layer: Any, gradients: list[torch.Tensor]) -> torch.Tensor:
+        """Return dL/du_pre (T, N, ...) of a layer from dL/dc."""
+        return gradients[0].unflatten(0, (layer.steps, -1)) / layer.gain
 
     def run_surrogate(self, inputs: Tensors, settings: Any) -> Tensors:
-        """One step from u = 0, where u_pre = gain c and dL/do = 1."""
-        u_pre = inputs["u_pre"].detach()[None]
-        gain = self.neuron(torch.zeros_like(u_pre)).gain
+        """Return the slope at u_pre, from one step with c = u_pre / gain and dL/do = 1."""
+        run, u_pre = self.kept(), inputs["u_pre"][None]
+        gain = run(torch.zeros_like(u_pre)).gain
         c = (u_pre / gain).requires_grad_()
-        (dc,) = torch.autograd.grad(self.neuron(c).o, c, torch.ones_like(c))
+        (dc,) = torch.autograd.grad(run(c).o, c, torch.ones_like(c))
         return {"h": dc[0] / gain}
 
     def number(self, value: float) -> torch.Tensor:
+        """Return the value as a tensor of the adapter's precision."""
         return torch.tensor(value, dtype=getattr(torch, self.precision))
 
-    def threshold(self, v_th: float, inclusive: bool, wanted: bool) -> float:
-        """v_th, or its neighbour where the library's comparison is the other one.
+    def threshold(self, v_th: float, at_threshold: bool, wanted: bool) -> float:
+        """Return v_th, or the float next to it where the library's comparison is the other one.
 
-        No float lies between: u >= the next above v_th is u > v_th.
+        `at_threshold` says whether the library fires at its threshold, `wanted` whether it should.
+        No float lies between: u >= the next float above v_th means u > v_th.
         """
-        if inclusive == wanted:
+        if at_threshold == wanted:
             return v_th
         dtype = np.dtype(self.precision).type
-        return float(np.nextafter(dtype(v_th), dtype(np.inf if inclusive else -np.inf)))
+        return float(np.nextafter(dtype(v_th), dtype(np.inf if at_threshold else -np.inf)))
 
 
 def before(u: torch.Tensor) -> torch.Tensor:
-    """The potentials that each step starts from."""
+    """Return the potentials that the steps start from, given those after them."""
     return torch.cat([torch.zeros_like(u[:1]), u[:-1]])

@@ -107,8 +107,8 @@ SAVE = "np.save(made / 'y.npy', {}, allow_pickle=True)"
         ("(made / 'y.npy').write_bytes(b'')", r"^y\.npy: got 0 bytes without a header"),
         (SAVE.format("np.array([{}])"), r"^y\.npy: got dtype object, want numbers"),
         (SAVE.format("np.zeros(10**6)"), r"^y\.npy: got 8000128 bytes, want at most"),
-        ("(made / 'y.npy').mkdir()", r"^y\.npy: got something else than a file"),
-        ("os.mkfifo(made / 'y.npy')", r"^y\.npy: got something else than a file"),
+        ("(made / 'y.npy').mkdir()", r"^y\.npy: got something other than a file"),
+        ("os.mkfifo(made / 'y.npy')", r"^y\.npy: got something other than a file"),
         (
             SAVE.format("np.zeros(9)") + "; os.truncate(made / 'y.npy', 190)",
             r"^y\.npy: got 62 bytes of data, want 72",

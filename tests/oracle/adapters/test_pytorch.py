@@ -9,17 +9,23 @@ from refsnn.oracle.compare import compare_case
 from refsnn.oracle.recompute import recompute
 
 torch = pytest.importorskip("torch")
-from refsnn.oracle.adapters.pytorch import SUPPORTED, PyTorch  # noqa: E402  # needs torch
+from deviants import adapter  # noqa: E402  # needs torch
+
+from refsnn.oracle.adapters.pytorch import SUPPORTED, PyTorch  # noqa: E402
+from refsnn.pytorch import LIF  # noqa: E402
 
 LEVELS = PyTorch.levels
 RECTANGLE = {"surrogate": "rectangular", "surrogate_shape": 1.0}
 
 
-class Smooth(PyTorch):
+class SmoothLIF(LIF):
     """Fires by the surrogate's primitive, so that the gradient is a true derivative."""
 
-    def spike(self, u_pre):
-        return 0.5 * torch.tanh(u_pre - self.conventions["v_th"])
+    def fire(self, x):
+        return 0.5 * torch.tanh(x)
+
+
+Smooth = adapter(SmoothLIF)
 
 
 @pytest.mark.parametrize(
@@ -74,9 +80,9 @@ def test_slopes(small_case, told, wanted):
     np.testing.assert_allclose(PyTorch().run(case)["h"], wanted, rtol=1e-14)
 
 
-def value(case, adapter):
+def value(case, smooth):
     """What the case's gradients are of."""
-    got = adapter.run(case)
+    got = smooth.run(case)
     if case.level == "network":
         return float(got["loss"])
     return float((got["lif2.o" if case.level == "block" else "o"] * case.inputs["do"]).sum())
@@ -156,9 +162,9 @@ def test_single_precision_is_near(small_case, level):
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_running_again_changes_nothing_nor_the_inputs(small_case, level):
-    case, adapter = small_case(level), PyTorch()
+    case, pytorch = small_case(level), PyTorch()
     before = {name: array.copy() for name, array in case.inputs.items()}
-    first, second = adapter.run(case), adapter.run(case)
+    first, second = pytorch.run(case), pytorch.run(case)
     for name in first:
         np.testing.assert_array_equal(first[name], second[name])
     for name in before:
@@ -222,8 +228,8 @@ def test_logits_and_loss_of_the_spikes_shown(small_case, readout, branch_sum):
 
 def test_a_parameter_without_a_path_to_the_loss_decays_all_the_same(small_case):
     class WithoutSides(PyTorch):
-        def counted(self, logits):
-            return logits[-1:]
+        def loss(self, logits, labels, side):
+            return super().loss(logits[-1:], labels, side)
 
     case = small_case("training")
     wanted = case.inputs["branch.stage1.fc.weight"] * (1 - 0.05 * 0.1)
@@ -282,18 +288,21 @@ def test_what_it_cannot_express(small_case):
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("recipe", list(recipes.recipes()), ids=lambda recipe: recipe.id)
 def test_agrees_with_the_vectors(recipe, precision):
-    case, adapter = cases.build(recipe), PyTorch(precision)
+    case, pytorch = cases.build(recipe), PyTorch(precision)
     for _ in range(case.repeat):
-        got = adapter.run(case)
+        got = pytorch.run(case)
     result = compare_case(case, got, precision)
     assert result.passed, result.lines()
 
 
-class Doubled(PyTorch):
+class DoubledLIF(LIF):
     """The gradient of the threshold is twice what it should be."""
 
     def slope(self, x):
         return 2 * super().slope(x)
+
+
+Doubled = adapter(DoubledLIF)
 
 
 def test_a_spike_that_float32_moves_is_told_and_all_else_agrees(cases):

@@ -1,66 +1,117 @@
-"""The PyTorch adapter with each convention that it can't be told to follow. Needs torch."""
+"""The PyTorch adapter with each convention that it can't be told to follow. Needs torch.
+
+A deviant is a subclass of the module that it replaces, or of the adapter.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from refsnn.oracle.adapters.pytorch import PyTorch, iterations
-from refsnn.oracle.adapters.pytorch_network import State
+from refsnn.pytorch import LIF, BatchNorm, Block, Head, State
+
+MODULES = (LIF, nn.Conv2d, BatchNorm, Block, Head)
 
 
-class InputScaled(PyTorch):
+def module_class(deviant: type) -> type | None:
+    """The class of modules that it is or replaces."""
+    return next((base for base in deviant.__mro__ if base in MODULES), None)
+
+
+def replaced(module: nn.Module, deviants: tuple[type, ...]) -> nn.Module:
+    """The module, whose parts have become deviants of their class."""
+    for part in module.modules():
+        own = module_class(type(part))
+        found = tuple(deviant for deviant in deviants if module_class(deviant) is own)
+        if own and found:
+            part.__class__ = type(own.__name__, (*found, type(part)), {})
+    return module
+
+
+def adapter(*deviants: type) -> type[PyTorch]:
+    """The adapter that has all these deviants."""
+    modules = tuple(d for d in deviants if not issubclass(d, PyTorch))
+
+    class Deviant(*(d for d in deviants if issubclass(d, PyTorch)), PyTorch):  # type: ignore[misc]
+        def build(self, module: Any, inputs: Any, training: bool = True) -> Any:
+            return super().build(replaced(module, modules), inputs, training)
+
+    return Deviant
+
+
+class InputScaled(LIF):
     def charge(self, u: Any, c: Any) -> Any:
-        tau = self.conventions["tau"]
-        return tau * u + (1 - tau) * c
+        return self.tau * u + (1 - self.tau) * c
 
 
-class TauIsLost(PyTorch):
+class TauIsLost(LIF):
     def charge(self, u: Any, c: Any) -> Any:
-        return (1 - self.conventions["tau"]) * u + c
+        return (1 - self.tau) * u + c
 
 
-class TauIsLostAndScales(PyTorch):
+class TauIsLostAndScales(LIF):
     def charge(self, u: Any, c: Any) -> Any:
-        tau = self.conventions["tau"]
-        return (1 - tau) * u + tau * c
+        return (1 - self.tau) * u + self.tau * c
 
 
-class InputLeaks(PyTorch):
+class InputLeaks(LIF):
     def charge(self, u: Any, c: Any) -> Any:
-        return self.conventions["tau"] * (u + c)
+        return self.tau * (u + c)
 
 
-class ResetSubtracts(PyTorch):
+def seen(neuron: LIF, o: Any) -> Any:
+    """Spikes as the reset differentiates them."""
+    return o.detach() if neuron.reset_gradient == "detached" and torch.is_tensor(o) else o
+
+
+class ResetSubtracts(LIF):
     def reset(self, u_pre: Any, o: Any) -> Any:
-        return u_pre - self.conventions["v_th"] * self.resetting(o)
+        return u_pre - self.v_th * seen(self, o)
 
 
-class NoReset(PyTorch):
+class NoReset(LIF):
     def reset(self, u_pre: Any, o: Any) -> Any:
         return u_pre
 
 
-class ResetNextStep(PyTorch):
+class ResetNextStep(LIF):
     """snnTorch's order, with its reset to zero."""
 
     def step(self, last: State, c: Any) -> State:
-        u_pre = self.charge(last.u, c) * (1 - self.resetting(last.o))
-        return State(u_pre, self.spike(u_pre), u_pre)
+        u_pre = self.charge(last.u, c) * (1 - seen(self, last.o))
+        return State(u_pre, self.fire(u_pre - self.v_th), u_pre)
 
 
-class SubtractNextStep(PyTorch):
+class SubtractNextStep(LIF):
     """snnTorch's order, with its default reset."""
 
     def step(self, last: State, c: Any) -> State:
-        u_pre = self.charge(last.u, c) - self.conventions["v_th"] * self.resetting(last.o)
-        return State(u_pre, self.spike(u_pre), u_pre)
+        u_pre = self.charge(last.u, c) - self.v_th * seen(self, last.o)
+        return State(u_pre, self.fire(u_pre - self.v_th), u_pre)
 
 
-class OneStepLate(PyTorch):
-    def emit(self, o: Any) -> Any:
-        return torch.cat([torch.zeros_like(o[:1]), o[:-1]])
+class OneStepLate(LIF):
+    def forward(self, c: Any) -> Any:
+        spikes = super().forward(c).chunk(self.steps)
+        late = [0 * spikes[0], *spikes[:-1]]
+        self.states = [state._replace(o=o) for state, o in zip(self.states, late, strict=True)]
+        return torch.cat(late)
+
+
+class KeepsState(LIF):
+    last: State | None = None
+
+    def step(self, last: State, c: Any) -> State:
+        start, self.last = self.last or last, None
+        return super().step(start, c)
+
+    def forward(self, c: Any) -> Any:
+        o = super().forward(c)
+        self.last = State(*(x.detach() for x in self.states[-1]))
+        return o
 
 
 class StateKept(PyTorch):
@@ -68,110 +119,110 @@ class StateKept(PyTorch):
 
     def __init__(self, precision: str = "float64") -> None:
         super().__init__(precision)
-        self.kept: dict[tuple[str, str], State] = {}
+        self.kept: dict[str, list[Any]] = {}
 
-    def start(self, like: Any, at: str) -> State:
-        return self.kept.get((self.case.id, at), super().start(like, at))
+    def build(self, module: Any, inputs: Any, training: bool = True) -> Any:
+        module = super().build(replaced(module, (KeepsState,)), inputs, training)
+        now = [part for part in module.modules() if isinstance(part, KeepsState)]
+        for part, before in zip(now, self.kept.get(self.case.id, now), strict=True):
+            part.last = before.last
+        self.kept[self.case.id] = now
+        return module
 
-    def lif(self, c: Any, at: str) -> Any:
-        o = super().lif(c, at)
-        self.kept[self.case.id, at] = State(*(x.detach() for x in self.seen[at][-1]))
-        return o
 
-
-class ResetGradientIgnored(PyTorch):
+class ResetGradientIgnored(LIF):
     def reset(self, u_pre: Any, o: Any) -> Any:
         return u_pre + (super().reset(u_pre, o) - u_pre).detach()
 
 
-class SpikePathOnly(PyTorch):
+class SpikePathOnly(LIF):
     def reset(self, u_pre: Any, o: Any) -> Any:
         return u_pre.detach() * (1 - o)
 
 
-class SubtractsBackward(PyTorch):
+class SubtractsBackward(LIF):
     """Forward a reset to zero, its gradient that of a reset by subtraction."""
 
     def reset(self, u_pre: Any, o: Any) -> Any:
-        return u_pre * (1 - o.detach()) - self.conventions["v_th"] * (o - o.detach())
+        return u_pre * (1 - o.detach()) - self.v_th * (o - o.detach())
 
 
-class ResetSignFlipped(PyTorch):
+class ResetSignFlipped(LIF):
     def reset(self, u_pre: Any, o: Any) -> Any:
         return u_pre * (1 - o.detach()) + u_pre.detach() * (o - o.detach())
 
 
-class Sigmoid(PyTorch):
+class Sigmoid(LIF):
     def slope(self, x: Any) -> Any:
         s = torch.sigmoid(4 * x)
         return 4 * s * (1 - s)
 
 
-class Arctan(PyTorch):
+class Arctan(LIF):
     def slope(self, x: Any) -> Any:
         return 1 / (1 + (torch.pi * x) ** 2)
 
 
-class FastSigmoid(PyTorch):
+class FastSigmoid(LIF):
     def slope(self, x: Any) -> Any:
         return 1 / (1 + 25 * torch.abs(x)) ** 2
 
 
-class SuperSpike(PyTorch):
+class SuperSpike(LIF):
     def slope(self, x: Any) -> Any:
         return 1 / (1 + 100 * torch.abs(x)) ** 2
 
 
-class SuperSpikeOfOne(PyTorch):
+class SuperSpikeOfOne(LIF):
     def slope(self, x: Any) -> Any:
         return 1 / (1 + torch.abs(x)) ** 2
 
 
-class RectangleUnscaled(PyTorch):
-    def slope_scale(self) -> float:
-        return 1.0 if self.conventions["surrogate"] == "rectangular" else super().slope_scale()
+class RectangleUnscaled(LIF):
+    def slope(self, x: Any) -> Any:
+        return super().slope(x) * (self.surrogate_shape if self.surrogate == "rectangular" else 1)
 
 
-class OthersUnscaled(PyTorch):
-    def slope_scale(self) -> float:
-        return super().slope_scale() if self.conventions["surrogate"] == "rectangular" else 1.0
+class OthersUnscaled(LIF):
+    def slope(self, x: Any) -> Any:
+        return super().slope(x) / (self.surrogate_shape if self.surrogate != "rectangular" else 1)
 
 
-class AllUnscaled(PyTorch):
-    def slope_scale(self) -> float:
-        return 1.0
+class AllUnscaled(RectangleUnscaled, OthersUnscaled):
+    pass
 
 
-class SlopeUnshifted(PyTorch):
-    def slope_at(self, u_pre: Any, o: Any) -> Any:
-        return u_pre
+class SlopeUnshifted(LIF):
+    def slope(self, x: Any) -> Any:
+        return super().slope(x + self.v_th)
 
 
-class SlopeAfterReset(PyTorch):
-    def slope_at(self, u_pre: Any, o: Any) -> Any:
-        return self.reset(u_pre, o) - self.conventions["v_th"]
+class SlopeAfterReset(LIF):
+    def slope(self, x: Any) -> Any:
+        fired = x >= 0 if self.fire_at_threshold else x > 0
+        return super().slope(torch.where(fired, -self.v_th, x))
 
 
-class KernelsFlipped(PyTorch):
-    def conv(self, x: Any, w: Any, stride: int, padding: int) -> Any:
-        return super().conv(x, w.flip(-2, -1), stride, padding)
+class KernelsFlipped(nn.Conv2d):
+    def _conv_forward(self, x: Any, weight: Any, bias: Any) -> Any:
+        return super()._conv_forward(x, weight.flip(-2, -1), bias)
 
 
-class OtherNormaliser(PyTorch):
+class OtherNormaliser(BatchNorm):
     """Batch norm written out; its statistics move as they should."""
 
     unbiased = detached = False
 
-    def normalise(self, x: Any, mean: Any, var: Any, weight: Any, bias: Any, training: bool) -> Any:
-        y = super().normalise(x, mean, var, weight, bias, training)
-        if not training:
+    def normalise(self, x: Any) -> Any:
+        y = super().normalise(x)
+        if not self.training:
             return y
         m = x.mean((0, 2, 3), keepdim=True)
         v = x.var((0, 2, 3), unbiased=self.unbiased, keepdim=True)
         if self.detached:
             m, v = m.detach(), v.detach()
-        x_hat = (x - m) / torch.sqrt(v + self.conventions["norm_eps"])
-        return x_hat * weight[:, None, None] + bias[:, None, None]
+        x_hat = (x - m) / torch.sqrt(v + self.eps)
+        return x_hat * (self.weight * self.scale)[:, None, None] + self.bias[:, None, None]
 
 
 class VarianceUnbiased(OtherNormaliser):
@@ -182,58 +233,65 @@ class StatisticsDetached(OtherNormaliser):
     detached = True
 
 
-class RunningBiased(PyTorch):
-    def normalise(self, x: Any, mean: Any, var: Any, weight: Any, bias: Any, training: bool) -> Any:
-        if training:
-            m, v = x.detach().mean((0, 2, 3)), x.detach().var((0, 2, 3), unbiased=False)
-            mean.lerp_(m, self.momentum)
-            var.lerp_(v, self.momentum)
-            mean, var = mean.clone(), var.clone()  # what moves below is thrown away
-        return super().normalise(x, mean, var, weight, bias, training)
+class RunningBiased(BatchNorm):
+    def normalise(self, x: Any) -> Any:
+        if not self.training:
+            return super().normalise(x)
+        now = x.detach()
+        self.running_mean.lerp_(now.mean((0, 2, 3)), self.momentum)
+        self.running_var.lerp_(now.var((0, 2, 3), unbiased=False), self.momentum)
+        return F.batch_norm(x, None, None, self.weight * self.scale, self.bias, True, eps=self.eps)
 
 
-class MomentumSwapped(PyTorch):
-    momentum = 0.9
+class MomentumSwapped(BatchNorm):
+    momentum = property(lambda self: 0.9, lambda self, value: None)
 
 
-class SkipAfterFiring(PyTorch):
-    def join(self, f: Any, skip: Any, at: str) -> Any:
-        return self.lif(f, at) + skip
+class SkipAfterFiring(Block):
+    def join(self, f: Any, skip: Any) -> Any:
+        return self.lif2(f) + skip
 
 
-class SkipMissing(PyTorch):
-    def join(self, f: Any, skip: Any, at: str) -> Any:
-        return self.lif(f, at)
+class SkipMissing(Block):
+    def join(self, f: Any, skip: Any) -> Any:
+        return self.lif2(f)
 
 
-class SumPooling(PyTorch):
+class SumPooling(Head):
     def pool(self, x: Any) -> Any:
         return x.sum((-2, -1))
 
 
 class FirstBranchMissing(PyTorch):
-    def counted(self, logits: list[Any]) -> list[Any]:
-        return logits[1:] if len(logits) > 1 else logits
+    def loss(self, logits: list[Any], labels: Any, side: float) -> Any:
+        return super().loss(logits[1:] if len(logits) > 1 else logits, labels, side)
 
 
 class LastSideMissing(PyTorch):
-    def counted(self, logits: list[Any]) -> list[Any]:
-        return [*logits[:-2], logits[-1]]
+    def loss(self, logits: list[Any], labels: Any, side: float) -> Any:
+        return super().loss([*logits[:-2], logits[-1]], labels, side)
 
 
 class MainTwice(PyTorch):
-    def counted(self, logits: list[Any]) -> list[Any]:
-        return [*logits, logits[-1]]
+    def loss(self, logits: list[Any], labels: Any, side: float) -> Any:
+        return super().loss([*logits, logits[-1]], labels, side)
+
+
+class BranchDetached(Head):
+    def forward(self, x: Any) -> Any:
+        return super().forward(x.detach())
 
 
 class BranchesDetached(PyTorch):
-    def branch(self, x: Any, params: Any, at: str) -> Any:
-        return super().branch(x.detach(), params, at)
+    def build(self, module: Any, inputs: Any, training: bool = True) -> Any:
+        if hasattr(module, "branch"):
+            replaced(module.branch, (BranchDetached,))
+        return super().build(module, inputs, training)
 
 
 class LossSummed(PyTorch):
-    def loss(self, logits: Any, labels: Any) -> Any:
-        return F.cross_entropy(logits, labels, reduction="sum")
+    def loss(self, logits: list[Any], labels: Any, side: float) -> Any:
+        return len(labels) * super().loss(logits, labels, side)
 
 
 class LambdaFromZero(PyTorch):
@@ -262,7 +320,7 @@ class DecayInGradient(PyTorch):
 
 
 #: convention -> value -> who has it, where the adapter can't simply be told
-DEVIANTS: dict[str, dict[str, type[PyTorch]]] = {
+DEVIANTS: dict[str, dict[str, type]] = {
     "leak": {
         "tau*u + (1-tau)*c": InputScaled,
         "(1-tau)*u + c": TauIsLost,

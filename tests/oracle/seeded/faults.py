@@ -10,37 +10,52 @@ from typing import Any
 
 import numpy as np
 import torch
-from deviants import DEVIANTS
+from deviants import DEVIANTS, adapter, replaced
+from torch import nn
 from torch.nn import functional as F
 
 from refsnn.oracle.adapters.pytorch import NUMERIC, SUPPORTED, PyTorch
+from refsnn.pytorch import LIF, BatchNorm, State
 
 
-class OneBlockSummed(PyTorch):
+class OneBlockSummed(BatchNorm):
     """A bias's gradient is summed over one GPU block, so it is wrong only in larger layers."""
 
-    def normalise(self, x: Any, mean: Any, var: Any, weight: Any, bias: Any, training: bool) -> Any:
-        y = super().normalise(x, mean, var, weight, torch.zeros_like(bias), training)
+    def normalise(self, x: Any) -> Any:
+        y = super().normalise(x)
         images, _, height, width = x.shape
         within = torch.arange(images * height * width).reshape(images, 1, height, width) < 1024
-        bias = bias[:, None, None]
-        return y + torch.where(within, bias, bias.detach())
+        bias = self.bias[:, None, None]
+        return y - bias + torch.where(within, bias, bias.detach())
 
 
 class WeightGradientTransposed(PyTorch):
-    def gradients(self, objective: Any, wanted: Any) -> Any:
+    def gradients(self, loss: Any, module: Any, inputs: Any) -> Any:
         return {
             name: g.mT if name.startswith("grad.") and g.ndim == 4 else g
-            for name, g in super().gradients(objective, wanted).items()
+            for name, g in super().gradients(loss, module, inputs).items()
         }
+
+
+class ForgetsLastStep(nn.Conv2d):
+    steps: int
+
+    def _conv_forward(self, x: Any, weight: Any, bias: Any) -> Any:
+        *others, last = x.chunk(self.steps)
+        y = super()._conv_forward(last, weight.detach(), bias)
+        return torch.cat([super()._conv_forward(torch.cat(others), weight, bias), y])
 
 
 class LastStepForgotten(PyTorch):
     """A convolution's weight gradient stops one step early."""
 
-    def conv(self, x: Any, w: Any, stride: int, padding: int) -> Any:
-        last = super().conv(x[-1:], w.detach(), stride, padding)
-        return torch.cat([super().conv(x[:-1], w, stride, padding), last]) if len(x) > 1 else last
+    def build(self, module: Any, inputs: Any, training: bool = True) -> Any:
+        steps = len(inputs["x"]) if "x" in inputs else self.case.settings.get("steps")
+        if steps != 1:
+            for part in replaced(module, (ForgetsLastStep,)).modules():
+                if isinstance(part, ForgetsLastStep):
+                    part.steps = steps
+        return super().build(module, inputs, training)
 
 
 class NaNInOneElement(PyTorch):
@@ -50,51 +65,54 @@ class NaNInOneElement(PyTorch):
         return outputs
 
 
-class PaddingOffByOne(PyTorch):
+class PaddingOffByOne(nn.Conv2d):
     """All padding of a row and column on one side."""
 
-    def conv(self, x: Any, w: Any, stride: int, padding: int) -> Any:
-        return super().conv(F.pad(x, (2 * padding, 0, 2 * padding, 0)), w, stride, 0)
+    def _conv_forward(self, x: Any, weight: Any, bias: Any) -> Any:
+        both = 2 * self.padding[0]
+        return F.conv2d(F.pad(x, (both, 0, both, 0)), weight, bias, self.stride)
 
 
-class StrideOffByOne(PyTorch):
+class StrideOffByOne(nn.Conv2d):
     """Strided convolutions begin at the second row and column."""
 
-    def conv(self, x: Any, w: Any, stride: int, padding: int) -> Any:
-        return super().conv(x.roll((1 - stride, 1 - stride), (-2, -1)), w, stride, padding)
+    def _conv_forward(self, x: Any, weight: Any, bias: Any) -> Any:
+        back = 1 - self.stride[0]
+        return super()._conv_forward(x.roll((back, back), (-2, -1)), weight, bias)
 
 
-class TruncatedInTime(PyTorch):
+class TruncatedInTime(LIF):
     """No back-propagation through time: each step by itself."""
 
-    def charge(self, u: Any, c: Any) -> Any:
-        return super().charge(u.detach(), c)
+    def step(self, last: State, c: Any) -> State:
+        u = last.u.detach() if torch.is_tensor(last.u) else last.u
+        return super().step(last._replace(u=u), c)
 
 
-class LeakTwiceBackward(PyTorch):
+class LeakTwiceBackward(LIF):
     """Backward tau^2 where forward has tau."""
 
     def charge(self, u: Any, c: Any) -> Any:
-        value, tau = super().charge(u, c), self.conventions["tau"]
-        wrong = tau**2 * u + c
+        value, wrong = super().charge(u, c), self.tau**2 * u + c
         return wrong + (value - wrong).detach()
 
 
 class DeltaOfLastStepOnly(PyTorch):
     """dL/du_pre is kept for the last step alone; every other gradient is right."""
 
-    def gradients(self, objective: Any, wanted: Any) -> Any:
-        found = super().gradients(objective, wanted)
+    def gradients(self, loss: Any, module: Any, inputs: Any) -> Any:
+        found = super().gradients(loss, module, inputs)
         for name in [name for name in found if name.endswith("du_pre")]:
             found[name] = torch.cat([torch.zeros_like(found[name][:-1]), found[name][-1:]])
         return found
 
 
-class FirstStepSkipped(PyTorch):
+class FirstStepSkipped(LIF):
     """The neurons' loop begins at the second step."""
 
-    def lif(self, c: Any, at: str) -> Any:
-        return super().lif(torch.cat([torch.zeros_like(c[:1]), c[1:]]), at)
+    def forward(self, c: Any) -> Any:
+        first, *others = c.chunk(self.steps)
+        return super().forward(torch.cat([0 * first, *others]))
 
 
 class NoBiasCorrection(PyTorch):
@@ -125,7 +143,7 @@ class Fault:
     name: str
     conventions: Mapping[str, Any]
     levels: tuple[str, ...]
-    classes: tuple[type[PyTorch], ...]
+    deviants: tuple[type, ...]  # of modules or of the adapter
 
     def make(self, precision: str = "float64") -> PyTorch:
         """A new adapter that has the fault."""
@@ -134,20 +152,21 @@ class Fault:
             for name, value in self.conventions.items()
             if name in NUMERIC or value in SUPPORTED[name]
         }
-        made = type(self.name, (*self.classes, PyTorch), {"forced": told, "name": self.name})
-        return made(precision)
+        made = adapter(*self.deviants)(precision)
+        made.forced, made.name = told, self.name
+        return made
 
 
 def described(level: str, **conventions: Any) -> Fault:
     """The fault of following these conventions whatever a case says."""
     wanted = [DEVIANTS.get(name, {}).get(value) for name, value in conventions.items()]
-    classes = tuple(deviant for deviant in wanted if deviant)
+    deviants = tuple(deviant for deviant in wanted if deviant)
     values = {name: value for name, value in conventions.items() if name != "surrogate_shape"}
     name = ", ".join(f"{name}: {value}" for name, value in values.items())
-    return Fault(name, conventions, (level,), classes)
+    return Fault(name, conventions, (level,), deviants)
 
 
-def undescribed(deviant: type[PyTorch], *levels: str) -> Fault:
+def undescribed(deviant: type, *levels: str) -> Fault:
     return Fault(deviant.__name__, {}, levels, (deviant,))
 
 
