@@ -13,20 +13,19 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from refsnn import system
 from refsnn.files.documents import read_json
 from refsnn.files.schema import object_with
 from refsnn.ops import validate
@@ -221,16 +220,16 @@ class Workshop:
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
+            encoding="utf-8",
+            errors="replace",
+            **system.APART,
         )
         try:
             text, _ = process.communicate(timeout=most)
         except subprocess.TimeoutExpired:
             return None, ""
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # and whatever it has started
+            system.kill_group(process.pid)  # and whatever it has started
             process.wait()
         self.seconds.setdefault(kind, time.monotonic() - start)
         return process.returncode, text

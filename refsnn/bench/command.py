@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from refsnn.bench import report
-from refsnn.bench.machine import describe_machine, load_average, usable_cores
+from refsnn.bench.machine import describe_machine
 from refsnn.bench.measure import compare
 from refsnn.bench.processes import single
 from refsnn.bench.scaling import scaling
@@ -15,6 +15,7 @@ from refsnn.bench.workload import LIBRARIES, PHASES, Spec, check_stem
 from refsnn.network import architecture
 from refsnn.ops import CONV_METHODS, validate
 from refsnn.output import open_output, say
+from refsnn.system import load_average, usable_cores
 
 DEFAULT_ARCHS = ("resnet20", "resnet18")
 BATCH_SIZES = {"resnet20": 32}

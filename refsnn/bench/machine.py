@@ -1,12 +1,12 @@
 """The machine and the versions that a measurement belongs to, without importing them."""
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from refsnn import __version__
+from refsnn.system import usable_cores
 
 PACKAGES = ("numpy", "numba", "torch", "spikingjelly", "snntorch")
 
@@ -25,25 +25,13 @@ def describe_machine(peaks: dict[str, Any], load: float) -> dict[str, Any]:
     }
 
 
-def load_average() -> float:
-    """Threads that ran or wanted to in the last minute, on average; 0 where nobody counts."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-
-
 def cpu_model() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """Those that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def versions() -> dict[str, str]:
