@@ -8,6 +8,7 @@ arrays. Whatever the adapter prints goes to standard error.
 import faulthandler
 import importlib
 import inspect
+import io
 import json
 import os
 import queue
@@ -186,6 +187,9 @@ def listen(source: Any, lines: "queue.SimpleQueue[str]") -> None:
 
 def main(folder: Path, spec: dict[str, Any]) -> None:
     faulthandler.enable()
+    for stream in (sys.stdout, sys.stderr):  # what is printed is read as UTF-8, on any system
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     # its end tells that all is cleaned up
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", closefd=False)
     questions = os.fdopen(os.dup(0), encoding="utf-8")
