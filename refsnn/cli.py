@@ -8,13 +8,16 @@ was asked that can't be done, said in one line; 128 + signal when stopped by one
 """
 
 import argparse
+import errno
 import json
 import os
 import shlex
 import shutil
 import sys
 import tempfile
-from errno import EDQUOT, ENOSPC
+from collections.abc import Callable
+from errno import ENOSPC
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,6 +30,21 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+class CommandParser(Parser):
+    """The parser of a command, which gets its options when the command is parsed.
+
+    So the modules of the other commands are not imported, nor need they be there.
+    """
+
+    add_options: Callable[[Any], None] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        add, self.add_options = self.add_options, None
+        if add is not None:
+            add(self)
+        return super().parse_known_args(args, namespace)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -78,7 +96,7 @@ def of_system(error: OSError) -> str:
     name, text = error.filename, error.strerror
     if text is None:  # of our own
         return str(error)
-    if error.errno in (ENOSPC, EDQUOT) and name not in STREAMS:
+    if error.errno in (ENOSPC, getattr(errno, "EDQUOT", ENOSPC)) and name not in STREAMS:
         folders = used() if name is None else [Path(str(name)).absolute().parent]
         free, folder = min((shutil.disk_usage(f).free, f) for f in folders if f.is_dir())
         text += f" ({free / 2**20:.1f} MiB are free on the disk of {folder})"
@@ -94,12 +112,33 @@ def used() -> list[Path]:
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="refsnn", description="Spiking ResNets by shortcut back-propagation.")
     parser.add_argument("--version", action="version", version=f"refsnn {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    add_train(commands)
-    add_evaluate(commands)
+    commands = parser.add_subparsers(
+        title="commands", required=True, metavar="COMMAND", parser_class=CommandParser
+    )
+    train = commands.add_parser(
+        "train",
+        help="train a network into a run folder",
+        description="Train a spiking ResNet (Algorithm 1). Without options: evolutionary "
+        "training on the handwritten digits that come with the package.",
+    )
+    train.add_options = add_train
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="test a trained network with its side branches removed",
+        description="Accuracy of the main branch on the held-out split, side branches removed.",
+    )
+    evaluate.add_options = add_evaluate
     for name, (module, text, description) in COMMANDS.items():
-        add_command(commands, name, module, text, description)
-    add_spec(commands)
+        # no abbreviations: --seed is not --seeds
+        command = commands.add_parser(name, help=text, description=description, allow_abbrev=False)
+        command.add_options = partial(add_command, module)
+    spec = commands.add_parser(
+        "spec",
+        help="the ledger of equations and decisions",
+        description="Every equation of the paper and every decision it leaves open, "
+        "with the code that implements it.",
+    )
+    spec.add_options = add_spec
     return parser
 
 
@@ -161,25 +200,18 @@ COMMANDS = {
 }
 
 
-def add_command(commands: Any, name: str, module: str, text: str, description: str) -> None:
-    # no abbreviations: --seed is not --seeds
-    parser = commands.add_parser(name, help=text, description=description, allow_abbrev=False)
+def add_command(module: str, parser: Any) -> None:
+    """Add the options of the command that is in a module."""
     code = import_module(module)
     code.add_options(parser)
     if hasattr(code, "run"):
         parser.set_defaults(run=code.run)
 
 
-def add_train(commands: Any) -> None:
+def add_train(train: Any) -> None:
     from refsnn.training.config import PRESETS
     from refsnn.training.options import add_settings, add_threads, add_workers
 
-    train = commands.add_parser(
-        "train",
-        help="train a network into a run folder",
-        description="Train a spiking ResNet (Algorithm 1). Without options: evolutionary "
-        "training on the handwritten digits that come with the package.",
-    )
     train.add_argument(
         "--out",
         type=folder_name,
@@ -263,14 +295,9 @@ def unused_folder(config: Any) -> Path:
     return folder
 
 
-def add_evaluate(commands: Any) -> None:
+def add_evaluate(evaluate: Any) -> None:
     from refsnn.training.options import add_threads, add_workers
 
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="test a trained network with its side branches removed",
-        description="Accuracy of the main branch on the held-out split, side branches removed.",
-    )
     evaluate.add_argument("folder", type=Path, metavar="RUN", help="the run's folder")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     add_threads(evaluate)
@@ -296,13 +323,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def add_spec(commands: Any) -> None:
-    spec = commands.add_parser(
-        "spec",
-        help="the ledger of equations and decisions",
-        description="Every equation of the paper and every decision it leaves open, "
-        "with the code that implements it.",
-    )
+def add_spec(spec: Any) -> None:
     spec.add_argument("clause", nargs="?", metavar="CLAUSE", help="one clause whole, e.g. EQ3, D5")
     form = spec.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a list of objects")

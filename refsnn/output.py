@@ -62,7 +62,7 @@ def open_output(name: str | None) -> Iterator[Any]:
         return
     path = Path(name)
     new = not path.exists()
-    path.open("a").close()
+    path.open("a", encoding="utf-8").close()
 
     def write(text: str) -> None:
         with naming(path):

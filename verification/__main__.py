@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.json:
         text = json.dumps([row.to_dict() for row in rows], indent=2)
         if options.json != "-":
-            Path(options.json).write_text(text + "\n")
+            Path(options.json).write_text(text + "\n", encoding="utf-8")
     if options.json == "-":
         print(text)
     else:

@@ -13,20 +13,19 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from refsnn import system
 from refsnn.files.documents import read_json
 from refsnn.files.schema import object_with
 from refsnn.ops import validate
@@ -93,7 +92,7 @@ def main(argv: list[str]) -> int:
     def note(mutant: Mutant, killed_by: list[str]) -> None:
         rows.append({"id": mutant.id, "clause": mutant.clause, "killed_by": killed_by})
         if options.json:  # as they come: a whole run is long
-            options.json.write_text(json.dumps(rows, indent=2) + "\n")
+            options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
     results = run_all(mutants, max(options.jobs, 1), options.whole, note)
     if results is None:
@@ -133,7 +132,7 @@ def mutated(mutant: Mutant) -> str:
     inside = path.is_relative_to(ROOT / "refsnn") and not Path(mutant.file).is_absolute()
     if not path.is_file() or not inside:
         raise FaultError(f"{name}: no file {file} in refsnn/")
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     if text.count(mutant.old) != 1 or mutant.old == mutant.new:
         raise FaultError(
             f"{name}: old occurs {text.count(mutant.old)} times in {file}, "
@@ -157,7 +156,7 @@ class Workshop:
         or else the checks of its clause, and all others where none of those does, or `whole`."""
         path = self.root / mutant.file
         original, times = path.read_bytes(), path.stat()
-        path.write_text(mutated(mutant))
+        path.write_text(mutated(mutant), encoding="utf-8")
         own = self.cache
         if "kernels" in mutant.file:
             own = self.cache.with_name("own-cache")
@@ -194,7 +193,7 @@ class Workshop:
             return ["no end"]
         if not ledger.exists():
             return ["no start"] if code else []
-        rows = json.loads(ledger.read_text())
+        rows = json.loads(ledger.read_text(encoding="utf-8"))
         return list(dict.fromkeys(row["check"] for row in rows if not row["passed"]))
 
     def failing_tests(self, tests: str, cache: Path) -> list[str]:
@@ -221,16 +220,16 @@ class Workshop:
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
+            encoding="utf-8",
+            errors="replace",
+            **system.APART,
         )
         try:
             text, _ = process.communicate(timeout=most)
         except subprocess.TimeoutExpired:
             return None, ""
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # and whatever it has started
+            system.kill_group(process.pid)  # and whatever it has started
             process.wait()
         self.seconds.setdefault(kind, time.monotonic() - start)
         return process.returncode, text
@@ -238,7 +237,7 @@ class Workshop:
 
 def copy_kernels(cache: Path, own: Path, changed: Path) -> None:
     """Copy the compiled kernels of all modules but the changed one and those that import it."""
-    sources = {path.stem: path.read_text() for path in changed.parent.glob("*.py")}
+    sources = {path.stem: path.read_text(encoding="utf-8") for path in changed.parent.glob("*.py")}
     stale, more = set[str](), {changed.stem}
     while more:
         stale |= more

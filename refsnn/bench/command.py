@@ -7,13 +7,14 @@ from importlib.util import find_spec
 from typing import Any
 
 from refsnn.bench import report
-from refsnn.bench.machine import describe_machine, load_average, usable_cores
+from refsnn.bench.machine import describe_machine
 from refsnn.bench.measure import compare
 from refsnn.bench.processes import single
 from refsnn.bench.scaling import scaling
 from refsnn.bench.workload import LIBRARIES, PHASES, Spec
 from refsnn.ops import CONV_METHODS, validate
 from refsnn.output import open_output, say
+from refsnn.system import load_average, usable_cores
 
 DEFAULT_ARCHS = ("resnet20", "resnet18")
 BATCH_SIZES = {"resnet20": 32}

@@ -1,12 +1,12 @@
 """Describe the machine and the versions of the libraries, without importing these."""
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from refsnn import __version__
+from refsnn.system import usable_cores
 
 PACKAGES = ("numpy", "numba", "torch", "spikingjelly", "snntorch")
 
@@ -29,26 +29,14 @@ def describe_machine(peaks: dict[str, Any], load: float) -> dict[str, Any]:
     }
 
 
-def load_average() -> float:
-    """Return the load average of the last minute; 0 where the system has none."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-
-
 def cpu_model() -> str:
     """Return the processor's name, or its architecture where the system gives no name."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def versions() -> dict[str, str]:

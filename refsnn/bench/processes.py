@@ -34,7 +34,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
-            text=True,
+            encoding="utf-8",
             env=environment(spec.threads),
         )
 
@@ -62,7 +62,7 @@ class Worker:
         try:
             self.process.stdin.write(question + "\n")
             self.process.stdin.flush()
-        except BrokenPipeError:
+        except OSError:  # the pipe is broken, which Windows calls an invalid argument
             raise ValueError(self.epitaph()) from None
         return self.answer()
 

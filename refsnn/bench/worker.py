@@ -9,31 +9,19 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple, TextIO
 
 from refsnn.bench.workload import Spec, load_numbers, network_of, ops_of, refsnn_step
 from refsnn.process import keep_freed_memory
+from refsnn.system import peak_memory
 
 BREAKDOWN_REPEATS = 3
 
 
 def peak_mib() -> float:
-    """Return the peak resident memory of this process.
-
-    Linux counts the parent's memory in a child's ru_maxrss, but not in its VmHWM.
-    """
-    try:
-        (line,) = (
-            row for row in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in row
-        )
-        return int(line.split()[1]) / 2**10
-    except (OSError, ValueError):
-        import resource
-
-        unit = 1 if sys.platform == "darwin" else 2**10
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    """Return the most memory that this process ever had resident."""
+    return peak_memory() / 2**20
 
 
 def main(spec: Spec, commands: TextIO, answer: Callable[[dict[str, Any]], None]) -> None:
@@ -116,8 +104,8 @@ def peer_ready(spec: Spec) -> Ready:
 
 
 if __name__ == "__main__":
-    # keep what libraries print apart from the answers
-    answers = os.fdopen(os.dup(1), "w")
+    # what libraries print must not mix with the answers
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
     def write(answer: dict[str, Any]) -> None:

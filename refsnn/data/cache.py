@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.lib.format import open_memmap
+from platformdirs import user_cache_path
 
 from refsnn.files.documents import read_json
 from refsnn.files.reading import open_regular
 from refsnn.files.schema import Rules
 from refsnn.files.unfinished import remove_leftovers, unfinished
 from refsnn.ops import Array
+from refsnn.system import WINDOWS
 
 FORMAT = 1  # of what is kept; another number makes every cache anew
 CONTENTS = "contents.json"  # the other files' names
@@ -28,15 +30,17 @@ class New(Protocol):
 
 
 def cache_folder() -> Path:
-    """$REFSNN_CACHE, or refsnn in $XDG_CACHE_HOME or in ~/.cache; ValueError without a home."""
+    """Return $REFSNN_CACHE, or refsnn where the system keeps caches; ValueError without a home.
+
+    That is $XDG_CACHE_HOME or ~/.cache, on macOS ~/Library/Caches, on Windows %LOCALAPPDATA%.
+    """
     if chosen := os.environ.get("REFSNN_CACHE"):
         return Path(chosen)
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "refsnn"
-    try:
-        return Path.home() / ".cache" / "refsnn"
-    except RuntimeError:
-        raise ValueError("cache: got a user without home, want a folder in REFSNN_CACHE") from None
+    with suppress(RuntimeError):  # or, by the version of platformdirs, a folder in ~
+        folder = user_cache_path("refsnn", appauthor=False)
+        if folder.parts[0] != "~":
+            return folder
+    raise ValueError("cache: got a user without home, want a folder in REFSNN_CACHE")
 
 
 def mapped(
@@ -66,9 +70,10 @@ def mapped(
         make(lambda name, shape, dtype: new_array(folder, made / f"{name}.npy", shape, dtype))
         with naming(folder):
             finish(made)
-            arrays = read(made)  # valid whatever another process does to the folder
+            # valid whatever another process does to the folder; Windows moves no file in use
+            arrays = {} if WINDOWS else read(made)
             publish(made, folder, aside=temporary / "damaged")
-            return arrays
+            return arrays or read(folder)
 
 
 def digest(sources: Sequence[Path], made_by: Mapping[str, Any]) -> str:
@@ -126,7 +131,7 @@ def finish(made: Path) -> None:
     """Everything onto the disk, before the folder gets the name under which it counts as whole."""
     files = sorted(made.glob("*.npy"))
     contents = made / CONTENTS
-    contents.write_text(json.dumps([path.name for path in files]))
+    contents.write_text(json.dumps([path.name for path in files]), encoding="utf-8")
     for path in (*files, contents):
         with open(path, "r+b") as file:
             os.fsync(file.fileno())

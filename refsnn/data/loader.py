@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing import (
     connection,
     current_process,
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from refsnn import system
 from refsnn.data.dataset import Dataset, standardize
 from refsnn.ops import Array, validate
 
@@ -82,7 +82,7 @@ class Loader:
         waiting: deque[tuple[Batch, Future[Array]]] = deque()
         try:
             for batch in plan:
-                with no_interrupt():
+                with system.without_interrupt():  # it is for the process that trains
                     waiting.append((batch, self.pool.submit(work, part, batch)))
                 if len(waiting) > AHEAD * self.workers:
                     batch, future = waiting.popleft()
@@ -109,17 +109,6 @@ class Loader:
             self.pool.shutdown(wait=True, cancel_futures=True)
 
 
-@contextmanager
-def no_interrupt() -> Iterator[None]:
-    """Ctrl-C is for the process that trains: workers that are started within inherit that it is
-    blocked, before they can do so themselves."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def raw_batch(dataset: Dataset, part: str, batch: Batch) -> Array:
     rng = None if batch.seed is None else np.random.default_rng(batch.seed)
     return dataset.raw_batch(getattr(dataset, part), batch.which, rng)
@@ -130,6 +119,7 @@ own: list[Dataset] = []
 
 
 def begin(make: Callable[[], Dataset]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Windows sends it to workers too
     Thread(target=end_with_parent, daemon=True).start()
     own[:] = [make()]
 

@@ -21,6 +21,7 @@ from refsnn.experiments.presets import DataSize
 from refsnn.files.writing import write_json
 from refsnn.ops import get_ops
 from refsnn.process import Signals, keep_freed_memory, limit_threads
+from refsnn.system import block_interrupt
 from refsnn.training.algorithm import main_logits, train_step
 from refsnn.training.config import TrainConfig
 from refsnn.training.lock import Locked
@@ -93,16 +94,12 @@ def on_this_machine(jobs: int, threads: int, at_once: bool = False) -> Iterator[
     def submit(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(apart, stop, threads, at_once, function, arguments)
 
+    # Ctrl-C on a terminal reaches children too: it is the parent's to handle
     with ThreadPoolExecutor(jobs, initializer=block_interrupt) as pool:
         try:
             yield Workers(submit, stop.set)
         finally:
             stop.set()
-
-
-def block_interrupt() -> None:
-    """Ctrl-C on a terminal reaches children too, who inherit this: it is the parent's to handle."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def apart(
@@ -115,12 +112,12 @@ def apart(
     process = SPAWN.Process(target=child, args=(sender, stop, threads, function, arguments))
     process.start()
     sender.close()
-    while at_once and not receiver.poll(POLL):
-        if stop.is_set():
-            process.kill()
     try:
+        while at_once and not receiver.poll(POLL):
+            if stop.is_set():
+                process.kill()
         answer = receiver.recv()
-    except EOFError:
+    except (EOFError, BrokenPipeError):
         answer = None
     process.join()
     if answer is None:

@@ -1,9 +1,8 @@
 """The process of `refsnn.export.hdf5`: an HDF5 file from stdin, its arrays as .npz to stdout.
 
-Links are not followed, and nothing outside the file is read.
+Links are not followed, and nothing outside the file is read. On Windows its memory is not limited.
 """
 
-import contextlib
 import io
 import sys
 import zipfile
@@ -13,13 +12,14 @@ from typing import Any
 import h5py
 import numpy as np
 
+from refsnn import system
 from refsnn.files import npy
 
 MOST_DEPTH = 8  # of groups: a NIR graph has four
 
 
 def main(limit: int) -> int:
-    limit_memory(limit)
+    system.limit("DATA", 3 * limit + 2**30)  # the arrays whole, as .npz, and in between
     try:
         content = dump_tree(io.BytesIO(sys.stdin.buffer.read()), limit)
     except Exception as error:  # h5py has several
@@ -28,17 +28,6 @@ def main(limit: int) -> int:
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
     return 0
-
-
-def limit_memory(limit: int) -> None:
-    """Let the process have three times the arrays (whole, as .npz, and in between) and 1 GiB."""
-    with contextlib.suppress(
-        ImportError, ValueError, OSError
-    ):  # where the system has no such limit
-        import resource
-
-        most = 3 * limit + 2**30
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def dump_tree(stream: Any, limit: int) -> bytes:

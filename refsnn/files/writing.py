@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from refsnn import system
+
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
@@ -48,14 +50,10 @@ def write_atomic(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(unfinished, path)
+            system.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        system.sync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:

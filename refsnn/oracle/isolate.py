@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import re
-import select
 import shutil
 import signal
 import subprocess
@@ -21,14 +20,17 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from refsnn import system
 from refsnn.files.arrays import read_whole
-from refsnn.oracle import supervisor, worker
+from refsnn.oracle import worker
 from refsnn.oracle.limits import HEADER_ROOM, ROOM, most_bytes, signal_name
+from refsnn.oracle.pipe import Pipe
 
 START_SECONDS = 60  # imports take their time
 MEMORY = 4 * 2**30  # bytes of data
 LINE_LIMIT = 2**16
 PRINTED_LIMIT = 2**16
+LAST_WORDS = 1.0  # seconds for what an ended process has written to arrive
 
 
 class Answer(NamedTuple):
@@ -54,7 +56,7 @@ class Isolated:
     The process is started when it is needed, and a fresh one after every case that went wrong; all
     that it started ends with it, as far as `supervisor` says. Files go through a folder of their
     own, new for each case, so that no file is in the way that the adapter put there.
-    `timeout` in seconds a case, `memory` in bytes.
+    `timeout` in seconds a case, `memory` in bytes, which Windows does not limit.
     """
 
     def __init__(
@@ -80,11 +82,15 @@ class Isolated:
         self.folder.cleanup()
 
     def fresh_file(self) -> IO[bytes]:
-        """Make a file for what is printed: without a name, nothing can be put in its place."""
+        """Make a file for what is printed: without a name, nothing can be put in its place.
+
+        On Windows an open file keeps its name.
+        """
         handle, path = tempfile.mkstemp(dir=self.folder.name)
         os.close(handle)
-        file = open(path, "a+b")  # noqa: SIM115 - as long as the process is asked
-        os.unlink(path)
+        file = open(path, "a+b", buffering=0)  # noqa: SIM115 - as long as the process is asked
+        with contextlib.suppress(PermissionError):
+            os.unlink(path)
         return file
 
     def start(self) -> dict[str, Any]:
@@ -107,8 +113,10 @@ class Isolated:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.printed,
-            start_new_session=True,
+            **system.APART,
         )
+        assert self.process.stdout is not None
+        self.pipe = Pipe(self.process.stdout)
         try:
             ready = self.answer(max(START_SECONDS, self.timeout))
         except Ended as end:
@@ -138,7 +146,7 @@ class Isolated:
         folder = Path(tempfile.mkdtemp(prefix="case-", dir=self.folder.name))
         try:
             worker.write_case(folder / worker.CASE, case)
-            with contextlib.suppress(BrokenPipeError):  # answer() says what it died of
+            with contextlib.suppress(OSError):  # a broken pipe: answer() says what it died of
                 self.process.stdin.write(f"{folder.name}\n".encode())
                 self.process.stdin.flush()
             answer = self.answer(self.timeout)
@@ -154,22 +162,18 @@ class Isolated:
     def answer(self, seconds: float) -> dict[str, Any]:
         """The process's next line; Ended where none comes within the time."""
         assert self.process is not None
-        assert self.process.stdout is not None
         before = self.size()
-        pipe, line, deadline = self.process.stdout.fileno(), b"", time.monotonic() + seconds
+        line, deadline = b"", time.monotonic() + seconds
         while not line.endswith(b"\n") and len(line) < LINE_LIMIT:
             left = deadline - time.monotonic()
             if left <= 0:
-                self.process.send_signal(signal.SIGABRT)  # prints where it hangs
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self.process.wait(1)
+                self.show_place()
                 raise Ended("hung", f"no answer within {seconds:g} s{self.place(before)}")
             ended = self.process.poll() is not None  # before looking: its last words count
-            ready, _, _ = select.select([pipe], [], [], 0 if ended else min(left, 0.1))
-            part = os.read(pipe, LINE_LIMIT) if ready else b""
-            if not part and (ended or ready):
+            part = self.pipe.read(LAST_WORDS if ended else min(left, 0.1))
+            if part == b"" or (ended and part is None):
                 raise Ended("died", self.epitaph() + self.place(before))
-            line += part
+            line += part or b""
         try:
             answer = json.loads(line)
             if answer["status"] not in worker.STATUSES or not isinstance(answer["message"], str):
@@ -177,6 +181,14 @@ class Isolated:
         except (ValueError, TypeError, KeyError):
             raise Ended("garbage", f"wrote {line[:40]!r} where answers go") from None
         return dict(answer)
+
+    def show_place(self) -> None:
+        """Let the process print where it hangs, and end it: Windows has no signal for that."""
+        assert self.process is not None
+        if system.GROUPS:
+            self.process.send_signal(signal.SIGABRT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(1)
 
     def epitaph(self) -> str:
         assert self.process is not None
@@ -186,8 +198,8 @@ class Isolated:
             return "closed the pipe of its answers"
         if code >= 0:
             return f"exit code {code} while it ran"
-        note = ", perhaps for want of memory" if -code == signal.SIGKILL else ""
-        return f"killed by {signal_name(-code)}{note}"
+        name = signal_name(-code)
+        return f"killed by {name}" + ", perhaps for want of memory" * (name == "SIGKILL")
 
     def place(self, start: int) -> str:
         """Where in the adapter Python was when a signal ended it, if it could still print that."""
@@ -206,8 +218,10 @@ class Isolated:
 
     def text(self, start: int) -> str:
         """What was printed since the file had `start` bytes; of much, the last part."""
-        first = max(start, self.size() - PRINTED_LIMIT)
-        return os.pread(self.printed.fileno(), PRINTED_LIMIT, first).decode(errors="replace")
+        self.printed.seek(max(start, self.size() - PRINTED_LIMIT))
+        content = self.printed.read(PRINTED_LIMIT)
+        self.printed.seek(0, os.SEEK_END)  # where the process, too, goes on to write on Windows
+        return content.decode(errors="replace")
 
     def stop(self, polite: bool = False) -> None:
         """End the process and whatever it started, politely: with a moment to clean up."""
@@ -215,18 +229,20 @@ class Isolated:
         if process is None:
             return
         assert process.stdin is not None
-        assert process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):
             process.stdin.close()
         if polite:
-            select.select([process.stdout], [], [], worker.GRACE)  # its end closes it
-        process.terminate()
+            self.pipe.read(worker.GRACE)  # its end closes it
+        if system.GROUPS:
+            process.terminate()
+        else:
+            system.kill_group(process.pid)
         try:
-            process.wait(supervisor.PATIENCE + 1)
+            process.wait(system.PATIENCE + 1)
         except subprocess.TimeoutExpired:  # it was stopped; the worker ends by itself
             process.kill()
             process.wait()
-        process.stdout.close()
+        self.pipe.drain(LAST_WORDS)
         for folder in Path(self.folder.name).glob("*/"):  # of a program that was killed
             shutil.rmtree(folder, ignore_errors=True)
 

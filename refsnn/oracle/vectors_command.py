@@ -9,7 +9,7 @@ from typing import Any
 
 from refsnn.files.arrays import SUFFIXES
 from refsnn.oracle.conventions import LEVELS, PAPER, make, words
-from refsnn.output import counted, open_output, table
+from refsnn.output import counted, open_output, print_json, table
 
 
 def add_options(parser: Any) -> None:
@@ -156,5 +156,5 @@ def run_check(arguments: argparse.Namespace) -> int:
 def run_schema(arguments: argparse.Namespace) -> int:
     from refsnn.oracle import schema
 
-    print(schema.text(), end="")
+    print_json(schema.text().removesuffix("\n"))
     return 0

@@ -8,10 +8,10 @@ arrays. Whatever the adapter prints goes to standard error.
 import faulthandler
 import importlib
 import inspect
+import io
 import json
 import os
 import queue
-import signal
 import sys
 import threading
 import time
@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from refsnn import system
 from refsnn.files import npy
 from refsnn.files.arrays import read_whole, write_arrays
 from refsnn.oracle.adapters import Unsupported
@@ -168,19 +169,11 @@ def home_of(adapter: Any) -> str | None:
 
 
 def limit_resources(memory: int) -> None:
-    """This process's data and files; first in line when the machine runs out of memory."""
-    import resource
-
-    for kind, limit in (
-        (resource.RLIMIT_DATA, memory),
-        (resource.RLIMIT_FSIZE, FILE_LIMIT),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        _, hard = resource.getrlimit(kind)
-        if hard == resource.RLIM_INFINITY or limit < hard:
-            resource.setrlimit(kind, (limit, hard))
-    if sys.platform == "linux":
-        Path("/proc/self/oom_score_adj").write_text("1000")
+    """Limit this process's data and files; first in line when the machine runs out of memory."""
+    system.limit("DATA", memory)
+    system.limit("FSIZE", FILE_LIMIT)
+    system.limit("CORE", 0)
+    system.kill_first()
 
 
 def listen(source: Any, lines: "queue.SimpleQueue[str]") -> None:
@@ -189,14 +182,17 @@ def listen(source: Any, lines: "queue.SimpleQueue[str]") -> None:
         lines.put(line)
     lines.put("")
     time.sleep(GRACE)
-    if os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)
+    system.leave_with_group()
 
 
 def main(folder: Path, spec: dict[str, Any]) -> None:
     faulthandler.enable()
-    answers = os.fdopen(os.dup(1), "w", closefd=False)  # its end tells that all is cleaned up
-    questions = os.fdopen(os.dup(0))
+    for stream in (sys.stdout, sys.stderr):  # what is printed is read as UTF-8, on any system
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    # its end tells that all is cleaned up
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", closefd=False)
+    questions = os.fdopen(os.dup(0), encoding="utf-8")
     os.dup2(2, 1)  # what is printed must not mix with the answers
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()

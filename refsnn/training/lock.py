@@ -1,8 +1,10 @@
 """One process at a time for a run: two would overwrite each other's checkpoints."""
 
-import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 
 class Locked(ValueError):
@@ -14,18 +16,22 @@ def lock(folder: Path) -> int:
     path = folder / ".lock"
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not lock_descriptor(file, blocking=False):
+            os.close(file)
+            raise Locked(f"{folder}: another process is at work on this run")
+        with suppress(FileNotFoundError):  # its holder has just removed it
             if os.path.samestat(os.fstat(file), os.stat(path)):
                 return file
-        except BlockingIOError:
-            os.close(file)
-            raise Locked(f"{folder}: another process is at work on this run") from None
-        except FileNotFoundError:  # its holder has just removed it
-            pass
         os.close(file)
 
 
 def unlock(folder: Path, file: int) -> None:
-    (folder / ".lock").unlink(missing_ok=True)
-    os.close(file)
+    """Remove the file that `lock` has opened, and close it."""
+    path = folder / ".lock"
+    try:
+        path.unlink(missing_ok=True)
+        os.close(file)
+    except PermissionError:  # Windows removes no open file, nor one that another process waits for
+        os.close(file)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)

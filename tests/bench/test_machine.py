@@ -27,7 +27,7 @@ def test_packages_that_are_missing_are_left_out(monkeypatch):
 
 
 def test_a_processor_without_a_name(monkeypatch):
-    monkeypatch.setattr(machine.Path, "read_text", lambda path: "processor : 0\n")
+    monkeypatch.setattr(machine.Path, "read_text", lambda path, **how: "processor : 0\n")
     assert machine.cpu_model()
 
 

@@ -73,11 +73,11 @@ def test_two_in_one_process_leave_each_other_alone(tmp_path):
 def test_a_folder_that_is_taken_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
     real, made = os.open, []
 
-    def slow(path, flags):
+    def slow(path, *how):
         if not made:
-            made.append(path)
-            os.rmdir(path)
-        return real(path, flags)
+            made.append(path.parent)
+            os.rmdir(path.parent)
+        return real(path, *how)
 
     monkeypatch.setattr(os, "open", slow)
     with unfinished(tmp_path, "set") as folder:

@@ -1,6 +1,5 @@
 """Two processes never train one run."""
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import time
 import pytest
 
 from refsnn.cli import main
+from refsnn.training import lock as lock_module
 from refsnn.training import run as run_module
 from refsnn.training.config import make_config
 from refsnn.training.lock import Locked, lock, unlock
@@ -87,15 +87,15 @@ def test_who_comes_between_looking_and_locking_does_not_start_it_again(tmp_path,
 
 def test_a_lock_file_that_was_just_removed_is_no_lock(tmp_path, monkeypatch):
     """The holder removed it between our opening and our locking of it."""
-    flock, calls = fcntl.flock, []
+    real, calls = lock_module.lock_descriptor, []
 
-    def late(file, how):
+    def late(file, **how):
         if not calls:
             (tmp_path / ".lock").unlink()
         calls.append(file)
-        flock(file, how)
+        return real(file, **how)
 
-    monkeypatch.setattr(fcntl, "flock", late)
+    monkeypatch.setattr(lock_module, "lock_descriptor", late)
     file = lock(tmp_path)
     assert len(calls) == 2
     assert os.path.samestat(os.fstat(file), os.stat(tmp_path / ".lock"))
