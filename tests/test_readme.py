@@ -76,7 +76,6 @@ def test_the_libraries_pass_as_many_cases_as_is_said(library, tmp_path):
     where = f"refsnn.oracle.adapters.{LIBRARIES[library]}"
     report = tmp_path / "report.json"
     assert main(["conform", where, *levels, "--json", str(report)]) == 0
-    assert json.loads(report.read_text())["seconds"] < 60
     counts = json.loads(report.read_text())["counts"]
     assert counts == {
         "passed": int(passed),

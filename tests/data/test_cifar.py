@@ -7,7 +7,6 @@ import pickle
 import re
 import shutil
 import struct
-import time
 import tracemalloc
 from functools import partial
 from pathlib import Path
@@ -153,15 +152,6 @@ def sparse(path, size, start=b""):
         file.truncate(size)
 
 
-def images_per_second(images):
-    """In random batches of 128."""
-    order = np.random.default_rng(0).permutation(len(images))
-    start = time.perf_counter()
-    for k in range(0, len(order), 128):
-        images[order[k : k + 128]]
-    return len(order) / (time.perf_counter() - start)
-
-
 def test_whole_sets_have_their_number_of_images(tmp_path):
     for k, name in enumerate([*TRAIN10, "test_batch"]):
         sparse(tmp_path / f"{name}.bin", 30_730_000, bytes([k]))
@@ -170,7 +160,7 @@ def test_whole_sets_have_their_number_of_images(tmp_path):
     assert data.test_images.shape == (10_000, 32, 32, 3)
     assert data.train_labels[::10_000].tolist() == [0, 1, 2, 3, 4]
     assert (data.train_labels.sum(), data.test_labels.sum()) == (10, 5)
-    assert max(images_per_second(data.train_images) for _ in range(3)) > 50_000
+    assert data.train_images.flags.c_contiguous  # an image of a batch is one piece of the file
 
 
 def test_whole_sets_of_100_classes_have_their_number_of_images(tmp_path):
