@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.processes
+
 SMALL = ["--arch=1-1:4-8", "--ops=numpy", "--batch-size=160"]
 #: the command, after a line that says that Python's own start is over
 ANNOUNCED = (

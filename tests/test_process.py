@@ -9,6 +9,8 @@ import pytest
 from refsnn.cli import main
 from refsnn.process import limit_threads
 
+pytestmark = pytest.mark.processes
+
 
 def printed_by(code, **environment):
     """The words that a fresh interpreter prints."""

@@ -13,7 +13,10 @@ import pytest
 from killable import Ended, Killer
 from scenarios import SCENARIOS, fresh, made
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and subreapers")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and subreapers"),
+]
 #: how many steps a scenario is killed at by default: one with processes of its own is slow
 CHOSEN = dict.fromkeys(SCENARIOS, 2) | {"training": 3, "ablation": 1}
 SEED = 0

@@ -12,6 +12,7 @@ from refsnn.cli import build_parser, main
 TINY = ["bench", "--arch=1-1:4-8", "--size=8", "--batch-size=2", "--steps=2", "--repeats=1"]
 
 
+@pytest.mark.processes
 def test_a_run_prints_tables_and_writes_an_object(tmp_path, capsys, monkeypatch):
     path = tmp_path / "bench.json"
     options = ["--ops=numpy", "--threads=1", "--scaling", "--json", str(path)]
@@ -95,6 +96,7 @@ def test_peers_are_built_with_a_plain_stem_only(refused, monkeypatch):
     assert "arch: got a stem of 3" in refused(["bench", "--arch=resnet20m", "--peers"])
 
 
+@pytest.mark.processes
 def test_a_worker_that_dies_ends_the_run_in_a_line(refused, monkeypatch, tmp_path):
     monkeypatch.setenv("NUMBA_NUM_THREADS", "0")
     path = tmp_path / "bench.json"
@@ -113,6 +115,7 @@ def test_json_alone_on_standard_output(capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out)["results"] == []
 
 
+@pytest.mark.processes
 def test_the_command_line_loads_none_of_the_libraries():
     code = "import sys, refsnn.cli; refsnn.cli.build_parser(); print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout

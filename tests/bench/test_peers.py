@@ -81,6 +81,7 @@ def test_inference(library, arch):
     np.testing.assert_allclose(found, want.branches[-1], rtol=0, atol=1e-9)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("phase", workload.PHASES)
 def test_workers_take_turns(phase, tiny):
     libraries = ["refsnn", "torch"]

@@ -14,6 +14,7 @@ def test_the_largest_distance_counts():
     assert scaling.deviation([1, 2, 3], [1, 4, 1]) == pytest.approx(100)
 
 
+@pytest.mark.processes
 def test_one_worker_a_point(tiny, monkeypatch):
     told = []
     monkeypatch.setattr(scaling, "POINTS", {"batch_size": (1, 2, 3)})

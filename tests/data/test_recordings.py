@@ -306,6 +306,7 @@ def test_frames_of_each_recording_in_turn(tmp_path):
     assert not np.array_equal(made, list(frames_of(paths, 3, (4, 9), 5)))
 
 
+@pytest.mark.processes
 def test_several_processes_make_the_same_in_the_same_order(tmp_path):
     paths = recordings_of(fill(tmp_path, ["a"], 40)).paths
     alone, together = (list(frames_of(paths, 2, 48, 24, jobs=jobs)) for jobs in (1, 2))
@@ -315,6 +316,7 @@ def test_several_processes_make_the_same_in_the_same_order(tmp_path):
         next(frames_of(paths, 2, 48, 24, jobs=0))
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_recording_that_cannot_be_read_is_named(tmp_path, jobs):
     paths = recordings_of(fill(tmp_path, ["a"], 6)).paths
@@ -338,6 +340,7 @@ def test_counts_that_leave_the_type_are_refused(tmp_path):
         next(made)
 
 
+@pytest.mark.processes
 def test_who_stops_early_does_not_wait_for_the_rest(tmp_path, monkeypatch):
     futures = []
 
@@ -423,6 +426,7 @@ def test_nmnist_has_its_two_folders(tmp_path):
         nmnist(tmp_path / "Test")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_frames_of_both_splits_are_put_where_told(tmp_path, jobs):
     fill(tmp_path / "Train", "012", 5)

@@ -11,6 +11,8 @@ import pytest
 from refsnn.export import hdf5
 from refsnn.export.nir import node_outputs, read_nir, run_nir
 
+pytestmark = pytest.mark.processes
+
 nir = pytest.importorskip("nir")
 h5py = pytest.importorskip("h5py")
 

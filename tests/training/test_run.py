@@ -162,6 +162,7 @@ def command(folder, *options):
     return [sys.executable, "-m", "refsnn", "train", "--out", str(folder), *settings, *options]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("ops", ["numba", "numpy"])
 def test_the_number_of_threads_changes_no_bit(ops, tmp_path):
     for threads in ("1", "2"):
@@ -175,6 +176,7 @@ def test_the_number_of_threads_changes_no_bit(ops, tmp_path):
     assert content(tmp_path / "1") == content(tmp_path / "2")
 
 
+@pytest.mark.processes
 def test_sigkill_at_random_moments_changes_no_bit(tmp_path):
     """Kill, resume, kill again … until the run gets through."""
     options = ["--epochs=6", "--batch-size=40"]
