@@ -48,7 +48,6 @@ LOADERS = {"load": {"np"}, "loads": {"json", "tomllib", "pickle"}, "parse": {"np
 
 
 @pytest.mark.processes
-@pytest.mark.slow
 @watched
 def test_a_thousand_damaged_files(tmp_path):
     if found := campaign(tmp_path, SEED, 1000, jobs=1):
