@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from convolutions import READ_ONLY
 from fused_layers import COMPILED, MODES, SKIPS, SURROGATES, Given, arrays, drawn, everything
 from numba import get_num_threads
 
@@ -23,11 +24,14 @@ def test_the_number_of_threads_does_not_change_a_bit(
         assert_same_bits(a, b)
 
 
+@READ_ONLY
 @SKIPS
-def test_nothing_given_is_written_and_each_call_gives_the_same_bits(skip, assert_same_bits):
+def test_nothing_given_is_written_and_each_call_gives_the_same_bits(
+    skip, read_only, assert_same_bits
+):
     layer = drawn((3, 2, 4, 4, 20), skip)
     for a in arrays(layer):
-        a.flags.writeable = False
+        a.flags.writeable = not read_only
     copies = [a.copy() for a in arrays(layer)]
     setting = layer, BatchNorm(), LIF(), True
     first = everything(*setting)
