@@ -395,7 +395,7 @@ def test_presets_are_those_of_the_ledger():
     assert set(PRESETS) == {"digits", "paper", "authors_code"}
 
 
-def test_version(capsys):
+def test_the_version_is_shown(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out.startswith("refsnn ")

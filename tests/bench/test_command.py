@@ -41,7 +41,7 @@ def test_a_run_prints_tables_and_writes_an_object(tmp_path, capsys, monkeypatch)
     assert len(found["scaling"][0]["seconds"]) == 3
 
 
-def test_defaults():
+def test_both_phases_of_both_resnets_are_measured_by_default():
     specs = command.specs(build_parser().parse_args(["bench"]))
     assert [(s.arch, s.phase, s.batch_size, s.density) for s in specs] == [
         ("resnet20", "train", 32, None),

@@ -185,7 +185,7 @@ def test_identity_tells_names_classes_and_lengths_but_not_the_place(root, tmp_pa
 
 
 @pytest.mark.skipif(not PHOTOS, reason="no photographs")
-def test_real_photographs(tmp_path):
+def test_real_photographs_are_read(tmp_path):
     for part in ("train", "val"):
         (tmp_path / part).mkdir()
         for folder in {path.parent for path in PHOTOS}:

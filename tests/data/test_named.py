@@ -275,7 +275,7 @@ def test_the_folder_of_the_data_is_the_environments_where_none_is_given(tmp_path
         ("nmnist", "nmnist_small", 1_000, 100),
     ],
 )
-def test_real_files(name, folder, train, test):
+def test_real_files_are_read_whole_and_standardised(name, folder, train, test):
     data = load(name, Options(data_dir=str(SHARED / folder), steps=4))
     assert (len(data.train.labels), len(data.test.labels)) == (train, test)
     images, _ = data.batch(data.train, np.arange(1000), np.float64)

@@ -450,7 +450,7 @@ def test_frames_of_both_splits_are_put_where_told(tmp_path, jobs):
 
 
 @pytest.mark.skipif(not NMNIST.is_dir(), reason="no shared recordings")
-def test_the_real_nmnist():
+def test_the_real_nmnist_holds_digits_that_can_be_told_apart():
     """Three saccades of 100 ms, ON and OFF in like numbers, and digits that can be told apart."""
     data = nmnist(NMNIST)
     assert data.train.class_names == list("0123456789")

@@ -103,7 +103,7 @@ def test_event_takes_as_many_taps_at_a_time_as_its_cache_holds():
 
 @settings(deadline=None, max_examples=150 if COMPILED else 50, derandomize=True)
 @given(data=st.data())
-def test_any_layer_by_any_method(data):
+def test_any_layer_is_near_the_exact_result_by_any_method(data):
     def pair(low, high):
         return data.draw(st.integers(low, high)), data.draw(st.integers(low, high))
 

@@ -65,7 +65,9 @@ def assert_twins(c, u0, do, p, constants=True):
     inclusive=st.booleans(),
     given_u0=st.booleans(),
 )
-def test_twins_agree(dtype, surrogate, seed, shape, steps, tau, v_th, detach, inclusive, given_u0):
+def test_kernels_give_the_bits_of_the_equations(
+    dtype, surrogate, seed, shape, steps, tau, v_th, detach, inclusive, given_u0
+):
     c, u0, do = drawn(seed, (steps, *shape), v_th, dtype)
     p = LIF(tau, v_th, surrogate, detach, inclusive)
     assert_twins(c, u0 if given_u0 else None, do, p)

@@ -89,7 +89,7 @@ def test_gradients_for_every_surrogate(surrogate, detach, inclusive, skip):
 
 @settings(deadline=None, max_examples=100 if COMPILED else 25, derandomize=True)
 @given(data=st.data())
-def test_any_layer(data, assert_forward):
+def test_any_layer_is_that_of_the_equations(data, assert_forward):
     size = tuple(data.draw(st.integers(1, most)) for most in (5, 3, 5, 5, 70))
     skip = data.draw(st.sampled_from(["none", "numbers", "spikes", "normed"]))
     v_th, tau = data.draw(st.sampled_from([0.1, 0.7, 1.0])), data.draw(st.sampled_from([0.3, 1.0]))
