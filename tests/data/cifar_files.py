@@ -28,7 +28,7 @@ def record(image, *labels):
 
 
 def python2_pickle(pixels, labels, title="training batch 1 of 5", names=()):
-    """What Python 2 and NumPy of 2009 wrote of {batch_label, **labels, data, filenames}."""
+    """Pickle {batch_label, **labels, data, filenames} as Python 2 and NumPy of 2009 did."""
     out, stored = [], 0
 
     def put(content):

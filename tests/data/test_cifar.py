@@ -175,7 +175,7 @@ def test_labels_beyond_10_classes_are_refused(tmp_path):
 
 
 def published(name, md5):
-    """What the authors pickled, and nobody else."""
+    """Read a pickle of the authors, after a look at its checksum."""
     content = (SHARED / "cifar-10-batches-py" / name).read_bytes()
     assert hashlib.md5(content).hexdigest() == md5
     return content, pickle.loads(content, encoding="latin-1")

@@ -48,7 +48,7 @@ def read(tmp_path):
 
 @pytest.fixture
 def refused(read):
-    """Whether a pickle is refused with this text, without much memory or time."""
+    """Check that a pickle is refused with this text, without much memory."""
 
     def check(content, text):
         with pytest.raises(ValueError, match=text):

@@ -217,7 +217,7 @@ def test_frames_of_the_whole_set_keep_the_digits_split(data):
 
 @pytest.mark.slow
 def test_moving_digits_can_be_told_apart(data):
-    """By a linear rule: least squares with a penalty, on the frames as they are."""
+    """A linear rule does it: least squares with a penalty, on the frames as they are."""
     train, train_labels, test, test_labels = data
     train, test = (part.reshape(len(part), -1).astype(float) for part in (train, test))
     gram = train.T @ train + 100 * np.eye(train.shape[1])

@@ -111,7 +111,7 @@ FILES = {
 
 @pytest.fixture
 def options(request, tmp_path, monkeypatch):
-    """Those of the data set that the test is about, whose files are made."""
+    """Make the files of the data set that the test is about."""
     make, more, *_ = FILES[request.getfixturevalue("name")]
     make(tmp_path / "data")
     few = partial(recordings.cifar10dvs, train=2)
@@ -229,7 +229,7 @@ def test_the_data_sets_own_folder_will_do(name, options):
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_list_tells_what_is_there(name, options, tmp_path, capsys):
-    """Of its own files, its own line alone."""
+    """Files of one data set change its own line alone."""
 
     def here(folder):
         assert main(["data", "list", "--data-dir", str(folder)]) == 0

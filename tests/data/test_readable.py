@@ -1,4 +1,4 @@
-"""What can't be read of a data set: listed by `refsnn data check`, left out where that is asked."""
+"""Files of a data set that can't be read: `refsnn data check` lists them, training omits them."""
 
 import io
 import json

@@ -49,7 +49,7 @@ def aedat(events):
 
 
 def matrix(events, columns=6, off=-1.0):
-    """What dat2mat.m returns: y from below, polarity 1 or -1; 2 unused columns of 6."""
+    """Make what dat2mat.m returns: y from below, polarity 1 or -1; 2 unused columns of 6."""
     unused = [0.0, -1.0] * (columns == 6)
     return np.array([[t, *unused, x, 127 - y, 1 if p else off] for t, x, y, p in events], float)
 

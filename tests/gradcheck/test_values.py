@@ -17,7 +17,7 @@ def slope(dy, x):
 
 
 def notes(forward, backward, inputs=X):
-    """What failed; no derivative is then looked at."""
+    """Return the notes of what failed; no derivative is then looked at."""
     report = gradcheck(forward, backward, inputs)
     assert {c.kind for c in report.checks if c.verdict != "passed"} <= {"values"}
     return [f"{c.subject}: {c.note}" for c in report.checks if c.verdict != "passed"]

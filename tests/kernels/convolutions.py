@@ -109,7 +109,7 @@ def by_kernel(direction: str, problem: Problem, method: str = "auto"):
 
 
 def exactly(direction: str, problem: Problem, dtype=F8):
-    """By the equations."""
+    """Compute the direction's result by the NumPy equations."""
     x, w, dy = (a.astype(dtype) for a in problem[:3])
     if direction == "forward":
         return equations.conv_forward(x, w, problem.p)[0]

@@ -109,7 +109,7 @@ def top(surrogate) -> float:
 
 
 def delta_bound(do, lif):
-    """What Eq. 3 in float32 is off at most, for (T, ...) of delta.
+    """Bound the rounding error of Eq. 3 in float32, for (T, ...) of delta.
 
     A slope is off by 12 eps of the largest one: the rational tanh by 4 eps, which
     1 - tanh^2 doubles, the rest is rounding here and in the equations. Step by step,

@@ -31,7 +31,7 @@ from refsnn.kernels import dense, direct, event, layout, winograd
 
 
 def views(problem: Problem):
-    """The same numbers, laid out otherwise."""
+    """Yield the same numbers in other layouts."""
     yield problem._replace(x=np.asfortranarray(problem.x), dy=np.asfortranarray(problem.dy))
     yield problem._replace(w=np.asfortranarray(problem.w))
     wide = np.repeat(problem.x, 2, axis=3)[..., ::2]
