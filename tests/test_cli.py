@@ -367,7 +367,7 @@ def test_a_full_disk_is_said_with_the_file_and_what_is_free(tmp_path, monkeypatc
 
 
 def test_a_full_disk_of_a_file_without_a_name_is_told_by_its_folder(tmp_path, monkeypatch, refused):
-    """As Numba's, which keeps compiled code."""
+    """Numba's folder for compiled code, too, may have a name that can't be shown."""
     from refsnn.experiments import gradients_command
 
     def full(*arguments):
@@ -397,7 +397,7 @@ def test_presets_are_those_of_the_ledger():
     assert set(PRESETS) == {"digits", "paper", "authors_code"}
 
 
-def test_version(capsys):
+def test_the_version_is_shown(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out.startswith("refsnn ")

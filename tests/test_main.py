@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.processes
+
 SMALL = ["--arch=1-1:4-8", "--ops=numpy", "--batch-size=160"]
 #: the command, after a line that says that Python's own start is over
 ANNOUNCED = (
@@ -19,7 +21,7 @@ ANNOUNCED = (
 
 
 def shell(line, folder, **environment):
-    """What `python -m refsnn` does in a line of the shell, where redirections are made."""
+    """Run `python -m refsnn` in a line of the shell, which makes the redirections."""
     line = line.replace("refsnn", f"{sys.executable} -m refsnn", 1)
     return subprocess.run(
         ["sh", "-c", line],

@@ -35,7 +35,7 @@ class Sigmoid:
 
 
 class Steps:
-    """In float64, whatever it is given."""
+    """Computed in float64, whatever it is given."""
 
     def slope(self, x, v_th):
         return np.where(np.abs(x) < 0.7, 0.9, 0.1)

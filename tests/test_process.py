@@ -1,4 +1,4 @@
-"""What a command sets for its process; each test in a process of its own, since it stays set."""
+"""Settings of a command for its process; each test has its own process, since they stay set."""
 
 import os
 import subprocess
@@ -8,6 +8,8 @@ import pytest
 
 from refsnn.cli import main
 from refsnn.process import limit_threads
+
+pytestmark = pytest.mark.processes
 
 
 def printed_by(code, **environment):

@@ -76,7 +76,6 @@ def test_the_libraries_pass_as_many_cases_as_is_said(library, tmp_path):
     where = f"refsnn.oracle.adapters.{LIBRARIES[library]}"
     report = tmp_path / "report.json"
     assert main(["conform", where, *levels, "--json", str(report)]) == 0
-    assert json.loads(report.read_text())["seconds"] < 60
     counts = json.loads(report.read_text())["counts"]
     assert counts == {
         "passed": int(passed),
@@ -100,12 +99,12 @@ def test_every_clause_has_its_row(clause):
     assert f"| {clause.id} | {clause.statement} | {clause.choice} |" in TEXT.replace("\\|", "|")
 
 
-def test_names_of_architectures():
+def test_every_architecture_is_named():
     for name in ARCHITECTURES:
         assert f"`{name.removesuffix('-imagenet')}`" in TEXT
 
 
-def test_commands_parse():
+def test_commands_are_accepted():
     commands = re.findall(r"(?:bin/|`)refsnn ([^`\n]*)", TEXT)
     assert len(commands) > 5
     for command in commands:

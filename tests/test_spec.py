@@ -91,7 +91,7 @@ def test_table_and_one_clause(capsys):
     assert "product rule" in shown
 
 
-def test_unknown_clause(capsys):
+def test_an_unknown_clause_is_named_in_a_line(capsys):
     assert main(["spec", "EQ11"]) == 2
     error = capsys.readouterr().err
     assert "EQ11" in error

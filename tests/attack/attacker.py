@@ -141,7 +141,7 @@ class Attack:
                 put(path, content)
 
     def failures(self, index: int) -> list[Failure]:
-        """What is wrong with how one input is read."""
+        """Return what is wrong with how one input is read."""
         self.write(index)
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew: a process that was
         before = resident("VmRSS")  # started by a large one has that one's for its own
@@ -162,7 +162,7 @@ class Attack:
         return [Failure(self.name, self.seed, index, *pair, kept) for pair in found]
 
     def outcome(self) -> Iterator[tuple[str, str]]:
-        """What is wrong, and its detail; nothing where the input is read or refused well."""
+        """Yield what is wrong, and its detail; nothing where the input is read or refused well."""
         self.watch.on = True
         try:
             signal.setitimer(signal.ITIMER_REAL, self.reader.seconds)

@@ -88,7 +88,7 @@ SHAPES = [
 
 
 class Canary:
-    """What a pickle that is executed leaves: a folder in the current one."""
+    """Pickle that, if it is executed, leaves a folder in the current one."""
 
     def __reduce__(self) -> Any:
         import os
@@ -405,7 +405,7 @@ def mutated_pickle(content: bytes, rng: Random) -> bytes:
 
 
 def mutated_hdf5(content: bytes, rng: Random) -> bytes:
-    """Of a NIR file: nodes, their types and numbers, edges, metadata, links."""
+    """Change a NIR file: nodes, their types and numbers, edges, metadata, links."""
     import h5py
 
     buffer = io.BytesIO(content)

@@ -89,7 +89,7 @@ def atis() -> bytes:
 
 
 def matlab(compressed: bool) -> bytes:
-    """As SciPy writes it, without the date."""
+    """Return the bytes that SciPy writes, without the date."""
     from scipy.io import savemat
 
     rng, buffer = RNG(), io.BytesIO()
@@ -207,7 +207,7 @@ def script(name: str) -> Any:
 
 
 def recorded(name: str, **given: Any) -> Maker:
-    """What --record of that figure writes."""
+    """Record what the figure is drawn from, as its option --record does."""
 
     def make(folder: Path) -> Path:
         script("_style").measure(name, script(name).compute, given, folder / "data.json")
@@ -249,7 +249,7 @@ def nir_file(folder: Path) -> Path:
 
 
 def nir_tree(folder: Path) -> Path:
-    """What the process that reads HDF5 makes of a NIR file."""
+    """Answer for a NIR file as the process that reads HDF5 does."""
     from refsnn.export import hdf5_worker
 
     with open(nir_file(folder), "rb") as content:

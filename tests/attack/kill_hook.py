@@ -44,7 +44,7 @@ class Steps:
         self.lock = threading.RLock()
 
     def step(self, event: str, *paths: str) -> bool:
-        """Whether the process is to die in the middle of it."""
+        """Tell whether the process is to die in the middle of it."""
         with self.lock:
             fcntl.flock(self.count, fcntl.LOCK_EX)
             try:

@@ -137,7 +137,7 @@ CHANGES: list[Callable[[bytearray, int, Random], None]] = [
 
 
 def mutated_json(content: bytes, rng: Random) -> bytes:
-    """Of text that is JSON, other text, most of which is JSON too."""
+    """Change text that is JSON; most of what results is JSON too."""
     root = [json.loads(content)]
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         change_tree(root, rng)
@@ -199,7 +199,7 @@ def change_tree(root: list[Any], rng: Random) -> None:
 
 
 def mutated_lines(content: bytes, rng: Random) -> bytes:
-    """Of JSON a line: another line, an order of lines, or an end."""
+    """Change JSON lines: one line, their order, or where they end."""
     lines = content.splitlines()
     at = rng.randrange(len(lines))
     match rng.randrange(6):

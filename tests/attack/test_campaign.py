@@ -47,12 +47,14 @@ OPENERS = {
 LOADERS = {"load": {"np"}, "loads": {"json", "tomllib", "pickle"}, "parse": {"npy"}}
 
 
+@pytest.mark.processes
 @watched
 def test_a_thousand_damaged_files(tmp_path):
     if found := campaign(tmp_path, SEED, 1000, jobs=1):
         pytest.fail(grouped(found), pytrace=False)
 
 
+@pytest.mark.processes
 @watched
 @pytest.mark.attack
 def test_a_hundred_thousand_damaged_files(tmp_path):
@@ -60,6 +62,7 @@ def test_a_hundred_thousand_damaged_files(tmp_path):
         pytest.fail(grouped(found), pytrace=False)
 
 
+@pytest.mark.processes
 @watched
 def test_the_campaign_notices_what_is_wrong(tmp_path):
     found = campaign(tmp_path, SEED, 0, jobs=1, table="bad_readers")

@@ -13,7 +13,10 @@ import pytest
 from killable import Ended, Killer
 from scenarios import SCENARIOS, fresh, made
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and subreapers")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and subreapers"),
+]
 #: how many steps a scenario is killed at by default: one with processes of its own is slow
 CHOSEN = dict.fromkeys(SCENARIOS, 2) | {"training": 3, "ablation": 1}
 SEED = 0
@@ -61,7 +64,7 @@ class Trial:
                 yield number, True
 
     def problem(self, number, half) -> str:
-        """What is wrong after a kill at that moment; "" where nothing is."""
+        """Return what is wrong after a kill at that moment; "" where nothing is."""
         fresh(self.work, self.template)
         first = self.run(self.scenario.command, at=number, half=half)
         again = self.scenario.again
@@ -138,7 +141,7 @@ def test_killed_at_every_step(trial, name):
 
 
 def test_a_write_in_place_does_not_survive(trial):
-    """What the matrix is for: where files are written in place, it finds the damage."""
+    """The matrix finds the damage where files are written in place."""
     it = trial("training", plain=True)
     assert ["write", "run/checkpoint.npz"] in it.whole.steps
     last = max(

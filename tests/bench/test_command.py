@@ -12,6 +12,7 @@ from refsnn.cli import build_parser, main
 TINY = ["bench", "--arch=1-1:4-8", "--size=8", "--batch-size=2", "--steps=2", "--repeats=1"]
 
 
+@pytest.mark.processes
 def test_a_run_prints_tables_and_writes_an_object(tmp_path, capsys, monkeypatch):
     path = tmp_path / "bench.json"
     options = ["--ops=numpy", "--threads=1", "--scaling", "--json", str(path)]
@@ -40,7 +41,7 @@ def test_a_run_prints_tables_and_writes_an_object(tmp_path, capsys, monkeypatch)
     assert len(found["scaling"][0]["seconds"]) == 3
 
 
-def test_defaults():
+def test_both_phases_of_both_resnets_are_measured_by_default():
     specs = command.specs(build_parser().parse_args(["bench"]))
     assert [(s.arch, s.phase, s.batch_size, s.density) for s in specs] == [
         ("resnet20", "train", 32, None),
@@ -90,6 +91,7 @@ def test_peers_that_are_not_installed(refused, monkeypatch):
     assert "peers: torch is not installed; pip install 'refsnn[peers]'" in line
 
 
+@pytest.mark.processes
 def test_a_worker_that_dies_ends_the_run_in_a_line(refused, monkeypatch, tmp_path):
     monkeypatch.setenv("NUMBA_NUM_THREADS", "0")
     path = tmp_path / "bench.json"
@@ -108,6 +110,7 @@ def test_json_alone_on_standard_output(capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out)["results"] == []
 
 
+@pytest.mark.processes
 def test_the_command_line_loads_none_of_the_libraries():
     code = (
         "import sys, refsnn.cli; refsnn.cli.build_parser().parse_args(['bench']);"

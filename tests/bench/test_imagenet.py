@@ -1,6 +1,7 @@
 """A training step at ImageNet's size: within memory, and its gradient that of float64."""
 
 import numpy as np
+import pytest
 
 from refsnn.bench import measure
 from refsnn.bench.processes import Worker
@@ -19,6 +20,8 @@ from refsnn.ops import get_ops
 SPEC = Spec(arch="resnet18-imagenet", size=224, batch_size=8, steps=4)
 
 
+@pytest.mark.processes
+@pytest.mark.slow
 def test_a_step_of_eight_images_takes_less_than_six_gigabytes():
     with measure.prepared(SPEC) as (spec, _), Worker(spec) as worker:
         worker.answer()
@@ -39,6 +42,7 @@ def gradients(dtype, images, labels):
     return loss, backward(run, ops.objective_backward(cache))
 
 
+@pytest.mark.slow
 def test_both_precisions_have_one_gradient():
     """To 1e-5, and a spike that rounding moves would change it by about 1e-3."""
     rng = np.random.default_rng(1)

@@ -31,7 +31,7 @@ def test_a_processor_without_a_name(monkeypatch):
     assert machine.cpu_model()
 
 
-def test_the_copy_copies():
+def test_the_copy_that_is_timed_copies_every_element():
     x, y = np.arange(3 * peaks.CHUNK, dtype=np.float32), np.zeros(3 * peaks.CHUNK, np.float32)
     peaks.copy(x, y)
     np.testing.assert_array_equal(x, y)

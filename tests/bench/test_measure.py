@@ -46,6 +46,7 @@ def test_threads_reach_every_pool(monkeypatch):
     assert {processes.environment(3)[name] for name in processes.THREAD_VARIABLES} == {"3"}
 
 
+@pytest.mark.processes
 def test_a_worker_steps_when_told(tiny):
     with measure.prepared(tiny) as (spec, known), Worker(spec) as worker:
         ready = worker.answer()
@@ -59,12 +60,14 @@ def test_a_worker_steps_when_told(tiny):
     assert 1 < ready["baseline_mib"] <= first["peak_mib"] <= second["peak_mib"] < 1000
 
 
+@pytest.mark.processes
 def test_a_workers_end_is_told_with_its_last_line(tiny):
     words = r"a worker ended \(refsnn, 1-1:4-8, train\): FileNotFoundError: .*missing.npz"
     with pytest.raises(ValueError, match=words):
         single(replace(tiny, numbers="missing.npz"))
 
 
+@pytest.mark.processes
 def test_a_worker_that_is_killed(tiny):
     with measure.prepared(tiny) as (spec, _), Worker(spec) as worker:
         worker.answer()
@@ -74,6 +77,7 @@ def test_a_worker_that_is_killed(tiny):
             worker.ask("step")
 
 
+@pytest.mark.processes
 def test_only_refsnn_is_taken_apart(tiny):
     pytest.importorskip("torch")
     with measure.prepared(tiny) as (spec, _), Worker(replace(spec, library="torch")) as worker:

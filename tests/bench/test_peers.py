@@ -68,7 +68,7 @@ def test_logits_gradient_and_running_statistics(library, channels_last):
 
 @pytest.mark.parametrize("arch", ["1-1:4-8", "resnet8", "resnet19-tet", "resnet20m"])
 @pytest.mark.parametrize("library", peers.NEURONS)
-def test_inference(library, arch):
+def test_inference_gives_the_logits_of_the_reference(library, arch):
     if library != "torch":
         pytest.importorskip(library)
     net, params, buffers, images, _ = network("1-1:4-8")
@@ -83,8 +83,9 @@ def test_inference(library, arch):
     np.testing.assert_allclose(found, want.branches[-1], rtol=0, atol=1e-9)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("phase", workload.PHASES)
-def test_workers_take_turns(phase, tiny):
+def test_a_comparison_measures_each_library_and_its_ratio(phase, tiny):
     libraries = ["refsnn", "torch"]
     spec, peaks = replace(tiny, phase=phase), {"gemm_gflops": 1.0, "copy_gib_s": 1.0}
     results, ratios = measure.compare(spec, libraries, 1, peaks, lambda text: None)

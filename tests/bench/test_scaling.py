@@ -5,7 +5,7 @@ import pytest
 from refsnn.bench import report, scaling
 
 
-def test_a_line_is_a_line():
+def test_points_on_a_line_deviate_by_nothing():
     assert scaling.deviation([1, 2, 4, 8], [3, 5, 9, 17]) == pytest.approx(0, abs=1e-9)
 
 
@@ -14,7 +14,8 @@ def test_the_largest_distance_counts():
     assert scaling.deviation([1, 2, 3], [1, 4, 1]) == pytest.approx(100)
 
 
-def test_one_worker_a_point(tiny, monkeypatch):
+@pytest.mark.processes
+def test_each_point_is_measured_and_told(tiny, monkeypatch):
     told = []
     monkeypatch.setattr(scaling, "POINTS", {"batch_size": (1, 2, 3)})
     (row,) = scaling.scaling(tiny, 1, told.append)

@@ -233,6 +233,7 @@ def start(source):
     )
 
 
+@pytest.mark.processes
 def test_processes_that_make_it_at_once_both_succeed(folder, source):
     processes = [start(source) for _ in range(3)]
     for process in processes:
@@ -243,6 +244,7 @@ def test_processes_that_make_it_at_once_both_succeed(folder, source):
     assert the_folder(folder).is_dir()
 
 
+@pytest.mark.processes
 def test_a_process_that_is_killed_leaves_nothing_that_is_taken_for_whole(folder, source):
     process = start(source)
     assert process.stdout.readline() == "making\n"

@@ -42,7 +42,7 @@ def test_statistics_are_by_channel_and_a_constant_channel_is_left_alone():
     np.testing.assert_allclose(z.var(axis=(0, 1, 2)), [1, 0, 1], atol=1e-13)
 
 
-def test_customary_channel_constants():
+def test_channels_are_standardised_by_the_customary_constants():
     assert CHANNEL_STATISTICS == {
         "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
         "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),

@@ -39,7 +39,7 @@ HALF = len(ARCHIVE) // 2
 
 
 class Handler(BaseHTTPRequestHandler):
-    """What the server is told: to serve ranges or not, to break off, to be silent."""
+    """Orders to the server: to serve ranges or not, to break off, to be silent."""
 
     def do_GET(self):
         server = self.server

@@ -204,6 +204,7 @@ def data():
     return in_memory(4, 16)
 
 
+@pytest.mark.slow
 def test_frames_of_the_whole_set_keep_the_digits_split(data):
     train, train_labels, test, test_labels = data
     digits = load_digits()
@@ -214,8 +215,9 @@ def test_frames_of_the_whole_set_keep_the_digits_split(data):
     assert (train.sum(axis=(1, 2, 3, 4)) > 300).all()
 
 
+@pytest.mark.slow
 def test_moving_digits_can_be_told_apart(data):
-    """By a linear rule: least squares with a penalty, on the frames as they are."""
+    """A linear rule does it: least squares with a penalty, on the frames as they are."""
     train, train_labels, test, test_labels = data
     train, test = (part.reshape(len(part), -1).astype(float) for part in (train, test))
     gram = train.T @ train + 100 * np.eye(train.shape[1])

@@ -111,7 +111,7 @@ FILES = {
 
 @pytest.fixture
 def options(request, tmp_path, monkeypatch):
-    """Those of the data set that the test is about, whose files are made."""
+    """Make the files of the data set that the test is about."""
     make, more, *_ = FILES[request.getfixturevalue("name")]
     make(tmp_path / "data")
     few = partial(recordings.cifar10dvs, train=2)
@@ -229,7 +229,7 @@ def test_the_data_sets_own_folder_will_do(name, options):
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_list_tells_what_is_there(name, options, tmp_path, capsys):
-    """Of its own files, its own line alone."""
+    """Files of one data set change its own line alone."""
 
     def here(folder):
         assert main(["data", "list", "--data-dir", str(folder)]) == 0
@@ -275,7 +275,7 @@ def test_the_folder_of_the_data_is_the_environments_where_none_is_given(tmp_path
         ("nmnist", "nmnist_small", 1_000, 100),
     ],
 )
-def test_real_files(name, folder, train, test):
+def test_real_files_are_read_whole_and_standardised(name, folder, train, test):
     data = load(name, Options(data_dir=str(SHARED / folder), steps=4))
     assert (len(data.train.labels), len(data.test.labels)) == (train, test)
     images, _ = data.batch(data.train, np.arange(1000), np.float64)

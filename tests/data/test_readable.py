@@ -1,4 +1,4 @@
-"""What can't be read of a data set: listed by `refsnn data check`, left out where that is asked."""
+"""Files of a data set that can't be read: `refsnn data check` lists them, training omits them."""
 
 import io
 import json
@@ -74,6 +74,7 @@ def options(data, **changes):
     return Options(str(data), **{"steps": 2, "image_size": 16, "skip_unreadable": True} | changes)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_check_lists_each_file_that_can_not_be_read(made, capsys, jobs):
     name, data = made

@@ -56,7 +56,7 @@ def make(request, tmp_path):
 
 @pytest.fixture
 def refused(tmp_path):
-    """Whether an archive is refused with this text, and leaves no trace."""
+    """Check that an archive is refused with this text, and leaves no trace."""
 
     def check(archive, text, most_bytes=100_000):
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

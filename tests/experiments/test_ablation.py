@@ -409,5 +409,5 @@ def test_help_gives_no_default_that_a_preset_replaces(capsys):
     ("seconds", "words"),
     [(0.4, "0 s"), (119, "119 s"), (120, "2.0 min"), (9000, "2.5 h"), (3e6, "34.7 days")],
 )
-def test_durations(seconds, words):
+def test_durations_are_told_in_words(seconds, words):
     assert ablation_command.duration(seconds) == words

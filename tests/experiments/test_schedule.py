@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,9 +24,13 @@ from refsnn.experiments.schedule import Failed, on_this_machine, train_run
 from refsnn.training.config import make_config
 from refsnn.training.run import start
 
+pytestmark = pytest.mark.processes
+
 TINY = ["--archs=1-1:4-8", "--epochs=6", "--batch-size=40", "--ops=numpy"]
 RUNS = ["--methods", "vanilla", "shortcut", "--seeds=1"]
 WAIT = 120.0  # seconds after which something is wrong
+ALONE = pytest.param(False, id="the parent alone", marks=pytest.mark.slow)
+SIGINT = pytest.param(signal.SIGINT, marks=pytest.mark.slow)
 
 
 def ablation(out, *options):
@@ -118,7 +123,7 @@ def test_finished_runs_are_not_run_again(undisturbed, tmp_path, capsys):
     assert content(out) == undisturbed
 
 
-@pytest.mark.parametrize("group", [True, False], ids=["all processes", "the parent alone"])
+@pytest.mark.parametrize("group", [pytest.param(True, id="all processes"), ALONE])
 def test_sigkill_in_mid_run_changes_no_byte(group, process, undisturbed, tmp_path):
     out = tmp_path / "out"
     running = process(out, "--jobs=2")
@@ -140,7 +145,7 @@ def test_children_end_when_their_parent_is_gone(process, tmp_path):
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_checkpoints_to_go_on_from(number, process, undisturbed, tmp_path):
     out = tmp_path / "out"
     running = process(out, "--jobs=2")
@@ -169,8 +174,8 @@ def test_runs_that_had_not_begun_when_it_was_stopped_are_waiting(process, tmp_pa
     assert dict(counts) == {"interrupted": "1", "waiting": "1", "runs": "0/2"}
 
 
-@pytest.mark.parametrize("group", [True, False], ids=["all processes", "the parent alone"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("group", [pytest.param(True, id="all processes"), ALONE])
+@pytest.mark.parametrize("number", [SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("begun", [False, True])
 def test_an_estimate_stops_at_once_without_a_word(begun, number, group, process, tmp_path):
     """While its first process starts, and after a line: the next network takes long."""
@@ -180,16 +185,15 @@ def test_an_estimate_stops_at_once_without_a_word(begun, number, group, process,
     if begun:
         read_until(running.stdout, "  1:4, T = 2: 2 runs, ")
         time.sleep(2)
-    begin = time.monotonic()
     (os.killpg if group else os.kill)(running.pid, number)
     shown, errors = running.communicate(timeout=WAIT)
     assert running.returncode == 128 + number
     assert not errors
     assert "together" not in shown
-    assert time.monotonic() - begin < 20
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_told_and_the_others_go_on(process, undisturbed, tmp_path, capsys):
     out = tmp_path / "out"
     running = process(out)
@@ -286,20 +290,23 @@ def test_each_process_has_its_share_of_threads(probe):
 
 def test_a_step_is_measured_on_images_of_the_data_sets_size(monkeypatch):
     """And on no more of them than needed, at a learning rate that moves nothing."""
-    seen = []
+    seen, now = [], [0.0]
 
     def train_step(state, net, config, ops, batch, batches):
         seen.append((batch[0].shape, batch[0].dtype.name, config.optimizer.lr, net.num_classes))
-        time.sleep(0.02)
+        now[0] += 60 if len(seen) == 1 else 6  # the first compiles
 
+    def main_logits(*arguments):
+        now[0] += 3
+
+    monkeypatch.setattr(schedule, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     monkeypatch.setattr(schedule, "train_step", train_step)
+    monkeypatch.setattr(schedule, "main_logits", main_logits)
     monkeypatch.setattr(schedule, "PIXELS", 6 * 2 * 5 * 4)
     config = make_config(arch="1:4", ops="numpy", steps=2, batch_size=128)
     size = DataSize(1, 1, (5, 4, 3), 7)
-    step, inference = schedule.measure(config, size, lambda: False)
+    assert schedule.measure(config, size, lambda: False) == (6 / 6, 3 / 6)
     assert set(seen) == {((6, 5, 4, 3), "float32", schedule.TINY, 7)}
-    assert 0.02 / 6 < step < 0.1 / 6
-    assert inference > 0
     seen.clear()
     schedule.measure(config.changed(batch_size=5), size, lambda: False)
     assert {shape for shape, *_ in seen} == {(5, 5, 4, 3)}

@@ -47,7 +47,7 @@ def made():
     )
 
 
-def test_numbers_by_hand(made):
+def test_a_row_has_the_numbers_worked_out_by_hand(made):
     row = made["rows"][0]
     assert {
         name: value for name, value in row.items() if name not in ("methods", "differences")
@@ -134,7 +134,7 @@ def test_an_accuracy_and_a_difference_of_zero_are_numbers():
     assert table.accuracy_text(row["methods"]["vanilla"]) == "0.00 (n = 1)"
 
 
-def test_cells_as_text(made):
+def test_cells_say_how_many_runs_diverged_or_are_missing(made):
     methods, differences = (made["rows"][0][part] for part in ("methods", "differences"))
     assert [table.accuracy_text(methods[name]) for name in methods] == [
         "50.00 ± 25.00 (n = 3)",

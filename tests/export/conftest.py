@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
 
+from refsnn.export.network_json import CONFIG
+from refsnn.export.parameters import save_parameters
+from refsnn.files.arrays import read_arrays
 from refsnn.network import Network, architecture, init_buffers, init_params
 
 
@@ -20,3 +23,28 @@ def numbers():
         return net, params, buffers
 
     return make
+
+
+@pytest.fixture
+def written(tmp_path, numbers):
+    """Writes a file, after `change` has had the arrays."""
+
+    def write(change=lambda arrays: None, suffix=".npz"):
+        path = tmp_path / f"net{suffix}"
+        if suffix != ".npz":
+            pytest.importorskip("safetensors")
+        save_parameters(path, *numbers())
+        if suffix == ".npz":
+            arrays = dict(np.load(path))
+            change(arrays)
+            np.savez(path, **arrays)
+        else:
+            from safetensors.numpy import load_file, save_file
+
+            arrays = load_file(path)
+            with_config = {CONFIG: str(read_arrays(path)[CONFIG])}
+            change(arrays)
+            save_file(arrays, path, with_config)
+        return path
+
+    return write

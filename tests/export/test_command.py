@@ -36,7 +36,7 @@ def exported(folder, file, capsys, *options):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_parameters(suffix, folder, tmp_path, capsys):
+def test_exported_parameters_are_those_of_the_run(suffix, folder, tmp_path, capsys):
     if suffix != ".npz":
         pytest.importorskip("safetensors")
     file = tmp_path / f"out{suffix}"
@@ -51,7 +51,7 @@ def test_parameters(suffix, folder, tmp_path, capsys):
         assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
-def test_nir(folder, tmp_path, capsys):
+def test_an_exported_nir_graph_computes_what_the_run_does(folder, tmp_path, capsys):
     pytest.importorskip("nir")
     from refsnn.export.nir import read_nir, run_nir
 

@@ -39,6 +39,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("case", SETTINGS)
 def test_a_file_that_is_read_back_gives_the_same_spikes_and_logits(case, dtype, numbers, tmp_path):
@@ -146,6 +147,7 @@ def test_a_folded_convolution_is_the_convolution_then_batch_norm(numbers):
         assert conv.bias[out] == pytest.approx(shift, rel=1e-12)
 
 
+@pytest.mark.processes
 def test_a_file_holds_the_same_graph_and_the_same_bytes_each_time(numbers, tmp_path):
     graph = to_nir(*numbers(), (6, 6))
     for name in "ab":

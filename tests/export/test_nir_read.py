@@ -2,7 +2,6 @@
 
 import os
 import random
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +10,8 @@ import pytest
 
 from refsnn.export import hdf5
 from refsnn.export.nir import node_outputs, read_nir, run_nir
+
+pytestmark = pytest.mark.processes
 
 nir = pytest.importorskip("nir")
 h5py = pytest.importorskip("h5py")
@@ -206,10 +207,8 @@ def test_a_file_that_hdf5_comes_to_no_end_with_is_refused(written, monkeypatch):
     content[content.index(b"GCOL") + 9] ^= 4  # the length of the collection of texts
     path.write_bytes(content)
     monkeypatch.setattr(hdf5, "SECONDS", 10)
-    begin = time.monotonic()
     with pytest.raises(ValueError, match=DAMAGED):
         read_nir(path)
-    assert time.monotonic() - begin < 60
 
 
 def test_an_array_under_two_names_is_read_under_both(written):

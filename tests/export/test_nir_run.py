@@ -55,7 +55,7 @@ def test_neurons_with_constants_of_their_own_follow_their_equation():
     assert np.array_equal(got, want)
 
 
-def test_integrate_and_fire():
+def test_a_neuron_without_leak_adds_up_its_input():
     got = node_outputs(chain(neuron(nir.IF, r=5.0)), np.full((5, 1, 3), 0.9))["output"]
     assert got[:, 0, 0].tolist() == [0, 0, 1, 0, 0]  # 0.45 a step
 

@@ -49,6 +49,7 @@ def test_every_figure_runs_by_itself_and_is_the_same_again_from_its_record(
     assert ElementTree.parse(tmp_path / "first" / f"{name}.svg").getroot().tag.endswith("svg")
 
 
+@pytest.mark.processes
 def test_a_script_needs_nothing_but_the_package(tmp_path):
     command = [sys.executable, str(FIGURES / "lambda_schedule.py"), "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
@@ -56,6 +57,7 @@ def test_a_script_needs_nothing_but_the_package(tmp_path):
     assert done.stdout.split() == [str(tmp_path / f"lambda_schedule.{k}") for k in ("png", "svg")]
 
 
+@pytest.mark.processes
 def test_a_backend_that_there_is_not_changes_nothing(tmp_path):
     command = [sys.executable, str(FIGURES / "lambda_schedule.py"), "--out", str(tmp_path)]
     environment = os.environ | {"MPLBACKEND": "nonsense"}

@@ -81,6 +81,7 @@ def test_branches_leave_from_the_last_layer_of_a_stage(figure):
     assert figure.branch_layers(net, names) == [5, 7]  # 1 + 2 * 2 layers, and two more
 
 
+@pytest.mark.slow
 def test_norms_are_measured_by_depth_and_seed(figure, script):
     data = figure.compute(depths=(14, 8), seeds=2, batch_size=4, steps=2)
     assert (data["depths"], data["branches"]) == ([8, 14], [5, 9])

@@ -111,6 +111,7 @@ def test_height_and_width_of_known_shapes(figure, surrogate, height, width):
     assert got == pytest.approx((height, width), rel=2e-3)
 
 
+@pytest.mark.slow
 def test_factors_are_measured_a_block_at_every_height_and_width(figure, script):
     data = figure.compute(shallow=8, deep=14, cells=2, seeds=2, batch_size=4, steps=2)
     gradients, digits = script("_gradients"), load("digits")

@@ -15,7 +15,7 @@ def value(data, name, what, x):
     return data["curves"][name][what][index]
 
 
-def test_curves_are_eq_4(figure):
+def test_curves_are_the_surrogates_slopes(figure):
     data = figure.compute(gamma=2.0, a=0.9, k=0.5, v_th=2.0, reach=3.0)
     assert value(data, "triangular", "slope", 0.5) == pytest.approx(2 * (1 - 0.25))
     assert value(data, "rectangular", "slope", 0.4) == pytest.approx(1 / 0.9)

@@ -29,7 +29,7 @@ class Loud:
 
 
 @pytest.mark.parametrize("suffix", arrays.SUFFIXES)
-def test_arrays_come_back(tmp_path, suffix):
+def test_arrays_are_read_as_they_were_written(tmp_path, suffix):
     if suffix == ".safetensors":
         pytest.importorskip("safetensors")
     path = tmp_path / f"a{suffix}"

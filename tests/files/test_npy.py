@@ -31,7 +31,7 @@ def with_shape(shape):
 
 
 @pytest.mark.parametrize("array", ARRAYS, ids=lambda a: f"{np.shape(a)}-{np.asarray(a).dtype}")
-def test_arrays_come_back(array):
+def test_arrays_are_read_as_numpy_wrote_them(array):
     array = np.asarray(array)
     found = npy.parse(npy.dump(array))
     assert found.dtype == array.dtype.newbyteorder("=")

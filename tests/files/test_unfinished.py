@@ -46,6 +46,7 @@ def test_it_is_hidden_and_gone_in_the_end(tmp_path):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.processes
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path, holder):
     killed, left = holder("set")
     _, living = holder("set")

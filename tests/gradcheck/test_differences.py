@@ -127,7 +127,7 @@ def convolution(wrong=None):
     return lambda x, w: conv_forward(x, w, p), backward, inputs
 
 
-def test_convolution_passes():
+def test_the_gradient_of_a_convolution_passes():
     assert gradcheck(*convolution()).passed
 
 

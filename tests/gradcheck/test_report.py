@@ -3,7 +3,7 @@
 from refsnn.gradcheck import Check, Report
 
 
-def test_lines():
+def test_a_report_has_a_line_for_each_check():
     fine = Check("x", "differences", "passed", 1e-10, 2e-8, 3)
     bad = Check("w", "adjoint", "failed", 0.5, 1e-9, 0, (1, 2), 0.25, -0.25, note="why")
     assert str(Report((fine, bad))).splitlines() == [

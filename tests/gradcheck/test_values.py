@@ -17,7 +17,7 @@ def slope(dy, x):
 
 
 def notes(forward, backward, inputs=X):
-    """What failed; no derivative is then looked at."""
+    """Return the notes of what failed; no derivative is then looked at."""
     report = gradcheck(forward, backward, inputs)
     assert {c.kind for c in report.checks if c.verdict != "passed"} <= {"values"}
     return [f"{c.subject}: {c.note}" for c in report.checks if c.verdict != "passed"]
@@ -129,7 +129,7 @@ def test_state_that_only_a_later_cache_shows():
     ]
 
 
-def test_memory_used_again():
+def test_a_later_call_that_overwrites_a_result_is_noted():
     y, g = np.empty((2, 3)), np.empty((2, 3))
 
     def forward(x):
@@ -144,7 +144,7 @@ def test_memory_used_again():
     ]
 
 
-def test_nan_and_infinity():
+def test_nan_and_infinity_are_noted_with_their_place():
     def with_value(value):
         def spoil(a):
             a = a.copy()

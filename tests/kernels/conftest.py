@@ -1,4 +1,4 @@
-"""What the tests of several kernels ask for."""
+"""Fixtures that tests of several kernels use."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -15,7 +15,7 @@ from verification.poison import poisoned
 @pytest.fixture(scope="session")
 def assert_same_bits() -> Callable[[Any, Any], None]:
     def check(got, want):
-        """Equal in dtype, shape and every bit, the sign of zero too."""
+        """Check that both are equal in dtype, shape and every bit, the sign of zero too."""
         got, want = np.asarray(got), np.asarray(want)
         assert (got.dtype, got.shape) == (want.dtype, want.shape)
         assert got.tobytes() == want.tobytes()
@@ -41,7 +41,7 @@ def with_threads() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def compiled() -> Callable[..., int]:
     def count(*modules: ModuleType) -> int:
-        """How many signatures of the modules' functions have been compiled."""
+        """Count the compiled signatures of the modules' functions."""
         found = {f for m in modules for f in vars(m).values() if isinstance(f, Dispatcher)}
         return sum(len(f.signatures) for f in found)
 

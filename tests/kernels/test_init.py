@@ -10,6 +10,8 @@ import pytest
 
 import refsnn
 
+pytestmark = pytest.mark.processes
+
 CODE = """
 import os, sys, pwd
 sys.path.insert(0, sys.argv[1])

@@ -65,7 +65,7 @@ def assert_twins(c, u0, do, p, constants=True):
     fire_at_threshold=st.booleans(),
     given_u0=st.booleans(),
 )
-def test_twins_agree(
+def test_kernels_give_the_bits_of_the_equations(
     dtype, surrogate, seed, shape, steps, tau, v_th, reset_gradient, fire_at_threshold, given_u0
 ):
     c, u0, do = drawn(seed, (steps, *shape), v_th, dtype)

@@ -9,6 +9,8 @@ from refsnn.oracle.conform import Report, Result, conform, find_stale, read_expe
 from refsnn.oracle.conform_command import show
 from refsnn.oracle.isolate import Isolated
 
+pytestmark = pytest.mark.processes
+
 ADAPTER = """
     import numpy as np
     from refsnn.oracle.adapters import Unsupported

@@ -9,6 +9,8 @@ from refsnn.cli import main
 from refsnn.oracle import vectors
 from refsnn.oracle.report import place
 
+pytestmark = pytest.mark.processes
+
 RIGHT = """
     import numpy as np
     from refsnn.oracle.adapters import Unsupported

@@ -1,14 +1,15 @@
 """`refsnn diagnose` as its users see it."""
 
 import json
+import math
 import sys
-import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from refsnn.cli import main
-from refsnn.oracle import vectors
+from refsnn.oracle import search, vectors
 from refsnn.oracle.compute import compute
 from refsnn.oracle.conventions import CONVENTIONS
 
@@ -89,21 +90,29 @@ def test_nothing_fits(given, capsys, tmp_path):
     assert found["nearest"][0]["first_divergence"].startswith("neuron/tanh: dc at step 5")
 
 
-def test_a_search_that_would_take_long_is_bounded_and_says_so(cases, capsys, tmp_path):
-    """Of arrays of networks that match nothing."""
+def test_a_search_that_would_take_long_is_bounded_and_says_so(cases, capsys, tmp_path, monkeypatch):
+    """No network matches; the time is up at the 21st look at the clock."""
     rng = np.random.default_rng(0)
     networks = [case for case in cases.values() if case.level == "network"]
     for case in networks:
         path = tmp_path / "given" / f"{case.id}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **{name: rng.normal(size=a.shape) for name, a in case.outputs.items()})
-    begin = time.monotonic()
+    looks, compared, compare = iter([-math.inf] * 20), [], search.compare_case
+
+    def counted(case, *arguments, **options):
+        compared.append(case)
+        return compare(case, *arguments, **options)
+
+    clock = SimpleNamespace(monotonic=lambda: next(looks, math.inf))
+    monkeypatch.setattr(search, "time", clock)
+    monkeypatch.setattr(search, "compare_case", counted)
     code, lines = shown(
         capsys, tmp_path / "given", "--seconds", 1, "--json", tmp_path / "found.json"
     )
-    assert time.monotonic() - begin < 30
     assert code == 1
     count = len(networks)
+    assert 20 < len(compared) < 20 + 5 * count
     assert lines[0] == f"no combination of conventions that was tried reproduces the {count} cases"
     assert lines[1].startswith("nearest so far: ")
     assert "stopped after 1 s; not all was tried: refsnn diagnose --seconds sets the time" in lines

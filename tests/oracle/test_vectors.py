@@ -56,6 +56,7 @@ def edit(folder, change):
     path.write_text(json.dumps(manifest))
 
 
+@pytest.mark.processes
 def test_another_process_writes_the_same_bytes(folder, tmp_path):
     other = written_elsewhere(
         tmp_path / "v", PYTHONHASHSEED="7", OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"
@@ -63,6 +64,7 @@ def test_another_process_writes_the_same_bytes(folder, tmp_path):
     assert contents(other) == contents(folder)
 
 
+@pytest.mark.processes
 def test_another_processors_products_agree(folder, tmp_path):
     """Whose last bits differ, as BLAS is free to sum in another order."""
     other = written_elsewhere(tmp_path / "v", OPENBLAS_CORETYPE="Prescott")

@@ -161,6 +161,7 @@ def test_checks_of_the_faults_clause_come_first_and_all_others_where_they_pass(
     assert asked == ["D13", "", "D13", ""]
 
 
+@pytest.mark.processes
 def test_a_fault_is_shown_to_the_tests_that_it_names(tmp_path):
     shop = Workshop(tmp_path)
     fault = Mutant(**GOOD | {"tests": "tests/equations/test_loss.py"})
@@ -170,6 +171,7 @@ def test_a_fault_is_shown_to_the_tests_that_it_names(tmp_path):
     assert shop.verify(harmless) == []
 
 
+@pytest.mark.processes
 def test_a_fault_that_never_ends_is_killed_by_time_with_all_that_it_started(tmp_path, monkeypatch):
     monkeypatch.setattr(mutants, "SECONDS", 3.0)
     shop = Workshop(tmp_path)
@@ -189,6 +191,7 @@ def test_a_fault_that_never_ends_is_killed_by_time_with_all_that_it_started(tmp_
     assert not subprocess.run(["pgrep", "-f", "sleep 3217"], capture_output=True).stdout
 
 
+@pytest.mark.processes
 def test_time_is_no_verdict_where_the_machine_is_slow(tmp_path, monkeypatch):
     monkeypatch.setattr(mutants, "SECONDS", 0.01)
     shop = Workshop(tmp_path)
@@ -214,6 +217,7 @@ def test_kernels_that_a_fault_may_have_changed_are_compiled_anew(tmp_path):
     assert kept("simd") == {"lif"}
 
 
+@pytest.mark.processes
 def test_a_package_that_cannot_be_imported_is_a_kill(tmp_path):
     shop = Workshop(tmp_path)
     fault = Mutant("syntax", "refsnn/ops.py", 'name="numpy",\n    lif_forward', "name=(", "EQ1")

@@ -62,6 +62,7 @@ def test_a_fault_without_a_class_or_told_convention_is_the_adapter(built):
         np.testing.assert_array_equal(got[name], wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_diagnosis_names_the_right_conventions_first(built, name):
     """From all cases up to the level at which the fault shows; of what no convention describes it

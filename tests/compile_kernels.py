@@ -1,0 +1,50 @@
+"""Compile the kernels that most tests call, so that they are found in Numba's cache.
+
+python tests/compile_kernels.py numbers|spikes
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from refsnn.equations.conv import Conv, ConvCache
+from refsnn.kernels import conv
+from refsnn.training.config import make_config
+from refsnn.training.run import start
+
+
+def convolve(x_dtype: type, w_dtype: type) -> None:
+    """Call each direction of a convolution by each method."""
+    x, w = np.ones((1, 4, 4, 16), x_dtype), np.ones((3, 3, 16, 16), w_dtype)
+    p = Conv((1, 1), (1, 1))
+    for method in ("winograd", "dense", "event", "direct"):
+        y, cache = conv.conv_forward(x, w, p, method=method)
+        conv.conv_input_gradient(y, ConvCache(*cache), method=method)
+        conv.conv_weight_gradient(y, ConvCache(*cache), method=method)
+
+
+def train(dtype: str, optimizer: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        config = make_config(
+            arch="1-1:16-32", epochs=1, batch_size=721, dtype=dtype, optimizer=optimizer
+        )
+        start(Path(folder) / "run", config).train(quiet=True)
+
+
+def numbers() -> None:
+    convolve(np.float32, np.float32)
+    convolve(np.float64, np.float64)
+
+
+def spikes() -> None:
+    """Spikes first: what training needs of the numbers is compiled by then."""
+    convolve(np.uint8, np.float32)
+    for dtype in ("float32", "float64"):
+        for optimizer in ("sgd", "adamw"):
+            train(dtype, optimizer)
+
+
+if __name__ == "__main__":
+    {"numbers": numbers, "spikes": spikes}[sys.argv[1]]()

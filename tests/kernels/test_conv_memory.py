@@ -1,0 +1,133 @@
+"""Where convolutions read and write: layouts, threads, memory that holds other numbers."""
+
+import numpy as np
+import pytest
+from convolutions import (
+    COMPILED,
+    DIRECTION,
+    DIRECTIONS,
+    F4,
+    METHOD,
+    METHODS,
+    ODD,
+    READ_ONLY,
+    SMALL,
+    U1,
+    USED,
+    Layer,
+    Problem,
+    assert_exact,
+    by_kernel,
+    crossed,
+    drawn,
+    expected,
+    in_all_directions,
+)
+from numba import get_num_threads
+
+from refsnn.equations.conv import Conv
+from refsnn.kernels import conv as kernels
+from refsnn.kernels import dense, direct, event, layout, winograd
+
+
+def views(problem: Problem):
+    """Yield the same numbers in other layouts."""
+    yield problem._replace(x=np.asfortranarray(problem.x), dy=np.asfortranarray(problem.dy))
+    yield problem._replace(w=np.asfortranarray(problem.w))
+    wide = np.repeat(problem.x, 2, axis=3)[..., ::2]
+    turned = np.ascontiguousarray(problem.dy[:, ::-1, :, ::-1])[:, ::-1, :, ::-1]
+    yield problem._replace(x=wide, dy=turned)
+
+
+@crossed(USED)
+def test_inputs_that_are_not_contiguous_give_the_same_bits(direction, layer, method, x_dtype):
+    problem = drawn(layer, x_dtype)
+    want = by_kernel(direction, problem, method).tobytes()
+    for view in views(problem):
+        assert by_kernel(direction, view, method).tobytes() == want
+
+
+@METHOD
+@DIRECTION
+def test_an_image_at_every_step_may_stand_in_memory_once(direction, method):
+    problem = drawn(SMALL, U1)
+    once = np.broadcast_to(problem.x[:1], problem.x.shape)
+    copied = problem._replace(x=once.copy())
+    want = by_kernel(direction, copied, method).tobytes()
+    assert by_kernel(direction, problem._replace(x=once), method).tobytes() == want
+
+
+@pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
+def test_neither_layers_nor_layouts_make_anything_compile_again(compiled):
+    modules = dense, direct, event, layout, winograd
+
+    def all_methods(layer):
+        for method in METHODS:
+            for x_dtype in (F4, U1):
+                problem = drawn(layer, x_dtype)
+                for variant in (problem, *views(problem)):
+                    for direction in DIRECTIONS:
+                        by_kernel(direction, variant, method)
+
+    all_methods(SMALL)
+    before = compiled(*modules)
+    all_methods(ODD[4])
+    assert compiled(*modules) == before > 0
+
+
+@crossed(USED)
+def test_the_number_of_threads_does_not_change_a_bit(
+    direction, layer, method, x_dtype, with_threads
+):
+    problem = drawn(layer, x_dtype)
+    many = with_threads(get_num_threads(), by_kernel, direction, problem, method)
+    one = with_threads(1, by_kernel, direction, problem, method)
+    assert one.tobytes() == many.tobytes()
+
+
+@READ_ONLY
+@in_all_directions([SMALL, ODD[1], ODD[4], ODD[10]])
+def test_nothing_given_is_written_and_each_call_gives_the_same_bits(
+    layer, method, x_dtype, read_only
+):
+    problem = drawn(layer, x_dtype)
+    for a in problem[:3]:
+        a.flags.writeable = not read_only
+    copies = [a.copy() for a in problem[:3]]
+    first = [by_kernel(direction, problem, method) for direction in DIRECTIONS]
+    copied = [a.copy() for a in first]
+    by_kernel("forward", drawn(SMALL, U1, seed=1), method)  # other numbers in the memory in use
+    second = [by_kernel(direction, problem, method) for direction in DIRECTIONS]
+    for a, b, c in zip(first, second, copied, strict=True):
+        assert a.tobytes() == b.tobytes() == c.tobytes()
+    for a, b in zip(problem[:3], copies, strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def test_the_cache_holds_what_came():
+    x, w, _, p = drawn(SMALL, U1)
+    _, kept = kernels.conv_forward(x, w, p)
+    assert kept.x is x
+    assert kept.w is w
+    assert kept.p is p
+
+
+#: Taps that meet no pixel, pixels that no tap meets, images smaller than a window or a tile;
+#: where strides are larger than 1, and Winograd can't serve, kernels take turns
+KERNELS = [((5, 3), (1, 4)), ((5, 3), (5, 4)), ((16, 16), (3, 3))]
+SHORT = [
+    Layer((2, *size), channels, kernel, Conv(stride, (kernel[0] // 2, kernel[1] // 2)))
+    for k, stride in enumerate([(1, 1), (1, 2), (2, 1), (2, 3), (2, 2)])
+    for n, size in enumerate([(1, 1), (1, 4), (3, 1), (5, 2)])
+    for channels, kernel in (KERNELS if stride == (1, 1) else [KERNELS[(k + n) % 3]])
+]
+
+
+@in_all_directions([*SHORT, *ODD])
+def test_every_element_is_written(layer, method, x_dtype, poisons, assert_same_bits):
+    for direction in DIRECTIONS:
+        problem, want = expected(layer, direction, x_dtype, numbers=True)
+        first, *others = poisons(by_kernel, direction, problem, method)
+        for other in others:
+            assert_same_bits(other, first)
+        assert_exact(method, first, want)

@@ -1,0 +1,95 @@
+"""Where fused layers read and write: layouts, threads, memory that holds other numbers."""
+
+import numpy as np
+import pytest
+from convolutions import READ_ONLY
+from fused_layers import COMPILED, MODES, SKIPS, SURROGATES, Given, arrays, drawn, everything
+from numba import get_num_threads
+
+from refsnn.equations.batchnorm import BatchNorm
+from refsnn.equations.lif import LIF
+from refsnn.kernels import fused_backward, fused_forward, norm_statistics, slopes
+from refsnn.kernels.norm_neuron import norm_neuron_backward, norm_neuron_forward
+
+
+@SKIPS
+@MODES
+def test_the_number_of_threads_does_not_change_a_bit(
+    statistics, training, skip, with_threads, assert_same_bits
+):
+    size = (2, 20, 8, 8, 80) if COMPILED else (1, 8, 8, 8, 65)
+    setting = drawn(size, skip), BatchNorm(statistics), LIF(), training
+    many = with_threads(get_num_threads(), everything, *setting)
+    for a, b in zip(with_threads(1, everything, *setting), many, strict=True):
+        assert_same_bits(a, b)
+
+
+@READ_ONLY
+@SKIPS
+def test_nothing_given_is_written_and_each_call_gives_the_same_bits(
+    skip, read_only, assert_same_bits
+):
+    layer = drawn((3, 2, 4, 4, 20), skip)
+    for a in arrays(layer):
+        a.flags.writeable = not read_only
+    copies = [a.copy() for a in arrays(layer)]
+    setting = layer, BatchNorm(), LIF(), True
+    first = everything(*setting)
+    everything(drawn((3, 2, 4, 4, 20), skip, seed=1), *setting[1:])
+    for a, b in zip(everything(*setting), first, strict=True):
+        assert_same_bits(a, b)
+    for a, b in zip(arrays(layer), copies, strict=True):
+        assert_same_bits(a, b)
+    _, _, cache = norm_neuron_forward(*layer[:2], *setting[1:])
+    d, _ = norm_neuron_backward(layer.do, cache)
+    again, _ = norm_neuron_backward(layer.do, cache)
+    assert_same_bits(d.dx_seq, again.dx_seq)
+    assert not np.shares_memory(d.dx_seq, again.dx_seq)
+
+
+@SKIPS
+def test_inputs_that_are_not_contiguous_give_the_same_bits(skip, assert_same_bits):
+    layer = drawn((3, 2, 4, 5, 6), skip)
+
+    def turned(x):
+        if isinstance(x, np.ndarray):
+            return np.asfortranarray(x) if x.ndim == 5 else np.repeat(x, 2)[::2]
+        return type(x)(*map(turned, x)) if isinstance(x, tuple) else x
+
+    setting = BatchNorm(), LIF(), True
+    assert not turned(layer).do.flags.c_contiguous
+    for a, b in zip(everything(turned(layer), *setting), everything(layer, *setting), strict=True):
+        assert_same_bits(a, b)
+
+
+def test_a_skip_the_same_at_every_step_may_stand_in_memory_once(assert_same_bits):
+    of, skip, do = drawn((4, 2, 3, 3, 5), "numbers")
+    once = np.broadcast_to(skip[:1], skip.shape)
+    setting = BatchNorm(), LIF(), True
+    got, want = (everything(Given(of, s, do), *setting) for s in (once, once.copy()))
+    for a, b in zip(got, want, strict=True):
+        assert_same_bits(a, b)
+
+
+@pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
+def test_neither_sizes_nor_layouts_make_anything_compile_again(compiled):
+    def all_kinds(size):
+        for skip in ("none", "numbers", "spikes", "normed"):
+            for surrogate in SURROGATES:
+                everything(drawn(size, skip), BatchNorm(), LIF(surrogate=surrogate), True)
+
+    all_kinds((2, 1, 2, 2, 3))
+    modules = fused_backward, fused_forward, norm_statistics, slopes
+    before = compiled(*modules)
+    all_kinds((3, 2, 1, 4, 5))
+    assert compiled(*modules) == before > 0
+
+
+@SKIPS
+@MODES
+@pytest.mark.parametrize("size", [(1, 1, 1, 1, 1), (3, 2, 3, 5, 7), (2, 1, 1, 3, 1100)], ids=str)
+def test_every_element_is_written(size, statistics, training, skip, poisons, assert_same_bits):
+    first, *others = poisons(everything, drawn(size, skip), BatchNorm(statistics), LIF(), training)
+    for other in others:
+        for a, b in zip(other, first, strict=True):
+            assert_same_bits(a, b)
