@@ -32,6 +32,7 @@ from refsnn.oracle.actual import read_actual
 from refsnn.oracle.adapters import program
 from refsnn.oracle.compare import compare_case
 from refsnn.training import checkpoint
+from refsnn.training.config import TrainConfig
 from refsnn.training.folder import read_config, read_metrics
 from refsnn.training.monitor import Diverged
 from refsnn.training.run import resume
