@@ -1,0 +1,77 @@
+"""A run's result does not depend on the machine: its parameters have recorded bits.
+
+Kernels add and multiply in one order, with fused operations only where they are written. Two
+functions of NumPy are left: `exp` in the softmax, and `einsum` in the last layer. Where they give
+the recorded bits (x86-64 with AVX2 and FMA, that is since 2013), so does a run, whatever the number
+of threads, the kind of BLAS and the versions of Python and of packages; elsewhere this is skipped.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+RECORDED = json.loads(Path(__file__).with_name("same_bits.json").read_text(encoding="utf-8"))
+RUN = """
+import hashlib, sys
+from pathlib import Path
+from refsnn.training.config import TrainConfig
+from refsnn.training.run import start
+run = start(Path(sys.argv[1]), TrainConfig(epochs=int(sys.argv[2])))
+run.train(quiet=True)
+digest = hashlib.sha256()
+for name, array in sorted(run.state.params.items()):
+    digest.update(name.encode() + array.tobytes())
+print(digest.hexdigest())
+"""
+
+
+def premise():
+    """A digest of what NumPy's exp and einsum give for some numbers of float32."""
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(32, 64)).astype("f4"), rng.normal(size=(64, 10)).astype("f4")
+    dy = np.exp(np.linspace(-20, 0, 320, dtype="f4")).reshape(32, 10)
+    made = [
+        dy,
+        np.einsum("ni,io->no", x, w),
+        np.einsum("no,io->ni", dy, w),
+        np.einsum("ni,no->io", x, dy),
+    ]
+    return hashlib.sha256(b"".join(a.tobytes() for a in made)).hexdigest()
+
+
+def trained(folder, epochs, **environment):
+    """The digest of the parameters that a run with the default settings ends with."""
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(folder), str(epochs)],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def same_numpy():
+    if premise() != RECORDED["premise"]:
+        pytest.skip("NumPy's exp or einsum gives other bits on this processor")
+
+
+@pytest.mark.parametrize(("epochs", "threads"), [(1, "1"), (3, "2")])
+@pytest.mark.usefixtures("same_numpy")
+def test_the_default_run_has_the_recorded_bits(epochs, threads, tmp_path):
+    if int(threads) > (os.cpu_count() or 1):
+        pytest.skip("needs two cores")
+    sizes = dict.fromkeys(("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+    assert trained(tmp_path / "run", epochs, **sizes) == RECORDED[f"epochs={epochs}"]
+
+
+@pytest.mark.usefixtures("same_numpy")
+def test_the_kind_of_blas_changes_no_bit(tmp_path):
+    assert trained(tmp_path / "run", 1, OPENBLAS_CORETYPE="Prescott") == RECORDED["epochs=1"]
