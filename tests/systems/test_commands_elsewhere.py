@@ -15,7 +15,11 @@ from types import SimpleNamespace
 
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for open files in /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="looks for open files in /proc"),
+    pytest.mark.processes,
+    pytest.mark.slow,
+]
 
 ROOT = Path(__file__).parents[2]
 AS_WINDOWS = str(Path(__file__).parent / "as_windows")
