@@ -15,7 +15,9 @@ from refsnn.kernels.simd import LANES, Fields, load, store
 
 COMPILED = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
 COUNT = 1 << 18
-INSTRUCTION = pytest.mark.skipif(not target.has_fma(), reason="no instruction to compare with")
+INSTRUCTION = pytest.mark.skipif(
+    bool(config.DISABLE_JIT) or not target.has_fma(), reason="no instruction to compare with"
+)
 
 
 def over_arrays(multiply_add):
