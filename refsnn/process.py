@@ -5,6 +5,7 @@ A library must leave them to the program that it is part of, so nothing here run
 """
 
 import ctypes
+import errno
 import io
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 
 from threadpoolctl import threadpool_limits
 
+from refsnn import system
 from refsnn.files.writing import naming
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
@@ -60,6 +62,8 @@ class Output(io.FileIO):
             with naming(Path(STREAMS[number])):
                 return super().write(content)
         except OSError as error:
+            if system.WINDOWS and error.errno == errno.EINVAL:  # its name of a broken pipe
+                raise BrokenPipeError(errno.EPIPE, "Broken pipe", STREAMS[number]) from None
             if number == 1 or isinstance(error, BrokenPipeError):
                 raise
             return len(content)
@@ -81,10 +85,16 @@ def output(number: int, stream: Any) -> Any:
     if not isinstance(stream, io.TextIOWrapper | None):
         return stream
     errors = getattr(stream, "errors", "strict")
+    errors = "backslashreplace" if errors in ("strict", "surrogateescape") else errors
+    if stream is not None and not isinstance(
+        getattr(stream.buffer, "raw", stream.buffer), io.FileIO
+    ):
+        stream.reconfigure(errors=errors)  # the console of Windows has a way of its own
+        return stream
     return io.TextIOWrapper(
         io.BufferedWriter(Output(number, "w", closefd=False)),
         encoding=getattr(stream, "encoding", None),
-        errors="backslashreplace" if errors in ("strict", "surrogateescape") else errors,
+        errors=errors,
         # python -u asks for both of its own
         line_buffering=number == 2
         or stream is None

@@ -1,8 +1,10 @@
 """Fixtures of all tests, and kernels compiled before the first of them."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
@@ -31,6 +33,42 @@ def compiled():
         if "@njit" in source.read_text() and max(found, default=0) < source.stat().st_mtime:
             return False
     return True
+
+
+collect_ignore = [] if os.name == "posix" else ["attack"]
+#: what a test can't do on Windows
+POSIX = {
+    *("SIGKILL", "killpg", "pause", "mkfifo", "symlink_to", "symlink", "chmod", "set_blocking"),
+    *("preexec_fn", "getpgid", "resource", "fcntl", "st_blocks", "posix_fallocate"),
+}
+
+
+def names(function):
+    """Return the names that a test uses, and functions of its module that it calls."""
+    found, todo = set(), [function]
+    while todo:
+        at = todo.pop()
+        for code in (at.__code__, *(c for c in at.__code__.co_consts if hasattr(c, "co_names"))):
+            texts = {c for c in code.co_consts if isinstance(c, str)}
+            keywords = {k for c in code.co_consts if isinstance(c, tuple) for k in c}
+            new = ({*code.co_names} | texts | keywords) - found
+            found |= new
+            called = [at.__globals__.get(name) for name in new if isinstance(name, str)]
+            todo += [
+                f for f in called if isinstance(f, FunctionType) and f.__module__ == at.__module__
+            ]
+    return found
+
+
+def pytest_collection_modifyitems(items):
+    """Skip on Windows what needs signals, pipes with a name, links or a shell."""
+    if os.name == "posix":
+        return
+    for item in items:
+        params = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        used = names(item.function) | {x for x in params if isinstance(x, str)}
+        if item.path.name == "test_main.py" or POSIX & used:
+            item.add_marker(pytest.mark.skip(reason="needs POSIX"))
 
 
 @pytest.fixture

@@ -1,13 +1,16 @@
 """Settings of a command for its process; each test has its own process, since they stay set."""
 
+import errno
+import io
 import os
 import subprocess
 import sys
 
 import pytest
 
+from refsnn import process, system
 from refsnn.cli import main
-from refsnn.process import limit_threads
+from refsnn.process import Output, limit_threads, output
 
 pytestmark = pytest.mark.processes
 
@@ -88,3 +91,34 @@ def test_waiting_threads_soon_sleep_unless_the_environment_says_otherwise():
     assert printed_by(code) == ["PASSIVE", "20000"]
     assert printed_by(code, GOMP_SPINCOUNT="5") == ["PASSIVE", "5"]
     assert printed_by(code, OMP_WAIT_POLICY="ACTIVE") == ["ACTIVE", "None"]
+
+
+def test_a_console_with_a_way_of_its_own_keeps_it():
+    class Console(io.RawIOBase):
+        """As that of Windows is: no file."""
+
+        def writable(self):
+            return True
+
+        def write(self, content):
+            shown.append(bytes(content))
+            return len(content)
+
+    shown = []
+    stream = io.TextIOWrapper(io.BufferedWriter(Console()), encoding="cp1252")
+    assert output(1, stream) is stream
+    stream.write("a λ")
+    stream.flush()
+    assert b"".join(shown) == rb"a \u03bb"
+
+
+def test_a_pipe_without_a_reader_is_one_on_windows_too(monkeypatch):
+    def invalid(path):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(process, "naming", invalid)
+    stream = Output(2, "w", closefd=False)
+    assert stream.write(b"a") == 1  # best effort
+    monkeypatch.setattr(system, "WINDOWS", True)
+    with pytest.raises(BrokenPipeError):
+        stream.write(b"a")

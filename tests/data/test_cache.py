@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -284,6 +283,7 @@ def test_a_cache_that_can_not_be_written_is_named(folder, source):
 
 
 def test_a_file_that_may_not_get_so_large_is_named(folder, source):
+    resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:

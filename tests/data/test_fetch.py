@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import io
 import os
-import resource
 import tarfile
 import threading
 from contextlib import suppress
@@ -310,6 +309,7 @@ def test_an_archive_with_something_else_in_it_is_refused(
 @pytest.fixture
 def few_bytes():
     """A limit on the size of files."""
+    resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     yield

@@ -7,12 +7,15 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
-from multiprocessing import current_process
+from multiprocessing import current_process, get_all_start_methods
 
 import numpy as np
 import pytest
 
 from refsnn.data import Batch, Loader, in_order, load
+from refsnn.data import loader as loader_module
+
+SIGKILL = getattr(signal, "SIGKILL", None)  # Windows has none
 
 
 def noisy(images, rng):
@@ -49,6 +52,19 @@ def test_batches_depend_on_their_plan_alone(workers):
         assert np.array_equal(labels, data.train.labels[which])
         plain, _ = data.batch(data.train, which, np.float64)
         assert not np.array_equal(images, plain)
+
+
+@pytest.mark.parametrize("method", sorted({"spawn", "forkserver"} & set(get_all_start_methods())))
+def test_batches_are_the_same_however_workers_are_started(method, monkeypatch):
+    monkeypatch.setattr(loader_module, "get_all_start_methods", lambda: [method])
+    data = make()
+    found = []
+    for workers in (0, 2):
+        with Loader(data, make, workers) as loader:
+            assert workers == 0 or loader.pool._mp_context.get_start_method() == method
+            batches = loader.batches("train", plan(), np.float32)
+            found.append([(images.tobytes(), labels.tobytes()) for images, labels in batches])
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -113,7 +129,7 @@ def test_a_worker_that_dies_is_noticed():
     with Loader(make(), make, 1) as loader:
         batches = loader.batches("train", plan(), np.float32)
         next(batches)
-        os.kill(next(iter(loader.pool._processes)), signal.SIGKILL)
+        os.kill(next(iter(loader.pool._processes)), SIGKILL)
         with pytest.raises(OSError, match="a worker process that makes batches has died"):
             list(batches)
 
@@ -156,7 +172,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks for processes in /proc")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [SIGKILL, signal.SIGINT])
 def test_workers_end_with_their_parent(how, tmp_path):
     (tmp_path / "parent.py").write_text(PARENT)
     process = subprocess.Popen(

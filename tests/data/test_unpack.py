@@ -4,7 +4,6 @@ import errno
 import gzip
 import io
 import os
-import resource
 import stat
 import struct
 import tarfile
@@ -309,6 +308,7 @@ def test_an_error_of_the_disk_stays_one(make, tmp_path, monkeypatch):
 
 def test_a_file_that_may_not_get_so_large_is_named(make, tmp_path):
     archive = make(("a", NOISE))
+    resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:

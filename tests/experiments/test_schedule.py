@@ -32,6 +32,8 @@ WAIT = 120.0  # seconds after which something is wrong
 ALONE = pytest.param(False, id="the parent alone", marks=pytest.mark.slow)
 SIGINT = pytest.param(signal.SIGINT, marks=pytest.mark.slow)
 
+SIGKILL = getattr(signal, "SIGKILL", None)  # Windows has none
+
 
 def ablation(out, *options):
     return main(["ablation", *TINY, *RUNS, "--out", str(out), *options])
@@ -60,7 +62,7 @@ def process():
     yield begin
     for running in started:
         with suppress(ProcessLookupError):  # nobody of the group is left
-            os.killpg(running.pid, signal.SIGKILL)
+            os.killpg(running.pid, SIGKILL)
         running.communicate()
 
 
@@ -128,7 +130,7 @@ def test_sigkill_in_mid_run_changes_no_byte(group, process, undisturbed, tmp_pat
     out = tmp_path / "out"
     running = process(out, "--jobs=2")
     until(lambda: in_mid_run(out))
-    (os.killpg if group else os.kill)(running.pid, signal.SIGKILL)
+    (os.killpg if group else os.kill)(running.pid, SIGKILL)
     running.wait(WAIT)
     assert not (out / "table.json").exists()
     assert ablation(out, "--jobs=2") == 0
@@ -198,7 +200,7 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(process, undisturbed, tmp
     out = tmp_path / "out"
     running = process(out)
     until(lambda: in_mid_run(out))
-    os.killpg(running.pid, signal.SIGKILL)
+    os.killpg(running.pid, SIGKILL)
     running.wait(WAIT)
     (checkpoint,) = out.glob("runs/*/checkpoint.npz")
     good = checkpoint.read_bytes()
@@ -353,7 +355,7 @@ def test_a_killed_worker_of_a_cluster_costs_nothing(cluster, process, undisturbe
     running = process(out, "--scheduler", cluster.scheduler.address)
     until(lambda: in_mid_run(out))
     pid, folder = at_work(cluster)[0]
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pid, SIGKILL)
     assert not (folder / "summary.json").exists()
     _, errors = running.communicate(timeout=WAIT)
     assert running.returncode == 0, errors
@@ -365,13 +367,13 @@ def test_a_killed_worker_of_a_cluster_costs_nothing(cluster, process, undisturbe
     }
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, SIGKILL])
 def test_a_cluster_stops_for_a_client_that_is_gone(number, cluster, process, tmp_path):
     running = process(tmp_path, "--epochs=10000", "--scheduler", cluster.scheduler.address)
     until(lambda: in_mid_run(tmp_path))
     running.send_signal(number)
     _, errors = running.communicate(timeout=WAIT)
-    assert running.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    assert running.returncode == (130 if number == signal.SIGINT else -SIGKILL)
     assert "Traceback" not in errors
     until(lambda: not list(tmp_path.rglob(".lock")))
 
