@@ -25,7 +25,7 @@ from refsnn.network import (
 )
 from refsnn.ops import get_ops, validate
 from refsnn.training.folder import load_state, read_config
-from refsnn.training.run import network_for
+from refsnn.training.trainer import network_for
 
 ROW = 0.026  # inches that a neuron takes
 MOST_ROWS = 10_000  # in 2^16 pixels, the most that a picture's side may have

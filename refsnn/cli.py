@@ -246,7 +246,8 @@ def run_train(arguments: argparse.Namespace) -> int:
     from refsnn.process import Signals, keep_freed_memory, limit_threads
     from refsnn.training.config import make_config
     from refsnn.training.options import given_settings
-    from refsnn.training.run import Interrupted, resume, start
+    from refsnn.training.run import resume, start
+    from refsnn.training.trainer import Interrupted
 
     limit_threads(arguments.threads)
     keep_freed_memory()

@@ -338,19 +338,19 @@ def test_ctrl_c_after_the_last_iteration_lets_the_run_finish(tmp_path, monkeypat
 
 
 def test_want_of_memory_is_said_in_a_line(monkeypatch, refused):
-    import refsnn.training.run as run
+    import refsnn.training.trainer as trainer
 
     def want(*arguments):
         np.empty(2**60, np.uint8)
 
-    monkeypatch.setattr(run, "init_params", want)
+    monkeypatch.setattr(trainer, "init_params", want)
     line = refused(["train", "--out", "never", *SMALL])
     assert line.startswith("refsnn: error: not enough memory: Unable to allocate 1.00 EiB")
 
     def bare(*arguments):
         raise MemoryError
 
-    monkeypatch.setattr(run, "init_params", bare)
+    monkeypatch.setattr(trainer, "init_params", bare)
     line = refused(["train", "--out", "never", *SMALL])
     assert line == "refsnn: error: not enough memory: the system gives no more"
 

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from refsnn.network import without_branches
 from refsnn.oracle.naive import training as naive
-from refsnn.training import run as runs
+from refsnn.training import trainer
 from refsnn.training.algorithm import Step
 from refsnn.training.config import make_config
 from refsnn.training.folder import read_metrics
-from refsnn.training.run import Interrupted, Run, resume, start
+from refsnn.training.run import Run, resume, start
+from refsnn.training.trainer import Interrupted
 from verification import cases
 from verification.record import Recorder
 from verification.registry import check
@@ -56,7 +57,7 @@ def run_cases(draw: Any) -> Any:
 
 def watched(run: Run, steps: list[tuple[Step, Any, Any]], stop_after: int | None = None) -> None:
     """Train, noting each step with its images' first pixels and labels."""
-    original = runs.train_step
+    original = trainer.train_step
 
     def train_step(*arguments: Any) -> Step:
         step = original(*arguments)
@@ -65,11 +66,11 @@ def watched(run: Run, steps: list[tuple[Step, Any, Any]], stop_after: int | None
         steps.append((step, np.round(first).astype(int), labels))
         return step
 
-    runs.train_step = train_step
+    trainer.train_step = train_step
     try:
         run.train(lambda: run.state.iteration == stop_after, quiet=True)
     finally:
-        runs.train_step = original
+        trainer.train_step = original
 
 
 @check("runs", "structure", "ALG1-TRAIN R3 D16 D18", run_cases(), quick=3, full=40)
@@ -88,7 +89,7 @@ def whole_runs(case: Any, record: Recorder) -> None:
         config = make_config(dataset=str(work / "data.npz"), **options)
         run, steps = start(work / "whole", config), []
         main = without_branches(run.net, run.state.params)[1]
-        vanilla = runs.initial_state(
+        vanilla = trainer.initial_state(
             config.changed(method="vanilla"),
             without_branches(run.net, run.state.params)[0],
         )
@@ -158,19 +159,19 @@ def augmented_runs(case: Any, record: Recorder) -> None:
 
 def seen_by_steps(run: Run, stop_after: int | None = None) -> list[tuple[Any, Any]]:
     """Train, noting each step's order of the epoch's images and its own images."""
-    original, seen = runs.train_step, list[Any]()
+    original, seen = trainer.train_step, list[Any]()
 
     def train_step(*arguments: Any) -> Step:
         seen.append((arguments[0].order, arguments[4][0]))
         return original(*arguments)
 
-    runs.train_step = train_step
+    trainer.train_step = train_step
     try:
         run.train(lambda: run.state.iteration == stop_after, quiet=True)
     except Interrupted:
         pass
     finally:
-        runs.train_step = original
+        trainer.train_step = original
     return seen
 
 

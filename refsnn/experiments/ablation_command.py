@@ -19,7 +19,7 @@ from refsnn.ops import METHODS, get_ops, validate
 from refsnn.process import Signals
 from refsnn.training.config import TrainConfig
 from refsnn.training.options import add_settings, given_settings
-from refsnn.training.run import Interrupted, network_for
+from refsnn.training.trainer import Interrupted, network_for
 
 SMALL = "digits"  # the preset that runs without an estimate before it
 

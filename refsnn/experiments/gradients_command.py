@@ -14,7 +14,7 @@ from refsnn.output import open_output, table
 from refsnn.training.config import PRESETS, TrainConfig, make_config
 from refsnn.training.folder import load_state, read_config
 from refsnn.training.options import add_settings, add_threads, given_settings
-from refsnn.training.run import batches_of, initial_state, network_for
+from refsnn.training.trainer import batches_of, initial_state, network_for
 
 #: settings that no gradient depends on; images are not augmented
 LEFT_OUT = ("lr", "optimizer", "momentum", "weight_decay", "decay_all", "cutout", "augment")

@@ -26,7 +26,8 @@ from refsnn.training.algorithm import main_logits, train_step
 from refsnn.training.config import TrainConfig
 from refsnn.training.lock import Locked
 from refsnn.training.monitor import Diverged
-from refsnn.training.run import Interrupted, Run, initial_state, resume, start
+from refsnn.training.run import Run, resume, start
+from refsnn.training.trainer import Interrupted, initial_state
 
 SPAWN = multiprocessing.get_context("spawn")
 POLL = 0.1  # seconds between looks at what has ended

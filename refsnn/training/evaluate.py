@@ -9,7 +9,7 @@ from refsnn.network import without_branches
 from refsnn.ops import get_ops
 from refsnn.training.algorithm import evaluate
 from refsnn.training.folder import load_state, read_config
-from refsnn.training.run import network_for
+from refsnn.training.trainer import network_for
 
 
 def evaluate_run(folder: Path, workers: int | None = None) -> dict[str, Any]:

@@ -28,7 +28,8 @@ from refsnn.oracle import vectors
 from refsnn.oracle.cases import build
 from refsnn.oracle.recipes import recipes
 from refsnn.training.config import make_config
-from refsnn.training.run import Interrupted, start
+from refsnn.training.run import start
+from refsnn.training.trainer import Interrupted
 
 ROOT = Path(__file__).parents[2]
 RNG = partial(np.random.default_rng, 0)

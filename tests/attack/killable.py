@@ -28,9 +28,9 @@ class Ended(NamedTuple):
 
 def train(*arguments: str) -> int:
     """`refsnn train` with a checkpoint after each batch."""
-    from refsnn.training import run
+    from refsnn.training import trainer
 
-    run.CHECKPOINT_SECONDS = -1.0
+    trainer.CHECKPOINT_SECONDS = -1.0
     return refsnn("train", *arguments)
 
 

@@ -13,7 +13,8 @@ from refsnn.experiments.gradients_command import LEFT_OUT
 from refsnn.ops import NUMPY
 from refsnn.training.config import make_config, settings_fields
 from refsnn.training.folder import load_state, read_config
-from refsnn.training.run import initial_state, network_for, start
+from refsnn.training.run import start
+from refsnn.training.trainer import initial_state, network_for
 
 TINY = ["--arch=1-1:4-8", "--ops=numpy", "--batch-size=20"]
 

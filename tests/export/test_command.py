@@ -13,7 +13,7 @@ from refsnn.network import encode, forward
 from refsnn.ops import NUMPY
 from refsnn.training.checkpoint import save
 from refsnn.training.config import make_config
-from refsnn.training.run import initial_state
+from refsnn.training.trainer import initial_state
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from refsnn.network import (
 from refsnn.ops import LIF, NUMPY, SURROGATES, AvgPool, BatchNorm
 from refsnn.training.checkpoint import State, save
 from refsnn.training.config import make_config
-from refsnn.training.run import initial_state
+from refsnn.training.trainer import initial_state
 
 SUFFIX = pytest.mark.parametrize("suffix", SUFFIXES)
 

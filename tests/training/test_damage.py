@@ -9,7 +9,8 @@ import pytest
 from refsnn.training import checkpoint
 from refsnn.training.config import make_config
 from refsnn.training.folder import read_metrics
-from refsnn.training.run import Interrupted, start
+from refsnn.training.run import start
+from refsnn.training.trainer import Interrupted
 
 SMALL = {"arch": "1-1:4-8", "epochs": 3, "batch_size": 160, "ops": "numpy"}
 

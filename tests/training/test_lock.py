@@ -12,7 +12,8 @@ from refsnn.training import lock as lock_module
 from refsnn.training import run as run_module
 from refsnn.training.config import make_config
 from refsnn.training.lock import Locked, lock, unlock
-from refsnn.training.run import Interrupted, resume, start
+from refsnn.training.run import resume, start
+from refsnn.training.trainer import Interrupted
 
 CONFIG = make_config(arch="1-1:4-8", epochs=1, batch_size=160, ops="numpy")
 

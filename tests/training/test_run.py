@@ -16,13 +16,14 @@ import pytest
 from PIL import Image
 
 from refsnn.files.writing import write_json
-from refsnn.training import checkpoint, plot
+from refsnn.training import checkpoint, plot, trainer
 from refsnn.training import run as run_module
 from refsnn.training.checkpoint import CheckpointError
 from refsnn.training.config import make_config
 from refsnn.training.evaluate import evaluate_run
 from refsnn.training.folder import read_metrics
-from refsnn.training.run import Interrupted, Run, resume, start
+from refsnn.training.run import Run, resume, start
+from refsnn.training.trainer import Interrupted
 
 SMALL = {"arch": "1-1:4-8", "epochs": 3, "batch_size": 160, "ops": "numpy"}
 
@@ -91,15 +92,15 @@ def test_the_summary_and_the_curves(uninterrupted):
 
 def test_the_speed_is_that_of_compiled_steps(tmp_path, monkeypatch):
     """The first step of a process counts only where its epoch has no other."""
-    now, taken, step = [0.0], [], run_module.train_step
+    now, taken, step = [0.0], [], trainer.train_step
 
     def slow_at_first(*arguments):
         now[0] += 1 if taken else 100
         taken.append(arguments)
         return step(*arguments)
 
-    monkeypatch.setattr(run_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(run_module, "train_step", slow_at_first)
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(trainer, "train_step", slow_at_first)
     start(tmp_path / "run", small(epochs=1)).train(quiet=True)
     (row,) = read_metrics(tmp_path / "run")
     assert (row["images"], row["seconds"]) == (1442 - 160, len(taken) - 1)
@@ -140,7 +141,7 @@ def test_records_beyond_the_checkpoint_and_half_lines_are_dropped(uninterrupted,
 
 
 def test_long_epochs_are_checkpointed_within(monkeypatch, tmp_path):
-    monkeypatch.setattr(run_module, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
     seen = []
     monkeypatch.setattr(Run, "save", lambda self: seen.append(self.state.iteration))
     start(tmp_path / "run", small(epochs=1)).train(quiet=True)

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from refsnn.training.compatible import check_fit
 from refsnn.training.config import make_config
-from refsnn.training.fit import check_fit
 
 
 def images(*shape):

@@ -1,0 +1,207 @@
+"""Training in memory, epoch by epoch; `run` adds the folder that it can be resumed from."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from refsnn.data import Batch, Dataset, Loader, in_order
+from refsnn.network import Network, init_buffers, init_params
+from refsnn.ops import get_ops
+from refsnn.training.algorithm import Step, evaluate, train_step
+from refsnn.training.checkpoint import State
+from refsnn.training.compatible import check_fit
+from refsnn.training.config import TrainConfig
+from refsnn.training.monitor import first_gradient_norm
+from refsnn.training.optimizer import init_state
+
+CHECKPOINT_SECONDS = 300.0  # within an epoch; there is one more at each epoch's end
+
+
+class Interrupted(Exception):
+    """Raised where training was stopped as asked, after its state was saved."""
+
+
+def network_for(config: TrainConfig, dataset: Dataset) -> Network:
+    """Return the network that the settings describe; ValueError where the data doesn't fit it."""
+    check_fit(config, dataset)
+    return config.build_network(dataset.train.images.shape[-1], dataset.num_classes)
+
+
+def batches_of(config: TrainConfig, dataset: Dataset) -> int:
+    """Count the iterations of an epoch."""
+    return -(-len(dataset.train.labels) // config.batch_size)
+
+
+def initial_state(config: TrainConfig, net: Network) -> State:
+    """Draw the parameters, and start the generator that orders the data.
+
+    All draws come from the seed: one stream for the parameters, one for the data's order (and one
+    for each batch's augmentation, `batch_seed`).
+    """
+    init_rng, data_rng = np.random.default_rng(config.seed).spawn(2)
+    params = init_params(net, init_rng, config.dtype)
+    buffers = init_buffers(net, config.dtype)
+    return State(params, buffers, init_state(params, config.optimizer), data_rng)
+
+
+def batch_seed(seed: int, i: int) -> np.random.SeedSequence:
+    """Return the seed of the augmentation at iteration i, so that a batch can be made early."""
+    return np.random.SeedSequence(seed, spawn_key=(2, i))
+
+
+def never() -> bool:
+    """Return False: training goes on."""
+    return False
+
+
+def keep_nothing() -> None:
+    """Save no state: training is in memory alone."""
+
+
+class Trainer:
+    """Settings, data, network and state of a training.
+
+    `tests` tells whether each epoch ends with the accuracy on the test split.
+    """
+
+    def __init__(self, config: TrainConfig, dataset: Dataset, tests: bool = True) -> None:
+        self.config, self.dataset, self.tests = config, dataset, tests
+        self.net = network_for(config, dataset)
+        self.ops = get_ops(config.ops)
+        self.batches = batches_of(config, dataset)
+        self.state = self.first_state()
+        self.compiled = False  # by the first step of this process
+
+    def first_state(self) -> State:
+        """Return the state that training starts from."""
+        return initial_state(self.config, self.net)
+
+    @property
+    def total(self) -> int:
+        """Return the number of iterations of the whole training."""
+        return self.config.epochs * self.batches
+
+    @contextmanager
+    def progress_bar(self, quiet: bool) -> Iterator[Any]:
+        """Show how many images have been trained on, unless `quiet`."""
+        epoch, position = divmod(self.state.iteration, self.batches)
+        images = len(self.dataset.train.labels)
+        with tqdm(
+            total=self.config.epochs * images,
+            initial=epoch * images + position * self.config.batch_size,
+            unit="img",
+            disable=quiet,
+            smoothing=0.1,
+            dynamic_ncols=True,
+        ) as bar:
+            yield bar
+
+    def train_epochs(
+        self,
+        loader: Loader,
+        bar: Any,
+        stop: Callable[[], bool] = never,
+        save: Callable[[], None] = keep_nothing,
+    ) -> Iterator[dict[str, Any]]:
+        """Train from where the state stands to the end, and give each epoch's figures.
+
+        `save` is called every few minutes within an epoch, and where `stop` says so, which raises
+        Interrupted; what is given at an epoch's end, the caller saves.
+        """
+        while self.state.iteration < self.total:
+            with np.errstate(all="ignore"):  # require_finite looks itself
+                row = self.train_epoch(loader, bar, stop, save)
+            yield row
+            if stop() and self.state.iteration < self.total:
+                raise Interrupted
+
+    def plan(self, epoch: int, first: int) -> Iterator[Batch]:
+        """Give the batches of an epoch (from 0), from the one at position `first` on."""
+        order, size = self.state.order, self.config.batch_size
+        for position in range(first, self.batches):
+            seed = batch_seed(self.config.seed, epoch * self.batches + position + 1)
+            yield Batch(order[position * size : (position + 1) * size], seed)
+
+    def train_epoch(
+        self, loader: Loader, bar: Any, stop: Callable[[], bool], save: Callable[[], None]
+    ) -> dict[str, Any]:
+        """Train from where the state stands to the epoch's end, and return its figures."""
+        state, size = self.state, self.config.batch_size
+        epoch, position = divmod(state.iteration, self.batches)
+        if position == 0:
+            state.order = state.rng.permutation(len(self.dataset.train.labels))
+            state.sums = {}
+        saved = start = time.monotonic()
+        first = position
+        batches = loader.batches("train", self.plan(epoch, position), self.config.dtype)
+        if not self.compiled:
+            bar.set_description("compiling")
+        for position, batch in enumerate(batches, first):
+            step = train_step(state, self.net, self.config, self.ops, batch, self.batches)
+            self.record(step, batch[1])
+            side, lr = step.side, step.lr
+            if not self.compiled and position < self.batches - 1:
+                first, start = position + 1, time.monotonic()  # the speed leaves compiling out
+            if not self.compiled:
+                self.compiled = True
+                bar.set_description()
+            del step  # or its gradients would live through the next step
+            bar.update(len(batch[1]))
+            bar.set_postfix(self.progress(side, epoch), refresh=False)
+            last = position == self.batches - 1
+            if not last and (stop() or time.monotonic() - saved > CHECKPOINT_SECONDS):
+                save()
+                saved = time.monotonic()
+                if stop():
+                    raise Interrupted
+        trained = min(self.batches * size, len(state.order)) - first * size
+        speed = {"images": trained, "seconds": time.monotonic() - start}  # of this process
+        return self.figures(loader, {"epoch": epoch + 1, "lambda": side, "lr": lr} | speed)
+
+    def record(self, step: Step, labels: Any) -> None:
+        """Add one step's figures to the epoch's sums."""
+        correct = int((step.logits.argmax(axis=1) == labels).sum())
+        figures = {
+            "images": len(labels),
+            "loss": step.loss * len(labels),
+            "correct": correct,
+            "steps": 1,
+            "gradient_norm": first_gradient_norm(step.grads),
+        } | {f"rate.{name}": rate for name, rate in step.rates.items()}
+        sums = self.state.sums
+        self.state.sums = {name: sums.get(name, 0) + value for name, value in figures.items()}
+
+    def progress(self, side: float, epoch: int) -> dict[str, str]:
+        """Return what the progress bar shows."""
+        sums = self.state.sums
+        return {
+            "epoch": f"{epoch + 1}/{self.config.epochs}",
+            "loss": f"{sums['loss'] / sums['images']:.3f}",
+            "acc": f"{sums['correct'] / sums['images']:.3f}",
+            "λ": f"{side:.3f}",
+        }
+
+    def figures(self, loader: Loader, row: dict[str, Any]) -> dict[str, Any]:
+        """Complete an epoch's row by the means of its sums and by the test split."""
+        sums = self.state.sums
+        row |= {
+            "iteration": self.state.iteration,
+            "loss": sums["loss"] / sums["images"],
+            "train_accuracy": sums["correct"] / sums["images"],
+            "images_per_second": row["images"] / row["seconds"],
+            "first_layer_gradient_norm": sums["gradient_norm"] / sums["steps"],
+            "firing_rate": {
+                name.removeprefix("rate."): value / sums["steps"]
+                for name, value in sums.items()
+                if name.startswith("rate.")
+            },
+        }
+        if self.tests:
+            images = in_order(len(self.dataset.test.labels))
+            batches = loader.batches("test", images, self.config.dtype)
+            row |= evaluate(self.state, self.net, self.config, self.ops, batches)
+        return row
