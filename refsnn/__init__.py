@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
+    from refsnn.data import Dataset, Split
     from refsnn.equations.lif import LIF, LIFCache, LIFGrads, lif_backward, lif_forward
-    from refsnn.equations.shortcut import objective_backward, objective_forward
+    from refsnn.equations.shortcut import (
+        objective_backward,
+        objective_forward,
+        shortcut_backward,
+        side_coefficient,
+    )
     from refsnn.equations.surrogate import (
         Rectangular,
         Surrogate,
@@ -20,7 +26,8 @@ if TYPE_CHECKING:
         Triangular,
         make_surrogate,
     )
-    from refsnn.gradcheck import assert_gradients
+    from refsnn.gradcheck import assert_gradients, gradcheck
+    from refsnn.model import Activity, Model, fit, load
     from refsnn.network import (
         Architecture,
         Network,
@@ -31,65 +38,90 @@ if TYPE_CHECKING:
         init_buffers,
         init_params,
     )
-    from refsnn.ops import NUMPY, BatchNorm, Ops, get_ops
+    from refsnn.ops import CROSS_ENTROPY, NUMPY, BatchNorm, Loss, Ops, get_ops
+    from refsnn.training.monitor import Diverged
 
 #: each public name, and the module that it is imported from
 PUBLIC = {
+    "Dataset": "refsnn.data",
+    "Split": "refsnn.data",
     "LIF": "refsnn.equations.lif",
     "LIFCache": "refsnn.equations.lif",
     "LIFGrads": "refsnn.equations.lif",
-    "lif_forward": "refsnn.equations.lif",
     "lif_backward": "refsnn.equations.lif",
+    "lif_forward": "refsnn.equations.lif",
+    "objective_backward": "refsnn.equations.shortcut",
+    "objective_forward": "refsnn.equations.shortcut",
+    "shortcut_backward": "refsnn.equations.shortcut",
+    "side_coefficient": "refsnn.equations.shortcut",
+    "Rectangular": "refsnn.equations.surrogate",
     "Surrogate": "refsnn.equations.surrogate",
     "Tanh": "refsnn.equations.surrogate",
     "TanhLiteral": "refsnn.equations.surrogate",
-    "Rectangular": "refsnn.equations.surrogate",
     "Triangular": "refsnn.equations.surrogate",
     "make_surrogate": "refsnn.equations.surrogate",
-    "objective_forward": "refsnn.equations.shortcut",
-    "objective_backward": "refsnn.equations.shortcut",
+    "assert_gradients": "refsnn.gradcheck",
+    "gradcheck": "refsnn.gradcheck",
+    "Activity": "refsnn.model",
+    "Model": "refsnn.model",
+    "fit": "refsnn.model",
+    "load": "refsnn.model",
     "Architecture": "refsnn.network",
-    "architecture": "refsnn.network",
-    "BatchNorm": "refsnn.ops",
     "Network": "refsnn.network",
-    "init_params": "refsnn.network",
-    "init_buffers": "refsnn.network",
+    "architecture": "refsnn.network",
+    "backward": "refsnn.network",
     "encode": "refsnn.network",
     "forward": "refsnn.network",
-    "backward": "refsnn.network",
-    "Ops": "refsnn.ops",
+    "init_buffers": "refsnn.network",
+    "init_params": "refsnn.network",
+    "CROSS_ENTROPY": "refsnn.ops",
     "NUMPY": "refsnn.ops",
+    "BatchNorm": "refsnn.ops",
+    "Loss": "refsnn.ops",
+    "Ops": "refsnn.ops",
     "get_ops": "refsnn.ops",
-    "assert_gradients": "refsnn.gradcheck",
+    "Diverged": "refsnn.training.monitor",
 }
 
 __all__ = [
-    "Architecture",
-    "BatchNorm",
+    "Dataset",
+    "Split",
     "LIF",
     "LIFCache",
     "LIFGrads",
-    "NUMPY",
-    "Network",
-    "Ops",
+    "lif_backward",
+    "lif_forward",
+    "objective_backward",
+    "objective_forward",
+    "shortcut_backward",
+    "side_coefficient",
     "Rectangular",
     "Surrogate",
     "Tanh",
     "TanhLiteral",
     "Triangular",
-    "architecture",
+    "make_surrogate",
     "assert_gradients",
+    "gradcheck",
+    "Activity",
+    "Model",
+    "fit",
+    "load",
+    "Architecture",
+    "Network",
+    "architecture",
     "backward",
     "encode",
     "forward",
-    "get_ops",
     "init_buffers",
     "init_params",
-    "lif_backward",
-    "lif_forward",
-    "make_surrogate",
-    "objective_backward",
-    "objective_forward",
+    "CROSS_ENTROPY",
+    "NUMPY",
+    "BatchNorm",
+    "Loss",
+    "Ops",
+    "get_ops",
+    "Diverged",
 ]
 
 
@@ -97,7 +129,9 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
     if name not in PUBLIC:
         raise AttributeError(f"module 'refsnn' has no attribute {name!r}")
-    value = getattr(import_module(PUBLIC[name]), name)
+    value = import_module(PUBLIC[name])
+    if PUBLIC[name] != f"refsnn.{name}":  # as refsnn.gradcheck, a module that can be called
+        value = getattr(value, name)
     globals()[name] = value
     return value
 

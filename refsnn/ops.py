@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from refsnn.equations import batchnorm, conv, lif, linear, loss, pool, shortcut, update, validate
+from refsnn.equations import batchnorm, conv, lif, linear, pool, shortcut, update, validate
 from refsnn.equations.batchnorm import (
     BatchNorm,
     BatchNormCache,
@@ -22,13 +22,14 @@ from refsnn.equations.batchnorm import (
 from refsnn.equations.conv import Conv, ConvCache
 from refsnn.equations.lif import LIF, RESET_GRADIENTS, LIFCache, LIFGrads
 from refsnn.equations.linear import LinearCache
-from refsnn.equations.loss import CrossEntropyCache
+from refsnn.equations.loss import CROSS_ENTROPY, Loss
 from refsnn.equations.pool import AvgPool, AvgPoolCache
 from refsnn.equations.shortcut import METHODS, ObjectiveCache, Pullback
 from refsnn.equations.surrogate import EDGES, SURROGATES, Array, Surrogate, make_surrogate
 
 __all__ = [
     "CONV_METHODS",
+    "CROSS_ENTROPY",
     "EDGES",
     "METHODS",
     "NUMPY",
@@ -46,6 +47,7 @@ __all__ = [
     "LIFCache",
     "LIFGrads",
     "LinearCache",
+    "Loss",
     "NormGrads",
     "NormInput",
     "Ops",
@@ -148,12 +150,6 @@ class LinearBackward(Protocol):
     def __call__(self, dy: Array, cache: LinearCache, /) -> tuple[Array, Array, Array]: ...
 
 
-class CrossEntropyForward(Protocol):
-    """logits (N, K) and labels (N,) -> the mean loss."""
-
-    def __call__(self, logits: Array, labels: Array, /) -> tuple[float, CrossEntropyCache]: ...
-
-
 class SideCoefficient(Protocol):
     """The weight of the side branches at iteration i of `total` (Eq. 10)."""
 
@@ -166,7 +162,13 @@ class ObjectiveForward(Protocol):
     """The branches' logits, (N, K) each, the main one's last, and labels (N,) -> the loss."""
 
     def __call__(
-        self, branches: list[Array], labels: Array, side: float, branch_sum: str = "logits", /
+        self,
+        branches: list[Array],
+        labels: Array,
+        side: float,
+        branch_sum: str = "logits",
+        loss: Loss = CROSS_ENTROPY,
+        /,
     ) -> tuple[float, ObjectiveCache]: ...
 
 
@@ -264,7 +266,6 @@ class Ops:
     global_avgpool_backward: GlobalAvgPoolBackward
     linear_forward: LinearForward
     linear_backward: LinearBackward
-    cross_entropy_forward: CrossEntropyForward
     side_coefficient: SideCoefficient
     objective_forward: ObjectiveForward
     objective_backward: ObjectiveBackward
@@ -310,7 +311,6 @@ NUMPY = Ops(
     global_avgpool_backward=pool.global_avgpool_backward,
     linear_forward=linear.linear_forward,
     linear_backward=linear.linear_backward,
-    cross_entropy_forward=loss.cross_entropy_forward,
     side_coefficient=shortcut.side_coefficient,
     objective_forward=shortcut.objective_forward,
     objective_backward=shortcut.objective_backward,

@@ -36,8 +36,16 @@ def test_the_mathematics_needs_neither_numba_nor_matplotlib():
 
 @pytest.mark.parametrize("name", refsnn.PUBLIC)
 def test_a_name_is_the_one_of_its_module(name):
-    assert getattr(refsnn, name) is getattr(import_module(refsnn.PUBLIC[name]), name)
+    module = import_module(refsnn.PUBLIC[name])
+    assert getattr(refsnn, name) is (module if name == "gradcheck" else getattr(module, name))
     assert name in dir(refsnn)
+
+
+def test_gradcheck_is_the_module_and_the_function_whichever_comes_first():
+    call = "print(bool(refsnn.gradcheck(lambda x: (x, 0), lambda dy, _: (dy,), dict(x=x))))"
+    x = "import numpy as np, refsnn; x = np.ones(3)"
+    for first in ("", "from refsnn.gradcheck import gradcheck", "import refsnn.gradcheck"):
+        assert run(f"{x}\n{first}\n{call}\nrefsnn.gradcheck.Report") == ["True"]
 
 
 def test_type_checkers_see_the_same_names():

@@ -23,7 +23,7 @@ BELOW = {
     "network": {"ops"},
     "system": set(),
     "files": {"ops", "system"},
-    "data": {"ops", "files", "system"},
+    "data": {"ops", "files", "system", "references"},
     "training": {"ops", "network", "data", "files", "output", "spec", "references"},
     "bench": {"ops", "network", "training", "data", "process", "output", "pytorch", "system"},
     "experiments": {"ops", "network", "data", "training", "process", "output", "files", "system"},
@@ -46,8 +46,18 @@ BELOW = {
         "process",
         "output",
     },
+    "model": {"training", "data", "export", "network", "ops"},
     "__main__": {"cli", "process"},
-    "__init__": {"equations", "gradcheck", "network", "ops"},  # when a name is used
+    "__init__": {
+        "equations",
+        "gradcheck",
+        "network",
+        "ops",
+        "model",
+        "data",
+        "oracle",
+        "training",
+    },  # when a name is used
 }
 STANDARD = set(sys.stdlib_module_names)
 

@@ -1,8 +1,10 @@
-"""Files of arrays: `.npz`, and the data sets that they may hold."""
+"""Data sets of arrays: in memory, or in a `.npz` file."""
 
 import sys
+import warnings
 from multiprocessing import parent_process
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,12 +35,69 @@ def from_npz(path: Path, dtype: str = "float32", any_range: bool = False) -> Dat
         if name not in arrays:
             raise ValueError(f"dataset: {path}: {name} is missing, want {', '.join(ARRAYS)}")
     try:
-        return dataset_of(path, arrays, dtype, any_range)
+        dataset, remarks = dataset_of(path.stem, arrays, dtype, any_range)
     except (ValueError, TypeError) as error:
         raise ValueError(f"dataset: {path}: {error}") from None
+    if parent_process() is None:  # not in every worker
+        for remark in remarks:
+            print(f"warning: {path}: {remark}", file=sys.stderr)
+    return dataset
 
 
-def dataset_of(path: Path, arrays: dict[str, Array], dtype: str, any_range: bool) -> Dataset:
+#: how an error or remark names the arrays and options of a file, and those of `from_arrays`
+WORDS = (
+    ("train_images", "images"),
+    ("train_labels", "labels"),
+    ("train labels", "labels"),
+    ("test_images", "validation images"),
+    ("test_labels", "validation labels"),
+    ("test labels", "validation labels"),
+    ("--any-range", "any_range=True"),
+    ("--dtype float64", "dtype='float64'"),
+)
+
+
+def in_words_of_arrays(text: str) -> str:
+    """Return a message about a file's arrays as one about arguments."""
+    for of_file, of_arguments in WORDS:
+        text = text.replace(of_file, of_arguments)
+    return text
+
+
+def from_arrays(
+    images: Any,
+    labels: Any,
+    validation: tuple[Any, Any] | None = None,
+    dtype: str = "float32",
+    any_range: bool = False,
+) -> Dataset:
+    """Make a data set of arrays; without a validation split the training split is in its place.
+
+    Shapes are those of `from_npz`, with the same checks: TypeError or ValueError names the
+    argument. Images that look channels-first are refused.
+    """
+    if validation is not None and (
+        not isinstance(validation, tuple | list) or len(validation) != 2
+    ):
+        raise TypeError(
+            f"validation: got {type(validation).__name__}, want a pair (images, labels)"
+        )
+    given = dict(zip(ARRAYS, (images, labels, *(validation or (images, labels))), strict=True))
+    arrays = {name: np.asarray(value) for name, value in given.items()}
+    try:
+        check_channels_last("train_images", arrays["train_images"].shape)
+        dataset, remarks = dataset_of("arrays", arrays, dtype, any_range)
+    except (ValueError, TypeError) as error:
+        raise type(error)(in_words_of_arrays(str(error))) from None
+    for remark in remarks:
+        warnings.warn(in_words_of_arrays(remark), stacklevel=3)
+    return dataset
+
+
+def dataset_of(
+    name: str, arrays: dict[str, Array], dtype: str, any_range: bool
+) -> tuple[Dataset, list[str]]:
+    """Make a data set of the arrays of `ARRAYS`, and remarks on what may not be meant."""
     train, test = (split_of(part, arrays) for part in ("train", "test"))
     present = np.unique(train.labels)
     num_classes = len(present)
@@ -50,14 +109,12 @@ def dataset_of(path: Path, arrays: dict[str, Array], dtype: str, any_range: bool
         )
     assert isinstance(train.images, np.ndarray) and isinstance(test.images, np.ndarray)  # noqa: PT018
     statistics = channel_statistics(train.images)
-    dataset = Dataset(path.stem, train, test, num_classes, *statistics)
+    dataset = Dataset(name, train, test, num_classes, *statistics)
     extents = extent_of(train.images), extent_of(test.images)
     doubt = "" if any_range else check_same_range(train.images, test.images, extents)
-    if doubt and parent_process() is None:  # not in every worker
-        print(f"warning: {path}: {doubt}", file=sys.stderr)
     check_precision(dataset, extents, dtype)
-    remark_on_shape(path, arrays["train_images"].shape)
-    return dataset
+    remarks = [doubt, remark_on_shape(arrays["train_images"].shape)]
+    return dataset, [remark for remark in remarks if remark]
 
 
 def split_of(part: str, arrays: dict[str, Array]) -> Split:
@@ -87,22 +144,38 @@ def labels_of(name: str, labels: Array) -> Array:
     return labels.astype(np.int64) if labels.dtype.kind == "b" else labels
 
 
-def remark_on_shape(path: Path, shape: tuple[int, ...]) -> None:
-    """Write a line that says what the images are taken for, where the shape suggests that they may
-    be something else: channels that come first, volumes, frames without a channel, signals of a
-    few channels. It is no error: images may be small and have many channels."""
+def looks_channels_first(shape: tuple[int, ...]) -> bool:
+    """Tell whether images (…, H, W, C) are so low that these are likely (…, C, H, W)."""
+    height, width, channels = (*shape[1:], 1) if len(shape) == 3 else shape[-3:]
+    return height <= 4 < min(width, channels)
+
+
+def check_channels_last(name: str, shape: tuple[int, ...]) -> None:
+    """Check that images don't look channels-first; ValueError says how to turn them."""
+    if len(shape) in (4, 5) and looks_channels_first(shape):
+        axes = (*range(len(shape) - 3), len(shape) - 2, len(shape) - 1, len(shape) - 3)
+        raise ValueError(
+            f"{name}: got shape {shape}, which looks channels-first; want channels last: "
+            f"{name}.transpose{axes}"
+        )
+
+
+def remark_on_shape(shape: tuple[int, ...]) -> str:
+    """Say how images are understood where their shape suggests something else, else nothing.
+
+    That is: channels that come first, volumes, frames without a channel, signals of a few
+    channels. It is no error: images may be small and have many channels.
+    """
     height, width, channels = (*shape[1:], 1) if len(shape) == 3 else shape[-3:]
     short, long = sorted((height, width))
-    channels_first = height <= 4 < min(width, channels)
     volumes = channels > 4 and (channels <= 4 * short or channels == width)
     signals = len(shape) == 3 and short <= 4 < long
-    # not in every worker
-    if (channels_first or volumes or signals) and parent_process() is None:
-        print(
-            f"warning: {path}: train_images {shape} are taken as {height}x{width} pixels of "
-            f"{channels} channel{'s' * (channels != 1)}; channels must come last",
-            file=sys.stderr,
-        )
+    if not (looks_channels_first(shape) or volumes or signals):
+        return ""
+    return (
+        f"train_images {shape} are taken as {height}x{width} pixels of "
+        f"{channels} channel{'s' * (channels != 1)}; channels must come last"
+    )
 
 
 def summary(values: Array) -> str:

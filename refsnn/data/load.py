@@ -14,6 +14,7 @@ from refsnn.data.dataset import CHANNEL_STATISTICS, Augmentation, Dataset, Split
 from refsnn.data.digits import load_digits
 from refsnn.files.reading import naming_memory
 from refsnn.ops import Array, validate
+from refsnn.references import load_object
 
 AUGMENT = ("full", "basic", "none")
 SLICES = ("count", "duration")
@@ -194,18 +195,26 @@ OF_FILES = ("imagefolder", "cifar10dvs", "nmnist")
 
 
 def load(name: str, options: Options = Options()) -> Dataset:
-    """A data set of `DATASETS`, or the `.npz` file at the path `name`."""
-    validate.one_of("augment", options.augment, AUGMENT)
+    """Load a data set of `DATASETS`, the `.npz` file at the path `name`, or a `module:object`.
+
+    Such an object is a `Dataset`, or a function that returns one for `Options`.
+    """
     validate.one_of("event_slices", options.event_slices, SLICES)
     if options.skip_unreadable and name not in OF_FILES:
         raise ValueError(f"skip_unreadable: got True, want it for {', '.join(OF_FILES)} alone")
     with naming_memory(name):
         dataset = read(name, options)
+    return augmented(dataset, options)
+
+
+def augmented(dataset: Dataset, options: Options) -> Dataset:
+    """Return the data set with the augmentation that the options ask for."""
+    validate.one_of("augment", options.augment, AUGMENT)
     *_, height, width, _ = dataset.train.images.shape
     if options.image_size not in (0, height):
         raise ValueError(
-            f"image_size: got {options.image_size}, but the images of {name} have {height}x{width} "
-            "pixels"
+            f"image_size: got {options.image_size}, but the images of {dataset.name} have "
+            f"{height}x{width} pixels"
         )
     if options.augment == "none":
         dataset = replace(dataset, augment=())
@@ -222,9 +231,19 @@ def load(name: str, options: Options = Options()) -> Dataset:
 
 
 def read(name: str, options: Options) -> Dataset:
+    """Read a data set as it is stored."""
     if name in DATASETS:
         return DATASETS[name](options)
-    if not name.endswith(".npz"):
+    if name.endswith(".npz"):
+        return from_npz(Path(name), options.dtype, options.any_range)
+    if ":" not in name:
         known = ", ".join(DATASETS)
-        raise ValueError(f"dataset: got {name!r}, want one of {known}, or a file ending in .npz")
-    return from_npz(Path(name), options.dtype, options.any_range)
+        raise ValueError(
+            f"dataset: got {name!r}, want one of {known}, a file ending in .npz, or module:object"
+        )
+    made = load_object("dataset", name)
+    if callable(made):
+        made = made(options)
+    if not isinstance(made, Dataset):
+        raise TypeError(f"dataset: got {type(made).__name__} from {name}, want a refsnn Dataset")
+    return made

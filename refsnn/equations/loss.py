@@ -1,6 +1,6 @@
 """Cross-entropy of logits, averaged over the batch. logits (N, K), labels (N,) integers."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -36,3 +36,40 @@ def cross_entropy_backward(cache: CrossEntropyCache) -> Array:
     dlogits = cache.p.copy()
     dlogits[np.arange(len(dlogits)), cache.labels] -= 1
     return dlogits / len(dlogits)
+
+
+class Loss(Protocol):
+    """A loss of logits (N, K) and labels (N,): its mean over the batch, and dL/dlogits (N, K)."""
+
+    def forward(self, logits: Array, labels: Array, /) -> tuple[float, Any]:
+        """Return the loss, and the cache for its gradient."""
+
+    def backward(self, cache: Any, /) -> Array:
+        """Return dL/dlogits, of the logits' shape and dtype."""
+
+
+class CrossEntropy:
+    """The cross-entropy as a `Loss`."""
+
+    def forward(self, logits: Array, labels: Array) -> tuple[float, CrossEntropyCache]:
+        """Return the loss, and the cache for its gradient."""
+        return cross_entropy_forward(logits, labels)
+
+    def backward(self, cache: CrossEntropyCache) -> Array:
+        """Return dL/dlogits."""
+        return cross_entropy_backward(cache)
+
+
+CROSS_ENTROPY = CrossEntropy()
+
+
+def loss_gradient(loss: Loss, cache: Any, logits: Array) -> Array:
+    """Return dL/dlogits as `loss` gives it, in the logits' dtype.
+
+    ValueError where a loss of the user's own gives no array of their shape.
+    """
+    dlogits = loss.backward(cache)
+    if not isinstance(dlogits, np.ndarray) or dlogits.shape != logits.shape:
+        name, got = type(loss).__name__, getattr(dlogits, "shape", type(dlogits).__name__)
+        raise ValueError(f"loss: got {got} from {name}.backward, want {logits.shape}")
+    return dlogits.astype(logits.dtype, copy=False)

@@ -7,11 +7,7 @@ methods are one formula (`combine_forward`) with different weights of the side b
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from refsnn.equations.loss import (
-    CrossEntropyCache,
-    cross_entropy_backward,
-    cross_entropy_forward,
-)
+from refsnn.equations.loss import CROSS_ENTROPY, Loss, loss_gradient
 from refsnn.equations.surrogate import Array
 from refsnn.equations.validate import at_least, like, one_of
 
@@ -80,36 +76,44 @@ def combine_backward(do_final: Array, n: int, side: float) -> list[Array]:
 
 
 class ObjectiveCache(NamedTuple):
-    losses: list[CrossEntropyCache]  # one, or one for each branch
+    losses: list[tuple[Array, Any]]  # logits and the loss's cache: one pair, or one for each branch
     n: int  # branches
     side: float
+    loss: Loss
 
 
 def objective_forward(
-    branches: Sequence[Array], labels: Array, side: float, branch_sum: str = "logits"
+    branches: Sequence[Array],
+    labels: Array,
+    side: float,
+    branch_sum: str = "logits",
+    loss: Loss = CROSS_ENTROPY,
 ) -> tuple[float, ObjectiveCache]:
     """Return the loss, and the cache for its gradient (D13).
 
         logits: L = CE(o_final, y)
         losses: L = CE(b_n, y) + side sum_{l<n} CE(b_l, y)
 
-    CE is the cross-entropy, averaged over the batch; `labels` are (N,) integers.
+    CE is the cross-entropy, averaged over the batch, or another `loss`; `labels` are (N,) integers.
     """
     one_of("branch_sum", branch_sum, ("logits", "losses"))
     if branch_sum == "logits":
-        loss, cache = cross_entropy_forward(combine_forward(branches, side), labels)  # D13
-        return loss, ObjectiveCache([cache], len(branches), side)
-    pairs = [cross_entropy_forward(b, labels) for b in branches]
-    *sides, main = [loss for loss, _ in pairs]
-    return main + side * sum(sides), ObjectiveCache([c for _, c in pairs], len(pairs), side)  # D13
+        o_final = combine_forward(branches, side)
+        value, cache = loss.forward(o_final, labels)  # D13
+        return float(value), ObjectiveCache([(o_final, cache)], len(branches), side, loss)
+    pairs = [loss.forward(b, labels) for b in branches]
+    *sides, main = [value for value, _ in pairs]
+    caches = [(b, cache) for b, (_, cache) in zip(branches, pairs, strict=True)]
+    return float(main + side * sum(sides)), ObjectiveCache(caches, len(pairs), side, loss)  # D13
 
 
 def objective_backward(cache: ObjectiveCache) -> list[Array]:
     """Return dL/db_l, (N, K), for every branch l = 1 … n."""
-    if len(cache.losses) == cache.n > 1:
-        *sides, main = [cross_entropy_backward(c) for c in cache.losses]
+    gradients = [loss_gradient(cache.loss, of_loss, logits) for logits, of_loss in cache.losses]
+    if len(gradients) == cache.n > 1:
+        *sides, main = gradients
         return [cache.side * db for db in sides] + [main]
-    return combine_backward(cross_entropy_backward(cache.losses[0]), cache.n, cache.side)
+    return combine_backward(gradients[0], cache.n, cache.side)
 
 
 #: a vector-Jacobian product: gradient at the output -> at the input, and of the weights by name

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from refsnn.network import Forward, Network, Params, backward, encode, forward, neuron_caches
-from refsnn.ops import Array, ConvCache, LIFCache, Ops, validate
+from refsnn.ops import CROSS_ENTROPY, Array, ConvCache, LIFCache, Loss, Ops, validate
 from refsnn.training.monitor import finite, norm, share
 
 FIRST = "stem.conv0.weight"  # W1 of Eq. 8 and 9
@@ -64,6 +64,7 @@ def ledger(
     ops: Ops,
     side: float,
     branch_sum: str = "logits",
+    criterion: Loss = CROSS_ENTROPY,
 ) -> Ledger:
     """Of one batch, images (N, H, W, C) shown at `steps` time steps, normalised as in training.
 
@@ -73,7 +74,7 @@ def ledger(
     # batch norm and LIF one after the other, so that each layer's lif_backward can be watched
     apart = replace(ops, norm_neuron_forward=None, norm_neuron_backward=None)
     run = forward(net, params, buffers, encode(images, steps), apart)
-    loss, cache = apart.objective_forward(run.branches, labels, side, branch_sum)
+    loss, cache = apart.objective_forward(run.branches, labels, side, branch_sum, criterion)
     db = apart.objective_backward(cache)
     grads, mechanisms = watch(run, db, by_mechanism)
     for name, grad in reversed(grads.items()):  # from output to input

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from refsnn.data import load
-from refsnn.export.parameters import read_run, save_parameters
+from refsnn.export.parameters import save_parameters, trained_in
 from refsnn.files.arrays import SUFFIXES
 from refsnn.network import Network, Params, without_branches
 from refsnn.ops import validate
 from refsnn.training.config import TrainConfig
+from refsnn.training.folder import open_run
 
 NIR = ".nir"
 ONLY_NIR = ("image_size", "dt")
@@ -46,11 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ONLY_NIR:
         if path.suffix != NIR and getattr(arguments, name) is not None:
             raise ValueError(f"{name}: got one for a {path.suffix} file, want it for {NIR} alone")
-    net, params, buffers, config = read_run(arguments.folder)
+    config, net, state = open_run(arguments.folder)
+    params, buffers = state.params, state.buffers
     if path.suffix == NIR:
         what = export_nir(path, net, params, buffers, config, arguments)
     else:
-        save_parameters(path, net, params, buffers)
+        save_parameters(path, net, params, buffers, trained_in(config, state))
         arch = config.network.arch
         what = f"{net.count_parameters()} parameters of {arch} with its running statistics"
     print(f"{path}: {what}")

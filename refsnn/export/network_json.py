@@ -74,11 +74,22 @@ FORMER = object_with(
         ),
     }
 )
-RULES = object_with({"format": {"const": FORMAT}, "network": NETWORK})
+TRAINING = object_with(
+    {
+        "settings": {"type": "object"},
+        "iteration": COUNT | {"minimum": 0, "maximum": 2**53},
+        "mean": {"type": "array", "items": NUMBER},
+        "std": {"type": "array", "items": NUMBER},
+    }
+)
+RULES = object_with({"format": {"const": FORMAT}, "network": NETWORK}, {"training": TRAINING})
 
 
-def network_to_json(net: Network) -> str:
-    return json.dumps({"format": FORMAT, "network": network_to_dict(net)}, sort_keys=True)
+def network_to_json(net: Network, training: dict[str, Any] | None = None) -> str:
+    """Describe a network, and how it was trained where that is given, as JSON."""
+    config = {"format": FORMAT, "network": network_to_dict(net)}
+    whole = config if training is None else config | {"training": training}
+    return json.dumps(whole, sort_keys=True)
 
 
 def network_to_dict(net: Network) -> dict[str, Any]:
@@ -131,8 +142,11 @@ def from_former(config: dict[str, Any]) -> dict[str, Any]:
     return config | {"format": FORMAT, "network": network | {"lif": lif | {"surrogate": surrogate}}}
 
 
-def network_from_json(text: Any, arrays: int) -> Network:
-    """The network of a file with so many arrays; ValueError says why there is none."""
+def network_from_json(text: Any, arrays: int) -> tuple[Network, dict[str, Any] | None]:
+    """Read the network of a file with so many arrays, and how it was trained or None.
+
+    ValueError says why there is none.
+    """
     if text is None:
         raise ValueError(f"{CONFIG}: missing, so net is wanted: the network that this belongs to")
     wrong = f"{CONFIG}: describes no network"
@@ -143,6 +157,6 @@ def network_from_json(text: Any, arrays: int) -> Network:
     if sum(arch["depths"]) + arch["stem"]["convs"] > arrays:  # before they are counted through
         raise ValueError(f"{wrong}: got more blocks than the file has arrays, {arrays}")
     try:
-        return network_from_dict(config["network"])
+        return network_from_dict(config["network"]), config.get("training")
     except (KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{wrong}: {line(error)}") from None

@@ -7,20 +7,20 @@ axes. A file that was written here also says which network the numbers belong to
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from refsnn.data import load
 from refsnn.export.network_json import CONFIG, network_from_json, network_to_json
 from refsnn.files.arrays import SUFFIXES, dump_arrays, line, read_whole
 from refsnn.files.writing import write_atomic
 from refsnn.network import Network, Params, check_params, init_buffers
-from refsnn.ops import Array, validate
+from refsnn.ops import SURROGATES, Array, validate
 from refsnn.oracle.layout import params_from_torch, params_to_torch, torch_shape
-from refsnn.training import checkpoint
-from refsnn.training.checkpoint import CheckpointError
-from refsnn.training.config import TrainConfig
-from refsnn.training.folder import load_state, read_config
+from refsnn.training.checkpoint import State
+from refsnn.training.config import TrainConfig, from_dict
+from refsnn.training.folder import check_standardization, open_run
 
 LIMIT = 2**34  # bytes of a file
 FEW = 3  # names in a message
@@ -58,40 +58,101 @@ def as_array(name: str, value: Any) -> Array:
         raise TypeError(f"{name}: NumPy can't take it ({line(error)})") from None
 
 
-def save_parameters(path: Path | str, net: Network, params: Params, buffers: Params) -> None:
-    """Write `.npz` (no pickle) or `.safetensors` (extra `safetensors`), by the suffix."""
+class Trained(NamedTuple):
+    """How a network was trained: settings, iterations done, and the standardisation of its images.
+
+    An image is standardised as (pixel - mean) / std, by channel, in the unit of its pixels.
+    """
+
+    config: TrainConfig
+    iteration: int
+    mean: Array  # (C,)
+    std: Array  # (C,)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe it by values that JSON can hold, without the paths of the data."""
+        config = self.config
+        refuse_own_objects(config.neuron.surrogate, config.objective.loss)
+        name = Path(config.data.dataset).name
+        return {
+            "settings": config.changed(dataset=name, data_dir="").to_dict(),
+            "iteration": self.iteration,
+            "mean": self.mean.tolist(),
+            "std": self.std.tolist(),
+        }
+
+
+def refuse_own_objects(surrogate: Any, loss: Any) -> None:
+    """Check that both are refsnn's own: a file can't hold code, and reading one imports none."""
+    for name, value, known in (
+        ("surrogate", surrogate, SURROGATES),
+        ("loss", loss, ("cross_entropy",)),
+    ):
+        if value not in known:
+            got, want = validate.shown(value), ", ".join(known)
+            raise ValueError(f"{name}: got {got}, but a file can hold {want} alone")
+
+
+def trained_in(config: TrainConfig, state: State) -> Trained:
+    """Return how a run was trained; the data set is read where a checkpoint of 0.1 asks for it."""
+    mean, std = state.mean, state.std
+    if not mean.size:
+        dataset = load(config.data.dataset, config.data_options(begun=True))
+        mean, std = (np.asarray(x, np.float64) for x in (dataset.mean, dataset.std))
+    return Trained(config, state.iteration, mean, std)
+
+
+def trained_from_dict(values: Mapping[str, Any], net: Network) -> Trained:
+    """Make the record of a file's training again; ValueError or TypeError names what is wrong."""
+    settings = values["settings"]
+    refuse_own_objects(settings.get("surrogate"), settings.get("loss"))
+    mean, std = (np.array(values[name], np.float64) for name in ("mean", "std"))
+    check_standardization(mean, std, net.in_channels)
+    return Trained(from_dict(settings), values["iteration"], mean, std)
+
+
+def save_parameters(
+    path: Path | str, net: Network, params: Params, buffers: Params, trained: Trained | None = None
+) -> None:
+    """Write `.npz` (no pickle) or `.safetensors` (extra `safetensors`), by the suffix.
+
+    The entry `refsnn.config` says which network it is and, where `trained` is given, how it was
+    trained and what its images are standardised by.
+    """
     path = Path(path)
     state = state_dict(net, params, buffers)
-    config = np.array(network_to_json(net))
+    config = np.array(network_to_json(net, trained and trained.to_dict()))
     write_atomic(path, dump_arrays(path.suffix, {CONFIG: config} | state))
 
 
 def load_parameters(path: Path | str, net: Network | None = None) -> tuple[Network, Params, Params]:
-    """(network, params, buffers) of a file; `net` says what it holds where the file does not.
+    """Read network, parameters and buffers; `net` says what it holds where the file does not.
 
     OSError where it can't be read; ValueError or TypeError say what is wrong with it.
     """
+    return load_trained(path, net)[:3]
+
+
+def load_trained(
+    path: Path | str, net: Network | None = None
+) -> tuple[Network, Params, Params, Trained | None]:
+    """Read a file as `load_parameters` does, and how the network was trained where it says so."""
     path = Path(path)
     validate.one_of("file", path.suffix, SUFFIXES)
     arrays = read_whole(path, LIMIT)
     config = arrays.pop(CONFIG, None)
     try:
-        net = net or network_from_json(config, len(arrays))
-        return net, *from_state_dict(net, arrays)
+        described, training = (net, None) if net else network_from_json(config, len(arrays))
+        params, buffers = from_state_dict(described, arrays)
+        trained = None if training is None else trained_from_dict(training, described)
     except (ValueError, TypeError) as error:
         raise type(error)(f"{path}: {error}") from None
+    return described, params, buffers, trained
 
 
 def read_run(folder: Path) -> tuple[Network, Params, Params, TrainConfig]:
-    """What a run's checkpoint holds; its data set is not looked at."""
-    config = read_config(folder)
-    params = checkpoint.load(folder / "checkpoint.npz")[0].params
-    try:
-        channels, classes = params["stem.conv0.weight"].shape[2], len(params["head.fc.bias"])
-    except (KeyError, IndexError, TypeError):
-        raise CheckpointError(f"{folder}/checkpoint.npz: of no network of refsnn's") from None
-    net = config.build_network(channels, classes)
-    state = load_state(folder, config, net)
+    """Read a run's network, parameters, buffers and settings, without looking at its data set."""
+    config, net, state = open_run(folder)
     return net, state.params, state.buffers, config
 
 

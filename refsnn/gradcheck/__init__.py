@@ -12,7 +12,22 @@ adjoint: <dy, J v> = <J^T dy, v> to rounding, with J v from `jvp(tangents, cache
     both modes agree: a wrong slope in both stays unseen.
 """
 
+import sys
+from types import ModuleType
+from typing import Any
+
 from refsnn.gradcheck.check import assert_gradients, gradcheck
 from refsnn.gradcheck.report import Check, Report
 
 __all__ = ["Check", "Report", "assert_gradients", "gradcheck"]
+
+
+class Callable(ModuleType):
+    """A module that is also the function of its name, so that `refsnn.gradcheck(...)` works."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Report:
+        """Check gradients, as `gradcheck` does."""
+        return gradcheck(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = Callable

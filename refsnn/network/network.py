@@ -9,6 +9,15 @@ from refsnn.network.architecture import Architecture
 from refsnn.ops import LIF, Array, BatchNorm, validate
 
 Params = dict[str, Array]
+POSITIONS = ("none", "stage", "block")  # D11: of side branches, besides blocks by name
+
+
+def check_kind(name: str, value: Any, kind: type) -> None:
+    """Check that a value is an object of a class; TypeError names the class, and how to make it."""
+    if not isinstance(value, kind):
+        got = validate.shown(value)
+        made = f": architecture({got})" if name == "arch" and isinstance(value, str) else ""
+        raise TypeError(f"{name}: got {got}, want an object of class {kind.__name__}{made}")
 
 
 class Block(NamedTuple):
@@ -28,18 +37,45 @@ class Network:
     arch: Architecture
     in_channels: int
     num_classes: int
-    branches: str = "stage"  # D11: none, stage, block
+    branches: str = "stage"  # D11: none, stage, block, or names of blocks with commas in between
     lif: LIF = field(default_factory=LIF)
     norm: BatchNorm = field(default_factory=BatchNorm)
     downsample: str = "conv"  # D9: conv, or avgpool before a 1x1 conv of stride 1
     readout: str = "mean"  # D10: mean or sum of the logits over time
 
     def __post_init__(self) -> None:
+        for name, kind in (("arch", Architecture), ("lif", LIF), ("norm", BatchNorm)):
+            check_kind(name, getattr(self, name), kind)
         validate.whole("in_channels", self.in_channels, 1)
         validate.whole("num_classes", self.num_classes, 2)
-        validate.one_of("branches", self.branches, ("none", "stage", "block"))
+        self.check_branches()
         validate.one_of("downsample", self.downsample, ("conv", "avgpool"))
         validate.one_of("readout", self.readout, ("mean", "sum"))
+
+    def check_branches(self) -> None:
+        """Check where side branches attach; ValueError says where they can."""
+        if self.branches in POSITIONS:
+            return
+        *names, last = [
+            f"stage{stage}.block{index}"
+            for stage, depth in enumerate(self.arch.depths, 1)
+            for index in range(depth)
+        ]
+        given = str(self.branches).split(",")
+        for name in given:
+            if name == last:
+                raise ValueError(f"branches: got {last}, the last block, which has the main branch")
+            if name not in names:
+                hint = validate.nearest(name, [*POSITIONS, *names])
+                raise ValueError(f"branches: got {validate.shown(name)}{hint}")
+        if len(set(given)) < len(given):
+            raise ValueError(f"branches: got {self.branches}, want each block once")
+
+    def has_branch(self, block: str, ends_stage: bool) -> bool:
+        """Tell whether a side branch attaches to the block of this name (D11)."""
+        if self.branches in POSITIONS:
+            return self.branches == "block" or (self.branches == "stage" and ends_stage)
+        return block in self.branches.split(",")
 
     def blocks(self) -> list[Block]:
         """List the residual blocks in order; the last one carries the main branch, `head`."""
@@ -50,8 +86,8 @@ class Network:
                 stride = 2 if stage > 1 and index == 0 else 1
                 if last and stage == len(arch.depths):
                     branch: str | None = "head"
-                elif self.branches == "block" or (self.branches == "stage" and last):  # D11
-                    branch = f"branch.{name if self.branches == 'block' else f'stage{stage}'}"
+                elif self.has_branch(name, last):  # D11
+                    branch = f"branch.{f'stage{stage}' if self.branches == 'stage' else name}"
                 else:
                     branch = None
                 blocks.append(Block(name, c_in, width, stride, branch))

@@ -10,12 +10,14 @@ import numpy as np
 
 from refsnn.network.layers import Parts
 from refsnn.ops import (
+    CROSS_ENTROPY,
     LIF,
     NUMPY,
     SURROGATES,
     Array,
     BatchNorm,
     LIFCache,
+    Loss,
     NormGrads,
     NormInput,
     Ops,
@@ -266,10 +268,16 @@ def objectives(ops: Ops, of: Conventions) -> Ops:
     how, total = str(of["branches_counted"]), of["loss"] == "sum"
 
     def forward(
-        branches: list[Array], labels: Array, side: float, branch_sum: str = "logits"
+        branches: list[Array],
+        labels: Array,
+        side: float,
+        branch_sum: str = "logits",
+        criterion: Loss = CROSS_ENTROPY,
     ) -> Any:
         n = len(labels) if total else 1
-        loss, cache = ops.objective_forward(counted(branches, how), labels, side, branch_sum)
+        loss, cache = ops.objective_forward(
+            counted(branches, how), labels, side, branch_sum, criterion
+        )
         return n * loss, (cache, len(branches), n)
 
     def backward(cache: Any) -> list[Array]:

@@ -12,30 +12,31 @@ from refsnn.training.optimizer import OPTIMIZERS, cosine
 
 
 class Step(NamedTuple):
-    """What is known of an iteration after it; the activations are gone by then."""
+    """The figures of an iteration; its activations are gone by then."""
 
     loss: float
     side: float  # the side branches' weight, lambda(i)
     lr: float
     logits: Array  # the main branch's, (N, K)
-    rates: dict[str, float]  # spikes a neuron and step, for each layer of neurons
+    rates: dict[str, float]  # firing rate of each layer, spikes per neuron and step
     grads: Params
 
 
 def gradients(
-    state: State,
     net: Network,
+    params: Params,
+    buffers: Params,
     config: TrainConfig,
     ops: Ops,
     batch: tuple[Array, Array],
     side: float,
 ) -> tuple[float, Forward, Params]:
-    """Loss, forward pass and gradients, with the side branches weighted by `side`."""
+    """Compute loss, forward pass and gradients, with the side branches weighted by `side`."""
     images, labels = batch  # Alg. 1 line 2
     x_seq = encode(images, config.steps)
-    run = forward(net, state.params, state.buffers, x_seq, ops)  # Alg. 1 line 3
+    run = forward(net, params, buffers, x_seq, ops)  # Alg. 1 line 3
     loss, cache = ops.objective_forward(
-        run.branches, labels, side, config.objective.branch_sum
+        run.branches, labels, side, config.objective.branch_sum, config.objective.make_loss()
     )  # Alg. 1 line 5
     return loss, run, backward(run, ops.objective_backward(cache))  # Alg. 1 line 7
 
@@ -48,13 +49,13 @@ def train_step(
     batch: tuple[Array, Array],
     batches: int,
 ) -> Step:
-    """Iteration i = state.iteration + 1 of I = epochs * batches; moves `state` on.
+    """Do iteration i = state.iteration + 1 of I = epochs * batches, and move `state` on.
 
-    Diverged is raised before anything has moved.
+    Diverged is raised before anything has moved. Source: Algorithm 1.
     """
     i = state.iteration + 1
     side = config.side_coefficient(i, batches)  # Alg. 1 line 4
-    loss, run, grads = gradients(state, net, config, ops, batch, side)
+    loss, run, grads = gradients(net, state.params, state.buffers, config, ops, batch, side)
     require_finite(i, loss, run, grads)
     logits, rates, buffers = run.branches[-1], firing_rates(run), run.buffers
     del run  # its memory serves the update, which holds old and new numbers at once
@@ -71,7 +72,12 @@ def train_step(
 def main_logits(
     net: Network, params: Params, buffers: Params, images: Array, steps: int, ops: Ops
 ) -> Array:
-    """Inference: o_final = b_n(x) (N, K), by running statistics; side branches are taken off."""
+    """Compute the main branch's logits (N, K), by running statistics.
+
+        o_final = b_n(x)
+
+    The side branches are removed before computing. Source: Algorithm 1, inference.
+    """
     net, params = without_branches(net, params)
     run = forward(net, params, buffers, encode(images, steps), ops, training=False)
     return run.branches[-1]  # Alg. 1 inference line 5
@@ -84,11 +90,12 @@ def evaluate(
     ops: Ops,
     batches: Iterable[tuple[Array, Array]],
 ) -> dict[str, float]:
-    """Accuracy and mean cross-entropy of the main branch over batches of images and labels."""
+    """Compute accuracy and mean loss of the main branch over batches of images and labels."""
+    criterion = config.objective.make_loss()
     total, correct, loss = 0, 0, 0.0
     for images, labels in batches:
         logits = main_logits(net, state.params, state.buffers, images, config.steps, ops)
         total += len(labels)
         correct += int((logits.argmax(axis=1) == labels).sum())  # Alg. 1 inference line 6
-        loss += ops.cross_entropy_forward(logits, labels)[0] * len(labels)
+        loss += criterion.forward(logits, labels)[0] * len(labels)
     return {"test_accuracy": correct / total, "test_loss": loss / total}

@@ -50,15 +50,18 @@ class State:
     order: Array = field(default_factory=lambda: np.empty(0, np.int64))  # of this epoch's images
     sums: dict[str, float] = field(default_factory=dict)  # of this epoch's records so far
     data: str = ""  # digest of the data set
+    mean: Array = field(default_factory=lambda: np.empty(0))  # (C,), of the standardisation
+    std: Array = field(default_factory=lambda: np.empty(0))  # (C,); empty before version 0.2
 
 
-def save(path: Path, state: State, config: dict[str, Any]) -> None:
+def save(path: Path | str, state: State, config: dict[str, Any]) -> None:
+    """Write a checkpoint to the path, whole or not at all."""
     arrays = {
         f"{group}/{name}": value
         for group in GROUPS
         for name, value in getattr(state, group).items()
     }
-    arrays["order"] = state.order
+    arrays |= {"order": state.order, "mean": state.mean, "std": state.std}
     meta = {
         "format": FORMAT,
         "config": config,
@@ -71,11 +74,12 @@ def save(path: Path, state: State, config: dict[str, Any]) -> None:
     arrays["sha256"] = np.frombuffer(digest(arrays), np.uint8)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    write_atomic(path, buffer.getvalue())
+    write_atomic(Path(path), buffer.getvalue())
 
 
-def load(path: Path) -> tuple[State, dict[str, Any]]:
-    """The state and the configuration; CheckpointError says what is wrong with the file."""
+def load(path: Path | str) -> tuple[State, dict[str, Any]]:
+    """Read state and configuration; CheckpointError says what is wrong with the file."""
+    path = Path(path)
     try:
         arrays = read_whole(path, None)
     except FileNotFoundError:
@@ -104,6 +108,8 @@ def load(path: Path) -> tuple[State, dict[str, Any]]:
         order=arrays["order"],
         sums=meta["sums"],
         data=meta["data"],
+        mean=arrays.get("mean", np.empty(0)),
+        std=arrays.get("std", np.empty(0)),
     )
     return state, meta["config"]
 

@@ -46,6 +46,7 @@ class TrainConfig:
         for item in fields(self):
             if item.metadata:
                 check(item.name, getattr(self, item.name), item.default, item.metadata)
+        self.objective.make_loss()
         self.build_network(1, 2)  # the rest is checked where it belongs
         for name, value in self.to_dict().items():
             check_precision(name, value, self.dtype)
@@ -81,6 +82,12 @@ class TrainConfig:
         return get_ops("numpy").side_coefficient(
             objective.method, now, total, objective.lam, objective.shortcut_weight
         )
+
+    def initial_side_coefficient(self) -> float:
+        """Return the side branches' weight before the first iteration, by method."""
+        objective = self.objective
+        weights = {"vanilla": 0.0, "shortcut": objective.shortcut_weight}
+        return weights.get(objective.method, objective.lam)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all settings by name, as `config.json` holds them."""

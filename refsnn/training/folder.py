@@ -11,7 +11,7 @@ import numpy as np
 from refsnn.files.documents import read_json, read_json_lines
 from refsnn.files.schema import object_with
 from refsnn.network import Network, check_params, init_buffers
-from refsnn.ops import validate
+from refsnn.ops import Array, validate
 from refsnn.training import checkpoint
 from refsnn.training.checkpoint import CheckpointError, State
 from refsnn.training.config import TrainConfig, from_dict, renamed
@@ -38,7 +38,7 @@ METRICS = object_with(
 )
 
 #: settings that older versions did not have, as they computed
-LATER = {"any_range": False, "skip_unreadable": False}
+LATER = {"any_range": False, "skip_unreadable": False, "loss": "cross_entropy"}
 
 
 def read_config(folder: Path) -> TrainConfig:
@@ -80,6 +80,18 @@ def load_state(folder: Path, config: TrainConfig, net: Network) -> State:
     return state
 
 
+def open_run(folder: Path) -> tuple[TrainConfig, Network, State]:
+    """Read settings, network and checkpoint of a run, without looking at its data set."""
+    config = read_config(folder)
+    params = checkpoint.load(folder / "checkpoint.npz")[0].params
+    try:
+        channels, classes = params["stem.conv0.weight"].shape[2], len(params["head.fc.bias"])
+    except (KeyError, IndexError, TypeError):
+        raise CheckpointError(f"{folder}/checkpoint.npz: of no network of refsnn's") from None
+    net = config.build_network(channels, classes)
+    return config, net, load_state(folder, config, net)
+
+
 def check_state(state: State, net: Network, config: TrainConfig) -> None:
     """Check that the state has the arrays of this network and optimiser; ValueError names one."""
     wanted = {
@@ -101,6 +113,17 @@ def check_state(state: State, net: Network, config: TrainConfig) -> None:
             if not (np.isfinite(got[name]) & (got[name] >= least)).all():
                 wanted_numbers = "finite numbers" + " of at least 0" * (least == 0)
                 raise ValueError(f"{group}: {name}: want {wanted_numbers}")
+    if state.mean.size or state.std.size:  # version 0.1 did not keep them
+        check_standardization(state.mean, state.std, net.in_channels)
+
+
+def check_standardization(mean: Array, std: Array, channels: int) -> None:
+    """Check mean and standard deviation of each channel; ValueError names the wrong one."""
+    for name, values in (("mean", mean), ("std", std)):
+        fits = values.shape == (channels,) and values.dtype == np.float64
+        if not fits or not np.isfinite(values).all() or (name == "std" and (values <= 0).any()):
+            wanted = "finite numbers" + " above 0" * (name == "std")
+            raise ValueError(f"{name}: want {channels} {wanted} in float64, one for each channel")
 
 
 def check_place(state: State, net: Network, count: int, batches: int, config: TrainConfig) -> None:

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from refsnn.data import Dataset, Loader, load
 from refsnn.files.writing import append_line, optional, write_atomic, write_json
 from refsnn.training import checkpoint
@@ -76,20 +78,22 @@ class Run(Trainer):
 
     def first_state(self) -> State:
         """Read the checkpoint, or where the run has not begun, draw the initial state."""
-        data = fingerprint(self.dataset)
+        data, dataset = fingerprint(self.dataset), self.dataset
+        mean, std = (np.asarray(x, np.float64) for x in (dataset.mean, dataset.std))
         if self.begun:
             state = load_state(self.folder, self.config, self.net)
             if state.data != data:
                 raise CheckpointError(
                     f"{self.folder}: {self.config.data.dataset} is not the data that it began with"
                 )
+            state.mean, state.std = mean, std  # version 0.1 did not keep them
             return state
         if (self.folder / "metrics.jsonl").exists():
             raise CheckpointError(
                 f"{self.folder}: the run has begun, but its checkpoint.npz is missing"
             )
         state = super().first_state()
-        state.data = data
+        state.data, state.mean, state.std = data, mean, std
         return state
 
     def save(self) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 from refsnn.data.load import AUGMENT, SLICES, Options
 from refsnn.network import Architecture, Network, architecture
 from refsnn.ops import (
+    CROSS_ENTROPY,
     EDGES,
     LIF,
     METHODS,
     RESET_GRADIENTS,
     SURROGATES,
     BatchNorm,
+    Loss,
     Surrogate,
     make_surrogate,
     validate,
@@ -92,7 +94,9 @@ class NetworkSettings(Settings):
     arch: str = setting("resnet8", "architecture by name, or depths:widths such as 2-2-2:16-32-64")
     width: float = setting(1.0, "factor on all widths", above=0)
     branches: str = setting(
-        Network.branches, "where side branches attach", choices=("stage", "block")
+        Network.branches,
+        "side branches after each stage or block, or after the blocks of these names, such as "
+        "stage1.block0,stage2.block0",
     )
     readout: str = setting(Network.readout, "logits over time", choices=("mean", "sum"))
     downsample: str = setting(
@@ -165,6 +169,25 @@ class ObjectiveSettings(Settings):
     lam_clock: str = setting("iteration", "what lambda falls with", choices=("iteration", "epoch"))
     shortcut_weight: float = setting(1.0, "side branches' weight with method shortcut", least=0)
     branch_sum: str = setting("logits", "what the branches add up", choices=("logits", "losses"))
+    loss: str | Loss = setting(
+        "cross_entropy",
+        "loss: cross_entropy, or module:object for one of your own",
+        methods=("forward", "backward"),
+    )
+
+    def make_loss(self) -> Loss:
+        """Return the loss: the cross-entropy, or one of the user's own."""
+        if self.loss == "cross_entropy":
+            return CROSS_ENTROPY
+        loss = load_object("loss", self.loss) if isinstance(self.loss, str) else self.loss
+        for name in ("forward", "backward"):
+            if not callable(getattr(loss, name, None)):
+                got = validate.shown(loss)
+                raise TypeError(
+                    f"loss: got {got}, want an object with forward(logits, labels) and "
+                    "backward(cache)"
+                )
+        return loss
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ def test_grey_images_get_a_channel(arrays, write):
 @pytest.mark.parametrize("name", ["mnist", "Digits", "", "digits.npy"])
 def test_an_unknown_name_is_refused_with_the_known_ones(name):
     with pytest.raises(
-        ValueError, match=rf"^dataset: got '{name}', want one of digits, .* or a file"
+        ValueError,
+        match=rf"^dataset: got '{name}', want one of digits, .*, or module:object",
     ):
         load(name)
 

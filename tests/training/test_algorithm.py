@@ -204,7 +204,7 @@ def test_kernels_and_equations_train_alike(digits, method):
     for i in range(20):
         batch = digits.batch(digits.train, order[32 * i : 32 * i + 32], np.float64)
         passes = [
-            gradients(state, net, config, get_ops(name), batch, 0.1)[1]
+            gradients(net, state.params, state.buffers, config, get_ops(name), batch, 0.1)[1]
             for name, state in states.items()
         ]
         for (name, a), (_, b) in zip(*map(neuron_caches, passes), strict=True):
