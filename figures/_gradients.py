@@ -70,7 +70,7 @@ def fresh(
 
 def branch_gradients(run: Forward, labels: Array, side: float) -> list[Array]:
     """dL/db_l of every branch, with the side branches weighted by `side`."""
-    ops = run.at.ops
+    ops = run.context.ops
     _, cache = ops.objective_forward(run.branches, labels, side)
     return ops.objective_backward(cache)
 
@@ -85,13 +85,13 @@ def with_surrogate(run: Forward, lif: LIF) -> Forward:
 
     No neuron fires otherwise for it, so one pass serves any number of surrogates.
     """
-    fused = run.at.ops.norm_neuron_backward
+    fused = run.context.ops.norm_neuron_backward
 
     def norm_neuron_backward(do_seq: Array, cache: Any) -> Any:
         return fused(do_seq, cache._replace(p=lif))
 
-    ops = replace(run.at.ops, norm_neuron_backward=norm_neuron_backward)
-    return run._replace(at=run.at._replace(ops=ops))
+    ops = replace(run.context.ops, norm_neuron_backward=norm_neuron_backward)
+    return run._replace(context=run.context._replace(ops=ops))
 
 
 def unfused() -> Ops:

@@ -46,7 +46,7 @@ def compute(
         "first": first,
         "layers": layers,
         "names": list(deltas),
-        "branches": branch_layers(run.at.net, list(deltas)),
+        "branches": branch_layers(run.context.net, list(deltas)),
         "seeds": seeds,
         "sides": SIDES,
         "setting": f"{data.name}, batch of {batch_size}, T = {steps}, {surrogate}",

@@ -226,7 +226,7 @@ class NormNeuronForward(Protocol):
 
     def __call__(
         self,
-        of: NormInput,
+        norm_input: NormInput,
         skip: Array | NormInput | None,
         norm: BatchNorm,
         p: LIF,

@@ -77,7 +77,7 @@ def network_values(case: Any, record: Recorder) -> None:
 
 def condition(run: Forward) -> float:
     """How much batch norm magnifies rounding on its way back: its largest 1 / deviation."""
-    parts = [neuron.of for neuron, _ in neurons(run)]
+    parts = [neuron.cache for neuron, _ in neurons(run)]
     norms = [norm for part in parts for norm in (part.norm, part.skip) if norm is not None]
     return max(1.0, *(float(norm.inv_std.max()) for norm in norms))
 

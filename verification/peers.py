@@ -114,7 +114,7 @@ def compare(case: Any, record: Recorder, floor: float) -> None:
     for name, cache in neuron_caches(run):
         record.close("EQ1", f"u_pre of {name}", cache.u_pre_seq, want["u_pre"][name], TOLERANCE)
     for neuron, names in neurons(run):
-        for name, norm in zip(names, (neuron.of.norm, neuron.of.skip), strict=False):
+        for name, norm in zip(names, (neuron.cache.norm, neuron.cache.skip), strict=False):
             y = norm.x_hat * norm.gamma * norm.p.scale + case.params[f"{name}.bias"]
             record.close("D8", f"output of {name}", y, want["norms"][name], TOLERANCE)
     for index, (got, b) in enumerate(zip(run.branches, want["branches"], strict=True)):

@@ -58,9 +58,9 @@ class BatchNormCache(NamedTuple):
     p: BatchNorm
 
 
-def check_input(of: NormInput) -> None:
+def check_input(norm_input: NormInput) -> None:
     """Check dtypes and shapes; TypeError or ValueError names the argument that is wrong."""
-    x_seq, gamma, beta, running = of
+    x_seq, gamma, beta, running = norm_input
     ndim("x_seq", x_seq, 5, "(T, N, H, W, C)")
     for name, value in (("gamma", gamma), ("beta", beta), *running._asdict().items()):
         like(name, value, x_seq.shape[-1:], x_seq.dtype, "x_seq's channels")

@@ -138,10 +138,10 @@ def shortcut_backward(
     grads: dict[str, Any] = {}
     dx: Array | None = None
     for db_l, head, block in reversed(list(zip(db, heads, blocks, strict=True))):
-        d_path, of_head = head(db_l)
+        d_path, head_grads = head(db_l)
         dx = d_path if dx is None else dx + d_path  # Eq. (9)
-        dx, of_block = block(dx)  # Eq. (8)
-        for name, g in (*of_head.items(), *of_block.items()):
+        dx, block_grads = block(dx)  # Eq. (8)
+        for name, g in (*head_grads.items(), *block_grads.items()):
             grads[name] = grads[name] + g if name in grads else g  # shared weights: all paths
     if dx is None:
         raise ValueError("db: got no branches, want at least the main one")

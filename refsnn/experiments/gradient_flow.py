@@ -102,21 +102,21 @@ def ledger(
 
 def watch(run: Forward, db: list[Array], look: Look[Seen]) -> tuple[Params, dict[str, Seen]]:
     """Gradients from `db`, and what `look(do_seq, delta_seq, cache)` says of each layer."""
-    ops, names, seen = run.at.ops, {id(cache): name for name, cache in neuron_caches(run)}, {}
+    ops, names, seen = run.context.ops, {id(cache): name for name, cache in neuron_caches(run)}, {}
 
     def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> Any:
         grads = ops.lif_backward(do_seq, cache, constants)
         seen[names[id(cache)]] = look(do_seq, grads.dc_seq, cache)  # Eq. (3): dL/dc is delta
         return grads
 
-    at = run.at._replace(ops=replace(ops, lif_backward=lif_backward))
-    return backward(run._replace(at=at), db), seen
+    context = run.context._replace(ops=replace(ops, lif_backward=lif_backward))
+    return backward(run._replace(context=context), db), seen
 
 
 def first_only(run: Forward) -> Forward:
     """The same, but that convolutions skip gradients of other weights than W1, and those that
     are zero all over, as behind a branch: most of the cost."""
-    ops, first = run.at.ops, run.stem.units[0][0].conv
+    ops, first = run.context.ops, run.stem.units[0][0].conv
 
     def conv_input_gradient(dy: Array, cache: ConvCache) -> Array:
         return ops.conv_input_gradient(dy, cache) if dy.any() else np.zeros_like(cache.x)
@@ -127,7 +127,7 @@ def first_only(run: Forward) -> Forward:
     skipping = replace(
         ops, conv_input_gradient=conv_input_gradient, conv_weight_gradient=conv_weight_gradient
     )
-    return run._replace(at=run.at._replace(ops=skipping))
+    return run._replace(context=run.context._replace(ops=skipping))
 
 
 def by_size(do_seq: Array, delta_seq: Array, cache: LIFCache) -> tuple[float, list[float]]:

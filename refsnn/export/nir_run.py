@@ -26,7 +26,7 @@ READOUTS = ("mean", "sum")
 STARTS = ("zero", "v_reset", "v_leak")
 
 
-class Setting(NamedTuple):
+class Simulation(NamedTuple):
     """The numbers that a graph does not give for its neurons."""
 
     dt: float  # seconds a step
@@ -70,21 +70,21 @@ def node_outputs(
         {name: (type(node).__name__, fields_of(node)) for name, node in graph.nodes.items()},
         graph.edges,
     )
-    setting = Setting(seconds(graph, dt), start)
+    simulation = Simulation(seconds(graph, dt), start)
     outputs: dict[str, Array] = {}
     for name in in_order(checked):
         kind, fields = checked.nodes[name]
         inputs = [outputs[source] for source in checked.before[name]]
         try:
-            y = RUN[kind](fields, total(inputs) if inputs else x_seq, setting)
+            y = RUN[kind](fields, total(inputs) if inputs else x_seq, simulation)
             refuse("output", y, ~np.isfinite(y), "finite numbers")
         except (ValueError, TypeError) as error:
             raise ValueError(f"node {name} ({kind}): {error}") from None
         outputs[name] = y
-        if kind == "IF" and setting.dt != 1 and (fields["r"] == 1).all():
+        if kind == "IF" and simulation.dt != 1 and (fields["r"] == 1).all():
             warnings.warn(
-                f"node {name} (IF): has r = 1, so a step adds {setting.dt:g} (dt) times its input; "
-                "where a step is meant to add it once, give dt=1",
+                f"node {name} (IF): has r = 1, so a step adds {simulation.dt:g} (dt) times its "
+                "input; where a step is meant to add it once, give dt=1",
                 stacklevel=2,
             )
     return outputs
@@ -113,7 +113,7 @@ def total(inputs: list[Array]) -> Array:
     return x
 
 
-def run_input(f: Fields, x_seq: Array, _: Setting) -> Array:
+def run_input(f: Fields, x_seq: Array, _: Simulation) -> Array:
     want = stated(f["shape"])
     if x_seq.ndim < 3 or x_seq.shape[2:] != want:
         raise ValueError(f"x_seq: got {x_seq.shape}, want (T, N, {', '.join(map(str, want))})")
@@ -123,12 +123,12 @@ def run_input(f: Fields, x_seq: Array, _: Setting) -> Array:
     return x_seq
 
 
-def run_output(f: Fields, x_seq: Array, _: Setting) -> Array:
+def run_output(f: Fields, x_seq: Array, _: Simulation) -> Array:
     match("shape", stated(f["shape"]), x_seq.shape[2:])
     return x_seq
 
 
-def run_conv(f: Fields, x_seq: Array, _: Setting) -> Array:
+def run_conv(f: Fields, x_seq: Array, _: Simulation) -> Array:
     if f["groups"] != 1 or f["dilation"] != (1, 1):
         raise ValueError(
             f"got groups {f['groups']} and dilation {f['dilation']}, want 1 and (1, 1)"
@@ -141,7 +141,7 @@ def run_conv(f: Fields, x_seq: Array, _: Setting) -> Array:
     return each_image(lambda x: NUMPY.conv_forward(x, weight, p)[0] + bias, x_seq)
 
 
-def run_pool(f: Fields, x_seq: Array, _: Setting) -> Array:
+def run_pool(f: Fields, x_seq: Array, _: Simulation) -> Array:
     kernel, stride, padding = f["kernel_size"], f["stride"], f["padding"]
     if kernel == x_seq.shape[2:4] and padding == (0, 0):
         return each_image(lambda x: NUMPY.global_avgpool_forward(x)[0][:, None, None, :], x_seq)
@@ -153,7 +153,7 @@ def run_pool(f: Fields, x_seq: Array, _: Setting) -> Array:
     return each_image(lambda x: NUMPY.avgpool_forward(x, p)[0], x_seq)
 
 
-def run_flatten(f: Fields, x_seq: Array, _: Setting) -> Array:
+def run_flatten(f: Fields, x_seq: Array, _: Simulation) -> Array:
     """All axes of an image, which PyTorch counts from 1 where a batch axis is stated."""
     start, end, shape = f["start_dim"], f["end_dim"], f["input_type"]
     axes, first = x_seq.ndim - 2, 0
@@ -167,26 +167,26 @@ def run_flatten(f: Fields, x_seq: Array, _: Setting) -> Array:
     return x_seq
 
 
-def run_affine(f: Fields, x_seq: Array, _: Setting) -> Array:
+def run_affine(f: Fields, x_seq: Array, _: Simulation) -> Array:
     weight = param_from_torch(like("weight", f["weight"], x_seq))
     bias = np.zeros(weight.shape[-1:]) if f.get("bias") is None else f["bias"]
     bias = like("bias", bias, x_seq)
     return each_image(lambda x: NUMPY.linear_forward(x, weight, bias)[0], x_seq)
 
 
-def run_lif(f: Fields, x_seq: Array, setting: Setting) -> Array:
+def run_lif(f: Fields, x_seq: Array, simulation: Simulation) -> Array:
     """tau dv/dt = (v_leak - v) + r c, by forward Euler."""
-    step = rounded("tau", f["tau"], setting.dt)
-    refuse("tau", f["tau"], f["tau"] < step, f"at least dt, {setting.dt:g}")
+    step = rounded("tau", f["tau"], simulation.dt)
+    refuse("tau", f["tau"], f["tau"] < step, f"at least dt, {simulation.dt:g}")
     tau, r, v_leak = (per_neuron(name, f[name], x_seq) for name in ("tau", "r", "v_leak"))
     rate = step / tau
-    return euler(f, x_seq, setting.start, 1 - rate, rate * r, rate * v_leak)
+    return euler(f, x_seq, simulation.start, 1 - rate, rate * r, rate * v_leak)
 
 
-def run_if(f: Fields, x_seq: Array, setting: Setting) -> Array:
+def run_if(f: Fields, x_seq: Array, simulation: Simulation) -> Array:
     """dv/dt = r c, by forward Euler."""
-    gain = rounded("r", f["r"], setting.dt) * per_neuron("r", f["r"], x_seq)
-    return euler(f, x_seq, setting.start, np.ones_like(gain), gain, np.zeros_like(gain))
+    gain = rounded("r", f["r"], simulation.dt) * per_neuron("r", f["r"], x_seq)
+    return euler(f, x_seq, simulation.start, np.ones_like(gain), gain, np.zeros_like(gain))
 
 
 def euler(f: Fields, c_seq: Array, start: str, decay: Array, gain: Array, shift: Array) -> Array:
@@ -259,14 +259,14 @@ def within(field: str, value: tuple[int, int], kernel: int, x_seq: Array) -> tup
     return value
 
 
-def each_image(of: Callable[[Array], Array], x_seq: Array) -> Array:
+def each_image(function: Callable[[Array], Array], x_seq: Array) -> Array:
     """T and N as one axis."""
-    y = of(x_seq.reshape(-1, *x_seq.shape[2:]))
+    y = function(x_seq.reshape(-1, *x_seq.shape[2:]))
     return y.reshape(*x_seq.shape[:2], *y.shape[1:])
 
 
 #: type of node -> what runs it
-RUN: dict[str, Callable[[Fields, Array, Setting], Array]] = {
+RUN: dict[str, Callable[[Fields, Array, Simulation], Array]] = {
     "Input": run_input,
     "Output": run_output,
     "Conv2d": run_conv,

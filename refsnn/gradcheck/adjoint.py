@@ -14,9 +14,9 @@ from refsnn.gradcheck.layer import (
     Point,
     direction,
     dot,
+    draw_point,
     minus,
     parts,
-    point,
     run,
     spread,
 )
@@ -34,35 +34,35 @@ def adjoint(
     eps = float(np.finfo(layer.dtype).eps)
     checks = []
     for i in range(directions):
-        at = point(layer, name, rng)
+        point = draw_point(layer, name, rng)
         v = direction(layer.inputs[name], rng).astype(layer.dtype)
-        pushed = push(at, v)
-        error = abs(dot(at.dy, pushed) - dot((at.g,), (v,)))
-        floor = ROUNDINGS * eps * (spread(at.dy, pushed) + spread(at.dy, at.y))
-        tolerance = rtol * spread((at.g,), (v,)) + floor
+        pushed = push(point, v)
+        error = abs(dot(point.dy, pushed) - dot((point.g,), (v,)))
+        floor = ROUNDINGS * eps * (spread(point.dy, pushed) + spread(point.dy, point.y))
+        tolerance = rtol * spread((point.g,), (v,)) + floor
         if not error <= tolerance:  # NaN fails
             failed = Check(name, "adjoint", "failed", error, tolerance, i)
-            return at_element(failed, push, at, v)
+            return at_element(failed, push, point, v)
         checks.append(Check(name, "adjoint", "passed", error, tolerance, i))
     return max(checks, key=lambda check: check.error / (check.tolerance or 1.0))
 
 
-def at_element(check: Check, push: Push, at: Point, v: Array) -> Check:
+def at_element(check: Check, push: Push, point: Point, v: Array) -> Check:
     def off(part: Array) -> tuple[float, float]:
-        along = dot(at.dy, push(at, part.astype(v.dtype)))
-        return abs(along - dot((at.g,), (part,))), along
+        along = dot(point.dy, push(point, part.astype(v.dtype)))
+        return abs(along - dot((point.g,), (part,))), along
 
     index, along = worst_element(v, off)
-    return replace(check, index=index, expected=along / float(v[index]), got=float(at.g[index]))
+    return replace(check, index=index, expected=along / float(v[index]), got=float(point.g[index]))
 
 
 def user_push(layer: Layer, name: str, jvp: Callable[..., Any]) -> Push:
     """By the user's forward mode; the inputs that do not move have tangents of 0."""
 
-    def push(at: Point, v: Array) -> Parts:
+    def push(point: Point, v: Array) -> Parts:
         tangents = {other: np.zeros_like(layer.inputs[other]) for other in layer.wrt}
-        pushed = parts(jvp(tangents | {name: v}, at.cache), layer.dtype)
-        came, want = [p.shape for p in pushed], [p.shape for p in at.y]
+        pushed = parts(jvp(tangents | {name: v}, point.cache), layer.dtype)
+        came, want = [p.shape for p in pushed], [p.shape for p in point.y]
         if came != want:
             raise ValueError(f"jvp: got shapes {came}, want {want} like y")
         return pushed
@@ -75,7 +75,7 @@ def affine_push(layer: Layer, name: str) -> Push:
     zero = parts(run(layer, **{name: np.zeros_like(layer.inputs[name])})[0], layer.dtype)
     zero = tuple(part.copy() for part in zero)
 
-    def push(at: Point, v: Array) -> Parts:
+    def push(point: Point, v: Array) -> Parts:
         return minus(parts(run(layer, **{name: v})[0], layer.dtype), zero)
 
     return push
@@ -83,14 +83,14 @@ def affine_push(layer: Layer, name: str) -> Push:
 
 def affine(layer: Layer, name: str, rtol: float, rng: np.random.Generator) -> Check | None:
     """A failed check where y(x + v) - y(x) is not y(v) - y(0)."""
-    at = point(layer, name, rng)
+    point = draw_point(layer, name, rng)
     x = layer.inputs[name]
     moved = x + direction(x, rng).astype(layer.dtype)
-    pushed = affine_push(layer, name)(at, moved - x)
+    pushed = affine_push(layer, name)(point, moved - x)
     y = parts(run(layer, **{name: moved})[0], layer.dtype)
     ones = tuple(np.ones_like(part) for part in y)
-    error = max(float(np.max(np.abs(part), initial=0)) for part in minus(minus(y, at.y), pushed))
-    tolerance = rtol * (spread(ones, y) + spread(ones, at.y) + spread(ones, pushed))
+    error = max(float(np.max(np.abs(part), initial=0)) for part in minus(minus(y, point.y), pushed))
+    tolerance = rtol * (spread(ones, y) + spread(ones, point.y) + spread(ones, pushed))
     if error <= tolerance:
         return None
     note = f"y is not affine in {name}: off by {error:.1e}, tolerance {tolerance:.1e}"

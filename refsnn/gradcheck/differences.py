@@ -17,9 +17,9 @@ from refsnn.gradcheck.layer import (
     Point,
     direction,
     dot,
+    draw_point,
     minus,
     parts,
-    point,
     run,
     spread,
 )
@@ -38,7 +38,7 @@ COARSE = 30  # a floor of so many times `fine` says too little of a gradient tha
 class Attempt(NamedTuple):
     """A direction tried: by how much its derivative is off, and how far that can be trusted."""
 
-    at: Point
+    point: Point
     v: Array  # the input's shape, float64
     step: float
     error: float
@@ -61,21 +61,21 @@ def differences(
     undecided: tuple[int, Attempt] | None = None
     every = np.ones(layer.inputs[name].shape)
     for i in range(directions):
-        tried = confirmed(layer, name, rtol, rng, every)
-        if verdict(tried) == "failed":
-            return failure(layer, name, i, tried)
-        if verdict(tried) == "undecided":
-            undecided = undecided or (i, tried)
-        elif worst is None or ratio(tried) > ratio(worst[1]):
-            worst = i, tried
+        attempt = confirmed(layer, name, rtol, rng, every)
+        if verdict(attempt) == "failed":
+            return failure(layer, name, i, attempt)
+        if verdict(attempt) == "undecided":
+            undecided = undecided or (i, attempt)
+        elif worst is None or ratio(attempt) > ratio(worst[1]):
+            worst = i, attempt
     if undecided:
         return beside_kinks(layer, name, rtol, rng, *undecided)
     assert worst is not None
-    i, tried = worst
+    i, attempt = worst
     note = ""
-    if is_zero(tried):
+    if is_zero(attempt):
         note = "0 to within the rounding of y"
-    return Check(name, "differences", "passed", abs(tried.error), tried.tolerance, i, note=note)
+    return Check(name, "differences", "passed", abs(attempt.error), attempt.tolerance, i, note=note)
 
 
 def confirmed(
@@ -83,29 +83,29 @@ def confirmed(
 ) -> Attempt:
     """An attempt; one that failed only where others raise no doubt, since kinks of several
     elements may cancel in one direction."""
-    tried = settle(layer, name, rtol, rng, moves)
-    if verdict(tried) != "failed":
-        return tried
+    attempt = settle(layer, name, rtol, rng, moves)
+    if verdict(attempt) != "failed":
+        return attempt
     again = [settle(layer, name, rtol, rng, moves) for _ in range(CONFIRMED)]
-    return next((other for other in again if not settled_or_sure(other)), tried)
+    return next((other for other in again if not settled_or_sure(other)), attempt)
 
 
 def beside_kinks(
-    layer: Layer, name: str, rtol: float, rng: np.random.Generator, i: int, tried: Attempt
+    layer: Layer, name: str, rtol: float, rng: np.random.Generator, i: int, attempt: Attempt
 ) -> Check:
     """The doubt, unless the gradient fails while inputs at kinks are held still."""
-    first = check = doubt(layer, name, i, tried)
+    first = check = doubt(layer, name, i, attempt)
     moves = np.ones(layer.inputs[name].shape)
     for _ in range(KINKS):
         if check.index is None or not moves[check.index]:
             break
         moves[check.index] = 0
-        tried = confirmed(layer, name, rtol, rng, moves)
-        if verdict(tried) == "failed":
-            return failure(layer, name, i, tried)
-        if verdict(tried) == "passed" or not moves.any():
+        attempt = confirmed(layer, name, rtol, rng, moves)
+        if verdict(attempt) == "failed":
+            return failure(layer, name, i, attempt)
+        if verdict(attempt) == "passed" or not moves.any():
             break
-        check = doubt(layer, name, i, tried)
+        check = doubt(layer, name, i, attempt)
     return first
 
 
@@ -114,62 +114,62 @@ def settle(layer: Layer, name: str, rtol: float, rng: np.random.Generator, moves
     elements that are held still, 1 for the others."""
     eps = float(np.finfo(layer.dtype).eps)
     first = eps**0.2  # where rounding / step and step^4 meet
-    tries: list[Attempt] = []
+    attempts: list[Attempt] = []
     for rung in range(RUNGS):
         step = first / 8**rung
-        at, v = point(layer, name, rng), moves * direction(layer.inputs[name], rng)
-        floor = ROUNDINGS * eps * spread(at.dy, at.y) / (first / 4)
-        size = spread((at.g,), (v,))
-        error, unsure = residual(layer, name, at, v, step)
-        still = size <= rounding_of(at) and stays(layer, name, at, v)
-        tries.append(Attempt(at, v, step, error, unsure, size, rtol * size, floor, still))
-        if settled(tries[-1]):
-            return tries[-1]
-    return min(tries, key=lambda tried: tried.doubt)
+        point, v = draw_point(layer, name, rng), moves * direction(layer.inputs[name], rng)
+        floor = ROUNDINGS * eps * spread(point.dy, point.y) / (first / 4)
+        size = spread((point.g,), (v,))
+        error, unsure = residual(layer, name, point, v, step)
+        still = size <= rounding_of(point) and stays(layer, name, point, v)
+        attempts.append(Attempt(point, v, step, error, unsure, size, rtol * size, floor, still))
+        if settled(attempts[-1]):
+            return attempts[-1]
+    return min(attempts, key=lambda attempt: attempt.doubt)
 
 
-def ratio(tried: Attempt) -> float:
-    return abs(tried.error) / (tried.tolerance or 1.0)
+def ratio(attempt: Attempt) -> float:
+    return abs(attempt.error) / (attempt.tolerance or 1.0)
 
 
-def settled(tried: Attempt) -> bool:
-    return tried.doubt <= tried.tolerance / 4
+def settled(attempt: Attempt) -> bool:
+    return attempt.doubt <= attempt.tolerance / 4
 
 
-def settled_or_sure(tried: Attempt) -> bool:
-    return settled(tried) or abs(tried.error) > SURE * tried.doubt + tried.tolerance
+def settled_or_sure(attempt: Attempt) -> bool:
+    return settled(attempt) or abs(attempt.error) > SURE * attempt.doubt + attempt.tolerance
 
 
-def too_coarse(tried: Attempt) -> bool:
-    return COARSE * tried.fine < tried.floor and not is_zero(tried)
+def too_coarse(attempt: Attempt) -> bool:
+    return COARSE * attempt.fine < attempt.floor and not is_zero(attempt)
 
 
-def is_zero(tried: Attempt) -> bool:
+def is_zero(attempt: Attempt) -> bool:
     """Is the gradient nothing but rounding, as that of a bias before batch norm?"""
-    return tried.still
+    return attempt.still
 
 
-def rounding_of(at: Point) -> float:
-    return ZERO * float(np.finfo(at.y[0].dtype).eps) * spread(at.dy, at.y)
+def rounding_of(point: Point) -> float:
+    return ZERO * float(np.finfo(point.y[0].dtype).eps) * spread(point.dy, point.y)
 
 
-def stays(layer: Layer, name: str, at: Point, v: Array) -> bool:
+def stays(layer: Layer, name: str, point: Point, v: Array) -> bool:
     x = layer.inputs[name]
     far = max(1.0, float(np.abs(x).max(initial=0.0)))
     try:
         y = parts(run(layer, **{name: (x + far * v).astype(layer.dtype)})[0], layer.dtype)
     except ValueError:  # too far for this input
         return False
-    return spread(at.dy, minus(y, at.y)) <= rounding_of(at)
+    return spread(point.dy, minus(y, point.y)) <= rounding_of(point)
 
 
-def verdict(tried: Attempt) -> str:
-    if settled(tried) and abs(tried.error) <= tried.tolerance:
-        return "undecided" if too_coarse(tried) else "passed"
-    return "failed" if settled_or_sure(tried) else "undecided"
+def verdict(attempt: Attempt) -> str:
+    if settled(attempt) and abs(attempt.error) <= attempt.tolerance:
+        return "undecided" if too_coarse(attempt) else "passed"
+    return "failed" if settled_or_sure(attempt) else "undecided"
 
 
-def residual(layer: Layer, name: str, at: Point, v: Array, step: float) -> tuple[float, float]:
+def residual(layer: Layer, name: str, point: Point, v: Array, step: float) -> tuple[float, float]:
     """Derivative at s = 0 of r(s) = <dy, y(x + s v)> - <g, s v>, 0 where g is right, and its doubt.
 
     The input is rounded on its way, so s v is what it really moved by.
@@ -181,7 +181,7 @@ def residual(layer: Layer, name: str, at: Point, v: Array, step: float) -> tuple
         for s in (h, -h):
             moved = (x + s * v).astype(layer.dtype)
             y = parts(run(layer, **{name: moved})[0], layer.dtype)
-            r.append(dot(at.dy, minus(y, at.y)) - dot((at.g,), minus((moved,), (x,))))
+            r.append(dot(point.dy, minus(y, point.y)) - dot((point.g,), minus((moved,), (x,))))
         central.append((r[0] - r[1]) / (2 * h))
         one_sided.append((r[0] + r[1]) / h)  # their difference: h r'' + O(h^3) where smooth
     coarse, fine = ((4 * central[i + 1] - central[i]) / 3 for i in (0, 1))  # Richardson: O(h^4)
@@ -189,45 +189,45 @@ def residual(layer: Layer, name: str, at: Point, v: Array, step: float) -> tuple
     return (fine, unsure) if np.isfinite(unsure) else (0.0, np.inf)
 
 
-def failure(layer: Layer, name: str, i: int, tried: Attempt) -> Check:
-    at, v, step = tried.at, tried.v, tried.step
+def failure(layer: Layer, name: str, i: int, attempt: Attempt) -> Check:
+    point, v, step = attempt.point, attempt.v, attempt.step
 
     def off(part: Array) -> tuple[float, float]:
-        error, unsure = residual(layer, name, at, part, step)
+        error, unsure = residual(layer, name, point, part, step)
         return abs(error) - SURE * unsure, error
 
     index, error = worst_element(v, off)
-    got = float(at.g[index])
-    note = STILL if stands(layer, name, tried) else ""
-    expected, tolerance = got + error / float(v[index]), tried.tolerance
+    got = float(point.g[index])
+    note = STILL if stands(layer, name, attempt) else ""
+    expected, tolerance = got + error / float(v[index]), attempt.tolerance
     return Check(
-        name, "differences", "failed", abs(tried.error), tolerance, i, index, expected, got, note
+        name, "differences", "failed", abs(attempt.error), tolerance, i, index, expected, got, note
     )
 
 
-def stands(layer: Layer, name: str, tried: Attempt) -> bool:
+def stands(layer: Layer, name: str, attempt: Attempt) -> bool:
     """Whether y is the same to the last bit a step away."""
-    moved = (layer.inputs[name] + tried.step * tried.v).astype(layer.dtype)
+    moved = (layer.inputs[name] + attempt.step * attempt.v).astype(layer.dtype)
     y = parts(run(layer, **{name: moved})[0], layer.dtype)
-    return not any(map(np.any, minus(y, tried.at.y)))
+    return not any(map(np.any, minus(y, attempt.point.y)))
 
 
-def doubt(layer: Layer, name: str, i: int, tried: Attempt) -> Check:
-    at, v, step = tried.at, tried.v, tried.step
-    check = Check(name, "differences", "undecided", abs(tried.error), tried.tolerance, i)
-    if not tried.size and stands(layer, name, tried):  # else it may be lost in rounding
+def doubt(layer: Layer, name: str, i: int, attempt: Attempt) -> Check:
+    point, v, step = attempt.point, attempt.v, attempt.step
+    check = Check(name, "differences", "undecided", abs(attempt.error), attempt.tolerance, i)
+    if not attempt.size and stands(layer, name, attempt):  # else it may be lost in rounding
         return replace(check, note=STILL)
-    noise = float(np.finfo(layer.dtype).eps) * spread(at.dy, at.y) / (step / 4)
-    if too_coarse(tried) or tried.doubt < ROUNDINGS * noise:
+    noise = float(np.finfo(layer.dtype).eps) * spread(point.dy, point.y) / (step / 4)
+    if too_coarse(attempt) or attempt.doubt < ROUNDINGS * noise:
         return replace(check, note="the rounding of y hides the derivative: want a larger rtol")
 
     def unsure(part: Array) -> tuple[float, float]:
-        return residual(layer, name, at, part, step)[::-1]
+        return residual(layer, name, point, part, step)[::-1]
 
     index, error = worst_element(v, unsure)
-    got, width = float(at.g[index]), abs(step * float(v[index]))
+    got, width = float(point.g[index]), abs(step * float(v[index]))
     note = f"kink or sharp bend within the step of {width:.0e}: want another input there"
-    if not np.isfinite(tried.doubt):
+    if not np.isfinite(attempt.doubt):
         note = f"y is not finite within the step of {width:.0e}"
     expected = got + error / float(v[index])
     return replace(check, index=index, expected=expected, got=got, note=note)

@@ -73,7 +73,7 @@ def gradients(layer: Layer, dy: Any, cache: Any) -> dict[str, Array]:
     return {name: as_array(grads[name], layer.dtype) for name in layer.wrt}
 
 
-def point(layer: Layer, name: str, rng: np.random.Generator) -> Point:
+def draw_point(layer: Layer, name: str, rng: np.random.Generator) -> Point:
     y, cache = run(layer)
     y_parts = tuple(part.copy() for part in parts(y, layer.dtype))
     dy = cotangent(y, layer.dtype, rng)

@@ -61,8 +61,8 @@ def same_bits(a: Array, b: Array) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 
-def in_form(model: Any, of: Parts) -> Any:
-    return of if isinstance(model, tuple) else of[0]
+def in_form(model: Any, arrays: Parts) -> Any:
+    return arrays if isinstance(model, tuple) else arrays[0]
 
 
 def output_faults(y: Parts, dtype: np.dtype[Any]) -> list[Check]:
@@ -71,7 +71,7 @@ def output_faults(y: Parts, dtype: np.dtype[Any]) -> list[Check]:
         if part.dtype != dtype:
             faults.append(failed("forward", f"y[{i}] is {part.dtype}, want {dtype} as the inputs"))
         elif not np.isfinite(part).all():
-            faults.append(failed("forward", f"y[{i}] is {part[not_finite(part)]}{at(part)}"))
+            faults.append(failed("forward", f"y[{i}] is {part[not_finite(part)]}{position(part)}"))
     return faults
 
 
@@ -84,7 +84,7 @@ def gradient_faults(layer: Layer, grads: dict[str, Array]) -> list[Check]:
         elif g.dtype != x.dtype:
             faults.append(failed(name, f"gradient's dtype is {g.dtype}, want {x.dtype}"))
         elif not np.isfinite(g).all():
-            faults.append(failed(name, f"gradient is {g[not_finite(g)]}{at(g)}"))
+            faults.append(failed(name, f"gradient is {g[not_finite(g)]}{position(g)}"))
     return faults
 
 
@@ -93,7 +93,7 @@ def not_finite(x: Array) -> tuple[int, ...]:
     return tuple(int(i) for i in where)
 
 
-def at(x: Array) -> str:
+def position(x: Array) -> str:
     return f" at [{', '.join(map(str, not_finite(x)))}]"
 
 

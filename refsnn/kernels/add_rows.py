@@ -50,10 +50,14 @@ def make_add_rows(vectors: int) -> Any:
     def add_rows(context, lists, table, total, accumulate):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
             names = ("lists", "table", "total", "accumulate")
-            of = Fields(context, builder, names, signature.args, values)
-            lists, table, target = of.fields("lists"), of.fields("table"), of.flat("total")
+            arguments = Fields(context, builder, names, signature.args, values)
+            lists, table, target = (
+                arguments.fields("lists"),
+                arguments.fields("table"),
+                arguments.flat("total"),
+            )
             places = [builder.gep(target, [INDEX(v * LANES)]) for v in range(vectors)]
-            begun = held_or_zero(builder, places, of.integer("accumulate"))
+            begun = held_or_zero(builder, places, arguments.integer("accumulate"))
             sums = nested(
                 builder,
                 [lists.integer("length")],

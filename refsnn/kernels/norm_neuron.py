@@ -28,7 +28,7 @@ from refsnn.kernels.slopes import slope_of
 class FusedCache(NamedTuple):
     """What the backward pass needs of the forward one."""
 
-    of: NormInput
+    norm_input: NormInput
     affine: Affine
     skip: Array | NormInput | None  # (T, N, H, W, C)
     skip_affine: Affine | None
@@ -40,7 +40,7 @@ class FusedCache(NamedTuple):
     @property
     def lif(self) -> LIFCache:
         """Return the neurons' cache as `equations.lif` makes it, computed again."""
-        y_seq = normalise(self.of.x_seq, self.affine)
+        y_seq = normalise(self.norm_input.x_seq, self.affine)
         if isinstance(self.skip, NormInput):
             assert self.skip_affine is not None
             y_seq = y_seq + normalise(self.skip.x_seq, self.skip_affine)
@@ -49,10 +49,10 @@ class FusedCache(NamedTuple):
         return reference_lif(y_seq, None, self.p)[1]
 
 
-def check_layer(of: NormInput, skip: Any, norm: BatchNorm, p: LIF) -> None:
+def check_layer(norm_input: NormInput, skip: Any, norm: BatchNorm, p: LIF) -> None:
     """Raise a TypeError or ValueError where the loops would not compute what the equations do."""
-    check_input(of)
-    x_seq = of.x_seq
+    check_input(norm_input)
+    x_seq = norm_input.x_seq
     if x_seq.dtype != np.float32:
         raise TypeError(f"x_seq: got dtype {x_seq.dtype}, want float32")
     if not (len(x_seq) and x_seq.shape[-1]):
@@ -74,7 +74,7 @@ def check_layer(of: NormInput, skip: Any, norm: BatchNorm, p: LIF) -> None:
 
 
 def norm_neuron_forward(
-    of: NormInput, skip: Array | NormInput | None, norm: BatchNorm, p: LIF, training: bool
+    norm_input: NormInput, skip: Array | NormInput | None, norm: BatchNorm, p: LIF, training: bool
 ) -> tuple[Array, list[Running], FusedCache]:
     """Return the spikes (T, N, H, W, C), uint8, of LIF(batch norm of `of` + skip), and the running
     statistics after this batch; the skip is absent, an array, or a batch norm's input itself.
@@ -83,9 +83,9 @@ def norm_neuron_forward(
     whose surrogate is one of refsnn's own. A potential that is infinite is reset to 0, where
     the equations have NaN.
     """
-    check_layer(of, skip, norm, p)
-    c_seq, steps = of.x_seq, len(of.x_seq)
-    affine, moved = make_affine(of, norm, training)
+    check_layer(norm_input, skip, norm, p)
+    c_seq, steps = norm_input.x_seq, len(norm_input.x_seq)
+    affine, moved = make_affine(norm_input, norm, training)
     running, skip_affine = [moved], None
     if isinstance(skip, NormInput):
         skip_affine, moved = make_affine(skip, norm, training)
@@ -99,15 +99,19 @@ def norm_neuron_forward(
         neuron_of(p, np.float32),
         o_seq.reshape(steps, -1),
     )
-    return o_seq, running, FusedCache(of, affine, skip, skip_affine, o_seq, norm, p, training)
+    return (
+        o_seq,
+        running,
+        FusedCache(norm_input, affine, skip, skip_affine, o_seq, norm, p, training),
+    )
 
 
 def norm_neuron_backward(
     do_seq: Array, cache: FusedCache
 ) -> tuple[NormGrads, Array | NormGrads | None]:
     """Return the gradients at the batch norm's input, and at the skip as it was given."""
-    of, affine, skip, skip_affine, _, norm, p, training = cache
-    x_seq = of.x_seq
+    norm_input, affine, skip, skip_affine, _, norm, p, training = cache
+    x_seq = norm_input.x_seq
     like("do_seq", do_seq, x_seq.shape, x_seq.dtype, "o_seq")
     steps, channels = len(x_seq), x_seq.shape[-1]
     c, delta_seq = x_seq.reshape(steps, -1), aligned(*x_seq.shape)

@@ -74,17 +74,17 @@ def statistics(c_seq: Array, p: BatchNorm) -> tuple[Array, Array]:
     return centre.astype(c.dtype), (spread / total).astype(c.dtype)
 
 
-def make_affine(of: NormInput, p: BatchNorm, training: bool) -> tuple[Affine, Running]:
+def make_affine(norm_input: NormInput, p: BatchNorm, training: bool) -> tuple[Affine, Running]:
     """Return the batch norm's numbers and the running statistics after this batch.
 
     `training`: by the batch's statistics, else by the running ones.
     """
-    running = of.running
+    running = norm_input.running
     if training:
-        mean, var = statistics(of.x_seq, p)
-        count = of.x_seq.size // mean.size
+        mean, var = statistics(norm_input.x_seq, p)
+        count = norm_input.x_seq.size // mean.size
         running = update_running(running, mean, var, count, p)
     else:
         mean, var = (x[None] for x in running)
     inv_std = 1 / np.sqrt(var + p.eps)
-    return Affine(mean, inv_std, of.gamma * p.scale, of.beta), running
+    return Affine(mean, inv_std, norm_input.gamma * p.scale, norm_input.beta), running

@@ -94,16 +94,16 @@ class Fields:
         values: Sequence[Value],
     ) -> None:
         self.context, self.builder = context, builder
-        self.of = dict(zip(names, zip(kinds, values, strict=True), strict=True))
+        self.by_name = dict(zip(names, zip(kinds, values, strict=True), strict=True))
 
     def integer(self, name: str) -> Value:
         """Return an integer or a truth value with 64 bits."""
-        kind, value = self.of[name]
+        kind, value = self.by_name[name]
         return self.context.cast(self.builder, value, kind, types.int64)
 
     def integers(self, name: str) -> list[Value]:
         """Return the integers of a tuple with 64 bits each."""
-        kind, value = self.of[name]
+        kind, value = self.by_name[name]
         parts = [self.builder.extract_value(value, i) for i in range(len(kind))]
         return [
             self.context.cast(self.builder, part, one, types.int64)
@@ -112,20 +112,20 @@ class Fields:
 
     def pointer(self, name: str, offset: Value | None = None) -> Value:
         """Return where an array's element `offset` stands, or its first one."""
-        kind, value = self.of[name]
+        kind, value = self.by_name[name]
         data = self.context.make_array(kind)(self.context, self.builder, value).data
         return data if offset is None else self.builder.gep(data, [offset])
 
     def fields(self, name: str) -> "Fields":
         """Return the fields of a named tuple."""
-        kind, value = self.of[name]
+        kind, value = self.by_name[name]
         parts = [self.builder.extract_value(value, i) for i in range(len(kind))]
         return Fields(self.context, self.builder, kind.fields, list(kind), parts)
 
     def flat(self, name: str) -> Value:
         """Return where a `Flat` begins."""
-        of = self.fields(name)
-        return of.pointer("data", of.integer("at"))
+        flat = self.fields(name)
+        return flat.pointer("data", flat.integer("at"))
 
 
 def nested(

@@ -52,11 +52,11 @@ def make_tile(rows: int, vectors: int) -> Any:
     def tile(context, a, b, loops, c, accumulate):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
             names = ("a", "b", "loops", "c", "accumulate")
-            of = Fields(context, builder, names, signature.args, values)
-            a_rows, b_data = row_pointers(builder, of.fields("a"), rows), of.flat("b")
+            arguments = Fields(context, builder, names, signature.args, values)
+            a_rows, b_data = row_pointers(builder, arguments.fields("a"), rows), arguments.flat("b")
             places = [
                 builder.gep(row, [INDEX(v * LANES)])
-                for row in row_pointers(builder, of.fields("c"), rows)
+                for row in row_pointers(builder, arguments.fields("c"), rows)
                 for v in range(vectors)
             ]
 
@@ -73,9 +73,9 @@ def make_tile(rows: int, vectors: int) -> Any:
                         following.append(multiply_add(builder, factor, b_row[v], total))
                 return following
 
-            loop = of.fields("loops")
+            loop = arguments.fields("loops")
             steps = zip(loop.integers("a_steps"), loop.integers("b_steps"), strict=True)
-            begun = held_or_zero(builder, places, of.integer("accumulate"))
+            begun = held_or_zero(builder, places, arguments.integer("accumulate"))
             sums = nested(
                 builder, loop.integers("counts"), [list(s) for s in steps], begun, add_products
             )
@@ -88,10 +88,10 @@ def make_tile(rows: int, vectors: int) -> Any:
     return tile
 
 
-def row_pointers(builder: Value, of: Fields, rows: int) -> list[Value]:
+def row_pointers(builder: Value, matrix: Fields, rows: int) -> list[Value]:
     """Return where each of a `Rows`' rows begins."""
-    data = of.pointer("data", of.integer("at"))
-    offsets = of.pointer("offsets", of.integer("first"))
+    data = matrix.pointer("data", matrix.integer("at"))
+    offsets = matrix.pointer("offsets", matrix.integer("first"))
     return [
         builder.gep(data, [builder.load(builder.gep(offsets, [INDEX(row)]))]) for row in range(rows)
     ]

@@ -101,11 +101,12 @@ def make_transform(matrix: Array) -> Any:
     @intrinsic
     def transform(context, x, inside, y):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-            of = Fields(context, builder, ("x", "inside", "y"), signature.args, values)
+            arguments = Fields(context, builder, ("x", "inside", "y"), signature.args, values)
             x_at, y_at = (
-                places_of(builder, of.fields(name), size) for name, size in (("x", n), ("y", m))
+                places_of(builder, arguments.fields(name), size)
+                for name, size in (("x", n), ("y", m))
             )
-            top, bottom, left, right = of.integers("inside")
+            top, bottom, left, right = arguments.integers("inside")
             row_is, column_is = (
                 within(builder, *edges, n) for edges in ((top, bottom), (left, right))
             )
@@ -158,9 +159,9 @@ def compiled_copy(context, x, x_at, y, y_at):  # type: ignore[no-untyped-def]
     """Do as `copy_twin`."""
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        of = Fields(context, builder, ("x", "x_at", "y", "y_at"), signature.args, values)
-        vector = load(builder, of.pointer("x", of.integer("x_at")))
-        store(builder, vector, of.pointer("y", of.integer("y_at")))
+        arguments = Fields(context, builder, ("x", "x_at", "y", "y_at"), signature.args, values)
+        vector = load(builder, arguments.pointer("x", arguments.integer("x_at")))
+        store(builder, vector, arguments.pointer("y", arguments.integer("y_at")))
         return context.get_dummy_value()
 
     return types.void(x, x_at, y, y_at), codegen

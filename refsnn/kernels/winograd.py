@@ -32,8 +32,9 @@ BT = np.array(
 G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / np.array(
     [[24], [24], [24], [24], [24], [24]]
 )
-of_input, of_output, of_weights = transformer(BT), transformer(AT), transformer(G)
-of_cotangent, of_products = transformer(AT.T), transformer(G.T)
+input_transform, output_transform = transformer(BT), transformer(AT)
+weight_transform, cotangent_transform = transformer(G), transformer(AT.T)
+product_transform = transformer(G.T)
 
 TILES = 32  # at a time, of SIDE channels: the 36 products stay in the second-level cache
 SCRATCH = 36 * (2 * TILES * SIDE + SIDE * SIDE + 3 * LANES) + 16 * LANES  # floats of a thread
@@ -102,7 +103,7 @@ def transform_tiles(x, tiling, tiles, inputs, v):  # type: ignore[no-untyped-def
     for k in range(tiles.size):
         place, inside = tile_of(tiling, tiles.first + k)
         for c in range(0, inputs.size, LANES):
-            of_input(
+            input_transform(
                 Grid(x, place + inputs.first + c, row, tiling.channels),
                 inside,
                 Grid(v.data, v.at + k * v.row + c, 6 * v.pitch, v.pitch),
@@ -116,7 +117,7 @@ def transform_cotangents(dy, tiling, tiles, outputs, d):  # type: ignore[no-unty
     for k in range(tiles.size):
         place, inside = tile_of(tiling, tiles.first + k)
         for c in range(0, outputs.size, LANES):
-            of_cotangent(
+            cotangent_transform(
                 Grid(dy, place + outputs.first + c, row, tiling.channels),
                 inside,
                 Grid(d.data, d.at + k * d.row + c, 6 * d.pitch, d.pitch),
@@ -129,7 +130,7 @@ def transform_weights(filters, block, u):  # type: ignore[no-untyped-def]
     begin = filters.at + block.inputs.first * filters.c_in + block.outputs.first
     for c in range(block.inputs.size):
         for k in range(0, block.outputs.size, LANES):
-            of_weights(
+            weight_transform(
                 Grid(filters.data, begin + c * filters.c_in + k, filters.row, filters.column),
                 Inside(0, 3, 0, 3),
                 Grid(u.data, u.at + c * u.row + k, 6 * u.pitch, u.pitch),
@@ -150,9 +151,9 @@ def write_tiles(m, y, tiling, tiles, outputs):  # type: ignore[no-untyped-def]
         for c in range(0, outputs.size, LANES):
             source = Grid(m.data, m.at + k * m.row + c, 6 * m.pitch, m.pitch)
             if rows == 4 and columns == 4:
-                of_output(source, every, Grid(y, place + c, tiling.width * c_out, c_out))
+                output_transform(source, every, Grid(y, place + c, tiling.width * c_out, c_out))
                 continue
-            of_output(source, every, Grid(m.data, aside, 4 * LANES, LANES))
+            output_transform(source, every, Grid(m.data, aside, 4 * LANES, LANES))
             for i in range(rows):
                 for j in range(columns):
                     for lane in range(LANES):
@@ -242,7 +243,7 @@ def gradient_block(x, dy, padding, block, scratch, dw):  # type: ignore[no-untyp
     place = block.inputs.first * c_out + block.outputs.first
     for c in range(high):
         for k in range(0, wide, LANES):
-            of_products(
+            product_transform(
                 Grid(du.data, du.at + c * du.row + k, 6 * du.pitch, du.pitch),
                 Inside(0, 6, 0, 6),
                 Grid(dw, place + c * c_out + k, 3 * size, size),

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refsnn.network.layers import Grads, Setting, merge, split
+from refsnn.network.layers import Context, Grads, merge, split
 from refsnn.ops import Array, LIFCache, LinearCache
 
 
@@ -26,39 +26,39 @@ class HeadCache(NamedTuple):
     fc: LinearCache
 
 
-def head_forward(x_seq: Array, name: str, at: Setting) -> tuple[Array, HeadCache]:
+def head_forward(x_seq: Array, name: str, context: Context) -> tuple[Array, HeadCache]:
     """Return a branch's logits (N, K): global average pooling, FC, mean over time (D10, D12)."""
-    steps, params = len(x_seq), at.params
-    features, shape = at.ops.global_avgpool_forward(merge(x_seq))
+    steps, params = len(x_seq), context.params
+    features, shape = context.ops.global_avgpool_forward(merge(x_seq))
     hidden: HiddenCache | None = None
     if f"{name}.hidden.weight" in params:
-        c, linear = at.ops.linear_forward(
+        c, linear = context.ops.linear_forward(
             features, params[f"{name}.hidden.weight"], params[f"{name}.hidden.bias"]
         )
-        o_seq, lif = at.ops.lif_forward(split(c, steps), None, at.net.lif)
+        o_seq, lif = context.ops.lif_forward(split(c, steps), None, context.net.lif)
         features, hidden = merge(o_seq), HiddenCache(linear, f"{name}.lif", lif)
-    y, fc = at.ops.linear_forward(
+    y, fc = context.ops.linear_forward(
         features, params[f"{name}.fc.weight"], params[f"{name}.fc.bias"]
     )  # D12
     logits = split(y, steps).sum(axis=0)  # D10
-    if at.net.readout == "mean":
+    if context.net.readout == "mean":
         logits = logits / steps  # D10
     return logits, HeadCache(name, steps, shape, hidden, fc)
 
 
-def head_backward(dlogits: Array, cache: HeadCache, at: Setting) -> tuple[Array, Grads]:
+def head_backward(dlogits: Array, cache: HeadCache, context: Context) -> tuple[Array, Grads]:
     """Return the gradients at the head's input and of its parameters.
 
     Forward, each step's output went into the logits with weight 1/T (mean) or 1 (sum).
     """
     name, steps = cache.name, cache.steps
-    share = dlogits / steps if at.net.readout == "mean" else dlogits
+    share = dlogits / steps if context.net.readout == "mean" else dlogits
     dy = np.concatenate([share] * steps)
-    dfeatures, dw, db = at.ops.linear_backward(dy, cache.fc)
+    dfeatures, dw, db = context.ops.linear_backward(dy, cache.fc)
     grads = {f"{name}.fc.weight": dw, f"{name}.fc.bias": db}
     if cache.hidden is not None:
         linear, _, lif = cache.hidden
-        dc_seq = at.ops.lif_backward(split(dfeatures, steps), lif, constants=False).dc_seq
-        dfeatures, dw, db = at.ops.linear_backward(merge(dc_seq), linear)
+        dc_seq = context.ops.lif_backward(split(dfeatures, steps), lif, constants=False).dc_seq
+        dfeatures, dw, db = context.ops.linear_backward(merge(dc_seq), linear)
         grads |= {f"{name}.hidden.weight": dw, f"{name}.hidden.bias": db}
-    return split(at.ops.global_avgpool_backward(dfeatures, cache.shape), steps), grads
+    return split(context.ops.global_avgpool_backward(dfeatures, cache.shape), steps), grads

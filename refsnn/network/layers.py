@@ -1,6 +1,6 @@
 """The layers that blocks are made of, each a forward beside its backward.
 
-A `Setting` says with what and how to compute; it is handed down unchanged. A
+A `Context` says with what and how to compute; it is handed down unchanged. A
 forward returns its output and a cache; a backward returns the gradient at the input
 and a dict of parameter gradients. Sequences are (T, N, H, W, C).
 """
@@ -26,7 +26,7 @@ from refsnn.ops import (
 Grads = dict[str, Any]
 
 
-class Setting(NamedTuple):
+class Context(NamedTuple):
     """The network, its numbers, and how to compute."""
 
     net: Network
@@ -62,7 +62,7 @@ class NeuronCache(NamedTuple):
 
     name: str
     running: list[Running]  # of the batch norms, after this batch
-    of: Parts | FusedCache  # computed one after the other, or in one pass
+    cache: Parts | FusedCache  # computed one after the other, or in one pass
 
 
 def merge(x_seq: Array) -> Array:
@@ -76,20 +76,20 @@ def split(x: Array, steps: int) -> Array:
 
 
 def conv_forward(
-    x_seq: Array, conv_name: str, norm_name: str, conv: Conv, at: Setting
+    x_seq: Array, conv_name: str, norm_name: str, conv: Conv, context: Context
 ) -> tuple[NormInput, ConvLayer]:
     """Convolve every step of x_seq; what it leaves is to be normalised."""
-    params, buffers = at.params, at.buffers
-    c, cache = at.ops.conv_forward(merge(x_seq), params[f"{conv_name}.weight"], conv)
+    params, buffers = context.params, context.buffers
+    c, cache = context.ops.conv_forward(merge(x_seq), params[f"{conv_name}.weight"], conv)
     running = Running(buffers[f"{norm_name}.running_mean"], buffers[f"{norm_name}.running_var"])
-    of = NormInput(
+    norm_input = NormInput(
         split(c, len(x_seq)), params[f"{norm_name}.weight"], params[f"{norm_name}.bias"], running
     )
-    return of, ConvLayer(conv_name, norm_name, cache)
+    return norm_input, ConvLayer(conv_name, norm_name, cache)
 
 
 def conv_backward(
-    d: NormGrads, layer: ConvLayer, at: Setting, need_dx: bool = True
+    d: NormGrads, layer: ConvLayer, context: Context, need_dx: bool = True
 ) -> tuple[Array | None, Grads]:
     """Return the gradients at the convolution's input and of its and the batch norm's parameters.
 
@@ -97,20 +97,20 @@ def conv_backward(
     """
     dc = merge(d.dx_seq)
     grads = {
-        f"{layer.conv_name}.weight": at.ops.conv_weight_gradient(dc, layer.conv),
+        f"{layer.conv_name}.weight": context.ops.conv_weight_gradient(dc, layer.conv),
         f"{layer.norm_name}.weight": d.dgamma,
         f"{layer.norm_name}.bias": d.dbeta,
     }
     if not need_dx:
         return None, grads
-    return split(at.ops.conv_input_gradient(dc, layer.conv), len(d.dx_seq)), grads
+    return split(context.ops.conv_input_gradient(dc, layer.conv), len(d.dx_seq)), grads
 
 
 def neuron_forward(
-    f: NormInput, skip: Array | NormInput | None, name: str, at: Setting
+    f: NormInput, skip: Array | NormInput | None, name: str, context: Context
 ) -> tuple[Array, NeuronCache]:
     """Return the spikes of LIF(batch norm of f + skip); the skip may have a batch norm too."""
-    net, ops, training = at.net, at.ops, at.training
+    net, ops, training = context.net, context.ops, context.training
     if ops.fuses(f.x_seq.dtype, net.lif, net.norm):
         assert ops.norm_neuron_forward is not None
         o_seq, running, cache = ops.norm_neuron_forward(f, skip, net.norm, net.lif, training)
@@ -127,27 +127,27 @@ def neuron_forward(
 
 
 def neuron_backward(
-    do_seq: Array, cache: NeuronCache, at: Setting
+    do_seq: Array, cache: NeuronCache, context: Context
 ) -> tuple[NormGrads, Array | NormGrads | None]:
     """Return the gradients at both terms of the sum, each through its own batch norm.
 
     Forward, the neuron took their sum, so its gradient goes to both.
     """
-    if not isinstance(cache.of, Parts):
-        assert at.ops.norm_neuron_backward is not None
-        return at.ops.norm_neuron_backward(do_seq, cache.of)
-    norm, skip, lif = cache.of
-    dc_seq = at.ops.lif_backward(do_seq, lif, constants=False).dc_seq
-    d = at.ops.batchnorm_backward(dc_seq, norm)
-    return d, dc_seq if skip is None else at.ops.batchnorm_backward(dc_seq, skip)
+    if not isinstance(cache.cache, Parts):
+        assert context.ops.norm_neuron_backward is not None
+        return context.ops.norm_neuron_backward(do_seq, cache.cache)
+    norm, skip, lif = cache.cache
+    dc_seq = context.ops.lif_backward(do_seq, lif, constants=False).dc_seq
+    d = context.ops.batchnorm_backward(dc_seq, norm)
+    return d, dc_seq if skip is None else context.ops.batchnorm_backward(dc_seq, skip)
 
 
-def pool_forward(x_seq: Array, p: AvgPool, at: Setting) -> tuple[Array, AvgPoolCache]:
+def pool_forward(x_seq: Array, p: AvgPool, context: Context) -> tuple[Array, AvgPoolCache]:
     """Pool every step of x_seq."""
-    y, cache = at.ops.avgpool_forward(merge(x_seq), p)
+    y, cache = context.ops.avgpool_forward(merge(x_seq), p)
     return split(y, len(x_seq)), cache
 
 
-def pool_backward(dy_seq: Array, cache: AvgPoolCache, at: Setting) -> Array:
+def pool_backward(dy_seq: Array, cache: AvgPoolCache, context: Context) -> Array:
     """Return the gradient at the pooling's input."""
-    return split(at.ops.avgpool_backward(merge(dy_seq), cache), len(dy_seq))
+    return split(context.ops.avgpool_backward(merge(dy_seq), cache), len(dy_seq))

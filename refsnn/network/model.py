@@ -11,10 +11,10 @@ import numpy as np
 from refsnn.network.block import BlockCache, block_backward, block_forward
 from refsnn.network.head import HeadCache, head_backward, head_forward
 from refsnn.network.layers import (
+    Context,
     ConvLayer,
     Grads,
     NeuronCache,
-    Setting,
     conv_backward,
     conv_forward,
     neuron_backward,
@@ -41,7 +41,7 @@ class Forward(NamedTuple):
     stem: StemCache
     segments: list[list[BlockCache]]
     heads: list[HeadCache]
-    at: Setting
+    context: Context
 
 
 def encode(images: Array, steps: int) -> Array:
@@ -73,83 +73,87 @@ def forward(
     if x_seq.shape[4] != net.in_channels:
         raise ValueError(f"x_seq: got {x_seq.shape[4]} channels, want {net.in_channels}")
     check_params(net, params)
-    at = Setting(net, params, buffers, ops, training)
-    x_seq, stem = stem_forward(x_seq, at)
+    context = Context(net, params, buffers, ops, training)
+    x_seq, stem = stem_forward(x_seq, context)
     branches, segments, heads = [], [], []
     for blocks in net.segments():
-        x_seq, caches = segment_forward(x_seq, blocks, at)
-        logits, head = head_forward(x_seq, str(blocks[-1].branch), at)  # Eq. (7)  # D11
+        x_seq, caches = segment_forward(x_seq, blocks, context)
+        logits, head = head_forward(x_seq, str(blocks[-1].branch), context)  # Eq. (7)  # D11
         segments.append(caches)
         branches.append(logits)
         heads.append(head)
-    run = Forward(branches, {}, stem, segments, heads, at)
+    run = Forward(branches, {}, stem, segments, heads, context)
     return run._replace(buffers=dict(buffers) | moved_buffers(run) if training else buffers)
 
 
 def backward(run: Forward, db: Sequence[Array]) -> Grads:
     """Compute dL/dW of every parameter by name from `db`, the list of dL/db_l. Source: Eq. 9."""
-    at = run.at
+    context = run.context
 
     def head(cache: HeadCache) -> Pullback:
-        return lambda db_l: head_backward(db_l, cache, at)
+        return lambda db_l: head_backward(db_l, cache, context)
 
     def segment(index: int) -> Pullback:
         def pull(do_seq: Array) -> tuple[Array, Grads]:
-            dx_seq, grads = segment_backward(do_seq, run.segments[index], at)
+            dx_seq, grads = segment_backward(do_seq, run.segments[index], context)
             if index == 0:
-                grads |= stem_backward(dx_seq, run.stem, at)
+                grads |= stem_backward(dx_seq, run.stem, context)
             return dx_seq, grads
 
         return pull
 
     blocks = [segment(index) for index in range(len(run.segments))]
-    _, grads = at.ops.shortcut_backward(db, [head(cache) for cache in run.heads], blocks)
-    return {name: grads[name] for name in at.net.shapes()}
+    _, grads = context.ops.shortcut_backward(db, [head(cache) for cache in run.heads], blocks)
+    return {name: grads[name] for name in context.net.shapes()}
 
 
-def stem_forward(x_seq: Array, at: Setting) -> tuple[Array, StemCache]:
+def stem_forward(x_seq: Array, context: Context) -> tuple[Array, StemCache]:
     """Turn the input into spikes (D7): the stem's conv-BN-LIF units, then its pooling."""
-    stem, units, pool = at.net.arch.stem, [], None
+    stem, units, pool = context.net.arch.stem, [], None
     for index in range(stem.convs):
-        f, conv = conv_forward(x_seq, f"stem.conv{index}", f"stem.bn{index}", stem.conv(index), at)
-        x_seq, neuron = neuron_forward(f, None, f"stem.lif{index}", at)
+        f, conv = conv_forward(
+            x_seq, f"stem.conv{index}", f"stem.bn{index}", stem.conv(index), context
+        )
+        x_seq, neuron = neuron_forward(f, None, f"stem.lif{index}", context)
         units.append((conv, neuron))
     if stem.pool is not None:
-        x_seq, pool = pool_forward(x_seq, stem.pool, at)
+        x_seq, pool = pool_forward(x_seq, stem.pool, context)
     return x_seq, StemCache(units, pool)
 
 
-def stem_backward(do_seq: Array, cache: StemCache, at: Setting) -> Grads:
+def stem_backward(do_seq: Array, cache: StemCache, context: Context) -> Grads:
     """Compute the gradients of the stem's weights; nothing but the data stands before it."""
     if cache.pool is not None:
-        do_seq = pool_backward(do_seq, cache.pool, at)
+        do_seq = pool_backward(do_seq, cache.pool, context)
     grads: Grads = {}
     for index, (conv, neuron) in reversed(list(enumerate(cache.units))):
-        df, _ = neuron_backward(do_seq, neuron, at)
-        dx_seq, of_unit = conv_backward(df, conv, at, need_dx=index > 0)
-        grads |= of_unit
+        df, _ = neuron_backward(do_seq, neuron, context)
+        dx_seq, unit_grads = conv_backward(df, conv, context, need_dx=index > 0)
+        grads |= unit_grads
         if dx_seq is not None:
             do_seq = dx_seq
     return grads
 
 
 def segment_forward(
-    x_seq: Array, blocks: list[Block], at: Setting
+    x_seq: Array, blocks: list[Block], context: Context
 ) -> tuple[Array, list[BlockCache]]:
     """Apply blocks one after the other."""
     caches = []
     for block in blocks:
-        x_seq, cache = block_forward(x_seq, block, at)
+        x_seq, cache = block_forward(x_seq, block, context)
         caches.append(cache)
     return x_seq, caches
 
 
-def segment_backward(do_seq: Array, caches: list[BlockCache], at: Setting) -> tuple[Array, Grads]:
+def segment_backward(
+    do_seq: Array, caches: list[BlockCache], context: Context
+) -> tuple[Array, Grads]:
     """Pull dL/do of the last block back to the first one's input, with all weights' gradients."""
     grads: Grads = {}
     for cache in reversed(caches):
-        do_seq, of_block = block_backward(do_seq, cache, at)
-        grads |= of_block
+        do_seq, block_grads = block_backward(do_seq, cache, context)
+        grads |= block_grads
     return do_seq, grads
 
 
@@ -168,7 +172,7 @@ def neurons(run: Forward) -> Iterator[tuple[NeuronCache, list[str]]]:
 
 def neuron_caches(run: Forward) -> Iterator[tuple[str, LIFCache]]:
     """Give the name and cache of every layer of neurons, from input to output."""
-    yield from ((neuron.name, neuron.of.lif) for neuron, _ in neurons(run))
+    yield from ((neuron.name, neuron.cache.lif) for neuron, _ in neurons(run))
     yield from ((h.hidden.name, h.hidden.lif) for h in run.heads if h.hidden is not None)
 
 

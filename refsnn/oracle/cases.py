@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from refsnn.ops import Array
-from refsnn.oracle import conventions
 from refsnn.oracle.compute import compute
-from refsnn.oracle.conventions import Conventions, Value
+from refsnn.oracle.conventions import Conventions, Value, make_conventions
 from refsnn.oracle.tolerances import tolerances
 from refsnn.oracle.vectors import Case
 
@@ -48,13 +47,13 @@ class Recipe:
 
 def build(recipe: Recipe) -> Case:
     """The first draw without a potential near the threshold."""
-    of = conventions.make(recipe.given)
-    of_numbers = recipe.level in ("surrogate", "neuron") and recipe.exact
-    margin = 0.0 if of_numbers else MARGINS.get(recipe.level, MARGIN)
+    conventions = make_conventions(recipe.given)
+    has_exact_potentials = recipe.level in ("surrogate", "neuron") and recipe.exact
+    margin = 0.0 if has_exact_potentials else MARGINS.get(recipe.level, MARGIN)
     for attempt in range(ATTEMPTS):
         inputs = recipe.draw(np.random.default_rng([zlib.crc32(recipe.id.encode()), attempt]))
         inputs = {name: representable(value) for name, value in inputs.items()}
-        outputs, closest = run(recipe, inputs, of)
+        outputs, closest = run(recipe, inputs, conventions)
         if closest >= margin:
             break
     else:
@@ -65,7 +64,7 @@ def build(recipe: Recipe) -> Case:
         recipe.summary,
         tuple(recipe.clauses.split()),
         tuple(recipe.flags.split()),
-        of,
+        conventions,
         recipe.settings,
         recipe.repeat,
         recipe.exact,
@@ -75,16 +74,16 @@ def build(recipe: Recipe) -> Case:
     )
 
 
-def run(recipe: Recipe, inputs: Arrays, of: Conventions) -> tuple[Arrays, float]:
+def run(recipe: Recipe, inputs: Arrays, conventions: Conventions) -> tuple[Arrays, float]:
     """The outputs, and the least distance of a potential from the threshold and the kinks."""
-    critical, closest = float(of["v_th"]) + np.array([0.0, *kinks(of)]), [np.inf]
+    critical, closest = float(conventions["v_th"]) + np.array([0.0, *kinks(conventions)]), [np.inf]
 
     def watch(u_pre_seq: Array) -> None:
         distances = np.abs(np.subtract.outer(critical, u_pre_seq))
         # what lies there exactly is meant to, where it can't round
         closest.append(distances[distances > 0].min() if recipe.exact else distances.min())
 
-    outputs = compute(recipe.level, inputs, recipe.settings, of, recipe.repeat, watch)
+    outputs = compute(recipe.level, inputs, recipe.settings, conventions, recipe.repeat, watch)
     return outputs, min(closest)
 
 
@@ -95,9 +94,9 @@ def representable(value: Array) -> Array:
     return value.astype(np.float32).astype(np.float64)
 
 
-def kinks(of: Conventions) -> list[float]:
+def kinks(conventions: Conventions) -> list[float]:
     """Distances from the threshold at which the slope jumps or bends."""
-    shape, v_th = float(of["surrogate_shape"]), float(of["v_th"])
+    shape, v_th = float(conventions["surrogate_shape"]), float(conventions["v_th"])
     return {"rectangular": [-shape / 2, shape / 2], "triangular": [-v_th, 0.0, v_th]}.get(
-        str(of["surrogate"]), []
+        str(conventions["surrogate"]), []
     )

@@ -73,8 +73,8 @@ def checked(value: Any, expected: Array, tolerance: float) -> tuple[str, Array]:
     array = array.astype(np.float64)
     bad = ~np.isfinite(array)
     if bad.any():
-        at = [int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape)]
-        return f"got {array[tuple(at)]} at index {at}, want finite numbers", none
+        index = [int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape)]
+        return f"got {array[tuple(index)]} at index {index}, want finite numbers", none
     if in_tolerances(array, expected, tolerance) > 1:  # the shape may hide that axes are swapped
         order = axes_of(array, expected)
         if order is not None and order != sorted(order):

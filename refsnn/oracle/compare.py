@@ -46,9 +46,11 @@ def compare_case(
         place, wrong, result.agreed = found
         flips = wrong & may_round(case, arrays, place, precision)
         if (wrong & ~flips).any():
-            at = indices(wrong & ~flips)[0]
-            result.first = divergence(case, place, arrays, precision, at)
-        result.flips += [divergence(case, place, arrays, precision, at) for at in indices(flips)]
+            index = indices(wrong & ~flips)[0]
+            result.first = divergence(case, place, arrays, precision, index)
+        result.flips += [
+            divergence(case, place, arrays, precision, index) for index in indices(flips)
+        ]
         if result.first is not None:
             break
         spikes = decided.setdefault(place.tensor, np.full_like(arrays[place.tensor], np.nan))
@@ -112,7 +114,7 @@ def first_wrong(
 
 
 def indices(mask: Array) -> list[tuple[int, ...]]:
-    return [tuple(map(int, at)) for at in np.argwhere(mask)]
+    return [tuple(map(int, index)) for index in np.argwhere(mask)]
 
 
 def divergence(

@@ -10,7 +10,7 @@ import numpy as np
 
 from refsnn.network import Architecture, Network, Params, backward, encode, forward, neuron_caches
 from refsnn.network.block import block_backward, block_forward
-from refsnn.network.layers import Setting, conv_backward, conv_forward, neuron_backward
+from refsnn.network.layers import Context, conv_backward, conv_forward, neuron_backward
 from refsnn.network.layers import neuron_forward as norm_neuron_forward
 from refsnn.network.network import Block
 from refsnn.ops import Array, Conv
@@ -37,7 +37,7 @@ def compute(
     level: str,
     inputs: Arrays,
     settings: Settings,
-    of: Conventions,
+    conventions: Conventions,
     repeat: int = 1,
     watch: Callable[[Array], None] | None = None,
     decided: Mapping[str, Array] | None = None,
@@ -50,7 +50,7 @@ def compute(
         tape = Tape([last_state(cache) for cache in tape.neurons], watch)
         if decided and not left:
             tape.decided = [in_our_order(decided.get(name)) for name in spikes_of(level, settings)]
-        outputs = dict(COMPUTE[level](inputs, settings, of, tape))
+        outputs = dict(COMPUTE[level](inputs, settings, conventions, tape))
     return {name: np.array(value, dtype=float) for name, value in outputs.items()}
 
 
@@ -87,18 +87,18 @@ def seen(cache: Any, order: Callable[[Array], Array]) -> Iterator[Any]:
     yield "u", order(potentials(cache))
 
 
-def surrogate(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterator[Any]:
+def surrogate(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -> Iterator[Any]:
     """One step whose input is the potential; dL/do = 1 leaves the slope."""
-    of = of | {name: PAPER[name] for name in ("leak", "output")}
-    u_pre, p, ops = x["u_pre"][None], lif_of(of), make_ops(of, tape)
+    conventions = conventions | {name: PAPER[name] for name in ("leak", "output")}
+    u_pre, p, ops = x["u_pre"][None], lif_of(conventions), make_ops(conventions, tape)
     _, cache = ops.lif_forward(u_pre, None, p)
     ops.lif_backward(np.ones_like(u_pre), cache)
     yield "h", tape.deltas[id(cache)][0]
 
 
-def neuron(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterator[Any]:
-    ops = make_ops(of, tape)
-    _, cache = ops.lif_forward(x["c"], None, lif_of(of))
+def neuron(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -> Iterator[Any]:
+    ops = make_ops(conventions, tape)
+    _, cache = ops.lif_forward(x["c"], None, lif_of(conventions))
     yield from seen(cache, np.asarray)
     grads = ops.lif_backward(x["do"], cache)
     yield "du_pre", tape.deltas[id(cache)]
@@ -111,7 +111,9 @@ def split_inputs(x: Arrays) -> tuple[Params, Params]:
     return params, {k: v for k, v in x.items() if k.endswith(STATISTICS)}
 
 
-def network_of(settings: Settings, of: Conventions, in_channels: int, classes: int) -> Network:
+def network_of(
+    settings: Settings, conventions: Conventions, in_channels: int, classes: int
+) -> Network:
     arch = Architecture(
         tuple(settings.get("depths", (1,))),
         tuple(settings.get("widths", (1,))),
@@ -122,36 +124,36 @@ def network_of(settings: Settings, of: Conventions, in_channels: int, classes: i
         in_channels,
         classes,
         settings.get("branches", "none"),
-        lif_of(of),
-        norm_of(of),
-        readout=str(of["readout"]),
+        lif_of(conventions),
+        norm_of(conventions),
+        readout=str(conventions["readout"]),
     )
 
 
-def setting(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Setting:
+def make_context(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -> Context:
     params, buffers = split_inputs(x)
-    net = network_of(settings, of, 1, 2)
-    return Setting(net, params, buffers, make_ops(of, tape), settings["training"])
+    net = network_of(settings, conventions, 1, 2)
+    return Context(net, params, buffers, make_ops(conventions, tape), settings["training"])
 
 
-def moved(names: list[str], running: list[Any], at: Setting) -> Iterator[Any]:
-    if at.training:
+def moved(names: list[str], running: list[Any], context: Context) -> Iterator[Any]:
+    if context.training:
         for name, (mean, var) in zip(names, running, strict=True):
             yield f"new.{name}.running_mean", mean
             yield f"new.{name}.running_var", var
 
 
-def layer(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterator[Any]:
-    at = setting(x, settings, of, tape)
+def layer(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -> Iterator[Any]:
+    context = make_context(x, settings, conventions, tape)
     conv = Conv((settings["stride"],) * 2, (settings["padding"],) * 2)
-    f, cache = conv_forward(sequence_from_torch(x["x"]), "conv", "bn", conv, at)
-    _, neurons = norm_neuron_forward(f, None, "lif", at)
+    f, cache = conv_forward(sequence_from_torch(x["x"]), "conv", "bn", conv, context)
+    _, neurons = norm_neuron_forward(f, None, "lif", context)
     yield "conv", sequence_to_torch(f.x_seq)
     yield "bn", sequence_to_torch(tape.norms[0])
     yield from seen(tape.neurons[0], sequence_to_torch)
-    yield from moved(["bn"], neurons.running, at)
-    d, _ = neuron_backward(sequence_from_torch(x["do"]), neurons, at)
-    dx_seq, grads = conv_backward(d, cache, at)
+    yield from moved(["bn"], neurons.running, context)
+    d, _ = neuron_backward(sequence_from_torch(x["do"]), neurons, context)
+    dx_seq, grads = conv_backward(d, cache, context)
     yield "du_pre", sequence_to_torch(tape.deltas[id(tape.neurons[0])])
     assert dx_seq is not None
     yield "dx", sequence_to_torch(dx_seq)
@@ -163,22 +165,22 @@ def gradients(grads: Params) -> Iterator[Any]:
         yield f"grad.{name}", param_to_torch(np.ascontiguousarray(value))
 
 
-def block(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterator[Any]:
+def block(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -> Iterator[Any]:
     """The block's names have a prefix in the network alone."""
     x = {
         f"block.{k}" if k.endswith((".weight", ".bias", *STATISTICS)) else k: v
         for k, v in x.items()
     }
-    at = setting(x, settings, of, tape)
-    _, _, c_in, c_out = at.params["block.conv1.weight"].shape
+    context = make_context(x, settings, conventions, tape)
+    _, _, c_in, c_out = context.params["block.conv1.weight"].shape
     shape = Block("block", c_in, c_out, settings["stride"], None)
-    _, cache = block_forward(sequence_from_torch(x["x"]), shape, at)
+    _, cache = block_forward(sequence_from_torch(x["x"]), shape, context)
     for name, lif in zip(LIFS, tape.neurons, strict=True):
         yield from ((f"{name}.{what}", a) for what, a in seen(lif, sequence_to_torch))
-    yield from moved(["bn1"], cache.inner.running, at)
+    yield from moved(["bn1"], cache.inner.running, context)
     skip = [] if cache.skip is None else ["skip.bn"]
-    yield from moved(["bn2", *skip], cache.outer.running, at)
-    dx_seq, grads = block_backward(sequence_from_torch(x["do"]), cache, at)
+    yield from moved(["bn2", *skip], cache.outer.running, context)
+    dx_seq, grads = block_backward(sequence_from_torch(x["do"]), cache, context)
     for name, lif in reversed(list(zip(LIFS, tape.neurons, strict=True))):
         yield f"{name}.du_pre", sequence_to_torch(tape.deltas[id(lif)])
     yield "dx", sequence_to_torch(dx_seq)
@@ -186,11 +188,11 @@ def block(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterato
     yield from gradients({name.removeprefix("block."): grads[name] for name in wanted})
 
 
-def network(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterator[Any]:
+def network(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -> Iterator[Any]:
     """Eq. 6, 7 or 10 with the side branches' weight as it is given."""
     params, buffers = split_inputs(x)
-    images, ops = image_from_torch(x["images"]), make_ops(of, tape)
-    net = network_of(settings, of, images.shape[-1], len(x["head.fc.bias"]))
+    images, ops = image_from_torch(x["images"]), make_ops(conventions, tape)
+    net = network_of(settings, conventions, images.shape[-1], len(x["head.fc.bias"]))
     training = settings["training"]
     run = forward(net, params, buffers, encode(images, settings["steps"]), ops, training)
     logits = iter(run.branches)
@@ -204,7 +206,7 @@ def network(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Itera
     if not training:
         return
     loss, cache = ops.objective_forward(
-        run.branches, x["labels"].astype(int), settings["side"], str(of["branch_sum"])
+        run.branches, x["labels"].astype(int), settings["side"], str(conventions["branch_sum"])
     )
     yield "loss", np.asarray(loss)
     yield from ((f"new.{name}", value) for name, value in run.buffers.items())
@@ -214,21 +216,24 @@ def network(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Itera
     yield from gradients({name: grads[name] for name in params})
 
 
-def training(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iterator[Any]:
+def training(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -> Iterator[Any]:
     """Algorithm 1 over the iterations that there are images of."""
     params, buffers = split_inputs(x)
-    config = config_of(settings, of)
-    net = network_of(settings, of, x["images"].shape[2], len(params["head.fc.bias"]))
+    config = config_of(settings, conventions)
+    net = network_of(settings, conventions, x["images"].shape[2], len(params["head.fc.bias"]))
     state, first = init_state(params, config.optimizer), dict(params)
     update = OPTIMIZERS[config.optimizer.optimizer]
     rows: list[Any] = []
     for i, (images, labels) in enumerate(zip(x["images"], x["labels"], strict=True), 1):
-        ops = make_ops(of, tape)
-        side, lr = side_of(i, settings, config, of), lr_of(i, settings, config, of)
+        ops = make_ops(conventions, tape)
+        side, lr = (
+            side_of(i, settings, config, conventions),
+            lr_of(i, settings, config, conventions),
+        )
         x_seq = encode(image_from_torch(images), settings["steps"])  # Alg. 1 line 3
         run = forward(net, params, buffers, x_seq, ops)
         loss, cache = ops.objective_forward(
-            run.branches, labels.astype(int), side, str(of["branch_sum"])
+            run.branches, labels.astype(int), side, str(conventions["branch_sum"])
         )  # Alg. 1 line 5
         grads = backward(run, ops.objective_backward(cache))  # Alg. 1 line 7
         params, state = update(params, grads, state, i, lr, config.optimizer, ops)
@@ -242,7 +247,7 @@ def training(x: Arrays, settings: Settings, of: Conventions, tape: Tape) -> Iter
     yield from ((f"new.{name}", value) for name, value in buffers.items())
 
 
-def config_of(settings: Settings, of: Conventions) -> TrainConfig:
+def config_of(settings: Settings, conventions: Conventions) -> TrainConfig:
     names = (
         "method",
         "epochs",
@@ -255,24 +260,26 @@ def config_of(settings: Settings, of: Conventions) -> TrainConfig:
     )
     return make_config(
         **{name: settings[name] for name in names},
-        lam_clock="epoch" if of["lam_clock"] == "epoch" else "iteration",
-        decay_on=str(of["decay_on"]),
+        lam_clock="epoch" if conventions["lam_clock"] == "epoch" else "iteration",
+        decay_on=str(conventions["decay_on"]),
     )
 
 
-def side_of(i: int, settings: Settings, config: TrainConfig, of: Conventions) -> float:
-    if config.objective.method == "evolutionary" and of["lam_clock"] == "constant":
+def side_of(i: int, settings: Settings, config: TrainConfig, conventions: Conventions) -> float:
+    if config.objective.method == "evolutionary" and conventions["lam_clock"] == "constant":
         return config.objective.lam
-    if config.objective.method == "evolutionary" and of["lam_clock"] == "iteration from 0":
+    if config.objective.method == "evolutionary" and conventions["lam_clock"] == "iteration from 0":
         return config.objective.lam * (1 - (i - 1) / (config.epochs * settings["batches"]))
     return config.side_coefficient(i, settings["batches"])
 
 
-def lr_of(i: int, settings: Settings, config: TrainConfig, of: Conventions) -> float:
-    if of["schedule"] == "constant":
+def lr_of(i: int, settings: Settings, config: TrainConfig, conventions: Conventions) -> float:
+    if conventions["schedule"] == "constant":
         return config.optimizer.lr
     total = config.epochs * settings["batches"]
-    return cosine(config.optimizer.lr, i + (of["schedule"] == "one iteration ahead"), total)
+    return cosine(
+        config.optimizer.lr, i + (conventions["schedule"] == "one iteration ahead"), total
+    )
 
 
 COMPUTE: dict[str, Callable[..., Iterator[Any]]] = {

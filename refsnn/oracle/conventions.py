@@ -295,7 +295,7 @@ def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def make(given: Mapping[str, Value]) -> Conventions:
+def make_conventions(given: Mapping[str, Value]) -> Conventions:
     """All conventions, the `given` ones over the paper's.
 
     ValueError for a name or value that is none.

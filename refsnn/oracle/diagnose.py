@@ -106,5 +106,5 @@ def kinds(results: Sequence[Comparison]) -> tuple[list[str], list[str], list[str
             ok[kind] = ok.get(kind, True) and tensor["status"] == "ok"
     absent = [k for k in evidence.kinds(n for r in results for n in r.omitted) if k not in ok]
     found = [k for k, right in ok.items() if right], [k for k, right in ok.items() if not right]
-    agree, differ, missing = ([KINDS.get(k, k) for k in of] for of in (*found, absent))
+    agree, differ, missing = ([KINDS.get(k, k) for k in names] for names in (*found, absent))
     return agree, differ, missing

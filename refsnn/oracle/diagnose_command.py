@@ -94,8 +94,8 @@ def show(found: Diagnosis) -> str:
             what = "what could be compared" if found.problems else "everything"
             lines.append(f"{count}: {what} matches, no convention differs")
             if found.undecided:
-                alike = few([words(state) for state in found.undecided])
-                lines.append(f"these cases can't tell it from: {' | '.join(alike)}")
+                undecided = few([words(state) for state in found.undecided])
+                lines.append(f"these cases can't tell it from: {' | '.join(undecided)}")
         lines += [f"these cases can't tell it from: {words(fit.deviations)}" for fit in others]
     else:
         tried = "known conventions" if found.stopped is None else "conventions that was tried"
@@ -118,7 +118,7 @@ def near(fit: Fit) -> str:
 
 
 def to_dict(found: Diagnosis, actual: Actual) -> dict[str, Any]:
-    def fits(of: list[Fit]) -> list[dict[str, Any]]:
+    def fits(found_fits: list[Fit]) -> list[dict[str, Any]]:
         return [
             {
                 "conventions": fit.deviations,
@@ -127,7 +127,7 @@ def to_dict(found: Diagnosis, actual: Actual) -> dict[str, Any]:
                 "cases_passed": fit.passed,
                 "first_divergence": fit.first,
             }
-            for fit in of
+            for fit in found_fits
         ]
 
     return {

@@ -6,9 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from refsnn.ops import Array
-from refsnn.oracle import conventions
 from refsnn.oracle.compute import compute
-from refsnn.oracle.conventions import Value
+from refsnn.oracle.conventions import Value, make_conventions
 from refsnn.oracle.tolerances import tolerances
 from refsnn.oracle.vectors import Case
 
@@ -23,12 +22,14 @@ def recompute(
 ) -> Case:
     """The case as it is with other conventions, or where spikes are `decided` whatever the
     threshold says: those of any output `o`, NaN where the threshold decides."""
-    of = conventions.make({**case.conventions, **(changes or {})})
+    conventions = make_conventions({**case.conventions, **(changes or {})})
     with np.errstate(all="ignore"):  # some explode
-        outputs = compute(case.level, case.inputs, case.settings, of, case.repeat, decided=decided)
+        outputs = compute(
+            case.level, case.inputs, case.settings, conventions, case.repeat, decided=decided
+        )
     outputs = {name: outputs[name] for name in case.outputs}
     return replace(
-        case, outputs=outputs, conventions=of, tolerances=tolerances(case.level, outputs)
+        case, outputs=outputs, conventions=conventions, tolerances=tolerances(case.level, outputs)
     )
 
 

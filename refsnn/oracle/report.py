@@ -34,6 +34,6 @@ def counts(
 ) -> str:
     rows = []
     for name in names:
-        group = [status for of, status in pairs if of == name]
+        group = [status for owner, status in pairs if owner == name]
         rows.append([name, str(len(group)), *(str(group.count(s)) for s in statuses)])
     return table([what, "cases", *statuses], rows, [what])

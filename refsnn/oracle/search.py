@@ -121,8 +121,11 @@ class Search:
         if found.first is None:
             return None
         all_given = [name for name in case.outputs if name in self.got[case.id]]
-        places_in, of = len(list(places(start, list(got)))), len(list(places(case, all_given)))
-        return replace(found, agreed=found.agreed * places_in / of)
+        places_in, all_places = (
+            len(list(places(start, list(got)))),
+            len(list(places(case, all_given))),
+        )
+        return replace(found, agreed=found.agreed * places_in / all_places)
 
     def judge(self, state: Deviations, cases: Sequence[Case]) -> Fit:
         tried = words(state) if state else "no deviation"

@@ -39,41 +39,43 @@ class VariantCache(NamedTuple):
     u_seq: Array  # (T, ...)
     drive_seq: Array  # (T, ...) leak and input, before a reset that comes late
     o0: Array  # (...) spikes before the first step
-    of: Conventions
+    conventions: Conventions
 
 
 def lif_forward(
     c_seq: Array,
     u0: Array | None,
     p: LIF,
-    of: Conventions,
+    conventions: Conventions,
     o0: Array | None = None,
     decided: Array | None = None,
 ) -> tuple[Array, VariantCache]:
     """`u0` and `o0` are the state before the first step (default: zeros); `decided` (T, ...) are
     spikes to take in place of the threshold's answer, NaN where it decides."""
-    a, b = DECAYS[str(of["leak"])](p.tau)
+    a, b = DECAYS[str(conventions["leak"])](p.tau)
     u0 = np.zeros_like(c_seq[0]) if u0 is None else u0
     u_pre_seq, fired_seq, u_seq, drive_seq = (np.empty_like(c_seq) for _ in range(4))
     o0 = np.zeros_like(u0) if o0 is None else o0
     u, o = u0, o0
     for t, c in enumerate(c_seq):
         drive_seq[t] = u_pre = a * u + b * c
-        if of["reset"] == "zero, next step":
+        if conventions["reset"] == "zero, next step":
             u_pre = u_pre * (1 - o)
-        elif of["reset"] == "subtract, next step":
+        elif conventions["reset"] == "subtract, next step":
             u_pre = u_pre - p.v_th * o
         o = (u_pre >= p.v_th if p.fire_at_threshold else u_pre > p.v_th).astype(c.dtype)
         if decided is not None:
             o = np.where(np.isnan(decided[t]), o, decided[t])
         u = u_pre
-        if of["reset"] == "zero":
+        if conventions["reset"] == "zero":
             u = u_pre * (1 - o)
-        elif of["reset"] == "subtract":
+        elif conventions["reset"] == "subtract":
             u = u_pre - p.v_th * o
         u_pre_seq[t], fired_seq[t], u_seq[t] = u_pre, o, u
-    o_seq = late(fired_seq) if of["output"] == "one step late" else fired_seq
-    return o_seq, VariantCache(u_pre_seq, o_seq, u0, p, fired_seq, u_seq, drive_seq, o0, of)
+    o_seq = late(fired_seq) if conventions["output"] == "one step late" else fired_seq
+    return o_seq, VariantCache(
+        u_pre_seq, o_seq, u0, p, fired_seq, u_seq, drive_seq, o0, conventions
+    )
 
 
 def late(seq: Array) -> Array:
@@ -82,13 +84,13 @@ def late(seq: Array) -> Array:
 
 def slopes(cache: VariantCache) -> Array:
     """do/du_pre (T, ...)."""
-    p, of = cache.p, cache.of
-    x = (cache.u_seq if of["surrogate_at"] == "u" else cache.u_pre_seq) - p.v_th
-    return slope(x + p.v_th if of["surrogate_at"] == "u_pre" else x, p, of)
+    p, conventions = cache.p, cache.conventions
+    x = (cache.u_seq if conventions["surrogate_at"] == "u" else cache.u_pre_seq) - p.v_th
+    return slope(x + p.v_th if conventions["surrogate_at"] == "u_pre" else x, p, conventions)
 
 
-def slope(x: Array, p: LIF, of: Conventions) -> Array:
-    name, scale = str(of["surrogate"]), of["surrogate_scale"]
+def slope(x: Array, p: LIF, conventions: Conventions) -> Array:
+    name, scale = str(conventions["surrogate"]), conventions["surrogate_scale"]
     if name not in SURROGATES:
         return OTHERS[name](x)
     h = p.surrogate.slope(x, p.v_th)
@@ -106,8 +108,8 @@ def height(surrogate: Surrogate) -> float:
 
 def by_potential(cache: VariantCache, t: int) -> tuple[Array, Array]:
     """dF/du_pre[t] and dF/do[t] of the step from t to t + 1, as the reset's gradient has them."""
-    p, of = cache.p, cache.of
-    a, _ = DECAYS[str(of["leak"])](p.tau)
+    p, conventions = cache.p, cache.conventions
+    a, _ = DECAYS[str(conventions["leak"])](p.tau)
     o, ones = cache.fired_seq[t], np.ones_like(cache.u0)
     through, by_spike = {
         "zero": (a * (1 - o), -a * cache.u_pre_seq[t]),
@@ -115,9 +117,9 @@ def by_potential(cache: VariantCache, t: int) -> tuple[Array, Array]:
         "none": (a * ones, 0 * ones),
         "zero, next step": (a * (1 - o), -cache.drive_seq[t + 1]),
         "subtract, next step": (a * ones, -p.v_th * ones),
-    }[str(of["reset"])]
+    }[str(conventions["reset"])]
     by_v_th = {"zero": -a * p.v_th * ones, "zero, next step": -p.v_th * ones}.get(
-        str(of["reset"]), by_spike
+        str(conventions["reset"]), by_spike
     )
     return {
         "full": (through, by_spike),
@@ -126,14 +128,14 @@ def by_potential(cache: VariantCache, t: int) -> tuple[Array, Array]:
         "spike path only": (0 * ones, by_spike),
         "v_th for u_pre": (through, by_v_th),
         "sign flipped": (through, -by_spike),
-    }[str(of["reset_gradient"])]
+    }[str(conventions["reset_gradient"])]
 
 
 def lif_backward(do_seq: Array, cache: VariantCache) -> tuple[LIFGrads, Array]:
     """Gradients by c and u0, and dL/du_pre (T, ...)."""
-    of, steps = cache.of, len(do_seq)
-    a, b = DECAYS[str(of["leak"])](cache.p.tau)
-    if of["output"] == "one step late":
+    conventions, steps = cache.conventions, len(do_seq)
+    a, b = DECAYS[str(conventions["leak"])](cache.p.tau)
+    if conventions["output"] == "one step late":
         do_seq = late(do_seq[::-1])[::-1]
     h_seq, delta_seq = slopes(cache), np.empty_like(do_seq)
     for t in reversed(range(steps)):
@@ -142,6 +144,6 @@ def lif_backward(do_seq: Array, cache: VariantCache) -> tuple[LIFGrads, Array]:
             through, by_spike = by_potential(cache, t)
             delta_seq[t] += delta_seq[t + 1] * (through + by_spike * h_seq[t])
     arrives = np.ones_like(delta_seq)
-    if of["reset"] == "zero, next step":
+    if conventions["reset"] == "zero, next step":
         arrives -= np.concatenate([cache.o0[None], cache.fired_seq[:-1]])
     return LIFGrads(b * delta_seq * arrives, a * delta_seq[0], None, None), delta_seq

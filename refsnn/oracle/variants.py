@@ -45,28 +45,28 @@ class Tape:
             self.watch(cache.u_pre_seq)
 
 
-def lif_of(of: Conventions) -> LIF:
-    name = str(of["surrogate"]) if of["surrogate"] in SURROGATES else "tanh"
+def lif_of(conventions: Conventions) -> LIF:
+    name = str(conventions["surrogate"]) if conventions["surrogate"] in SURROGATES else "tanh"
     surrogate = make_surrogate(
         name,
-        float(of["surrogate_shape"]),
-        str(of["surrogate_edge"]) if name == "rectangular" else "outside",
+        float(conventions["surrogate_shape"]),
+        str(conventions["surrogate_edge"]) if name == "rectangular" else "outside",
     )
     return LIF(
-        float(of["tau"]),
-        float(of["v_th"]),
+        float(conventions["tau"]),
+        float(conventions["v_th"]),
         surrogate,
-        "detached" if of["reset_gradient"] == "detached" else "full",
-        bool(of["fire_at_threshold"]),
+        "detached" if conventions["reset_gradient"] == "detached" else "full",
+        bool(conventions["fire_at_threshold"]),
     )
 
 
-def norm_of(of: Conventions) -> BatchNorm:
+def norm_of(conventions: Conventions) -> BatchNorm:
     return BatchNorm(
-        str(of["norm_statistics"]),
-        float(of["v_th"]) if of["norm_scale"] == "v_th" else 1.0,
-        float(of["norm_eps"]),
-        0.9 if of["norm_running"] == "momentum 0.9" else 0.1,
+        str(conventions["norm_statistics"]),
+        float(conventions["v_th"]) if conventions["norm_scale"] == "v_th" else 1.0,
+        float(conventions["norm_eps"]),
+        0.9 if conventions["norm_running"] == "momentum 0.9" else 0.1,
     )
 
 
@@ -74,33 +74,36 @@ def norm_of(of: Conventions) -> BatchNorm:
 FIXED = ("leak", "reset", "output", "initial_potential", "surrogate_scale", "surrogate_at")
 
 
-def make_ops(of: Conventions, tape: Tape) -> Ops:
+def make_ops(conventions: Conventions, tape: Tape) -> Ops:
     """The operations, which write what they do on the tape."""
     ops = NUMPY
     if (
-        all(of[name] == PAPER[name] for name in FIXED)
-        and of["reset_gradient"] in ("full", "detached")
-        and of["surrogate"] in SURROGATES
+        all(conventions[name] == PAPER[name] for name in FIXED)
+        and conventions["reset_gradient"] in ("full", "detached")
+        and conventions["surrogate"] in SURROGATES
         and not tape.decided
     ):
         ops = taped_neurons(ops, tape)
     else:
-        ops = variant_neurons(ops, of, tape)
-    unbiased, biased = of["norm_variance"] == "unbiased", of["norm_running"] == "biased"
+        ops = variant_neurons(ops, conventions, tape)
+    unbiased, biased = (
+        conventions["norm_variance"] == "unbiased",
+        conventions["norm_running"] == "biased",
+    )
     if unbiased or biased:
         ops = replace(ops, **norms(unbiased, biased))
     ops = taped_norms(ops, tape)
-    if of["norm_gradient"] != "full":
+    if conventions["norm_gradient"] != "full":
         ops = replace(ops, batchnorm_backward=constant_statistics(ops.batchnorm_backward))
-    if of["convolution"] == "flipped":
+    if conventions["convolution"] == "flipped":
         ops = flipped(ops)
-    if of["pooling"] == "sum":
+    if conventions["pooling"] == "sum":
         ops = summed_pooling(ops)
-    if of["skip"] != "before firing":
-        ops = other_skip(ops, str(of["skip"]))
-    if of["decay_form"] == "in the gradient":
+    if conventions["skip"] != "before firing":
+        ops = other_skip(ops, str(conventions["skip"]))
+    if conventions["decay_form"] == "in the gradient":
         ops = replace(ops, adamw_update=adam_update)
-    return objectives(ops, of)
+    return objectives(ops, conventions)
 
 
 def taped_neurons(ops: Ops, tape: Tape) -> Ops:
@@ -117,14 +120,14 @@ def taped_neurons(ops: Ops, tape: Tape) -> Ops:
     return replace(ops, lif_forward=forward, lif_backward=backward)
 
 
-def variant_neurons(ops: Ops, of: Conventions, tape: Tape) -> Ops:
+def variant_neurons(ops: Ops, conventions: Conventions, tape: Tape) -> Ops:
     def forward(c_seq: Array, u0: Array | None, p: LIF) -> Any:
         index = len(tape.neurons)
         o0 = None
-        if of["initial_potential"] == "kept" and index < len(tape.before):
+        if conventions["initial_potential"] == "kept" and index < len(tape.before):
             u0, o0 = tape.before[index]
         decided = tape.decided[index] if tape.decided else None
-        o_seq, cache = variant_neuron.lif_forward(c_seq, u0, p, of, o0, decided)
+        o_seq, cache = variant_neuron.lif_forward(c_seq, u0, p, conventions, o0, decided)
         tape.fired(cache)
         return o_seq, cache
 
@@ -230,22 +233,22 @@ def other_skip(ops: Ops, skip_is: str) -> Ops:
     def forward(
         f: NormInput, skip: Array | NormInput | None, norm: BatchNorm, p: LIF, training: bool
     ) -> Any:
-        c_seq, moved, of_f = made.batchnorm_forward(*f, norm, training)
-        running, of_skip = [moved], None
+        c_seq, moved, f_cache = made.batchnorm_forward(*f, norm, training)
+        running, skip_cache = [moved], None
         if isinstance(skip, NormInput):
-            skip, moved, of_skip = made.batchnorm_forward(*skip, norm, training)
+            skip, moved, skip_cache = made.batchnorm_forward(*skip, norm, training)
             running.append(moved)
         o_seq, lif = made.lif_forward(c_seq, None, p)
         if skip is not None and skip_is == "after firing":
             o_seq = o_seq + skip
-        return o_seq, running, SkipCache(Parts(of_f, of_skip, lif), lif, skip is not None)
+        return o_seq, running, SkipCache(Parts(f_cache, skip_cache, lif), lif, skip is not None)
 
     def backward(do_seq: Array, cache: Any) -> Any:
-        (of_f, of_skip, lif), _, has_skip = cache
+        (f_cache, skip_cache, lif), _, has_skip = cache
         dc_seq = made.lif_backward(do_seq, lif, constants=False).dc_seq
         dskip = do_seq if has_skip and skip_is == "after firing" else np.zeros_like(do_seq)
-        d = made.batchnorm_backward(dc_seq, of_f)
-        return d, dskip if of_skip is None else made.batchnorm_backward(dskip, of_skip)
+        d = made.batchnorm_backward(dc_seq, f_cache)
+        return d, dskip if skip_cache is None else made.batchnorm_backward(dskip, skip_cache)
 
     fields = {name: getattr(ops, name) for name in ops.__dataclass_fields__}
     made = OtherSkip(**fields | {"norm_neuron_forward": forward, "norm_neuron_backward": backward})
@@ -264,8 +267,8 @@ def counted(branches: list[Any], how: str) -> list[Any]:
     return branches
 
 
-def objectives(ops: Ops, of: Conventions) -> Ops:
-    how, total = str(of["branches_counted"]), of["loss"] == "sum"
+def objectives(ops: Ops, conventions: Conventions) -> Ops:
+    how, total = str(conventions["branches_counted"]), conventions["loss"] == "sum"
 
     def forward(
         branches: list[Array],

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from refsnn.files.arrays import SUFFIXES
-from refsnn.oracle.conventions import LEVELS, PAPER, make, words
+from refsnn.oracle.conventions import LEVELS, PAPER, make_conventions, words
 from refsnn.output import counted, open_output, print_json, table
 
 
@@ -103,7 +103,7 @@ def run_list(arguments: argparse.Namespace) -> int:
                 "clauses": recipe.clauses.split(),
                 "flags": recipe.flags.split(),
                 "summary": recipe.summary,
-                "conventions": make(recipe.given),
+                "conventions": make_conventions(recipe.given),
             }
             for recipe in recipes()
         ]

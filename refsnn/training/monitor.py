@@ -15,7 +15,7 @@ class Diverged(ArithmeticError):
 
 def firing_rates(run: Forward) -> dict[str, float]:
     """Mean spikes a neuron and step, for each layer of neurons."""
-    rates = {neuron.name: share(neuron.of.o_seq) for neuron, _ in neurons(run)}
+    rates = {neuron.name: share(neuron.cache.o_seq) for neuron, _ in neurons(run)}
     hidden = (head.hidden for head in run.heads if head.hidden is not None)
     return rates | {name: share(lif.o_seq) for _, name, lif in hidden}
 
@@ -64,7 +64,7 @@ def in_order_of_computing(run: Forward, loss: float, grads: Params) -> Iterator[
     for neuron, names in neurons(run):
         for name, running in zip(names, neuron.running, strict=True):
             yield from ((name, x) for x in running)
-        yield neuron.name, neuron.of.lif.u_pre_seq
+        yield neuron.name, neuron.cache.lif.u_pre_seq
     for head, logits in zip(run.heads, run.branches, strict=True):
         if head.hidden is not None:
             yield head.hidden[1], head.hidden[2].u_pre_seq

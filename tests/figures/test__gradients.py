@@ -48,11 +48,11 @@ def test_networks_of_a_depth(gradients):
 @pytest.mark.parametrize("method", ["vanilla", "shortcut", "evolutionary"])
 def test_gradients_are_those_of_the_first_iteration_of_training(gradients, method):
     run, labels = gradients.fresh("1-1:2-3", DIGITS, LIF(), 4, 8, 2, NUMPY)
-    params = run.at.params
+    params = run.context.params
     config = make_config(method=method, arch="1-1:2-3", steps=2, dtype="float32")
     if method == "vanilla":
         params = {name: p for name, p in params.items() if not name.startswith("branch.")}
-    state = State(params, run.at.buffers, {}, np.random.default_rng(0))
+    state = State(params, run.context.buffers, {}, np.random.default_rng(0))
     rng = np.random.default_rng(4).spawn(2)[1]
     which = rng.permutation(len(DIGITS.train.labels))[:8]
     batch = DIGITS.batch(DIGITS.train, which, "float32")

@@ -51,7 +51,7 @@ SIZE = pytest.mark.parametrize("size", SIZES, ids=str)
 
 
 class Given(NamedTuple):
-    of: NormInput
+    norm_input: NormInput
     skip: object
     do: np.ndarray
 
@@ -68,7 +68,7 @@ def drawn(size, skip="none", v_th=1.0, whole=False, seed=0) -> Given:
     def numbers(*shape):
         return rng.normal(0.2, 1.3, shape).astype(np.float32)
 
-    def norm_input():
+    def draw_norm_input():
         x = numbers(*size)
         if whole:
             x = np.rint(3 * x)
@@ -76,22 +76,22 @@ def drawn(size, skip="none", v_th=1.0, whole=False, seed=0) -> Given:
         running = Running(numbers(channels), abs(numbers(channels)))
         return NormInput(x, numbers(channels), numbers(channels), running)
 
-    of, v = norm_input(), np.float32(v_th)
-    of.gamma[1::2] = 0
+    norm_input, v = draw_norm_input(), np.float32(v_th)
+    norm_input.gamma[1::2] = 0
     near = [np.nextafter(v, np.float32(0)), v, np.nextafter(v, np.float32(9))]
-    of.beta[1::2] = rng.choice(near, channels // 2)
+    norm_input.beta[1::2] = rng.choice(near, channels // 2)
     kinds = {
         "none": lambda: None,
         "numbers": lambda: numbers(*size) * (rng.random(size) < 0.5).astype(np.float32),
         "spikes": lambda: (rng.random(size) < 0.2).astype(np.uint8),
-        "normed": norm_input,
+        "normed": draw_norm_input,
     }
-    return Given(of, kinds[skip](), numbers(*size))
+    return Given(norm_input, kinds[skip](), numbers(*size))
 
 
-def composed(of, skip, norm, p, training):
+def composed(norm_input, skip, norm, p, training):
     """(current, running statistics, LIF's spikes and cache) by the equations, in float32."""
-    c_seq, moved, _ = batchnorm_forward(*of, norm, training)
+    c_seq, moved, _ = batchnorm_forward(*norm_input, norm, training)
     running = [moved]
     if isinstance(skip, NormInput):
         other, moved, _ = batchnorm_forward(*skip, norm, training)
@@ -131,14 +131,14 @@ def delta_bound(do, lif):
     return off
 
 
-def norm_bounds(of, delta, off, norm, training):
+def norm_bounds(norm_input, delta, off, norm, training):
     """The exact NormGrads for a delta, and what float32 is off at most where delta is by `off`.
 
     Sums of n numbers are off by n eps of the sum of their sizes (Higham, Accuracy and
     Stability, 2nd ed., eq. 4.4), so mean, variance and everything behind them is.
     """
-    exact = NormInput(*(a.astype(float) for a in of[:3]), Running(*of.running))
-    exact = exact._replace(running=Running(*(a.astype(float) for a in of.running)))
+    exact = NormInput(*(a.astype(float) for a in norm_input[:3]), Running(*norm_input.running))
+    exact = exact._replace(running=Running(*(a.astype(float) for a in norm_input.running)))
     _, _, cache = batchnorm_forward(*exact, norm, training)
     want = batchnorm_backward(delta, cache)
     x_hat, size, axes = np.abs(cache.x_hat), np.abs(delta), cache.axes or (0, 1, 2, 3)
@@ -146,7 +146,7 @@ def norm_bounds(of, delta, off, norm, training):
     spread = np.abs(exact.x_seq) if training else np.abs(exact.running.mean)
     off_hat = few * (x_hat + cache.inv_std * grouped_mean(spread * np.ones_like(x_hat), axes))
     off_product = off * x_hat + size * off_hat + few * size * x_hat
-    gain = np.abs(of.gamma.astype(float)) * norm.scale * cache.inv_std
+    gain = np.abs(norm_input.gamma.astype(float)) * norm.scale * cache.inv_std
     off_dx = off + few * size
     if training:
         along = grouped_mean(size * x_hat, axes)
@@ -157,19 +157,19 @@ def norm_bounds(of, delta, off, norm, training):
     return want, bounds
 
 
-def assert_gradients(got, of, delta, off, norm, training):
-    want, bounds = norm_bounds(of, delta.astype(float), off, norm, training)
+def assert_gradients(got, norm_input, delta, off, norm, training):
+    want, bounds = norm_bounds(norm_input, delta.astype(float), off, norm, training)
     for name, a, b, bound in zip(got._fields, got, want, bounds, strict=True):
         assert (a.dtype, a.shape) == (np.float32, b.shape), name
         assert (np.abs(a - b) <= bound).all(), (name, np.max(np.abs(a - b) - bound))
 
 
 def assert_backward(given_, norm, p, training):
-    of, skip, do = given_
-    _, _, cache = norm_neuron_forward(of, skip, norm, p, training)
+    norm_input, skip, do = given_
+    _, _, cache = norm_neuron_forward(norm_input, skip, norm, p, training)
     d, dskip = norm_neuron_backward(do, cache)
     delta, off = lif_backward(do, cache.lif, constants=False).dc_seq, delta_bound(do, cache.lif)
-    assert_gradients(d, of, delta, off, norm, training)
+    assert_gradients(d, norm_input, delta, off, norm, training)
     if skip is None:
         assert dskip is None
     elif isinstance(skip, NormInput):

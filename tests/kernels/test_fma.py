@@ -26,10 +26,10 @@ def over_arrays(multiply_add):
     @intrinsic
     def one(context, a, b, c, y, at):
         def codegen(context, builder, signature, values):
-            of = Fields(context, builder, ("a", "b", "c", "y", "at"), signature.args, values)
-            at = of.integer("at")
-            vectors = [load(builder, of.pointer(name, at)) for name in "abc"]
-            store(builder, multiply_add(builder, *vectors), of.pointer("y", at))
+            arguments = Fields(context, builder, ("a", "b", "c", "y", "at"), signature.args, values)
+            at = arguments.integer("at")
+            vectors = [load(builder, arguments.pointer(name, at)) for name in "abc"]
+            store(builder, multiply_add(builder, *vectors), arguments.pointer("y", at))
             return context.get_dummy_value()
 
         return types.void(a, b, c, y, at), codegen

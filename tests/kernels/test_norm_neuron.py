@@ -31,9 +31,9 @@ from refsnn.kernels.norm_neuron import norm_neuron_backward, norm_neuron_forward
 
 @pytest.fixture(scope="session")
 def assert_forward(assert_same_bits):
-    def check(of, skip, norm, p, training):
-        o, running, cache = norm_neuron_forward(of, skip, norm, p, training)
-        want_running, want, want_cache = composed(of, skip, norm, p, training)
+    def check(norm_input, skip, norm, p, training):
+        o, running, cache = norm_neuron_forward(norm_input, skip, norm, p, training)
+        want_running, want, want_cache = composed(norm_input, skip, norm, p, training)
         assert_same_bits(o, want.astype(np.uint8))
         assert cache.o_seq is o
         for a, b in zip(running, want_running, strict=True):
@@ -54,8 +54,8 @@ def test_same_statistics_give_the_same_spikes_and_potentials(
     size, statistics, training, skip, assert_forward
 ):
     norm, p = BatchNorm(statistics, 0.6), LIF(0.3, 0.7)
-    of, other, _ = drawn(size, skip, 0.7, whole=True)
-    o = assert_forward(of, other, norm, p, training)
+    norm_input, other, _ = drawn(size, skip, 0.7, whole=True)
+    o = assert_forward(norm_input, other, norm, p, training)
     assert o.size < 99 or 0.01 < o.mean() < 0.99
 
 
@@ -64,11 +64,11 @@ def test_same_statistics_give_the_same_spikes_and_potentials(
 def test_potentials_on_the_threshold_fire_only_where_asked_to(
     v_th, fire_at_threshold, assert_forward
 ):
-    of, *_ = drawn((2, 2, 4, 4, 99), v_th=v_th)
+    norm_input, *_ = drawn((2, 2, 4, 4, 99), v_th=v_th)
     o = assert_forward(
-        of, None, BatchNorm(), LIF(0.5, v_th, fire_at_threshold=fire_at_threshold), False
+        norm_input, None, BatchNorm(), LIF(0.5, v_th, fire_at_threshold=fire_at_threshold), False
     )
-    on = of.beta[1::2] == np.float32(v_th)
+    on = norm_input.beta[1::2] == np.float32(v_th)
     assert on.sum() > 9
     assert (o[0, ..., 1::2][..., on] == fire_at_threshold).all()
 
@@ -113,10 +113,10 @@ def test_any_layer_is_that_of_the_equations(data, assert_forward):
 @pytest.mark.parametrize("size", [(3, 16, 8, 8, 40), (4, 5, 3, 7, 33), (2, 1, 1, 3, 1200)], ids=str)
 def test_of_whole_numbers_the_sum_of_the_deltas_is_exact(size):
     # slopes of 0 or 1, no reset in the gradient, halves of halves: nothing is rounded
-    of, skip, do = drawn(size, "spikes")
+    norm_input, skip, do = drawn(size, "spikes")
     do = np.rint(4 * do)
     p = LIF(0.5, 1.0, Rectangular(), reset_gradient="detached")
-    _, _, cache = norm_neuron_forward(of, skip, BatchNorm(), p, True)
+    _, _, cache = norm_neuron_forward(norm_input, skip, BatchNorm(), p, True)
     d, dskip = norm_neuron_backward(do, cache)
     want = lif_backward(do, cache.lif, constants=False).dc_seq
     assert np.array_equal(dskip, want)
@@ -127,13 +127,13 @@ def test_of_whole_numbers_the_sum_of_the_deltas_is_exact(size):
 def test_slopes_over_the_whole_range_of_potentials(surrogate):
     edges = [0.0, 0.35, 0.5, 0.4, 1.0, 7.9, 7.91, 30.0, 1e4, 1e30]
     x = np.concatenate([np.linspace(-12, 12, 4001), edges, np.negative(edges)]).astype(np.float32)
-    of, *_ = drawn((1, 1, 1, x.size, 1))
-    of = of._replace(gamma=np.zeros(1, np.float32), beta=np.zeros(1, np.float32))
+    norm_input, *_ = drawn((1, 1, 1, x.size, 1))
+    norm_input = norm_input._replace(gamma=np.zeros(1, np.float32), beta=np.zeros(1, np.float32))
     skip, p = (
-        (x + np.float32(0.7)).reshape(of.x_seq.shape),
+        (x + np.float32(0.7)).reshape(norm_input.x_seq.shape),
         LIF(0.5, 0.7, surrogate, reset_gradient="detached"),
     )
-    _, _, cache = norm_neuron_forward(of, skip, BatchNorm(), p, False)
+    _, _, cache = norm_neuron_forward(norm_input, skip, BatchNorm(), p, False)
     _, h = norm_neuron_backward(np.ones_like(skip), cache)  # one step: delta is the slope
     want = surrogate.slope(skip - np.float32(0.7), 0.7)
     tanh = isinstance(surrogate, Tanh | TanhLiteral)
@@ -148,12 +148,12 @@ def test_statistics_of_numbers_far_from_zero(size, statistics):
     rng = np.random.default_rng(1)
     drift = np.linspace(0, 3, size[0] * size[1]).reshape(*size[:2], 1, 1, 1)  # blocks differ
     x = (1000 + drift + rng.normal(size=size)).astype(np.float32)
-    of = drawn(size)[0]._replace(x_seq=x)
+    norm_input = drawn(size)[0]._replace(x_seq=x)
     last = slice(0, None) if statistics == "pooled" else slice(-1, None)
     exact = x[last].astype(float).reshape(-1, size[-1])
     mean, var = exact.mean(axis=0), exact.var(axis=0, ddof=1)
     norm = BatchNorm(statistics, momentum=1.0)  # what is kept are the (last step's) statistics
-    _, (running,), _ = norm_neuron_forward(of, None, norm, LIF(), True)
+    _, (running,), _ = norm_neuron_forward(norm_input, None, norm, LIF(), True)
     # where nothing is compiled, a sum that begins with 0.0 takes the type of what is added to it
     np.testing.assert_allclose(running.mean, mean, rtol=EPS if COMPILED else 2 * EPS)
     np.testing.assert_allclose(
@@ -162,6 +162,6 @@ def test_statistics_of_numbers_far_from_zero(size, statistics):
 
 
 def test_a_skip_of_bytes_is_added_as_numbers(assert_forward):
-    of, _, _ = drawn((3, 2, 4, 4, 5), v_th=0.7)
-    skip = np.random.default_rng(0).integers(0, 256, of.x_seq.shape).astype(np.uint8)
-    assert_forward(of, skip, BatchNorm(), LIF(0.3, 0.7), False)
+    norm_input, _, _ = drawn((3, 2, 4, 4, 5), v_th=0.7)
+    skip = np.random.default_rng(0).integers(0, 256, norm_input.x_seq.shape).astype(np.uint8)
+    assert_forward(norm_input, skip, BatchNorm(), LIF(0.3, 0.7), False)

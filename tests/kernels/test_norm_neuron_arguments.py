@@ -11,8 +11,8 @@ from refsnn.kernels.norm_neuron import norm_neuron_backward, norm_neuron_forward
 
 
 def test_a_cotangent_unlike_the_spikes_is_refused():
-    of, skip, do = drawn((2, 1, 2, 2, 3))
-    _, _, cache = norm_neuron_forward(of, skip, BatchNorm(), LIF(), True)
+    norm_input, skip, do = drawn((2, 1, 2, 2, 3))
+    _, _, cache = norm_neuron_forward(norm_input, skip, BatchNorm(), LIF(), True)
     for wrong in (do[:1], do[..., :2], do.astype(float)):
         with pytest.raises(ValueError, match=r"^do_seq: got .* like o_seq"):
             norm_neuron_backward(wrong, cache)
@@ -23,10 +23,10 @@ def test_a_cotangent_unlike_the_spikes_is_refused():
 
 
 def test_a_normalised_skip_unlike_the_input_is_refused():
-    of, skip, _ = drawn((2, 1, 2, 2, 3), "normed")
+    norm_input, skip, _ = drawn((2, 1, 2, 2, 3), "normed")
     for wrong in (skip.x_seq[:1], skip.x_seq[..., :2], skip.x_seq.astype(float)):
         with pytest.raises(ValueError, match=r"^skip: got .* like x_seq"):
-            norm_neuron_forward(of, skip._replace(x_seq=wrong), BatchNorm(), LIF(), True)
+            norm_neuron_forward(norm_input, skip._replace(x_seq=wrong), BatchNorm(), LIF(), True)
 
 
 @pytest.mark.parametrize(
@@ -41,34 +41,38 @@ def test_a_normalised_skip_unlike_the_input_is_refused():
 )
 def test_a_skip_unlike_the_input_never_reaches_the_kernel(skip):
     one, zero = np.ones(3, np.float32), np.zeros(3, np.float32)
-    of = NormInput(np.ones((2, 1, 2, 2, 3), np.float32), one, zero, Running(zero, one))
+    norm_input = NormInput(np.ones((2, 1, 2, 2, 3), np.float32), one, zero, Running(zero, one))
     with pytest.raises((ValueError, TypeError), match=r"^skip: got "):
-        norm_neuron_forward(of, skip, BatchNorm(), LIF(), True)
+        norm_neuron_forward(norm_input, skip, BatchNorm(), LIF(), True)
 
 
 @pytest.mark.parametrize("name", ["gamma", "beta", "running"])
 @pytest.mark.parametrize("of_skip", [False, True])
 def test_numbers_of_a_batch_norm_for_other_channels_are_refused(name, of_skip):
-    of, skip, _ = drawn((2, 1, 2, 2, 3), "normed")
+    norm_input, skip, _ = drawn((2, 1, 2, 2, 3), "normed")
     short = np.ones(2, np.float32)
     wrong = {name: Running(short, short) if name == "running" else short}
-    of, skip = (of, skip._replace(**wrong)) if of_skip else (of._replace(**wrong), skip)
+    norm_input, skip = (
+        (norm_input, skip._replace(**wrong)) if of_skip else (norm_input._replace(**wrong), skip)
+    )
     with pytest.raises(
         ValueError, match=rf"^{'mean' if name == 'running' else name}: got .*\(2,\)"
     ):
-        norm_neuron_forward(of, skip, BatchNorm(), LIF(), True)
+        norm_neuron_forward(norm_input, skip, BatchNorm(), LIF(), True)
 
 
 def test_what_the_fused_pass_cannot_compute_is_refused():
-    of, _, _ = drawn((2, 1, 2, 2, 3))
+    norm_input, _, _ = drawn((2, 1, 2, 2, 3))
     with pytest.raises(ValueError, match=r"^x_seq: got shape \(1, 2, 2, 3\)"):
-        norm_neuron_forward(of._replace(x_seq=of.x_seq[0]), None, BatchNorm(), LIF(), True)
+        norm_neuron_forward(
+            norm_input._replace(x_seq=norm_input.x_seq[0]), None, BatchNorm(), LIF(), True
+        )
     with pytest.raises(ValueError, match=r"^p: got a smooth neuron"):
-        norm_neuron_forward(of, None, BatchNorm(), LIF(smooth=True), True)
-    x, one, zero = of.x_seq.astype(float), np.ones(3), np.zeros(3)
-    of = NormInput(x, one, zero, Running(zero, one))
+        norm_neuron_forward(norm_input, None, BatchNorm(), LIF(smooth=True), True)
+    x, one, zero = norm_input.x_seq.astype(float), np.ones(3), np.zeros(3)
+    norm_input = NormInput(x, one, zero, Running(zero, one))
     with pytest.raises(TypeError, match=r"^x_seq: got dtype float64, want float32"):
-        norm_neuron_forward(of, None, BatchNorm(), LIF(), True)
+        norm_neuron_forward(norm_input, None, BatchNorm(), LIF(), True)
 
 
 class Mine(Tanh):
@@ -91,10 +95,10 @@ class Other:
     ],
 )
 def test_classes_that_the_loops_do_not_know_are_refused(p, norm, words):
-    of, _, do = drawn((2, 1, 2, 2, 3))
+    norm_input, _, do = drawn((2, 1, 2, 2, 3))
     with pytest.raises(TypeError, match=f"^{words}"):
-        norm_neuron_forward(of, None, norm, p, True)
-    _, _, cache = norm_neuron_forward(of, None, BatchNorm(), LIF(), True)
+        norm_neuron_forward(norm_input, None, norm, p, True)
+    _, _, cache = norm_neuron_forward(norm_input, None, BatchNorm(), LIF(), True)
     if not isinstance(p.surrogate, Tanh) or isinstance(p.surrogate, Mine):
         with pytest.raises(TypeError, match=f"^{words}"):
             norm_neuron_backward(do, cache._replace(p=p))

@@ -63,10 +63,10 @@ def test_inputs_that_are_not_contiguous_give_the_same_bits(skip, assert_same_bit
 
 
 def test_a_skip_the_same_at_every_step_may_stand_in_memory_once(assert_same_bits):
-    of, skip, do = drawn((4, 2, 3, 3, 5), "numbers")
+    norm_input, skip, do = drawn((4, 2, 3, 3, 5), "numbers")
     once = np.broadcast_to(skip[:1], skip.shape)
     setting = BatchNorm(), LIF(), True
-    got, want = (everything(Given(of, s, do), *setting) for s in (once, once.copy()))
+    got, want = (everything(Given(norm_input, s, do), *setting) for s in (once, once.copy()))
     for a, b in zip(got, want, strict=True):
         assert_same_bits(a, b)
 

@@ -5,7 +5,7 @@ import pytest
 
 from refsnn.network.head import head_forward
 from refsnn.network.layers import (
-    Setting,
+    Context,
     conv_backward,
     conv_forward,
     merge,
@@ -18,7 +18,7 @@ from refsnn.ops import NUMPY, Conv, NormGrads, NormInput, Running
 @pytest.fixture(scope="module")
 def setting(build):
     def make(arch="1-1:2-3", **settings):
-        return Setting(*build(arch, **settings), NUMPY, True)
+        return Context(*build(arch, **settings), NUMPY, True)
 
     return make
 
@@ -30,11 +30,11 @@ def test_merge_puts_the_steps_of_an_image_n_apart_and_split_undoes_it():
 
 
 def test_a_convolution_without_input_gradient_has_the_same_weight_gradient(setting, sequence):
-    at, (x_seq, _) = setting(), sequence()
-    f, layer = conv_forward(x_seq, "stem.conv0", "stem.bn0", Conv((1, 1), (1, 1)), at)
+    context, (x_seq, _) = setting(), sequence()
+    f, layer = conv_forward(x_seq, "stem.conv0", "stem.bn0", Conv((1, 1), (1, 1)), context)
     d = NormGrads(np.cos(f.x_seq), f.gamma, f.beta)
-    dx_seq, grads = conv_backward(d, layer, at)
-    nothing, same = conv_backward(d, layer, at, need_dx=False)
+    dx_seq, grads = conv_backward(d, layer, context)
+    nothing, same = conv_backward(d, layer, context, need_dx=False)
     assert dx_seq.shape == x_seq.shape
     assert nothing is None
     assert list(same) == list(grads) == ["stem.conv0.weight", "stem.bn0.weight", "stem.bn0.bias"]
@@ -42,35 +42,35 @@ def test_a_convolution_without_input_gradient_has_the_same_weight_gradient(setti
 
 
 def test_neurons_start_at_zero_at_every_call(setting, sequence):
-    at, (x_seq, _) = setting(), sequence()
+    context, (x_seq, _) = setting(), sequence()
     one, zero = np.ones(x_seq.shape[-1]), np.zeros(x_seq.shape[-1])
     f = NormInput(x_seq, one, zero, Running(zero, one))
-    first, cache = neuron_forward(f, None, "lif", at)
-    again, _ = neuron_forward(f, None, "lif", at)
+    first, cache = neuron_forward(f, None, "lif", context)
+    again, _ = neuron_forward(f, None, "lif", context)
     assert np.array_equal(first, again)
     assert np.array_equal(
-        cache.of.lif.u_pre_seq[0], NUMPY.batchnorm_forward(*f, at.net.norm, True)[0][0]
+        cache.cache.lif.u_pre_seq[0], NUMPY.batchnorm_forward(*f, context.net.norm, True)[0][0]
     )
 
 
 @pytest.mark.parametrize("readout", ["mean", "sum"])
 def test_a_side_head_is_pooling_and_one_layer_read_out_over_time(setting, readout):
-    at = setting(readout=readout)
+    context = setting(readout=readout)
     x_seq = np.random.default_rng(0).normal(size=(3, 4, 5, 5, 2))
-    logits, _ = head_forward(x_seq, "branch.stage1", at)
-    w, b = at.params["branch.stage1.fc.weight"], at.params["branch.stage1.fc.bias"]
+    logits, _ = head_forward(x_seq, "branch.stage1", context)
+    w, b = context.params["branch.stage1.fc.weight"], context.params["branch.stage1.fc.bias"]
     steps = [x.mean(axis=(1, 2)) @ w + b for x in x_seq]
     wanted = sum(steps) / (3 if readout == "mean" else 1)
     np.testing.assert_allclose(logits, wanted, rtol=1e-13)
 
 
 def test_the_hidden_head_fires_between_its_two_layers(setting):
-    at = setting("resnet19-tet", width=1 / 64)
+    context = setting("resnet19-tet", width=1 / 64)
     x_seq = np.random.default_rng(0).normal(size=(3, 4, 2, 2, 8)) + 1
-    logits, cache = head_forward(x_seq, "head", at)
-    p = at.params
+    logits, cache = head_forward(x_seq, "head", context)
+    p = context.params
     c_seq = x_seq.mean(axis=(2, 3)) @ p["head.hidden.weight"] + p["head.hidden.bias"]
-    o_seq, _ = NUMPY.lif_forward(c_seq, None, at.net.lif)
+    o_seq, _ = NUMPY.lif_forward(c_seq, None, context.net.lif)
     wanted = (o_seq @ p["head.fc.weight"] + p["head.fc.bias"]).mean(axis=0)
     assert 0 < o_seq.mean() < 1
     assert np.array_equal(cache.hidden.lif.o_seq, o_seq)

@@ -23,10 +23,10 @@ def test_no_potential_is_where_rounding_could_move_it(cases):
     for case in cases.values():
         if case.exact:
             continue
-        of = case.conventions
-        v_th, shape = of["v_th"], of["surrogate_shape"]
+        conventions = case.conventions
+        v_th, shape = conventions["v_th"], conventions["surrogate_shape"]
         jumps = {"rectangular": (-shape / 2, shape / 2), "triangular": (-v_th, 0, v_th)}
-        for jump in (0.0, *jumps.get(of["surrogate"], ())):
+        for jump in (0.0, *jumps.get(conventions["surrogate"], ())):
             distance = np.abs(potentials(case) - (v_th + jump)).min()
             assert distance >= BOUNDS.get(case.level, 2e-5), (case.id, jump)
 

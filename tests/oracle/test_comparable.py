@@ -10,7 +10,7 @@ from refsnn.oracle.comparable import axes_of, precision_of
 from refsnn.oracle.compare import compare_case
 
 
-def of(case):
+def outputs_of(case):
     return {name: value.copy() for name, value in case.outputs.items()}
 
 
@@ -48,7 +48,7 @@ def odd(doubling):
     ids=lambda x: str(x)[:20],
 )
 def test_what_is_no_array_of_numbers_is_told_and_the_rest_compared(odd, value, problem):
-    got = of(odd) | {"y": value}
+    got = outputs_of(odd) | {"y": value}
     got["z"][1, 1] += 1
     result = compare_case(odd, got)
     assert result.problems == [problem]
@@ -57,7 +57,7 @@ def test_what_is_no_array_of_numbers_is_told_and_the_rest_compared(odd, value, p
 
 
 def test_a_problem_alone_fails(odd):
-    got = of(odd) | {"y": np.full((2, 3), np.inf)}
+    got = outputs_of(odd) | {"y": np.full((2, 3), np.inf)}
     result = compare_case(odd, got)
     assert result.first is None
     assert not result.passed
@@ -67,8 +67,8 @@ def test_a_problem_alone_fails(odd):
 def test_any_numbers_will_do(odd, dtype):
     y = np.array([[0, 1, 1], [1, 0, 1]])
     case = replace(odd, outputs=odd.outputs | {"y": y.astype(float)})
-    assert compare_case(case, of(case) | {"y": y.astype(dtype)}).passed
-    assert compare_case(case, of(case) | {"y": y.tolist()}).passed
+    assert compare_case(case, outputs_of(case) | {"y": y.astype(dtype)}).passed
+    assert compare_case(case, outputs_of(case) | {"y": y.tolist()}).passed
 
 
 def test_missing_and_surplus_arrays_are_named(odd):
@@ -81,11 +81,11 @@ def test_missing_and_surplus_arrays_are_named(odd):
 def test_what_is_omitted_may_be_missing_but_not_wrong(odd):
     assert compare_case(odd, {"z": odd.outputs["z"]}, omits=["y*"]).passed
     assert compare_case(odd, {"z": odd.outputs["z"]}, omits=["z"]).problems == ["y is missing"]
-    assert not compare_case(odd, of(odd) | {"y": 3 * odd.outputs["y"]}, omits=["y"]).passed
+    assert not compare_case(odd, outputs_of(odd) | {"y": 3 * odd.outputs["y"]}, omits=["y"]).passed
 
 
 def test_swapped_axes_are_recognised(odd, cases):
-    got = of(odd)
+    got = outputs_of(odd)
     result = compare_case(odd, got | {"y": got["y"].T})
     assert result.problems == [
         "y: got shape (3, 2), want (2, 3); its axes are those of the expected array in the order "
@@ -97,16 +97,16 @@ def test_swapped_axes_are_recognised(odd, cases):
     assert result.first is None  # it is set aside, so that what else differs comes to light
     case = cases["layer/plain"]
     channels_last = case.outputs["u_pre"].transpose(0, 1, 3, 4, 2)
-    (problem,) = compare_case(case, of(case) | {"u_pre": channels_last}).problems
+    (problem,) = compare_case(case, outputs_of(case) | {"u_pre": channels_last}).problems
     assert problem.endswith("in the order [0, 1, 3, 4, 2]")
 
 
 def test_other_numbers_are_not_taken_for_swapped_axes(odd):
     wrong = odd.outputs["z"] + np.eye(3)
-    assert compare_case(odd, of(odd) | {"z": wrong}).problems == []
-    assert compare_case(odd, of(odd) | {"z": wrong.T}).problems == []
+    assert compare_case(odd, outputs_of(odd) | {"z": wrong}).problems == []
+    assert compare_case(odd, outputs_of(odd) | {"z": wrong.T}).problems == []
     slightly = odd.outputs["z"] + np.eye(3) / 20
-    assert compare_case(odd, of(odd) | {"z": slightly.T}).problems == []
+    assert compare_case(odd, outputs_of(odd) | {"z": slightly.T}).problems == []
     assert axes_of(np.zeros((2, 2)), np.zeros((2, 2))) == [0, 1]
     large = np.zeros((1001, 1000))
     assert axes_of(large.T, large) is None  # sorting them takes its time
@@ -117,7 +117,7 @@ def test_symmetric_arrays_within_tolerance_are_no_swap(odd):
     z[0, 1] = 1.01
     loose = {"z": {"float64": 0.02, "float32": 0.02}}
     case = replace(odd, outputs=odd.outputs | {"z": z}, tolerances=odd.tolerances | loose)
-    assert compare_case(case, of(case) | {"z": z.T}).passed
+    assert compare_case(case, outputs_of(case) | {"z": z.T}).passed
 
 
 def test_expected_that_is_no_number_never_agrees(odd):
@@ -125,15 +125,15 @@ def test_expected_that_is_no_number_never_agrees(odd):
         z = odd.outputs["z"].copy()
         z[2, 0] = bad
         case = replace(odd, outputs=odd.outputs | {"z": z})
-        result = compare_case(case, of(odd))
+        result = compare_case(case, outputs_of(odd))
         assert first(result) == ("z", None, (2, 0))
-        assert not compare_case(case, of(case)).passed
+        assert not compare_case(case, outputs_of(case)).passed
         assert np.isfinite(result.tensors["z"]["error"])
         assert np.isfinite(result.first.error)
 
 
 def test_enormous_numbers_are_compared_in_silence(odd):
-    got = of(odd)
+    got = outputs_of(odd)
     got["z"][0, 0] = 1e308
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -7,22 +7,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refsnn.oracle import compare, conventions
+from refsnn.oracle import compare
 from refsnn.oracle.compare import compare_case
 from refsnn.oracle.compute import compute
+from refsnn.oracle.conventions import make_conventions
 from refsnn.oracle.order import groups, places
 from refsnn.oracle.recompute import recompute
 
 ULP = 2.0**-23
 
 
-def of(case):
+def outputs_of(case):
     return {name: value.copy() for name, value in case.outputs.items()}
 
 
 def moved(case, *changes):
     """The outputs with numbers of tolerances (of float64) added: (name, index, how many)."""
-    got = of(case)
+    got = outputs_of(case)
     for name, index, times in changes:
         got[name][index] += times * case.tolerances[name]["float64"]
     return got
@@ -41,12 +42,12 @@ def near(cases):
         eps = ulps * float(np.spacing(np.float32(v_th)))
         c = np.array([[0.0, 0.2], [v_th + eps, 0.2], [0.3, 0.2]])
         inputs = {"c": c, "do": np.ones((3, 2))}
-        of = conventions.make({"v_th": v_th})
-        outputs = compute("neuron", inputs, {}, of)
+        conventions = make_conventions({"v_th": v_th})
+        outputs = compute("neuron", inputs, {}, conventions)
         tolerances = {k: {"float64": 1e-10, "float32": 1e-4} for k in outputs}
         case = replace(
             cases["neuron/tanh"],
-            conventions=of,
+            conventions=conventions,
             inputs=inputs,
             outputs=outputs,
             tolerances=tolerances,
@@ -86,7 +87,7 @@ def test_one_wrong_element_is_named_and_nothing_else(cases, data):
     index = tuple(data.draw(st.integers(0, n - 1)) for n in shape)
     sign = data.draw(st.sampled_from([-1, 1]))
     precision = data.draw(st.sampled_from(["float64", "float32"]))
-    got = of(case)
+    got = outputs_of(case)
     got[name][index] += sign * 10 * case.tolerances[name][precision]
     result = compare_case(case, got, precision)
     found = result.first
@@ -375,7 +376,7 @@ def test_a_tie_is_named_as_one(cases):
 
 def test_distances_below_the_threshold_say_so(cases):
     case = cases["neuron/tanh"]
-    got = of(case)
+    got = outputs_of(case)
     u_pre = np.where(case.outputs["u_pre"] < 1, case.outputs["u_pre"], -np.inf)
     at = np.unravel_index(u_pre.argmax(), u_pre.shape)
     got["o"][at] = 1
@@ -407,7 +408,7 @@ def test_what_is_given_is_not_written_into(cases):
 
 def test_an_output_that_is_another_is_told(cases):
     case = cases["neuron/tanh"]
-    result = compare_case(case, of(case) | {"u_pre": case.outputs["u"]})
+    result = compare_case(case, outputs_of(case) | {"u_pre": case.outputs["u"]})
     assert result.tensors["u_pre"]["is"] == "u"
     assert result.lines()[1] == "neuron/tanh: u_pre is what u should be"
     assert "is" not in compare_case(case, moved(case, ("u", (0, 0), 50))).tensors["u"]
@@ -416,7 +417,9 @@ def test_an_output_that_is_another_is_told(cases):
 def test_zeros_are_no_other_output(cases):
     case = cases["neuron/silent"]  # without a spike
     assert not case.outputs["o"].any()
-    result = compare_case(case, of(case) | {"du_pre": np.zeros_like(case.outputs["du_pre"])})
+    result = compare_case(
+        case, outputs_of(case) | {"du_pre": np.zeros_like(case.outputs["du_pre"])}
+    )
     assert result.first.tensor == "du_pre"
     assert "is" not in result.tensors["du_pre"]
 

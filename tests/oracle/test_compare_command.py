@@ -37,9 +37,9 @@ def mine(cases, tmp_path):
 def compared(expected, tmp_path, capsys):
     """Runs compare on what was written: exit code, and the lines that it printed."""
 
-    def run(*options, of=expected, with_=tmp_path / "mine"):
+    def run(*options, wanted=expected, given=tmp_path / "mine"):
         capsys.readouterr()
-        code = main(["compare", str(of), str(with_), *map(str, options)])
+        code = main(["compare", str(wanted), str(given), *map(str, options)])
         shown = capsys.readouterr()
         assert not shown.err
         return code, shown.out.splitlines()
@@ -66,8 +66,8 @@ def test_all_that_was_given_agrees(mine, compared):
 def test_the_first_divergence_is_told_for_each_case(cases, mine, compared):
     for name in ("neuron/tanh", "neuron/tie"):
         case = cases[name]
-        of = case.conventions | {"fire_at_threshold": True, "reset": "subtract"}
-        mine(name, **compute("neuron", case.inputs, {}, of))
+        conventions = case.conventions | {"fire_at_threshold": True, "reset": "subtract"}
+        mine(name, **compute("neuron", case.inputs, {}, conventions))
     code, lines = compared()
     assert code == 1
     assert [line for line in lines if line.startswith("neuron/tanh: u at step 0")]
@@ -116,7 +116,7 @@ def test_a_broken_expected_file_does_not_stop_the_others(cases, mine, compared, 
     (folder / "neuron/tie.npz").write_bytes(b"")
     mine("neuron/tanh")
     mine("neuron/tie")
-    code, lines = compared(of=folder)
+    code, lines = compared(wanted=folder)
     assert code == 1
     assert any("neuron/tie.npz has another checksum" in line for line in lines)
     assert lines[-1].startswith("1 case passed, 0 failed, 1 can't be compared, 2 not given")
@@ -126,17 +126,17 @@ def test_one_case_by_its_file(expected, mine, compared, tmp_path):
     mine("neuron/tanh")
     wrong = mine("neuron/tie", o=np.ones((6, 8)))
     one = expected / "neuron/tanh.npz"
-    assert compared(of=one)[0] == 0
-    assert compared(of=one)[1][-1] == "1 case passed, 0 failed (tolerances of float64)"
-    assert compared(with_=wrong)[0] == 1  # its name says which
+    assert compared(wanted=one)[0] == 0
+    assert compared(wanted=one)[1][-1] == "1 case passed, 0 failed (tolerances of float64)"
+    assert compared(given=wrong)[0] == 1  # its name says which
     elsewhere = tmp_path / "o.npz"
     wrong.rename(elsewhere)
-    assert compared(of=expected / "neuron/tie.npz", with_=elsewhere)[0] == 1
-    assert compared(of=one, with_=elsewhere)[0] == 1
+    assert compared(wanted=expected / "neuron/tie.npz", given=elsewhere)[0] == 1
+    assert compared(wanted=one, given=elsewhere)[0] == 1
 
 
 def test_expected_agrees_with_itself(expected, compared):
-    code, lines = compared(with_=expected)
+    code, lines = compared(given=expected)
     assert code == 0
     assert lines[-1] == f"{expected} holds the expected values themselves, so nothing was checked"
 
@@ -199,7 +199,7 @@ def test_flips_are_told_and_counted_but_excused(mine, cases, on_the_edge, tmp_pa
     below = case.inputs | {"c": case.inputs["c"] - 2.0**-22}
     got = compute("neuron", below, {}, case.conventions)
     mine("neuron/tanh", **got)
-    code, lines = compared("--precision", "float32", of=tmp_path / "v")
+    code, lines = compared("--precision", "float32", wanted=tmp_path / "v")
     assert code == 0, lines
     assert sum("rounding flip, not counted: o at step 0, index [" in line for line in lines) == 3
     assert "neuron/tanh: rounding flip, not counted: 2 more" in lines
@@ -207,7 +207,7 @@ def test_flips_are_told_and_counted_but_excused(mine, cases, on_the_edge, tmp_pa
         "1 case passed, 0 failed, 5 rounding flips excused (tolerances of float32)"
     )
     mine("neuron/tanh", **got | {"dc": got["dc"] * 1.5})
-    code, lines = compared("--precision", "float32", of=tmp_path / "v")
+    code, lines = compared("--precision", "float32", wanted=tmp_path / "v")
     assert code == 1
     assert any(line.startswith("neuron/tanh: dc at step 0, index [0]") for line in lines)
 
@@ -238,7 +238,7 @@ def test_more_cases_than_are_expected_are_counted_and_no_fault(mine, cases, tmp_
     vectors.write([cases["neuron/tanh"]], tmp_path / "v")
     for name in NAMES:
         mine(name)
-    code, lines = compared(of=tmp_path / "v")
+    code, lines = compared(wanted=tmp_path / "v")
     assert code == 0
     assert lines[-1] == (
         "1 case passed, 0 failed, 3 not among the expected ones (tolerances of float64)"

@@ -7,14 +7,14 @@ from refsnn.oracle.conventions import (
     NUMBERS,
     PAPER,
     RENAMED,
-    make,
+    make_conventions,
     renamed,
     words,
 )
 
 
 def test_the_papers_are_the_first_and_complete():
-    assert make({}) == PAPER
+    assert make_conventions({}) == PAPER
     assert list(PAPER) == [*NUMBERS, *CONVENTIONS]
     for name, convention in CONVENTIONS.items():
         assert PAPER[name] == next(iter(convention.values))
@@ -38,7 +38,7 @@ def test_the_ledger_names_each_and_levels_are_real():
 )
 def test_unknown_ones_are_refused(given, message):
     with pytest.raises(ValueError, match=f"^{message}"):
-        make(given)
+        make_conventions(given)
 
 
 def test_words_name_what_deviates_in_one_order():
@@ -65,7 +65,7 @@ def test_names_of_the_first_version_are_none_that_there_are_now():
         "lam_clock": "iteration from 0",
         "decay_on": "weights",
     }
-    make(renamed(old))
+    make_conventions(renamed(old))
     for name, (now, meant) in RENAMED.items():
         assert name == now or name not in PAPER
         assert set(meant.values()) <= set(CONVENTIONS[now].values)

@@ -5,7 +5,7 @@ import pytest
 
 from refsnn.oracle import cases, recipes
 from refsnn.oracle.compute import compute
-from refsnn.oracle.conventions import CONVENTIONS, LEVELS, make, words
+from refsnn.oracle.conventions import CONVENTIONS, LEVELS, make_conventions, words
 from refsnn.oracle.diagnose import diagnose
 from refsnn.oracle.search import Search, names_of, upto_level
 
@@ -20,8 +20,8 @@ def given(vectors, deviations, levels=LEVELS, but=()):
     got = {}
     for case in vectors:
         if case.level in levels and case.id not in but:
-            of = make(case.conventions | deviations)
-            got[case.id] = compute(case.level, case.inputs, case.settings, of, case.repeat)
+            conventions = make_conventions(case.conventions | deviations)
+            got[case.id] = compute(case.level, case.inputs, case.settings, conventions, case.repeat)
     return got
 
 

@@ -20,8 +20,8 @@ def given(cases, tmp_path):
 
     def write(name, deviations, **changed):
         case = cases[name]
-        of = case.conventions | deviations
-        arrays = compute(case.level, case.inputs, case.settings, of, case.repeat) | changed
+        conventions = case.conventions | deviations
+        arrays = compute(case.level, case.inputs, case.settings, conventions, case.repeat) | changed
         path = tmp_path / "given" / f"{name}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **arrays)

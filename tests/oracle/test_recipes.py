@@ -81,8 +81,8 @@ def test_a_block_of_a_thousand_is_not_enough_for_the_large_layer(cases, monkeypa
     """Weight gradients summed over 1,024 positions alone: wrong only above some size."""
     true = compute.make_ops
 
-    def make_ops(of, tape):
-        ops = true(of, tape)
+    def make_ops(conventions, tape):
+        ops = true(conventions, tape)
 
         def one_block(dy, cache):
             dy = dy.copy()

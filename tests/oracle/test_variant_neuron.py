@@ -5,7 +5,7 @@ import pytest
 
 from refsnn.ops import NUMPY
 from refsnn.oracle import variant_neuron
-from refsnn.oracle.conventions import CONVENTIONS, make
+from refsnn.oracle.conventions import CONVENTIONS, make_conventions
 from refsnn.oracle.variants import lif_of
 
 RNG = np.random.default_rng(0)
@@ -25,9 +25,9 @@ def test_with_the_papers_choices_it_is_the_papers_neuron(
         "reset_gradient": reset_gradient,
         "tau": 0.75,
     }
-    of = make(given)
-    o_seq, cache = variant_neuron.lif_forward(C, None, lif_of(of), of)
-    want_seq, want = NUMPY.lif_forward(C, None, lif_of(of))
+    conventions = make_conventions(given)
+    o_seq, cache = variant_neuron.lif_forward(C, None, lif_of(conventions), conventions)
+    want_seq, want = NUMPY.lif_forward(C, None, lif_of(conventions))
     assert np.array_equal(o_seq, want_seq)
     assert np.array_equal(cache.u_pre_seq, want.u_pre_seq)
     grads, delta_seq = variant_neuron.lif_backward(DO, cache)
@@ -42,11 +42,11 @@ def factors(decay, tau):
     return eval(decay, {"tau": tau, "u": 1, "c": 0}), eval(decay, {"tau": tau, "u": 0, "c": 1})
 
 
-def steps(c, of, u, o):
+def steps(c, conventions, u, o):
     """Tangents of one neuron by every c[s], pushed through the steps with the slope as the
     derivative of firing: (T,) spikes and (T, s) do[t]/dc[s]."""
-    tau, v_th = of["tau"], of["v_th"]
-    a, b = factors(of["leak"], tau)
+    tau, v_th = conventions["tau"], conventions["v_th"]
+    a, b = factors(conventions["leak"], tau)
     du, do = np.zeros(len(c)), np.zeros(len(c))
     spikes, tangents = [], []
     for t, c_t in enumerate(c):
@@ -54,16 +54,16 @@ def steps(c, of, u, o):
         u_pre, du_pre = {
             "zero, next step": (drive * (1 - o), ddrive * (1 - o) - drive * do),
             "subtract, next step": (drive - v_th * o, ddrive - v_th * do),
-        }.get(of["reset"], (drive, ddrive))
+        }.get(conventions["reset"], (drive, ddrive))
         o = float(u_pre > v_th)
-        do = of["surrogate_shape"] * (1 - np.tanh(u_pre - v_th) ** 2) * du_pre
+        do = conventions["surrogate_shape"] * (1 - np.tanh(u_pre - v_th) ** 2) * du_pre
         u, du = {
             "zero": (u_pre * (1 - o), du_pre * (1 - o) - u_pre * do),
             "subtract": (u_pre - v_th * o, du_pre - v_th * do),
-        }.get(of["reset"], (u_pre, du_pre))
+        }.get(conventions["reset"], (u_pre, du_pre))
         spikes.append(o)
         tangents.append(do)
-    if of["output"] == "one step late":
+    if conventions["output"] == "one step late":
         spikes, tangents = [0.0, *spikes[:-1]], [0 * do, *tangents[:-1]]
     return np.array(spikes), np.array(tangents)
 
@@ -73,13 +73,15 @@ def steps(c, of, u, o):
     list(itertools.product(DECAYS, RESETS, ["same step", "one step late"])),
 )
 def test_every_decay_reset_and_output_has_its_gradient(decay, reset, output):
-    of = make({"leak": decay, "reset": reset, "output": output, "tau": 0.75, "v_th": 0.4})
+    conventions = make_conventions(
+        {"leak": decay, "reset": reset, "output": output, "tau": 0.75, "v_th": 0.4}
+    )
     u0, o0 = RNG.normal(0.2, 0.3, 40), (RNG.random(40) < 0.5).astype(float)
-    o_seq, cache = variant_neuron.lif_forward(C, u0, lif_of(of), of, o0)
+    o_seq, cache = variant_neuron.lif_forward(C, u0, lif_of(conventions), conventions, o0)
     dc_seq = variant_neuron.lif_backward(DO, cache)[0].dc_seq
     assert 0.05 < o_seq.mean() < 0.95
     for n in range(40):
-        spikes, tangents = steps(C[:, n], of, u0[n], o0[n])
+        spikes, tangents = steps(C[:, n], conventions, u0[n], o0[n])
         assert np.array_equal(o_seq[:, n], spikes)
         np.testing.assert_allclose(dc_seq[:, n], DO[:, n] @ tangents, rtol=0, atol=1e-13)
 
@@ -93,10 +95,12 @@ def test_reset_gradients_differ_by_their_terms():
         "spike path only": 2 + 3 * 0.5 * -1.25,
     }
     for name, value in wanted.items():
-        of = make({"reset_gradient": name, "surrogate": "rectangular", "surrogate_shape": 1.0})
-        of |= {"v_th": 0.9}
+        conventions = make_conventions(
+            {"reset_gradient": name, "surrogate": "rectangular", "surrogate_shape": 1.0}
+        )
+        conventions |= {"v_th": 0.9}
         c, do = np.array([[1.25], [0.5]]), np.array([[2.0], [3.0]])
-        _, cache = variant_neuron.lif_forward(c, None, lif_of(of), of)
+        _, cache = variant_neuron.lif_forward(c, None, lif_of(conventions), conventions)
         assert cache.fired_seq[:, 0].tolist() == [1, 0]
         grads, _ = variant_neuron.lif_backward(do, cache)
         assert grads.dc_seq[:, 0].tolist() == [value, 3]

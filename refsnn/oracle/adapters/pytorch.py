@@ -118,16 +118,16 @@ class PyTorch:
 
     def neuron(self, steps: int) -> nn.Module:
         """Make a layer of neurons that follows the case's conventions."""
-        of = self.conventions
-        return LIF(steps, **{name: of[name] for name in NEURON})
+        conventions = self.conventions
+        return LIF(steps, **{name: conventions[name] for name in NEURON})
 
     def norm(self) -> dict[str, Any]:
         """Return the arguments of BatchNorm that follow the case's conventions."""
-        of = self.conventions
+        conventions = self.conventions
         return {
-            "statistics": of["norm_statistics"],
-            "scale": of["v_th"] if of["norm_scale"] == "v_th" else 1.0,
-            "eps": of["norm_eps"],
+            "statistics": conventions["norm_statistics"],
+            "scale": conventions["v_th"] if conventions["norm_scale"] == "v_th" else 1.0,
+            "eps": conventions["norm_eps"],
             "momentum": 0.1,  # D25
         }
 
@@ -287,24 +287,29 @@ class PyTorch:
     def states(self, module: nn.Module) -> Tensors:
         """Return u_pre, o and u (T, N, ...) of each layer of neurons by name."""
         return {
-            prefix(at) + field: torch.stack([getattr(state, field) for state in layer.states])
-            for at, layer in layers(module).items()
+            prefix(name) + field: torch.stack([getattr(state, field) for state in layer.states])
+            for name, layer in layers(module).items()
             for field in ("u_pre", "o", "u")
         }
 
     def gradients(self, loss: torch.Tensor, module: nn.Module, inputs: Tensors) -> Tensors:
         """Return dL/du_pre (T, N, ...) of each layer, last first, then by inputs and parameters."""
         wanted = inputs | {f"grad.{name}": p for name, p in module.named_parameters()}
-        potentials = {at: self.leaves(layer) for at, layer in reversed(layers(module).items())}
-        leaves = [*(leaf for of in potentials.values() for leaf in of), *wanted.values()]
+        potentials = {name: self.leaves(layer) for name, layer in reversed(layers(module).items())}
+        leaves = [
+            *(leaf for layer_leaves in potentials.values() for leaf in layer_leaves),
+            *wanted.values(),
+        ]
         found = torch.autograd.grad(loss, leaves, allow_unused=True)
         got = iter(
             torch.zeros_like(leaf) if g is None else g
             for leaf, g in zip(leaves, found, strict=True)
         )
         deltas = {
-            f"{prefix(at)}du_pre": self.delta(layers(module)[at], [next(got) for _ in of])
-            for at, of in potentials.items()
+            f"{prefix(name)}du_pre": self.delta(
+                layers(module)[name], [next(got) for _ in layer_leaves]
+            )
+            for name, layer_leaves in potentials.items()
         }
         return {**deltas, **dict(zip(wanted, got, strict=True))}
 
@@ -326,9 +331,9 @@ def layers(module: nn.Module) -> dict[str, Any]:
     return {name: part for name, part in module.named_modules() if hasattr(part, "record")}
 
 
-def prefix(at: str) -> str:
+def prefix(name: str) -> str:
     """Return what precedes the names of a layer's outputs; a case with one layer has nothing."""
-    return "" if at in ("", "lif") else f"{at}."
+    return "" if name in ("", "lif") else f"{name}."
 
 
 def encode(images: torch.Tensor, settings: Mapping[str, Any]) -> torch.Tensor:

@@ -16,9 +16,9 @@ def outputs(level, inputs, settings, conventions):
     return LEVELS[level](inputs, settings, description(settings, conventions), conventions)
 
 
-def description(settings, of):
+def description(settings, conventions):
     """The plain dict of a network that the loops read."""
-    scale = of["v_th"] if of["norm_scale"] == "v_th" else 1.0
+    scale = conventions["v_th"] if conventions["norm_scale"] == "v_th" else 1.0
     return {
         "depths": settings.get("depths"),
         "widths": settings.get("widths"),
@@ -32,21 +32,21 @@ def description(settings, of):
         },
         "branches": settings.get("branches"),
         "downsample": "conv",
-        "readout": of["readout"],
+        "readout": conventions["readout"],
         "norm": {
-            "statistics": of["norm_statistics"],
+            "statistics": conventions["norm_statistics"],
             "scale": scale,
-            "eps": of["norm_eps"],
+            "eps": conventions["norm_eps"],
             "momentum": 0.1,
         },
         "neuron": {
-            "tau": of["tau"],
-            "v_th": of["v_th"],
-            "surrogate": of["surrogate"],
-            "surrogate_shape": of["surrogate_shape"],
-            "surrogate_edge": of["surrogate_edge"],
-            "reset_gradient": of["reset_gradient"],
-            "fire_at_threshold": of["fire_at_threshold"],
+            "tau": conventions["tau"],
+            "v_th": conventions["v_th"],
+            "surrogate": conventions["surrogate"],
+            "surrogate_shape": conventions["surrogate_shape"],
+            "surrogate_edge": conventions["surrogate_edge"],
+            "reset_gradient": conventions["reset_gradient"],
+            "fire_at_threshold": conventions["fire_at_threshold"],
         },
     }
 
@@ -81,11 +81,11 @@ def gradients(grads, prefix=""):
     return {f"grad.{k.removeprefix(prefix)}": theirs(k, v) for k, v in grads.items()}
 
 
-def surrogate(inputs, settings, net, of):
+def surrogate(inputs, settings, net, conventions):
     return {"h": np.array([neuron.slope(u, net["neuron"]) for u in inputs["u_pre"].tolist()])}
 
 
-def one_neuron(inputs, settings, net, of):
+def one_neuron(inputs, settings, net, conventions):
     u_pre, o = neuron.lif_forward(inputs["c"], 0.0, net["neuron"])
     dc = neuron.lif_backward(inputs["do"], inputs["c"], 0.0, net["neuron"])["dc_seq"]
     return {"u_pre": u_pre, "o": o, "u": u_pre * (1 - o), "du_pre": dc, "dc": dc}
@@ -113,7 +113,7 @@ def moved(run, prefix=""):
     return {f"new.{name.removeprefix(prefix)}": value for name, value in run["buffers"].items()}
 
 
-def one_layer(inputs, settings, net, of):
+def one_layer(inputs, settings, net, conventions):
     run = start(inputs, net, "", settings["training"])
     stride, padding = settings["stride"], settings["padding"]
     x = last(inputs["x"])
@@ -139,7 +139,7 @@ def one_layer(inputs, settings, net, of):
     return found | gradients(grads)
 
 
-def one_block(inputs, settings, net, of):
+def one_block(inputs, settings, net, conventions):
     run = start(inputs, net, "block.", settings["training"])
     weight = inputs["conv1.weight"]
     shape = {
@@ -160,7 +160,7 @@ def one_block(inputs, settings, net, of):
     return found | {"dx": first(dx)} | gradients(grads, "block.")
 
 
-def whole_network(inputs, settings, net, of):
+def whole_network(inputs, settings, net, conventions):
     net |= {"in_channels": inputs["images"].shape[1], "num_classes": len(inputs["head.fc.bias"])}
     params, buffers = numbers(inputs, PARAMETERS), numbers(inputs, STATISTICS)
     x_seq = np.asarray([last(inputs["images"])] * settings["steps"])
@@ -173,7 +173,7 @@ def whole_network(inputs, settings, net, of):
     if not settings["training"]:
         return found
     loss, db = objective.objective(
-        run["branches"], inputs["labels"], settings["side"], of["branch_sum"]
+        run["branches"], inputs["labels"], settings["side"], conventions["branch_sum"]
     )
     grads, du_pre = network.gradients_and_potentials(net, params, buffers, x_seq, db)
     found |= {"loss": np.asarray(loss)} | moved(run | {"training": True})
@@ -181,7 +181,7 @@ def whole_network(inputs, settings, net, of):
     return found | gradients(grads)
 
 
-def whole_training(inputs, settings, net, of):
+def whole_training(inputs, settings, net, conventions):
     net |= {"in_channels": inputs["images"].shape[2], "num_classes": len(inputs["head.fc.bias"])}
     total = len(inputs["images"])
     options = (
@@ -190,7 +190,7 @@ def whole_training(inputs, settings, net, of):
             "total": total,
             "batches_per_epoch": settings["batches"],
         }
-        | {name: of[name] for name in ("lam_clock", "branch_sum", "decay_on")}
+        | {name: conventions[name] for name in ("lam_clock", "branch_sum", "decay_on")}
     )
     params, buffers = numbers(inputs, PARAMETERS), numbers(inputs, STATISTICS)
     batches = [(last(x), y) for x, y in zip(inputs["images"], inputs["labels"], strict=True)]

@@ -301,10 +301,10 @@ def test_defaults_are_what_is_said_of_them(default, cases):
             continue
         seen = LEVELS[: LEVELS.index(case.level) + 1]
         fixed = {n: v for n, v in default.forced.items() if CONVENTIONS[n].level in seen}
-        of = case.conventions | fixed
-        want = compute(case.level, case.inputs, case.settings, of, case.repeat)
+        conventions = case.conventions | fixed
+        want = compute(case.level, case.inputs, case.settings, conventions, case.repeat)
         expected = replace(
-            case, conventions=of, outputs=want, tolerances=tolerances(case.level, want)
+            case, conventions=conventions, outputs=want, tolerances=tolerances(case.level, want)
         )
         result = compare_case(expected, got, default.precision)
         assert result.passed, result.lines()

@@ -45,7 +45,7 @@ def test_every_alternative_is_among_them():
     assert wanted <= seen
     assert len(FAULTS) >= 50
     for fault in FAULTS.values():
-        conventions.make(fault.conventions)
+        conventions.make_conventions(fault.conventions)
 
 
 def test_the_adapter_knows_the_conventions_and_their_first_values():
