@@ -8,9 +8,11 @@ was asked that can't be done, said in one line; 128 + signal when stopped by one
 """
 
 import argparse
+import difflib
 import errno
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -26,10 +28,19 @@ from refsnn import __version__
 
 
 class Parser(argparse.ArgumentParser):
-    """One line for an error."""
+    """A parser whose errors are one line, which suggests what may be meant."""
 
     def error(self, message: str) -> NoReturn:
+        """Print the message and where help is, and exit with code 2."""
+        if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
+            message += did_you_mean(found[1], re.findall(r"[\w.-]+", found[2]))
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """Return a question that names the known word that is most like this one, or nothing."""
+    like_it = difflib.get_close_matches(word.split("=")[0], known, 1)
+    return f"; did you mean {like_it[0]}?" if like_it else ""
 
 
 class CommandParser(Parser):
@@ -44,7 +55,12 @@ class CommandParser(Parser):
         add, self.add_options = self.add_options, None
         if add is not None:
             add(self)
-        return super().parse_known_args(args, namespace)
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            options = [name for action in self._actions for name in action.option_strings]
+            hint = did_you_mean(unknown[0], options)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return parsed, unknown
 
 
 def main(argv: list[str] | None = None) -> int:

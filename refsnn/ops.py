@@ -22,7 +22,7 @@ from refsnn.equations.batchnorm import (
 from refsnn.equations.conv import Conv, ConvCache
 from refsnn.equations.lif import LIF, RESET_GRADIENTS, LIFCache, LIFGrads
 from refsnn.equations.linear import LinearCache
-from refsnn.equations.loss import CROSS_ENTROPY, Loss
+from refsnn.equations.loss import CROSS_ENTROPY, Loss, loss_value
 from refsnn.equations.pool import AvgPool, AvgPoolCache
 from refsnn.equations.shortcut import METHODS, ObjectiveCache, Pullback
 from refsnn.equations.surrogate import EDGES, SURROGATES, Array, Surrogate, make_surrogate
@@ -55,6 +55,7 @@ __all__ = [
     "Running",
     "Surrogate",
     "get_ops",
+    "loss_value",
     "make_surrogate",
     "validate",
 ]

@@ -1,11 +1,12 @@
 """Each command imports its own module, and no other's."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
-from refsnn.cli import COMMANDS
+from refsnn.cli import COMMANDS, main
 
 #: command -> the module that is its alone; the ledger names the settings of others too
 OWN = {name: module for name, (module, *_) in COMMANDS.items()}
@@ -56,3 +57,26 @@ def test_help_works_where_no_other_command_can_be_imported(command):
 
 def test_a_command_that_cannot_be_imported_is_noticed():
     assert helped("bench", OWN["bench"])[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train --mehtod=vanilla", "refsnn train: .*; did you mean --method? (see refsnn train "),
+        ("evaluate RUN --jsn", "refsnn evaluate: .*; did you mean --json? (see refsnn evaluate "),
+        (
+            "data check digits --jbos 2",
+            "refsnn data check: .*did you mean --jobs? (see refsnn data ",
+        ),
+        ("tran", "refsnn: .*; did you mean train? (see refsnn --help)"),
+        ("data chek", "refsnn data: .*; did you mean check? (see refsnn data --help)"),
+        ("train --method evolution", "refsnn train: .*; did you mean evolutionary?"),
+        ("train --nothing-like-it", "refsnn train: error: unrecognized .*--nothing-like-it (see"),
+    ],
+)
+def test_a_mistyped_word_is_answered_with_the_nearest_and_the_right_help(words, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(words.split())
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(re.escape(message).replace(r"\.\*", ".*"), line)

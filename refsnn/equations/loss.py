@@ -63,6 +63,20 @@ class CrossEntropy:
 CROSS_ENTROPY = CrossEntropy()
 
 
+def loss_value(loss: Loss, logits: Array, labels: Array) -> tuple[float, Any]:
+    """Return the loss as a Python float, and its cache.
+
+    TypeError where a loss of the user's own gives no pair of a number and a cache.
+    """
+    made: Any = loss.forward(logits, labels)
+    try:
+        value, cache = made
+        return float(value), cache
+    except (TypeError, ValueError) as error:
+        name = type(loss).__name__
+        raise TypeError(f"loss: want (number, cache) from {name}.forward ({error})") from None
+
+
 def loss_gradient(loss: Loss, cache: Any, logits: Array) -> Array:
     """Return dL/dlogits as `loss` gives it, in the logits' dtype.
 

@@ -7,7 +7,7 @@ methods are one formula (`combine_forward`) with different weights of the side b
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from refsnn.equations.loss import CROSS_ENTROPY, Loss, loss_gradient
+from refsnn.equations.loss import CROSS_ENTROPY, Loss, loss_gradient, loss_value
 from refsnn.equations.surrogate import Array
 from refsnn.equations.validate import at_least, like, one_of
 
@@ -99,12 +99,12 @@ def objective_forward(
     one_of("branch_sum", branch_sum, ("logits", "losses"))
     if branch_sum == "logits":
         o_final = combine_forward(branches, side)
-        value, cache = loss.forward(o_final, labels)  # D13
-        return float(value), ObjectiveCache([(o_final, cache)], len(branches), side, loss)
-    pairs = [loss.forward(b, labels) for b in branches]
+        value, cache = loss_value(loss, o_final, labels)  # D13
+        return value, ObjectiveCache([(o_final, cache)], len(branches), side, loss)
+    pairs = [loss_value(loss, b, labels) for b in branches]
     *sides, main = [value for value, _ in pairs]
     caches = [(b, cache) for b, (_, cache) in zip(branches, pairs, strict=True)]
-    return float(main + side * sum(sides)), ObjectiveCache(caches, len(pairs), side, loss)  # D13
+    return main + side * sum(sides), ObjectiveCache(caches, len(pairs), side, loss)  # D13
 
 
 def objective_backward(cache: ObjectiveCache) -> list[Array]:

@@ -22,7 +22,7 @@ from refsnn.network.layers import (
     pool_backward,
     pool_forward,
 )
-from refsnn.network.network import Block, Network, Params, check_params
+from refsnn.network.network import Block, Network, Params, check_buffers, check_params
 from refsnn.ops import Array, AvgPoolCache, LIFCache, Ops, Pullback, Running, validate
 
 
@@ -71,8 +71,11 @@ def forward(
     """
     validate.ndim("x_seq", x_seq, 5, "(T, N, H, W, C)")
     if x_seq.shape[4] != net.in_channels:
-        raise ValueError(f"x_seq: got {x_seq.shape[4]} channels, want {net.in_channels}")
+        first = x_seq.shape[2] == net.in_channels
+        hint = f"; shape {x_seq.shape} looks channels-first, want (T, N, H, W, C)" if first else ""
+        raise ValueError(f"x_seq: got {x_seq.shape[4]} channels, want {net.in_channels}{hint}")
     check_params(net, params)
+    check_buffers(net, buffers)
     context = Context(net, params, buffers, ops, training)
     x_seq, stem = stem_forward(x_seq, context)
     branches, segments, heads = [], [], []
@@ -88,6 +91,9 @@ def forward(
 
 def backward(run: Forward, db: Sequence[Array]) -> Grads:
     """Compute dL/dW of every parameter by name from `db`, the list of dL/db_l. Source: Eq. 9."""
+    if len(db) != len(run.heads):
+        want = f"{len(run.heads)}, one for each branch"
+        raise ValueError(f"db: got gradients of {len(db)} branches, want {want}")
     context = run.context
 
     def head(cache: HeadCache) -> Pullback:

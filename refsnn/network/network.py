@@ -147,6 +147,15 @@ class Network:
                 linear(f"{block.branch}.fc", block.c_out, self.num_classes)
         return shapes
 
+    def buffer_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every batch norm's running statistics by name."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name, shape in self.shapes().items():
+            owner, _, kind = name.rpartition(".")
+            if kind == "weight" and owner.split(".")[-1].startswith("bn"):
+                shapes |= {f"{owner}.running_mean": shape, f"{owner}.running_var": shape}
+        return shapes
+
     def count_parameters(self) -> int:
         """Count the numbers in all parameters."""
         return sum(int(np.prod(shape)) for shape in self.shapes().values())
@@ -182,13 +191,10 @@ def init_params(net: Network, rng: np.random.Generator, dtype: Any = np.float64)
 
 def init_buffers(net: Network, dtype: Any = np.float64) -> Params:
     """Return initial running statistics, mean 0 and variance 1 for every batch norm."""
-    buffers: Params = {}
-    for name, shape in net.shapes().items():
-        owner = name.rsplit(".", 1)[0]
-        if owner.split(".")[-1].startswith("bn"):
-            buffers[f"{owner}.running_mean"] = np.zeros(shape, dtype)
-            buffers[f"{owner}.running_var"] = np.ones(shape, dtype)
-    return buffers
+    return {
+        name: (np.ones if name.endswith("var") else np.zeros)(shape, dtype)
+        for name, shape in net.buffer_shapes().items()
+    }
 
 
 def without_branches(net: Network, params: Params) -> tuple[Network, Params]:
@@ -199,12 +205,24 @@ def without_branches(net: Network, params: Params) -> tuple[Network, Params]:
 
 def check_params(net: Network, params: Params) -> None:
     """Check names and shapes; ValueError names the first that is missing, surplus or different."""
-    shapes = net.shapes()
+    check_shapes("params", params, net.shapes())
+    for name in params.keys() - net.shapes().keys():
+        raise ValueError(f"params: {name} is not part of this network")
+
+
+def check_buffers(net: Network, buffers: Params) -> None:
+    """Check the running statistics' names and shapes; ValueError names the first that is wrong."""
+    try:
+        check_shapes("buffers", buffers, net.buffer_shapes())
+    except ValueError as error:
+        hint = "" if buffers else "; init_buffers(net) makes them"
+        raise ValueError(f"{error}{hint}") from None
+
+
+def check_shapes(group: str, arrays: Params, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Check that there is an array of each shape; ValueError names the first that is wrong."""
     for name, shape in shapes.items():
-        if name not in params:
-            raise ValueError(f"params: {name} is missing, want an array of shape {shape}")
-        if params[name].shape != shape:
-            raise ValueError(f"params: {name} has shape {params[name].shape}, want {shape}")
-    for name in params:
-        if name not in shapes:
-            raise ValueError(f"params: {name} is not part of this network")
+        if name not in arrays:
+            raise ValueError(f"{group}: {name} is missing, want an array of shape {shape}")
+        if arrays[name].shape != shape:
+            raise ValueError(f"{group}: {name} has shape {arrays[name].shape}, want {shape}")

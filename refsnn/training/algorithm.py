@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from refsnn.network import Forward, Network, Params, backward, encode, forward, without_branches
-from refsnn.ops import Array, Ops
+from refsnn.ops import Array, Ops, loss_value
 from refsnn.training.checkpoint import State
 from refsnn.training.config import TrainConfig
 from refsnn.training.monitor import firing_rates, require_finite, require_finite_update
@@ -97,5 +97,5 @@ def evaluate(
         logits = main_logits(net, state.params, state.buffers, images, config.steps, ops)
         total += len(labels)
         correct += int((logits.argmax(axis=1) == labels).sum())  # Alg. 1 inference line 6
-        loss += criterion.forward(logits, labels)[0] * len(labels)
+        loss += loss_value(criterion, logits, labels)[0] * len(labels)
     return {"test_accuracy": correct / total, "test_loss": loss / total}
