@@ -34,6 +34,7 @@ def compare_case(
     arrays, problems = comparable(case, got, precision, omits)
     result = Comparison(case.id, case.clauses, precision)
     result.problems, result.unusable = list(problems.values()), list(problems)
+    result.missing = [name for name in problems if name in case.outputs and name not in got]
     result.omitted = [name for name in case.outputs if name not in {*got, *problems}]
     shown = list(arrays)
     arrays = with_spikes(case, arrays, result.omitted)

@@ -310,10 +310,14 @@ def make_conventions(given: Mapping[str, Value]) -> Conventions:
 
 
 def words(deviations: Mapping[str, Value]) -> str:
-    """What deviates, for people: "fires at the threshold too (>=); detached reset"."""
+    """Describe deviations in words, as "fires at the threshold too (>=); detached reset".
+
+    A value that is the paper's is a deviation in the cases that ask for another one.
+    """
     texts = []
     for name, value in sorted(deviations.items(), key=lambda item: list(PAPER).index(item[0])):
         text = f"{name} = {value:g}" if name in NUMBERS else CONVENTIONS[name].values[value]
-        own = value == PAPER[name]  # where a case wants otherwise
-        texts.append(f"always: {text}" if own else text)
-    return "; ".join(texts) or "the conventions as they are"
+        if value == PAPER[name]:
+            text += ", even where a case asks for another"
+        texts.append(text)
+    return "; ".join(texts) or "the cases' own conventions"
