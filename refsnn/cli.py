@@ -175,27 +175,31 @@ COMMANDS = {
     ),
     "vectors": (
         "refsnn.oracle.vectors_command",
-        "test vectors for other implementations, as data",
-        "Cases with inputs, parameters and every expected activation and gradient.",
+        "write test vectors: inputs and expected outputs for other implementations",
+        "Test vectors: cases with inputs, parameters, and every expected activation and gradient, "
+        "as files for an implementation in any language. refsnn compare compares its arrays with "
+        "them.",
     ),
     "compare": (
         "refsnn.oracle.compare_command",
-        "another implementation's arrays against the test vectors: where they first diverge",
-        "Reports by clause, and names the first divergence of each case: tensor, step, index. "
-        "Exit code 1 where a case fails.",
+        "compare another implementation's arrays with the test vectors",
+        "Compares arrays with the test vectors. Reports by clause of the specification, and names "
+        "the first divergence of each case in the order of computing: tensor, time step, index. "
+        "Exit code 1 if a case fails.",
     ),
     "diagnose": (
         "refsnn.oracle.diagnose_command",
-        "which conventions reproduce another implementation's arrays",
+        "find the conventions that reproduce another implementation's arrays",
         "Tries the conventions in which implementations are known to differ, alone and together, "
-        "and says in words which reproduce the numbers. Exit code 1 where none do.",
+        "and names in words those that reproduce the numbers. Exit code 1 if none do.",
     ),
     "conform": (
         "refsnn.oracle.conform_command",
-        "check another implementation: right or not, and where it first goes wrong",
-        "Runs test cases through an implementation of yours, in a process of its own, and reports "
-        "by level and by clause. Exit code 1: it failed somewhere, or passed where it was "
-        "expected to fail.",
+        "check another implementation: run the test vectors through it and name its mistakes",
+        "Runs test cases through your implementation, in a separate process, and reports by level "
+        "and by clause of the specification. Exit code 1 if a case fails, or passes although it is "
+        "listed as an expected failure. On Windows there is no memory limit, and the report does "
+        "not say in which line a case hung.",
     ),
     "export": (
         "refsnn.export.command",

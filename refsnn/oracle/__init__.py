@@ -1,1 +1,1 @@
-"""The conformance kit for other implementations."""
+"""Test vectors, comparison and diagnosis of other implementations."""

@@ -1,4 +1,4 @@
-"""What an implementation wrote: `.npz` or `.safetensors` files named as the cases are."""
+"""Reading an implementation's arrays: `.npz` or `.safetensors` files named after the cases."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -9,15 +9,20 @@ from refsnn.oracle.recipes import recipes
 
 
 class Actual(NamedTuple):
-    got: dict[str, dict[str, Any]]  # case id -> output -> array, or the error in its place
+    """An implementation's outputs by case, and the files that could not be used."""
+
+    got: dict[str, dict[str, Any]]  # case id -> output -> array, or the error of reading it
     problems: dict[str, str]  # case id or file -> what is wrong with it
-    others: list[str]  # known cases that are none of those asked for
+    others: list[str]  # cases that exist but were not asked for
 
 
 def read_actual(path: Path, ids: Collection[str], case: str | None = None) -> Actual:
-    """A folder of `<case id>.npz` (or `.safetensors`), or one such file; `case` says which one is
-    meant, or whose it is where its name doesn't. Files that can't be read, or are no case's, are
-    among the problems."""
+    """Read a folder of `<case id>.npz` (or `.safetensors`) files, or one such file.
+
+    `ids` are the cases asked for. `case` is the only one to read from a folder, or the one to
+    which a file belongs whose name does not say it. Files that cannot be read, or whose names are
+    not those of cases, are among the problems. ValueError where there is no file of a case.
+    """
     got: dict[str, dict[str, Any]] = {}
     problems: dict[str, str] = {}
     others, known = list[str](), {recipe.id for recipe in recipes()}
@@ -26,7 +31,9 @@ def read_actual(path: Path, ids: Collection[str], case: str | None = None) -> Ac
             if name in known:
                 others.append(name)
             else:
-                problems[str(file)] = "names no case, want LEVEL/NAME.npz, such as neuron/tie.npz"
+                problems[str(file)] = (
+                    "is not named after a case, want LEVEL/NAME.npz such as neuron/tie.npz"
+                )
             continue
         if name in got:
             problems[str(file)] = f"is a second file of {name}"
@@ -42,13 +49,13 @@ def read_actual(path: Path, ids: Collection[str], case: str | None = None) -> Ac
             del got[name]
             problems[name] = "has an output twice, with and without out. before its name"
     if not got and not problems:
-        what = f"files of {others[0]} and others alone" if others else "no .npz file"
-        raise ValueError(f"actual: {path} holds {what}, want LEVEL/NAME.npz of the cases")
+        what = f"only files of other cases ({others[0]}, …)" if others else "no .npz file"
+        raise ValueError(f"actual: {path} holds {what}, want LEVEL/NAME.npz for the cases")
     return Actual(got, problems, others)
 
 
 def files(path: Path, ids: Collection[str], case: str | None) -> list[tuple[Path, str]]:
-    """Each file with the case's id that its name says."""
+    """List the files, each with the id of the case that it is named after."""
     if path.is_dir() and case is not None:
         own_files = [path / f"{case}{s}" for s in SUFFIXES if (path / f"{case}{s}").exists()]
         if not own_files:
@@ -64,9 +71,15 @@ def files(path: Path, ids: Collection[str], case: str | None) -> list[tuple[Path
         ]
     if not path.exists():
         raise ValueError(f"actual: {path} does not exist, want an .npz file or a folder of them")
-    own = f"{path.parent.resolve().name}/{path.stem}"
-    name = case or own
+    name = case or f"{path.parent.resolve().name}/{path.stem}"
+    if name not in ids and case is None:
+        raise ValueError(
+            f"actual: {path} is not named after a case: give the case with --case ID, such as "
+            "--case neuron/tie, or name the file LEVEL/NAME.npz (refsnn vectors list shows the ids)"
+        )
     if name not in ids:
-        said = "" if case else ", which the file's name says (--case ID says otherwise)"
-        raise ValueError(f"case: got {name!r}{said}, want the id of a case, such as neuron/tie")
+        raise ValueError(
+            f"case: got {name!r}, want the id of a case, such as neuron/tie (refsnn vectors list "
+            "shows all)"
+        )
     return [(path, name)]

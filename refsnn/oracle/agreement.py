@@ -1,4 +1,4 @@
-"""Whether two ways of computing a case agree: refsnn's own, and the naive loops."""
+"""Checks that two computations of a case agree: refsnn's own, and the naive loops'."""
 
 from dataclasses import replace
 
@@ -9,12 +9,12 @@ from refsnn.oracle.vectors import Case
 
 
 def disagreements(case: Case) -> list[str]:
-    """What the case's outputs and the naive loops differ in, a line each."""
+    """Describe the differences between the case's outputs and those of the naive loops."""
     got = naive.outputs(case.level, case.inputs, case.settings, case.conventions)
     return compare_case(replace(case, exact=True), got).lines()
 
 
 def changes(case: Case) -> list[str]:
-    """What refsnn would write otherwise today."""
+    """Describe the differences between the case's outputs and those that refsnn computes now."""
     outputs = compute(case.level, case.inputs, case.settings, case.conventions, case.repeat)
     return compare_case(replace(case, exact=True), outputs).lines()

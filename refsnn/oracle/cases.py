@@ -1,8 +1,8 @@
-"""The test vectors: what they are, drawn from fixed seeds, computed here.
+"""Making of the test vectors: inputs drawn from fixed seeds, outputs computed by refsnn.
 
-Random cases are drawn until no potential lies so close to the threshold (or to a kink of the
-slope) that rounding in float32 could move it across; a case is drawn by its own name, so that
-adding one changes no other.
+Random inputs are redrawn until no potential lies so close to the threshold (or to a kink of the
+surrogate's slope) that rounding in float32 could move it across. The seed is the case's id, so that
+adding a case changes no other.
 """
 
 import zlib
@@ -28,7 +28,7 @@ ULP = 2.0**-23  # of float32, above 1
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make a case: `draw` gives its inputs."""
+    """Instructions for making a case; `draw` returns its inputs."""
 
     id: str
     summary: str
@@ -46,7 +46,10 @@ class Recipe:
 
 
 def build(recipe: Recipe) -> Case:
-    """The first draw without a potential near the threshold."""
+    """Return the case with the first inputs that keep all potentials off the threshold.
+
+    ValueError if ATTEMPTS draws do not.
+    """
     conventions = make_conventions(recipe.given)
     has_exact_potentials = recipe.level in ("surrogate", "neuron") and recipe.exact
     margin = 0.0 if has_exact_potentials else MARGINS.get(recipe.level, MARGIN)
@@ -75,12 +78,12 @@ def build(recipe: Recipe) -> Case:
 
 
 def run(recipe: Recipe, inputs: Arrays, conventions: Conventions) -> tuple[Arrays, float]:
-    """The outputs, and the least distance of a potential from the threshold and the kinks."""
+    """Return the outputs, and the least distance of a potential from a threshold or kink."""
     critical, closest = float(conventions["v_th"]) + np.array([0.0, *kinks(conventions)]), [np.inf]
 
     def watch(u_pre_seq: Array) -> None:
         distances = np.abs(np.subtract.outer(critical, u_pre_seq))
-        # what lies there exactly is meant to, where it can't round
+        # in an exact case a distance of 0 is intended, and cannot be moved by rounding
         closest.append(distances[distances > 0].min() if recipe.exact else distances.min())
 
     outputs = compute(recipe.level, inputs, recipe.settings, conventions, recipe.repeat, watch)
@@ -88,14 +91,14 @@ def run(recipe: Recipe, inputs: Arrays, conventions: Conventions) -> tuple[Array
 
 
 def representable(value: Array) -> Array:
-    """Numbers that float32 holds, as float64."""
+    """Round numbers to float32 and return them as float64; integers become int64."""
     if np.issubdtype(value.dtype, np.integer):
         return value.astype(np.int64)
     return value.astype(np.float32).astype(np.float64)
 
 
 def kinks(conventions: Conventions) -> list[float]:
-    """Distances from the threshold at which the slope jumps or bends."""
+    """Return the distances from the threshold at which the slope jumps or bends."""
     shape, v_th = float(conventions["surrogate_shape"]), float(conventions["v_th"])
     return {"rectangular": [-shape / 2, shape / 2], "triangular": [-v_th, 0.0, v_th]}.get(
         str(conventions["surrogate"]), []

@@ -1,4 +1,4 @@
-"""The cases that there are, each made or read when it is asked for."""
+"""The catalogue of cases, each of which is made or read when it is needed."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -14,7 +14,7 @@ from refsnn.oracle.vectors import Case
 
 
 def catalogue(folder: Path | None) -> dict[str, Callable[[], Case]]:
-    """By id: the files of a folder of test vectors, or what refsnn builds itself."""
+    """Return functions that make the cases, by id: from a folder of test vectors, or recipes."""
     if folder is None:
         return {recipe.id: partial(cases.build, recipe) for recipe in recipes.recipes()}
     entries = vectors.read_manifest(folder)["cases"]
@@ -22,7 +22,10 @@ def catalogue(folder: Path | None) -> dict[str, Callable[[], Case]]:
 
 
 def read_case(folder: Path, entry: Mapping[str, Any]) -> Case:
-    """Read a case that can be computed; ValueError where the file or the manifest is damaged."""
+    """Read a case and check that it can be computed.
+
+    ValueError where the file or the manifest is damaged.
+    """
     case = vectors.read_case(folder, entry)
     try:
         require_inputs(case.level, case.inputs, case.settings)
@@ -33,9 +36,9 @@ def read_case(folder: Path, entry: Mapping[str, Any]) -> Case:
 
 
 def require_tolerances(case: Case) -> None:
-    """Check that the tolerances are those of the case's outputs; ValueError names one that is not.
+    """Check that the tolerances are no larger than those of the case's outputs.
 
-    A larger one would let anything pass.
+    A larger one would let any output pass. ValueError names the first that is larger.
     """
     for name, wanted in tolerances(case.level, case.outputs).items():
         for precision, most in wanted.items():
@@ -49,7 +52,7 @@ def require_tolerances(case: Case) -> None:
 def load(
     makers: Mapping[str, Callable[[], Case]], names: Iterable[str]
 ) -> tuple[list[Case], dict[str, str]]:
-    """The cases of these ids, and of each that can't be had, why."""
+    """Return the cases of these ids, and for each that cannot be loaded the reason."""
     cases, problems = [], {}
     for name in names:
         try:
@@ -60,7 +63,7 @@ def load(
 
 
 def check_patterns(patterns: Iterable[str], cases: Iterable[Case]) -> None:
-    """ValueError for one that matches no output's name."""
+    """Check that every pattern matches an output's name; ValueError names one that does not."""
     names = {name for case in cases for name in case.outputs}
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
@@ -73,7 +76,7 @@ def check_patterns(patterns: Iterable[str], cases: Iterable[Case]) -> None:
 def choose(
     makers: Iterable[str], levels: Sequence[str], patterns: Sequence[str] | None
 ) -> list[str]:
-    """The ids of these levels that match any of the patterns; ValueError where none does."""
+    """Return the ids of these levels that match any of the patterns; ValueError if none does."""
     ids = list(makers)
     for pattern in patterns or ():
         if not any(fnmatchcase(name, pattern) for name in ids):

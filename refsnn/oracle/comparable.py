@@ -1,4 +1,4 @@
-"""Which of the given arrays can be compared, and what is wrong with the others."""
+"""Selection of the given arrays that can be compared, with the problems of all others."""
 
 import itertools
 import sys
@@ -16,8 +16,11 @@ from refsnn.oracle.vectors import Case
 def comparable(
     case: Case, got: Mapping[str, Any], precision: str, omits: Sequence[str]
 ) -> tuple[dict[str, Array], dict[str, str]]:
-    """What can be compared, as float64 in the order of the outputs; and of every other name that
-    was given or wanted a line."""
+    """Return the arrays that can be compared, and a line about each output that cannot.
+
+    The arrays are float64, in the order of the case's outputs. Outputs that match a pattern of
+    `omits` may be missing.
+    """
     arrays = {}
     problems = {
         name: f"{name} is not among the outputs" for name in got if name not in case.outputs
@@ -38,8 +41,10 @@ def comparable(
 
 
 def precision_of(got: Mapping[str, Any]) -> str:
-    """float32 where any array is of it, or of less; but not for whole numbers, such as spikes,
-    which any type holds."""
+    """Return "float32" if any of the arrays is of float32 or less, else "float64".
+
+    Arrays of whole numbers, such as spikes, do not count: they are the same in any dtype.
+    """
     low = any(
         array.dtype.kind == "f" and array.dtype.itemsize < 8 and (array != np.rint(array)).any()
         for array in got.values()
@@ -49,14 +54,14 @@ def precision_of(got: Mapping[str, Any]) -> str:
 
 
 def in_tolerances(got: Array, expected: Array, tolerance: float) -> float:
-    """The largest difference; finite, as JSON wants it."""
+    """Return the largest difference in units of the tolerance, finite so that JSON can hold it."""
     with np.errstate(over="ignore"):
         error = np.abs(got - expected).max(initial=0.0) / tolerance
     return float(np.nan_to_num(error, nan=sys.float_info.max))
 
 
 def checked(value: Any, expected: Array, tolerance: float) -> tuple[str, Array]:
-    """What is wrong with it, and the array where nothing is."""
+    """Return what is wrong with a value, or "" and the value as a float64 array."""
     none = np.empty(0)
     if isinstance(value, Exception):  # in the place of an array that can't be read
         return str(value), none
@@ -83,7 +88,10 @@ def checked(value: Any, expected: Array, tolerance: float) -> tuple[str, Array]:
 
 
 def axes_of(array: Array, expected: Array) -> list[int] | None:
-    """The order of the expected array's axes in which it is this one, if there is any."""
+    """Return the order of the expected array's axes in which it equals this array.
+
+    None if there is no such order.
+    """
     if array.ndim < 2 or array.ndim > 5 or array.size != expected.size or array.size > 10**6:
         return None
     near = 1e-3 * float(np.abs(expected).max(initial=0.0))

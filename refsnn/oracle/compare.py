@@ -1,4 +1,4 @@
-"""Got against expected: every output of a case, the first divergence, and what kind it is."""
+"""Comparison of an implementation's outputs of a case with the expected ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from refsnn.oracle.order import Place, places, quantity
 from refsnn.oracle.recompute import recompute
 from refsnn.oracle.vectors import Case
 
-UNLIKE = 1000  # tolerances between outputs that can't be mistaken for each other by chance
+UNLIKE = 1000  # tolerances apart, two outputs can't be mistaken for each other by chance
 
 
 def compare_case(
@@ -23,17 +23,18 @@ def compare_case(
     precision: str | None = None,
     omits: Sequence[str] = (),
 ) -> Comparison:
-    """`got` by the outputs' names, in PyTorch's order; those that match a pattern of `omits` may
-    be missing. `precision` says which tolerances (default: float32 where an array is of it).
+    """Compare outputs `got`, by name and in PyTorch's axis order, with the case's.
 
-    A spike that rounding may have moved is no divergence: all that comes after it is compared
-    with the case recomputed from that spike.
+    Outputs that match a pattern of `omits` may be missing. `precision` selects the tolerances
+    (default: float32 if an array is float32). A spike that rounding may have flipped is not a
+    divergence: everything after it is compared with the case recomputed from that spike.
     """
     precision = precision or precision_of(got)
     validate.one_of("precision", precision, PRECISIONS)
     arrays, problems = comparable(case, got, precision, omits)
     result = Comparison(case.id, case.clauses, precision)
     result.problems, result.unusable = list(problems.values()), list(problems)
+    result.missing = [name for name in problems if name in case.outputs and name not in got]
     result.omitted = [name for name in case.outputs if name not in {*got, *problems}]
     shown = list(arrays)
     arrays = with_spikes(case, arrays, result.omitted)
@@ -67,7 +68,7 @@ def compare_case(
 
 
 def mistaken_for(array: Array, name: str, case: Case, precision: str) -> str | None:
-    """The output that it is instead."""
+    """Return the name of another output whose values these are, None if there is none."""
     for other, expected in case.outputs.items():
         near, own = case.tolerances[other][precision], case.outputs[name]
         if (
@@ -81,8 +82,10 @@ def mistaken_for(array: Array, name: str, case: Case, precision: str) -> str | N
 
 
 def with_spikes(case: Case, got: dict[str, Array], omitted: Sequence[str]) -> dict[str, Array]:
-    """The spikes that follow from potentials, where an implementation does not show them; without
-    them what follows from a flip would look like an error of logic."""
+    """Add the spikes that follow from the potentials where an implementation omits them.
+
+    Without them, the consequences of a flip would look like errors of logic.
+    """
     spikes = {}
     for name in omitted:
         potential = name.removesuffix("o") + "u_pre"
@@ -92,6 +95,7 @@ def with_spikes(case: Case, got: dict[str, Array], omitted: Sequence[str]) -> di
 
 
 def fires(case: Case, u_pre: Array) -> Array:
+    """Return where potentials fire under the case's conventions."""
     v_th = float(case.conventions["v_th"])
     fired: Array = u_pre >= v_th if case.conventions["fire_at_threshold"] else u_pre > v_th
     return fired
@@ -100,14 +104,17 @@ def fires(case: Case, u_pre: Array) -> Array:
 def first_wrong(
     case: Case, got: Mapping[str, Array], precision: str
 ) -> tuple[Place, Array, float] | None:
-    """The first place in the order of computing at which something is out of tolerance; which of
-    its elements are; and the share of all places that agree up to and within it."""
+    """Find the first place in the order of computing that is out of tolerance.
+
+    Returns the place, a mask of its wrong elements, and the fraction of all places that agree
+    before it; None if everything agrees.
+    """
     order = list(places(case, list(got)))
     for count, place in enumerate(order):
         name, t = place
         part = ... if t is None else t
         off = np.abs(got[name][part] - case.outputs[name][part])
-        wrong = np.asarray(~(off <= case.tolerances[name][precision]))  # of NaN, too
+        wrong = np.asarray(~(off <= case.tolerances[name][precision]))  # NaN is wrong too
         if wrong.any():
             return place, wrong, (count + 1 - float(wrong.mean())) / len(order)
     return None
@@ -120,6 +127,7 @@ def indices(mask: Array) -> list[tuple[int, ...]]:
 def divergence(
     case: Case, place: Place, got: Mapping[str, Array], precision: str, index: tuple[int, ...]
 ) -> Divergence:
+    """Describe one element of a place that is out of tolerance."""
     name, t = place
     whole = index if t is None else (t, *index)
     expected, value = float(case.outputs[name][whole]), float(got[name][whole])
@@ -135,18 +143,22 @@ def divergence(
 
 
 def can_round(case: Case, name: str) -> bool:
-    """Whether it is spikes, of whose potentials rounding is a part."""
+    """Tell whether the output holds spikes of potentials that are subject to rounding."""
     return (
         quantity(name) == "o"
         and not case.exact
         and name.removesuffix("o") + "u_pre" in case.outputs
-        and case.conventions["output"] == PAPER["output"]  # else they are of another step
+        and case.conventions["output"]
+        == PAPER["output"]  # else the spikes are those of another step
     )
 
 
 def may_round(case: Case, got: Mapping[str, Array], place: Place, precision: str) -> Any:
-    """Which spikes of this place may be either, since their potential may lie on either side of
-    the threshold within its tolerance, and follow from the potentials that were given."""
+    """Return a mask of the spikes at a place that rounding may explain.
+
+    Their potential lies within its tolerance of the threshold, and they agree with the potential
+    that was given, if it was.
+    """
     name, t = place
     if not can_round(case, name):
         return False

@@ -1,7 +1,8 @@
-"""`refsnn compare EXPECTED ACTUAL`: clause by clause, and the first divergence of each case."""
+"""The command `refsnn compare EXPECTED ACTUAL`: verdicts by clause, and first divergences."""
 
 import argparse
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,16 @@ from refsnn.output import counted, open_output
 
 @dataclass(frozen=True)
 class Outcome:
+    """The result of comparing two sets of arrays."""
+
     compared: list[Comparison]
     problems: dict[str, str]  # cases and files that can't be compared, and why
-    absent: list[str]  # cases that were not given
-    others: list[str]  # cases that were given, and are none of the expected ones
+    absent: list[str]  # expected cases that are not among the actual ones
+    others: list[str]  # actual cases that are not among the expected ones
 
     @property
     def passed(self) -> bool:
+        """Tell whether everything could be compared and agrees."""
         return not self.problems and all(result.passed for result in self.compared)
 
 
@@ -40,7 +44,8 @@ def add_options(parser: Any) -> None:
         "actual",
         type=Path,
         metavar="ACTUAL",
-        help="what an implementation gave: LEVEL/NAME.npz for each case, or one such file",
+        help="the arrays that an implementation computed: a folder with a file LEVEL/NAME.npz for "
+        "each case, or one such file",
     )
     parser.add_argument(
         "--omit",
@@ -48,17 +53,20 @@ def add_options(parser: Any) -> None:
         action="extend",
         default=[],
         metavar="NAME",
-        help="outputs that may be missing; * matches anything",
+        help="outputs that may be missing from ACTUAL; * matches anything",
     )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="which tolerances (default: float32 where an array is of it)",
+        help="whose tolerances to use (default: float32 if any array is float32, else float64)",
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="name the missing outputs of each case"
     )
     parser.add_argument(
         "--json",
         metavar="FILE",
-        help="write passed, first_divergence, tensors and more; - prints it, and nothing else",
+        help="write the result as JSON, with the error of every output; - prints the JSON alone",
     )
 
 
@@ -67,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     makers, file = catalogue(folder), arguments.actual
     own = f"{file.resolve().parent.name}/{file.stem}"
     if one not in (None, own) and own in makers and not file.is_dir():
-        raise ValueError(f"actual: {file} is of {own} by its name, want {one}")
+        raise ValueError(f"actual: {file} is named after the case {own}, want {one}")
     wanted = [one] if one else list(makers)
     with open_output(arguments.json) as write:
         actual = read_actual(arguments.actual, makers, one)
@@ -87,14 +95,14 @@ def run(arguments: argparse.Namespace) -> int:
         )
         write(json.dumps(to_dict(outcome), indent=2))
     if arguments.json != "-":
-        print(show(outcome, arguments.actual))
+        print(show(outcome, arguments.actual, arguments.verbose))
         if file.samefile(arguments.expected):
             print(f"{file} holds the expected values themselves, so nothing was checked")
     return 0 if outcome.passed else 1
 
 
 def place(expected: Path) -> tuple[Path, str | None]:
-    """The folder with the manifest, and the case where a single one is meant."""
+    """Return the folder with the manifest, and the case if EXPECTED is the file of one."""
     if expected.is_dir() or expected.suffix not in SUFFIXES:
         return expected, None
     folder = expected.resolve().parent.parent
@@ -104,7 +112,8 @@ def place(expected: Path) -> tuple[Path, str | None]:
     return folder, name
 
 
-def show(outcome: Outcome, actual: Path) -> str:
+def show(outcome: Outcome, actual: Path, verbose: bool = False) -> str:
+    """Return the result as text: a table by clause, one line per fault, a summary."""
     compared, problems = outcome.compared, outcome.problems
     passed = sum(result.passed for result in compared)
     words = [f"{counted(passed, 'case')} passed, {len(compared) - passed} failed"]
@@ -114,7 +123,8 @@ def show(outcome: Outcome, actual: Path) -> str:
     flips = sum(len(result.flips) for result in compared)
     words += [f"{counted(flips, 'rounding flip')} excused"] if flips else []
     lines = [f"{name}: {text}" for name, text in problems.items()]
-    lines += [line for result in compared for line in result.lines()]
+    lines += [line for result in compared for line in result.lines(with_missing=False)]
+    lines += missing(compared, verbose)
     omitted = evidence.kinds(name for result in compared for name in result.omitted)
     lines += [f"not given, so not compared: {', '.join(omitted)}"] if omitted else []
     if any(result.first for result in compared):
@@ -125,7 +135,22 @@ def show(outcome: Outcome, actual: Path) -> str:
     return "\n\n".join(part for part in (table, "\n".join(lines), summary) if part)
 
 
+def missing(compared: list[Comparison], verbose: bool) -> list[str]:
+    """Name each case's missing outputs, or in one line count the cases by kind of output."""
+    if verbose:
+        return [f"{r.case}: missing: {', '.join(r.missing)}" for r in compared if r.missing]
+    kinds = [kind for result in compared for kind in evidence.kinds(result.missing)]
+    if not kinds:
+        return []
+    counts = [f"{kind} in {counted(n, 'case')}" for kind, n in Counter(kinds).items()]
+    return [
+        f"missing outputs: {', '.join(counts)} (--verbose names them; --omit NAME if they need not "
+        "be given)"
+    ]
+
+
 def to_dict(outcome: Outcome) -> dict[str, Any]:
+    """Return the result for JSON."""
     compared = outcome.compared
     first = next((result.first for result in compared if result.first is not None), None)
     return {

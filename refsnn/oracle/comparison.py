@@ -1,15 +1,18 @@
-"""What a comparison finds: divergences, flips, what could not be compared."""
+"""The result of comparing a case: divergences, rounding flips, outputs that cannot be compared."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-SHOWN = 3  # of what may be hundreds
+SHOWN = 3  # lines of one sort, of which there may be hundreds
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first element that is out of tolerance. `step` is None where there is no time axis;
-    `ulps`, of a spike, is how far above the threshold the expected u_pre is, in float32's ulps."""
+    """An element that is out of tolerance.
+
+    `step` is None where there is no time axis. For a spike, `ulps` is the distance of the expected
+    u_pre above the threshold in float32 ulps.
+    """
 
     case: str
     tensor: str
@@ -28,7 +31,8 @@ class Divergence:
         where = [] if self.step is None else [f"{unit} {self.step}"]
         where += [f"index {list(self.index)}"] if self.index else []
         text = f"{self.tensor} at {', '.join(where)}" if where else self.tensor
-        text += f": expected {self.expected:.9g}, got {self.got:.9g} ({self.error:.3g} tolerances)"
+        text += f": expected {self.expected:.9g}, got {self.got:.9g}"
+        text += f" ({self.error:.3g} times the tolerance)"
         if self.ulps is not None:
             text += f"; expected u_pre is {where_of(self.ulps)}"
         return text
@@ -36,54 +40,63 @@ class Divergence:
 
 @dataclass
 class Comparison:
-    """What became of one case."""
+    """The result of comparing one case."""
 
     case: str
     clauses: tuple[str, ...]
     precision: str
     tensors: dict[str, dict[str, Any]] = field(default_factory=dict)  # error, status
-    problems: list[str] = field(default_factory=list)  # arrays that can't be compared, a line each
-    unusable: list[str] = field(default_factory=list)  # their names
-    omitted: list[str] = field(default_factory=list)  # outputs that need not be given, nor were
+    problems: list[str] = field(default_factory=list)  # a line for each output of `unusable`
+    unusable: list[str] = field(default_factory=list)  # outputs that can't be compared
+    missing: list[str] = field(default_factory=list)  # those of them that were not given
+    omitted: list[str] = field(default_factory=list)  # outputs not given that need not be
     first: Divergence | None = None
-    flips: list[Divergence] = field(default_factory=list)  # spikes that rounding moved
-    agreed: float = 0.0  # the share of places, in order, before the first divergence
+    flips: list[Divergence] = field(default_factory=list)  # spikes that rounding may explain
+    agreed: float = 0.0  # the fraction of places, in order, before the first divergence
 
     @property
     def agrees(self) -> bool:
-        """All that can be compared."""
+        """Tell whether everything that can be compared agrees."""
         return self.first is None
 
     @property
     def passed(self) -> bool:
+        """Tell whether everything could be compared and agrees."""
         return self.agrees and not self.problems
 
-    def faults(self) -> list[str]:
-        """What is wrong, in words: some of what can't be compared, and the first divergence."""
+    def faults(self, with_missing: bool = True) -> list[str]:
+        """Describe in words the first few problems and the first divergence."""
+        problems = [
+            text
+            for name, text in zip(self.unusable, self.problems, strict=True)
+            if with_missing or name not in self.missing
+        ]
         first = [] if self.first is None else [self.first.words()]
         swaps = [
-            f"{name} is what {tensor['is']} should be"
+            f"{name} has the values of {tensor['is']}"
             for name, tensor in self.tensors.items()
             if "is" in tensor
         ]
-        return [*few(self.problems), *first, *few(swaps)]
+        return [*few(problems), *first, *few(swaps)]
 
     def excused(self) -> list[str]:
-        """Some of the flips."""
+        """Describe in words the first few rounding flips."""
         return few([flip.words() for flip in self.flips])
 
-    def lines(self) -> list[str]:
+    def lines(self, with_missing: bool = True) -> list[str]:
+        """Return the faults and flips, each with the case's id before it."""
         flips = [f"rounding flip, not counted: {text}" for text in self.excused()]
-        return [f"{self.case}: {text}" for text in (*self.faults(), *flips)]
+        return [f"{self.case}: {text}" for text in (*self.faults(with_missing), *flips)]
 
 
 def few(texts: list[str]) -> list[str]:
-    """The first ones, and how many more there are."""
+    """Return the first texts, and how many more there are."""
     more = len(texts) - SHOWN
     return [*texts[:SHOWN], f"{more} more"] if more > 0 else texts
 
 
 def where_of(ulps: float) -> str:
+    """Describe in words a distance from the threshold."""
     if ulps == 0:
         return "on the threshold"
     return f"{abs(ulps):.3g} float32 ulps {'above' if ulps > 0 else 'below'} the threshold"

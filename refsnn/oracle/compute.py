@@ -1,6 +1,7 @@
-"""What refsnn computes for a case, under the case's conventions or any others.
+"""Computation of a case by refsnn, under the case's conventions or any others.
 
-One function a level: inputs in PyTorch's axis order -> outputs by name, in the order of computing.
+There is one function per level. It takes inputs in PyTorch's axis order and yields the outputs with
+their names, in the order of computing.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +30,7 @@ from refsnn.training.optimizer import OPTIMIZERS, cosine, init_state
 
 Arrays = dict[str, Array]
 Settings = Mapping[str, Any]
-LIFS = ("lif1", "lif2")  # of a block
+LIFS = ("lif1", "lif2")  # the layers of neurons in a block
 STATISTICS = (".running_mean", ".running_var")
 
 
@@ -42,9 +43,11 @@ def compute(
     watch: Callable[[Array], None] | None = None,
     decided: Mapping[str, Array] | None = None,
 ) -> Arrays:
-    """The outputs of the last of `repeat` runs; `watch` sees every u_pre (T, ...). `decided` are
-    spikes of the last run to take instead of what the threshold says, by their output's name: NaN
-    where the threshold decides."""
+    """Return the outputs of the last of `repeat` runs.
+
+    `watch` is called with every u_pre (T, ...). `decided` holds, by an output's name, spikes that
+    replace the threshold's in the last run; where it is NaN, the threshold decides.
+    """
     tape, outputs = Tape(), {}
     for left in reversed(range(repeat)):
         tape = Tape([last_state(cache) for cache in tape.neurons], watch)
@@ -55,7 +58,7 @@ def compute(
 
 
 def spikes_of(level: str, settings: Settings) -> list[str]:
-    """Names of the outputs o, in the order in which layers of neurons run."""
+    """Return the names of the outputs o in the order in which the layers run."""
     if level != "network":
         return {"block": ["lif1.o", "lif2.o"]}.get(level, ["o"])
     blocks = network_of(settings, PAPER, 1, 2).blocks()
@@ -67,14 +70,14 @@ def in_our_order(o_seq: Array | None) -> Array | None:
 
 
 def potentials(cache: Any) -> Array:
-    """u (T, ...) after reset."""
+    """Return u (T, ...) after the reset."""
     if isinstance(cache, variant_neuron.VariantCache):
         return cache.u_seq
     return cache.u_pre_seq * (1 - cache.o_seq)  # Eq. (2)
 
 
 def last_state(cache: Any) -> tuple[Array, Array]:
-    """u and o (...) after the last step."""
+    """Return u and o (...) after the last step."""
     fired_seq = cache.o_seq
     if isinstance(cache, variant_neuron.VariantCache):
         fired_seq = cache.fired_seq
@@ -82,13 +85,14 @@ def last_state(cache: Any) -> tuple[Array, Array]:
 
 
 def seen(cache: Any, order: Callable[[Array], Array]) -> Iterator[Any]:
+    """Yield u_pre, o and u of a layer of neurons."""
     yield "u_pre", order(cache.u_pre_seq)
     yield "o", order(cache.o_seq)
     yield "u", order(potentials(cache))
 
 
 def surrogate(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -> Iterator[Any]:
-    """One step whose input is the potential; dL/do = 1 leaves the slope."""
+    """Yield the surrogate's slope: one step with the potential as its input and dL/do = 1."""
     conventions = conventions | {name: PAPER[name] for name in ("leak", "output")}
     u_pre, p, ops = x["u_pre"][None], lif_of(conventions), make_ops(conventions, tape)
     _, cache = ops.lif_forward(u_pre, None, p)
@@ -106,7 +110,7 @@ def neuron(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) 
 
 
 def split_inputs(x: Arrays) -> tuple[Params, Params]:
-    """Parameters and running statistics in our axis order."""
+    """Return parameters and running statistics in refsnn's axis order."""
     params = params_from_torch({k: v for k, v in x.items() if k.endswith((".weight", ".bias"))})
     return params, {k: v for k, v in x.items() if k.endswith(STATISTICS)}
 
@@ -166,8 +170,8 @@ def gradients(grads: Params) -> Iterator[Any]:
 
 
 def block(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -> Iterator[Any]:
-    """The block's names have a prefix in the network alone."""
-    x = {
+    """Yield the outputs of a residual block."""
+    x = {  # parameters as a network names them
         f"block.{k}" if k.endswith((".weight", ".bias", *STATISTICS)) else k: v
         for k, v in x.items()
     }
@@ -189,7 +193,7 @@ def block(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -
 
 
 def network(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -> Iterator[Any]:
-    """Eq. 6, 7 or 10 with the side branches' weight as it is given."""
+    """Yield the outputs of a network, with the side branches' coefficient `side` (Eq. 6, 7, 10)."""
     params, buffers = split_inputs(x)
     images, ops = image_from_torch(x["images"]), make_ops(conventions, tape)
     net = network_of(settings, conventions, images.shape[-1], len(x["head.fc.bias"]))
@@ -217,7 +221,7 @@ def network(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape)
 
 
 def training(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -> Iterator[Any]:
-    """Algorithm 1 over the iterations that there are images of."""
+    """Yield the outputs of Algorithm 1, with one iteration for each batch of images."""
     params, buffers = split_inputs(x)
     config = config_of(settings, conventions)
     net = network_of(settings, conventions, x["images"].shape[2], len(params["head.fc.bias"]))

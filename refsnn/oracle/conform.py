@@ -1,4 +1,4 @@
-"""Another implementation run through the cases: what passed, what failed and where first."""
+"""Running another implementation through the cases, and judging its outputs."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,7 +14,7 @@ from refsnn.oracle.comparison import few
 from refsnn.oracle.isolate import Answer, Isolated
 from refsnn.oracle.vectors import Case
 
-#: expected failures: a reason, which is not empty, for each pattern
+#: schema of a file of expected failures: a reason that is not empty for each pattern
 EXPECTED = {
     "type": "object",
     "required": ["cases"],
@@ -34,19 +34,19 @@ ENDINGS = {
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one case. `status` is one of STATUSES; `expected`: it failed, as was said."""
+    """The result of one case. `status` is one of STATUSES; "expected" is an expected failure."""
 
     case: str
     level: str
-    clauses: dict[str, str]  # each with its own status: one of STATUSES or "not judged"
+    clauses: dict[str, str]  # clause -> one of STATUSES or "not judged"
     status: str
     ending: str  # done | unsupported | raised | garbage | hung | died
-    message: str  # the first divergence, or what else went wrong; the reason of `unsupported`
-    reason: str = ""  # why it was expected to fail
-    precision: str | None = None  # whose tolerances
-    flips: int = 0  # spikes that rounding excuses
-    flipped: tuple[str, ...] = ()  # a few of them in words
-    omitted: tuple[str, ...] = ()  # outputs that it need not show, nor did
+    message: str  # first divergence, another error, or why the case is unsupported
+    reason: str = ""  # why the case was expected to fail
+    precision: str | None = None  # the precision whose tolerances were used
+    flips: int = 0  # spikes that rounding may explain
+    flipped: tuple[str, ...] = ()  # the first few of them in words
+    omitted: tuple[str, ...] = ()  # outputs not returned that need not be
     first: dict[str, Any] | None = None  # the first divergence, field by field
     tensors: dict[str, dict[str, Any]] = field(default_factory=dict)  # each output's error
     problems: tuple[str, ...] = ()
@@ -56,14 +56,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """All results; `stale` says of each expected failure that isn't one why."""
+    """All results; `stale` has a line for each expected failure that did not happen."""
 
     adapter: str
-    precision: str | None  # that was asked for or declared
+    precision: str | None  # as asked for or declared
     omits: tuple[str, ...]
     results: tuple[Result, ...]
     stale: tuple[str, ...] = ()
-    damaged: Mapping[str, str] = field(default_factory=dict)  # cases that can't be read, and why
+    damaged: Mapping[str, str] = field(default_factory=dict)  # case that can't be read -> why
     seconds: float = field(default=0.0, compare=False)
 
     def count(self, status: str) -> int:
@@ -71,8 +71,11 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Nothing failed unexpectedly, no expectation is stale, all could be read, and something
-        was run at all."""
+        """Tell whether the implementation passed.
+
+        At least one case was run, no failure was unexpected, no expected failure is stale, and all
+        cases could be read.
+        """
         run = len(self.results) - self.count("unsupported")
         return run > 0 and not (self.count("failed") or self.stale or self.damaged)
 
@@ -94,14 +97,15 @@ def conform(
     keep: Callable[[Case, Mapping[str, Any]], None] = lambda case, arrays: None,
     damaged: Mapping[str, str] | None = None,
 ) -> Report:
-    """Runs the cases, each after the other, through the adapter in its process.
+    """Run the cases one after the other through the adapter in its process.
 
-    `expected`: patterns of case ids, and why these fail; `known`: the ids that patterns may match
-    (default: those that are run); `precision` overrides what the adapter declares, or else what
-    its arrays are of; `omits` adds to it; with `declared_only` cases of levels that it doesn't
-    declare are left out, not unsupported; `watch` is told each case's id before it runs, `keep`
-    gets what came of it; `damaged` are further cases, which can't be read, and why. ValueError
-    where no adapter can be made.
+    `expected` maps patterns of case ids to reasons why these cases fail; `known` are the ids that
+    the patterns may match (default: those that are run). `precision` overrides what the adapter
+    declares; by default it is that of its arrays. `omits` adds to the outputs that the adapter
+    omits. With `declared_only`, cases of levels that it does not declare are left out, else they
+    count as unsupported. `watch` is called with each case's id before it runs, `keep` with each
+    case and its arrays. `damaged` maps further cases that cannot be read to the reasons. ValueError
+    if the adapter cannot be made.
     """
     start = perf_counter()
     ready = isolated.start()
@@ -138,6 +142,7 @@ def judge(
     expected: Mapping[str, str],
     seconds: float,
 ) -> Result:
+    """Compare an answer with the case and return the result."""
     reason = next((r for p, r in expected.items() if fnmatchcase(case.id, p)), "")
     result = Result(
         case.id,
@@ -179,7 +184,7 @@ def judge(
 def find_stale(
     expected: Mapping[str, str], results: Sequence[Result], known: Iterable[str] | None
 ) -> list[str]:
-    """A line for each expected failure that passed, or of which there is no case."""
+    """Return a line for each expected failure that passed or matches no case."""
     ids = {r.case for r in results} | set(known or ())
     lines = []
     for pattern, reason in expected.items():
@@ -195,10 +200,11 @@ def find_stale(
 
 
 def listed(names: Sequence[str]) -> str:
+    """Join the first few names."""
     return ", ".join(few(list(names)))
 
 
 def read_expected(path: Path) -> dict[str, str]:
-    """Patterns of case ids -> why they fail, from the table [cases] of a TOML file."""
+    """Return a TOML file's table [cases]: patterns of case ids -> why these cases fail."""
     cases: dict[str, str] = read_toml(path, EXPECTED)["cases"]
     return cases

@@ -1,4 +1,4 @@
-"""`refsnn conform`: options, choice of the cases, the report."""
+"""The command `refsnn conform`: options, choice of the cases, report."""
 
 import argparse
 import json
@@ -17,13 +17,13 @@ def add_options(parser: Any) -> None:
         nargs="?",
         metavar="MODULE:OBJECT",
         help="the implementation: an object with run(case), a class or function that makes one, "
-        "or a function of the case; MODULE may be in the current folder",
+        "or a function of the case; for an object Mine in mine.py of the current folder, mine:Mine",
     )
     parser.add_argument(
         "--program",
         metavar="COMMAND",
         help="the implementation: a program, called as COMMAND IN OUT with two folders; "
-        "refsnn/oracle/adapters/program.py says what is in them",
+        "refsnn/oracle/adapters/program.py describes the files in them",
     )
     parser.add_argument(
         "--level",
@@ -31,21 +31,22 @@ def add_options(parser: Any) -> None:
         action="extend",
         choices=LEVELS,
         metavar="LEVEL",
-        help=f"only cases of these levels: {', '.join(LEVELS)} (default: those that it declares)",
+        help=f"run only cases of these levels: {', '.join(LEVELS)} (default: the levels that the "
+        "implementation declares)",
     )
     parser.add_argument(
         "--case",
         nargs="+",
         action="extend",
         metavar="ID",
-        help="only these cases; * matches anything",
+        help="run only these cases; * matches anything",
     )
     parser.add_argument(
         "--expected-failures",
         type=Path,
         metavar="FILE",
-        help='TOML: a table [cases] of lines "ID or pattern" = "why it fails"; one that passes '
-        "is an error",
+        help='TOML file with a table [cases] of lines "ID or pattern" = "reason"; it is an error '
+        "if a listed case passes",
     )
     parser.add_argument(
         "--omit",
@@ -53,51 +54,54 @@ def add_options(parser: Any) -> None:
         action="extend",
         default=[],
         metavar="NAME",
-        help="outputs that the implementation can't show; * matches anything",
+        help="outputs that the implementation need not return; * matches anything",
     )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="what it computes in (default: what it declares, else what its arrays are of)",
+        help="the precision in which it computes, which sets the tolerances (default: what it "
+        "declares, else the dtype of its arrays)",
     )
     parser.add_argument(
         "--timeout",
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="for one case, then it is stopped (default: 60)",
+        help="time limit for one case (default: 60); on Linux and macOS the report then says in "
+        "which line it hung",
     )
     parser.add_argument(
         "--memory",
         type=float,
         default=4.0,
         metavar="GIB",
-        help="data that the implementation may hold (default: 4)",
+        help="memory limit for the implementation's data (default: 4); not available on Windows",
     )
     parser.add_argument(
         "--vectors",
         type=Path,
         metavar="DIR",
-        help="cases from files that `refsnn vectors generate` wrote (default: built as needed)",
+        help="read the cases from this folder, which `refsnn vectors generate` wrote (default: "
+        "compute them)",
     )
     parser.add_argument(
         "--diagnose",
         action="store_true",
-        help="where something fails, say which conventions would explain it (refsnn diagnose)",
+        help="if a case fails, search for the conventions that explain it, as refsnn diagnose does",
     )
     parser.add_argument(
         "--save",
         type=Path,
         metavar="DIR",
-        help="write what the implementation gave, as LEVEL/NAME.npz",
+        help="save the arrays that the implementation returned, as LEVEL/NAME.npz",
     )
     parser.add_argument(
         "--verbose",
         action="store_true",
-        help="what the implementation printed, case by case, and why cases are unsupported",
+        help="show what the implementation printed in each case, and why cases are unsupported",
     )
     parser.add_argument(
-        "--json", metavar="FILE", help="write one JSON object too; - prints it, and nothing else"
+        "--json", metavar="FILE", help="write the report as JSON too; - prints the JSON alone"
     )
 
 
@@ -109,8 +113,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     program = check(arguments)
     if arguments.save is not None and arguments.save.exists() and any(arguments.save.iterdir()):
-        raise ValueError(f"save: {arguments.save} holds files, want a new or an empty folder")
-    given: list[tuple[Any, Any]] = []  # cases and arrays, for a diagnosis
+        raise ValueError(f"save: {arguments.save} is not empty, want a new or an empty folder")
+    given: list[tuple[Any, Any]] = []  # cases and arrays for the diagnosis
 
     def keep(case: Any, arrays: Any) -> None:
         if arguments.diagnose:
@@ -157,7 +161,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> list[str] | None:
-    """The program's words, if it is one; ValueError for what can't be done."""
+    """Check the options; return the program's command as a list of words, or None for an adapter.
+
+    ValueError names the option that cannot be used.
+    """
     from refsnn.oracle.adapters.program import Program
 
     if (arguments.adapter is None) == (arguments.program is None):
@@ -178,7 +185,7 @@ def check(arguments: argparse.Namespace) -> list[str] | None:
 
 
 def explained(given: list[tuple[Any, Any]], precision: str | None) -> tuple[str, dict[str, Any]]:
-    """The diagnosis in words, and for JSON."""
+    """Return the diagnosis in words, and for JSON."""
     from refsnn.oracle import diagnose_command
     from refsnn.oracle.actual import Actual
     from refsnn.oracle.diagnose import SECONDS, diagnose
@@ -186,14 +193,14 @@ def explained(given: list[tuple[Any, Any]], precision: str | None) -> tuple[str,
     got = {case.id: arrays for case, arrays in given}
     try:
         found = diagnose([case for case, _ in given], got, precision, SECONDS, say)
-    except ValueError as error:  # nothing that could be compared
+    except ValueError as error:  # no output could be compared
         return str(error), {}
     say("")
     return diagnose_command.show(found), diagnose_command.to_dict(found, Actual(got, {}, []))
 
 
 def show(report: Any, verbose: bool) -> str:
-    """The report as text: tables, a line for each failure, a summary."""
+    """Return the report as text: tables, one line per failure, a summary."""
     from refsnn.oracle import evidence
     from refsnn.oracle.conform import STATUSES
 
@@ -209,7 +216,7 @@ def show(report: Any, verbose: bool) -> str:
     lines += [f"STALE {line}" for line in report.stale]
     lines += [f"NOT RUN {name}: {text}" for name, text in report.damaged.items()]
     omitted = evidence.kinds(name for r in report.results for name in r.omitted)
-    lines += [f"not shown, so not compared: {', '.join(omitted)}"] if omitted else []
+    lines += [f"not returned, so not compared: {', '.join(omitted)}"] if omitted else []
     if lines:
         parts.append("\n".join(lines))
     if verbose:
@@ -218,7 +225,7 @@ def show(report: Any, verbose: bool) -> str:
 
 
 def failures(report: Any, verbose: bool) -> list[str]:
-    """A line for each that is to be told, and one for all of which the same is to be said."""
+    """Return a line for each failure; cases that fail with the same message share a line."""
     from refsnn.oracle.conform import listed
 
     cases: dict[tuple[str, str], list[str]] = {}
@@ -226,11 +233,12 @@ def failures(report: Any, verbose: bool) -> list[str]:
         if r.status == "failed" or (verbose and r.status != "passed"):
             text = r.message + (f" [{r.reason}]" if r.reason else "")
             cases.setdefault((r.status.upper(), text), []).append(r.case)
-    tell = ", ".join if verbose else listed
-    return [f"{status} {tell(names)}: {text}" for (status, text), names in cases.items()]
+    join = ", ".join if verbose else listed
+    return [f"{status} {join(names)}: {text}" for (status, text), names in cases.items()]
 
 
 def summary(report: Any) -> str:
+    """Return the last line of the report: counts and seconds."""
     words = [f"{report.count('passed')} passed"]
     for status, text in (
         ("failed", "failed"),

@@ -1,6 +1,6 @@
-"""The settings that a case of each level needs, and its inputs with their shapes.
+"""The settings and the inputs, with their shapes, that a case of each level needs.
 
-Axes are in PyTorch's order. A case from a file is compared with this before it is computed.
+Axes are in PyTorch's order. Cases from files are checked against this before they are computed.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ SETTINGS = {
     "network": (*NETWORK, "side", "training"),
     "training": TRAINING,
 }
-#: the inputs that say how large all others are, and how many axes each has
+#: the inputs that determine the shapes of all others, with their numbers of axes
 LEADING = {
     "surrogate": {"u_pre": 1},
     "neuron": {"c": 2},
@@ -46,7 +46,10 @@ LEADING = {
 
 
 def require_inputs(level: str, inputs: Mapping[str, Array], settings: Mapping[str, Any]) -> None:
-    """ValueError names the first setting or input that is missing, surplus or of another shape."""
+    """Check the settings and inputs of a case.
+
+    ValueError names the first that is missing, unknown or of another shape.
+    """
     for name in SETTINGS[level]:
         if name not in settings:
             raise ValueError(f"settings: {name} is missing")
@@ -61,10 +64,11 @@ def require_inputs(level: str, inputs: Mapping[str, Array], settings: Mapping[st
             raise ValueError(f"inputs: {name}: got {got}, want an array of shape {shape}")
     surplus = sorted(inputs.keys() - wanted.keys() - LEADING[level].keys())
     if surplus:
-        raise ValueError(f"inputs: {surplus[0]}: is no part of a case of level {level}")
+        raise ValueError(f"inputs: {surplus[0]}: is not an input of level {level}")
 
 
 def out_size(size: int, kernel: int, stride: int, padding: int) -> int:
+    """Return a convolution's output size along one axis; ValueError if it is below 1."""
     out = (size + 2 * padding - kernel) // stride + 1
     if out < 1:
         raise ValueError(f"inputs: x: got {size} pixels, want at least {kernel - 2 * padding}")
@@ -72,11 +76,13 @@ def out_size(size: int, kernel: int, stride: int, padding: int) -> int:
 
 
 def norm(name: str, channels: int) -> Shapes:
+    """Return the shapes of a batch norm's parameters and statistics."""
     parts = ("weight", "bias", "running_mean", "running_var")
     return {f"{name}.{part}": (channels,) for part in parts}
 
 
 def layer(x: Mapping[str, Array], settings: Mapping[str, Any]) -> Shapes:
+    """Return the shapes of a layer's inputs."""
     steps, images, c_in, *size = x["x"].shape
     c_out, _, *kernel = x["conv.weight"].shape
     stride, padding = settings["stride"], settings["padding"]
@@ -88,6 +94,7 @@ def layer(x: Mapping[str, Array], settings: Mapping[str, Any]) -> Shapes:
 
 
 def block(x: Mapping[str, Array], settings: Mapping[str, Any]) -> Shapes:
+    """Return the shapes of a block's inputs."""
     steps, images, c_in, *size = x["x"].shape
     c_out, stride = len(x["conv1.weight"]), settings["stride"]
     shapes: Shapes = (
@@ -105,6 +112,7 @@ def block(x: Mapping[str, Array], settings: Mapping[str, Any]) -> Shapes:
 
 
 def network(x: Mapping[str, Array], settings: Mapping[str, Any]) -> Shapes:
+    """Return the shapes of a network's inputs."""
     *batches, count, channels, _, _ = x["images"].shape
     net = network_of(settings, PAPER, channels, len(x["head.fc.bias"]))
     shapes: Shapes = {"labels": (*batches, count)}

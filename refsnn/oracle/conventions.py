@@ -1,7 +1,7 @@
-"""The conventions in which implementations differ, as data: the values that each can take.
+"""The conventions in which implementations differ, with the values that each can take.
 
-The first value of each is the paper's, or the decision that the ledger holds. The ledger lists the
-clauses that a convention belongs to under its name.
+The first value of each is the paper's, or the decision in the specification (refsnn/spec.toml),
+which also lists the clauses that a convention belongs to.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ PRECISIONS = ("float64", "float32")
 
 
 class Convention(NamedTuple):
-    """A choice that implementations make differently."""
+    """A choice in which implementations differ."""
 
-    level: str  # the lowest at which it shows
-    pass_: str  # the pass that it changes first: forward, backward
-    values: dict[Value, str]  # value -> what it says of an implementation, in words
+    level: str  # the lowest level whose outputs it changes
+    pass_: str  # the first pass that it changes: forward or backward
+    values: dict[Value, str]  # value -> description in words
 
 
 CONVENTIONS: dict[str, Convention] = {
@@ -271,11 +271,11 @@ CONVENTIONS: dict[str, Convention] = {
     ),
 }
 
-#: with a number for a value, which any positive one can be
+#: conventions whose values are positive numbers
 NUMBERS: Conventions = {"tau": 0.5, "v_th": 1.0, "surrogate_shape": 0.5}
 PAPER: Conventions = NUMBERS | {name: next(iter(c.values)) for name, c in CONVENTIONS.items()}
 
-#: names and values of the vectors' first version: the name now, and the value now for each then
+#: names in the first version of the vectors -> today's name, and old values -> today's values
 RENAMED: dict[str, tuple[str, dict[Value, Value]]] = {
     "decay": ("leak", {}),
     "fire": ("fire_at_threshold", {">": False, ">=": True}),
@@ -296,9 +296,9 @@ def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_conventions(given: Mapping[str, Value]) -> Conventions:
-    """All conventions, the `given` ones over the paper's.
+    """Return all conventions: the `given` ones, and the paper's for all others.
 
-    ValueError for a name or value that is none.
+    ValueError for an unknown name or value.
     """
     for name, value in given.items():
         if name in NUMBERS:
@@ -310,10 +310,14 @@ def make_conventions(given: Mapping[str, Value]) -> Conventions:
 
 
 def words(deviations: Mapping[str, Value]) -> str:
-    """What deviates, for people: "fires at the threshold too (>=); detached reset"."""
+    """Describe deviations in words, as "fires at the threshold too (>=); detached reset".
+
+    A value that is the paper's is a deviation in the cases that ask for another one.
+    """
     texts = []
     for name, value in sorted(deviations.items(), key=lambda item: list(PAPER).index(item[0])):
         text = f"{name} = {value:g}" if name in NUMBERS else CONVENTIONS[name].values[value]
-        own = value == PAPER[name]  # where a case wants otherwise
-        texts.append(f"always: {text}" if own else text)
-    return "; ".join(texts) or "the conventions as they are"
+        if value == PAPER[name]:
+            text += ", even where a case asks for another"
+        texts.append(text)
+    return "; ".join(texts) or "the cases' own conventions"

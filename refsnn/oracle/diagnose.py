@@ -1,4 +1,4 @@
-"""Which conventions reproduce what an implementation gave, or come nearest."""
+"""Search for the conventions that reproduce an implementation's outputs, or come nearest."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -19,19 +19,21 @@ KINDS = {
 }
 
 
-SECONDS = 120.0  # that the commands search at most, unless told otherwise
+SECONDS = 120.0  # the commands' default time limit of a search
 
 
 class Diagnosis(NamedTuple):
-    matches: list[Fit]  # that explain all, best first
-    nearest: list[Fit]  # where none does
-    problems: list[str]  # arrays that can't be compared, and are left out
-    cases: int  # that were compared
-    agree: list[str]  # kinds of outputs that agree everywhere under the best explanation
-    differ: list[str]  # the others
-    absent: list[str]  # and those of which none was given
-    undecided: list[Deviations]  # that would match as well, where there is no deviation
-    stopped: float | None = None  # the seconds after which it was, before all was tried
+    """The conventions that reproduce the outputs, or the nearest ones."""
+
+    matches: list[Fit]  # conventions that reproduce everything, the best first
+    nearest: list[Fit]  # if there are none, those that come nearest
+    problems: list[str]  # arrays that can't be compared and are left out
+    cases: int  # the number of cases compared
+    agree: list[str]  # kinds of outputs that agree in all cases under the best conventions
+    differ: list[str]  # kinds of outputs that do not
+    absent: list[str]  # kinds of outputs that were not given
+    undecided: list[Deviations]  # would match as well, where there is no deviation
+    stopped: float | None = None  # the time limit in seconds, if it ended the search
 
 
 def diagnose(
@@ -41,11 +43,11 @@ def diagnose(
     seconds: float = math.inf,
     watch: Callable[[str], None] = lambda text: None,
 ) -> Diagnosis:
-    """Search for the conventions that reproduce what an implementation gave.
+    """Search for the conventions that reproduce an implementation's outputs.
 
-    `got` holds that for some of the cases; the others are left out. After so many `seconds` what
-    is known until then is the result; `watch` is told in words what is tried. ValueError where
-    `got` holds none of the cases.
+    `got` holds the outputs of some of the cases; the other cases are ignored. After `seconds` the
+    search stops with the best found so far; `watch` is called with a description of each attempt.
+    ValueError where `got` holds none of the cases.
     """
     search, fits = Search(got, precision, seconds, watch), [Fit({}, 0, 0.0, 0.0, "", 0.0)]
     named = [case for case in cases if case.id in got]
@@ -60,28 +62,32 @@ def diagnose(
         upto = [case for case in given if case.level in upto_level(level)]
         if any(case.level == level for case in upto):
             fits = search.explain(level, upto, [fit.deviations for fit in fits])
-            if fits[0].passed < len(upto):  # what is above rests on it
+            if fits[0].passed < len(upto):  # higher levels contain this one
                 break
     complete = [fit for fit in fits if fit.passed == len(given)]
-    # what comes nearest must be nearer than what is without any deviation
+    # the nearest conventions must be nearer than no deviation at all
     fits = search.best([{}, *(fit.deviations for fit in fits)], upto)
     nearest = [] if complete else sorted(fits, key=Fit.nearness)[:3]
     best = [*complete, *nearest][0].deviations
     results = [search.compare(case, best, whole=True) for case in named]
-    if nearest:  # of all levels that were given
+    if nearest:  # count the cases of all levels, not only those searched
         passed = sum(found.agrees for found in results if found.tensors)
         firsts = [str(found.first) for found in results if found.first is not None]
         first = nearest[0].first or next(iter(firsts), "")
         nearest[0] = nearest[0]._replace(passed=passed, first=first)
     problems = [f"{found.case}: {text}" for found in results for text in found.problems]
-    open_to = undecided(search, given) if complete and not best else []
+    also_matching = undecided(search, given) if complete and not best else []
     stopped = seconds if search.stopped else None
-    return Diagnosis(complete, nearest, problems, len(given), *kinds(results), open_to, stopped)
+    return Diagnosis(
+        complete, nearest, problems, len(given), *kinds(results), also_matching, stopped
+    )
 
 
 def undecided(search: Search, given: Sequence[Case]) -> list[Deviations]:
-    """Single deviations that would match as well: these cases don't tell which it is. Those that
-    show at higher levels alone are not looked at."""
+    """Return the single deviations that would match as well, where there is no deviation.
+
+    The cases cannot distinguish them. Conventions that show only at higher levels are left out.
+    """
     cases = sorted(given, key=lambda case: LEVELS.index(case.level))  # where most show first
     states: list[Deviations] = [
         {name: value}
@@ -98,7 +104,7 @@ def undecided(search: Search, given: Sequence[Case]) -> list[Deviations]:
 
 
 def kinds(results: Sequence[Comparison]) -> tuple[list[str], list[str], list[str]]:
-    """Kinds of outputs that agree wherever there are any, that don't, and that were not given."""
+    """Return the kinds of outputs that agree in all cases, that differ, and that are missing."""
     ok: dict[str, bool] = {}
     for result in results:
         for name, tensor in result.tensors.items():

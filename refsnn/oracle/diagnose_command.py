@@ -1,4 +1,4 @@
-"""`refsnn diagnose ACTUAL`: in words, which conventions reproduce the numbers."""
+"""The command `refsnn diagnose ACTUAL`: which conventions reproduce the numbers, in words."""
 
 import argparse
 import json
@@ -13,44 +13,51 @@ from refsnn.oracle.diagnose import SECONDS, Diagnosis, diagnose
 from refsnn.oracle.search import TRIED, Fit
 from refsnn.output import counted, open_output, say
 
+SAME = "these cases cannot distinguish that from"
+
 
 def add_options(parser: Any) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = f"conventions, the paper's first:\n{known()}"
+    parser.epilog = f"conventions that are tried, the paper's value first:\n{listed()}"
     parser.add_argument(
         "actual",
         type=Path,
         metavar="ACTUAL",
-        help="what an implementation gave: LEVEL/NAME.npz for each case, or one such file",
+        help="the arrays that an implementation computed: a folder with a file LEVEL/NAME.npz for "
+        "each case, or one such file",
     )
     parser.add_argument(
-        "--case", metavar="ID", help="the one of a folder, or whose file ACTUAL is, if not its name"
+        "--case",
+        metavar="ID",
+        help="the case to which the file ACTUAL belongs, where its name is not LEVEL/NAME.npz; or "
+        "the only case of the folder ACTUAL to look at",
     )
     parser.add_argument(
         "--vectors",
         type=Path,
         metavar="DIR",
-        help="cases from files that `refsnn vectors generate` wrote (default: built as needed)",
+        help="read the cases from this folder, which `refsnn vectors generate` wrote (default: "
+        "compute them)",
     )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="which tolerances (default: float32 where an array is of it)",
+        help="whose tolerances to use (default: float32 if any array is float32, else float64)",
     )
     parser.add_argument(
         "--seconds",
         type=float,
         default=SECONDS,
         metavar="X",
-        help="search no longer, and give what was found until then (default: %(default)g)",
+        help="limit of the search, which then reports the best found so far (default: %(default)g)",
     )
     parser.add_argument(
-        "--json", metavar="FILE", help="write matches and more; - prints it, and nothing else"
+        "--json", metavar="FILE", help="write the result as JSON; - prints the JSON alone"
     )
 
 
-def known() -> str:
-    """Every convention with its values, a line each."""
+def listed() -> str:
+    """List every convention with its values, one per line."""
     lines = [f"  {name}: {' | '.join(map(str, c.values))}" for name, c in CONVENTIONS.items()]
     numbers = [f"  {name}: {', '.join(map(str, v))}" for name, (_, v) in TRIED.items()]
     return "\n".join([*lines, *numbers])
@@ -78,46 +85,52 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def unread(actual: Actual) -> list[str]:
+    """List the files that could not be read, and why."""
     return [f"{name}: {text}" for name, text in actual.problems.items()]
 
 
 def show(found: Diagnosis) -> str:
-    """In words: what explains all, or what comes nearest."""
+    """Describe in words the conventions that reproduce everything, or those that come nearest."""
     lines = list(found.problems)
     count = counted(found.cases, "case")
     if found.matches:
         best, *others = found.matches
         if best.deviations:
-            verb = "match" if found.cases > 1 else "matches"
-            lines.append(f"{count} {verb} with: {words(best.deviations)}")
+            which = f"all {count}" if found.cases > 1 else f"the {count}"
+            lines.append(f"these conventions reproduce {which}: {words(best.deviations)}")
         else:
             what = "what could be compared" if found.problems else "everything"
             lines.append(f"{count}: {what} matches, no convention differs")
             if found.undecided:
                 undecided = few([words(state) for state in found.undecided])
-                lines.append(f"these cases can't tell it from: {' | '.join(undecided)}")
-        lines += [f"these cases can't tell it from: {words(fit.deviations)}" for fit in others]
+                lines.append(f"{SAME}: {' | '.join(undecided)}")
+        lines += [f"{SAME}: {words(fit.deviations)}" for fit in others]
     else:
-        tried = "known conventions" if found.stopped is None else "conventions that was tried"
+        tried = "known conventions" if found.stopped is None else "conventions tried so far"
         lines.append(f"no combination of {tried} reproduces the {count}")
         so_far = "nearest" if found.stopped is None else "nearest so far"
         lines += [f"{so_far}: {near(fit)} {fit.first}" for fit in found.nearest[:1]]
-        right = f"right with it: {', '.join(found.agree)}; " if found.agree else ""
-        lines.append(f"{right}wrong: {', '.join(found.differ)}")
+        agree = f"outputs that then agree: {', '.join(found.agree)}; " if found.agree else ""
+        lines.append(f"{agree}outputs that differ: {', '.join(found.differ)}")
     if found.stopped is not None:
-        what = "not all was tried: refsnn diagnose --seconds sets the time"
-        lines.append(f"stopped after {found.stopped:g} s; {what}")
+        lines.append(
+            f"stopped after {found.stopped:g} s, before every combination was tried; "
+            "refsnn diagnose --seconds sets the limit"
+        )
     if found.absent:
         lines.append(f"not given, so not judged: {', '.join(found.absent)}")
     return "\n".join(lines)
 
 
 def near(fit: Fit) -> str:
+    """Introduce the first divergence that remains under the nearest conventions."""
     agree = f"{counted(fit.passed, 'case')} agree" + "s" * (fit.passed == 1)
-    return f"{words(fit.deviations)}; {agree}; what then diverges first:"
+    return f"{words(fit.deviations)}; {agree}; first divergence:"
 
 
 def to_dict(found: Diagnosis, actual: Actual) -> dict[str, Any]:
+    """Return the diagnosis for JSON."""
+
     def fits(found_fits: list[Fit]) -> list[dict[str, Any]]:
         return [
             {

@@ -1,4 +1,4 @@
-"""`refsnn vectors generate DIR`, `list [DIR]`, `check DIR`, `schema`."""
+"""The command `refsnn vectors generate DIR`, `list [DIR]`, `check DIR`, `schema`."""
 
 import argparse
 import json
@@ -16,16 +16,17 @@ def add_options(parser: Any) -> None:
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
     generate = actions.add_parser(
         "generate",
-        help="write the test vectors into a folder",
-        description="Writes manifest.json and a file of arrays for each case. Only values on "
-        "which refsnn and the naive loops agree are written. The same version writes the same "
-        "bytes on the same kind of processor; on another, last bits may differ.",
+        help="write all cases, with inputs and expected outputs, into a folder",
+        description="Writes manifest.json, which describes the cases, and for each case a file of "
+        "arrays, LEVEL/NAME.npz. Every value is computed twice, by refsnn and by a second "
+        "implementation in plain Python loops, and written only if both agree. The same version "
+        "writes the same bytes on the same kind of processor; on another, last bits may differ.",
     )
     generate.add_argument(
         "folder",
         type=Path,
         metavar="DIR",
-        help="a new or an empty folder, or one of test vectors, to be written again",
+        help="a new or an empty folder, or one of test vectors, which is overwritten",
     )
     generate.add_argument(
         "--level",
@@ -33,41 +34,57 @@ def add_options(parser: Any) -> None:
         choices=LEVELS,
         default=LEVELS,
         metavar="LEVEL",
-        help=f"only these levels: {', '.join(LEVELS)}",
+        help=f"only cases of these levels: {', '.join(LEVELS)} (default: all)",
     )
     generate.add_argument(
         "--format",
         choices=[suffix[1:] for suffix in SUFFIXES],
         default="npz",
-        help="of the files of arrays (default: npz)",
+        help="format of the files of arrays (default: npz)",
     )
     generate.set_defaults(run=run_generate)
-    listing = actions.add_parser("list", help="which cases there are, and what each catches")
-    listing.add_argument(
-        "folder", type=Path, nargs="?", metavar="DIR", help="of a folder (default: all)"
+    listing = actions.add_parser(
+        "list",
+        help="list the cases, with the clauses that each checks and the mistakes that it catches",
+        description="Lists the cases: the clauses of the specification that each checks (refsnn "
+        "spec), the classes of mistake that it catches, a summary and the conventions that are not "
+        "the paper's.",
     )
-    listing.add_argument("--json", metavar="FILE", help="one JSON list; - prints it alone")
+    listing.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        metavar="DIR",
+        help="list the cases of this folder (default: all)",
+    )
+    listing.add_argument(
+        "--json", metavar="FILE", help="write the list as JSON; - prints the JSON alone"
+    )
     listing.set_defaults(run=run_list)
     check = actions.add_parser(
         "check",
-        help="whether a folder's files are whole, and still what both sides compute",
-        description="Compares checksums, and every value with what refsnn and the naive loops "
-        "compute now. Exit code 1 where a case differs, or a file is no part of the set.",
+        help="check that a folder's files are intact and that their values can be reproduced",
+        description="Compares the checksums, and computes every value again by refsnn and by the "
+        "plain loops. Exit code 1 if a case differs or a file does not belong to the set.",
     )
     check.add_argument("folder", type=Path, metavar="DIR")
     check.set_defaults(run=run_check)
-    schema = actions.add_parser("schema", help="print manifest.json's JSON Schema")
+    schema = actions.add_parser("schema", help="print the JSON Schema of manifest.json")
     schema.set_defaults(run=run_schema)
 
 
 def progress(names: Sequence[str]) -> Any:
+    """Wrap the names in a progress bar, which shows on a terminal only."""
     from tqdm import tqdm
 
     return tqdm(names, unit="case", leave=False, disable=not sys.stderr.isatty())
 
 
 def agreed(levels: Sequence[str]) -> Iterator[Any]:
-    """Cases on which refsnn and the naive loops agree; ValueError at the first where not."""
+    """Yield the cases of these levels, once refsnn and the naive loops agree on them.
+
+    ValueError at the first on which they do not.
+    """
     from refsnn.oracle.agreement import disagreements
     from refsnn.oracle.catalogue import catalogue
 
@@ -116,14 +133,16 @@ def run_list(arguments: argparse.Namespace) -> int:
     with open_output(arguments.json) as write:
         write(json.dumps(entries, indent=2))
     if arguments.json != "-":
-        head = ["case", "clauses", "catches", "what"]
-        rows = [[e["id"], " ".join(e["clauses"]), " ".join(e["flags"]), what(e)] for e in entries]
+        head = ["case", "clauses", "catches", "summary"]
+        rows = [
+            [e["id"], " ".join(e["clauses"]), " ".join(e["flags"]), described(e)] for e in entries
+        ]
         print(table(head, rows, head))
     return 0
 
 
-def what(entry: dict[str, Any]) -> str:
-    """The summary, and the conventions that are not the paper's."""
+def described(entry: dict[str, Any]) -> str:
+    """Return the summary with the conventions that are not the paper's."""
     others = words(entry["conventions"]) if entry["conventions"] else ""
     return f"{entry['summary']}: {others}" if others else str(entry["summary"])
 
@@ -142,12 +161,12 @@ def run_check(arguments: argparse.Namespace) -> int:
             failures.append(str(error))
             continue
         try:
-            failures += [f"refsnn computes otherwise: {line}" for line in changes(case)[:1]]
+            failures += [f"refsnn computes something else: {line}" for line in changes(case)[:1]]
             failures += [f"the naive loops differ: {line}" for line in disagreements(case)[:1]]
         except ValueError as error:
             failures.append(f"{name}: {error}")
     others = vectors.strangers(folder, vectors.read_manifest(folder))
-    failures += [f"vectors: {folder / name} is no part of the set" for name in others]
+    failures += [f"vectors: {folder / name} does not belong to the set" for name in others]
     total = f"{counted(len(makers), 'case')}, {counted(len(failures), 'failure')}"
     print("\n".join([*failures, total]))
     return 1 if failures else 0

@@ -64,7 +64,12 @@ def read_case(path: Path) -> Case:
 
 def find_adapter(target: str) -> Any:
     """The adapter that MODULE:OBJECT is, or makes; a function of one case serves too."""
-    module_name, _, path = target.partition(":")
+    module_name, _, path = target.rpartition(":")
+    if module_name.endswith(".py") or target.endswith(".py"):
+        file, name = (module_name, path) if module_name else (target, "OBJECT")
+        raise Refused(
+            f"got {target!r}, want a module's name, not a file's: write {Path(file).stem}:{name}"
+        )
     if not module_name or not path:
         raise Refused(f"got {target!r}, want MODULE:OBJECT")
     found: Any = importlib.import_module(module_name)

@@ -56,7 +56,7 @@ def test_others_do_not_stop_it(put, tmp_path):
     assert set(actual.problems) == {"layer/plain", str(thesis)}
     assert "is no .npz file, or a damaged one" in actual.problems["layer/plain"]
     assert actual.problems[str(thesis)] == (
-        "names no case, want LEVEL/NAME.npz, such as neuron/tie.npz"
+        "is not named after a case, want LEVEL/NAME.npz such as neuron/tie.npz"
     )
 
 
@@ -67,7 +67,9 @@ def test_one_file_is_known_by_its_name_or_as_it_is_said(put, monkeypatch, tmp_pa
     assert set(read_actual(path.relative_to(path.parent), IDS).got) == {"neuron/leak-0.75"}
     mine = put("mine.npz")
     assert set(read_actual(mine, IDS, "neuron/tie").got) == {"neuron/tie"}
-    with pytest.raises(ValueError, match="case: got 'out/mine', which the file's name says"):
+    with pytest.raises(
+        ValueError, match=r"actual: .*mine\.npz is not named after a case: give the case with"
+    ):
         read_actual(mine, IDS)
     with pytest.raises(ValueError, match="case: got 'neuron/tii'"):
         read_actual(mine, IDS, "neuron/tii")
@@ -95,7 +97,7 @@ def test_known_cases_that_were_not_asked_for_are_no_problem(put, tmp_path):
     actual = read_actual(tmp_path / "out", IDS)
     assert list(actual.got) == ["neuron/tie"]
     assert (actual.problems, actual.others) == ({}, ["block/stride"])
-    with pytest.raises(ValueError, match="holds files of block/stride and others alone"):
+    with pytest.raises(ValueError, match=r"holds only files of other cases \(block/stride, …\)"):
         read_actual(tmp_path / "out" / "block", IDS)
 
 

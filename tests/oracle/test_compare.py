@@ -208,7 +208,7 @@ def test_a_flip_by_rounding_is_told_and_excused(near, v_th):
     assert flip.ulps == 2
     assert result.lines() == [
         "neuron/tanh: rounding flip, not counted: o at step 1, index [0]: expected 1, got 0 "
-        "(1e+04 tolerances); expected u_pre is 2 float32 ulps above the threshold"
+        "(1e+04 times the tolerance); expected u_pre is 2 float32 ulps above the threshold"
     ]
     assert {tensor["status"] for tensor in result.tensors.values()} == {"ok"}
     assert result.agreed == 1
@@ -371,7 +371,7 @@ def test_a_tie_is_named_as_one(cases):
     got = compute("neuron", case.inputs, {}, case.conventions | {"fire_at_threshold": True})
     (line,) = compare_case(case, got).lines()
     assert line.startswith("neuron/tie: o at step 0, index [0]: expected 0, got 1 (")
-    assert line.endswith("tolerances); expected u_pre is on the threshold")
+    assert line.endswith("tolerance); expected u_pre is on the threshold")
 
 
 def test_distances_below_the_threshold_say_so(cases):
@@ -389,7 +389,7 @@ def test_scalars_have_no_place(cases):
     case = cases["network/vanilla"]
     (line,) = compare_case(case, moved(case, ("loss", (), 50))).lines()
     assert line.startswith("network/vanilla: loss: expected ")
-    assert line.endswith("(50 tolerances)")
+    assert line.endswith("(50 times the tolerance)")
 
 
 def test_other_precisions_are_refused(cases):
@@ -410,7 +410,7 @@ def test_an_output_that_is_another_is_told(cases):
     case = cases["neuron/tanh"]
     result = compare_case(case, outputs_of(case) | {"u_pre": case.outputs["u"]})
     assert result.tensors["u_pre"]["is"] == "u"
-    assert result.lines()[1] == "neuron/tanh: u_pre is what u should be"
+    assert result.lines()[1] == "neuron/tanh: u_pre has the values of u"
     assert "is" not in compare_case(case, moved(case, ("u", (0, 0), 50))).tensors["u"]
 
 

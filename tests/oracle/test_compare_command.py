@@ -88,7 +88,12 @@ def test_omitted_outputs_may_be_missing(mine, compared):
     mine("neuron/tanh", u_pre=None, u=None)
     code, lines = compared()
     assert code == 1
-    assert "neuron/tanh: u_pre is missing" in lines
+    assert (
+        "missing outputs: u_pre in 1 case, u in 1 case (--verbose names them; --omit NAME if they "
+        "need not be given)" in lines
+    )
+    assert not any("is missing" in line for line in lines)
+    assert "neuron/tanh: missing: u_pre, u" in compared("--verbose")[1]
     assert compared("--omit", "u*")[0] == 0
     assert compared("--omit", "u_pre", "--omit", "u")[0] == 0
     assert compared("--omit", "u_pre")[0] == 1
@@ -104,7 +109,9 @@ def test_broken_files_do_not_stop_the_others(mine, compared, tmp_path):
     assert code == 1
     assert any(line.startswith("neuron/tie: ") and "damaged" in line for line in lines)
     assert "layer/plain: bn: got dtype <U1, want numbers" in lines
-    assert any("thesis.npz: names no case, want LEVEL/NAME.npz" in line for line in lines)
+    assert any(
+        "thesis.npz: is not named after a case, want LEVEL/NAME.npz" in line for line in lines
+    )
     assert lines[-1] == (
         "1 case passed, 1 failed, 2 can't be compared, 1 not given (tolerances of float64)"
     )
@@ -181,7 +188,9 @@ def test_what_cant_be_done_is_one_line(expected, mine, refused, tmp_path):
     assert "is not among the cases" in refused(["compare", expected / "neuron/no.npz", folder])
     assert "holds no neuron/tanh.npz" in refused(["compare", expected / "neuron/tanh.npz", folder])
     path.rename(tmp_path / "o.npz")
-    assert "want the id of a case" in refused(["compare", expected, tmp_path / "o.npz"])
+    assert "o.npz is not named after a case: give the case with --case ID" in refused(
+        ["compare", expected, tmp_path / "o.npz"]
+    )
     assert "holds no .npz file" in refused(["compare", expected, folder])
     assert "--precision: invalid choice" in refused(
         ["compare", expected, folder, "--precision", "float16"]
@@ -231,7 +240,7 @@ def test_what_was_not_given_is_said_and_judges_nothing(mine, compared):
 def test_a_file_that_is_another_cases_by_its_name_is_refused(mine, expected, refused):
     path = mine("neuron/tanh")
     line = refused(["compare", expected / "neuron/tie.npz", path])
-    assert line.endswith("tanh.npz is of neuron/tanh by its name, want neuron/tie")
+    assert line.endswith("tanh.npz is named after the case neuron/tanh, want neuron/tie")
 
 
 def test_more_cases_than_are_expected_are_counted_and_no_fault(mine, cases, tmp_path, compared):

@@ -155,6 +155,11 @@ def test_a_level_that_an_adapter_does_not_have_checks_nothing(capsys):
         ([], "adapter: got neither, want MODULE:OBJECT or --program COMMAND"),
         (["mine:LIF", "--program", "x"], "adapter: got both"),
         (["mine"], "adapter: got 'mine', want MODULE:OBJECT"),
+        (
+            ["mine.py:LIF"],
+            "got 'mine.py:LIF', want a module's name, not a file's: write mine:LIF$",
+        ),
+        (["mine.py"], "got 'mine.py', want a module's name, not a file's: write mine:OBJECT$"),
         (["mine:Nothing"], "adapter: got 'mine:Nothing', but mine has no Nothing"),
         (["nowhere:x"], "adapter: ModuleNotFoundError: No module named 'nowhere'$"),
         (["mine:LIF", "--omit", "upre"], "omit: got 'upre', want an output's name or pattern"),
@@ -202,11 +207,11 @@ def test_what_was_given_is_saved_and_can_be_diagnosed(capsys, tmp_path, refused)
     code, text = shown(capsys, "mine:Inclusive", "--save", tmp_path / "given", "--diagnose")
     assert code == 1
     said = text.strip().splitlines()[-1]
-    assert said.endswith(" match with: fires at the threshold too (>=)")
+    assert said.endswith(" cases: fires at the threshold too (>=)")
     assert main(["diagnose", str(tmp_path / "given")]) == 0
     assert capsys.readouterr().out.strip() == said
     line = refused(["conform", "mine:LIF", "--save", tmp_path / "given"])
-    assert line.endswith("given holds files, want a new or an empty folder")
+    assert line.endswith("given is not empty, want a new or an empty folder")
 
 
 @pytest.mark.usefixtures("mine")
@@ -240,7 +245,7 @@ def test_what_is_expected_to_fail_is_diagnosed_too_and_blamed_by_clause(capsys, 
         tmp_path / "c.json",
     )
     assert code == 0
-    assert text.strip().endswith("2 cases match with: fires at the threshold too (>=)")
+    assert text.strip().endswith("reproduce all 2 cases: fires at the threshold too (>=)")
     results = json.loads((tmp_path / "c.json").read_text())["results"]
     clauses = {r["case"]: r["clauses"] for r in results}
     assert clauses["neuron/tie"] == {"EQ2": "expected", "D2": "expected"}
@@ -261,7 +266,7 @@ def test_what_is_not_shown_is_said(capsys, adapter):
     )
     code, text = shown(capsys, "mine:Silent", "--case", "neuron/tanh")
     assert code == 0, text
-    assert "\nnot shown, so not compared: u_pre, u, du_pre\n" in text
+    assert "\nnot returned, so not compared: u_pre, u, du_pre\n" in text
     (line,) = (line for line in text.splitlines() if line.startswith("EQ1 "))
     assert line.split() == ["EQ1", "1", "0", "0", "0", "0", "1"]
 

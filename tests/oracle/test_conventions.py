@@ -51,10 +51,12 @@ def test_words_name_what_deviates_in_one_order():
     assert words(told) == (
         "tau = 0.9; fires at the threshold too (>=); detached reset; λ counted from 0"
     )
-    assert words({"fire_at_threshold": False}) == "always: fires above the threshold (>)"
-    assert words({"tau": 0.5}) == "always: tau = 0.5"
+    assert words({"fire_at_threshold": False}) == (
+        "fires above the threshold (>), even where a case asks for another"
+    )
+    assert words({"tau": 0.5}) == "tau = 0.5, even where a case asks for another"
     assert words({"tau": 0.9}) == "tau = 0.9"
-    assert words({}) == "the conventions as they are"
+    assert words({}) == "the cases' own conventions"
 
 
 def test_names_of_the_first_version_are_none_that_there_are_now():

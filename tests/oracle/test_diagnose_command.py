@@ -37,7 +37,10 @@ def shown(capsys, *arguments):
 
 def test_one_file_is_enough(given, capsys):
     path = given("neuron/tie", {"fire_at_threshold": True})
-    assert shown(capsys, path) == (0, ["1 case matches with: fires at the threshold too (>=)"])
+    assert shown(capsys, path) == (
+        0,
+        ["these conventions reproduce the 1 case: fires at the threshold too (>=)"],
+    )
     elsewhere = path.rename(path.parent.parent / "mine.npz")
     code, _ = shown(capsys, elsewhere, "--case", "neuron/tie")
     assert code == 0
@@ -48,7 +51,7 @@ def test_all_agrees(given, capsys):
     path = given("neuron/tanh", {}).parent.parent
     code, lines = shown(capsys, path)
     assert (code, lines[0]) == (0, "2 cases: everything matches, no convention differs")
-    assert lines[1].startswith("these cases can't tell it from: ")
+    assert lines[1].startswith("these cases cannot distinguish that from: ")
     assert "potentials are kept from the run before" in lines[1]
     assert "fires at the threshold too" not in lines[1]
 
@@ -62,7 +65,7 @@ def test_what_can_not_be_read_or_compared_is_told_and_the_rest_diagnosed(given, 
     assert code == 1
     assert lines[0].startswith("neuron/grid: ")
     assert lines[1] == "neuron/tanh: dc: got nan at index [0, 0], want finite numbers"
-    assert lines[2:] == ["2 cases match with: fires at the threshold too (>=)"]
+    assert lines[2:] == ["these conventions reproduce all 2 cases: fires at the threshold too (>=)"]
 
 
 def test_a_damaged_file_of_vectors_is_told_and_the_rest_diagnosed(given, cases, capsys, tmp_path):
@@ -74,7 +77,7 @@ def test_a_damaged_file_of_vectors_is_told_and_the_rest_diagnosed(given, cases, 
     code, lines = shown(capsys, path, "--vectors", tmp_path / "v")
     assert code == 1
     assert lines[0].endswith("neuron/tanh.npz is missing")
-    assert lines[1:] == ["1 case matches with: fires at the threshold too (>=)"]
+    assert lines[1:] == ["these conventions reproduce the 1 case: fires at the threshold too (>=)"]
 
 
 def test_nothing_fits(given, capsys, tmp_path):
@@ -82,8 +85,8 @@ def test_nothing_fits(given, capsys, tmp_path):
     code, lines = shown(capsys, path, "--json", tmp_path / "found.json")
     assert code == 1
     assert lines[0] == "no combination of known conventions reproduces the 1 case"
-    assert "what then diverges first: neuron/tanh: dc at step 5" in lines[1]
-    assert lines[2] == "right with it: u_pre, o, u, du_pre; wrong: dc"
+    assert "first divergence: neuron/tanh: dc at step 5" in lines[1]
+    assert lines[2] == "outputs that then agree: u_pre, o, u, du_pre; outputs that differ: dc"
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["matches"] == []
     assert (found["agree"], found["differ"]) == (["u_pre", "o", "u", "du_pre"], ["dc"])
@@ -113,16 +116,22 @@ def test_a_search_that_would_take_long_is_bounded_and_says_so(cases, capsys, tmp
     assert code == 1
     count = len(networks)
     assert 20 < len(compared) < 20 + 5 * count
-    assert lines[0] == f"no combination of conventions that was tried reproduces the {count} cases"
+    assert lines[0] == f"no combination of conventions tried so far reproduces the {count} cases"
     assert lines[1].startswith("nearest so far: ")
-    assert "stopped after 1 s; not all was tried: refsnn diagnose --seconds sets the time" in lines
+    assert (
+        "stopped after 1 s, before every combination was tried; refsnn diagnose --seconds sets the "
+        "limit" in lines
+    )
     assert json.loads((tmp_path / "found.json").read_text())["stopped"] == 1
 
 
 def test_what_is_found_in_time_is_a_match(given, capsys):
     path = given("neuron/tie", {"fire_at_threshold": True})
     code, lines = shown(capsys, path, "--seconds", 300)
-    assert (code, lines) == (0, ["1 case matches with: fires at the threshold too (>=)"])
+    assert (code, lines) == (
+        0,
+        ["these conventions reproduce the 1 case: fires at the threshold too (>=)"],
+    )
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan"])

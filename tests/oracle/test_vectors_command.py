@@ -93,7 +93,7 @@ def test_check_names_every_failure_and_goes_on(neurons, capsys):
     assert main(["vectors", "check", str(neurons)]) == 1
     *lines, last = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[0] for line in lines] == [
-        "refsnn computes otherwise",
+        "refsnn computes something else",
         "the naive loops differ",
         "vectors",
         "vectors",
@@ -109,7 +109,7 @@ def test_check_names_files_that_are_no_part_of_the_set(neurons, capsys):
     shutil.copy(neurons / "neuron/tie.npz", neurons / "neuron/old.npz")
     assert main(["vectors", "check", str(neurons)]) == 1
     line, total = capsys.readouterr().out.splitlines()
-    assert line == f"vectors: {neurons}/neuron/old.npz is no part of the set"
+    assert line == f"vectors: {neurons}/neuron/old.npz does not belong to the set"
     assert total.endswith(" cases, 1 failure")
 
 
@@ -135,7 +135,7 @@ def test_list_needs_no_arrays(neurons, capsys):
 def test_list_as_a_table_and_a_file(tmp_path, capsys):
     assert main(["vectors", "list", "--json", str(tmp_path / "list.json")]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
-    assert head.split() == ["case", "clauses", "catches", "what"]
+    assert head.split() == ["case", "clauses", "catches", "summary"]
     entries = json.loads((tmp_path / "list.json").read_text())
     assert [row.split()[0] for row in rows] == [entry["id"] for entry in entries]
     (row,) = (row for row in rows if row.startswith("neuron/authors "))
