@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from refsnn.files.writing import naming
+from refsnn.files.writing import naming_path
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[str]) -> str:
@@ -65,7 +65,7 @@ def open_output(name: str | None) -> Iterator[Any]:
     path.open("a", encoding="utf-8").close()
 
     def write(text: str) -> None:
-        with naming(path):
+        with naming_path(path):
             path.write_text(text + "\n", encoding="utf-8")
 
     try:

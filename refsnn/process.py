@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from threadpoolctl import threadpool_limits
 
 from refsnn import system
-from refsnn.files.writing import naming
+from refsnn.files.writing import naming_path
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 MOST = 2**31 - 1
@@ -59,7 +59,7 @@ class Output(io.FileIO):
     def write(self, content: Any) -> Any:
         number = self.fileno()
         try:
-            with naming(Path(STREAMS[number])):
+            with naming_path(Path(STREAMS[number])):
                 return super().write(content)
         except OSError as error:
             if system.WINDOWS and error.errno == errno.EINVAL:  # its name of a broken pipe

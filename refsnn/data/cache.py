@@ -62,13 +62,13 @@ def mapped(
             remove_leftovers(folder.parent, name)  # may be of the process that made them
         return arrays
     with ExitStack() as stack:
-        with naming(folder):
+        with naming_cache(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             temporary = stack.enter_context(unfinished(folder.parent, name))
             made = temporary / "made"
             made.mkdir()
         make(lambda name, shape, dtype: new_array(folder, made / f"{name}.npy", shape, dtype))
-        with naming(folder):
+        with naming_cache(folder):
             finish(made)
             # valid whatever another process does to the folder; Windows moves no file in use
             arrays = {} if WINDOWS else read(made)
@@ -108,7 +108,8 @@ def read_map(path: Path) -> Array:
 
 
 @contextmanager
-def naming(folder: Path) -> Iterator[None]:
+def naming_cache(folder: Path) -> Iterator[None]:
+    """Say in an OSError that it is the cache that can't be written, and what to do about it."""
     try:
         yield
     except OSError as error:
@@ -119,7 +120,7 @@ def naming(folder: Path) -> Iterator[None]:
 
 
 def new_array(folder: Path, path: Path, shape: tuple[int, ...], dtype: Any) -> Array:
-    with naming(folder):
+    with naming_cache(folder):
         array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
         if hasattr(os, "posix_fallocate"):  # else a full disk is met as a bus error, in `make`
             with open(path, "r+b") as file:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from refsnn.data.cache import cache_folder
 from refsnn.data.unpack import unpack
 from refsnn.files.unfinished import unfinished
-from refsnn.files.writing import naming
+from refsnn.files.writing import naming_path
 from refsnn.ops import validate
 
 TIMEOUT = 30.0  # seconds without a byte
@@ -135,7 +135,7 @@ def download(url: str, part: Path, size: int, quiet: bool) -> None:
     broken: Exception | None = None
     with (
         response,
-        naming(part),
+        naming_path(part),
         open(part, "ab" if have else "wb") as file,
         tqdm(
             total=size, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=quiet

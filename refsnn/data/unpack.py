@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple, cast
 
 from refsnn.files.reading import open_regular
 from refsnn.files.unfinished import unfinished
-from refsnn.files.writing import naming
+from refsnn.files.writing import naming_path
 from refsnn.ops import validate
 
 MOST_MEMBERS = 100_000
@@ -98,7 +98,7 @@ def place(member: Member, files: set[Path], folders: set[Path]) -> Path:
 def write(path: Path, content: IO[bytes], most: int) -> int:
     """How many bytes it was; what is read counts, whatever the archive says."""
     size = 0
-    with naming(path), open(path, "xb") as file:
+    with naming_path(path), open(path, "xb") as file:
         while chunk := content.read(CHUNK):
             size += len(chunk)
             if size > most:

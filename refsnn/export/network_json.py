@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from refsnn.files.arrays import line
 from refsnn.files.documents import parse_json
-from refsnn.files.schema import Rules, fault, object_with
+from refsnn.files.reading import one_line
+from refsnn.files.schema import Rules, object_with, violation
 from refsnn.network import Architecture, Network, Stem
 from refsnn.ops import LIF, SURROGATES, AvgPool, BatchNorm
 
@@ -119,7 +119,7 @@ def network_from_dict(values: Mapping[str, Any]) -> Network:
 
 def from_former(config: dict[str, Any]) -> dict[str, Any]:
     """Return what a file of format 1 holds as format 2 has it; what is wrong stays wrong."""
-    if fault(config, FORMER):
+    if violation(config, FORMER):
         return config
     network = dict(config["network"])
     lif = dict(network["lif"])
@@ -137,12 +137,12 @@ def network_from_json(text: Any, arrays: int) -> Network:
         raise ValueError(f"{CONFIG}: missing, so net is wanted: the network that this belongs to")
     wrong = f"{CONFIG}: describes no network"
     config = from_former(parse_json(str(text), wrong, {"type": "object"}))
-    if broken := fault(config, RULES):
-        raise ValueError(f"{wrong}: {broken}")
+    if found := violation(config, RULES):
+        raise ValueError(f"{wrong}: {found}")
     arch = config["network"]["arch"]
     if sum(arch["depths"]) + arch["stem"]["convs"] > arrays:  # before they are counted through
         raise ValueError(f"{wrong}: got more blocks than the file has arrays, {arrays}")
     try:
         return network_from_dict(config["network"])
     except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"{wrong}: {line(error)}") from None
+        raise ValueError(f"{wrong}: {one_line(error)}") from None

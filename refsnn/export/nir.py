@@ -19,7 +19,7 @@ import numpy as np
 from refsnn.export.nir_read import read_nir
 from refsnn.export.nir_run import node_outputs, run_nir
 from refsnn.export.parameters import state_dict
-from refsnn.files.arrays import extra
+from refsnn.files.extras import import_extra
 from refsnn.files.writing import write_atomic
 from refsnn.network import Block, Network, Params
 from refsnn.ops import Array, AvgPool, Conv, validate
@@ -66,7 +66,7 @@ def to_nir(
     validate.positive("dt", dt)
     if net.lif.smooth:
         raise ValueError("net: fires the surrogate's primitive, which NIR has no node for")
-    nir = extra("nir", "nir")
+    nir = import_extra("nir", "nir")
     draft = Draft(nir, net, state_dict(net, params, buffers), dt)
     shape = (net.in_channels, *size)
     at = draft.add("input", nir.Input(np.array(shape)), shape)
@@ -182,5 +182,5 @@ def add_affine(draft: Draft, name: str, x: str) -> str:
 
 def write_nir(path: Path | str, graph: Any) -> None:
     buffer = io.BytesIO()
-    extra("nir", "nir").write(buffer, graph)
+    import_extra("nir", "nir").write(buffer, graph)
     write_atomic(Path(path), buffer.getvalue())

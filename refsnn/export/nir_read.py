@@ -7,8 +7,8 @@ import numpy as np
 
 from refsnn.export.hdf5 import Tree, parse_tree
 from refsnn.export.nir_check import FIELDS, check_graph
-from refsnn.files.arrays import extra, line
-from refsnn.files.reading import read_bytes
+from refsnn.files.extras import import_extra
+from refsnn.files.reading import one_line, read_bytes
 
 ABOUT = ("type", "metadata")  # in a node beside its fields
 
@@ -20,8 +20,8 @@ def read_nir(path: Path | str) -> Any:
     names the file, and what is wrong with it or the node that can't be run here; OSError where it
     can't be opened.
     """
-    nir, path = extra("nir", "nir"), Path(path)
-    extra("h5py", "nir")
+    nir, path = import_extra("nir", "nir"), Path(path)
+    import_extra("h5py", "nir")
     content = read_bytes(path)
     try:
         graph = parse_tree(content)["node"]
@@ -30,14 +30,14 @@ def read_nir(path: Path | str) -> Any:
         if graph["type"] != "NIRGraph" or not all(isinstance(k, str) for k in kinds.values()):
             raise ValueError("a type is not a text, or not the one that is wanted")
     except KeyError as error:
-        raise ValueError(f"{path}: no NIR graph, or damaged (has no {line(error)})") from None
+        raise ValueError(f"{path}: no NIR graph, or damaged (has no {one_line(error)})") from None
     except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"{path}: no NIR graph, or damaged ({line(error)})") from None
+        raise ValueError(f"{path}: no NIR graph, or damaged ({one_line(error)})") from None
     try:
         check_graph({n: (kinds[n], fields(node)) for n, node in nodes.items()}, edges)
         made = {name: make(nir, name, node) for name, node in nodes.items()}
     except ValueError as error:
-        raise ValueError(f"{path}: {line(error)}") from None
+        raise ValueError(f"{path}: {one_line(error)}") from None
     return nir.NIRGraph(made, edges, graph.get("metadata", {}), type_check=False)
 
 
@@ -58,4 +58,6 @@ def make(nir: Any, name: str, node: Tree) -> Any:
     try:
         return nir.dict2NIRNode(dict.fromkeys(FIELDS[kind]) | node)
     except Exception as error:  # whatever of its own checks is more than ours
-        raise ValueError(f"node {name} ({kind}): nir does not take it ({line(error)})") from None
+        raise ValueError(
+            f"node {name} ({kind}): nir does not take it ({one_line(error)})"
+        ) from None

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from refsnn.export.network_json import CONFIG, network_from_json, network_to_json
-from refsnn.files.arrays import SUFFIXES, dump_arrays, line, read_whole
+from refsnn.files.arrays import SUFFIXES, dump_arrays, read_whole
+from refsnn.files.reading import one_line
 from refsnn.files.writing import write_atomic
 from refsnn.network import Network, Params, check_params, init_buffers
 from refsnn.ops import Array, validate
@@ -55,7 +56,7 @@ def as_array(name: str, value: Any) -> Array:
     try:
         return np.asarray(value)
     except Exception as error:  # PyTorch's, of a tensor with a gradient or of a type of its own
-        raise TypeError(f"{name}: NumPy can't take it ({line(error)})") from None
+        raise TypeError(f"{name}: NumPy can't take it ({one_line(error)})") from None
 
 
 def save_parameters(path: Path | str, net: Network, params: Params, buffers: Params) -> None:
