@@ -1,4 +1,4 @@
-"""Files of arrays: `.npz`, and the data sets that they may hold."""
+"""Data sets in `.npz` files."""
 
 import sys
 from multiprocessing import parent_process
@@ -18,10 +18,10 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 def from_npz(path: Path, dtype: str = "float32", any_range: bool = False) -> Dataset:
     """Read a file with the arrays of `ARRAYS` as a data set.
 
-    Images are (N, H, W) or (N, H, W, C), or sequences of frames (N, T, H, W, C); labels 0 … K-1,
-    (N,) or (N, 1), integers or bool. ValueError names the file and the array, also where the two
-    splits seem to be in different units, unless `any_range`, and where `dtype`, the precision
-    that is computed in, can't hold the standardised images.
+    Images are (N, H, W) or (N, H, W, C), or sequences of frames (N, T, H, W, C). Labels 0 … K-1 are
+    (N,) or (N, 1), integers or bool. ValueError names the file and the array. It is also raised
+    where the two splits seem to be in different units, unless `any_range` is set, and where
+    `dtype`, the precision of the training, can't hold the standardised images.
     """
     try:
         arrays = read_whole(path, None, ARRAYS)
@@ -53,7 +53,7 @@ def dataset_of(path: Path, arrays: dict[str, Array], dtype: str, any_range: bool
     dataset = Dataset(path.stem, train, test, num_classes, *statistics)
     extents = extent_of(train.images), extent_of(test.images)
     doubt = "" if any_range else check_same_range(train.images, test.images, extents)
-    if doubt and parent_process() is None:  # not in every worker
+    if doubt and parent_process() is None:  # once, and not in every worker process
         print(f"warning: {path}: {doubt}", file=sys.stderr)
     check_precision(dataset, extents, dtype)
     remark_on_shape(path, arrays["train_images"].shape)
@@ -72,7 +72,10 @@ def split_of(part: str, arrays: dict[str, Array]) -> Split:
 
 
 def labels_of(name: str, labels: Array) -> Array:
-    """Labels (N,) of integers, or (N, 1); ValueError and TypeError say what others are."""
+    """Return integer or bool labels (N,) or (N, 1) as (N,).
+
+    Raises ValueError for text and one-hot labels, TypeError for other types.
+    """
     if labels.dtype.kind == "U":
         text = str(labels.flat[0])[:20] if labels.size else ""
         raise ValueError(f"{name}: got text such as {text!r}, want a number, 0 to K-1, for each")
@@ -88,15 +91,17 @@ def labels_of(name: str, labels: Array) -> Array:
 
 
 def remark_on_shape(path: Path, shape: tuple[int, ...]) -> None:
-    """Write a line that says what the images are taken for, where the shape suggests that they may
-    be something else: channels that come first, volumes, frames without a channel, signals of a
-    few channels. It is no error: images may be small and have many channels."""
+    """Warn how the images' shape is read, where another meaning seems likely.
+
+    Such shapes look like channels that come first, volumes, or signals of a few channels. It is
+    only a warning, since images may be small and have many channels.
+    """
     height, width, channels = (*shape[1:], 1) if len(shape) == 3 else shape[-3:]
     short, long = sorted((height, width))
     channels_first = height <= 4 < min(width, channels)
     volumes = channels > 4 and (channels <= 4 * short or channels == width)
     signals = len(shape) == 3 and short <= 4 < long
-    # not in every worker
+    # once, and not in every worker process
     if (channels_first or volumes or signals) and parent_process() is None:
         print(
             f"warning: {path}: train_images {shape} are taken as {height}x{width} pixels of "
