@@ -98,7 +98,7 @@ def test_tables_show_what_the_object_holds(tmp_path, capsys):
         )
         if sum(terms)
     )
-    assert lines[-1].startswith(f"left by rounding: {worst:.0e} of firing + leak + reset, ")
+    assert lines[-1].startswith(f"relative rounding error: {worst:.0e} of firing + leak + reset, ")
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_a_signal_leaves_checkpoints_to_go_on_from(number, process, undisturbed,
     os.killpg(running.pid, number)  # as a terminal does it
     _, errors = running.communicate(timeout=WAIT)
     assert running.returncode == 128 + number
-    assert "stopped; the same command goes on" in errors.splitlines()[-1]
+    assert "stopped; the same command continues" in errors.splitlines()[-1]
     assert "Traceback" not in errors
     assert "failed" not in errors
     counts = re.findall(r"(interrupted|waiting|runs)=([0-9/]+)", errors.splitlines()[-2])
