@@ -1,7 +1,7 @@
-"""Parameters in and out: a mapping shaped like a PyTorch `state_dict`, as `.npz` or `.safetensors`.
+"""Parameters as a mapping like a PyTorch `state_dict`, and as `.npz` or `.safetensors` files.
 
-Names are refsnn's dotted ones, running statistics included, in PyTorch's order of names and of
-axes. A file that was written here also says which network the numbers belong to.
+The mapping has refsnn's dotted names, running statistics included, in PyTorch's order of names and
+of axes. A file that refsnn wrote also describes the network.
 """
 
 import difflib
@@ -25,11 +25,11 @@ from refsnn.training.folder import load_state, read_config
 
 LIMIT = 2**34  # bytes of a file
 FEW = 3  # names in a message
-IGNORED = "num_batches_tracked"  # of PyTorch's batch norm; no evaluation or training here needs it
+IGNORED = "num_batches_tracked"  # a buffer of PyTorch's batch norm that refsnn does not need
 
 
 def state_dict(net: Network, params: Params, buffers: Params) -> Params:
-    """All numbers under their names, in PyTorch's axis order; ValueError where they don't fit."""
+    """Return all arrays by name, in PyTorch's axis order; ValueError if they don't fit `net`."""
     check_params(net, params)
     state = params_to_torch(params | buffers)
     check_state(net, state)
@@ -37,10 +37,10 @@ def state_dict(net: Network, params: Params, buffers: Params) -> Params:
 
 
 def from_state_dict(net: Network, state: Mapping[str, Any]) -> tuple[Params, Params]:
-    """(params, buffers) of `net` from arrays, or what `numpy.asarray` takes, in PyTorch's order.
+    """Return (params, buffers) of `net` from arrays in PyTorch's axis order.
 
-    ValueError or TypeError name what is missing, surplus, of another shape, dtype or axis order,
-    or not finite.
+    Values may be anything that `numpy.asarray` takes. ValueError or TypeError names what is missing
+    or surplus, has another shape, dtype or axis order, or is not finite.
     """
     arrays = {
         name: as_array(name, value)
@@ -55,12 +55,12 @@ def from_state_dict(net: Network, state: Mapping[str, Any]) -> tuple[Params, Par
 def as_array(name: str, value: Any) -> Array:
     try:
         return np.asarray(value)
-    except Exception as error:  # PyTorch's, of a tensor with a gradient or of a type of its own
+    except Exception as error:  # from PyTorch, for a tensor with a gradient or of another type
         raise TypeError(f"{name}: NumPy can't take it ({one_line(error)})") from None
 
 
 def save_parameters(path: Path | str, net: Network, params: Params, buffers: Params) -> None:
-    """Write `.npz` (no pickle) or `.safetensors` (extra `safetensors`), by the suffix."""
+    """Write `.npz` (no pickle) or `.safetensors` (extra `safetensors`), as the suffix says."""
     path = Path(path)
     state = state_dict(net, params, buffers)
     config = np.array(network_to_json(net))
@@ -68,9 +68,10 @@ def save_parameters(path: Path | str, net: Network, params: Params, buffers: Par
 
 
 def load_parameters(path: Path | str, net: Network | None = None) -> tuple[Network, Params, Params]:
-    """(network, params, buffers) of a file; `net` says what it holds where the file does not.
+    """Read a file; return (network, params, buffers).
 
-    OSError where it can't be read; ValueError or TypeError say what is wrong with it.
+    `net` is needed if the file does not describe the network. OSError where the file can't be read;
+    ValueError or TypeError says what is wrong with it.
     """
     path = Path(path)
     validate.one_of("file", path.suffix, SUFFIXES)
@@ -84,25 +85,25 @@ def load_parameters(path: Path | str, net: Network | None = None) -> tuple[Netwo
 
 
 def read_run(folder: Path) -> tuple[Network, Params, Params, TrainConfig]:
-    """What a run's checkpoint holds; its data set is not looked at."""
+    """Read network, parameters and statistics of a run's checkpoint, without its data set."""
     config = read_config(folder)
     params = checkpoint.load(folder / "checkpoint.npz")[0].params
     try:
         channels, classes = params["stem.conv0.weight"].shape[2], len(params["head.fc.bias"])
     except (KeyError, IndexError, TypeError):
-        raise CheckpointError(f"{folder}/checkpoint.npz: of no network of refsnn's") from None
+        raise CheckpointError(f"{folder}/checkpoint.npz: holds no network of refsnn") from None
     net = config.build_network(channels, classes)
     state = load_state(folder, config, net)
     return net, state.params, state.buffers, config
 
 
 def state_shapes(net: Network) -> dict[str, tuple[int, ...]]:
-    """Every number's shape in PyTorch's order, running statistics after their batch norm's bias."""
+    """Return each array's shape in PyTorch's order: running statistics after their norm's bias."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name, shape in net.shapes().items():
         shapes[name] = torch_shape(shape)
-        owner, _, kind = name.rpartition(".")
-        if kind == "bias" and len(shapes[f"{owner}.weight"]) == 1:  # a batch norm's
+        owner, _, part = name.rpartition(".")
+        if part == "bias" and len(shapes[f"{owner}.weight"]) == 1:  # a batch norm's
             shapes |= {f"{owner}.{which}": shape for which in ("running_mean", "running_var")}
     return shapes
 
@@ -132,7 +133,7 @@ def others(names: list[str]) -> str:
 
 
 def instead(name: str, surplus: list[str]) -> str:
-    """Names that there are in a missing one's place, the nearest first."""
+    """Name the arrays that the network does not have, those with names like `name` first."""
     if not surplus:
         return ""
     (nearest,) = difflib.get_close_matches(name, surplus[:1000], 1, cutoff=0)
@@ -143,7 +144,7 @@ def instead(name: str, surplus: list[str]) -> str:
 
 
 def check_number(name: str, x: Array, shape: tuple[int, ...]) -> None:
-    """Finite floats of this shape (PyTorch's order)."""
+    """Check that an array has finite floats and this shape, in PyTorch's order."""
     validate.floating(name, x)
     if x.shape != shape:
         own = x.ndim == len(shape) and torch_shape(x.shape) == shape
