@@ -156,8 +156,8 @@ def weightless(found: Ledger) -> str:
     if found.side or len(found.branches) == 1:
         return ""
     return (
-        "\nthe side branches' columns are 0, since evolutionary training has reduced their weight\n"
-        "to 0; --side X shows them at another weight"
+        "\nthe side branches' columns are 0, since evolutionary training has reduced their weight"
+        " to 0\n--side X shows them at another weight"
     )
 
 

@@ -381,7 +381,7 @@ def test_an_estimate_is_told_line_by_line(monkeypatch, capsys):
 
     monkeypatch.setattr(ablation_command, "estimate", estimate)
     assert main(["ablation", "--preset=table4", "--seeds=1", "--estimate"]) == 0
-    assert told[0].startswith("on this machine")
+    assert told[0].startswith("time on this machine")
     assert told[1] == "  resnet18, T = 10: 1 runs, 60 s\n"
 
 
