@@ -87,7 +87,7 @@ def resolve(dotted: str) -> Any:
     raise AttributeError(f"{dotted}: no such module")
 
 
-def place(dotted: str) -> tuple[str, str]:
+def file_and_name(dotted: str) -> tuple[str, str]:
     """Split a clause's `code` into the file's path in the repository and the name in the file."""
     folder, parts = resources.files("refsnn"), dotted.split(".")
     for cut, part in enumerate(parts[1:], 2):
@@ -240,7 +240,7 @@ def guide() -> str:
 
 def section(item: Clause) -> str:
     """Format one clause as GitHub's Markdown."""
-    path, name = place(item.code)
+    path, name = file_and_name(item.code)
     link = f"[`{path}`]({posixpath.relpath(path, 'refsnn/equations')})"
     parts = [f"### {heading(item)}"]
     if not item.is_formula:

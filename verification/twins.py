@@ -238,7 +238,7 @@ def races(seed: int, record: Recorder) -> None:
 
 
 class Flat(Tanh):
-    """A slope of its own."""
+    """A surrogate that has its own constant slope."""
 
     def slope(self, x: Any, v_th: float) -> Any:
         return np.full_like(x, self.k)
