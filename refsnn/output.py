@@ -1,4 +1,4 @@
-"""What commands give: tables on a terminal, JSON in a file."""
+"""Output of commands: tables on a terminal, JSON in a file."""
 
 import json
 import sys
@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from refsnn.files.writing import naming
+from refsnn.files.writing import naming_path
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[str]) -> str:
-    """Aligned columns: those whose head is in `left` to the left, numbers to the right."""
+    """Format rows as aligned columns: those whose head is in `left` to the left, others right."""
     lines = [tuple(head), *map(tuple, rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
@@ -24,23 +24,23 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[s
 
 
 def printable(text: str) -> str:
-    """Escape what no encoding has: the bytes of a file's name that are no text."""
+    """Escape the surrogates in a text, which stand for undecodable bytes of a file's name."""
     return text.encode(errors="backslashreplace").decode()
 
 
-def counted(count: int, what: str) -> str:
-    """2 cases, 1 case"""
-    return f"{count} {what}" + "s" * (count != 1)
+def counted(count: int, noun: str) -> str:
+    """Return "1 case" or "2 cases", for the noun "case"."""
+    return f"{count} {noun}" + "s" * (count != 1)
 
 
 def say(text: str) -> None:
-    """Show what is going on, on one line of a terminal; "" clears it."""
+    """Show the progress on one line of the terminal, replacing the last; "" clears the line."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def print_json(text: str) -> None:
-    """Print JSON, with JSON's own escapes where the output's encoding lacks a character."""
+    """Print JSON, with `\\u` escapes where the output's encoding lacks a character."""
     try:
         text.encode(sys.stdout.encoding)
     except UnicodeEncodeError:
@@ -50,9 +50,10 @@ def print_json(text: str) -> None:
 
 @contextmanager
 def open_output(name: str | None) -> Iterator[Any]:
-    """Give a function that takes the text of the JSON file NAME, or prints it where that is `-`.
+    """Yield a function that writes a text to the file `name`, or prints it where `name` is `-`.
 
-    OSError, which names the file, at once where it can't be written.
+    With None the function does nothing. A file that can't be written raises OSError, which names
+    it, at once and not only when the text is ready.
     """
     if name is None:
         yield lambda text: None
@@ -65,7 +66,7 @@ def open_output(name: str | None) -> Iterator[Any]:
     path.open("a", encoding="utf-8").close()
 
     def write(text: str) -> None:
-        with naming(path):
+        with naming_path(path):
             path.write_text(text + "\n", encoding="utf-8")
 
     try:

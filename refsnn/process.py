@@ -1,7 +1,6 @@
-"""What a command sets for its whole process: how memory is kept, how many threads compute, what
-signals do.
+"""Settings of a command's whole process: memory, threads, standard streams and signals.
 
-A library must leave them to the program that it is part of, so nothing here runs by itself.
+A library must leave these to the program that uses it, so nothing here runs on import.
 """
 
 import ctypes
@@ -17,19 +16,18 @@ from typing import Any, NoReturn
 from threadpoolctl import threadpool_limits
 
 from refsnn import system
-from refsnn.files.writing import naming
+from refsnn.files.writing import naming_path
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from glibc's malloc.h
 MOST = 2**31 - 1
 STREAMS = ("standard input", "standard output", "standard error")  # by their descriptors
 
 
 def keep_freed_memory() -> bool:
-    """Keep what is freed for the next step, where the C library is glibc; was it done?
+    """Keep freed memory for the next training step; return whether the C library can (glibc).
 
-    Pages fresh from the system are zeroed when they are first touched, which costs as much as a
-    kernel's pass over them: a step that gives its arrays back and asks for the same again would
-    pay that every time.
+    The system zeroes new pages when they are first touched, which costs as much as a kernel's pass
+    over them. A step that frees its arrays and allocates the same again would pay this every time.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
@@ -38,7 +36,7 @@ def keep_freed_memory() -> bool:
 
 
 def limit_threads(threads: int | None) -> None:
-    """At most so many threads in Numba's kernels and in BLAS; None: as the environment says."""
+    """Limit the threads of Numba's kernels and of BLAS; None leaves them to the environment."""
     if threads is None:
         return
     import numba
@@ -53,16 +51,18 @@ def limit_threads(threads: int | None) -> None:
 
 
 class Output(io.FileIO):
-    """Standard output, whose errors have its name, or standard error, which is best effort: that
-    its disk is full must not end what it tells of."""
+    """Standard output, whose errors have its name, or standard error, whose errors are ignored.
+
+    A full disk behind standard error must not end the command that reports there.
+    """
 
     def write(self, content: Any) -> Any:
         number = self.fileno()
         try:
-            with naming(Path(STREAMS[number])):
+            with naming_path(Path(STREAMS[number])):
                 return super().write(content)
         except OSError as error:
-            if system.WINDOWS and error.errno == errno.EINVAL:  # its name of a broken pipe
+            if system.WINDOWS and error.errno == errno.EINVAL:  # what Windows calls a broken pipe
                 raise BrokenPipeError(errno.EPIPE, "Broken pipe", STREAMS[number]) from None
             if number == 1 or isinstance(error, BrokenPipeError):
                 raise
@@ -70,18 +70,20 @@ class Output(io.FileIO):
 
 
 def open_streams() -> None:
-    """Make standard streams that are closed the null device, and let output be written whatever
-    its encoding: a character that this lacks is written as its escape, `\\u03bb`."""
+    """Open closed standard streams on the null device, and make printing safe in any encoding.
+
+    A character that the output's encoding lacks is written as its escape, such as `\\u03bb`.
+    """
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # the next file that is opened would get its number, and be printed into
+        except OSError:  # else the next file opened would get this descriptor, and be printed into
             os.open(os.devnull, os.O_RDWR)
     sys.stdout, sys.stderr = output(1, sys.stdout), output(2, sys.stderr)
 
 
 def output(number: int, stream: Any) -> Any:
-    """Make the text stream of a descriptor, in the manner of the one that was there, if any."""
+    """Return a text stream for a descriptor, with the settings of the existing `stream`, if any."""
     if not isinstance(stream, io.TextIOWrapper | None):
         return stream
     errors = getattr(stream, "errors", "strict")
@@ -89,13 +91,13 @@ def output(number: int, stream: Any) -> Any:
     if stream is not None and not isinstance(
         getattr(stream.buffer, "raw", stream.buffer), io.FileIO
     ):
-        stream.reconfigure(errors=errors)  # the console of Windows has a way of its own
+        stream.reconfigure(errors=errors)  # the Windows console writes in its own way
         return stream
     return io.TextIOWrapper(
         io.BufferedWriter(Output(number, "w", closefd=False)),
         encoding=getattr(stream, "encoding", None),
         errors=errors,
-        # python -u asks for both of its own
+        # python -u sets write_through
         line_buffering=number == 2
         or stream is None
         or stream.line_buffering
@@ -104,14 +106,14 @@ def output(number: int, stream: Any) -> Any:
 
 
 def flush_streams(code: int) -> int:
-    """Write what is still to be written; returns the exit code, 2 where that can't be.
+    """Flush standard output; return `code`, or 2 where it can't be written.
 
-    A pipe whose reader went away is none's loss.
+    A pipe whose reader has gone away is not an error.
     """
     try:
         sys.stdout.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python would try again when it exits
         if isinstance(error, BrokenPipeError):
             return code
         print(f"refsnn: error: {error.strerror}: {error.filename}", file=sys.stderr)
@@ -120,24 +122,26 @@ def flush_streams(code: int) -> int:
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked the process to end; its one argument is the number."""
+    """A signal asked the process to end; the only argument is the signal's number."""
 
 
 def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
-    """Find the interrupt that an error is, or that it came of: Numba's compiler, for one, raises
-    another in its place."""
+    """Return the interrupt that an error is or that caused it, or None.
+
+    Numba's compiler, for one, raises another error when it is interrupted.
+    """
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:
-    """Tell the exit code of a process that a signal stopped."""
+    """Return the exit code of a process that a signal stopped."""
     return 128 + int(stop.args[0] if stop.args else signal.SIGINT)
 
 
 def raise_when_stopped() -> None:
-    """Let Ctrl-C and SIGTERM raise `Stopped` from now on, so that what was begun is put away."""
+    """Let Ctrl-C and SIGTERM raise `Stopped` from now on, so that `finally` blocks clean up."""
 
     def stop(number: int, frame: Any) -> NoReturn:
         raise Stopped(number)
@@ -145,7 +149,7 @@ def raise_when_stopped() -> None:
     def unraisable(found: Any) -> None:
         if not isinstance(found.exc_value, KeyboardInterrupt):
             return sys.__unraisablehook__(found)
-        # raised where nothing can be raised, such as a finaliser: again, a moment later
+        # it was raised where Python ignores errors, such as a finaliser: raise it again soon
         number = exit_code(found.exc_value) - 128
         return threading.Timer(0.01, signal.raise_signal, (number,)).start()
 
@@ -156,7 +160,10 @@ def raise_when_stopped() -> None:
 
 
 class Signals:
-    """Ctrl-C and SIGTERM ask once; a second Ctrl-C stops at once."""
+    """A context in which Ctrl-C and SIGTERM are only noted in `caught`.
+
+    A second Ctrl-C acts as it did before the context.
+    """
 
     def __init__(self) -> None:
         self.caught: int | None = None

@@ -1,4 +1,4 @@
-"""The ledger: each equation and each decision as a clause, read from `spec.toml`."""
+"""The ledger of `spec.toml`: each equation and each decision as a clause."""
 
 import importlib
 import posixpath
@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 @dataclass(frozen=True, kw_only=True)
 class Clause:
     id: str  # EQ1 … EQ10, ALG1-TRAIN, ALG1-INFER, D1 … D25; R1 … are refsnn's own
-    reference: str  # where in the paper, and after ": " what it is about
-    statement: str  # the equation in ASCII, or the question left open
-    latex: str = ""  # formulas, one a line
+    reference: str  # place in the paper, ": " and the subject
+    statement: str  # the equation in ASCII, or the question that the paper leaves open
+    latex: str = ""  # formulas, one per line
     choice: str
     alternatives: tuple[str, ...]
     code: str  # dotted name
-    names: tuple[str, ...] = ()  # of the choice in settings, options, conventions and vectors
+    names: tuple[str, ...] = ()  # settings, options and conventions that make this choice
     derivation: str = ""  # Markdown with formulas in $...$ and $$ ... $$
 
     @property
@@ -29,12 +29,12 @@ class Clause:
 
     @property
     def formulas(self) -> list[str]:
-        """The formulas in ASCII."""
+        """Return the formulas in ASCII."""
         return [plain(line) for line in self.latex.splitlines()]
 
     @property
     def is_formula(self) -> bool:
-        """Whether the statement is the formulas and nothing else, as an equation's is."""
+        """Tell whether the statement is just the formulas, as an equation's is."""
         return self.statement == "; ".join(self.formulas)
 
 
@@ -58,7 +58,7 @@ GLOSSARY: dict[str, str] = LEDGER["glossary"]
 
 
 def clause(name: str) -> Clause:
-    """Return the clause with this id, in any case; ValueError where there is none."""
+    """Return the clause with this id, ignoring case; ValueError where there is none."""
     for candidate in CLAUSES:
         if candidate.id == name.upper():
             return candidate
@@ -71,9 +71,9 @@ def clauses_of(name: str) -> tuple[str, ...]:
 
 
 def resolve(dotted: str) -> Any:
-    """Import the module, class, function or value with this name; AttributeError if there is none.
+    """Import the module, class, function or value that a clause's `code` names.
 
-    This is how a clause's `code` is found.
+    AttributeError where there is none.
     """
     parts = dotted.split(".")
     for cut in range(len(parts), 0, -1):
@@ -87,8 +87,8 @@ def resolve(dotted: str) -> Any:
     raise AttributeError(f"{dotted}: no such module")
 
 
-def place(dotted: str) -> tuple[str, str]:
-    """Split a clause's `code` into the file, from the checkout's root, and the name within it."""
+def file_and_name(dotted: str) -> tuple[str, str]:
+    """Split a clause's `code` into the file's path in the repository and the name in the file."""
     folder, parts = resources.files("refsnn"), dotted.split(".")
     for cut, part in enumerate(parts[1:], 2):
         if folder.joinpath(f"{part}.py").is_file():
@@ -98,13 +98,13 @@ def place(dotted: str) -> tuple[str, str]:
 
 
 def to_dict(item: Clause) -> dict[str, Any]:
-    """Return the clause's fields; formulas and derivation are LaTeX."""
+    """Return the clause's fields as a dict, with formulas and derivation in LaTeX."""
     return asdict(item)
 
 
 # ---- LaTeX to ASCII
 
-#: LaTeX -> ASCII, replaced in this order; a command that is not here loses its backslash
+#: LaTeX -> ASCII, replaced in this order; other commands lose their backslash
 ASCII = (
     (r"\\(mathrm|text)\{([^{}]*)\}", r"\2"),
     (r"\\hat\{(\w+)\}", r"\1_hat"),
@@ -131,7 +131,7 @@ def plain(latex: str) -> str:
 
 
 def table() -> str:
-    """Format all clauses, a row each, wrapped to the terminal's width."""
+    """Format all clauses, one row each, wrapped to the terminal's width."""
     width = max(shutil.get_terminal_size((120, 24)).columns, 60)
     first = max(len(c.id) for c in CLAUSES) + 2
     column = (width - first - 2) // 2
@@ -171,7 +171,7 @@ def readable(markdown: str) -> str:
     """Write a derivation as plain text: formulas in ASCII, displayed ones indented."""
 
     def inline(found: re.Match[str]) -> str:
-        return plain(found[1]).replace(" ", "\xa0")  # a line does not break in a formula
+        return plain(found[1]).replace(" ", "\xa0")  # so that no line breaks within a formula
 
     paragraphs = []
     for paragraph in markdown.strip().split("\n\n"):
@@ -184,7 +184,7 @@ def readable(markdown: str) -> str:
 
 
 def glossary() -> str:
-    """Format the symbols and the terms."""
+    """Format the symbols and the glossary's terms for a terminal."""
     names = [(plain(s.latex), s.code) for s in SYMBOLS]
     widths = [max(map(len, column)) + 2 for column in zip(*names, strict=True)]
     lines = ["formula".ljust(widths[0]) + "code".ljust(widths[1]) + "meaning"]
@@ -240,7 +240,7 @@ def guide() -> str:
 
 def section(item: Clause) -> str:
     """Format one clause as GitHub's Markdown."""
-    path, name = place(item.code)
+    path, name = file_and_name(item.code)
     link = f"[`{path}`]({posixpath.relpath(path, 'refsnn/equations')})"
     parts = [f"### {heading(item)}"]
     if not item.is_formula:
@@ -275,7 +275,7 @@ def cells(symbol: Symbol) -> tuple[str, ...]:
 
 
 def markdown_table(head: str, rows: Any) -> str:
-    """Format rows of cells as a table; `head` is the columns' names, apart by spaces."""
+    """Format rows of cells as a table; `head` holds the columns' names, separated by spaces."""
     lines = [head.split(), ["---"] * len(head.split()), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -286,11 +286,11 @@ def escaped(text: str) -> str:
 
 
 def options(text: str) -> str:
-    """Mark the command line's options as code."""
+    """Mark command-line options as code."""
     return re.sub(r"--[a-z][^;,)]*", r"`\g<0>`", text)
 
 
 def for_github(markdown: str) -> str:
-    """Write formulas in the forms whose content GitHub's Markdown leaves alone."""
+    """Write formulas in the forms whose content GitHub's Markdown does not change."""
     text = re.sub(r"^\$\$ (.*) \$\$$", r"```math\n\1\n```", markdown.strip(), flags=re.M)
     return re.sub(r"\$([^$]+)\$", r"$`\1`$", text)

@@ -1,6 +1,6 @@
-"""What Linux, macOS and Windows do differently: limits, groups of processes, memory, cores, files.
+"""The differences between Linux, macOS and Windows in processes, memory, cores and files.
 
-Everything else in the package asks here, and not for the name of the system.
+No other module of the package asks which system it runs on.
 """
 
 import ctypes
@@ -23,44 +23,44 @@ except ImportError:  # Windows has no such module
     resource = None
 
 WINDOWS = sys.platform == "win32"
-#: whether a signal can be sent to a process and to all that it started: POSIX alone
+#: whether a signal can be sent to a process and all that it started, as only POSIX can
 GROUPS = hasattr(os, "killpg")
 #: options of subprocess.Popen for a process that Ctrl-C on the terminal does not reach
 APART: dict[str, Any] = {
     "start_new_session": True,
     "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
 }
-SET_CHILD_SUBREAPER = 36  # of Linux' sys/prctl.h
-PATIENCE = 5.0  # seconds: that killed processes have to be gone, or that a file may stay open
+SET_CHILD_SUBREAPER = 36  # from Linux's sys/prctl.h
+PATIENCE = 5.0  # seconds until killed processes must be gone, or an open file be closed
 
 
-def limit(kind: str, most: int) -> None:
-    """Limit this process by RLIMIT_`kind`, in bytes; no limit where the system has none such."""
-    number = getattr(resource, f"RLIMIT_{kind}", None)
+def limit(name: str, most: int) -> None:
+    """Limit this process by RLIMIT_`name`, in bytes; does nothing where the system lacks it."""
+    number = getattr(resource, f"RLIMIT_{name}", None)
     if number is None:
         return
     _, hard = resource.getrlimit(number)
     if hard == resource.RLIM_INFINITY or most < hard:
-        with suppress(ValueError, OSError):  # macOS has kinds that can't be set
+        with suppress(ValueError, OSError):  # macOS has limits that can't be set
             resource.setrlimit(number, (most, hard))
 
 
 def kill_first() -> None:
-    """Name this process to Linux as the first to kill when the machine runs out of memory."""
+    """Let Linux kill this process first when the machine runs out of memory."""
     if sys.platform == "linux":
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def adopt_orphans() -> None:
-    """Let orphans become children of this process, where the system can do that: on Linux."""
+    """Let orphans among this process's descendants become its children; only Linux can."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def block_interrupt() -> Any:
-    """Keep Ctrl-C from this thread, and from the processes that it starts, which inherit that.
+    """Block Ctrl-C in this thread and in the processes that it starts, which inherit the block.
 
-    Returns what was blocked before. On Windows they all get it.
+    Returns the signals that were blocked before. On Windows Ctrl-C still reaches all of them.
     """
     if not hasattr(signal, "pthread_sigmask"):
         return None
@@ -69,7 +69,7 @@ def block_interrupt() -> Any:
 
 @contextmanager
 def without_interrupt() -> Iterator[None]:
-    """Keep Ctrl-C from the processes that are started within, as `block_interrupt` does."""
+    """Block Ctrl-C, as `block_interrupt` does, for the processes started in this context."""
     before = block_interrupt()
     try:
         yield
@@ -79,10 +79,10 @@ def without_interrupt() -> Iterator[None]:
 
 
 def descendants(pid: int, since: float) -> list[psutil.Process]:
-    """List the processes below that of this number that began after `since`.
+    """List the descendants of process `pid` that began after `since`.
 
-    It may have ended: on Windows a process keeps the number of its parent. Elsewhere an orphan is
-    a child of another process (see `adopt_orphans`).
+    The process itself may have ended: on Windows its children keep its number as their parent's.
+    Elsewhere they become children of another process (see `adopt_orphans`).
     """
     children: dict[int, list[psutil.Process]] = {}
     for process in psutil.process_iter(["ppid", "create_time"]):
@@ -95,7 +95,7 @@ def descendants(pid: int, since: float) -> list[psutil.Process]:
 
 
 def kill_descendants(pid: int) -> None:
-    """Kill all processes below that of this number, which this process is or has started."""
+    """Kill all descendants of process `pid`, which is this process or one that it started."""
     since, end = psutil.Process().create_time(), time.monotonic() + PATIENCE
     while (left := descendants(pid, since)) and time.monotonic() < end:
         for process in left:
@@ -106,14 +106,14 @@ def kill_descendants(pid: int) -> None:
 
 
 def reap() -> None:
-    """Let children that have ended, adopted ones too, go from the system's table of processes."""
+    """Remove ended children, adopted ones too, from the system's table of processes."""
     with suppress(ChildProcessError):
         while hasattr(os, "WNOHANG") and os.waitpid(-1, os.WNOHANG)[0]:
             pass
 
 
 def kill_group(pid: int) -> None:
-    """Kill a child that was started `APART`, and all in its group or, on Windows, below it."""
+    """Kill a child that was started `APART`, with its group or, on Windows, its descendants."""
     if GROUPS:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
@@ -124,7 +124,7 @@ def kill_group(pid: int) -> None:
 
 
 def leave_with_group() -> None:
-    """End this process at once, with all in its group if it leads one."""
+    """End this process at once, with its whole group if it leads one."""
     if not GROUPS:
         os._exit(1)
     if os.getpgrp() == os.getpid():
@@ -132,9 +132,9 @@ def leave_with_group() -> None:
 
 
 def peak_memory() -> int:
-    """Return the most bytes that this process ever had resident.
+    """Return this process's peak resident memory in bytes.
 
-    Linux counts a parent's memory in a child's ru_maxrss, but not in its VmHWM.
+    On Linux that is VmHWM: a child's ru_maxrss would include its parent's memory.
     """
     if hasattr(info := psutil.Process().memory_info(), "peak_wset"):
         return int(info.peak_wset)  # Windows
@@ -147,19 +147,19 @@ def peak_memory() -> int:
 
 
 def usable_cores() -> int:
-    """Return the number of cores that this process may use; on macOS, that there are."""
+    """Return the number of cores that this process may use; on macOS, of all cores."""
     if hasattr(psutil.Process, "cpu_affinity"):
         return len(psutil.Process().cpu_affinity())
     return psutil.cpu_count() or 1
 
 
 def load_average() -> float:
-    """Return how many threads ran or wanted to in the last minute, on average."""
+    """Return the average number of running or waiting threads over the last minute."""
     return float(psutil.getloadavg()[0])
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk; Windows does not open folders."""
+    """Wait until the names in a folder are on the disk; does nothing on Windows."""
     if WINDOWS:
         return
     file = os.open(folder, os.O_RDONLY)
@@ -170,8 +170,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Give a file another's name. Windows refuses while any process has that open: try again for
-    a while."""
+    """Rename a file to `target`, replacing that.
+
+    Windows refuses while any process has the target open; then tries again for a while.
+    """
     end = time.monotonic() + PATIENCE
     while True:
         try:

@@ -116,7 +116,7 @@ def test_a_pipe_without_a_reader_is_one_on_windows_too(monkeypatch):
     def invalid(path):
         raise OSError(errno.EINVAL, "Invalid argument")
 
-    monkeypatch.setattr(process, "naming", invalid)
+    monkeypatch.setattr(process, "naming_path", invalid)
     stream = Output(2, "w", closefd=False)
     assert stream.write(b"a") == 1  # best effort
     monkeypatch.setattr(system, "WINDOWS", True)

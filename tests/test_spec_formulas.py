@@ -68,7 +68,7 @@ def states(line, formula):
 
 
 def tree_of(clause):
-    path, name = spec.place(clause.code)
+    path, name = spec.file_and_name(clause.code)
     module = spec.resolve(path.removesuffix(".py").replace("/", "."))
     tree = ast.parse(inspect.getsource(module))
     if not name:

@@ -1,1 +1,1 @@
-"""The argument that the mathematics is right; run it as `python -m verification`."""
+"""Verification of the mathematics against independent computations: `python -m verification`."""

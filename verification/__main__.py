@@ -1,7 +1,7 @@
-"""`python -m verification`: run the checks, print the ledger. Exit 1 where a check fails.
+"""Run the checks of all clauses and print the ledger. The exit code is 1 if a check fails.
 
-`python -m verification mutants` puts faults into a copy of the code and shows which checks
-kill each.
+`python -m verification mutants` puts faults into a copy of the code and shows which checks find
+each of them.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-# The arrays are tiny: threads that spin between kernels would only get in each other's way.
+# The arrays are tiny, and threads that spin between kernels would slow each other down.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from refsnn import spec
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         print(table(rows))
         if not HAS_PEERS:
-            print("without PyTorch's checks: it is not installed")
+            print("PyTorch's checks were left out: it is not installed")
     return 0 if all(row.passed for row in rows) else 1
 
 
@@ -62,29 +62,39 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--clause", metavar="ID", help="only the checks of one clause, e.g. EQ3")
-    parser.add_argument("--quick", action="store_true", help="few draws: under a minute")
+    parser.add_argument(
+        "--clause", metavar="ID", help="run only the checks of one clause, such as EQ3"
+    )
+    parser.add_argument("--quick", action="store_true", help="make few draws: under a minute")
     parser.add_argument(
         "--jobs",
         type=int,
         default=os.cpu_count() or 1,
         metavar="N",
-        help="checks at a time (default: the number of cores)",
+        help="checks to run at a time (default: the number of cores)",
     )
-    parser.add_argument("--no-shrink", action="store_true", help="report failures as drawn")
-    parser.add_argument("--no-peers", action="store_true", help="leave PyTorch out")
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the draws (default: 0)"
+        "--no-shrink", action="store_true", help="report failing cases as drawn, not simplified"
+    )
+    parser.add_argument("--no-peers", action="store_true", help="leave out PyTorch's checks")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the draws (default: 0)"
     )
     parser.add_argument(
         "--conv",
         choices=CONV_METHODS,
         default="auto",
-        help="the method of all float32 convolutions (default: auto)",
+        help="algorithm of all float32 convolutions (default: auto)",
     )
-    parser.add_argument("--hours", type=float, metavar="H", help="go on with new seeds so long")
     parser.add_argument(
-        "--json", nargs="?", const="-", metavar="FILE", help="write the ledger to FILE, or print it"
+        "--hours", type=float, metavar="H", help="repeat with new seeds for this many hours"
+    )
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write the ledger as JSON to FILE, or print it as JSON if no FILE is given",
     )
     return parser
 
@@ -116,7 +126,7 @@ def one_run(options: argparse.Namespace, seed: int) -> list[Row]:
 
 @contextmanager
 def workers(count: int) -> Iterator[Callable[..., Iterable[list[Row]]]]:
-    """A `map` that keeps the order, over so many processes."""
+    """Yield a `map` that keeps the order and runs in `count` processes."""
     if count <= 1:
         yield map
         return
@@ -125,14 +135,14 @@ def workers(count: int) -> Iterator[Callable[..., Iterable[list[Row]]]]:
 
 
 def failure(row: Row, seed: int, quick: bool, conv: str = "auto") -> str:
-    """One line that says what, how far off, and how to see it again."""
+    """Return a line that says what failed, by how much, and the command that repeats it."""
     replay = f"python -m verification --clause {row.clause} --seed {seed}" + " --quick" * quick
     replay += f" --conv {conv}" * (conv != "auto")
     return f"[{row.clause}] {row.check}: {row.failure}, replay: {replay}"
 
 
 def campaign(options: argparse.Namespace) -> list[Row]:
-    """Run after run with the next seed until the time is up; a row's cases add up."""
+    """Run the checks with one seed after the other until the time is up, and add up the rows."""
     end, seed, total = time.monotonic() + 3600 * options.hours, options.seed, dict[tuple, Row]()
     while True:
         for row in one_run(options, seed):
@@ -160,7 +170,7 @@ def merge(total: dict[tuple, Row], row: Row) -> None:
 
 
 def unchecked(rows: Iterable[Row], only: str | None) -> list[Row]:
-    """A failing row for each clause that no check has touched."""
+    """Return a failing row for each clause that no check has covered."""
     seen = {row.clause for row in rows}
     wanted = [only.upper()] if only else [c.id for c in spec.CLAUSES]
     return [
@@ -171,7 +181,7 @@ def unchecked(rows: Iterable[Row], only: str | None) -> list[Row]:
 
 
 def table(rows: list[Row]) -> str:
-    """Clause by clause, in the ledger's order."""
+    """Format the rows as a table, in the ledger's order of clauses."""
     order = {c.id: index for index, c in enumerate(spec.CLAUSES)}
     lines = [
         f"{'clause':<12}{'check':<34}{'side':<14}{'cases':>7}{'rejected':>10}"

@@ -1,5 +1,6 @@
-"""<J v, w> = <v, J^T w> for every layer, J by dual numbers or, of a linear map, by the map
-itself; and every backward is linear in its cotangent.
+"""Adjoint checks: <J v, w> = <v, J^T w> for every layer, and linearity of every backward pass.
+
+J v is computed with dual numbers or, where the layer is linear, by the layer itself.
 """
 
 from collections.abc import Callable
@@ -30,8 +31,11 @@ def norm(a: Any) -> float:
 
 
 def adjoint(record: Recorder, clause: str, name: str, jv: Any, w: Any, pairs: list[Any]) -> None:
-    """`pairs` are (v, J^T w), one for each input. Relative to |Jv||w| and |v||J^T w|, which
-    rounding is proportional to."""
+    """Compare <J v, w> with the sum of <v, J^T w> over `pairs` (v, J^T w), one per input.
+
+    The error is relative to the largest of |Jv||w| and |v||J^T w|, to which rounding is
+    proportional.
+    """
     want, got = dot(jv, w), sum(dot(v, g) for v, g in pairs)
     scale = max(norm(jv) * norm(w), *(norm(v) * norm(g) for v, g in pairs)) or 1.0
     record.close(clause, f"<v, {name}^T w>", got, want, TOLERANCE, scale)
@@ -46,7 +50,7 @@ def linearity(
     rng: np.random.Generator,
     scale: float,
 ) -> None:
-    """pull(2 w + z) = 2 pull(w) + pull(z), for every gradient that `pull` returns."""
+    """Check that pull(2 w + z) = 2 pull(w) + pull(z) for every gradient that `pull` returns."""
     z = rng.normal(size=np.shape(w))
     for index, (both, one, other) in enumerate(zip(pull(2 * w + z), pull(w), pull(z), strict=True)):
         unit = max(scale, norm(one), norm(other))
@@ -93,7 +97,7 @@ def lif_adjoint(case: Any, record: Recorder) -> None:
     full=1500,
 )
 def conv_adjoint(case: Any, record: Recorder) -> None:
-    """Bilinear: the map itself in each argument is the derivative."""
+    """Check both gradients; a bilinear map is its own derivative with respect to each argument."""
     p, ops, rng = Conv(case.stride, case.padding), case.ops, case.rng
     y, cache = ops.conv_forward(case.x, case.w, p)
     w, vx, vw = (rng.normal(size=a.shape) for a in (y, case.x, case.w))
@@ -173,7 +177,7 @@ def cross_entropy_adjoint(case: Any, record: Recorder) -> None:
     "network linearity", "adjoint", "EQ8 EQ9", cases.net_cases(most=6, images=4), quick=15, full=400
 )
 def network_linearity(case: Any, record: Recorder) -> None:
-    """Gradients of the whole network are linear in dL/db_l, and backward can be called again."""
+    """Check that the gradients are linear in dL/db_l, and the same when computed again."""
     run = forward(case.model, case.params, case.buffers, case.x_seq, case.ops, case.training)
     one, other = ([case.rng.normal(size=b.shape) for b in run.branches] for _ in range(2))
     both = backward(run, [2 * a + b for a, b in zip(one, other, strict=True)])

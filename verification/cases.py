@@ -1,7 +1,7 @@
-"""What Hypothesis draws, and the bridge from plain descriptions to the package's objects.
+"""Hypothesis strategies for the checks' cases, and conversion of cases to the package's objects.
 
-A neuron and a network are described by plain dicts, which the oracles read; `lif_of` and
-`network_of` make of them what the package under test wants.
+Neurons and networks are described by plain dicts, which the oracles read. `lif_of` and `network_of`
+make the objects of the package under test from them.
 """
 
 from dataclasses import dataclass, replace
@@ -20,28 +20,28 @@ Draw = Any
 BACKENDS = st.sampled_from(["numpy", "numba"])
 SEEDS = st.integers(0, 2**32 - 1)
 DTYPES = st.sampled_from(["float64", "float64", "float32"])
-forced = "auto"  # the method that all kernels' convolutions take, in this process
+forced = "auto"  # the method of all kernels' convolutions in this process
 
 
 def force_conv(method: str) -> None:
-    """From now on `get_ops` gives kernels whose float32 convolutions take this method."""
+    """Let `get_ops` return kernels whose float32 convolutions use this method from now on."""
     global forced
     forced = method
 
 
 def get_ops(name: str, method: str = "") -> Ops:
-    """The operations that checks compute with; none takes them from the package itself."""
+    """Return the operations to check; checks call this and not the package's own `get_ops`."""
     return package.get_ops(name, method or forced)
 
 
 def conv_methods() -> list[str]:
-    """What a check that goes through all methods goes through: the forced one alone if any is."""
+    """List the methods of convolution to check: all of them, or the forced one alone."""
     return list(package.CONV_METHODS) if forced == "auto" else [forced]
 
 
 @st.composite
 def neurons(draw: Draw, surrogate: str | None = None) -> dict[str, Any]:
-    """Constants of a neuron, often round numbers; round ones are exact in float32 too."""
+    """Draw the constants of a neuron, mostly round numbers, which float32 holds exactly too."""
     name = surrogate or draw(st.sampled_from(["tanh", "tanh_literal", "rectangular", "triangular"]))
     return {
         "tau": draw(st.sampled_from([0.5, 0.25, 1.0, 0.75, 0.9])),
@@ -55,7 +55,10 @@ def neurons(draw: Draw, surrogate: str | None = None) -> dict[str, Any]:
 
 
 def surrogate_of(neuron: dict[str, Any]) -> Any:
-    """A triangle may have a `width` of its own, which the loops of `oracle.naive` don't know."""
+    """Make the neuron's surrogate.
+
+    A triangle may have a `width` of its own, which the loops of `oracle.naive` don't know.
+    """
     made = make_surrogate(neuron["surrogate"], neuron["surrogate_shape"], neuron["surrogate_edge"])
     return replace(made, width=neuron["width"]) if neuron.get("width") else made
 
@@ -72,7 +75,7 @@ def lif_of(neuron: dict[str, Any], smooth: bool = False) -> LIF:
 
 
 def kinks(neuron: dict[str, Any]) -> list[float]:
-    """Distances from the threshold at which the slope jumps or bends."""
+    """List the distances from the threshold at which the slope jumps or bends."""
     name, shape, v_th = neuron["surrogate"], neuron["surrogate_shape"], neuron["v_th"]
     width = neuron.get("width") or v_th
     return {"rectangular": [shape / 2, -shape / 2], "triangular": [0.0, width, -width]}.get(
@@ -81,20 +84,22 @@ def kinks(neuron: dict[str, Any]) -> list[float]:
 
 
 def near_threshold(u_pre: Any, neuron: dict[str, Any]) -> float:
-    """Least distance of any potential from the threshold or a kink of the slope."""
+    """Return the least distance of any potential from the threshold or a kink of the slope."""
     x = np.asarray(u_pre) - neuron["v_th"]
     return min(float(np.abs(x - k).min(initial=np.inf)) for k in [0.0, *kinks(neuron)])
 
 
 def steepest(neuron: dict[str, Any]) -> float:
-    """The largest slope that the surrogate has anywhere."""
+    """Return the largest slope of the surrogate."""
     shape = neuron["surrogate_shape"]
     return {"tanh_literal": 4 * shape, "rectangular": 1 / shape}.get(neuron["surrogate"], shape)
 
 
 def gradient_scale(neuron: dict[str, Any], u_pre_seq: Any, do_seq: Any) -> float:
-    """The sum of the terms of LIF's gradients without their signs, since they may cancel; slopes
-    count a thousandth of the steepest at least, since a flat one is all rounding."""
+    """Return the sum of the absolute terms of LIF's gradients, since the terms may cancel.
+
+    Slopes count as at least a thousandth of the steepest, since a flat slope is all rounding.
+    """
     slopes = [slope(float(u), neuron) for u in np.asarray(u_pre_seq).reshape(-1)]
     h_seq = np.maximum(np.reshape(slopes, np.shape(u_pre_seq)), 1e-3 * steepest(neuron))
     delta, total = 0.0, 0.0
@@ -116,18 +121,20 @@ class LIFCase:
 
 
 def conv_backward(ops: Any, dy: Any, cache: Any) -> tuple[Any, Any]:
-    """(dx, dw)"""
+    """Return (dx, dw)."""
     return ops.conv_input_gradient(dy, cache), ops.conv_weight_gradient(dy, cache)
 
 
 def critical_potentials(neuron: dict[str, Any], dtype: Any) -> list[float]:
-    """On the threshold, on the slope's edges, and one unit in the last place to either side;
-    those alone whose distance from the threshold the dtype holds without rounding."""
+    """List potentials on the threshold, on the slope's kinks, and one ulp to either side of them.
+
+    Only potentials whose distance from the threshold the dtype holds without rounding are listed.
+    """
     scalar = np.dtype(dtype).type
     found, v_th = [], scalar(neuron["v_th"])
     for distance in [0.0, *kinks(neuron)]:
-        at = scalar(neuron["v_th"] + distance)
-        found += [at, np.nextafter(at, scalar(np.inf)), np.nextafter(at, scalar(-np.inf))]
+        u = scalar(neuron["v_th"] + distance)
+        found += [u, np.nextafter(u, scalar(np.inf)), np.nextafter(u, scalar(-np.inf))]
     return [
         float(u)
         for u in found
@@ -137,9 +144,10 @@ def critical_potentials(neuron: dict[str, Any], dtype: Any) -> list[float]:
 
 @st.composite
 def lif_cases(draw: Draw, surrogate: str | None = None, smooth: bool = False) -> LIFCase:
-    """Currents that are random, on a binary grid, or that hit critical potentials exactly.
+    """Draw a layer of neurons with currents that are random, on a binary grid, or critical.
 
-    The last sort takes every other step to fire for certain, since after a reset u_pre = c.
+    Critical currents hit critical potentials exactly: every other step fires for certain, and after
+    a reset u_pre = c.
     """
     neuron = draw(neurons(surrogate))
     dtype = "float64" if smooth else draw(DTYPES)
@@ -184,7 +192,7 @@ class ConvCase:
 
 @st.composite
 def conv_cases(draw: Draw, dtype: str | None = None) -> ConvCase:
-    """Any kernel, stride and padding, uneven sizes; half of the inputs are spikes."""
+    """Draw a convolution of any kernel, stride, padding and size; half of the inputs are spikes."""
     dtype = dtype or draw(DTYPES)
     kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
     stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
@@ -277,7 +285,7 @@ def network_of(net: dict[str, Any], smooth: bool = False) -> Network:
     )
 
 
-#: stem, and the images' size that it leaves room for
+#: stem, and the least size of images that it needs
 STEMS = [
     ({"convs": 1, "kernel": 3, "stride": 1, "pool": None}, 1),
     ({"convs": 2, "kernel": 3, "stride": 1, "pool": (2, 2, 0)}, 2),
@@ -287,7 +295,7 @@ STEMS = [
 
 @st.composite
 def networks(draw: Draw, most: int, surrogate: str | None = None) -> tuple[dict[str, Any], int]:
-    """A description with up to `most` channels and the side of the images that suits it."""
+    """Draw a network's description with up to `most` channels, and a fitting size of images."""
     stages = draw(st.integers(1, 3))
     stem, room = draw(st.sampled_from(STEMS))
     widths = st.integers(2, most)
@@ -316,16 +324,16 @@ def net_cases(
     surrogate: str | None = None,
     smooth: bool = False,
 ) -> NetCase:
-    """A network with random parameters, statistics, input and labels, in float64.
+    """Draw a network with random parameters, statistics, input and labels, in float64.
 
-    `room` is the least size of the last stage's images.
+    `room` is the least size of images in the last stage.
     """
     net, unit = draw(networks(most, surrogate))
     size = unit * (room + draw(st.integers(0, 1)))
     steps, n = draw(st.integers(1, 3)), draw(st.integers(2, images))
     group = room**2 * (steps if net["norm"]["statistics"] == "pooled" else 1)
     while n * group < 6:
-        n += 1  # batch norm of two values gives plus and minus one, whatever they are
+        n += 1  # batch norm turns any two values into plus and minus one
     rng = np.random.default_rng(draw(SEEDS))
     model = network_of(net, smooth)
     params, buffers = random_numbers(model, rng)
@@ -345,7 +353,7 @@ def net_cases(
 
 
 def random_numbers(model: Network, rng: np.random.Generator) -> tuple[dict, dict]:
-    """Parameters and running statistics with no special values: no zeros, no ones."""
+    """Return parameters and running statistics without special values such as 0 and 1."""
     params = {
         name: value + rng.normal(0, 0.3, value.shape)
         for name, value in init_params(model, rng).items()

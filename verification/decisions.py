@@ -1,4 +1,4 @@
-"""Decisions that are tables and rules: architectures, data, schedules, the ledger itself."""
+"""Checks of decisions that are tables and rules: architectures, data and schedules."""
 
 from itertools import pairwise
 from typing import Any
@@ -36,7 +36,7 @@ PLAIN = {
     "readout": "mean",
 }
 CIFAR, IMAGENET, TRIPLE = (1, 3, 1, None), (1, 7, 2, (3, 2, 1)), (3, 3, 1, (2, 2, 0))
-#: name -> clause, depths, widths, stem, stem's width, hidden units, as the paper's page says
+#: name -> clause, depths, widths, stem, stem's width, hidden units, as in the papers
 WRITTEN = {
     "resnet18": ("D19", (2, 2, 2, 2), (64, 128, 256, 512), CIFAR, 64, 0),
     "resnet34": ("D19", (3, 4, 6, 3), (64, 128, 256, 512), CIFAR, 64, 0),
@@ -48,7 +48,7 @@ WRITTEN = {
     "resnet20m": ("D21", (2, 2, 2, 2), (64, 128, 256, 512), TRIPLE, 64, 0),
     "resnet8": ("D21", (1, 1, 1), (16, 32, 64), CIFAR, 16, 0),
 }
-#: parameters for 10 classes without side branches, as printed in the literature
+#: published numbers of parameters, for 10 classes without side branches
 COUNTS = {"resnet18": 11_173_962, "resnet20": 272_474, "resnet20m": 11_247_946}
 
 
@@ -66,7 +66,7 @@ def written(name: str, branches: str) -> dict[str, Any]:
 
 @check("architectures against loops", "oracle", "D19 D20 D21 D9 D11 D12")
 def architectures(case: Any, record: Recorder) -> None:
-    """Every parameter's name and shape of the named networks at full width."""
+    """Compare every parameter's name and shape of the named networks at full width."""
     for name in ARCHITECTURES:
         record.true(WRITTEN[name][0], f"{name} is written down", name in WRITTEN)
         for branches in ("none", "stage", "block"):
@@ -80,7 +80,7 @@ def architectures(case: Any, record: Recorder) -> None:
 
 @check("published sizes", "structure", "D19 D20 D21 D11")
 def sizes(case: Any, record: Recorder) -> None:
-    """Parameter counts that others have printed; depths that the names say; images' sizes."""
+    """Compare numbers of parameters, layers and side branches with published ones."""
     for name, count in COUNTS.items():
         net = Network(architecture(name), 3, 10, "none")
         record.equal(WRITTEN[name][0], f"parameters of {name}", net.count_parameters(), count)
@@ -104,7 +104,7 @@ def sizes(case: Any, record: Recorder) -> None:
 
 @st.composite
 def recordings(draw: Any) -> Any:
-    """Events in order of time, some at the same microsecond."""
+    """Draw events in order of time, some of them at the same microsecond."""
     n, sensor = draw(st.integers(1, 40)), draw(st.integers(1, 6))
     rng = np.random.default_rng(draw(cases.SEEDS))
     start = draw(st.sampled_from([0, 5, 10**12]))
@@ -135,7 +135,10 @@ def frames(case: Any, record: Recorder) -> None:
 
 @check("events are kept", "structure", "D23", recordings(), quick=40, full=1000)
 def events_kept(case: Any, record: Recorder) -> None:
-    """No event is lost or made; slices hold equal counts; time and space can be mirrored."""
+    """Check that no event is lost or added, and that slices hold equal counts.
+
+    Also check that moving a recording in time and exchanging x and y change what they should.
+    """
     t, x, y, polarity, steps, sensor = case
     got = events_to_frames(t, x, y, polarity, steps, sensor)
     record.equal("D23", "events", int(got.sum()), len(t))
@@ -168,7 +171,7 @@ IMAGES = st.tuples(st.integers(1, 4), st.integers(2, 20), st.integers(1, 20), ca
 
 @check("cutout", "structure", "D24", IMAGES, quick=20, full=500)
 def holes(case: Any, record: Recorder) -> None:
-    """Off unless asked for; then one square of at most that size is 0, the rest as it was."""
+    """Check that cutout is off by default, and else sets one square of at most that size to 0."""
     n, side, size, seed = case
     images = 1 + np.random.default_rng(seed).random((n, side, side, 2))
     out = cutout(images, np.random.default_rng(seed), size)
@@ -189,7 +192,7 @@ def holes(case: Any, record: Recorder) -> None:
 
 @check("channel statistics", "structure", "D22", IMAGES, quick=10, full=200)
 def statistics(case: Any, record: Recorder) -> None:
-    """The customary constants; computed ones give every channel mean 0 and variance 1."""
+    """Check the published constants, and that computed ones give mean 0 and variance 1."""
     record.equal(
         "D22",
         "CIFAR-10",
@@ -227,7 +230,7 @@ def statistics_by_loops(case: Any, record: Recorder) -> None:
 
 @check("digits split", "structure", "R2 D22")
 def digits_split(case: Any, record: Recorder) -> None:
-    """1,442 and 355 of the 1,797 digits, each class in proportion, each writer on both sides."""
+    """Check that 1,442 and 355 of the 1,797 digits are in the splits, in proportion by class."""
     data = load("digits")
     record.equal("R2", "sizes", (len(data.train.labels), len(data.test.labels)), (1442, 355))
     for k in range(10):
@@ -259,7 +262,7 @@ def split_by_loops(case: Any, record: Recorder) -> None:
 
 @check("cosine schedule", "structure", "R3", st.integers(1, 5000), quick=20, full=500)
 def schedule(total: int, record: Recorder) -> None:
-    """From lr down to just above 0, half at half time, symmetric about it."""
+    """Check that the rate falls from lr to just above 0, symmetrically about half the time."""
     rates = [cosine(0.1, i, total) for i in range(1, total + 1)]
     record.equal("R3", "first", rates[0], 0.1)
     record.true("R3", "never rises", all(a >= b for a, b in pairwise(rates)))

@@ -1,12 +1,14 @@
-"""Finite differences. The network's true derivative is zero almost everywhere, so the neurons
-fire the surrogate's primitive here: then the derivative is what Eq. 3 says.
+"""Checks of gradients against finite differences of the smooth network.
 
-Central differences are extrapolated (Romberg). A draw is rejected, and counted, where a
-potential of any evaluation lies on another side of a kink of the primitive than at the base
-point, or where the last two extrapolations disagree by more than a tenth of the tolerance.
+The spiking network's true derivative is zero almost everywhere. Here the neurons fire the
+surrogate's primitive, and then the derivative is that of Eq. 3.
 
-With the reset detached, Eq. 3 is the derivative of a network whose resets are those of the
-base point: `frozen` is such a neuron, written here once more.
+Central differences are extrapolated (Romberg). A draw is rejected, and counted, where a potential
+of any evaluation lies on another side of a kink of the primitive than at the base point, or where
+the last two extrapolations differ by more than a tenth of the tolerance.
+
+With a detached reset, Eq. 3 is the derivative of a network whose resets stay those of the base
+point. `frozen` implements such a neuron independently of the package.
 """
 
 from collections.abc import Callable
@@ -33,8 +35,11 @@ Function = Callable[[float], tuple[Any, list[Any]]]  # step -> values, potential
 
 
 def derivative(f: Function, h: float) -> tuple[Any, Any, list[list[Any]]]:
-    """df/ds at 0 by central differences of h, h/2, ..., extrapolated; how far the last two
-    extrapolations are apart; and the potentials of every evaluation."""
+    """Return df/ds at 0, an estimate of its error, and the potentials of every evaluation.
+
+    Central differences of h, h/2, ... are extrapolated; the estimate is the difference of the last
+    two extrapolations.
+    """
     table: list[list[Any]] = []
     potentials = []
     for level in range(LEVELS):
@@ -49,7 +54,7 @@ def derivative(f: Function, h: float) -> tuple[Any, Any, list[list[Any]]]:
 
 
 def crosses(neuron: dict[str, Any], base: list[Any], others: list[list[Any]]) -> bool:
-    """Does any potential leave its side of a kink?"""
+    """Tell whether any potential is on another side of a kink than at the base point."""
     edges = [neuron["v_th"] + k for k in cases.kinks(neuron)]
     return any(
         ((u > edge) != (b > edge)).any()
@@ -60,7 +65,7 @@ def crosses(neuron: dict[str, Any], base: list[Any], others: list[list[Any]]) ->
 
 
 def frozen(c_seq: Any, u0: Any, p: LIF, o_base: Any) -> tuple[Any, Any]:
-    """A smooth neuron whose resets are o_base: (o_seq, u_pre_seq)."""
+    """Simulate a smooth neuron whose resets are o_base; return (o_seq, u_pre_seq)."""
     u, o_seq, u_pre_seq = u0, [], []
     for c, o_fixed in zip(c_seq, o_base, strict=True):
         u_pre = p.tau * u + c
@@ -71,7 +76,7 @@ def frozen(c_seq: Any, u0: Any, p: LIF, o_base: Any) -> tuple[Any, Any]:
 
 
 def run_lif(c_seq: Any, u0: Any, p: LIF, o_base: Any) -> tuple[Any, Any]:
-    """The package's smooth neuron, or the frozen one where the reset is detached."""
+    """Simulate the package's smooth neuron, or the frozen one where the reset is detached."""
     if p.reset_gradient == "detached":
         return frozen(c_seq, u0, p, o_base)
     o_seq, cache = NUMPY.lif_forward(c_seq, u0, p)
@@ -87,10 +92,13 @@ def run_lif(c_seq: Any, u0: Any, p: LIF, o_base: Any) -> tuple[Any, Any]:
     full=600,
 )
 def lif_jacobian(case: Any, record: Recorder) -> None:
-    """All of do_seq / d(c_seq, u0, tau, v_th), a row a unit cotangent."""
+    """Compare the whole Jacobian of o_seq with respect to c_seq, u0, tau and v_th.
+
+    Its rows come from unit cotangents, its columns from finite differences.
+    """
     neuron = case.neuron | {"tau": min(case.neuron["tau"], 0.95)}  # room above tau
     p = cases.lif_of(neuron, smooth=True)
-    if neuron["surrogate"] == "triangular":  # the shape stands still while v_th moves (R1)
+    if neuron["surrogate"] == "triangular":  # its width stays the same while v_th changes (R1)
         p = replace(p, surrogate=Triangular(neuron["surrogate_shape"], neuron["v_th"]))
     c_seq, n = case.c_seq[:3, :2], case.c_seq[:3, :2].shape[1]
     u0 = np.zeros(n) if case.u0 is None else case.u0[:n]
@@ -120,8 +128,8 @@ def lif_jacobian(case: Any, record: Recorder) -> None:
     zero, none = np.zeros_like(c_seq), np.zeros_like(u0)
     for index, e in enumerate(np.eye(c_seq.size)):
         got = np.array([row.dc_seq.reshape(-1)[index] for row in rows])
-        place = "c_seq[t={},n={}]".format(*np.unravel_index(index, c_seq.shape))
-        column(place, f"{clause} {slope} EQ1", moved(e.reshape(c_seq.shape), none, 0, 0), got)
+        name = "c_seq[t={},n={}]".format(*np.unravel_index(index, c_seq.shape))
+        column(name, f"{clause} {slope} EQ1", moved(e.reshape(c_seq.shape), none, 0, 0), got)
     for index, e in enumerate(np.eye(n)):
         got = np.array([row.du0[index] for row in rows])
         column(f"u0[n={index}]", f"{clause} D6", moved(zero, e, 0, 0), got)
@@ -131,7 +139,7 @@ def lif_jacobian(case: Any, record: Recorder) -> None:
 
 @check("primitives", "differences", "EQ4 D5", cases.lif_cases(smooth=True), quick=40, full=1000)
 def primitives(case: Any, record: Recorder) -> None:
-    """The slope is the derivative of the primitive; tanh's by complex step too, to rounding."""
+    """Check that the slope is the derivative of the primitive; for tanh also by a complex step."""
     surrogate, v_th = cases.surrogate_of(case.neuron), case.neuron["v_th"]
     x = 2 * case.c_seq.reshape(-1)
     clause = "D5" if case.neuron["surrogate"].startswith("tanh") else "EQ4"
@@ -151,7 +159,7 @@ def primitives(case: Any, record: Recorder) -> None:
 
 @check("batch norm Jacobian", "differences", "D8", cases.norm_cases(), quick=25, full=500)
 def norm_jacobian(case: Any, record: Recorder) -> None:
-    """<dy, y> by every x, gamma and beta."""
+    """Compare the derivatives of <dy, y> with respect to every x, gamma and beta."""
     p, running = BatchNorm(**case.norm), Running(case.mean, case.var)
     x, gamma, beta = case.x_seq, case.gamma, case.beta
     axes = (0, 1, 2, 3) if case.norm["statistics"] == "pooled" else (1, 2, 3)
@@ -195,7 +203,7 @@ def cross_entropy_jacobian(case: Any, record: Recorder) -> None:
 
 
 def with_frozen_resets(spikes: list[Any]) -> Any:
-    """Operations whose neurons, in the order of their calls, reset by these spikes."""
+    """Return operations whose neurons, in the order of their calls, reset with these spikes."""
     waiting = iter(spikes)
 
     def lif_forward(c_seq: Any, u0: Any, p: LIF) -> tuple[Any, LIFCache]:
@@ -218,7 +226,7 @@ DIFFERENCES = "EQ3 D3 EQ4 EQ5 EQ6 EQ7 EQ8 EQ9 EQ10 D8 D9 D10 D12 D13"
     full=400,
 )
 def smooth_network(case: Any, record: Recorder) -> None:
-    """<grad, v> of a whole ResNet with branches, v in all parameters and in one alone."""
+    """Compare <grad, v> for a whole ResNet with branches, with v in all parameters and in one."""
     base = forward(case.model, case.params, case.buffers, case.x_seq, NUMPY, case.training)
     _, objective = NUMPY.objective_forward(base.branches, case.labels, case.side, case.branch_sum)
     grads = backward(base, NUMPY.objective_backward(objective))

@@ -1,16 +1,17 @@
-"""Dual numbers on float64 arrays: every operation carries a value and a directional derivative.
+"""Dual numbers on float64 arrays: every operation computes a value and a directional derivative.
 
-Only elementary rules stand here (product, quotient, chain of a few functions); the derivatives of
-layers follow from them.  The one rule that isn't calculus is `fire`: a step with a chosen slope.
+Only elementary rules are implemented (product, quotient, chain rule of a few functions), from which
+the derivatives of layers follow. The one rule that isn't calculus is `fire`: a step function with a
+surrogate slope.
 """
 
 import numpy as np
 
 
 class Dual:
-    """A value and its tangent, two float64 arrays of one shape; without a tangent a constant."""
+    """A value and its tangent, two float64 arrays of the same shape; the tangent defaults to 0."""
 
-    # Lets `array * dual` reach __rmul__ instead of making an array of objects.
+    # so that `array * dual` calls __rmul__ instead of making an array of objects
     __array_ufunc__ = None
 
     def __init__(self, value, tangent=None):
@@ -70,7 +71,7 @@ class Dual:
         return as_dual(other) / self
 
     def __pow__(self, power):
-        """Power by a plain number."""
+        """Raise to the power of a plain number."""
         return Dual(self.value**power, power * self.value ** (power - 1) * self.tangent)
 
     def __matmul__(self, other):
@@ -92,17 +93,17 @@ class Dual:
         return total / (self.value.size / total.value.size)
 
     def max_constant(self, axis=None, keepdims=False):
-        """The maximum as a plain array, for shifts that cancel."""
+        """Return the maximum as a plain array, for shifts that cancel."""
         return self.value.max(axis=axis, keepdims=keepdims)
 
 
 def as_dual(x):
-    """x itself if it is a Dual, otherwise a constant."""
+    """Return x itself if it is a Dual, otherwise a constant."""
     return x if isinstance(x, Dual) else Dual(x)
 
 
 def _sum(a, axis, keepdims):
-    """Sum over axes, pairwise: NumPy does so only along a contiguous last axis."""
+    """Sum over axes pairwise, which NumPy does only along a contiguous last axis."""
     axes = range(a.ndim) if axis is None else np.atleast_1d(axis) % a.ndim
     summed = sorted({int(i) for i in axes})
     kept = [i for i in range(a.ndim) if i not in summed]
@@ -134,7 +135,7 @@ def tanh(x):
 
 
 def pad(x, widths):
-    """Zero padding; widths as in numpy.pad."""
+    """Pad with zeros; widths as in numpy.pad."""
     return Dual(np.pad(x.value, widths), np.pad(x.tangent, widths))
 
 
@@ -155,13 +156,13 @@ def concatenate(items, axis=0):
 
 
 def _one_minus_tanh(x):
-    """1 - tanh x without the cancellation at large x."""
+    """Compute 1 - tanh x without cancellation at large x."""
     e = np.exp(-2.0 * np.abs(x))
     return np.where(x > 0.0, 2.0 * e, 2.0) / (1.0 + e)
 
 
 def slope(x, v_th, neuron):
-    """Surrogate slope (Eq. 4, D4, D5) at x = u_pre - v_th; plain arrays."""
+    """Compute the surrogate slope (Eq. 4, D4, D5) at x = u_pre - v_th, on plain arrays."""
     kind, shape = neuron["surrogate"], neuron["surrogate_shape"]
     if kind == "tanh":
         return shape * _one_minus_tanh(x) * _one_minus_tanh(-x)
@@ -181,7 +182,7 @@ def slope(x, v_th, neuron):
 
 
 def primitive(x, v_th, neuron):
-    """An antiderivative of `slope` in x, v_th held; plain arrays."""
+    """Compute an antiderivative of `slope` with respect to x at fixed v_th, on plain arrays."""
     kind, shape = neuron["surrogate"], neuron["surrogate_shape"]
     if kind == "tanh":
         return shape * _one_minus_tanh(-x)
@@ -199,9 +200,9 @@ def primitive(x, v_th, neuron):
 
 
 def fire(u_pre, v_th, neuron):
-    """Spikes (Eq. 2, D2) with the surrogate slope as the derivative of the firing (Eq. 4).
+    """Compute spikes (Eq. 2, D2) with the surrogate slope as their derivative (Eq. 4).
 
-    With neuron["smooth"] the value is the slope's primitive, so that differences can be taken.
+    With neuron["smooth"] the value is the slope's primitive, for finite differences.
     """
     u_pre, v_th = as_dual(u_pre), as_dual(v_th)
     x = u_pre - v_th

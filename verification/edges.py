@@ -1,8 +1,8 @@
-"""Kernels below, at and above the size of every block that they work in.
+"""Checks of the kernels at sizes just below, at and above their blocks' sizes.
 
-Each constant of a kernel that is a size stands here with what is compared with it and with draws
-on both sides of it; so do the convolutions whose taps or pixels meet nothing. All of them are
-drawn in a quick run too.
+For each constant of a kernel that is a size, an `Edge` says which size of a case is compared with
+it, and lists cases on both sides of it. Other cases are convolutions in which some taps meet no
+pixel, or some pixels no tap. A quick run draws all of these cases too.
 """
 
 from collections.abc import Callable
@@ -33,12 +33,12 @@ from verification.twins import lif_twins
 
 class Edge(NamedTuple):
     constant: str  # module.NAME
-    size: Callable[[Any], int]  # of a case: what meets the constant
+    size: Callable[[Any], int]  # case -> the size that is compared with the constant
     cases: list[Any]
 
 
 def drawn(edges: list[Edge], *more: Any) -> Any:
-    """(strategy, how many): with so many draws each case comes once."""
+    """Return a strategy, and the number of draws with which it draws each case once."""
     found = list(dict.fromkeys([*(case for edge in edges for case in edge.cases), *more]))
     return st.sampled_from(found), len(found)
 
@@ -48,7 +48,7 @@ def three(n: int) -> tuple[int, int, int]:
 
 
 class Layer(NamedTuple):
-    """A convolution; small as far as nothing else is said."""
+    """A convolution, small by default."""
 
     images: int = 2
     size: tuple[int, int] = (4, 5)
@@ -63,12 +63,12 @@ class Layer(NamedTuple):
 
     @property
     def pixels(self) -> int:
-        """Of an image of the output."""
+        """Return the number of pixels of an output image."""
         return self.out[0] * self.out[1]
 
     @property
     def tiles(self) -> int:
-        """Winograd's, of an image, counted as if they had SIDE channels."""
+        """Return the number of Winograd's tiles per image, as if they had SIDE channels."""
         rows, columns = (-(-n // 4) for n in self.out)
         return rows * columns * min(minimal.SIDE, max(self.channels)) // minimal.SIDE
 
@@ -77,9 +77,9 @@ def pointwise(**given: Any) -> Layer:
     return Layer(kernel=(1, 1), padding=(0, 0), **given)
 
 
-SIDE, WIDE = dense.SIDE, event.panel_of(dense.SIDE)  # of a block of columns
-TAPS = (2, 3)  # a window whose weights are more than an event-driven task's, or a row of it is
-FITS = event.CACHE // (4 * WIDE)  # rows of weights that such a task works with
+SIDE, WIDE = dense.SIDE, event.panel_of(dense.SIDE)  # widths of blocks of columns
+TAPS = (2, 3)  # a window whose weights, or whose row's weights, exceed an event-driven task's
+FITS = event.CACHE // (4 * WIDE)  # rows of weights that an event-driven task holds
 TILES = minimal.TILES * SIDE // 16  # tiles of 16 channels
 
 CONVS = [
@@ -173,8 +173,8 @@ CONVS = [
     ),
 ]
 
-#: Unequal strides, axes of one pixel, images smaller than a tile of Winograd's or than the window:
-#: some taps meet no pixel, and some pixels no tap
+#: Unequal strides, axes of one pixel, images smaller than a Winograd tile or than the window: some
+#: taps meet no pixel, and some pixels no tap
 SHORT = [
     Layer(2, size, channels, kernel, stride, (kernel[0] // 2, kernel[1] // 2))
     for channels, kernel in (
@@ -193,7 +193,7 @@ SHORT_CASES, SHORT_DRAWS = drawn([], *SHORT)
 
 
 def arrays(layer: Layer) -> Any:
-    """(spikes, w, dy, p, a generator)"""
+    """Return (spikes, w, dy, p, random generator)."""
     rng = np.random.default_rng(len(repr(layer)))
     x = rng.random((layer.images, *layer.size, layer.channels[0])) < 0.3
     w = rng.normal(size=(*layer.kernel, *layer.channels)).astype(np.float32)
@@ -210,7 +210,7 @@ def arrays(layer: Layer) -> Any:
     full=CONV_DRAWS,
 )
 def conv_edges(layer: Layer, record: Recorder) -> None:
-    """Each direction by each method, of spikes."""
+    """Check each direction by each method, on spikes."""
     conv_methods(arrays(layer)[:4], record)
 
 
@@ -218,7 +218,7 @@ def conv_edges(layer: Layer, record: Recorder) -> None:
     "short convolutions", "float32", "EQ1 EQ3 EQ8", SHORT_CASES, quick=SHORT_DRAWS, full=SHORT_DRAWS
 )
 def short_convs(layer: Layer, record: Recorder) -> None:
-    """The same; where Winograd's method serves, of other numbers too."""
+    """Check each direction by each method, on spikes and, if Winograd's method fits, on numbers."""
     x, w, dy, p, rng = arrays(layer)
     conv_methods((x, w, dy, p), record)
     if minimal.fits(*layer.channels):
@@ -238,7 +238,7 @@ class Fused(NamedTuple):
 
     @property
     def blocks(self) -> int:
-        """Of a step."""
+        """Return the number of blocks per step."""
         channels = self.shape[-1]
         return -(-int(np.prod(self.shape[1:])) // norm_blocks.block_size(channels))
 
@@ -265,7 +265,7 @@ FUSED = [
         ],
     ),
 ]
-#: Each way to fire on a threshold that float32 rounds, each surrogate, the reset kept and detached
+#: thresholds that float32 rounds, with each surrogate, reset gradient and rule for ties
 CRITICAL = [
     Fused((6, 2, 3, 4, 5), "critical", False, surrogate, v_th, reset_gradient, tie)
     for surrogate in (("tanh", None), ("rectangular", None), ("triangular", 0.5))
@@ -283,7 +283,7 @@ FUSED_CASES, FUSED_DRAWS = drawn(FUSED, *CRITICAL)
     full=FUSED_DRAWS,
 )
 def fused_edges(case: Fused, record: Recorder) -> None:
-    """As the drawn ones, in training against float64, else against the float32 equations."""
+    """Check fused layers, in training against float64, otherwise against the float32 equations."""
     rng, (name, width) = np.random.default_rng(len(repr(case))), case.surrogate
     neuron = {
         "tau": 0.5,
@@ -297,14 +297,14 @@ def fused_edges(case: Fused, record: Recorder) -> None:
     }
     norm = {"statistics": "pooled", "scale": 1.0, "eps": 2.0**-10, "momentum": 0.1}
     critical = case.skip == "critical"
-    of = critical_input(neuron, case.shape, rng) if critical else norm_input(case.shape, rng)
+    main = critical_input(neuron, case.shape, rng) if critical else norm_input(case.shape, rng)
     skip: Any = None
     if case.skip == "spikes":
         skip = (rng.random(case.shape) < 0.2).astype(np.uint8)
     elif case.skip == "normed":
         skip = norm_input(case.shape, rng)
     do_seq = rng.normal(size=case.shape).astype(np.float32)
-    layer = LayerCase(neuron, norm, of, skip, do_seq, case.training)
+    layer = LayerCase(neuron, norm, main, skip, do_seq, case.training)
     (layers_of_batch if case.training else layers_given_statistics)(layer, record)
 
 

@@ -1,7 +1,7 @@
-"""The kernels that float32 has to itself, against the NumPy equations: convolutions by every
-method, pooling of spikes, the optimisers' rules.
+"""Checks of the float32 kernels against the NumPy equations.
 
-Shapes cross the kernels' blocks: vectors of 16 channels, 4x4 tiles, tasks of many images.
+These are convolutions by every method, pooling of spikes, and the optimisers' rules. Shapes are not
+multiples of the kernels' blocks: vectors of 16 channels, 4x4 tiles, tasks of many images.
 """
 
 from functools import partial
@@ -19,13 +19,13 @@ from verification.twins import agree, agrees_by_method
 
 EPS = float(np.finfo(np.float32).eps)
 CHANNELS = [1, 3, 5, 15, 16, 17, 32, 48, 64, 65, 80]
-PRODUCTS = 3e7  # of a drawn convolution, at most
+PRODUCTS = 3e7  # most products in a drawn convolution
 DIRECTIONS = {"forward": "EQ1", "input_gradient": "EQ8", "weight_gradient": "EQ3"}
 
 
 @st.composite
 def convs(draw: Any) -> Any:
-    """(x, w, dy, p); half of the draws are what Winograd's method can do, half have spikes."""
+    """Draw (x, w, dy, p): half of the draws fit Winograd's method, half have spikes."""
     minimal = draw(st.booleans())
     channels = st.sampled_from([c for c in CHANNELS if not minimal or c % 16 == 0])
     c_in, c_out = draw(channels), draw(channels)
@@ -42,8 +42,8 @@ def convs(draw: Any) -> Any:
     rng = np.random.default_rng(draw(cases.SEEDS))
     x = rng.normal(size=(images, *size, c_in)).astype(np.float32)
     if draw(st.booleans()):
-        share = draw(st.sampled_from([0.1, 0.02, 0.3, 0.0, 1.0]))
-        x = (rng.random(x.shape) < share).astype(np.uint8)
+        rate = draw(st.sampled_from([0.1, 0.02, 0.3, 0.0, 1.0]))
+        x = (rng.random(x.shape) < rate).astype(np.uint8)
     w = rng.normal(size=(*kernel, c_in, c_out)).astype(np.float32)
     shape = NUMPY.conv_forward(x.astype(w.dtype), w, p)[0].shape
     return x, w, rng.normal(size=shape).astype(np.float32), p
@@ -51,7 +51,7 @@ def convs(draw: Any) -> Any:
 
 @check("convolution methods", "float32", "EQ1 EQ3 EQ8", convs(), quick=40, full=600)
 def conv_methods(case: Any, record: Recorder) -> None:
-    """Each direction by each method that can do it, on one thread and on all."""
+    """Check each direction by each method that can do it, on one thread and on all."""
     x, w, dy, p = case
     products = {
         "forward": np.prod(w.shape[:3]),
@@ -79,7 +79,7 @@ def conv_methods(case: Any, record: Recorder) -> None:
 
 
 def methods(direction: str, x: Any, w: Any, p: Conv) -> list[str]:
-    """Those that are really taken: one that can't do a layer gives way to another."""
+    """List the methods that are used: one that can't do a layer is replaced by another."""
     chosen = {
         cases.get_ops("numba", method).conv_choice(direction, x, w, p)
         for method in cases.conv_methods()
@@ -102,7 +102,7 @@ def convolve(ops: Any, direction: str, cache: ConvCache, dy: Any) -> Any:
     full=100,
 )
 def spike_pools(case: Any, record: Recorder) -> None:
-    """Counts are exact in float32, so that a mean of bytes is rounded once, as of floats."""
+    """Check that means of spikes (bytes) equal means of floats: counts are exact in float32."""
     seed, sizes = case
     rng, kernels = np.random.default_rng(seed), cases.get_ops("numba")
     shape = (int(rng.choice([1, 6, 35])), *rng.integers(3, 9, 2), int(rng.choice([1, 17, 40])))
@@ -124,7 +124,7 @@ def spike_pools(case: Any, record: Recorder) -> None:
 
 @st.composite
 def updates(draw: Any) -> Any:
-    """Arrays below, at and above a task's size, some laid out by columns."""
+    """Draw arrays below, at and above a task's size, some of them in Fortran order."""
     shape = draw(st.sampled_from([(1,), (5,), (16384,), (16385,), (3, 3, 5, 7), (3, 3, 64, 64)]))
     rng, dtype = np.random.default_rng(draw(cases.SEEDS)), draw(cases.DTYPES)
     arrays = [rng.normal(size=shape).astype(dtype) for _ in range(4)]
@@ -136,7 +136,7 @@ def updates(draw: Any) -> Any:
 
 @check("updates", "float32", "D17 ALG1-TRAIN EQ5", updates(), quick=20, full=300)
 def optimiser_updates(case: Any, record: Recorder) -> None:
-    """Both rules bit for bit, in both precisions, and so the sum of gradients that meet."""
+    """Check both optimisers and the sum of two gradients bit for bit, in both precisions."""
     (w, g, mean, square), i, lr, decay = case
     kernels, square = cases.get_ops("numba"), np.abs(square)
     sgd, adamw = (w, g, mean, lr, 0.9, decay), (w, g, mean, square, i, lr, decay)

@@ -1,7 +1,7 @@
-"""Batch norm, skip and LIF in one pass over float32, against the equations one after the other.
+"""Checks of fused float32 layers (batch norm, skip and LIF in one pass) against the equations.
 
-Given statistics, the potentials and so the spikes are those of the float32 equations to the bit;
-with the batch's own, sums are rounded otherwise, and float64 is the judge.
+With given statistics, potentials and spikes must equal those of the float32 equations bit for bit.
+With the batch's statistics, sums are rounded differently, so results are compared with float64.
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ EPS = float(np.finfo(np.float32).eps)
 class LayerCase:
     neuron: dict[str, Any]
     norm: dict[str, Any]
-    of: NormInput
+    main: NormInput
     skip: Any  # None, an array, or a NormInput
     do_seq: Any
     training: bool
 
 
-#: (T, N, H, W, C): below a block of the kernels, a few blocks, more than a task of them
+#: (T, N, H, W, C): less than a block of the kernels, a few blocks, more than a task of blocks
 LAYERS = [
     (3, 2, 3, 3, 5),
     (4, 2, 5, 7, 17),
@@ -52,7 +52,7 @@ def layers(draw: Any, training: bool) -> LayerCase:
         neuron["width"] = draw(st.sampled_from([None, 0.5, 1.5]))
     shape = draw(st.sampled_from(LAYERS))
     rng = np.random.default_rng(draw(cases.SEEDS))
-    of = norm_input(shape, rng)
+    main = norm_input(shape, rng)
     sorts = ["none", "array", "spikes", "normed", *(["critical"] * 2 * (not training))]
     skip = draw(st.sampled_from(sorts))
     given = {
@@ -63,13 +63,16 @@ def layers(draw: Any, training: bool) -> LayerCase:
         "normed": norm_input(shape, rng),
     }[skip]
     if skip == "critical":
-        of, norm = critical_input(neuron, shape, rng), norm | {"eps": 2.0**-10, "scale": 1.0}
+        main, norm = critical_input(neuron, shape, rng), norm | {"eps": 2.0**-10, "scale": 1.0}
     do_seq = rng.normal(size=shape).astype(np.float32)
-    return LayerCase(neuron, norm, of, given, do_seq, training)
+    return LayerCase(neuron, norm, main, given, do_seq, training)
 
 
 def norm_input(shape: tuple[int, ...], rng: Any) -> NormInput:
-    """A third of the draws have a large mean, a third begin with pixels unlike the others."""
+    """Draw the input of a batch norm.
+
+    A third of the draws have a large mean; in another third the first pixels are unlike the others.
+    """
     c = shape[-1]
     x_seq = rng.normal(rng.normal(size=c), rng.uniform(0.5, 2, c), shape)
     sort = rng.integers(3)
@@ -83,10 +86,10 @@ def norm_input(shape: tuple[int, ...], rng: Any) -> NormInput:
 
 
 def critical_input(neuron: dict[str, Any], shape: tuple[int, ...], rng: Any) -> NormInput:
-    """Potentials on the threshold and the slope's edges, past a batch norm that changes nothing.
+    """Draw potentials on the threshold and the slope's kinks; the batch norm changes nothing.
 
-    After a reset u_pre = c: every other step fires for certain in half of the neurons; in the
-    others its slope is not 0, so that a gradient comes back to what the critical step left.
+    After a reset u_pre = c. At every other step, half of the neurons fire for certain; in the other
+    half the slope is not 0, so that a gradient flows back to the critical step before.
     """
     held = neuron | {"v_th": float(np.float32(neuron["v_th"]))}
     c_seq = rng.choice(cases.critical_potentials(held, "float32"), shape)
@@ -103,14 +106,14 @@ class Composed(NamedTuple):
 
 
 def composed(case: LayerCase, dtype: Any) -> Composed:
-    """The equations one after the other."""
+    """Compute the equations one after the other."""
     found = Composed(None, [], [])
     c_seq = 0
-    for of in (case.of, case.skip):
-        if not isinstance(of, NormInput):
-            c_seq = c_seq if of is None else c_seq + of.astype(dtype)
+    for term in (case.main, case.skip):
+        if not isinstance(term, NormInput):
+            c_seq = c_seq if term is None else c_seq + term.astype(dtype)
             continue
-        x_seq, gamma, beta, mean, var = (x.astype(dtype) for x in (*of[:3], *of.running))
+        x_seq, gamma, beta, mean, var = (x.astype(dtype) for x in (*term[:3], *term.running))
         y_seq, running, cache = NUMPY.batchnorm_forward(
             x_seq, gamma, beta, Running(mean, var), BatchNorm(**case.norm), case.training
         )
@@ -120,11 +123,11 @@ def composed(case: LayerCase, dtype: Any) -> Composed:
     return found._replace(lif=NUMPY.lif_forward(c_seq, None, cases.lif_of(case.neuron))[1])
 
 
-def composed_gradients(case: LayerCase, of: Composed, do_seq: Any) -> list[Any]:
-    """dx, dgamma, dbeta of each batch norm, and then the skip's dx where it has none."""
-    dtype = of.lif.u_pre_seq.dtype
-    delta_seq = NUMPY.lif_backward(do_seq.astype(dtype), of.lif, constants=False).dc_seq
-    grads = [x for norm in of.norms for x in NUMPY.batchnorm_backward(delta_seq, norm)]
+def composed_gradients(case: LayerCase, run: Composed, do_seq: Any) -> list[Any]:
+    """Return dx, dgamma and dbeta of each batch norm, then dx of a skip without batch norm."""
+    dtype = run.lif.u_pre_seq.dtype
+    delta_seq = NUMPY.lif_backward(do_seq.astype(dtype), run.lif, constants=False).dc_seq
+    grads = [x for norm in run.norms for x in NUMPY.batchnorm_backward(delta_seq, norm)]
     return [*grads, delta_seq] if plain_skip(case) else grads
 
 
@@ -136,44 +139,45 @@ class Fused(NamedTuple):
     o_seq: Any
     cache: Any
     statistics: list[Any]
-    grads: list[Any]  # as `composed_gradients` has them
+    grads: list[Any]  # in the order of `composed_gradients`
 
 
 def fused(case: LayerCase, do_seq: Any) -> Fused:
-    """What the kernels give."""
+    """Run the fused kernels forward and backward."""
     ops, p = cases.get_ops("numba"), cases.lif_of(case.neuron)
     o_seq, running, cache = ops.norm_neuron_forward(
-        case.of, case.skip, BatchNorm(**case.norm), p, case.training
+        case.main, case.skip, BatchNorm(**case.norm), p, case.training
     )
     d, dskip = ops.norm_neuron_backward(do_seq, cache)
-    if not isinstance(dskip, NormGrads):  # absent where there is no skip, or of no use
+    if not isinstance(dskip, NormGrads):  # without a batch norm in the skip, if there is one
         dskip = [dskip] if plain_skip(case) else []
     return Fused(o_seq, cache, [x for r in running for x in r], [*d, *dskip])
 
 
 def fused_on_all_threads(case: LayerCase, do_seq: Any, record: Recorder) -> Fused:
-    """The same bits on any number of threads, and inputs that stay as they were."""
-    before, runs = [case.of.x_seq.copy(), do_seq.copy()], []
+    """Run the kernels; check that bits don't depend on the threads and that inputs don't change."""
+    before, runs = [case.main.x_seq.copy(), do_seq.copy()], []
 
     def run() -> list[Any]:
         runs.append(fused(case, do_seq))
         return [runs[-1].o_seq, *runs[-1].statistics, *runs[-1].grads]
 
     agree(record, "EQ1 EQ3", "fused layer", run)
-    for name, now, then in zip(("c_seq", "do_seq"), (case.of.x_seq, do_seq), before, strict=True):
+    inputs = case.main.x_seq, do_seq
+    for name, now, then in zip(("c_seq", "do_seq"), inputs, before, strict=True):
         record.equal("EQ1 EQ3", f"{name} unmutated", now, then)
     return runs[0]
 
 
-def gradient_sizes(case: LayerCase, of: Composed, do_seq: Any) -> list[Any]:
-    """The sum of the terms of each gradient without their signs, the slope at its steepest."""
+def gradient_sizes(case: LayerCase, run: Composed, do_seq: Any) -> list[Any]:
+    """Return the sum of each gradient's absolute terms, with the slope at its steepest."""
     h, tau = cases.steepest(case.neuron), case.neuron["tau"]
     size_seq, size = np.empty(do_seq.shape), 0.0
     for t in reversed(range(len(do_seq))):
-        size = np.abs(do_seq[t]) * h + tau * (1 + np.abs(of.lif.u_pre_seq[t]) * h) * size
+        size = np.abs(do_seq[t]) * h + tau * (1 + np.abs(run.lif.u_pre_seq[t]) * h) * size
         size_seq[t] = size
     found, axes = [], (0, 1, 2, 3)
-    for norm in of.norms:
+    for norm in run.norms:
         x_hat, scale = np.abs(norm.x_hat), case.norm["scale"]
         through = size_seq
         if norm.axes:
@@ -189,17 +193,20 @@ def gradient_sizes(case: LayerCase, of: Composed, do_seq: Any) -> list[Any]:
 
 def compare_gradients(
     case: LayerCase,
-    of: Composed,
+    run: Composed,
     do_seq: Any,
     grads: list[Any],
     tolerance: float,
     record: Recorder,
     chain: int = 0,
 ) -> None:
-    """Each within `tolerance` of its terms' sizes, sums within one eps more for each of a chain."""
+    """Compare gradients within `tolerance` times their terms' sizes.
+
+    Sums over `chain` terms in float32 may be off by one more eps per term.
+    """
     slope = "D5" if case.neuron["surrogate"].startswith("tanh") else "EQ4"
     clauses = f"{'D3' if case.neuron['reset_gradient'] == 'detached' else 'EQ3'} {slope} EQ5 D8"
-    wanted, sizes = composed_gradients(case, of, do_seq), gradient_sizes(case, of, do_seq)
+    wanted, sizes = composed_gradients(case, run, do_seq), gradient_sizes(case, run, do_seq)
     record.values_ok()
     record.equal(clauses, "number of gradients", len(grads), len(wanted))
     names = ["dx_seq", "dgamma", "dbeta", "skip's dx_seq", "skip's dgamma", "skip's dbeta"]
@@ -217,20 +224,22 @@ LAYER = "EQ1 EQ2 EQ5 D2 EQ3 D3 EQ4 D5 D8"
 
 @check("fused layers, given statistics", "float32", LAYER, layers(False), quick=25, full=400)
 def layers_given_statistics(case: Any, record: Recorder) -> None:
-    """The potentials are those of the float32 equations bit for bit, critical ones too, and so are
-    the brackets. A slope is off by 16 eps of the steepest at most (its tanh by 4), products and
-    the two sums by a few more, at each step."""
+    """Compare with the float32 equations, whose potentials, even critical ones, must be equal.
+
+    At each step, a slope may be off by 16 eps of the steepest (its tanh by 4), and products and the
+    two sums by a few eps more.
+    """
     want, steps = composed(case, np.float32), len(case.do_seq)
     got = fused_on_all_threads(case, case.do_seq, record)
     u_pre_seq, clause = got.cache.lif.u_pre_seq, "D2" if case.neuron["fire_at_threshold"] else "EQ2"
     record.equal(f"{clause} EQ5", "spikes", got.o_seq, want.lif.o_seq, "tnhwc")
     record.equal("EQ1 D8", "potentials computed again", u_pre_seq, want.lif.u_pre_seq, "tnhwc")
-    chain = 32 + 1024 // case.of.gamma.size + sum(case.do_seq.shape[:4])  # of sums in float32
+    chain = 32 + 1024 // case.main.gamma.size + sum(case.do_seq.shape[:4])  # sums in float32
     compare_gradients(case, want, case.do_seq, got.grads, 24 * steps * EPS, record, chain)
 
 
-NEAR = 1e-4  # of the threshold or a kink: there float32 may decide otherwise
-OF_BATCH = 2e-5  # as of every single operation in float32
+NEAR = 1e-4  # distance from the threshold or a kink within which float32 may decide otherwise
+OF_BATCH = 2e-5  # the tolerance of every single operation in float32
 
 
 @check(
@@ -242,8 +251,10 @@ OF_BATCH = 2e-5  # as of every single operation in float32
     full=400,
 )
 def layers_of_batch(case: Any, record: Recorder) -> None:
-    """Against float64. A neuron that at any step is near its threshold or a kink is left out: its
-    spikes are not compared, and dL/do is 0 there, so that it adds nothing to any gradient."""
+    """Compare with float64, leaving out neurons near the threshold or a kink at any step.
+
+    Their spikes are not compared, and their dL/do is set to 0, so that they add to no gradient.
+    """
     want = composed(case, np.float64)
     away = np.full(case.do_seq.shape, np.inf)
     for kink in [0.0, *cases.kinks(case.neuron)]:

@@ -1,4 +1,4 @@
-"""Whole float32 networks by every method of convolution, against NumPy's in float64."""
+"""Checks of whole float32 networks by every method of convolution, against NumPy in float64."""
 
 from typing import Any
 
@@ -12,18 +12,18 @@ from verification.networks import compare_spikes, condition, gradient_unit, side
 from verification.record import Recorder
 from verification.registry import check
 
-#: widths of the stem and the stages: 16 and 32 channels are what Winograd's method wants
+#: widths of the stem and the stages; Winograd's method takes 16 and 32 channels
 WIDTHS = st.sampled_from([16, 16, 32, 5, 20])
 #: Potentials are off by up to 6e-6 of their layer's largest, as Winograd's sums are (measured over
-#: 1000 draws); a draw with one that is nearer than this to the threshold or a kink is rejected
+#: 1000 draws). A draw with a potential nearer than this to the threshold or a kink is rejected.
 MARGIN = 1.2e-5
-MAGNIFIED = 20.0  # by a batch norm, at most
+MAGNIFIED = 20.0  # most that a batch norm may magnify errors
 VALUES, GRADIENTS = 2e-5, 1e-4
 
 
 @st.composite
 def float_cases(draw: Any) -> cases.NetCase:
-    """Small networks in which float32 holds every number: parameters, statistics and input."""
+    """Draw small networks whose parameters, statistics and input float32 holds exactly."""
     stages = draw(st.integers(1, 2))
     stem, room = draw(st.sampled_from(cases.STEMS[:2]))
     net = {
@@ -80,8 +80,11 @@ def run(case: cases.NetCase, ops: Any, dtype: Any) -> tuple[Forward, dict[str, A
     full=250,
 )
 def float_networks(case: Any, record: Recorder) -> None:
-    """The same spikes in every layer, so that features are equal and logits are off by the last
-    layer's rounding; gradients pass through the convolutions, each off by Winograd's 1e-5."""
+    """Check that spikes are equal in every layer, and compare logits, statistics and gradients.
+
+    Logits are off only by the last layer's rounding; gradients pass through convolutions, each of
+    which may be off by Winograd's 1e-5.
+    """
     want, wanted = run(case, NUMPY, np.float64)
     layers = dict(neuron_caches(want))
     for cache in layers.values():

@@ -1,7 +1,7 @@
 """The spiking network as a plain forward computation on dual numbers.
 
-No derivative is written here: each follows from the elementary rules of `dual`.
-Sequences are (T, N, H, W, C); conv weights (kh, kw, C_in, C_out); FC weights (in, out).
+No derivative is written here: all follow from the elementary rules of `dual`.
+Sequences are (T, N, H, W, C), conv weights (kh, kw, C_in, C_out), FC weights (in, out).
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from verification.dual import Dual, as_dual, exp, fire, log, pad, sqrt, stack
 
 
 def lif(c_seq, u0, tau, v_th, neuron):
-    """LIF neurons (Eq. 1, 2, D3): c_seq (T, ...) -> u_pre_seq, o_seq, both (T, ...)."""
+    """Simulate LIF neurons (Eq. 1, 2, D3): c_seq (T, ...) -> u_pre_seq, o_seq, both (T, ...)."""
     c_seq, u, tau, v_th = (as_dual(x) for x in (c_seq, u0, tau, v_th))
     u_pre_seq, o_seq = [], []
     for t in range(len(c_seq)):
@@ -30,7 +30,7 @@ def _pair(x):
 
 
 def _taps(x, kernel, stride, padding):
-    """[(i, j, the pixels that tap (i, j) sees)] over zero-padded x (..., H, W, C)."""
+    """List (i, j, the pixels that tap (i, j) sees) over zero-padded x (..., H, W, C)."""
     (sr, sc), (pr, pc) = _pair(stride), _pair(padding)
     x = pad(x, [(0, 0)] * (x.ndim - 3) + [(pr, pr), (pc, pc), (0, 0)])
     down, across = (x.shape[-3] - kernel[0]) // sr * sr, (x.shape[-2] - kernel[1]) // sc * sc
@@ -43,7 +43,7 @@ def _taps(x, kernel, stride, padding):
 
 
 def conv(x, w, stride, padding):
-    """Convolution without bias: x (..., H, W, C_in), w (kh, kw, C_in, C_out)."""
+    """Convolve x (..., H, W, C_in) with w (kh, kw, C_in, C_out), without bias."""
     x, w = as_dual(x), as_dual(w)
     total = 0.0
     for i, j, seen in _taps(x, w.shape[:2], stride, padding):
@@ -52,7 +52,7 @@ def conv(x, w, stride, padding):
 
 
 def avgpool(x, kernel, stride, padding):
-    """Mean over windows of x (..., H, W, C); the zeros of the padding count."""
+    """Average windows of x (..., H, W, C); the zeros of the padding count."""
     rows, columns = _pair(kernel)
     total = 0.0
     for _, _, seen in _taps(as_dual(x), (rows, columns), stride, padding):
@@ -61,20 +61,20 @@ def avgpool(x, kernel, stride, padding):
 
 
 def global_avgpool(x):
-    """(..., H, W, C) -> (..., C)."""
+    """Average over all pixels: (..., H, W, C) -> (..., C)."""
     return as_dual(x).mean(axis=(-3, -2))
 
 
 def linear(x, w, b):
-    """(..., in) -> (..., out)."""
+    """Apply a linear layer: (..., in) -> (..., out)."""
     return as_dual(x) @ w + b
 
 
 def batchnorm(x_seq, gamma, beta, running_mean, running_var, norm, training):
-    """Batch norm (D8) of x_seq (T, N, H, W, C), C parameters.
+    """Apply batch norm (D8) to x_seq (T, N, H, W, C), with C parameters.
 
-    In training by the batch's mean and biased variance (the running ones aren't read), otherwise
-    by the running ones.  The running statistics are left as they are.
+    In training it uses the batch's mean and biased variance, otherwise the running ones. Running
+    statistics are not updated.
     """
     x_seq = as_dual(x_seq)
     if training:
@@ -88,7 +88,7 @@ def batchnorm(x_seq, gamma, beta, running_mean, running_var, norm, training):
 
 
 def cross_entropy(logits, labels):
-    """Mean over the batch: logits (N, K), labels (N,) integers -> scalar."""
+    """Compute the mean cross-entropy of logits (N, K) for integer labels (N,)."""
     logits = as_dual(logits)
     shifted = logits - logits.max_constant(axis=1, keepdims=True)
     chosen = shifted[np.arange(len(labels)), np.asarray(labels)]
@@ -96,7 +96,7 @@ def cross_entropy(logits, labels):
 
 
 def objective(branches, labels, side, branch_sum):
-    """Eq. 10, D13: the main branch is the last; `side` weighs the others."""
+    """Compute the loss (Eq. 10, D13); the main branch is last, and `side` weights the others."""
     *others, main = branches
     if branch_sum == "logits":
         return cross_entropy(main + side * sum(others, 0.0), labels)
@@ -108,7 +108,7 @@ def objective(branches, labels, side, branch_sum):
 
 @dataclass
 class _Run:
-    """What every layer of one forward pass looks up, and the spikes it leaves."""
+    """The inputs of one forward pass that its layers read, and the spikes of each layer."""
 
     net: dict
     params: dict
@@ -145,7 +145,7 @@ def _stem(run, x):
 
 
 def _skip(run, name, x, stride, width):
-    """D9: identity, or a projection without neurons."""
+    """Apply the skip connection (D9): identity, or a projection without neurons."""
     if stride == 1 and x.shape[-1] == width:
         return x
     if run.net["downsample"] == "avgpool" and stride == 2:
@@ -154,7 +154,7 @@ def _skip(run, name, x, stride, width):
 
 
 def _block(run, name, x, stride, width):
-    """Eq. 5, D9: the sum of both paths is fired."""
+    """Apply a residual block (Eq. 5, D9): neurons fire on the sum of both paths."""
     inner = _conv_bn(run, f"{name}.conv1", f"{name}.bn1", x, stride, 1)
     inner = _neurons(run, f"{name}.lif1", inner)
     inner = _conv_bn(run, f"{name}.conv2", f"{name}.bn2", inner, 1, 1)
@@ -169,13 +169,13 @@ def _fc(run, name, x):
 
 
 def _readout(run, name, features):
-    """D10: features (T, N, C) -> logits (N, K), mean or sum over the steps."""
+    """Compute logits (N, K) of features (T, N, C), as mean or sum over the steps (D10)."""
     logits = _fc(run, name, features)
     return {"mean": logits.mean, "sum": logits.sum}[run.net["readout"]](axis=0)
 
 
 def _branch_name(net, s, b):
-    """The name of the side branch (D11) after block b of stage s, or None."""
+    """Return the name of the side branch (D11) after block b of stage s, or None."""
     last_block, last_stage = b == net["depths"][s - 1] - 1, s == len(net["depths"])
     if net["branches"] == "stage" and last_block and not last_stage:
         return f"branch.stage{s}.fc"
@@ -185,9 +185,9 @@ def _branch_name(net, s, b):
 
 
 def network(net, params, buffers, x_seq, training=True):
-    """The whole network: x_seq (T, N, H, W, C) -> branches' logits (N, K), main last, and spikes.
+    """Run the whole network on x_seq (T, N, H, W, C), with Duals by name as `params`.
 
-    params: Duals by name; returns {"branches": [Dual], "spikes": {layer: Dual (T, ...)}}.
+    Returns {"branches": [Dual (N, K)], "spikes": {layer: Dual (T, ...)}}, the main branch last.
     """
     run = _Run(net, params, buffers, training)
     x, branches = _stem(run, as_dual(x_seq)), []
@@ -204,7 +204,7 @@ def network(net, params, buffers, x_seq, training=True):
 
 
 def directional(net, params, buffers, x_seq, labels, side, branch_sum, directions, training=True):
-    """Loss and its derivative along `directions` ({name: array}; a missing name is zero)."""
+    """Compute the loss and its derivative along `directions` (name -> array; default 0)."""
     if unknown := set(directions) - set(params):
         raise ValueError(f"directions of unknown parameters {sorted(unknown)}")
     duals = {name: Dual(value, directions.get(name)) for name, value in params.items()}

@@ -1,11 +1,12 @@
-"""Proof that the checks bite: each fault of mutants.json is put into a copy of the repository,
-and the quick verification runs on it, or the tests that the fault names where it is in a part that
-verification does not argue about. A survivor means a missing check.
+"""Mutation testing of the checks: put each fault of mutants.json into a copy of the repository.
+
+The quick verification runs on each copy, or the tests that the fault names, where it is in a part
+that verification does not check. A fault that survives shows that a check is missing.
 
     python -m verification mutants [--whole] [--extra FILE] [--only-extra] [--json FILE]
 
-A fault is {id, file, old, new, clause}, and `tests`, files separated by spaces, where it has some;
-`old` occurs once in `file`. Exit 1 if one survives.
+A fault is {id, file, old, new, clause}, optionally with `tests`, file names separated by spaces;
+`old` must occur exactly once in `file`. The exit code is 1 if a fault survives.
 """
 
 import argparse
@@ -32,8 +33,8 @@ from refsnn.ops import validate
 
 ROOT = Path(__file__).resolve().parent.parent
 FAULTS = Path(__file__).with_name("mutants.json")
-#: a fault is killed as one that never ends after so many seconds, and so many times as long as it
-#: took without a fault on the same busy machine
+#: a run with a fault counts as endless, and so as killed, after both this many seconds and this
+#: many times the time that it takes without a fault on the same busy machine
 SECONDS, PATIENCE = 300.0, 6.0
 
 
@@ -43,11 +44,11 @@ class Mutant(NamedTuple):
     old: str
     new: str
     clause: str
-    tests: str = ""  # that notice it; empty: verification does
+    tests: str = ""  # the tests that find it; empty: verification does
 
 
 class FaultError(ValueError):
-    """A fault that can't be put into the code."""
+    """A fault in the list that can't be put into the code."""
 
 
 def main(argv: list[str]) -> int:
@@ -56,23 +57,23 @@ def main(argv: list[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--extra", type=Path, metavar="FILE", help="more faults, a JSON list")
-    parser.add_argument("--only-extra", action="store_true", help="run those of --extra alone")
+    parser.add_argument("--extra", type=Path, metavar="FILE", help="JSON list of more faults")
+    parser.add_argument("--only-extra", action="store_true", help="run only the faults of --extra")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write {id, clause, killed_by} each"
+        "--json", type=Path, metavar="FILE", help="write {id, clause, killed_by} of each fault"
     )
     parser.add_argument(
         "--jobs",
         type=int,
         default=os.cpu_count() or 1,
         metavar="N",
-        help="faults at a time (default: the number of cores)",
+        help="faults to run at a time (default: the number of cores)",
     )
     parser.add_argument(
         "--whole",
         action="store_true",
-        help="run all checks for each fault, "
-        "though one of its clause's has failed, for the whole matrix",
+        help="run all checks for each fault, even if one of its clause has failed, to fill the "
+        "whole matrix",
     )
     options = parser.parse_args(argv)
     if options.only_extra and options.extra is None:
@@ -91,7 +92,7 @@ def main(argv: list[str]) -> int:
 
     def note(mutant: Mutant, killed_by: list[str]) -> None:
         rows.append({"id": mutant.id, "clause": mutant.clause, "killed_by": killed_by})
-        if options.json:  # as they come: a whole run is long
+        if options.json:  # written after each fault, since a whole run takes long
             options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
     results = run_all(mutants, max(options.jobs, 1), options.whole, note)
@@ -103,7 +104,7 @@ def main(argv: list[str]) -> int:
 
 
 def read(path: Path) -> list[Mutant]:
-    """The faults of a file; FaultError names the first that isn't whole."""
+    """Read the faults of a file; FaultError names the first that is incomplete."""
     texts = {name: {"type": "string"} for name in Mutant._fields}
     optional = {name: texts.pop(name) for name in Mutant._field_defaults}
     rules = {"type": "array", "items": object_with(texts, optional)}
@@ -121,7 +122,7 @@ def require_unique(mutants: list[Mutant]) -> None:
 
 
 def mutated(mutant: Mutant) -> str:
-    """The file's text with the fault in it; FaultError where it, or its tests, don't fit."""
+    """Return the file's text with the fault in it; FaultError if the file or tests don't fit."""
     name, file = validate.named(mutant.id), validate.named(mutant.file)
     for test in mutant.tests.split():
         if not test.isprintable() or not test.startswith("tests/") or not (ROOT / test).exists():
@@ -142,18 +143,23 @@ def mutated(mutant: Mutant) -> str:
 
 
 class Workshop:
-    """A copy of the repository to put faults into; compiled kernels are kept where a fault can't
-    have changed them."""
+    """A copy of the repository to put faults into.
+
+    Compiled kernels are kept where the fault can't have changed them.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.root, self.cache = folder / "copy", folder / "cache"
         ignore = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info", "runs", "build")
         shutil.copytree(ROOT, self.root, ignore=ignore)
-        self.seconds: dict[str, float] = {}  # what each way of looking takes without a fault
+        self.seconds: dict[str, float] = {}  # time of the checks and tests without a fault
 
     def verify(self, mutant: Mutant, whole: bool = False) -> list[str]:
-        """Put the fault into the copy and name what notices it: the tests that the fault names,
-        or else the checks of its clause, and all others where none of those does, or `whole`."""
+        """Put the fault into the copy, and return the names of the tests or checks that find it.
+
+        Runs the tests that the fault names, or else the checks of its clause. If none of these
+        fails, or with `whole`, runs all checks.
+        """
         path = self.root / mutant.file
         original, times = path.read_bytes(), path.stat()
         path.write_text(mutated(mutant), encoding="utf-8")
@@ -173,7 +179,7 @@ class Workshop:
                 shutil.rmtree(own, ignore_errors=True)
 
     def unharmed(self, mutants: Iterable[Mutant]) -> list[str]:
-        """Name what fails without any fault, and learn how long each takes once it is compiled."""
+        """Return what fails without any fault; measure the times, with kernels compiled before."""
         found = []
         tests = dict.fromkeys(mutant.tests for mutant in mutants)
         if "" in tests:
@@ -183,7 +189,7 @@ class Workshop:
         return found + [n for one in tests if one for n in self.failing_tests(one, self.cache)]
 
     def failing_checks(self, cache: Path, clause: str = "") -> list[str]:
-        """Names of the failing checks; `no start` or `no end` where they could not run."""
+        """Return the names of the failing checks, or `no start` or `no end`."""
         ledger = self.root / "ledger.json"
         ledger.unlink(missing_ok=True)
         options = ["--quick", "--no-shrink", "--no-peers", "--jobs=1", "--json", str(ledger)]
@@ -197,7 +203,7 @@ class Workshop:
         return list(dict.fromkeys(row["check"] for row in rows if not row["passed"]))
 
     def failing_tests(self, tests: str, cache: Path) -> list[str]:
-        """The first failing test of these files; `no end` where they go on for ever."""
+        """Return the first failing test of these files, or `no start` or `no end`."""
         command = ["pytest", "-x", "-q", "-m", "not attack", "-p", "no:cacheprovider"]
         code, text = self.run(tests, command + tests.split(), cache)
         if code is None:
@@ -205,14 +211,17 @@ class Workshop:
         found = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
         return [] if code == 0 else [found[1] if found else "no start"]
 
-    def run(self, kind: str, command: list[str], cache: Path) -> tuple[int | None, str]:
-        """Exit code and output; None where it takes PATIENCE times as long as without a fault."""
+    def run(self, name: str, command: list[str], cache: Path) -> tuple[int | None, str]:
+        """Run a command; return exit code and output. The code is None if it took too long.
+
+        `name` is the key of its time without a fault in `seconds`.
+        """
         environment = os.environ | {
             "NUMBA_CACHE_DIR": str(cache),
             "PYTHONPATH": str(self.root),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        most = max(SECONDS, PATIENCE * self.seconds.get(kind, SECONDS))
+        most = max(SECONDS, PATIENCE * self.seconds.get(name, SECONDS))
         start = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
@@ -231,12 +240,12 @@ class Workshop:
         finally:
             system.kill_group(process.pid)  # and whatever it has started
             process.wait()
-        self.seconds.setdefault(kind, time.monotonic() - start)
+        self.seconds.setdefault(name, time.monotonic() - start)
         return process.returncode, text
 
 
 def copy_kernels(cache: Path, own: Path, changed: Path) -> None:
-    """Copy the compiled kernels of all modules but the changed one and those that import it."""
+    """Copy the compiled kernels of all modules except the changed one and its importers."""
     sources = {path.stem: path.read_text(encoding="utf-8") for path in changed.parent.glob("*.py")}
     stale, more = set[str](), {changed.stem}
     while more:
@@ -254,7 +263,10 @@ def copy_kernels(cache: Path, own: Path, changed: Path) -> None:
 def run_all(
     mutants: list[Mutant], jobs: int, whole: bool, note: Callable[[Mutant, list[str]], None]
 ) -> dict[str, list[str]] | None:
-    """killed_by for each id, told to `note` as it comes; None where all is not well without one."""
+    """Run all faults and return killed_by for each id, or None if something fails without a fault.
+
+    Each result is passed to `note` at once.
+    """
     with tempfile.TemporaryDirectory() as name:
         shops: SimpleQueue[Workshop] = SimpleQueue()
 
@@ -292,7 +304,7 @@ def run_all(
 
 
 def matrix(mutants: list[Mutant], results: dict[str, list[str]]) -> str:
-    """A row a fault, a column a check; the columns are named below."""
+    """Format a table with a row per fault and a column per check, whose names are listed below."""
     checks = list(dict.fromkeys(check for killed_by in results.values() for check in killed_by))
     width = max((len(m.id) for m in mutants), default=0)
     lines = [" " * (width + 13) + "".join(f"{i % 100:>3}" for i in range(1, len(checks) + 1))]

@@ -1,4 +1,4 @@
-"""Whole spiking networks: against naive loops, and against dual numbers in forward mode."""
+"""Checks of whole spiking networks against naive loops and dual numbers (forward mode)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,24 +17,24 @@ from verification.registry import check
 
 
 def run_network(case: Any) -> tuple[Forward, float, dict[str, Any]]:
-    """The package's forward pass, loss and gradients for a drawn network."""
+    """Compute the package's forward pass, loss and gradients for a drawn network."""
     run = forward(case.model, case.params, case.buffers, case.x_seq, case.ops, case.training)
     loss, cache = case.ops.objective_forward(run.branches, case.labels, case.side, case.branch_sum)
     return run, loss, backward(run, case.ops.objective_backward(cache))
 
 
 def side_clause(side: float) -> str:
-    """Which equation combines the branches with this coefficient."""
+    """Return the equation that combines the branches with this coefficient."""
     return {0.0: "EQ7", 1.0: "EQ6"}.get(side, "EQ10")
 
 
 def layer_clause(name: str) -> str:
-    """Which clause a layer's spikes belong to: encoder, block's end, or within."""
+    """Return the clause of a layer's spikes: of the encoder, a block's output, or its inside."""
     return "D7" if name.startswith("stem") else "EQ5" if name.endswith("lif2") else "D9"
 
 
 def compare_spikes(run: Forward, spikes: dict[str, Any], record: Recorder) -> None:
-    """Identical spikes in every layer, from input to output."""
+    """Check that spikes are identical in every layer, from input to output."""
     layers = dict(neuron_caches(run))
     record.equal("D9", "layers of neurons", sorted(layers), sorted(spikes))
     for name, cache in layers.items():
@@ -48,7 +48,7 @@ NETWORK_CLAUSES = "D7 D9 EQ5 D10 D11 D12 D25 D13 EQ6 EQ7 EQ10 EQ8 EQ9"
 
 @check("network against loops", "oracle", NETWORK_CLAUSES, cases.net_cases(), quick=14, full=300)
 def network_values(case: Any, record: Recorder) -> None:
-    """Every parameter's name, every spike, branch and running statistic, loss and gradient."""
+    """Compare parameters' shapes, spikes, branches, running statistics, loss and gradients."""
     net = case.net
     record.equal("D9", "parameters", case.model.shapes(), naive.shapes(net))
     want = naive.forward(net, case.params, case.buffers, case.x_seq, case.training)
@@ -76,15 +76,18 @@ def network_values(case: Any, record: Recorder) -> None:
 
 
 def condition(run: Forward) -> float:
-    """How much batch norm magnifies rounding on its way back: its largest 1 / deviation."""
+    """Return how much batch norm's backward pass magnifies rounding: the largest 1 / deviation."""
     parts = [neuron.cache for neuron, _ in neurons(run)]
     norms = [norm for part in parts for norm in (part.norm, part.skip) if norm is not None]
     return max(1.0, *(float(norm.inv_std.max()) for norm in norms))
 
 
 def gradient_unit(run: Forward, wanted: dict[str, Any], floor: float) -> Callable[[str], float]:
-    """Name -> what a gradient's error is relative to: the largest of its layer, or the share
-    `floor` of the largest of all where that is more, since a layer's may be all rounding."""
+    """Return a function from a parameter's name to the unit of its gradient's error.
+
+    The unit is the largest entry of the gradient, or `floor` times the largest entry of all
+    gradients if that is more, since a gradient may be all rounding.
+    """
     whole, factor = max(float(np.abs(g).max()) for g in wanted.values()), condition(run)
     return lambda name: factor * max(float(np.abs(wanted[name]).max()), floor * whole) or 1.0
 
@@ -92,7 +95,7 @@ def gradient_unit(run: Forward, wanted: dict[str, Any], floor: float) -> Callabl
 def compare_gradients(
     run: Forward, grads: dict[str, Any], wanted: dict[str, Any], record: Recorder, tolerance: float
 ) -> None:
-    """By parameter, from the output to the input, as they are computed."""
+    """Compare gradients parameter by parameter, from output to input, as they are computed."""
     record.equal("EQ9", "names of gradients", sorted(grads), sorted(wanted))
     unit = gradient_unit(run, wanted, 1e-3)
     for name in reversed(list(grads)):
@@ -131,10 +134,11 @@ FORWARD_MODE = "D7 EQ1 EQ2 EQ3 EQ4 EQ5 EQ6 EQ7 EQ8 EQ9 EQ10 D3 D8 D9 D10 D12 D13
     full=1500,
 )
 def network_forward_mode(case: Any, record: Recorder) -> None:
-    """<grad, v> is the directional derivative, v normal in all parameters, then in each alone.
+    """Compare <grad, v> with the directional derivative, for v in all parameters and in two alone.
 
-    Errors are relative to |grad| |v| / sqrt(size), the spread of <grad, v>, or to its value; for
-    one parameter alone, to a thousandth of all parameters' spread where that is more.
+    v is normally distributed. Errors are relative to |grad| |v| / sqrt(size), the spread of
+    <grad, v>, or to its value; for one parameter alone, to a thousandth of all parameters' spread
+    if that is more.
     """
     run, loss, grads = run_network(case)
     floor = 1e-3 * length(grads)
@@ -147,13 +151,13 @@ def network_forward_mode(case: Any, record: Recorder) -> None:
 
 
 def every_clause(case: Any) -> str:
-    """What the gradient by all parameters depends on, the likeliest to blame first."""
+    """Return the clauses that all parameters' gradient depends on, the likeliest to blame first."""
     reset = "D3" if case.net["neuron"]["reset_gradient"] == "detached" else "EQ3"
     return f"EQ9 EQ8 {reset} EQ4 EQ5 D8 D9 D10 D12 D13 {side_clause(case.side)}"
 
 
 def parameter_clause(name: str) -> str:
-    """Which clause's formula a parameter's gradient is mostly made of."""
+    """Return the clause whose formula most determines a parameter's gradient."""
     if ".bn" in name:
         return "D8"
     if name.startswith("branch."):
@@ -202,7 +206,7 @@ def judge(
     full=3000,
 )
 def lif_forward_mode(case: Any, record: Recorder) -> None:
-    """The derivative of <w, o_seq> in a random direction of c_seq, u0, tau and v_th together."""
+    """Compare the derivatives of <w, o_seq> in random directions of c_seq, u0, tau and v_th."""
     rng, c_seq = case.rng, case.c_seq.astype(float)
     u0 = np.zeros(c_seq.shape[1:]) if case.u0 is None else case.u0.astype(float)
     w = case.do_seq.astype(float)
@@ -242,7 +246,7 @@ def lif_forward_mode(case: Any, record: Recorder) -> None:
     full=200,
 )
 def network_twins(case: Any, record: Recorder) -> None:
-    """Spikes, loss and gradients do not depend on which set of operations computes them."""
+    """Check that NumPy's and Numba's operations give the same spikes, loss and gradients."""
     want_run, want_loss, want = run_network(vars_with(case, NUMPY))
     for _, cache in neuron_caches(want_run):
         if cases.near_threshold(cache.u_pre_seq, case.net["neuron"]) < 1e-11:
@@ -268,7 +272,7 @@ def vars_with(case: Any, ops: Any) -> Any:
     full=1000,
 )
 def combinations(case: Any, record: Recorder) -> None:
-    """Coefficients of all methods, combined logits, and both objectives with gradients."""
+    """Compare the coefficients of all methods, combined logits, and both objectives' gradients."""
     n, seed, total = case
     rng = np.random.default_rng(seed)
     lam, shortcut = rng.uniform(0.1, 1, 2)
@@ -286,7 +290,7 @@ def combinations(case: Any, record: Recorder) -> None:
         record.close(clause, "o_final", got, objective.combine(branches, side), 1e-14, axes="nk")
         record.close(
             "D14",
-            "the main branch's share",
+            "the main branch's part",
             combine([*branches[:-1], 2 * branches[-1]], side) - got,
             branches[-1],
             1e-14,

@@ -1,5 +1,7 @@
-"""Every operation against naive loops, in the order: shape, dtype, value, inputs unmutated,
-re-entrant, then the gradient by each named input.
+"""Checks of every operation against naive loops.
+
+The order is: shape, dtype and value, unmutated inputs, the same result when computed again, and
+then the gradient with respect to each input.
 """
 
 from collections.abc import Callable
@@ -19,17 +21,17 @@ from verification import cases
 from verification.record import Recorder
 from verification.registry import check
 
-#: relative to the largest wanted value: sums of up to a few hundred products, each rounded
+#: relative to the largest wanted value, for sums of up to a few hundred rounded products
 TOLERANCE = {np.dtype("float64"): 1e-12, np.dtype("float32"): 2e-5}
 
 
 @dataclass
 class Operation:
-    """A forward and a backward with what they must give; a tuple holds one array an input."""
+    """A forward and a backward function with the results that they must give."""
 
     name: str
     clause: str  # of the values
-    gradient_clauses: dict[str, str]  # by name of the gradient
+    gradient_clauses: dict[str, str]  # name of a gradient -> clause
     forward: Callable[[], tuple[Any, Any]]  # -> (y, cache)
     backward: Callable[[Any, Any], dict[str, Any]]  # (dy, cache) -> gradients by name
     inputs: dict[str, Any]
@@ -37,11 +39,11 @@ class Operation:
     want: Any
     want_gradients: dict[str, Any]
     axes: str = ""
-    scale: float | None = None  # of the gradients, where they may cancel to less than their terms
+    scale: float | None = None  # of the gradients, where terms may cancel
 
 
 def compare(op: Operation, record: Recorder) -> None:
-    """All stages of one operation."""
+    """Check one operation in the order of the module's docstring."""
     dtype = op.dy.dtype
     tolerance = TOLERANCE[dtype]
     before = {name: np.array(value) for name, value in op.inputs.items()}
@@ -93,7 +95,7 @@ def surrogate_values(case: Any, record: Recorder) -> None:
     for name, formula in (("slope", neuron.slope), ("primitive", neuron.primitive)):
         got = getattr(surrogate, name)(u_pre - v_th, v_th)
         want = np.array([formula(float(u), description) for u in u_pre])
-        # 1 - tanh and 2x - 2 ln cosh cancel: the error is one of the potential, not of the result
+        # 1 - tanh and 2x - 2 ln cosh cancel: the error is relative to the terms, not to the result
         scale = max(1.0, float(np.abs(want).max()), 4 * description["surrogate_shape"])
         record.equal(clause, f"dtype of the {name}", got.dtype, u_pre.dtype)
         tolerance = 1e-14 if dtype == "float64" else 4e-5
@@ -157,12 +159,12 @@ def lif_values(case: Any, record: Recorder) -> None:
 
 
 def guard(c_seq: Any) -> float:
-    """Potentials of order 10 are rounded by less than this."""
+    """Return a bound on the rounding of potentials of order 10."""
     return 1e4 * float(np.finfo(c_seq.dtype).eps)
 
 
 def is_exactly_critical(u_pre_seq: Any, c_seq: Any) -> bool:
-    """Every other step fires for certain, so that u_pre = c without rounding."""
+    """Tell whether every other step fires for certain, so that u_pre = c without rounding."""
     return bool((c_seq[1::2] == 16.0).all() and (u_pre_seq[::2] == c_seq[::2]).all())
 
 
@@ -175,7 +177,7 @@ def is_exactly_critical(u_pre_seq: Any, c_seq: Any) -> bool:
     full=3000,
 )
 def lif_exact(case: Any, record: Recorder) -> None:
-    """Ties and single units in the last place, judged without any rounding."""
+    """Check ties and differences of one ulp with exact fractions."""
     description, c_seq = case.neuron, case.c_seq
     u0 = np.zeros(c_seq.shape[1]) if case.u0 is None else case.u0
     tau, v_th = Fraction(description["tau"]), Fraction(description["v_th"])
@@ -211,7 +213,7 @@ def lif_exact(case: Any, record: Recorder) -> None:
     "convolution against loops", "oracle", "EQ1 EQ3 EQ8", cases.conv_cases(), quick=60, full=1500
 )
 def conv_values(case: Any, record: Recorder) -> None:
-    """c = W x; dL/dW sums delta x over all places; the input's gradient is Eq. 8's factor."""
+    """Check c = W x, dL/dW (delta x summed over all pixels) and dL/dx (Eq. 8's factor)."""
     p = Conv(case.stride, case.padding)
     want = layers.conv_forward(case.x, case.w, case.stride, case.padding)
     dy = case.rng.normal(size=want.shape).astype(case.x.dtype)
@@ -282,7 +284,7 @@ def norm_values(case: Any, record: Recorder) -> None:
 
 
 def smallest_group_spread(case: Any) -> float:
-    """Least standard deviation that a group is divided by; 1 where it isn't."""
+    """Return the least standard deviation of a group by which batch norm divides; else 1."""
     if not case.training:
         return 1.0
     axes = (0, 1, 2, 3) if case.norm["statistics"] == "pooled" else (1, 2, 3)
@@ -379,7 +381,7 @@ def linear_values(case: Any, record: Recorder) -> None:
 
 @st.composite
 def logit_cases(draw: Any) -> Any:
-    """Logits up to 800: the exponential of one overflows."""
+    """Draw logits of up to about 800, whose exponential overflows."""
     n, k = draw(st.integers(1, 5)), draw(st.integers(2, 5))
     rng, dtype = np.random.default_rng(draw(cases.SEEDS)), draw(cases.DTYPES)
     logits = rng.normal(0, draw(st.sampled_from([1.0, 3.0, 300.0])), (n, k)).astype(dtype)

@@ -1,4 +1,4 @@
-"""The same networks in PyTorch: autograd with a custom firing function, from the same numbers."""
+"""Checks against the same networks in PyTorch, by autograd with a custom firing function."""
 
 from itertools import product
 from typing import Any
@@ -21,7 +21,7 @@ PLAIN_NORM = {"statistics": "pooled", "scale": 1.0, "eps": 1e-5, "momentum": 0.1
 
 
 def describe(name: str, width: float) -> dict[str, Any]:
-    """A named architecture as a plain description."""
+    """Return the plain description of a named architecture."""
     arch = ARCHITECTURES[name].scaled(width)
     stem, pool = arch.stem, arch.stem.pool
     return {
@@ -58,7 +58,7 @@ ALL = list(product(NETWORKS, METHODS, (1, 2, 4), SURROGATES, ("full", "detached"
 
 
 def named_case(index: int) -> cases.NetCase:
-    """One of all combinations of network, method, T, surrogate and reset."""
+    """Return the case of one combination of network, method, T, surrogate and reset gradient."""
     (name, width, size, images), method, steps, (surrogate, shape), reset_gradient = ALL[index]
     rng = np.random.default_rng(index)
     neuron = {
@@ -93,8 +93,10 @@ PEER = "D7 D9 EQ5 EQ1 EQ2 EQ3 D3 EQ4 D8 D10 D12 D13 D25 EQ6 EQ7 EQ8 EQ9 EQ10"
 
 
 def compare(case: Any, record: Recorder, floor: float) -> None:
-    """Logits, every activation, running statistics, loss and every gradient; for `floor` see
-    `gradient_unit`: small drawn networks may have layers whose gradient is all rounding."""
+    """Compare logits, every activation, running statistics, loss and every gradient.
+
+    For `floor` see `gradient_unit`: in small drawn networks a gradient may be all rounding.
+    """
     want = pytorch.run(
         case.net,
         case.params,
@@ -155,14 +157,14 @@ def architectures(index: int, record: Recorder) -> None:
     full=300,
 )
 def options(case: Any, record: Recorder) -> None:
-    """Drawn networks: every alternative of the decisions, training and inference."""
+    """Compare drawn networks, with the decisions' alternatives, in training and inference."""
     compare(case, record, 1e-3)
     record.equal("D11", "parameters", case.model.shapes(), pytorch.parameter_shapes(case.net))
 
 
 @check("LIF in PyTorch", "peer", "EQ1 EQ2 EQ3 D2 D3 D6 R1", cases.lif_cases(), quick=40, full=1000)
 def lif(case: Any, record: Recorder) -> None:
-    """Critical potentials too: both frameworks round alike."""
+    """Compare LIF neurons, at critical potentials too, since both frameworks round the same."""
     c_seq, do_seq = case.c_seq.astype(float), case.do_seq.astype(float)
     u0 = np.zeros(c_seq.shape[1:]) if case.u0 is None else case.u0.astype(float)
     want = pytorch.lif(c_seq, u0, case.neuron, do_seq)
@@ -181,7 +183,7 @@ def lif(case: Any, record: Recorder) -> None:
 
 @check("surrogates in PyTorch", "peer", "EQ4 D5", cases.lif_cases(), quick=40, full=1000)
 def surrogates(case: Any, record: Recorder) -> None:
-    """The slope is autograd's derivative of the primitive, away from its kinks."""
+    """Check that the slope is autograd's derivative of the primitive, away from the kinks."""
     u_pre = 2 * case.c_seq.astype(float).reshape(-1)
     if cases.near_threshold(u_pre, case.neuron) < 1e-9:
         record.reject()
@@ -204,7 +206,7 @@ def batch_norm(case: Any, record: Recorder) -> None:
     axes = (0, 1, 2, 3) if case.norm["statistics"] == "pooled" else (1, 2, 3)
     group = np.prod([case.x_seq.shape[a] for a in axes])
     if case.training and (group == 1 or case.x_seq.std(axis=axes).min() < 1e-2):
-        record.reject()  # PyTorch refuses a single value
+        record.reject()  # PyTorch refuses batch norm of a single value
     want = pytorch.batchnorm(
         case.x_seq,
         case.gamma,
@@ -236,7 +238,7 @@ def batch_norm(case: Any, record: Recorder) -> None:
 
 @check("parameters in PyTorch", "peer", "D9 D11 D12 D19 D20 D21")
 def parameter_shapes(case: Any, record: Recorder) -> None:
-    """Names and shapes of the named networks at full width, derived from torch's modules."""
+    """Compare parameters' names and shapes at full width with those of torch's modules."""
     own = {"resnet19": "D20", "resnet19-tet": "D20", "resnet20": "D21", "resnet20m": "D21"}
     neuron = named_case(0).net["neuron"]
     for name in ARCHITECTURES:
@@ -260,7 +262,7 @@ def parameter_shapes(case: Any, record: Recorder) -> None:
     full=150,
 )
 def training(case: Any, record: Recorder) -> None:
-    """Four iterations with torch.optim and its cosine schedule."""
+    """Compare four iterations with torch.optim and its cosine schedule."""
     case, plain, batches = case
     state, steps = train_steadily(case, plain, batches, record)
     want = pytorch.train(case.net, case.params, case.buffers, batches, plain)

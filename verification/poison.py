@@ -1,4 +1,4 @@
-"""Arrays that a kernel should have filled and did not, made visible."""
+"""Poisoned memory, which shows the elements of an array that a kernel failed to write."""
 
 import pkgutil
 from collections.abc import Callable, Iterator
@@ -12,23 +12,23 @@ import numpy as np
 
 from refsnn import kernels
 
-#: By which the kernels, outside their loops, take arrays that hold nothing yet
+#: functions with which kernels, outside their loops, allocate uninitialised arrays
 NAMES = "aligned", "empty"
 
 
 @cache
 def modules() -> tuple[ModuleType, ...]:
-    """All modules of kernels."""
+    """Import all modules of refsnn.kernels."""
     found = pkgutil.iter_modules(kernels.__path__, f"{kernels.__name__}.")
     return tuple(import_module(module.name) for module in found)
 
 
 @contextmanager
 def poisoned(value: float) -> Iterator[None]:
-    """Let the kernels find `value` wherever they take an array of floats that holds nothing yet,
-    and 255 in bytes, so that an element that nobody writes shows.
+    """Fill the kernels' uninitialised arrays with `value` (floats) or 255 (bytes) in this context.
 
-    Other integers are places in memory and stay as they come: a wrong one ends the process.
+    So an element that no kernel writes shows. Other integers are places in memory and are left as
+    they are, since a wrong one would end the process.
     """
     changed = [(m, name, vars(m)[name]) for m in modules() for name in NAMES if name in vars(m)]
     for module, name, original in changed:

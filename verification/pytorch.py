@@ -1,4 +1,4 @@
-"""Run `refsnn.pytorch` on refsnn's arrays, in float64; autograd computes all gradients.
+"""`refsnn.pytorch` on refsnn's arrays, in float64, with gradients by autograd.
 
 Sequences are (T, N, H, W, C) or (T, N), convolutions' weights (kh, kw, C_in, C_out), linear
 layers' (in, out).

@@ -1,4 +1,4 @@
-"""What checks report: comparisons, each of a clause, gathered into one row a clause and check."""
+"""Recording of the checks' comparisons, with one row of the ledger per clause and check."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -17,14 +17,14 @@ class Row:
     check: str
     side: str
     cases: int = 0
-    rejected: int = 0  # draws inside a guard band
+    rejected: int = 0  # draws that could not be judged
     worst_error: float = 0.0
     tolerance: float = 0.0
     passed: bool = True
     failure: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: an error that is no number is written as null."""
+        """Return the row as plain JSON; an infinite error becomes null."""
         row = asdict(self)
         if not math.isfinite(self.worst_error):
             row["worst_error"] = None
@@ -40,15 +40,15 @@ class Failed(AssertionError):
 
 
 class Rejected(Exception):
-    """A draw that lies in a guard band."""
+    """A draw that can't be judged, such as one near a threshold."""
 
 
 class Recorder:
-    """Takes the comparisons of one check; `rows` has one for each of its clauses."""
+    """Records the comparisons of one check in `rows`, one for each of its clauses."""
 
     def __init__(self, check: str, side: str, clauses: tuple[str, ...]) -> None:
         self.rows = {clause: Row(clause, check, side) for clause in clauses}
-        self.passed_values = False  # of this case: is what fails now a gradient alone?
+        self.passed_values = False  # of this case: only gradients can fail from now on
         self.seen: set[str] = set()
 
     def start_case(self) -> None:
@@ -59,13 +59,13 @@ class Recorder:
             self.rows[clause].cases += 1
 
     def reject(self) -> NoReturn:
-        """This draw can't be judged; it is counted."""
+        """Count this draw as one that can't be judged, and end it."""
         for row in self.rows.values():
             row.rejected += 1
         raise Rejected
 
     def values_ok(self) -> None:
-        """What is compared from now on are gradients of values that were right."""
+        """Note that all values were right: what is compared from now on are gradients."""
         self.passed_values = True
 
     def close(
@@ -78,11 +78,12 @@ class Recorder:
         scale: float | None = None,
         axes: str = "",
     ) -> None:
-        """|got - want| <= tolerance * scale everywhere; `scale` by itself is max |want|, or 1
-        where that is 0. Shapes must agree; NaN fails. `axes` names the axes, a letter each.
+        """Check that |got - want| <= tolerance * scale everywhere, and that shapes agree.
 
-        `clause` may list several, apart by spaces, that the values depend on; the first is
-        the one to blame."""
+        `scale` defaults to max |want|, or 1 where that is 0. NaN fails. `axes` names the axes with
+        one letter each. `clause` may list several clauses, separated by spaces; a failure is blamed
+        on the first.
+        """
         got, want = np.asarray(got), np.asarray(want)
         if got.shape != want.shape:
             self.note(clause, math.inf, tolerance)
@@ -98,16 +99,17 @@ class Recorder:
         worst = float(np.max(errors))
         self.note(clause, worst, tolerance)
         if not worst <= tolerance:
-            at = np.unravel_index(int(np.argmax(errors)), errors.shape)
+            index = np.unravel_index(int(np.argmax(errors)), errors.shape)
             ratio = f", err/tol {worst / tolerance:.3g}" if tolerance else ""
             self.fail(
                 clause,
-                f"{name}{place(at, axes)}: got {got[at].item()!r}, want {want[at].item()!r}{ratio}"
+                f"{name}{subscript(index, axes)}: got {got[index].item()!r}, "
+                f"want {want[index].item()!r}{ratio}"
                 + (", values OK" if self.passed_values else ""),
             )
 
     def equal(self, clause: str, name: str, got: Any, want: Any, axes: str = "") -> None:
-        """The same values, arrays element by element; -0 is 0."""
+        """Check that values are equal, arrays element by element; -0 equals 0."""
         if isinstance(got, np.ndarray) or isinstance(want, np.ndarray):
             got, want = np.asarray(got), np.asarray(want)
             if got.dtype.kind in "biufc" and want.dtype.kind in "biufc":
@@ -121,13 +123,13 @@ class Recorder:
             self.fail(clause, f"{name}: got {got!r}, want {want!r}")
 
     def true(self, clause: str, text: str, holds: Any) -> None:
-        """A statement that must hold; `text` says it."""
+        """Check that a statement holds, which `text` describes."""
         self.note(clause, 0.0 if holds else math.inf, 0.0)
         if not holds:
             self.fail(clause, f"does not hold: {text}")
 
     def note(self, clause: str, error: float, tolerance: float) -> None:
-        """Keep the comparison that came nearest to its tolerance."""
+        """Keep the comparison with the largest error relative to its tolerance."""
         error, tolerance = float(error), float(tolerance)
         for name in clause.split():
             row = self.rows[name]
@@ -140,15 +142,15 @@ class Recorder:
 
 
 def ratio(error: float, tolerance: float) -> tuple[float, float]:
-    """Order of comparisons: by share of the tolerance, then by tolerance."""
-    share = error / tolerance if tolerance else (math.inf if error else 0.0)
-    return (share, tolerance)
+    """Return the key that orders comparisons: error relative to tolerance, then tolerance."""
+    relative = error / tolerance if tolerance else (math.inf if error else 0.0)
+    return (relative, tolerance)
 
 
-def place(at: tuple[Any, ...], axes: str) -> str:
-    """`[t=3,n=0,c=2]`, or plain indices where the axes have no names."""
-    if not at:
+def subscript(index: tuple[Any, ...], axes: str) -> str:
+    """Format an index as `[t=3,n=0,c=2]`, or as plain numbers where the axes have no names."""
+    if not index:
         return ""
-    names = axes if len(axes) == len(at) else ""
-    parts = [f"{a}={i}" for a, i in zip(names, at, strict=True)] if names else map(str, at)
+    names = axes if len(axes) == len(index) else ""
+    parts = [f"{a}={i}" for a, i in zip(names, index, strict=True)] if names else map(str, index)
     return f"[{','.join(parts)}]"

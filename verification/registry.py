@@ -1,4 +1,4 @@
-"""The checks, in dependency order, and how one is run: Hypothesis draws, the recorder judges."""
+"""Registry of the checks, and running of one: Hypothesis draws cases, the recorder judges them."""
 
 import warnings
 import zlib
@@ -20,7 +20,7 @@ SIDES = {
     "adjoint": "<J v, w> = <v, J^T w>, and linearity of every backward",
     "structure": "properties that the paper's claims imply",
     "twin": "Numba kernels against NumPy equations",
-    "float32": "kernels that float32 has to itself against NumPy equations, mostly in float64",
+    "float32": "kernels for float32 only against NumPy equations, mostly in float64",
     "peer": "the same in PyTorch",
 }
 
@@ -62,7 +62,10 @@ def check(
 
 
 def run_check(one: Check, seed: int, quick: bool, shrink: bool) -> list[Row]:
-    """A row for each clause of the check. A failure ends it; `shrink` looks for a small case."""
+    """Run a check until its first failure, and return a row for each of its clauses.
+
+    With `shrink`, a failing case is simplified.
+    """
     record = Recorder(one.name, one.side, one.clauses)
 
     @hypothesis.seed(seed ^ zlib.crc32(one.name.encode()))
@@ -85,7 +88,7 @@ def run_check(one: Check, seed: int, quick: bool, shrink: bool) -> list[Row]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", HypothesisWarning)  # about the length of a case's repr
+            warnings.simplefilter("ignore", HypothesisWarning)  # about long reprs of cases
             run()
     except Failed as failure:
         blamed, *others = failure.clauses
@@ -94,7 +97,7 @@ def run_check(one: Check, seed: int, quick: bool, shrink: bool) -> list[Row]:
             mark(record.rows[name], f"{NOT_REACHED}: see [{blamed}]")
     except hypothesis.errors.Unsatisfiable:
         mark(record.rows[one.clauses[0]], "every draw was rejected")
-    except Exception as error:  # the code under test may raise anything, and that is a finding
+    except Exception as error:  # any exception of the code under test is a failure
         mark(record.rows[one.clauses[0]], f"raised {type(error).__name__}: {error}".splitlines()[0])
     rows = list(record.rows.values())
     judged, rejected = max(row.cases for row in rows), rows[0].rejected
@@ -104,7 +107,7 @@ def run_check(one: Check, seed: int, quick: bool, shrink: bool) -> list[Row]:
     for row in rows:
         if row.cases == 0 and row.passed and (stopped or not quick):
             mark(row, NOT_REACHED if stopped else "no case was compared")
-    return [row for row in rows if row.cases or not row.passed]  # few draws may miss a clause
+    return [row for row in rows if row.cases or not row.passed]  # a few draws may miss a clause
 
 
 def mark(row: Row, failure: str) -> None:

@@ -1,4 +1,4 @@
-"""Whole runs: every image once an epoch, records that are the steps' means, resuming to the bit."""
+"""Checks of whole runs: each image once per epoch, metrics as means over steps, exact resuming."""
 
 import tempfile
 from pathlib import Path
@@ -25,7 +25,7 @@ LENGTHS = st.tuples(settings(), st.integers(1, 5), st.integers(1, 6))
 
 @check("coefficients of a run", "oracle", "D15 D16 EQ10 EQ7", LENGTHS, quick=40, full=1000)
 def coefficients(case: Any, record: Recorder) -> None:
-    """The side branches' weight at each iteration, for all methods and clocks."""
+    """Compare the side branches' weight at each iteration, for all methods and clocks."""
     plain, epochs, batches = case
     plain = plain | {"batches_per_epoch": batches, "total": epochs * batches}
     config = config_of(plain)
@@ -37,7 +37,7 @@ def coefficients(case: Any, record: Recorder) -> None:
 
 @st.composite
 def run_cases(draw: Any) -> Any:
-    """Images that are told apart by their first pixel, in batches that do not come out even."""
+    """Draw images with different first pixels, whose number is no multiple of the batch size."""
     n, seed = draw(st.sampled_from([7, 10])), draw(cases.SEEDS)
     rng = np.random.default_rng(seed)
     images = rng.normal(size=(n, 4, 4, 1))
@@ -56,7 +56,7 @@ def run_cases(draw: Any) -> Any:
 
 
 def watched(run: Run, steps: list[tuple[Step, Any, Any]], stop_after: int | None = None) -> None:
-    """Train, noting each step with its images' first pixels and labels."""
+    """Train, recording each step with its images' first pixels and labels."""
     original = trainer.train_step
 
     def train_step(*arguments: Any) -> Step:
@@ -129,8 +129,11 @@ AUGMENTED = st.tuples(cases.SEEDS, st.integers(1, 2), st.integers(1, 5))
 
 @check("augmented runs", "structure", "ALG1-TRAIN R3 D24", AUGMENTED, quick=2, full=20)
 def augmented_runs(case: Any, record: Recorder) -> None:
-    """Each iteration's images are augmented by a stream of its own, which seed and iteration alone
-    decide: another in each epoch, and the same after an interruption."""
+    """Check that each iteration augments its images with random numbers of its own.
+
+    They depend only on seed and iteration, so they differ between epochs, but not after an
+    interruption.
+    """
     seed, size, stop_after = case
     images = np.random.default_rng(seed).normal(size=(7, 5, 4, 1))
     options = {"arch": "1:2", "epochs": 2, "batch_size": 3, "seed": seed % 100, "cutout": size}
@@ -144,7 +147,7 @@ def augmented_runs(case: Any, record: Recorder) -> None:
             test_labels=np.arange(7) % 2,
         )
         config = make_config(dataset=str(data), dtype="float64", ops="numpy", **options)
-        run, halted = (start(Path(name, kind), config) for kind in ("whole", "halted"))
+        run, halted = (start(Path(name, folder), config) for folder in ("whole", "halted"))
         seen, again = seen_by_steps(run), seen_by_steps(halted, stop_after)
         again += seen_by_steps(resume(Path(name, "halted"))) if len(again) < len(seen) else []
     train, size = run.dataset.train, config.batch_size
@@ -158,7 +161,7 @@ def augmented_runs(case: Any, record: Recorder) -> None:
 
 
 def seen_by_steps(run: Run, stop_after: int | None = None) -> list[tuple[Any, Any]]:
-    """Train, noting each step's order of the epoch's images and its own images."""
+    """Train, recording for each step the order of the epoch's images and the step's images."""
     original, seen = trainer.train_step, list[Any]()
 
     def train_step(*arguments: Any) -> Step:
@@ -176,7 +179,7 @@ def seen_by_steps(run: Run, stop_after: int | None = None) -> list[tuple[Any, An
 
 
 def compare_row(row: dict[str, Any], own: list[Any], record: Recorder) -> None:
-    """Means over images (loss, accuracy) or over steps (gradient norm, firing rates)."""
+    """Check that metrics are means over images (loss, accuracy) or steps (gradient norm, rates)."""
     weights = [len(y) for _, _, y in own]
     losses = [step.loss for step, _, _ in own]
     correct = [

@@ -1,4 +1,4 @@
-"""What the paper's claims imply, whatever the numbers are."""
+"""Checks of properties that the paper's claims imply for any numbers."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,21 +20,23 @@ WITH_BRANCHES = NETS.filter(lambda case: len(case.model.segments()) > 1)
 
 
 def run(case: Any, **changes: Any) -> Any:
-    """A forward pass of the case with some of its fields changed."""
+    """Compute a forward pass of the case with some of its fields changed."""
     case = replace(case, **changes)
     return forward(case.model, case.params, case.buffers, case.x_seq, case.ops, case.training)
 
 
 def pulled(case: Any, side: float) -> list[Any]:
-    """dL/db_l for the case's objective with this coefficient."""
+    """Compute dL/db_l for the case's objective with this coefficient."""
     _, cache = NUMPY.objective_forward(run(case).branches, case.labels, side, case.branch_sum)
     return NUMPY.objective_backward(cache)
 
 
 @check("sum over branches", "structure", "EQ9 EQ8", WITH_BRANCHES, quick=25, full=800)
 def sum_over_branches(case: Any, record: Recorder) -> None:
-    """Eq. 9: the sweep gives the sum of what each branch gives by itself; and Eq. 8's product
-    of the main branch alone where lambda = 0."""
+    """Check that the gradient is the sum of each branch's own (Eq. 9).
+
+    Where lambda = 0, it must be the product of the main branch alone (Eq. 8).
+    """
     passed, db = run(case), pulled(case, case.side)
     at_once = backward(passed, db)
     alone = [backward(passed, [g * (k == own) for k, g in enumerate(db)]) for own in range(len(db))]
@@ -58,8 +60,10 @@ def sum_over_branches(case: Any, record: Recorder) -> None:
     "gradients of side heads", "structure", "EQ10 EQ6 EQ7 D14", WITH_BRANCHES, quick=25, full=800
 )
 def side_heads(case: Any, record: Recorder) -> None:
-    """dL/db_l = lambda (p - y) / N, through the head's FC, and exactly zero at lambda = 0; the
-    main head's is (p - y) / N whatever lambda is: it counts once."""
+    """Check that dL/db_l = lambda (p - y) / N through each side head's FC, exactly 0 at lambda = 0.
+
+    The main head's gradient must be (p - y) / N for any lambda: the main branch counts once.
+    """
     passed = run(case)
     *sides, main = passed.branches
     for side, clause in ((0.25, "EQ10"), (1.0, "EQ6"), (0.0, "EQ7")):
@@ -86,7 +90,7 @@ CLOCKS = st.tuples(st.integers(1, 10**6), st.floats(0.01, 1), st.integers(1, 10*
 
 @check("balance over training", "structure", "EQ10 D16", CLOCKS, quick=60, full=2000)
 def balance(case: Any, record: Recorder) -> None:
-    """lambda(I) = 0 exactly, lambda(i) falls by lambda / I each iteration, lambda(1) < lambda."""
+    """Check that lambda(i) falls by lambda / I per iteration, from below lambda to exactly 0."""
     total, lam, i = case
     i = min(i, total)
 
@@ -109,12 +113,12 @@ def balance(case: Any, record: Recorder) -> None:
     full=300,
 )
 def surrogate_factors(case: Any, record: Recorder) -> None:
-    """One block more multiplies Eq. 8's product by one surrogate-gated factor.
+    """Check that each block multiplies Eq. 8's product by one factor with a surrogate slope.
 
-    With slopes epsilon times as steep the spikes are the same, and for small epsilon the first
-    layer's gradient falls as epsilon to the number of neurons on the shortest path: one for the
-    stem's convolutions each, one for each block, one for the head's hidden layer. A side branch
-    after block m leaves m of them.
+    Scaling all slopes by epsilon leaves the spikes unchanged. For small epsilon, the first layer's
+    gradient falls like epsilon to the number of neurons on the shortest path: one for each
+    convolution of the stem, one for each block, and one for the head's hidden layer. On the path of
+    a side branch after block m there are only m blocks.
     """
     net = case.net
 
@@ -122,13 +126,14 @@ def surrogate_factors(case: Any, record: Recorder) -> None:
         sizes = []
         for k in (1e-9, 2e-9):
             lif = replace(model.lif, surrogate=Tanh(k))
-            passed = run(case, model=replace(model, lif=lif), params=of(model, case.params))
+            own = {name: case.params[name] for name in model.shapes()}
+            passed = run(case, model=replace(model, lif=lif), params=own)
             if condition(passed) > 100:
-                record.reject()  # gradients that cancel, magnified
+                record.reject()  # batch norm magnifies the rounding of gradients that cancel
             grads = backward(passed, db)
             sizes.append(float(np.abs(grads["stem.conv0.weight"]).max()))
         if sizes[0] < 1e-280:
-            record.reject()  # no spike leads from the first layer to the loss
+            record.reject()  # no path of spikes leads from the first layer to the loss
         return float(np.log2(sizes[1] / sizes[0]))
 
     shape = (len(case.labels), net["num_classes"])
@@ -145,14 +150,13 @@ def surrogate_factors(case: Any, record: Recorder) -> None:
         record.close("EQ9", "slopes on the shortest path, shortcut", got, float(first), 1e-4, 1.0)
 
 
-def of(model: Any, params: dict[str, Any]) -> dict[str, Any]:
-    return {name: params[name] for name in model.shapes()}
-
-
 @check("silent surrogates", "structure", "EQ5 EQ8 EQ9", WITH_BRANCHES, quick=10, full=200)
 def silent_surrogates(case: Any, record: Recorder) -> None:
-    """Where no potential is near the threshold every gradient through a neuron is exactly 0,
-    and only the branches' own layers learn: the skip is gated too (Eq. 5)."""
+    """Check that gradients through neurons are exactly 0 if no potential is near the threshold.
+
+    Then only the branches' own layers learn: the surrogate's slope also multiplies the gradient
+    through the skip (Eq. 5).
+    """
     silent = replace(case.model, lif=replace(case.model.lif, surrogate=Rectangular(1e-300)))
     passed = run(case, model=silent)
     if any((cache.u_pre_seq == silent.lif.v_th).any() for _, cache in neuron_caches(passed)):
@@ -164,7 +168,10 @@ def silent_surrogates(case: Any, record: Recorder) -> None:
 
 @check("inference without branches", "structure", "ALG1-INFER", WITH_BRANCHES, quick=15, full=400)
 def inference(case: Any, record: Recorder) -> None:
-    """Side branches off: the same main logits to the bit, fewer parameters, none of them side's."""
+    """Check that removing the side branches changes no bit of the main logits.
+
+    It must remove the side branches' parameters and no others.
+    """
     from refsnn.training.algorithm import main_logits
 
     same = {name: value.copy() for name, value in case.buffers.items()}
@@ -191,7 +198,7 @@ def inference(case: Any, record: Recorder) -> None:
 
 @check("time", "structure", "EQ1 EQ2 EQ3 D3 D6", cases.lif_cases(), quick=40, full=1500)
 def time_order(case: Any, record: Recorder) -> None:
-    """Causality, forward and backward; tau = 1 integrates; nothing is kept between passes."""
+    """Check causality in both directions, integration at tau = 1, and that passes keep no state."""
     p, ops = cases.lif_of(case.neuron), case.ops
     o_seq, cache = ops.lif_forward(case.c_seq, case.u0, p)
     steps = len(o_seq)
@@ -232,7 +239,7 @@ def time_order(case: Any, record: Recorder) -> None:
 
 @check("neurons do not meet", "structure", "EQ1 EQ3", cases.lif_cases(), quick=20, full=800)
 def separate_neurons(case: Any, record: Recorder) -> None:
-    """Each neuron by itself gives what it gives among the others."""
+    """Check that each neuron alone gives the same results as among the others."""
     p, ops = cases.lif_of(case.neuron), case.ops
     o_seq, cache = ops.lif_forward(case.c_seq, case.u0, p)
     dc_seq = ops.lif_backward(case.do_seq, cache).dc_seq
@@ -247,7 +254,7 @@ def separate_neurons(case: Any, record: Recorder) -> None:
 
 @check("order of the batch", "structure", "D8 EQ8 EQ9 D6", NETS, quick=15, full=400)
 def batch_order(case: Any, record: Recorder) -> None:
-    """Permuting the images permutes the logits and leaves loss and gradients as they are."""
+    """Check that permuting the images permutes the logits, with the same loss and gradients."""
     order = case.rng.permutation(len(case.labels))
     moved = replace(case, x_seq=case.x_seq[:, order], labels=case.labels[order])
     for _, cache in neuron_caches(run(case)):
@@ -263,8 +270,10 @@ def batch_order(case: Any, record: Recorder) -> None:
 
 @check("orthogonality", "structure", "D8", cases.norm_cases(training=True), quick=40, full=1500)
 def orthogonality(case: Any, record: Recorder) -> None:
-    """dx of batch norm is orthogonal to constants, and to x_hat as far as eps allows; x_hat has
-    mean 0 and variance v / (v + eps)."""
+    """Check that dx of batch norm is orthogonal to constants and, up to eps, to x_hat.
+
+    Also check that x_hat has mean 0 and variance v / (v + eps).
+    """
     x, p = case.x_seq, BatchNorm(**case.norm)
     axes = (0, 1, 2, 3) if p.statistics == "pooled" else (1, 2, 3)
     y, _, cache = batchnorm_forward(x, case.gamma, case.beta, Running(case.mean, case.var), p, True)
@@ -282,7 +291,7 @@ def orthogonality(case: Any, record: Recorder) -> None:
     )
     v = x.var(axis=axes)
     record.close("D8", "variance of x_hat", x_hat.var(axis=axes), v / (v + p.eps), 1e-9, 1.0)
-    # <dx, x_hat> = eps inv_std^3 <dy gamma, x - mean>, nought but for eps
+    # <dx, x_hat> = eps inv_std^3 <dy gamma, x - mean>, which is 0 for eps = 0
     count = x_hat.size / v.size
     along = (case.dy_seq * case.gamma * p.scale * x_hat).sum(axis=axes)
     want = along * p.eps / (v + p.eps) / np.sqrt(v + p.eps)
@@ -300,8 +309,11 @@ def orthogonality(case: Any, record: Recorder) -> None:
     "running statistics", "structure", "D25", cases.norm_cases(training=True), quick=30, full=800
 )
 def running_statistics(case: Any, record: Recorder) -> None:
-    """Momentum 1 leaves the last group's mean and unbiased variance, 0 leaves the old ones, and
-    between them lies what is linear in momentum; inference moves nothing."""
+    """Check that running statistics move linearly with momentum from old to new ones.
+
+    Momentum 1 gives the last group's mean and unbiased variance, 0 the old statistics. Inference
+    must not change them.
+    """
     x, before = case.x_seq, Running(case.mean, case.var)
     p = BatchNorm(**case.norm)
 
@@ -327,7 +339,7 @@ def running_statistics(case: Any, record: Recorder) -> None:
 
 @check("readout and encoding", "structure", "D7 D10", NETS, quick=10, full=200)
 def readout(case: Any, record: Recorder) -> None:
-    """Summed logits are T times the mean ones; the encoder sees the same image at every step."""
+    """Check that summed logits are T times the mean, and that every step shows the same image."""
     steps = len(case.x_seq)
     mean = run(case, model=replace(case.model, readout="mean")).branches
     total = run(case, model=replace(case.model, readout="sum")).branches

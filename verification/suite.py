@@ -1,4 +1,4 @@
-"""All checks in dependency order: a module's stand behind those of the modules before it."""
+"""All checks, in an order in which a module's checks rely only on those of modules before it."""
 
 from functools import cache
 from importlib import import_module
@@ -28,7 +28,7 @@ MODULES = [
 
 @cache
 def checks(peers: bool = HAS_PEERS) -> list[Check]:
-    """Importing a module registers its checks; PyTorch's cost seconds, so they can be left out."""
+    """Import the modules and return their checks; `peers` adds PyTorch's, which takes seconds."""
     modules = [*MODULES, "peers"] if peers else MODULES
     for name in modules:
         import_module(f"verification.{name}")
@@ -43,6 +43,6 @@ def checks(peers: bool = HAS_PEERS) -> list[Check]:
 def run_named(
     name: str, peers: bool, seed: int, quick: bool, shrink: bool, conv: str = "auto"
 ) -> list[Row]:
-    """`run_check` of the check of this name: names, unlike checks, pass between processes."""
+    """Run the check with this name; unlike a check, a name can be sent to another process."""
     cases.force_conv(conv)
     return run_check(next(one for one in checks(peers) if one.name == name), seed, quick, shrink)

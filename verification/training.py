@@ -1,4 +1,4 @@
-"""Algorithm 1: whole iterations of training against loops, and what must not happen in one."""
+"""Checks of training (Algorithm 1): whole iterations against loops, settings, and divergence."""
 
 import copy
 from operator import attrgetter
@@ -61,7 +61,7 @@ def config_of(plain: dict[str, Any], dtype: str = "float64") -> TrainConfig:
 
 @st.composite
 def training_cases(draw: Any) -> Any:
-    """A network, four batches of different images, and settings; vanilla has no branches."""
+    """Draw a network (without branches for vanilla), four batches of images, and settings."""
     plain, case = draw(settings()), draw(cases.net_cases())
     if plain["method"] == "vanilla":
         case.net["branches"] = "none"
@@ -78,7 +78,7 @@ def training_cases(draw: Any) -> Any:
 def train(
     case: Any, plain: dict[str, Any], batches: list[Any]
 ) -> tuple[State, list[Any], list[Any]]:
-    """The package's own iterations: the last state, each step, and the neurons that it saw."""
+    """Train with the package; return the last state, each step, and its layers of neurons."""
     config = config_of(plain)
     state = State(
         dict(case.params),
@@ -101,7 +101,7 @@ TRAINING = "ALG1-TRAIN D17 D15 D16 R3 D13 D25 D7 EQ10"
 
 @check("training against loops", "oracle", TRAINING, training_cases(), quick=6, full=80)
 def training_values(case: Any, record: Recorder) -> None:
-    """Losses, coefficients, rates, running statistics and parameters over two or four steps."""
+    """Compare losses, coefficients, rates, statistics and parameters over two or four steps."""
     case, plain, batches = case
     batches = batches[: int(case.rng.choice([2, 4]))]
     before = {name: value.copy() for name, value in case.params.items()}
@@ -126,8 +126,11 @@ def training_values(case: Any, record: Recorder) -> None:
 def train_steadily(
     case: Any, plain: dict[str, Any], batches: list[Any], record: Recorder
 ) -> tuple[State, list[Any]]:
-    """`train`, with rejection where rounding grows: next to a threshold, in an explosion, and in
-    Adam, which divides by the root of a squared gradient, where a gradient is all rounding."""
+    """Train with `train`, rejecting the draw where rounding errors grow.
+
+    That is next to a threshold, where gradients explode, and where a gradient is all rounding and
+    AdamW divides by the root of its square.
+    """
     try:
         with np.errstate(all="ignore"):
             state, steps, neurons = train(case, plain, batches)
@@ -147,7 +150,7 @@ def train_steadily(
 
 
 def loops_survive(case: Any, plain: dict[str, Any], batches: list[Any]) -> bool:
-    """Do the naive loops go through where the package has diverged?"""
+    """Tell whether the naive loops get through where the package has diverged."""
     try:
         with np.errstate(all="ignore"):
             want = naive.train(case.net, case.params, case.buffers, batches, plain)
@@ -189,7 +192,7 @@ def update_cases(draw: Any) -> Any:
 
 @check("optimisers against loops", "oracle", "D17 R3", update_cases(), quick=40, full=1000)
 def optimizers(case: Any, record: Recorder) -> None:
-    """Three updates of single numbers; which parameters decay; inputs unmutated."""
+    """Compare three updates, number by number; check which parameters decay; inputs unmutated."""
     params, gradients, plain = case
     config, sgd = config_of(plain), plain["optimizer"] == "sgd"
     state, now = init_state(params, config.optimizer), params
@@ -221,7 +224,7 @@ def optimizers(case: Any, record: Recorder) -> None:
 
 @check("presets", "structure", "D1 D2 D3 D4 D17 D10 D11 D12 D13 D15 D16 D24")
 def presets(case: Any, record: Recorder) -> None:
-    """The decisions' values, set down here once more."""
+    """Compare the presets with the decisions' values, which are written here independently."""
     for name in PRESETS:
         config = make_config(name)
         network = config.build_network(3, 10)
@@ -265,7 +268,7 @@ def presets(case: Any, record: Recorder) -> None:
         shapes = network.shapes()
         own = [n for n in shapes if n.startswith("branch.")]
         fc = [f"branch.stage{s}.fc.{part}" for s in (1, 2) for part in ("weight", "bias")]
-        record.equal("D12", "what a branch owns", own, fc)
+        record.equal("D12", "parameters of branches", own, fc)
         record.equal("D13", "sum of", config.objective.branch_sum, "logits")
         record.equal("D15", "shortcut's weight", config.objective.shortcut_weight, 1.0)
         record.equal(
@@ -277,7 +280,7 @@ def presets(case: Any, record: Recorder) -> None:
         record.equal("D24", "cutout", config.data.cutout, 0)
 
 
-#: setting, another value of it, clause, where it must arrive
+#: setting, another value of it, clause, the network's attribute that it sets
 SETTINGS = [
     ("tau", 0.7, "D1", "lif.tau"),
     ("v_th", 0.7, "D1", "lif.v_th"),
@@ -294,18 +297,18 @@ SETTINGS = [
 
 @check("settings", "structure", "D1 D2 D3 D4 D8 D9 D10 D11")
 def settings_arrive(case: Any, record: Recorder) -> None:
-    """A setting changes its own field of the network and no other."""
-    places = [place for *_, place in SETTINGS]
-    default = {place: attrgetter(place)(make_config().build_network(1, 2)) for place in places}
-    for name, value, clause, place in SETTINGS:
+    """Check that a setting changes its own attribute of the network and no other."""
+    paths = [path for *_, path in SETTINGS]
+    default = {path: attrgetter(path)(make_config().build_network(1, 2)) for path in paths}
+    for name, value, clause, path in SETTINGS:
         network = make_config(**{name: value}).build_network(1, 2)
-        got = {p: attrgetter(p)(network) for p in places}
-        record.equal(clause, f"network with {name} {value}", got, default | {place: value})
+        got = {p: attrgetter(p)(network) for p in paths}
+        record.equal(clause, f"network with {name} {value}", got, default | {path: value})
 
 
 @check("an iteration that diverges", "structure", "ALG1-TRAIN", training_cases(), quick=4, full=60)
 def divergence(case: Any, record: Recorder) -> None:
-    """Nothing moves where the loss is no number; the layer is named."""
+    """Check that nothing changes where the loss is not finite, and that the layer is named."""
     case, plain, batches = case
     config = config_of(plain)
     bad = {name: value.copy() for name, value in case.params.items()}
@@ -329,9 +332,9 @@ def divergence(case: Any, record: Recorder) -> None:
     record.equal("ALG1-TRAIN", "iteration", state.iteration, 0)
 
 
-@check("what is recorded of a step", "structure", "ALG1-TRAIN", training_cases(), quick=4, full=60)
+@check("records of a step", "structure", "ALG1-TRAIN", training_cases(), quick=4, full=60)
 def records(case: Any, record: Recorder) -> None:
-    """Firing rates count spikes; the first layer's gradient norm is that of its weight."""
+    """Check that firing rates count spikes, and the first layer's gradient norm."""
     case, plain, batches = case
     _, steps, neurons = train(case, plain, batches[:1])
     rates = steps[0].rates
@@ -353,7 +356,7 @@ def records(case: Any, record: Recorder) -> None:
 
 @check("inference against loops", "oracle", "ALG1-INFER", training_cases(), quick=6, full=150)
 def inference_values(case: Any, record: Recorder) -> None:
-    """Main logits, accuracy and mean cross-entropy over uneven batches, running statistics."""
+    """Compare main logits, accuracy and mean cross-entropy over batches of different sizes."""
     case, plain, batches = case
     net = case.net | {"branches": "none"}
     params = {name: value for name, value in case.params.items() if not name.startswith("branch.")}
@@ -383,7 +386,7 @@ def inference_values(case: Any, record: Recorder) -> None:
 
 @check("initial parameters", "oracle", "D18", cases.net_cases(most=40), quick=15, full=200)
 def initial_values(case: Any, record: Recorder) -> None:
-    """Every parameter's standard deviation, as a share of six of its own standard errors."""
+    """Check that each parameter's mean and standard deviation are within six standard errors."""
     from refsnn.network import init_buffers, init_params
 
     params = init_params(case.model, np.random.default_rng(int(case.rng.integers(2**31))))
@@ -404,7 +407,7 @@ def initial_values(case: Any, record: Recorder) -> None:
 
 @check("initial draws", "structure", "D18", cases.net_cases(most=40), quick=8, full=100)
 def initial_draws(case: Any, record: Recorder) -> None:
-    """Normal by Kolmogorov and Smirnov; with or without branches, a seed gives one main path."""
+    """Check that weights are normal (Kolmogorov-Smirnov), and the same without branches."""
     from scipy import stats
 
     from refsnn.network import init_params, without_branches

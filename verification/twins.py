@@ -1,5 +1,6 @@
-"""Numba kernels against the NumPy equations on sizes that loops in Python can't reach, and
-against themselves on one thread: more neurons than a task holds, more channels than a vector.
+"""Checks of the Numba kernels against the NumPy equations, and against themselves on one thread.
+
+Sizes are too large for loops in Python: more neurons than a task, more channels than a vector.
 """
 
 from dataclasses import replace
@@ -19,8 +20,11 @@ from verification.registry import check
 
 
 def on_each_count_of_threads(call: Any) -> list[Any]:
-    """What `call` gives on one thread, then twice on all, each time with something else in the
-    memory that the kernels take: an element that nobody writes is never the same."""
+    """Return the results of `call` on one thread, and twice on all threads.
+
+    Each time, the kernels' uninitialised memory holds other values, so that an element that no
+    kernel writes differs.
+    """
     most = numba.get_num_threads()
     results = []
     for threads, held in ((1, np.nan), (most, 1e30), (most, -0.5)):
@@ -34,7 +38,7 @@ def on_each_count_of_threads(call: Any) -> list[Any]:
 
 
 def agree(record: Recorder, clause: str, name: str, call: Any) -> tuple[Any, ...]:
-    """The same bits on any number of threads, whatever their memory held; what they are."""
+    """Check that results have the same bits on any number of threads, and return them."""
     first, *others = on_each_count_of_threads(call)
     for other in others:
         for index, (a, b) in enumerate(zip(first, other, strict=True)):
@@ -53,7 +57,7 @@ def many_neurons(draw: Any) -> Any:
 
 @check("LIF kernels", "twin", "EQ1 EQ2 EQ3 D2 D3 R1 D6", many_neurons(), quick=12, full=300)
 def lif_twins(case: Any, record: Recorder) -> None:
-    """Bit for bit, in both precisions; half of the draws have their inputs in another layout."""
+    """Compare bit for bit, in both precisions, with inputs in Fortran order."""
     neuron, c_seq, u0, do_seq = case
     p, kernels = cases.lif_of(neuron), cases.get_ops("numba")
     o_seq, want = NUMPY.lif_forward(c_seq, u0, p)
@@ -82,7 +86,7 @@ def run_forward(ops: Any, c_seq: Any, u0: Any, p: Any) -> tuple[Any, Any]:
 
 @st.composite
 def large_convs(draw: Any) -> Any:
-    """More channels than a task of the kernels takes, and no multiple of anything."""
+    """Draw convolutions with more channels than a task of the kernels, and odd sizes."""
     c_in, c_out = draw(st.sampled_from([(3, 17), (17, 5), (33, 19), (16, 16), (40, 1)]))
     kernel = draw(st.sampled_from([(3, 3), (1, 1), (5, 3), (2, 4)]))
     images = draw(st.sampled_from([2, 5, 7, 35, 70]))
@@ -101,7 +105,7 @@ def large_convs(draw: Any) -> Any:
 
 @check("convolution kernels", "twin", "EQ1 EQ3 EQ8", large_convs(), quick=12, full=300)
 def conv_twins(case: Any, record: Recorder) -> None:
-    """Both are sums of the same n products, so they differ by 2 n eps sum |x||w| at most."""
+    """Compare sums of the same n products, which differ by at most 2 n eps sum |x||w|."""
     x, w, p, rng = case
     kernels, eps = cases.get_ops("numba"), float(np.finfo(x.dtype).eps)
     taken = {
@@ -153,7 +157,7 @@ def conv_twins(case: Any, record: Recorder) -> None:
     record.equal("EQ3", "dw alone", alone, got_dw)
 
 
-OF_LARGEST = 1e-4  # what every method in float32 is asked for, relative to the largest element
+OF_LARGEST = 1e-4  # tolerance of every method in float32, relative to the largest element
 
 
 def agrees_by_method(
@@ -167,8 +171,11 @@ def agrees_by_method(
     eps: float,
     method: str,
 ) -> None:
-    """The derived bound, but of Winograd's method, which sums other products; and in float32
-    1e-4 of the largest element, which where n is large is what sees a single product missing."""
+    """Compare within the derived bound, except for Winograd's method, which sums other products.
+
+    In float32, also compare within OF_LARGEST of the largest element, which finds a single missing
+    product even if n is large.
+    """
     if method != "winograd":
         within(record, clause, name, got, want, n, bound, eps)
     if got.dtype == np.float32:
@@ -180,7 +187,7 @@ def agrees_by_method(
 def within(
     record: Recorder, clause: str, name: str, got: Any, want: Any, n: float, bound: Any, eps: float
 ) -> None:
-    """Each element's error as a share of its own bound."""
+    """Compare each element's error with its own bound."""
     scale = np.maximum(2 * n * eps * bound, np.finfo(bound.dtype).tiny)  # bound 0: exactly 0
     record.equal(clause, f"shape of {name}", got.shape, want.shape)
     record.close(clause, f"{name}, in units of its bound", got / scale, want / scale, 1.0, 1.0)
@@ -210,7 +217,7 @@ def pool_twins(case: Any, record: Recorder) -> None:
 
 @check("races", "twin", "EQ1 EQ3 EQ8 R4", cases.SEEDS, quick=2, full=20)
 def races(seed: int, record: Recorder) -> None:
-    """Arrays so large that the threads' tasks overlap in time: the same bits every time."""
+    """Check that bits are the same every time on arrays so large that threads overlap in time."""
     rng, kernels, same = np.random.default_rng(seed), cases.get_ops("numba"), Conv((1, 1), (1, 1))
     x, w = rng.normal(size=(128, 16, 16, 16)), rng.normal(size=(3, 3, 16, 16))
     (y,) = agree(record, "EQ1", "c", lambda: kernels.conv_forward(x, w, same)[:1])
@@ -231,7 +238,7 @@ def races(seed: int, record: Recorder) -> None:
 
 
 class Flat(Tanh):
-    """A slope of its own."""
+    """A surrogate that has its own constant slope."""
 
     def slope(self, x: Any, v_th: float) -> Any:
         return np.full_like(x, self.k)
@@ -239,8 +246,10 @@ class Flat(Tanh):
 
 @check("operations by name", "twin", "EQ9 EQ4", quick=1)
 def choice_of_operations(case: Any, record: Recorder) -> None:
-    """What is not a kernel is the equations' own function, so it needs no twin; nor does a
-    surrogate that the fused pass does not know, which it does not serve for."""
+    """Check that operations without kernels are NumPy's own functions, which need no comparison.
+
+    Also check that the fused pass is not used for a surrogate that it does not know.
+    """
     kernels = cases.get_ops("numba")
     shared = replace(
         NUMPY,

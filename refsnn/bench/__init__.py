@@ -1,1 +1,1 @@
-"""`refsnn bench`: measure training and inference, alone and beside PyTorch."""
+"""Benchmarks of training and inference, alone and beside PyTorch: `refsnn bench`."""

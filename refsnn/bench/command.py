@@ -1,4 +1,4 @@
-"""`refsnn bench`: its options, the order of its measurements, its output."""
+"""The command `refsnn bench`: its options, the order of its measurements, its output."""
 
 import argparse
 import json
@@ -43,9 +43,9 @@ def add_options(parser: Any) -> None:
         "--density",
         type=float,
         metavar="X",
-        help="mean firing rate, in spikes per neuron and time step; batch norm's biases are "
-        "shifted until it is reached (default: as initialised in training, "
-        f"{INFERENCE_DENSITY} in inference)",
+        help="mean firing rate, in spikes per neuron and time step, which batch norm's biases are "
+        "shifted to reach (default: in training as initialised, in inference "
+        f"{INFERENCE_DENSITY})",
     )
     parser.add_argument(
         "--ops",
@@ -57,14 +57,14 @@ def add_options(parser: Any) -> None:
         "--conv",
         default="auto",
         choices=CONV_METHODS,
-        help="convolution algorithm; where it does not apply, dense is used (default: auto, which "
-        "chooses by shape and firing rate)",
+        help="convolution algorithm; a layer for which it does not work uses dense (default: auto, "
+        "which chooses by shape and firing rate)",
     )
     parser.add_argument(
         "--peers",
         action="store_true",
         help="also measure the same network in PyTorch, with the neurons of SpikingJelly, of "
-        "snnTorch and of a plain loop",
+        "snnTorch and of a plain loop over time",
     )
     parser.add_argument(
         "--contiguous",
@@ -77,7 +77,7 @@ def add_options(parser: Any) -> None:
         help="also measure how time and memory of a training step grow with T and batch size",
     )
     parser.add_argument(
-        "--json", metavar="FILE", help="write all results as JSON; - prints nothing but them"
+        "--json", metavar="FILE", help="also write all results as JSON; - prints only the JSON"
     )
 
 
@@ -112,7 +112,7 @@ def check(arguments: argparse.Namespace) -> None:
     validate.whole("repeats", arguments.repeats, 1)
     if arguments.threads is not None and arguments.threads > usable_cores():
         raise ValueError(
-            f"threads: got {arguments.threads}, want at most {usable_cores()}, the cores"
+            f"threads: got {arguments.threads}, want at most {usable_cores()} (the cores)"
         )
     if arguments.peers:
         for name in LIBRARIES[:0:-1]:  # torch first: the others need it

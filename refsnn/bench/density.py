@@ -1,4 +1,4 @@
-"""Find parameters with which the neurons fire at a given rate."""
+"""Calibration of parameters so that the neurons fire at a given rate."""
 
 from statistics import NormalDist, fmean
 from typing import Any
@@ -19,7 +19,7 @@ from refsnn.training.monitor import firing_rates
 
 IMAGES = 8  # images of the batch that the biases are found on
 PASSES = 20
-UNNORMALISED = "head.lif"  # no batch norm precedes it, so it stays as it is
+UNNORMALISED = "head.lif"  # no batch norm precedes this layer, so its rate stays as it is
 CLOSE, ENOUGH = 0.04, 0.2  # relative errors: stop below the first, refuse above the second
 
 

@@ -1,4 +1,4 @@
-"""Describe the machine and the versions of the libraries, without importing these."""
+"""Description of the machine and of the libraries' versions, without importing the libraries."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version

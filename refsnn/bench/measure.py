@@ -1,4 +1,4 @@
-"""Measure libraries side by side: a process each, which take turns step by step."""
+"""Side-by-side measurement of libraries: one process each, which take turns step by step."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ from refsnn.bench.processes import Worker, single
 from refsnn.bench.workload import Spec
 
 WARM_UP = 2  # steps that do not count
-PAUSE = 0.2  # seconds after a step, since its threads spin for a while before they sleep
+PAUSE = 0.2  # seconds of pause after a step, since threads spin for a while before they sleep
 
 Say = Callable[[str], None]
 Row = dict[str, Any]
@@ -86,10 +86,10 @@ def summary(spec: Spec, steps: Sequence[Row]) -> Row:
 
 
 def ratios(results: Sequence[Row]) -> list[Row]:
-    """Return the ratio of the first result to each other one.
+    """Return the ratios of the first result to each other one.
 
-    The ratio of speeds is the median of the ratios within rounds, where both met the same state of
-    the machine; their range comes with it.
+    The ratio of speeds is the median of the rounds' ratios, since within a round the machine is in
+    the same state for both; the range of these ratios is returned too.
     """
     ours, *others = results
     made = []

@@ -1,4 +1,4 @@
-"""Measure the machine's peak rates of matrix products and of copying memory."""
+"""Measurement of the machine's peak rates of matrix products and of copying memory."""
 
 from time import perf_counter
 

@@ -1,4 +1,4 @@
-"""Start worker processes, ask them for steps, and report why one died."""
+"""Worker processes that run the measured steps, and the reason why one ended."""
 
 import json
 import os
@@ -44,7 +44,7 @@ class Worker:
     def __exit__(self, *error: Any) -> None:
         if error[0] is not None:
             self.process.kill()
-        self.process.communicate()  # it ends where its input ends
+        self.process.communicate()  # closes its input, at whose end it ends
         self.errors.close()
 
     def answer(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class Worker:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.endswith("\n"):
-            raise ValueError(self.epitaph())
+            raise ValueError(self.why_ended())
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -63,11 +63,11 @@ class Worker:
             self.process.stdin.write(question + "\n")
             self.process.stdin.flush()
         except OSError:  # the pipe is broken, which Windows calls an invalid argument
-            raise ValueError(self.epitaph()) from None
+            raise ValueError(self.why_ended()) from None
         return self.answer()
 
-    def epitaph(self) -> str:
-        """Return a message that says which worker died, at what, and its last line of output."""
+    def why_ended(self) -> str:
+        """Return a message with the worker that ended, its task, and its last line of output."""
         code = self.process.wait()
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").strip().splitlines()

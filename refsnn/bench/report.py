@@ -1,4 +1,4 @@
-"""Format measurements as plain text."""
+"""Formatting of measurements as plain text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from refsnn.output import table
 
 Row = dict[str, Any]
 LEFT = ("library", "part", "convolution", "direction", "algorithm")
-BUSY = 0.5  # load average from which on other programs disturb
+BUSY = 0.5  # load average above which other programs disturb the measurement
 
 
 def machine_lines(machine: Row) -> str:
@@ -35,7 +35,7 @@ def comparison(results: Sequence[Row], ratios: Sequence[Row]) -> str:
     title = (
         f"{first['arch']}, {first['phase']}: T = {first['steps']}, batch {first['batch_size']}, "
         f"{first['size']}x{first['size']} pixels, {first['density']:.3f} spikes per neuron "
-        f"and step (layers {low:.3f} to {high:.3f})"
+        f"and step ({low:.3f} to {high:.3f} by layer)"
     )
     head = ["library", "images/s", "peak MiB", "imports MiB", "threads"]
     if ratios:
@@ -63,7 +63,7 @@ def comparison(results: Sequence[Row], ratios: Sequence[Row]) -> str:
 def workload(results: Sequence[Row], ratios: Sequence[Row]) -> str:
     """Return the comparison, and the tables that show where refsnn's time goes."""
     breakdown = results[0]["breakdown"]
-    parts = f"parts of refsnn's step, which takes {1e3 * breakdown['seconds']:.0f} ms when timed so"
+    parts = f"parts of refsnn's step, which takes {1e3 * breakdown['seconds']:.0f} ms with timers"
     return "\n\n".join(
         [
             comparison(results, ratios),
@@ -124,8 +124,8 @@ def convolutions_table(breakdown: Row) -> str:
 
 KEY = """\
 convolution: images (T N) x height x width x channels, kernel / stride -> channels; one line for
-each algorithm that was chosen. density: share of the input that is not 0. GFLOP/s: as if all
-products were computed; event and winograd leave out most of them, so they may pass the peak."""
+each algorithm that was chosen. density: fraction of the input that is not 0. GFLOP/s: as if all
+products were computed; event and winograd leave out most of them, so they may exceed the peak."""
 
 
 def scaling_table(row: Row) -> str:

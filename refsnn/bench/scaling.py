@@ -1,4 +1,4 @@
-"""Measure how time and memory of a step grow with T and batch size."""
+"""Measurement of how time and memory of a step grow with T and batch size."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

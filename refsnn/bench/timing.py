@@ -1,4 +1,4 @@
-"""Measure where the time of a step goes, by timing every operation of an `Ops` record."""
+"""Breakdown of a step's time, by timing every operation of an `Ops` record."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
@@ -32,7 +32,7 @@ DIRECTIONS = {
 
 
 class Convolution(NamedTuple):
-    """The kind of a convolution, or of a gradient of one; calls of a kind are added up."""
+    """The shape, direction and algorithm of a convolution or its gradient, which group calls."""
 
     shape: str
     direction: str
@@ -42,10 +42,10 @@ class Convolution(NamedTuple):
 class Call(NamedTuple):
     name: str
     seconds: float  # without the operations that it called
-    gflop: float  # as many as a direct convolution takes
+    gflop: float  # operations of a direct convolution, in 10^9
     bytes: int  # size of the distinct arrays among arguments and results
     convolution: Convolution | None
-    density: float  # share of the convolution's input that is not zero
+    density: float  # fraction of the convolution's input that is not zero
 
 
 class Watch:
@@ -56,7 +56,7 @@ class Watch:
 
     def __init__(self, ops: Ops, look: bool = False) -> None:
         self.calls: list[Call] = []
-        self.inner: list[float] = []  # seconds of inner calls, for each call that is running
+        self.inner: list[float] = []  # seconds of inner calls, for each call in progress
         self.aside = 0.0  # seconds spent on recording
         self.look = look
         self.choice = ops.conv_choice or (lambda *_: ops.name)
@@ -120,9 +120,9 @@ def distinct(value: Any) -> dict[tuple[int, int], int]:
 
 
 def watch(step: Callable[[Ops], None], ops: Ops, repeats: int) -> tuple[float, list[Call]]:
-    """Return seconds and calls of the step with the median time.
+    """Return seconds and calls of the step with the median time among `repeats`.
 
-    Algorithms and densities are those of a step before.
+    Algorithms and densities are taken from a separate step before.
     """
     seen = Watch(ops, look=True)
     step(seen.ops)

@@ -1,4 +1,4 @@
-"""Run one task in a process of its own, so that memory and threads belong to it alone.
+"""The worker process of the benchmark, which has its own memory and threads for one task.
 
 `python -m refsnn.bench.worker SPEC` prints a line of JSON when it is ready, and one for each line
 that it reads. The line "step" asks for a timed step; a JSON object with the machine's peaks asks
@@ -20,7 +20,7 @@ BREAKDOWN_REPEATS = 3
 
 
 def peak_mib() -> float:
-    """Return the most memory that this process ever had resident."""
+    """Return this process's peak resident memory in MiB."""
     return peak_memory() / 2**20
 
 
@@ -39,7 +39,7 @@ def main(spec: Spec, commands: TextIO, answer: Callable[[dict[str, Any]], None])
 
 
 def serve(spec: Spec, commands: TextIO, answer: Callable[[dict[str, Any]], None]) -> None:
-    """Answer commands until their end."""
+    """Answer commands until the input ends."""
     worker = ready(spec)
     answer({"baseline_mib": worker.baseline_mib, "threads": worker.threads})
     for line in commands:

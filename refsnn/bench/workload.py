@@ -1,4 +1,4 @@
-"""Define what is timed: a training step or an inference of one network on random images."""
+"""The workload that is timed: a training step or an inference of a network on random images."""
 
 import json
 from collections.abc import Callable
@@ -18,8 +18,8 @@ from refsnn.training.optimizer import init_state
 LIBRARIES = ("refsnn", "spikingjelly", "snntorch", "torch")
 PHASES = ("train", "inference")
 CHANNELS, CLASSES = 3, 10
-LR = 1e-8  # so low that firing rates do not change; the arithmetic is the same
-BATCHES = 10**6  # batches in the run that the timed steps belong to, so that LR does not decay
+LR = 1e-8  # so low that firing rates do not change, with the same arithmetic
+BATCHES = 10**6  # batches per epoch: so many that LR does not decay
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Data sets: where they come from, and how batches are made of them."""
+"""Data sets: downloading, reading and checking them, and making batches."""
 
 from refsnn.data.dataset import Dataset, Split
 from refsnn.data.load import DATASETS, Options, load

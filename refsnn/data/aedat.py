@@ -1,11 +1,11 @@
-"""AEDAT 2.0 and 3.1, the files that jAER and cAER record event cameras in.
+"""Reader of AEDAT 2.0 and 3.1, the files in which jAER and cAER record event cameras.
 
-The addresses of AEDAT 2.0 are the DVS128's, as jAER, `dat2mat.m` and the readers of CIFAR10-DVS
-have them: bit 0 polarity (0 is ON), bits 1-7 the column from the right, bits 8-14 the row from
-below. Bit 15 is set in what came from the camera's trigger input (jAER: SYNC_EVENT_BITMASK), whose
-other bits say nothing of a pixel. Here such events are left out, as jAER itself leaves them out of
-what it draws; `dat2mat.m` and jAER's MATLAB functions mask the bit away, and so take them for
-events of pixels that saw nothing. Of a file without triggers all make the same.
+The addresses of AEDAT 2.0 are read as the DVS128's, as jAER, `dat2mat.m` and the readers of
+CIFAR10-DVS do: bit 0 is the polarity (0 is ON), bits 1-7 the column from the right, bits 8-14 the
+row from below. Bit 15 marks events of the camera's trigger input (jAER: SYNC_EVENT_BITMASK), whose
+other bits name no pixel. This reader leaves trigger events out, as jAER does when it draws;
+`dat2mat.m` and jAER's MATLAB functions mask the bit away and so take them for events of pixels.
+Without trigger events all of them read the same.
 """
 
 import re
@@ -24,11 +24,11 @@ HEADER = re.compile(rb"#!AER-DAT(\d+\.\d+)\r?\n(?:#(?!!END-HEADER)[^\n]*\n)*+(#!
 PACKET = struct.Struct("<hhiiiiii")
 POLARITY, POLARITY_BYTES = 1, 8  # eventType and eventSize of the events that are read
 TRIGGER, MOST_ADDRESS = 1 << 15, (1 << 16) - 1
-DISORDER = 100_000  # microseconds: a longer way back is a counter that began anew
+DISORDER = 100_000  # microseconds: a longer step back in time means that the counter restarted
 
 
 def read_aedat(path: Path) -> Events:
-    """The polarity events of a file, in order of time; ValueError names the file and the byte."""
+    """Read a file's polarity events, in order of time; ValueError names the file and the byte."""
     data = read_bytes(path)
     header = HEADER.match(data)
     try:
@@ -49,7 +49,7 @@ def read_aedat(path: Path) -> Events:
 
 
 def read_pairs(data: bytes, start: int) -> Events:
-    """AEDAT 2.0: big-endian pairs of address and time."""
+    """Read AEDAT 2.0: big-endian pairs of address and time."""
     n, rest = divmod(len(data) - start, 8)
     if rest:
         raise ValueError(f"byte {len(data) - rest}: the last event has {rest} bytes, want 8")
@@ -70,10 +70,10 @@ def read_pairs(data: bytes, start: int) -> Events:
 
 
 def unwrapped(counter: Array) -> Array:
-    """A 32-bit counter of microseconds (n,) as int64 from the first event on.
+    """Return a 32-bit counter of microseconds (n,) as int64 times that start at 0.
 
-    Steps are taken modulo 2^32, the short way round. A step back by more than DISORDER is a
-    counter that began anew: time stands still there. Shorter ones remain.
+    Steps are taken modulo 2^32, the short way round. At a step back by more than DISORDER the
+    counter restarted, and time stands still. Shorter steps back are kept.
     """
     steps = np.diff(counter).view(np.int32).astype(np.int64)
     steps[steps < -DISORDER] = 0
@@ -82,7 +82,7 @@ def unwrapped(counter: Array) -> Array:
 
 
 def in_order(events: Events) -> Events:
-    """Sorted by time where need be; events of one microsecond stay as they were."""
+    """Return the events sorted by time; events of one microsecond keep their order."""
     if np.all(events.t[1:] >= events.t[:-1]):
         return events
     order = np.argsort(events.t, kind="stable")
@@ -90,16 +90,16 @@ def in_order(events: Events) -> Events:
 
 
 def read_packets(data: bytes, at: int) -> Events:
-    """AEDAT 3.1: little-endian packets, each a header and events of one type and size."""
+    """Read AEDAT 3.1 from byte `at`: little-endian packets of a header and events of one type."""
     packets = []
     while at < len(data):
         if len(data) - at < PACKET.size:
             raise ValueError(
                 f"byte {at}: got {len(data) - at} bytes, want a packet header of {PACKET.size}"
             )
-        kind, _, size, _, overflow, capacity, number, _ = PACKET.unpack_from(data, at)
+        event_type, _, size, _, overflow, capacity, number, _ = PACKET.unpack_from(data, at)
         start = at + PACKET.size
-        if kind < 0:
+        if event_type < 0:
             raise ValueError(f"byte {at}: got a compressed packet, want the format RAW")
         if size <= 0 or overflow < 0 or not 0 <= number <= capacity:
             raise ValueError(
@@ -110,7 +110,7 @@ def read_packets(data: bytes, at: int) -> Events:
             raise ValueError(
                 f"byte {start}: got {len(data) - start} bytes, want {number} events of {size}"
             )
-        if kind == POLARITY:
+        if event_type == POLARITY:
             if size != POLARITY_BYTES:
                 raise ValueError(f"byte {at}: got polarity events of {size} bytes, want 8")
             packets.append(polarity_events(data, start, number, overflow))
@@ -121,7 +121,7 @@ def read_packets(data: bytes, at: int) -> Events:
 
 
 def polarity_events(data: bytes, start: int, number: int, overflow: int) -> Events:
-    """The valid events of one packet; its times count from overflow * 2^31."""
+    """Return the valid events of one packet, whose times count from overflow * 2^31."""
     pairs = np.frombuffer(data, "<u4", 2 * number, start).astype(np.int64).reshape(number, 2)
     late = np.flatnonzero(pairs[:, 1] >> 31)
     if len(late):

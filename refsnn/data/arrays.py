@@ -20,10 +20,10 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 def from_npz(path: Path, dtype: str = "float32", any_range: bool = False) -> Dataset:
     """Read a file with the arrays of `ARRAYS` as a data set.
 
-    Images are (N, H, W) or (N, H, W, C), or sequences of frames (N, T, H, W, C); labels 0 … K-1,
-    (N,) or (N, 1), integers or bool. ValueError names the file and the array, also where the two
-    splits seem to be in different units, unless `any_range`, and where `dtype`, the precision
-    that is computed in, can't hold the standardised images.
+    Images are (N, H, W) or (N, H, W, C), or sequences of frames (N, T, H, W, C). Labels 0 … K-1 are
+    (N,) or (N, 1), integers or bool. ValueError names the file and the array. It is also raised
+    where the two splits seem to be in different units, unless `any_range` is set, and where
+    `dtype`, the precision of the training, can't hold the standardised images.
     """
     try:
         arrays = read_whole(path, None, ARRAYS)
@@ -129,7 +129,10 @@ def split_of(part: str, arrays: dict[str, Array]) -> Split:
 
 
 def labels_of(name: str, labels: Array) -> Array:
-    """Labels (N,) of integers, or (N, 1); ValueError and TypeError say what others are."""
+    """Return integer or bool labels (N,) or (N, 1) as (N,).
+
+    Raises ValueError for text and one-hot labels, TypeError for other types.
+    """
     if labels.dtype.kind == "U":
         text = str(labels.flat[0])[:20] if labels.size else ""
         raise ValueError(f"{name}: got text such as {text!r}, want a number, 0 to K-1, for each")

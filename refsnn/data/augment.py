@@ -1,4 +1,4 @@
-"""Augmentation: pure functions of a batch of images (N, H, W, C) and a generator."""
+"""Augmentations: pure functions of a batch of images (N, H, W, C) and a random generator."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from refsnn.ops import Array, validate
 
 
 def random_crop(images: Array, rng: np.random.Generator, padding: int) -> Array:
-    """Each image shifted by up to `padding` pixels each way; zeros come in from outside."""
+    """Shift each image by up to `padding` pixels in each direction, filling in zeros."""
     validate.whole("padding", padding, 0)
     n, height, width, _ = images.shape
     padded = np.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
@@ -17,7 +17,7 @@ def random_crop(images: Array, rng: np.random.Generator, padding: int) -> Array:
 
 
 def random_flip(images: Array, rng: np.random.Generator) -> Array:
-    """Each image, or sequence (N, T, H, W, C), mirrored left to right with probability 1/2."""
+    """Mirror each image, or sequence (N, T, H, W, C), left to right with probability 1/2."""
     flip = rng.random(len(images)) < 0.5
     out = images.copy()
     out[flip] = images[flip][..., ::-1, :]
@@ -25,7 +25,7 @@ def random_flip(images: Array, rng: np.random.Generator) -> Array:
 
 
 def cutout(images: Array, rng: np.random.Generator, size: int) -> Array:
-    """A square of `size` pixels set to 0 in each image (D24), centred anywhere in it."""
+    """Set a square with sides of `size` pixels to 0 in each image, centred anywhere (D24)."""
     validate.whole("size", size, 1)
     n, height, width, _ = images.shape
     top = rng.integers(0, height, (n, 1)) - size // 2

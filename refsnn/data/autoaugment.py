@@ -1,4 +1,4 @@
-"""AutoAugment's policy for CIFAR-10 (Cubuk et al. 2019, arXiv 1805.09501), by Pillow."""
+"""AutoAugment's policy for CIFAR-10 (Cubuk et al. 2019, arXiv 1805.09501), with Pillow."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,11 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from refsnn.ops import Array
 
-GREY = (128, 128, 128)  # comes in from outside, as in Guo et al.'s code (Joint-A-SNN)
+GREY = (128, 128, 128)  # fills pixels from outside, as in Guo et al.'s code (Joint-A-SNN)
 LAST_LEVEL = 9
 
-#: 25 sub-policies of two (operation, probability, level). Guo et al.'s code has an 0.8 where
-#: other transcriptions have 0.6: in the equalize that follows ("equalize", 0.2, 8).
+#: 25 sub-policies of two (operation, probability, level). Guo et al.'s code has 0.8 in place of
+#: 0.6 in the equalize that follows ("equalize", 0.2, 8); other transcriptions have 0.6.
 POLICY = (
     (("invert", 0.1, 7), ("contrast", 0.2, 6)),
     (("rotate", 0.7, 2), ("translate_x", 0.3, 9)),
@@ -43,7 +43,7 @@ PROBABILITIES = np.array([[p for _, p, _ in pair] for pair in POLICY])
 
 
 def affine(image: Image.Image, *matrix: float) -> Image.Image:
-    """Output pixel (x, y) shows the input's nearest to (a x + b y + c, d x + e y + f)."""
+    """Transform an image: output (x, y) shows the pixel nearest (a x + b y + c, d x + e y + f)."""
     return image.transform(image.size, Image.Transform.AFFINE, matrix, fillcolor=GREY)
 
 
@@ -58,7 +58,7 @@ SIGNED: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     "brightness": lambda image, s: ImageEnhance.Brightness(image).enhance(1 + 0.9 * s),
     "sharpness": lambda image, s: ImageEnhance.Sharpness(image).enhance(1 + 0.9 * s),
 }
-#: the same; s = level / 9
+#: (image, strength s) -> image; s = level / 9
 UNSIGNED: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     "posterize": lambda image, s: ImageOps.posterize(image, 8 - round(4 * s)),
     "solarize": lambda image, s: ImageOps.solarize(image, round(256 * (1 - s))),
@@ -69,13 +69,14 @@ UNSIGNED: dict[str, Callable[[Image.Image, float], Image.Image]] = {
 
 
 def auto_augment(images: Array, rng: np.random.Generator) -> Array:
-    """Images (N, H, W, 3), uint8, each after a sub-policy of `POLICY` drawn for it.
+    """Apply to each image (N, H, W, 3) of uint8 a sub-policy of `POLICY` that is drawn for it.
 
-    At level 9: rotate 30°, shear 0.3, translate 150/331 of the size (to the nearest pixel), all
-    either way; colour, contrast, brightness, sharpness 1 ± 0.9; posterize to 4 bits, solarize
-    from 0 on. At level 0 all of these change nothing. The ranges are torchvision's and Guo et
-    al.'s; in Cubuk et al.'s own code colour and its like go from 0.1 to 1.9 without a sign, and
-    translate up to 10 pixels. TypeError, ValueError: other arrays.
+    Level 9 means: rotate by 30°, shear by 0.3, translate by 150/331 of the size (to the nearest
+    pixel), each in a random direction; colour, contrast, brightness and sharpness 1 ± 0.9;
+    posterize to 4 bits, solarize from 0 on. At level 0 none of these changes anything. The ranges
+    are torchvision's and Guo et al.'s; in Cubuk et al.'s own code, colour, contrast, brightness and
+    sharpness go from 0.1 to 1.9 without a sign, and translation up to 10 pixels. Raises TypeError
+    or ValueError for other arrays.
     """
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         raise TypeError(f"images: got {getattr(images, 'dtype', type(images))}, want uint8")

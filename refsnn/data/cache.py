@@ -1,4 +1,4 @@
-"""Arrays made once from files, then memory-mapped."""
+"""A cache of arrays that are computed from files once, and then memory-mapped."""
 
 import hashlib
 import json
@@ -19,28 +19,29 @@ from refsnn.files.unfinished import remove_leftovers, unfinished
 from refsnn.ops import Array
 from refsnn.system import WINDOWS
 
-FORMAT = 1  # of what is kept; another number makes every cache anew
-CONTENTS = "contents.json"  # the other files' names
+FORMAT = 1  # of the cached files; another number invalidates every cache
+CONTENTS = "contents.json"  # lists the names of the other files
 NAMES: Rules = {"type": "array", "items": {"type": "string", "pattern": r"^[a-z_]+\.npy$"}}
 
 
 class New(Protocol):
     def __call__(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """A writable array of zeros in the cache, to be filled, at once or piece by piece."""
+        """Return a writable array of zeros in the cache, to be filled at once or in pieces."""
 
 
 def cache_folder() -> Path:
-    """Return $REFSNN_CACHE, or refsnn where the system keeps caches; ValueError without a home.
+    """Return $REFSNN_CACHE, or the folder refsnn where the system keeps caches.
 
     That is $XDG_CACHE_HOME or ~/.cache, on macOS ~/Library/Caches, on Windows %LOCALAPPDATA%.
+    ValueError where the user has no home folder.
     """
     if chosen := os.environ.get("REFSNN_CACHE"):
         return Path(chosen)
-    with suppress(RuntimeError):  # or, by the version of platformdirs, a folder in ~
+    with suppress(RuntimeError):  # some versions of platformdirs return a folder in ~ instead
         folder = user_cache_path("refsnn", appauthor=False)
         if folder.parts[0] != "~":
             return folder
-    raise ValueError("cache: got a user without home, want a folder in REFSNN_CACHE")
+    raise ValueError("cache: got a user without a home folder, want a folder in REFSNN_CACHE")
 
 
 def mapped(
@@ -49,28 +50,28 @@ def mapped(
     made_by: Mapping[str, Any],
     make: Callable[[New], None],
 ) -> dict[str, Array]:
-    """Read-only memory maps of the arrays that `make` fills; made on the first call alone.
+    """Return read-only memory maps of the arrays that `make` fills, called the first time only.
 
-    They are made anew when a source's path, size or time of change, or a value of `made_by`
-    (of JSON's types), is another, and when a file of the cache was cut. OSError where the
-    cache can't be written.
+    The arrays are made again when the path, size or modification time of a source, or a value of
+    `made_by` (JSON types), has changed, and when a file of the cache was truncated. OSError where
+    the cache can't be written.
     """
     folder = cache_folder() / f"{name}-{digest(sources, made_by)}"
     with suppress(OSError, ValueError):  # missing, or damaged
         arrays = read(folder)
         with suppress(OSError):
-            remove_leftovers(folder.parent, name)  # may be of the process that made them
+            remove_leftovers(folder.parent, name)  # perhaps of the process that made the arrays
         return arrays
     with ExitStack() as stack:
-        with naming(folder):
+        with naming_cache(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             temporary = stack.enter_context(unfinished(folder.parent, name))
             made = temporary / "made"
             made.mkdir()
         make(lambda name, shape, dtype: new_array(folder, made / f"{name}.npy", shape, dtype))
-        with naming(folder):
+        with naming_cache(folder):
             finish(made)
-            # valid whatever another process does to the folder; Windows moves no file in use
+            # these maps stay valid whatever another process does; Windows moves no open file
             arrays = {} if WINDOWS else read(made)
             publish(made, folder, aside=temporary / "damaged")
             return arrays or read(folder)
@@ -84,7 +85,7 @@ def digest(sources: Sequence[Path], made_by: Mapping[str, Any]) -> str:
 
 
 def read(folder: Path) -> dict[str, Array]:
-    """The arrays of a finished folder; OSError or ValueError where it is none."""
+    """Map the arrays of a finished folder; OSError or ValueError where it is not finished."""
     names = read_json(folder / CONTENTS, NAMES)
     if not names or {path.name for path in folder.glob("*.npy")} != set(names):
         raise ValueError(f"{folder}: holds no arrays, or others than it says")
@@ -95,7 +96,7 @@ def read_map(path: Path) -> Array:
     os.close(open_regular(path))  # NumPy would wait for a pipe
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a damaged one is made anew
+            warnings.simplefilter("ignore")  # a damaged file is made again
             array = open_memmap(path, mode="r")
     except (OSError, ValueError):
         raise
@@ -108,7 +109,8 @@ def read_map(path: Path) -> Array:
 
 
 @contextmanager
-def naming(folder: Path) -> Iterator[None]:
+def naming_cache(folder: Path) -> Iterator[None]:
+    """Say in an OSError that it is the cache that can't be written, and what to do about it."""
     try:
         yield
     except OSError as error:
@@ -119,16 +121,16 @@ def naming(folder: Path) -> Iterator[None]:
 
 
 def new_array(folder: Path, path: Path, shape: tuple[int, ...], dtype: Any) -> Array:
-    with naming(folder):
+    with naming_cache(folder):
         array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-        if hasattr(os, "posix_fallocate"):  # else a full disk is met as a bus error, in `make`
+        if hasattr(os, "posix_fallocate"):  # else a full disk is a bus error later, in `make`
             with open(path, "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array
 
 
 def finish(made: Path) -> None:
-    """Everything onto the disk, before the folder gets the name under which it counts as whole."""
+    """Write everything to the disk, before the folder gets the name that says it is complete."""
     files = sorted(made.glob("*.npy"))
     contents = made / CONTENTS
     contents.write_text(json.dumps([path.name for path in files]), encoding="utf-8")
@@ -138,7 +140,7 @@ def finish(made: Path) -> None:
 
 
 def publish(made: Path, folder: Path, aside: Path) -> None:
-    """Name the folder, unless another process has put the same arrays there meanwhile."""
+    """Rename the folder `made` to `folder`, unless another process has put the arrays there."""
     if whole(folder):
         return
     with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""`refsnn data check`: what there is to read of a data set, and what reads it."""
+"""The files that `refsnn data check` reads, and the functions that read them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,9 +11,11 @@ Read = Callable[[Path], object]
 
 
 def to_read(what: str, folder: Path, options: Options) -> tuple[list[Path], Read]:
-    """Find the files of a data set of `DATASETS` in the data folder, of a folder of class folders,
-    or an .npz file, and the function that reads one, with these options where it is an .npz file.
-    ValueError where there are none."""
+    """Return the files to check and the function that reads one of them.
+
+    `what` is a data set of `DATASETS`, whose files are in the data folder `folder`, a folder of
+    class folders, or an .npz file, which is read with `options`. ValueError where there are none.
+    """
     match what:
         case "imagefolder":
             found = imagefolder.scan(folder)
@@ -21,7 +23,7 @@ def to_read(what: str, folder: Path, options: Options) -> tuple[list[Path], Read
             return paths, imagefolder.check
         case "cifar10dvs" | "nmnist":
             data = event_set(what, folder)
-            # what has its place in one frame has it in more
+            # one frame will do: events within the sensor are so however the recording is cut
             read = partial(
                 recordings.frames_in,
                 steps=1,
@@ -49,14 +51,14 @@ def load_one(path: Path, options: Options) -> object:
 
 
 def in_class_folders(folder: Path) -> list[Path]:
-    """The pictures and recordings in the folders of a folder, and in the folders of those."""
-    places = folders_in(folder)
-    places += [inner for place in places for inner in folders_in(place)]
+    """List the pictures and recordings in the folders of a folder, one or two levels down."""
+    folders = folders_in(folder)
+    folders += [inner for outer in folders for inner in folders_in(outer)]
     suffixes = (*imagefolder.SUFFIXES, *recordings.READERS)
     paths = [
         path
-        for place in sorted(places)
-        for path in sorted(place.iterdir())
+        for inner in sorted(folders)
+        for path in sorted(inner.iterdir())
         if path.name[0] != "." and path.suffix.lower() in suffixes and not path.is_dir()
     ]
     if not paths:
@@ -69,7 +71,7 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def read_one(path: Path) -> None:
-    """Read a picture or a recording, by its suffix."""
+    """Read a picture or a recording, as its suffix says."""
     if path.suffix.lower() in imagefolder.SUFFIXES:
         imagefolder.check(path)
     else:

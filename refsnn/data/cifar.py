@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 as their authors publish them: the binary and the Python version."""
+"""Readers of CIFAR-10 and CIFAR-100 as published: the binary and the Python version."""
 
 from collections.abc import Sequence
 from functools import partial as bind
@@ -12,19 +12,22 @@ from refsnn.data.pickles import array_of, integers_of, play
 from refsnn.files.reading import naming_memory, read_bytes
 from refsnn.ops import Array, validate
 
-PIXELS = 3 * 32 * 32  # planes of red, green, blue; each row by row
+PIXELS = 3 * 32 * 32  # a plane each of red, green and blue, row by row
 
 
 class Kind(NamedTuple):
-    """File names are the Python version's; the binary version's end in .bin."""
+    """One of the two data sets.
+
+    File names are those of the Python version; in the binary version they end in .bin.
+    """
 
     name: str
     folders: dict[str, str]  # suffix of the files -> folder
     train: tuple[str, ...]
     test: str
-    train_images: int  # a file
+    train_images: int  # per file
     test_images: int
-    labels: dict[str, int]  # key in the Python version -> classes; the last is what is used
+    labels: dict[str, int]  # key in the Python version -> number of classes; the last is used
 
 
 CIFAR10 = Kind(
@@ -57,16 +60,17 @@ class Arrays(NamedTuple):
 
 
 def load_cifar10(data_dir: Path, partial: bool = False) -> Arrays:
-    """50,000 and 10,000 images of 10 classes, from `data_dir` or the published folder in it.
+    """Load 50,000 training and 10,000 test images of 10 classes.
 
-    `partial` takes the training files that are there, and any number of images in each.
-    ValueError, which names the file, where one is missing or holds something else.
+    The files are in `data_dir`, or in it in the folder that the archive contains. `partial` allows
+    missing training files, and files with any number of images. ValueError names a file that is
+    missing or holds something else.
     """
     return load(CIFAR10, data_dir, partial)
 
 
 def load_cifar100(data_dir: Path, partial: bool = False) -> Arrays:
-    """As `load_cifar10`, with the 100 fine labels."""
+    """Load CIFAR-100 with its 100 fine labels, as `load_cifar10` does."""
     return load(CIFAR100, data_dir, partial)
 
 
@@ -79,7 +83,7 @@ def load(kind: Kind, data_dir: Path, partial: bool) -> Arrays:
 
 
 def find(kind: Kind, data_dir: Path, partial: bool) -> tuple[list[Path], Path]:
-    """The training files and the test file, of the version that has the most of them here."""
+    """Find the training files and the test file, in the version with the most files there."""
     versions = [
         [folder / f"{name}{suffix}" for name in (*kind.train, kind.test)]
         for suffix, published in kind.folders.items()
@@ -108,7 +112,7 @@ def fill(kind: Kind, train: Sequence[Path], test: Path, partial: bool, new: New)
 
 
 def read(kind: Kind, path: Path, count: int | None) -> tuple[Array, Array]:
-    """Images and labels of one file, which holds `count` of them; None: at least one."""
+    """Read the images and labels of one file with `count` of them; None allows any, but not 0."""
     reader = read_binary if path.suffix == ".bin" else read_python
     with naming_memory(path):
         pixels, labels = reader(path, list(kind.labels))
@@ -120,14 +124,14 @@ def read(kind: Kind, path: Path, count: int | None) -> tuple[Array, Array]:
 
 
 def read_one(kind: Kind, partial: bool, path: Path) -> tuple[Array, Array]:
-    """Read one of the files that `find` finds, as `load` does."""
+    """Read one of the files that `find` returns."""
     test = path.stem == kind.test
     count = kind.test_images if test else kind.train_images
     return read(kind, path, None if partial else count)
 
 
 def read_binary(path: Path, keys: list[str]) -> tuple[Array, list[Array]]:
-    """Records of one byte a label, then the pixels."""
+    """Read records of one byte per label, then the pixels."""
     record = len(keys) + PIXELS
     content = np.frombuffer(read_bytes(path), np.uint8)
     if len(content) % record:
@@ -137,7 +141,7 @@ def read_binary(path: Path, keys: list[str]) -> tuple[Array, list[Array]]:
 
 
 def read_python(path: Path, keys: list[str]) -> tuple[Array, list[Array]]:
-    """A pickled dictionary, read as the data it is: nothing that a pickle can call is called."""
+    """Read a pickled dictionary without calling anything that the pickle names."""
     content = read_bytes(path)
     try:
         fields = play(content)
@@ -149,7 +153,7 @@ def read_python(path: Path, keys: list[str]) -> tuple[Array, list[Array]]:
         return pixels_of(fields["data"]), [integers_of(key, fields[key]) for key in keys]
     except MemoryError:
         raise
-    except Exception as error:  # a wrong opcode can do whatever to the stack
+    except Exception as error:  # a wrong opcode can do anything to the stack
         raise ValueError(
             f"dataset: {path}: not of CIFAR's Python version: {error!s:.200}"
         ) from None

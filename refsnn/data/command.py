@@ -1,4 +1,4 @@
-"""`refsnn data`: what there is, and downloading what has a public archive."""
+"""The command `refsnn data`: list, download and check data sets."""
 
 import argparse
 from contextlib import suppress
@@ -7,14 +7,14 @@ from typing import Any
 
 from refsnn.data.load import DATASETS, Options, inside
 
-#: name -> what it is and what it wants in the data folder
+#: name -> description, and the files that it needs in the data folder
 ABOUT = {
     "digits": "1,797 handwritten digits of 8x8 pixels; in the package",
-    "moving-digits": "the same before an event camera; in the package",
+    "moving-digits": "the digits moving before an event camera; in the package",
     "cifar10": "CIFAR-10; cifar-10-batches-bin or -py",
-    "cifar10-part": "as many of its training files, and images in each, as are there",
+    "cifar10-part": "the training files and images of CIFAR-10 that are there",
     "cifar100": "CIFAR-100; cifar-100-binary or -python",
-    "cifar100-part": "as many of its images as are there",
+    "cifar100-part": "the images of CIFAR-100 that are there",
     "imagefolder": "JPEG and PNG files; train/CLASS and val/CLASS in the data folder itself",
     "cifar10dvs": "CIFAR10-DVS, as .aedat, .mat or .npz; ten class folders, in cifar10-dvs",
     "nmnist": "N-MNIST; Train/0 ... 9 and Test/0 ... 9, in nmnist",
@@ -23,22 +23,22 @@ ABOUT = {
 
 def add_options(parser: Any) -> None:
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
-    show = actions.add_parser("list", help="names, and which files are wanted where")
+    show = actions.add_parser("list", help="list the data sets and the files that they need")
     show.set_defaults(run=run_list)
     fetch = actions.add_parser(
         "fetch",
         help="download, check and unpack a data set",
-        description="Download a data set, go on with a download that broke off, compare its "
-        "checksum with the published one, unpack it.",
+        description="Download a data set, or continue a download that broke off, compare its "
+        "checksum with the published one, and unpack it.",
     )
     fetch.add_argument("name", metavar="NAME", help="cifar10 or cifar100")
-    fetch.add_argument("--url", help="a mirror of the same archive")
+    fetch.add_argument("--url", help="download the same archive from this address")
     fetch.add_argument("--quiet", action="store_true", help="no progress bar")
     check = actions.add_parser(
         "check",
-        help="read every file of a data set once, and list what can't be read",
-        description="Read every picture or recording once, before a long training. Exit code 1 "
-        "where some can't be read; refsnn train --skip-unreadable leaves them out.",
+        help="read every file of a data set once, and list those that can't be read",
+        description="Read every picture or recording once, before a long training. The exit code "
+        "is 1 if some can't be read; refsnn train --skip-unreadable leaves them out.",
     )
     check.add_argument(
         "what",
@@ -48,7 +48,7 @@ def add_options(parser: Any) -> None:
     check.add_argument(
         "--any-range",
         action="store_true",
-        help="training and test images of a .npz file may differ in unit or kind of number",
+        help="allow training and test images in a .npz file of different units or kinds of number",
     )
     check.add_argument(
         "--dtype",
@@ -62,7 +62,7 @@ def add_options(parser: Any) -> None:
             "--data-dir",
             type=Path,
             metavar="DIR",
-            help="folder of the data sets (default: $REFSNN_DATA, or the cache's)",
+            help="folder of the data sets (default: $REFSNN_DATA, or data in the cache folder)",
         )
     fetch.set_defaults(run=run_fetch)
     check.set_defaults(run=run_check)
@@ -83,7 +83,7 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 
 def present(name: str, folder: Path) -> bool:
-    """Whether the data set's files are where they are wanted; what is in them shows later."""
+    """Tell whether the data set's files are in their places, without reading them."""
     from refsnn.data import cifar, imagefolder, recordings
 
     with suppress(ValueError, OSError):

@@ -1,4 +1,4 @@
-"""What training needs of a data set, and how a batch is made of it."""
+"""Data sets as training uses them: splits, batches and the statistics of channels."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,28 +17,28 @@ CHANNEL_STATISTICS = {
     "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),  # D22
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # the customary ones
 }
-#: values of images that are looked at at a time
+#: number of pixel values that are processed at a time
 PIECE = 1 << 18
 
 
 class Images(Protocol):
-    """Images that are made when they are asked for, such as files that must be decoded."""
+    """Images that are made when they are requested, such as files that must be decoded."""
 
     shape: tuple[int, ...]  # (N, H, W, C)
     dtype: np.dtype[Any]
 
     def take(self, which: Array, rng: np.random.Generator | None) -> Array:
-        """Those images; with a generator as training sees them (crops at random)."""
+        """Return the images at these indices; with a generator, randomly cropped for training."""
 
     def identity(self) -> Array:
-        """An array that differs where the images do."""
+        """Return an array that is different for different images."""
 
 
 @dataclass(frozen=True)
 class Split:
     """Images (N, H, W, C), or sequences of frames (N, T, H, W, C), and labels (N,).
 
-    Pixels are real or integer, and all finite.
+    Pixels are real numbers or integers, and finite.
     """
 
     images: Array | Images
@@ -62,13 +62,13 @@ class Split:
                     raise ValueError(f"images: image {index} holds NaN or infinity")
 
     def take(self, which: Array, rng: np.random.Generator | None = None) -> Array:
-        """Images (n, H, W, C) or sequences (n, T, H, W, C), in memory."""
+        """Return images (n, H, W, C) or sequences (n, T, H, W, C) in memory."""
         if isinstance(self.images, np.ndarray):
             return np.asarray(self.images[which])
         return self.images.take(which, rng)
 
     def identity(self) -> dict[str, Array]:
-        """What two splits of different data differ in."""
+        """Return arrays that are different for splits of different data."""
         images = self.images
         return {
             "images": images if isinstance(images, np.ndarray) else images.identity(),
@@ -78,10 +78,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A training and a test split; `mean` and `std` (C,) in the unit of the pixels.
+    """A training and a test split; `mean` and `std` (C,) are in the unit of the pixels.
 
-    `costly` says that making a batch is work enough for a process of its own; `skipped` is how many
-    files were left out, since they can't be read.
+    `costly` says that making a batch is worth a process of its own; `skipped` counts the files that
+    were left out because they can't be read.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Dataset:
     def raw_batch(
         self, split: Split, which: Array, rng: np.random.Generator | None = None
     ) -> Array:
-        """Images in the unit of the pixels, augmented where a generator is given."""
+        """Return images in the unit of the pixels, augmented where a generator is given."""
         images = split.take(which, rng)
         if rng is not None:
             for augment in self.augment:
@@ -116,16 +116,16 @@ class Dataset:
     def batch(
         self, split: Split, which: Array, dtype: Any, rng: np.random.Generator | None = None
     ) -> tuple[Array, Array]:
-        """Standardised images and labels; augmented where a generator is given."""
+        """Return standardised images, augmented where a generator is given, and labels."""
         images = self.raw_batch(split, which, rng)
         return standardize(images, self.mean, self.std, dtype), split.labels[which]
 
 
 def pieces(images: Array) -> Iterator[tuple[int, Array]]:
-    """Go through images (N, …) in views (n, …) of at most about PIECE values, each with the index
-    of its first image, so that what is computed of them takes little memory.
+    """Yield images (N, …) in views (n, …) of about PIECE values, each after its first index.
 
-    A larger image comes in several views (1, …) of its rows or frames.
+    An image with more values comes in several views (1, …) of its rows or frames. So computing on
+    the views takes little memory.
     """
     size, row = images[0].size, images[0, 0].size
     together = max(PIECE // size, 1)
@@ -138,7 +138,7 @@ def pieces(images: Array) -> Iterator[tuple[int, Array]]:
 
 
 def channel_range(images: Array) -> tuple[Array, Array]:
-    """Find the lowest and the highest value (C,) of every channel, in the images' dtype."""
+    """Return the lowest and the highest value (C,) of each channel, in the images' dtype."""
     low = high = images[(0,) * (images.ndim - 1)]
     for _, piece in pieces(images):
         pixels = piece.reshape(-1, images.shape[-1])
@@ -147,17 +147,17 @@ def channel_range(images: Array) -> tuple[Array, Array]:
 
 
 def channel_statistics(images: Array) -> tuple[Array, Array]:
-    """Compute mean and standard deviation (C,) of every channel of the data (D22).
+    """Compute mean and standard deviation (C,) of each channel of the images (D22).
 
-    A constant channel has the standard deviation 1, and its value for the mean: the mean that
-    rounding gives could be off by as much as a standard deviation that is rounding too.
+    A constant channel has its value as mean and the standard deviation 1. Computed, the standard
+    deviation would be only rounding error, and the mean's error as large.
     """
     count = images.size // images.shape[-1]
     total = squares = np.zeros(images.shape[-1])
     low, high = channel_range(images)
     for _, piece in pieces(images):
         pixels = piece.reshape(-1, images.shape[-1])
-        with np.errstate(over="ignore"):  # beyond float64's range it is infinite
+        with np.errstate(over="ignore"):  # infinite beyond float64's range
             total = total + pixels.astype(np.float64).sum(axis=0)
     mean = np.where(low == high, low, total / count)
     for _, piece in pieces(images):
@@ -168,5 +168,5 @@ def channel_statistics(images: Array) -> tuple[Array, Array]:
 
 
 def standardize(images: Array, mean: Any, std: Any, dtype: Any) -> Array:
-    """(images - mean) / std by channel, in `dtype`."""
+    """Compute (images - mean) / std per channel, in `dtype`."""
     return (images.astype(dtype) - np.asarray(mean, dtype)) / np.asarray(std, dtype)

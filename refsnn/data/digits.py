@@ -12,11 +12,14 @@ from refsnn.data.dataset import Dataset, Split, channel_statistics
 from refsnn.ops import Array
 
 SHA256 = "b2dab7b501728c22e9119ad76740b2e17c77a231e42d1e592380d90886f1a05e"  # of digits.npz
-HELD_OUT = 5  # one of so many, in every class
+HELD_OUT = 5  # every fifth image of a class is for testing
 
 
 def load_digits() -> Dataset:
-    """1,442 training and 355 test images (N, 8, 8, 1) of ten classes; shifted by up to a pixel."""
+    """Load 1,442 training and 355 test images (N, 8, 8, 1) of ten classes.
+
+    The augmentation shifts an image by up to one pixel.
+    """
     packed = resources.files("refsnn.data").joinpath("digits.npz").read_bytes()
     if hashlib.sha256(packed).hexdigest() != SHA256:
         raise ValueError("digits.npz: the checksum is wrong; install refsnn again")
@@ -35,7 +38,7 @@ def load_digits() -> Dataset:
 
 
 def stratified_mask(labels: Array) -> Array:
-    """True for the HELD_OUT-th, 2 HELD_OUT-th … image of each class, in file order (R2)."""
+    """Return a mask (N,) that is True for every HELD_OUT-th image of each class (R2)."""
     mask = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         mask[np.flatnonzero(labels == label)[HELD_OUT - 1 :: HELD_OUT]] = True  # R2

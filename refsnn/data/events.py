@@ -1,4 +1,4 @@
-"""Event recordings as frames (D23), and the augmentation of frames."""
+"""Conversion of event recordings to frames (D23), and augmentation of frames."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -9,9 +9,9 @@ from refsnn.ops import Array, validate
 
 
 class Events(NamedTuple):
-    """A recording in order of time; all arrays (n,) and of integers.
+    """A recording in order of time, as arrays (n,) of integers.
 
-    Pixels are counted as in an image: x to the right, y down. Polarity 1 is ON (brighter), 0 OFF.
+    As in an image, x counts to the right and y down. Polarity 1 is ON (brighter), 0 is OFF.
     """
 
     t: Array  # microseconds, int64
@@ -29,10 +29,11 @@ def events_to_frames(
     sensor: int | tuple[int, int],
     slices: str = "count",
 ) -> Array:
-    """Event counts (T, height, width, 2) int64, one frame a slice (D23); the fields of `Events`.
+    """Count events per slice, pixel and polarity: (T, height, width, 2), int64 (D23).
 
-    `sensor` is the side of a square one, or (height, width). `slices` cuts the recording into T
-    parts of equal event count or equal duration; a remainder of the count goes to the last slice.
+    The first four arguments are the fields of `Events`. `sensor` is the side of a square sensor, or
+    (height, width). `slices` cuts the recording into T parts of equal event count or of equal
+    duration; the remainder of the count goes to the last slice.
     """
     validate.whole("steps", steps, 1)
     validate.one_of("slices", slices, ("count", "duration"))
@@ -47,7 +48,7 @@ def events_to_frames(
 
 
 def check_events(events: Events, height: int, width: int) -> None:
-    """ValueError or TypeError that names the field, unless events are in order and in bounds."""
+    """Check that events are in order and in bounds; ValueError or TypeError names the field."""
     n = len(events.t)
     if n == 0:
         raise ValueError("t: got no events, want at least one")
@@ -62,7 +63,7 @@ def check_events(events: Events, height: int, width: int) -> None:
 
 
 def slice_bounds(t: Array, steps: int, slices: str) -> list[int]:
-    """Where each of the T slices begins, and where the last one ends (D23)."""
+    """Return the index at which each of the T slices begins, and the last one's end (D23)."""
     n = len(t)
     if slices == "count":
         starts = [min(k * max(n // steps, 1), n) for k in range(steps)]  # D23
@@ -74,7 +75,7 @@ def slice_bounds(t: Array, steps: int, slices: str) -> list[int]:
 
 
 def resize_nearest(frames: Array, size: int) -> Array:
-    """(T, H, W, C) -> (T, size, size, C); pixel i shows the source's floor(i H / size)."""
+    """Resize frames (T, H, W, C) to (T, size, size, C): pixel i shows row floor(i H / size)."""
     validate.whole("size", size, 1)
     rows = np.arange(size) * frames.shape[1] // size
     columns = np.arange(size) * frames.shape[2] // size
@@ -82,7 +83,10 @@ def resize_nearest(frames: Array, size: int) -> Array:
 
 
 def split_by_order(labels: Array, train: int) -> Array:
-    """True for the first `train` recordings of each class, in file order (D23: 900 of 1,000)."""
+    """Return a mask (N,) that is True for the first `train` recordings of each class.
+
+    D23: 900 of 1,000, in file order.
+    """
     validate.whole("train", train, 0)
     mask = np.zeros(len(labels), bool)
     for label in np.unique(labels):
@@ -91,7 +95,10 @@ def split_by_order(labels: Array, train: int) -> Array:
 
 
 def random_roll(frames: Array, rng: np.random.Generator, most: int = 5) -> Array:
-    """Each sample of (N, T, H, W, C) rolled round by up to `most` pixels each way, all T alike."""
+    """Roll each sample of (N, T, H, W, C) by up to `most` pixels in each direction.
+
+    All frames of a sample are rolled by the same pixels.
+    """
     validate.whole("most", most, 0)
     shifts = rng.integers(-most, most + 1, (len(frames), 2))
     return np.stack([np.roll(f, s, axis=(1, 2)) for f, s in zip(frames, shifts, strict=True)])

@@ -1,4 +1,4 @@
-"""Downloading the data sets that have a public archive."""
+"""Download of the data sets that have a public archive."""
 
 import hashlib
 import os
@@ -13,16 +13,16 @@ from tqdm import tqdm
 from refsnn.data.cache import cache_folder
 from refsnn.data.unpack import unpack
 from refsnn.files.unfinished import unfinished
-from refsnn.files.writing import naming
+from refsnn.files.writing import naming_path
 from refsnn.ops import validate
 
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 16
-SMALL_FILES = 1 << 20  # bytes of what an archive holds beside `files`, at most
+SMALL_FILES = 1 << 20  # most bytes of an archive's files other than `files`
 
 
 class Source(NamedTuple):
-    """An archive of `size` bytes that unpacks to `folder` with `files` (name -> bytes) in it."""
+    """An archive of `size` bytes, which holds `folder` with `files` (name -> bytes) in it."""
 
     url: str
     md5: str
@@ -51,16 +51,16 @@ SOURCES = {
 
 
 def default_data_dir() -> Path:
-    """$REFSNN_DATA, or data in the cache folder."""
+    """Return $REFSNN_DATA, or the folder data in the cache folder."""
     return Path(os.environ.get("REFSNN_DATA") or cache_folder() / "data")
 
 
 def fetch(name: str, data_dir: Path, url: str | None = None, quiet: bool = False) -> Path:
-    """The folder of a data set of `SOURCES` in `data_dir`; downloaded where it isn't there yet.
+    """Return the folder of a data set of `SOURCES` in `data_dir`; download it if it is missing.
 
-    `url` is a mirror of the same archive. A download that breaks off goes on at the next call,
-    and a whole archive that somebody has put in its place is not downloaded.
-    ValueError where the archive can't be had, or isn't the published one by its MD5 sum.
+    `url` is a mirror of the same archive. A download that breaks off is continued by the next call;
+    a complete archive that was put in its place is used without a download. Raises ValueError where
+    the archive can't be downloaded or its MD5 sum is not the published one.
     """
     validate.one_of("name", name, SOURCES)
     source = SOURCES[name]
@@ -69,7 +69,7 @@ def fetch(name: str, data_dir: Path, url: str | None = None, quiet: bool = False
         if wrong := wrong_files(folder, source):
             raise ValueError(
                 f"dataset: {folder} lacks {wrong}, or has another length; "
-                "remove the folder, and it is downloaded again"
+                "remove the folder to download it again"
             )
         return folder
     data_dir.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def fetch(name: str, data_dir: Path, url: str | None = None, quiet: bool = False
 
 
 def wrong_files(folder: Path, source: Source) -> str:
-    """Names of the files that are missing or of another length."""
+    """Return the names of the files that are missing or of another length, as one text."""
     wrong = [
         name
         for name, size in source.files.items()
@@ -107,41 +107,41 @@ def check_sum(part: Path, md5: str) -> None:
         raise ValueError(f"fetch: {part}: got MD5 sum {got}, want {md5}; the file is removed")
 
 
-def otherwise(part: Path) -> str:
+def other_ways(part: Path) -> str:
     return f"--url takes a mirror's address; an archive from elsewhere can be put at {part}"
 
 
 def download(url: str, part: Path, size: int, quiet: bool) -> None:
-    """The archive of `size` bytes, or what follows those that `part` has of it, into `part`."""
+    """Download an archive of `size` bytes into `part`, or the rest that `part` does not have."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"Range": f"bytes={have}-"} if have else {}
     try:
         request = urllib.request.Request(url, headers=headers)
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except HTTPError as error:
-        error.close()  # it is the answer, with its connection
-        if error.code == 416:  # the server has nothing after what the part has
+        error.close()  # it is also the response, which holds the connection
+        if error.code == 416:  # the server has nothing after the bytes that `part` has
             return
         raise ValueError(
-            f"fetch: {url}: HTTP {error.code} {error.reason}; {otherwise(part)}"
+            f"fetch: {url}: HTTP {error.code} {error.reason}; {other_ways(part)}"
         ) from None
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise ValueError(f"fetch: {url} can't be reached: {reason}; {otherwise(part)}") from None
-    if response.status != 206:  # it sends everything, from the start
+        raise ValueError(f"fetch: {url} can't be reached: {reason}; {other_ways(part)}") from None
+    if response.status != 206:  # the server sends everything from the start
         have = 0
-    # bytes after this answer, if all of it comes
+    # bytes of the archive after this response, if it is complete
     promised = min(size, have + int(response.headers["Content-Length"] or size))
     broken: Exception | None = None
     with (
         response,
-        naming(part),
+        naming_path(part),
         open(part, "ab" if have else "wb") as file,
         tqdm(
             total=size, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=quiet
         ) as bar,
     ):
-        while have <= size:  # what is longer has the wrong sum
+        while have <= size:  # a longer archive has the wrong checksum anyway
             try:
                 chunk = response.read(CHUNK)
             except (OSError, HTTPException) as error:
@@ -155,5 +155,5 @@ def download(url: str, part: Path, size: int, quiet: bool) -> None:
     if have < promised:
         raise ValueError(
             f"fetch: {url}: the connection broke off ({broken or 'closed early'}); "
-            f"{part} keeps {have} of {size} bytes, the next call goes on from there"
+            f"{part} keeps {have} of {size} bytes, and the next call continues from there"
         )

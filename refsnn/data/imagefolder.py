@@ -1,4 +1,4 @@
-"""Photographs in class folders, root/train/CLASS/*.jpg and root/val/CLASS/*.jpg, as ImageNet's."""
+"""Reader of pictures in class folders, like ImageNet: train/CLASS/*.jpg and val/CLASS/*.jpg."""
 
 import errno
 import math
@@ -17,19 +17,19 @@ from refsnn.files.reading import naming_memory, open_regular
 from refsnn.ops import Array, validate
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-FORMATS = ("JPEG", "PNG")  # by content: ImageNet has a PNG that is called .JPEG
+FORMATS = ("JPEG", "PNG")  # judged by content: ImageNet has a PNG file named .JPEG
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
 class Files(NamedTuple):
-    """Paths in the order of class and name, and labels (N,), int64."""
+    """Paths, sorted by class and then name, and labels (N,), int64."""
 
     paths: list[str]
     labels: Array
 
 
 class ImageFolder(NamedTuple):
-    """Sorted class names, of which labels are indices, and the files."""
+    """The sorted names of the classes, which labels are indices of, and the files."""
 
     classes: list[str]
     train: Files
@@ -37,7 +37,7 @@ class ImageFolder(NamedTuple):
 
 
 def scan(root: Path) -> ImageFolder:
-    """The files of every class. Names that begin with a dot and other suffixes are passed over.
+    """Find the files of every class, ignoring names that begin with a dot and other suffixes.
 
     ValueError names a folder that is missing or empty.
     """
@@ -52,10 +52,10 @@ def scan(root: Path) -> ImageFolder:
 
 def class_names(folder: Path) -> list[str]:
     if not folder.is_dir():
-        raise ValueError(f"dataset: {folder} is missing, want a folder with one for each class")
+        raise ValueError(f"dataset: {folder} is missing, want a folder with a folder per class")
     names = sorted(entry.name for entry in visible(folder) if entry.is_dir())
     if not names:
-        raise ValueError(f"dataset: {folder} holds no folders, want one for each class")
+        raise ValueError(f"dataset: {folder} holds no folders, want one per class")
     return names
 
 
@@ -81,9 +81,10 @@ def visible(folder: Path) -> list[os.DirEntry[str]]:
 
 
 class FolderImages:
-    """Files as a read-only array (N, size, size, 3), uint8, decoded when they are taken.
+    """Pictures as a read-only array (N, size, size, 3), uint8, decoded when they are taken.
 
-    `crops` at random where a generator is given; without them it is always the centre.
+    With `crops`, `take` crops at random where it is given a generator. Otherwise it always takes
+    the centre.
     """
 
     def __init__(self, paths: Sequence[str], size: int, crops: bool = True) -> None:
@@ -93,10 +94,10 @@ class FolderImages:
         self.dtype: np.dtype[Any] = np.dtype(np.uint8)
 
     def take(self, which: Array, rng: np.random.Generator | None = None) -> Array:
-        """Those images (n, size, size, 3) as `read` makes them.
+        """Return the images at these indices, (n, size, size, 3), as `read` makes them.
 
-        Each has a seed of its own, drawn first: its bits depend neither on how much the
-        others draw nor on where they are decoded.
+        Each image has a seed of its own, drawn first. So its pixels depend neither on the draws for
+        other images nor on the process that decodes it.
         """
         images = np.empty((len(which), *self.shape[1:]), self.dtype)
         seeds = [None] * len(which)
@@ -108,7 +109,7 @@ class FolderImages:
         return images
 
     def identity(self) -> Array:
-        """Folder, name and length of every file, as bytes; ValueError where one is no file."""
+        """Return folder, name and length of every file as bytes; ValueError for what is no file."""
         lines = (
             os.fsencode(os.sep.join(path.split(os.sep)[-2:])) + b" %d" % length(path)
             for path in self.paths
@@ -124,11 +125,11 @@ def length(path: str) -> int:
 
 
 def read(path: str | Path, size: int, rng: np.random.Generator | None = None) -> Array:
-    """A JPEG or PNG file as (size, size, 3), uint8.
+    """Read a JPEG or PNG file as (size, size, 3), uint8.
 
-    With a generator a random resized crop, mirrored with probability 1/2, as for training;
-    without one the centre. An orientation in EXIF data is ignored, as torchvision does.
-    ValueError: a file that is missing, damaged, none of these, or larger than Pillow's limit.
+    With a generator, as for training, takes a random resized crop, mirrored with probability 1/2;
+    without one, takes the centre. Ignores an orientation in EXIF data, as torchvision does. Raises
+    ValueError where the file is missing, damaged, in another format, or larger than Pillow's limit.
     """
     validate.whole("size", size, 1)
     with opened(path) as image:
@@ -139,15 +140,15 @@ def read(path: str | Path, size: int, rng: np.random.Generator | None = None) ->
 
 
 def check(path: str | Path, size: int = 224) -> None:
-    """Decode every pixel of a file, and make of it what `read` does; errors as of `read`."""
+    """Check that `read` can read a file, decoding every pixel; raises what `read` raises."""
     with opened(path) as image:
-        image.load()  # else it may be decoded smaller
+        image.load()  # else it may be decoded at a smaller size
         resize_center_crop(image, size)
 
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[Image.Image]:
-    """Open a picture; whatever goes wrong with it is a ValueError that names it."""
+    """Open a picture; any error in this context becomes a ValueError that names the file."""
     try:
         with (
             naming_memory(path),
@@ -164,9 +165,10 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
 
 
 def random_resized_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """8 to 100 % of the area, sides 3:4 to 4:3, as torchvision draws it; RGB, size x size.
+    """Crop 8 to 100 % of the area, with sides of 3:4 to 4:3, and resize it to size x size, RGB.
 
-    Where ten draws do not fit into the image: its centre, as large as these ratios allow.
+    Draws as torchvision does. If ten draws do not fit into the image, takes its centre, as large as
+    these ratios allow.
     """
     width, height = image.size
     for _ in range(10):
@@ -183,7 +185,7 @@ def random_resized_crop(image: Image.Image, size: int, rng: np.random.Generator)
 
 
 def resize_center_crop(image: Image.Image, size: int) -> Image.Image:
-    """The short side to 8/7 of `size` (256 for 224), then the centre; RGB, size x size."""
+    """Resize the short side to 8/7 of `size` (256 for 224); crop the centre, size x size, RGB."""
     width, height = image.size
     w, h = (size * 8 // 7 * side // min(width, height) for side in (width, height))
     left, top = round((w - size) / 2), round((h - size) / 2)
@@ -192,10 +194,10 @@ def resize_center_crop(image: Image.Image, size: int) -> Image.Image:
 
 
 def resized(image: Image.Image, box: Box, size: int) -> Image.Image:
-    """What `box` shows, in RGB, size x size; bilinear, averaging where it shrinks.
+    """Crop a box and resize it to size x size, RGB, bilinearly; averages where it shrinks.
 
-    A JPEG file with at least 4 times the pixels wanted each way is decoded at a half, a quarter
-    or an eighth: that moves a photograph's pixels by some 0.3 of 255.
+    A JPEG file with at least 4 times the wanted pixels in each direction is decoded at a half, a
+    quarter or an eighth of its size, which changes a photograph's pixels by about 0.3 of 255.
     """
     left, top, right, bottom = box
     width, height = image.size
@@ -207,9 +209,9 @@ def resized(image: Image.Image, box: Box, size: int) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """In 8 bits; transparency is dropped, as torchvision does."""
-    if image.mode.startswith("I"):  # 16-bit grey: the high byte, which Pillow takes of colours
+    """Convert to 8-bit RGB; drops transparency, as torchvision does."""
+    if image.mode.startswith("I"):  # 16-bit grey: keep the high byte, as Pillow does for colours
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode == "P":  # whose transparency Pillow warns of
+    elif image.mode == "P":  # else Pillow may warn about transparency
         image = image.convert("RGBA")
     return image.convert("RGB")

@@ -1,4 +1,4 @@
-"""Data sets by name, or from a file of arrays."""
+"""Loading of data sets by name or from an `.npz` file."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,15 +22,15 @@ SLICES = ("count", "duration")
 
 @dataclass(frozen=True)
 class Options:
-    """What a data set is asked for."""
+    """Options of loading a data set."""
 
     data_dir: str = ""  # folder of the data sets; "": the default one
-    steps: int = 1  # T, the frames that events become
+    steps: int = 1  # T, the number of frames that events are counted into
     augment: str = "full"  # as in the paper; basic: without AutoAugment; none
     cutout: int = 0  # side in pixels (D24)
     image_size: int = 0  # side in pixels; 0: the data set's own
     event_slices: str = "count"  # D23
-    dtype: str = "float32"  # the precision that is computed in
+    dtype: str = "float32"  # the precision of the training
     any_range: bool = False  # the splits of an .npz file may be in different units
     skip_unreadable: bool = False  # leave out files that can't be read
 
@@ -41,7 +41,7 @@ class Options:
         return Path(self.data_dir) if self.data_dir else default_data_dir()
 
 
-# What a function imports by itself, the command line need not wait for.
+# Imports within functions keep the start of the command line fast.
 
 
 def digits(options: Options) -> Dataset:
@@ -49,7 +49,10 @@ def digits(options: Options) -> Dataset:
 
 
 def cifar(options: Options, name: str, classes: int, part: bool) -> Dataset:
-    """Padded crop, flip, and AutoAugment where `full`; `part` of the training files will do."""
+    """Load CIFAR, augmented by padded crops, flips and, where `full`, AutoAugment.
+
+    `part` allows files and images to be missing.
+    """
     from refsnn.data.autoaugment import auto_augment
     from refsnn.data.cifar import load_cifar10, load_cifar100
 
@@ -70,7 +73,7 @@ def cifar(options: Options, name: str, classes: int, part: bool) -> Dataset:
 
 
 def imagefolder(options: Options) -> Dataset:
-    """ImageNet's form: crops of random size and place, flips."""
+    """Load pictures in class folders, augmented as for ImageNet by random crops and flips."""
     from refsnn.data.imagefolder import FolderImages, check, scan
 
     folder, size, skipped = scan(options.folder), options.image_size or 224, 0
@@ -95,7 +98,7 @@ def imagefolder(options: Options) -> Dataset:
 
 
 def cifar10dvs(options: Options) -> Dataset:
-    """D23: 48x48, flips and rolls."""
+    """Load CIFAR10-DVS as frames of 48x48 pixels, augmented by flips and rolls (D23)."""
     from refsnn.data.events import random_roll
 
     return replace(recorded("cifar10dvs", options, 48), augment=(random_flip, random_roll))
@@ -106,7 +109,7 @@ def nmnist(options: Options) -> Dataset:
 
 
 def event_set(name: str, folder: Path) -> Any:
-    """The recordings of a data set in the common folder, or in its own."""
+    """Find the recordings of a data set in its folder within `folder`, or in `folder` itself."""
     from refsnn.data import recordings
 
     if name == "nmnist":
@@ -149,7 +152,7 @@ def cached(
     size: int,
     classes: int,
 ) -> Dataset:
-    """Recordings as T frames, made once and kept in the cache: counts, not standardised."""
+    """Return recordings as T frames of counts, not standardised; make them once, in the cache."""
     from refsnn.data.cache import mapped
 
     steps, size, slices = options.steps, options.image_size or size, options.event_slices
@@ -164,8 +167,10 @@ def cached(
 
 
 def inside(folder: Path, name: str, parts: Sequence[str]) -> Path:
-    """The data set's own folder in the common one, or that folder itself where it holds one of
-    the data set's `parts`."""
+    """Return the data set's folder `name` within `folder`.
+
+    Where there is none, returns `folder` itself if it holds one of the data set's `parts`.
+    """
     if (folder / name).is_dir():
         return folder / name
     if any((folder / part).is_dir() for part in parts):
@@ -174,7 +179,7 @@ def inside(folder: Path, name: str, parts: Sequence[str]) -> Path:
 
 
 def pixel_statistics(name: str) -> tuple[Array, Array]:
-    """Means and standard deviations of the channels (D22), for pixels of 0 to 255."""
+    """Return mean and standard deviation of each channel (D22), for pixels from 0 to 255."""
     mean, std = 255 * np.array(CHANNEL_STATISTICS[name])
     return mean, std
 
@@ -190,7 +195,7 @@ DATASETS: dict[str, Callable[[Options], Dataset]] = {
     "cifar10dvs": cifar10dvs,
     "nmnist": nmnist,
 }
-#: those that can do without some of their files
+#: data sets that can be used without some of their files
 OF_FILES = ("imagefolder", "cifar10dvs", "nmnist")
 
 
@@ -201,7 +206,7 @@ def load(name: str, options: Options = Options()) -> Dataset:
     """
     validate.one_of("event_slices", options.event_slices, SLICES)
     if options.skip_unreadable and name not in OF_FILES:
-        raise ValueError(f"skip_unreadable: got True, want it for {', '.join(OF_FILES)} alone")
+        raise ValueError(f"skip_unreadable: got True, want it only for {', '.join(OF_FILES)}")
     with naming_memory(name):
         dataset = read(name, options)
     return augmented(dataset, options)

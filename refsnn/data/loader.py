@@ -1,7 +1,7 @@
-"""Batches in order, made ahead by worker processes while the network computes.
+"""Loader that makes batches in order, ahead of time and in worker processes.
 
-What a batch holds depends on its indices and its seed alone, so that the number of workers
-changes no bit.
+A batch's content depends only on its indices and its seed, so the number of workers changes no bit
+of it.
 """
 
 import signal
@@ -27,29 +27,29 @@ from refsnn import system
 from refsnn.data.dataset import Dataset, standardize
 from refsnn.ops import Array, validate
 
-#: batches that each worker is ahead
+#: batches that each worker makes ahead of time
 AHEAD = 2
 
 
 class Batch(NamedTuple):
-    """Which images, and the seed of their augmentation (None: as they are)."""
+    """The indices of a batch's images, and the seed of their augmentation (None: none)."""
 
     which: Array
     seed: np.random.SeedSequence | None = None
 
 
 def in_order(n: int, batch_size: int = 128) -> Iterator[Batch]:
-    """All n images, as they are."""
+    """Yield batches of all n images in order, without augmentation."""
     for first in range(0, n, batch_size):
         yield Batch(np.arange(first, min(first + batch_size, n)))
 
 
 class Loader:
-    """The batches of a data set; `workers` processes make them, or this one (0).
+    """Make the batches of a data set in `workers` processes, or in this one (0).
 
-    By itself (None) it takes one worker where making a batch is costly, but none in a process
-    that may not have any (a daemon, such as a cluster's worker). `make` gives the data set anew in
-    each worker, so that none is sent from here.
+    None means one worker where making a batch is costly, and otherwise none; a daemon process, such
+    as a cluster's worker, may have no children and so no workers. `make` loads the data set in each
+    worker, so that none has to be sent there.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Loader:
     def batches(
         self, part: str, plan: Iterable[Batch], dtype: Any
     ) -> Iterator[tuple[Array, Array]]:
-        """Standardised images and labels of the split `part`, in the order of the plan."""
+        """Yield standardised images and labels of the split `part`, in the order of the plan."""
         dataset = self.dataset
         labels = getattr(dataset, part).labels
         for batch, images in self.raw(part, plan):
@@ -82,7 +82,7 @@ class Loader:
         waiting: deque[tuple[Batch, Future[Array]]] = deque()
         try:
             for batch in plan:
-                with system.without_interrupt():  # it is for the process that trains
+                with system.without_interrupt():  # the training process handles Ctrl-C
                     waiting.append((batch, self.pool.submit(work, part, batch)))
                 if len(waiting) > AHEAD * self.workers:
                     batch, future = waiting.popleft()
@@ -114,7 +114,7 @@ def raw_batch(dataset: Dataset, part: str, batch: Batch) -> Array:
     return dataset.raw_batch(getattr(dataset, part), batch.which, rng)
 
 
-# In a worker: its data set, made once.
+# In a worker process: the data set, loaded once.
 own: list[Dataset] = []
 
 
@@ -125,7 +125,7 @@ def begin(make: Callable[[], Dataset]) -> None:
 
 
 def end_with_parent() -> None:
-    """A parent that was killed can't say that it is over."""
+    """End this process when its parent has ended: a killed parent can't tell its workers."""
     parent = parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])

@@ -1,7 +1,7 @@
-"""Matrices of numbers from MATLAB's files of versions 5 to 7.
+"""Reader of matrices of numbers in MATLAB files of versions 5 to 7.
 
-SciPy's reader takes the types and sizes that a file claims on trust: one damaged byte ends the
-process. Everything here is checked before it is used.
+This reader checks everything before it uses it. SciPy's trusts the types and sizes in a file, so
+that one damaged byte may crash the process.
 """
 
 import math
@@ -15,7 +15,7 @@ from refsnn.ops import Array, validate
 
 HEADER_BYTES, VERSION, VERSION_HDF5 = 128, 0x0100, 0x0200
 COMPRESSED, MATRIX = 15, 14
-MOST_BYTES = 1 << 30  # of one matrix when it is unpacked: 20 million events in six columns
+MOST_BYTES = 1 << 30  # of one unpacked matrix: 20 million events in six columns
 NUMBERS = {
     1: "i1",
     2: "u1",
@@ -28,13 +28,13 @@ NUMBERS = {
     12: "i8",
     13: "u8",
 }
-#: classes of a matrix that are no numbers; double to uint64 follow
+#: the classes of a variable that are not numbers; the numeric ones, double to uint64, follow
 CLASSES = ("unknown", "cell", "struct", "object", "char", "sparse")
 DOUBLE, UINT64, COMPLEX = 6, 15, 0x0800
 
 
 def read_variables(content: bytes) -> dict[str, Array | str]:
-    """Every variable of a file: a matrix of numbers, read-only, or what else it is."""
+    """Return every variable of a file: a read-only matrix of numbers, or the name of its class."""
     mark = content[HEADER_BYTES - 2 : HEADER_BYTES]
     if mark not in (b"IM", b"MI"):
         raise ValueError("got no MATLAB header, want a file of version 5 to 7")
@@ -45,33 +45,33 @@ def read_variables(content: bytes) -> dict[str, Array | str]:
     if version != VERSION:
         raise ValueError(f"byte 124: got the version {version:#x}, want {VERSION:#x}")
     variables = {}
-    for kind, body in elements(memoryview(content)[HEADER_BYTES:], order):
-        if kind == COMPRESSED:
+    for code, body in elements(memoryview(content)[HEADER_BYTES:], order):
+        if code == COMPRESSED:
             inside = list(elements(memoryview(unpacked(body)), order))
             if len(inside) != 1:
                 raise ValueError(f"got {len(inside)} elements in a compressed one, want 1")
-            ((kind, body),) = inside
-        if kind != MATRIX:
-            raise ValueError(f"got an element of type {kind}, want a matrix ({MATRIX})")
+            ((code, body),) = inside
+        if code != MATRIX:
+            raise ValueError(f"got an element of type {code}, want a matrix ({MATRIX})")
         name, value = variable(body, order)
         variables[name] = value
     return variables
 
 
 def elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
-    """Type and content of one element after the other."""
+    """Yield type and content of each element."""
     at = 0
     while at < len(data):
         if len(data) - at < 8:
             raise ValueError(f"the file ends within the head of an element, {len(data) - at} bytes")
-        kind, size = struct.unpack_from(f"{order}II", data, at)
+        code, size = struct.unpack_from(f"{order}II", data, at)
         start, most = at + 8, len(data) - at - 8
-        if kind >> 16:  # a small one: size and type share a word, the content is in the next
-            kind, size, start, most = kind & 0xFFFF, kind >> 16, at + 4, 4
+        if code >> 16:  # a small element: size and type share a word, the content is in the next
+            code, size, start, most = code & 0xFFFF, code >> 16, at + 4, 4
         if size > most:
             raise ValueError(f"got {most} bytes of an element, want {size}")
-        yield kind, data[start : start + size]
-        at = start + size + (0 if kind == COMPRESSED else -(start + size - at) % 8)
+        yield code, data[start : start + size]
+        at = start + size + (0 if code == COMPRESSED else -(start + size - at) % 8)
 
 
 def unpacked(body: memoryview) -> bytes:
@@ -86,17 +86,17 @@ def unpacked(body: memoryview) -> bytes:
 
 
 def variable(body: memoryview, order: str) -> tuple[str, Array | str]:
-    """Name and content of a matrix: flags, dimensions, name, then its numbers, column by column."""
+    """Parse a matrix (flags, dimensions, name, numbers by columns) into its name and content."""
     parts = list(elements(body, order))
     if len(parts) < 3 or len(parts[0][1]) != 8:
         raise ValueError("got a matrix without flags, dimensions and name")
     (flags,) = struct.unpack_from(f"{order}I", parts[0][1])
-    kind = flags & 0xFF
-    if kind > UINT64:
-        return "", "object"  # of the newer kinds, which have no dimensions
+    number = flags & 0xFF  # of the variable's class
+    if number > UINT64:
+        return "", "object"  # the newer classes have no dimensions
     name = bytes(parts[2][1]).decode("latin-1")
-    if kind < DOUBLE or flags & COMPLEX:
-        return name, CLASSES[kind] if kind < DOUBLE else "complex"
+    if number < DOUBLE or flags & COMPLEX:
+        return name, CLASSES[number] if number < DOUBLE else "complex"
     shown = validate.named(name)
     if len(parts) != 4 or len(parts[1][1]) % 4:
         raise ValueError(f"{shown}: got {len(parts)} elements, want flags, shape, name, numbers")

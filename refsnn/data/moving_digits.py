@@ -1,4 +1,4 @@
-"""The digits as an event camera sees them: moved in three saccades, as N-MNIST was recorded."""
+"""Simulated event recordings of the digits, moved in three saccades as for N-MNIST."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
@@ -10,12 +10,12 @@ from refsnn.data.digits import load_digits
 from refsnn.data.events import Events, events_to_frames, resize_nearest
 from refsnn.ops import Array, validate
 
-FIELD, SCALE = 34, 3  # pixels of the sensor's side; its pixels for one of the digit's
-SACCADE, VIEWS = 100_000, 50  # microseconds of each saccade; views of the digit in it
+FIELD, SCALE = 34, 3  # side of the sensor; pixels of the sensor per pixel of a digit
+SACCADE, VIEWS = 100_000, 50  # microseconds per saccade; views of the digit per saccade
 CORNERS = np.array([[-3.0, -2.0], [0.0, 4.0], [3.0, -2.0]])  # x, y of the path, in pixels
-JITTER = 1.0  # pixels by which each corner is off, each way
-DARK = 0.1  # light where the digit has none; its brightest pixel adds 1
-THRESHOLD = 0.3  # change of the logarithm of light that makes an event
+JITTER = 1.0  # most pixels by which each corner is moved at random, in each direction
+DARK = 0.1  # background light; the brightest pixel of a digit adds 1
+THRESHOLD = 0.3  # change in the logarithm of light that causes an event
 CHUNK = 64  # images at a time: their pixels fit into a core's cache
 SEED = 0  # of the data set
 
@@ -23,10 +23,10 @@ SEED = 0  # of the data set
 def moving_digits(
     images: Array, rng: np.random.Generator, threshold: float = THRESHOLD
 ) -> Iterator[Events]:
-    """What a sensor of FIELD x FIELD pixels sees of each image (N, H, W) of light 0 to 1.
+    """Yield the events that a sensor of FIELD x FIELD pixels records of each image (N, H, W).
 
-    An image goes round a triangle, whose corners are drawn for each anew, and ends where it began:
-    every pixel fires ON as often as OFF.
+    Images are light from 0 to 1. Each moves along a triangle, whose corners are drawn for each
+    image, and ends where it began, so every pixel fires ON as often as OFF.
     """
     validate.positive("threshold", threshold)
     if images.ndim != 3 or images.size == 0 or images.min() < 0 or images.max() > 1:
@@ -35,7 +35,7 @@ def moving_digits(
     times = np.linspace(0, 3 * SACCADE, 3 * VIEWS + 1)
     for start in range(0, len(images), CHUNK):
         part = slice(start, start + CHUNK)
-        light = (view(images[part], place) for place in saccades(corners[part]))
+        light = (view(images[part], shift) for shift in saccades(corners[part]))
         image, events = brightness_events((np.log(DARK + v) for v in light), times, threshold)
         ends = np.cumsum(np.bincount(image, minlength=len(images[part])))
         for first, last in pairwise([0, *ends.tolist()]):
@@ -43,25 +43,28 @@ def moving_digits(
 
 
 def saccades(corners: Array) -> Iterator[Array]:
-    """Where the images are (N, 2), view by view: from corner to corner (N, 3, 2) and back."""
+    """Yield the images' positions (N, 2) in each view, along the corners (N, 3, 2) and back."""
     yield corners[:, 0]
     for leg in range(3):
-        here, there = corners[:, leg], corners[:, (leg + 1) % 3]
+        start, end = corners[:, leg], corners[:, (leg + 1) % 3]
         for k in range(1, VIEWS):
-            yield here + (there - here) * (1 - np.cos(np.pi * k / VIEWS)) / 2  # at rest at corners
-        yield there
+            yield start + (end - start) * (1 - np.cos(np.pi * k / VIEWS)) / 2  # rests at corners
+        yield end
 
 
-def view(images: Array, place: Array) -> Array:
-    """Light (N, FIELD, FIELD): images (N, H, W) enlarged linearly, (N, 2) pixels off the centre."""
+def view(images: Array, shift: Array) -> Array:
+    """Return the light (N, FIELD, FIELD) of images (N, H, W), shifted by (N, 2) pixels (x, y).
+
+    Images are enlarged SCALE times with linear interpolation.
+    """
     height, width = images.shape[1:]
-    rows = weights(place[:, 1], height)
-    columns = weights(place[:, 0], width)
+    rows = weights(shift[:, 1], height)
+    columns = weights(shift[:, 0], width)
     return rows @ images @ columns.swapaxes(1, 2)
 
 
 def weights(shift: Array, size: int) -> Array:
-    """(N, FIELD, size): the share that each pixel of an image line has in each of the sensor's."""
+    """Return the weights (N, FIELD, size) of an image line's pixels in each pixel of the sensor."""
     from_centre = np.arange(FIELD) - (FIELD - 1) / 2 - shift[:, None]
     source = from_centre / SCALE + (size - 1) / 2
     return np.maximum(0, 1 - np.abs(source[..., None] - np.arange(size)))
@@ -70,25 +73,25 @@ def weights(shift: Array, size: int) -> Array:
 def brightness_events(
     video: Iterable[Array], times: Array, threshold: float
 ) -> tuple[Array, Events]:
-    """The events of ideal pixels, in order of image and time, and the image (n,) of each.
+    """Return the events of ideal pixels, sorted by image and then time, after their images (n,).
 
-    `video` gives the brightness (N, H, W) at each of `times` (microseconds), linear in between. A
-    pixel fires each time that its brightness has moved by `threshold` since it last did.
+    `video` yields the brightness (N, H, W) at each of `times` (microseconds), linear in between. A
+    pixel fires whenever its brightness has changed by `threshold` since its last event.
     """
     found = []
     views = iter(video)
     before = next(views)
     level = before.copy()  # brightness at a pixel's last event
     for now, (start, end) in zip(views, pairwise(times), strict=True):
-        count = np.trunc((now - level) / threshold * (1 + 1e-9))  # rounding withholds no event
+        count = np.trunc((now - level) / threshold * (1 + 1e-9))  # so that rounding loses no event
         fires = np.flatnonzero(count)
         change = count.flat[fires]
         repeats = np.abs(change).astype(np.intp)
         pixel, sign = np.repeat(fires, repeats), np.repeat(np.sign(change), repeats)
         nth = np.arange(1, len(pixel) + 1) - np.repeat(np.cumsum(repeats) - repeats, repeats)
         crossed = level.flat[pixel] + sign * nth * threshold
-        share = (crossed - before.flat[pixel]) / (now.flat[pixel] - before.flat[pixel])
-        found.append((start + np.clip(share, 0, 1) * (end - start), pixel, sign))
+        fraction = (crossed - before.flat[pixel]) / (now.flat[pixel] - before.flat[pixel])
+        found.append((start + np.clip(fraction, 0, 1) * (end - start), pixel, sign))
         level += count * threshold
         before = now
     t, pixel, sign = (np.concatenate(values) for values in zip(*found, strict=True))
@@ -98,7 +101,7 @@ def brightness_events(
     return image, Events(np.rint(t[order]).astype(np.int64), x, y, polarity)
 
 
-#: what the data set depends on beside T, size and slices
+#: all that the data set depends on besides T, size and slices
 MADE_BY = {
     "field": FIELD,
     "scale": SCALE,
@@ -115,9 +118,10 @@ MADE_BY = {
 def make_moving_digits(
     new: Callable[[str, tuple[int, ...], Any], Array], steps: int, size: int, slices: str = "count"
 ) -> None:
-    """Fill what new(name, shape, dtype) gives for train_frames, train_labels and those of test.
+    """Make the frames and labels of both splits in arrays from new(name, shape, dtype).
 
-    Frames are (N, T, size, size, 2) uint16 (D23), labels (N,) int64; the splits are R2's.
+    The arrays are train_frames, train_labels, test_frames and test_labels. Frames are
+    (N, T, size, size, 2) uint16 (D23), labels (N,) int64. The splits are those of R2.
     """
     digits, rng = load_digits(), np.random.default_rng(SEED)
     for part, split in (("train", digits.train), ("test", digits.test)):

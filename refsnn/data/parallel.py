@@ -1,4 +1,4 @@
-"""One function of many things, in processes of its own."""
+"""Calls of one function on many items, in several processes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -11,14 +11,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def each(function: Callable[[T], R], things: Sequence[T], jobs: int = 1) -> Iterator[R]:
-    """Yield the function of each thing in turn, computed by `jobs` processes, or this one (1).
+def each(function: Callable[[T], R], items: Sequence[T], jobs: int = 1) -> Iterator[R]:
+    """Yield function(item) for each item in order, computed by `jobs` processes, or this one (1).
 
-    More than one process needs the guard `if __name__ == "__main__"` in the script that asks.
+    With more than one process, a script needs the guard `if __name__ == "__main__"`.
     """
     validate.whole("jobs", jobs, 1)
     if jobs == 1:
-        yield from map(function, things)
+        yield from map(function, items)
         return
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        yield from pool.map(function, things, chunksize=8)
+        yield from pool.map(function, items, chunksize=8)

@@ -1,7 +1,7 @@
-"""Pickles of numbers, text and NumPy arrays, read as the data they are.
+"""Safe reader of pickles of numbers, text and NumPy arrays.
 
-Nothing that a pickle can call is called: a call of the few functions that arrays need stays a
-`Call`, of which `array_of` and `integers_of` make values themselves; any other is refused.
+It calls nothing that a pickle names. A call of one of the few functions that arrays need becomes a
+`Call`, which `array_of` and `integers_of` turn into values; any other function is refused.
 """
 
 import pickletools
@@ -15,14 +15,14 @@ from refsnn.ops import Array
 
 
 class Call(NamedTuple):
-    """A call that a pickle asks for, and the state that it sets the result to."""
+    """A call that a pickle contains, and the state that it gives the result."""
 
     function: str
     arguments: Any
     state: Any = None
 
 
-#: NumPy 1's modules numpy.core… have the names of NumPy 2's here
+#: functions that pickles may name; NumPy 1's modules numpy.core… are written as NumPy 2's
 CALLABLE = (
     "numpy._core.multiarray _reconstruct",
     "numpy._core.multiarray scalar",
@@ -51,7 +51,7 @@ VALUES = {
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 PUT = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
 GET = {"GET", "BINGET", "LONG_BINGET"}
-TAKES = {  # how many values from the stack; None: those above the last mark
+TAKES = {  # number of values taken from the stack; None: all above the last mark
     "EMPTY_LIST": 0,
     "LIST": None,
     "APPEND": 1,
@@ -70,8 +70,8 @@ TAKES = {  # how many values from the stack; None: those above the last mark
     "REDUCE": 2,
     "BUILD": 1,
 }
-#: at least, or lists could fill the memory; an image of 3,072 bytes takes up to 45 opcodes, where
-#: its name and two labels, as NumPy's scalars, are written by protocol 0
+#: fewer bytes per opcode are refused, since lists could fill the memory. An image of 3,072 bytes
+#: takes up to 45 opcodes if protocol 0 writes its name and two labels as NumPy scalars
 BYTES_PER_OPCODE = 60
 LONGEST_KEY = 100
 INTEGERS = tuple(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8))
@@ -80,10 +80,10 @@ INTEGERS = tuple(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8))
 def play(content: bytes) -> Any:
     """Read a pickle of strings, bytes, integers, lists, tuples, dictionaries and `Call`s.
 
-    An error of any kind may come of a wrong one.
+    A damaged pickle may raise any exception.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of escapes in a string that mean nothing
+        warnings.simplefilter("ignore")  # about invalid escapes in strings
         return value_of(content)
 
 
@@ -149,8 +149,10 @@ def dictionary(values: list[Any]) -> dict[str, Any]:
 
 
 def key_of(value: Any) -> str:
-    """Decode a key, of text or of bytes; one text may be named as key again and again, so that a
-    long one would take long."""
+    """Return a key, text or bytes, as text; refuses long keys.
+
+    A pickle may use the same text as key again and again, so a long one would take much time.
+    """
     text = value.arguments[0] if isinstance(value, Call) else value
     if len(text) > LONGEST_KEY:
         raise ValueError(f"got a key of {len(text)} characters, want at most {LONGEST_KEY}")
@@ -158,11 +160,11 @@ def key_of(value: Any) -> str:
 
 
 def bytes_of(value: Any) -> bytes | bytearray:
-    """Make bytes of what they are written as: protocols 0 to 2 know text alone."""
+    """Return a value as bytes, which protocols 0 to 2 write as text."""
     match value:
         case bytes() | bytearray():
             return value
-        case str() as text:  # of Python 2
+        case str() as text:  # written by Python 2
             return text.encode("latin-1")
         case Call("_codecs encode", (str() as text, "latin1" | "latin-1"), None):
             return text.encode("latin-1")
@@ -172,7 +174,7 @@ def bytes_of(value: Any) -> bytes | bytearray:
 
 
 def dtype_of(name: str, value: Any, codes: Sequence[str]) -> np.dtype[Any]:
-    """Make a dtype that is one of `codes`, such as "u1", in the byte order that its state says."""
+    """Return a dtype, whose code, such as "u1", must be in `codes`, with its byte order."""
     match value:
         case Call("numpy dtype", (str() as code, *_), state):
             if code not in codes:
@@ -183,9 +185,9 @@ def dtype_of(name: str, value: Any, codes: Sequence[str]) -> np.dtype[Any]:
 
 
 def array_of(name: str, value: Any, codes: Sequence[str]) -> Array:
-    """Make the array that NumPy's functions would make of their arguments, of a dtype of `codes`.
+    """Return the array that a `Call` of NumPy's functions stands for, of a dtype in `codes`.
 
-    It shares its bytes with the pickle's. ValueError for all else names `name`.
+    It shares memory with the pickle's bytes. ValueError, which names `name`, for other values.
     """
     match value:
         case Call(
@@ -204,7 +206,7 @@ def array_of(name: str, value: Any, codes: Sequence[str]) -> Array:
 
 
 def integers_of(name: str, value: Any) -> Array:
-    """Make an array of integers of one, or of a list of integers or of NumPy's scalars."""
+    """Return an array of integers, given as an array or as a list of integers or NumPy scalars."""
     if isinstance(value, Call):
         return array_of(name, value, INTEGERS)
     if not isinstance(value, list | tuple):

@@ -7,8 +7,8 @@ import numpy as np
 from refsnn.data.dataset import Dataset, channel_range, pieces, standardize
 from refsnn.ops import Array
 
-FACTOR = 8  # between the sizes of two splits' images that are taken for two units
-FEW = 5  # images that say nothing about a split
+FACTOR = 8  # ratio of the sizes of two splits' images from which they are taken for two units
+FEW = 5  # fewer images than this say nothing about a split
 MOST_LOSS = 0.01  # largest rounding error of a pixel near the mean, in standard deviations
 
 
@@ -32,13 +32,13 @@ def extent_of(images: Array) -> Extent:
 
 
 def check_same_range(train: Array, test: Array, extents: tuple[Extent, Extent]) -> str:
-    """Refuse splits in two units, such as 0 to 1 and 0 to 255, whose training would look right.
+    """Check that two splits are in one unit; return a doubt as text, or "" if there is none.
 
-    Two splits count as being in two units if one holds real numbers and the other integers, or if
-    nine in ten images of one are at least FACTOR times as large, by their root mean square, as nine
-    in ten of the other. Images that are black do not count. A hot pixel moves one image, and images
-    of all sizes overlap. With fewer than FEW images in a split it is only a doubt, which is
-    returned as a text (else an empty one): so few differ by chance. ValueError.
+    Training on splits in two units, such as 0 to 1 and 0 to 255, would look right. Raises
+    ValueError if one split holds real numbers and the other integers, or if nine in ten images of
+    one are at least FACTOR times as large, by their root mean square, as nine in ten of the other.
+    This ignores black images; a hot pixel changes only one image. With fewer than FEW images in a
+    split, which may differ by chance, it only returns a doubt.
     """
     kinds = [images.dtype.kind == "f" for images in (train, test)]
     if kinds[0] != kinds[1]:
@@ -62,8 +62,10 @@ def check_same_range(train: Array, test: Array, extents: tuple[Extent, Extent]) 
 
 
 def check_precision(dataset: Dataset, extents: tuple[Extent, Extent], dtype: str) -> None:
-    """Refuse images that are not finite once they are standardised in `dtype`, or that lose what
-    they differ in: integers beyond its digits, a large offset. ValueError names image or channel.
+    """Check that `dtype` can hold the standardised images; ValueError names the image or channel.
+
+    They must be finite. Rounding must not hide the differences between pixels, as it does where a
+    large offset or large integers exceed the digits of `dtype`.
     """
     eps = float(np.finfo(dtype).eps)
     other = ", or --dtype float64" if dtype == "float32" else ""
@@ -93,7 +95,7 @@ def check_precision(dataset: Dataset, extents: tuple[Extent, Extent], dtype: str
 
 
 def holder(images: Array, channel: int, value: float) -> int:
-    """Find the first image whose channel has the value."""
+    """Return the index of the first image that has the value in the channel."""
     found = (
         first + int(np.argwhere(piece[..., channel].astype(np.float64) == value)[0, 0])
         for first, piece in pieces(images)

@@ -1,4 +1,4 @@
-"""Finding the files that can be read before a training begins, not in its tenth hour."""
+"""Search for unreadable files, before a training begins and not in its tenth hour."""
 
 import errno
 import sys
@@ -19,8 +19,10 @@ from refsnn.ops import Array
 def reasons(
     paths: Sequence[Path], read: Callable[[Path], object], jobs: int = 1
 ) -> Iterator[tuple[Path, str]]:
-    """Yield each path with the reason why `read` can't read it, "" where it can; by `jobs`
-    processes, with a progress bar."""
+    """Yield each path with the reason why `read` can't read it, or "".
+
+    Runs in `jobs` processes and shows a progress bar.
+    """
     found = each(partial(reason, read=read), paths, jobs)
     yield from zip(paths, tqdm(found, "reading", len(paths), disable=None), strict=True)
 
@@ -32,7 +34,7 @@ def reason(path: Path, read: Callable[[Path], object]) -> str:
         text = " ".join(str(error).split()).removeprefix("dataset: ").removeprefix(str(path))
         return text.lstrip(": ").removeprefix("can't be read: ")
     except OSError as error:
-        if error.errno == errno.ENOMEM:  # the file may be a good one
+        if error.errno == errno.ENOMEM:  # the file may be all right
             raise
         return error.strerror or str(error)
     return ""
@@ -41,11 +43,12 @@ def reason(path: Path, read: Callable[[Path], object]) -> str:
 def without_unreadable(
     name: str, splits: Sequence[Any], read: Callable[[Path], object], made_by: Mapping[str, Any]
 ) -> tuple[list[Any], int]:
-    """Leave what `read` can't read out of splits, named tuples with `paths` and `labels` (N,).
+    """Remove the files that `read` can't read from the splits; return the splits and their number.
 
-    The count of what is left out comes with them, and a line says it. Which files can be read is
-    found out once and kept in the cache, until a path, size or time of change, or a value of
-    `made_by`, on which `read` depends, is another. ValueError where a class has no file left.
+    Splits are named tuples with `paths` and `labels` (N,). The result of reading is kept in the
+    cache until the path, size or modification time of a file changes, or a value of `made_by`, on
+    which `read` depends. Prints a warning if files are left out. ValueError where a class has no
+    file left.
     """
     paths = [Path(path) for split in splits for path in split.paths]
     keep = readable(name, paths, read, made_by)
@@ -64,7 +67,7 @@ def without_unreadable(
             )
         )
     skipped = int((~keep).sum())
-    if skipped and parent_process() is None:  # not in every worker
+    if skipped and parent_process() is None:  # once, and not in every worker process
         print(
             f"warning: {name}: left out {skipped} of {len(paths)} files, which can't be read, the "
             f"first of them {paths[int(np.argmin(keep))]}; refsnn data check lists them",
@@ -76,8 +79,8 @@ def without_unreadable(
 def readable(
     name: str, paths: Sequence[Path], read: Callable[[Path], object], made_by: Mapping[str, Any]
 ) -> Array:
-    """Find out, or take from the cache, which of the paths can be read: (N,), bool."""
-    mask = np.array([path.is_file() for path in paths])  # the cache is keyed by size and time
+    """Return a mask (N,) of the paths that can be read, from the cache if it is there."""
+    mask = np.array([path.is_file() for path in paths])  # the cache needs their size and time
     there = [path for path, good in zip(paths, mask, strict=True) if good]
 
     def make(new: New) -> None:

@@ -1,4 +1,4 @@
-"""Recordings of event cameras: one file by its suffix, and data sets of class folders of them."""
+"""Readers of event cameras' recordings, and of data sets with recordings in class folders."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,8 @@ from refsnn.files.reading import naming_memory, read_bytes
 from refsnn.ops import Array, validate
 
 EVENT_BYTES = 5
-OVERFLOW_ROW, OVERFLOW = 240, 1 << 13  # N-MNIST's camera: microseconds that such an event adds
+#: an event in this row of N-MNIST's files only says that all later times are this much later
+OVERFLOW_ROW, OVERFLOW = 240, 1 << 13  # microseconds
 DVS128 = 128
 MOST = np.iinfo(np.int16).max
 FIELDS = ("t", "x", "y", "p")  # of a recording in an .npz file
@@ -45,7 +46,7 @@ class Recordings(NamedTuple):
 
 
 class EventSet(NamedTuple):
-    """Two splits of a data set, the side of its square sensor, and what reads a file."""
+    """The splits of a data set, the side of its square sensor, and the function to read a file."""
 
     train: Recordings
     test: Recordings
@@ -54,7 +55,7 @@ class EventSet(NamedTuple):
 
 
 def read_bin(path: Path) -> Events:
-    """N-MNIST's file: x, y, then polarity (1 bit) and microseconds (23 bits), big-endian."""
+    """Read N-MNIST's file: x, y, then polarity (1 bit) and microseconds (23 bits), big-endian."""
     data = np.frombuffer(read_bytes(path), np.uint8)
     n, rest = divmod(len(data), EVENT_BYTES)
     if rest:
@@ -68,10 +69,10 @@ def read_bin(path: Path) -> Events:
 
 
 def read_mat(path: Path) -> Events:
-    """What `dat2mat.m` makes of a DVS128 recording: a matrix with a row an event.
+    """Read a DVS128 recording as `dat2mat.m` writes it: a matrix with one row per event.
 
-    Its columns are t, x, y, polarity, or t, two unused ones, x, y, polarity; y counts from below,
-    polarity is 1 for ON, -1 or 0 for OFF. It is called out1, or is the only variable.
+    The columns are t, x, y, polarity, or t, two unused ones, x, y, polarity; y counts from below,
+    and polarity is 1 for ON, -1 or 0 for OFF. The matrix is named out1 or is the only variable.
     """
     rows = read_matrix(path)
     t, x, y, polarity = rows[:, [0, -3, -2, -1]].T
@@ -81,7 +82,7 @@ def read_mat(path: Path) -> Events:
 
 
 def read_matrix(path: Path) -> Array:
-    """The only variable of a MATLAB file, or out1: (n, 4) or (n, 6) whole numbers, as int64."""
+    """Read out1 or the only variable of a MATLAB file: whole numbers (n, 4) or (n, 6), as int64."""
     content = read_bytes(path)
     try:
         variables = read_variables(content)
@@ -95,7 +96,7 @@ def read_matrix(path: Path) -> Array:
         if isinstance(matrix, str) or matrix.ndim != 2 or matrix.shape[1] not in (4, 6):
             got = matrix if isinstance(matrix, str) else matrix.shape
             raise ValueError(f"{name}: got {got}, want numbers (n, 4) or (n, 6)")
-        with np.errstate(invalid="ignore"):  # NaN is seen in the next line
+        with np.errstate(invalid="ignore"):  # the next comparison finds NaN
             whole = matrix.astype(np.int64)
         if not np.array_equal(whole, matrix):
             raise ValueError(f"{name}: want whole numbers")
@@ -105,7 +106,7 @@ def read_matrix(path: Path) -> Array:
 
 
 def read_npz_events(path: Path) -> Events:
-    """Arrays t, x, y, p (n,) of integers, x to the right and y down, p 1 for ON."""
+    """Read arrays t, x, y, p (n,) of integers; x counts to the right, y down, p is 1 for ON."""
     arrays = read_whole(path, None, FIELDS)
     for name in FIELDS:
         if name not in arrays:
@@ -118,7 +119,7 @@ def read_npz_events(path: Path) -> Events:
 
 
 def checked(path: Path, t: Array, x: Array, y: Array, polarity: Array) -> Events:
-    """Events in order of time and in the types of `Events`, unless a value has no place there."""
+    """Return events in order of time, in the types of `Events`; ValueError for large values."""
     if len(t) == 0:
         raise ValueError(f"{path}: got no events")
     limits = (np.iinfo(np.int64).max, MOST, MOST, 1)
@@ -133,7 +134,7 @@ READERS = {".aedat": read_aedat, ".bin": read_bin, ".mat": read_mat, ".npz": rea
 
 
 def read_recording(path: Path) -> Events:
-    """One file, in the format that its suffix says; ValueError names the file."""
+    """Read one file in the format that its suffix says; ValueError names the file."""
     if path.suffix.lower() not in READERS:
         raise ValueError(f"{path}: got {path.suffix or 'no suffix'}, want {', '.join(READERS)}")
     with naming_memory(path):
@@ -141,7 +142,7 @@ def read_recording(path: Path) -> Events:
 
 
 def recordings_of(folder: Path) -> Recordings:
-    """The recordings in the class folders of a folder, both in natural order: _2 before _10."""
+    """List the recordings in a folder's class folders, in natural order: _2 before _10."""
     if not folder.is_dir():
         raise ValueError(f"dataset: {folder} is missing, want a folder of class folders")
     classes = in_natural_order(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
@@ -149,19 +150,19 @@ def recordings_of(folder: Path) -> Recordings:
         raise ValueError(f"dataset: {folder}: got no class folders")
     paths: list[Path] = []
     labels: list[int] = []
-    for label, place in enumerate(classes):
-        files = in_natural_order(p for p in place.iterdir() if p.name[0] != "." and not p.is_dir())
+    for label, inner in enumerate(classes):
+        files = in_natural_order(p for p in inner.iterdir() if p.name[0] != "." and not p.is_dir())
         suffixes = {p.suffix.lower() for p in files}
         if len(suffixes) != 1 or not suffixes <= set(READERS):
             got = ", ".join(sorted(suffixes)) or "no files"
-            raise ValueError(f"dataset: {place}: got {got}, want one of {', '.join(READERS)}")
+            raise ValueError(f"dataset: {inner}: got {got}, want one of {', '.join(READERS)}")
         paths += files
         labels += [label] * len(files)
     return Recordings(paths, np.array(labels, np.int64), [p.name for p in classes])
 
 
 def in_natural_order(paths: Iterator[Path]) -> list[Path]:
-    """By name, numbers in it by value: the order in which data sets number their recordings."""
+    """Sort paths by name, with numbers in it by value, as data sets number their recordings."""
 
     def key(path: Path) -> tuple[list[str | int], str]:
         parts = re.split("([0-9]+)", path.name)  # every second one is a number
@@ -171,7 +172,7 @@ def in_natural_order(paths: Iterator[Path]) -> list[Path]:
 
 
 def cifar10dvs(folder: Path, train: int = 900) -> EventSet:
-    """CIFAR10-DVS in ten class folders; the first `train` of each class are for training (D23)."""
+    """Find CIFAR10-DVS in ten class folders; the first `train` of each are for training (D23)."""
     every = recordings_of(folder)
     if tuple(every.class_names) != CIFAR10:
         got = ", ".join(every.class_names)
@@ -193,9 +194,9 @@ def chosen(recordings: Recordings, mask: Array) -> Recordings:
 
 
 def read_cifar10dvs(path: Path) -> Events:
-    """A recording with its picture upright: the camera exchanged x and y.
+    """Read a recording with its picture upright, exchanging x and y as the camera wrote them.
 
-    The readers of public code turn AEDAT files so, and their `.npz` files have been turned.
+    Public code does this when it reads AEDAT files, so the `.npz` files that it writes are upright.
     """
     events = read_recording(path)
     if path.suffix.lower() in (".aedat", ".mat"):
@@ -204,7 +205,7 @@ def read_cifar10dvs(path: Path) -> Events:
 
 
 def nmnist(folder: Path) -> EventSet:
-    """N-MNIST, as it comes: folders Train and Test, each with a folder for every digit."""
+    """Find N-MNIST in the folders Train and Test, each with a folder for every digit."""
     train, test = recordings_of(folder / "Train"), recordings_of(folder / "Test")
     if train.class_names != test.class_names:
         got = ", ".join(sorted(set(train.class_names) ^ set(test.class_names)))
@@ -220,9 +221,10 @@ def make_frames(
     slices: str = "count",
     jobs: int = 1,
 ) -> None:
-    """Fill what new(name, shape, dtype) gives for train_frames, train_labels and those of test.
+    """Make the frames and labels of both splits in arrays from new(name, shape, dtype).
 
-    Frames are (N, T, size, size, 2) uint16, labels (N,) int64.
+    The arrays are train_frames, train_labels, test_frames and test_labels. Frames are
+    (N, T, size, size, 2) uint16, labels (N,) int64.
     """
     for part in ("train", "test"):
         paths, labels, _ = getattr(data, part)
@@ -242,8 +244,10 @@ def frames_of(
     jobs: int = 1,
     read: Callable[[Path], Events] = read_recording,
 ) -> Iterator[Array]:
-    """The frames (T, size, size, 2) uint16 of each file in turn (D23), made by `jobs` processes
-    (see `each`)."""
+    """Yield the frames (T, size, size, 2), uint16, of each file in order (D23).
+
+    Runs in `jobs` processes (see `each`).
+    """
     make = partial(frames_in, steps=steps, sensor=sensor, size=size, slices=slices, read=read)
     yield from each(make, paths, jobs)
 

@@ -1,4 +1,4 @@
-"""Unpacking archives that nobody vouches for."""
+"""Safe unpacking of archives from any source."""
 
 import errno
 import gzip
@@ -12,12 +12,12 @@ from typing import IO, Any, NamedTuple, cast
 
 from refsnn.files.reading import open_regular
 from refsnn.files.unfinished import unfinished
-from refsnn.files.writing import naming
+from refsnn.files.writing import naming_path
 from refsnn.ops import validate
 
 MOST_MEMBERS = 100_000
 LONGEST_NAME = 255  # bytes
-HEADERS = 1 << 26  # bytes of a tar file beside its members' content, at most
+HEADERS = 1 << 26  # most bytes of a tar file besides its members' content
 CHUNK = 1 << 20
 TAR_KINDS = {
     tarfile.SYMTYPE: "a symbolic link",
@@ -31,16 +31,16 @@ ZIP_KINDS = {0: "file", stat.S_IFREG: "file", stat.S_IFLNK: "a symbolic link"}
 
 class Member(NamedTuple):
     name: str
-    kind: str  # "file", "folder", or what it is instead
-    content: IO[bytes] | None  # of a file
+    kind: str  # "file", "folder", or the name of another kind, such as "a symbolic link"
+    content: IO[bytes] | None  # None for what is no file
 
 
 def unpack(archive: Path, folder: Path, most_bytes: int) -> None:
-    """The files and folders of a .tar.gz or .zip, in a new `folder`: all of them or nothing.
+    """Unpack a .tar.gz or .zip into a new `folder`: all of its files and folders or nothing.
 
-    ValueError, which names the archive and the member, where one leads out of the folder, is a
-    link or a device, or has the name of another; where the files hold more than `most_bytes`
-    in all; where the archive is damaged or cut short.
+    Raises ValueError, which names the archive and the member, where a member leads out of the
+    folder, is a link or a device, or has the name of another one; where the files hold more than
+    `most_bytes` together; and where the archive is damaged or cut short.
     """
     if folder.exists():
         raise ValueError(f"folder: {folder} is there already, want a new one")
@@ -56,7 +56,7 @@ def unpack(archive: Path, folder: Path, most_bytes: int) -> None:
                 where = f"member {validate.shown(member.name)}"
                 if count == MOST_MEMBERS:
                     raise ValueError(f"want at most {MOST_MEMBERS} members")
-                path = whole / place(member, files, folders)
+                path = whole / inner_path(member, files, folders)
                 if member.content is None:
                     path.mkdir(parents=True, exist_ok=True)
                 else:
@@ -64,7 +64,7 @@ def unpack(archive: Path, folder: Path, most_bytes: int) -> None:
                     left -= write(path, member.content, left)
                 where = f"after {where}"
         except Exception as error:  # tarfile, zipfile, gzip and zlib each have their own
-            # of the disk; a seek to where nothing can be is not
+            # an error of the disk; a seek to an impossible place (EINVAL) is one of the archive
             if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
                 raise
             reason = str(error).removeprefix(f"{archive}: ")
@@ -73,15 +73,15 @@ def unpack(archive: Path, folder: Path, most_bytes: int) -> None:
         os.rename(whole, folder)
 
 
-def place(member: Member, files: set[Path], folders: set[Path]) -> Path:
-    """The member's path inside the folder, which joins those of the files or folders so far."""
-    inside = PureWindowsPath(member.name)  # takes / and \ for separators, and knows drives
+def inner_path(member: Member, files: set[Path], folders: set[Path]) -> Path:
+    """Return a member's path inside the folder, and add it to the `files` or `folders` so far."""
+    inside = PureWindowsPath(member.name)  # splits at / and \, and knows drives
     if inside.anchor or ".." in inside.parts:
         raise ValueError("it leads out of the folder")
     if len(os.fsencode(member.name)) > LONGEST_NAME:
         raise ValueError(f"want a name of at most {LONGEST_NAME} bytes")
     if member.kind not in ("file", "folder"):
-        raise ValueError(f"it is {member.kind}, want files and folders alone")
+        raise ValueError(f"it is {member.kind}, want only files and folders")
     path = Path(*inside.parts)
     if path in files or files.intersection(path.parents):
         raise ValueError("a file of this name came before")
@@ -96,9 +96,9 @@ def place(member: Member, files: set[Path], folders: set[Path]) -> Path:
 
 
 def write(path: Path, content: IO[bytes], most: int) -> int:
-    """How many bytes it was; what is read counts, whatever the archive says."""
+    """Write the content to a file; return its size as counted, whatever the archive says."""
     size = 0
-    with naming(path), open(path, "xb") as file:
+    with naming_path(path), open(path, "xb") as file:
         while chunk := content.read(CHUNK):
             size += len(chunk)
             if size > most:
@@ -156,7 +156,7 @@ def tar_members(file: IO[bytes], most: int) -> Iterator[Member]:
                 yield Member(info.name, "a sparse file", None)
             else:
                 yield Member(info.name, "file", archive.extractfile(info))
-        # tarfile takes a header that it can't read for the end, which is zeros alone
+        # tarfile ends at any header that it can't read, but a true end is followed only by zeros
         rest = cast(Any, archive.fileobj)
         size = 0
         while chunk := rest.read(CHUNK):

@@ -1,1 +1,1 @@
-"""What the paper measures of its networks, and tables of many runs."""
+"""Experiments: tables of many runs (ablations) and measurements of gradients."""

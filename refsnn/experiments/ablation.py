@@ -1,7 +1,7 @@
-"""An ablation: a folder of runs that differ in method, architecture, T and seed.
+"""Ablations: folders of runs that differ in method, architecture, T and seed.
 
-Its file `ablation.json` holds the other settings, which stay as they were at the first call;
-`runs` holds a run folder for each combination, to which later calls may add.
+The file `ablation.json` in it holds the other settings, which the first call determines. The folder
+`runs` holds a run folder for each combination; later calls may add more.
 """
 
 import re
@@ -22,7 +22,7 @@ from refsnn.training.folder import read_config
 
 SETTINGS = object_with({"settings": {"type": "array", "items": {"type": "object"}}})
 SUMMARY = object_with({"test_accuracy": {"type": "number", "minimum": 0, "maximum": 1}})
-BIAS = "params/head.fc.bias"  # one number a class
+BIAS = "params/head.fc.bias"  # one number per class
 AXES = ("method", "arch", "steps", "seed")
 Settings = dict[str, Any]
 
@@ -33,17 +33,17 @@ class Planned(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a run folder says; `accuracy` (0 to 1) and the data set's `classes` when finished."""
+    """The result of a run; a finished one has its `accuracy` (0 to 1) and number of `classes`."""
 
     config: TrainConfig
-    state: str  # finished, diverged, missing, or damaged: it is finished, but can't be read
+    state: str  # finished, diverged, missing, or damaged: finished, but its files can't be read
     accuracy: float | None = None
     classes: int | None = None
-    reason: str = ""  # of a damaged one
+    reason: str = ""  # why it is damaged
 
 
 def configs(grids: Iterable[Grid]) -> list[TrainConfig]:
-    """The grids' combinations, each once."""
+    """Return the configurations of all combinations in the grids, each once."""
     made: dict[TrainConfig, None] = {}
     for grid in grids:
         for values in product(grid.methods, grid.archs, grid.steps, grid.seeds):
@@ -52,23 +52,23 @@ def configs(grids: Iterable[Grid]) -> list[TrainConfig]:
 
 
 def fixed(config: TrainConfig) -> Settings:
-    """All settings but the axes."""
+    """Return all settings except the axes."""
     return {name: value for name, value in config.to_dict().items() if name not in AXES}
 
 
 def depth(arch: str) -> int:
-    """Layers with weights from input to output: two a block, the stem's and the head's."""
+    """Count the layers with weights from input to output: two per block, the stem and the head."""
     found = architecture(arch)
     return found.stem.convs + 2 * sum(found.depths) + 1 + (found.hidden > 0)
 
 
 def varying(settings: Sequence[Settings]) -> list[str]:
-    """The names of what is not alike in all of them."""
+    """Return the names of the settings that are not the same in all of them."""
     return [name for name in settings[0] if any(s[name] != settings[0][name] for s in settings)]
 
 
 def order(config: TrainConfig, settings: Sequence[Settings]) -> tuple[Any, ...]:
-    """The place in the table, whatever came first."""
+    """Return the key that sorts the runs for the table."""
     return (
         settings.index(fixed(config)),
         depth(config.network.arch),
@@ -87,8 +87,10 @@ def folder_name(config: TrainConfig, settings: Sequence[Settings]) -> str:
 
 
 def settings_of(out: Path, wanted: Iterable[TrainConfig]) -> list[Settings]:
-    """The fixed settings in `out`, or for a new one those of `wanted`; ValueError where `wanted`
-    has others than there are."""
+    """Return the fixed settings of the folder `out`, or those of `wanted` if `out` is new.
+
+    ValueError where `wanted` has settings that `out` does not have.
+    """
     asked: list[Settings] = []
     for config in wanted:
         if fixed(config) not in asked:
@@ -122,14 +124,16 @@ def read_settings(path: Path) -> list[TrainConfig]:
 
 
 def plan(out: Path, wanted: Iterable[TrainConfig], settings: Sequence[Settings]) -> list[Planned]:
-    """Run folders in the table's order."""
+    """Return the wanted runs with their folders, in the table's order."""
     ordered = sorted(wanted, key=lambda config: order(config, settings))
     return [Planned(out / "runs" / folder_name(c, settings), c) for c in ordered]
 
 
 def existing(out: Path, settings: Sequence[Settings]) -> tuple[list[TrainConfig], list[str]]:
-    """The configurations of the runs in `out`, and a line for each that can't be read; ValueError
-    for one that does not belong there."""
+    """Return the configurations of the runs in `out`, and a message per run that can't be read.
+
+    ValueError where a run's settings differ from those that its folder's name says.
+    """
     found, damaged = [], []
     for path in sorted(out.glob("runs/*/config.json")):
         try:
@@ -149,7 +153,7 @@ def prepare(out: Path, settings: Sequence[Settings]) -> None:
 
 
 def result(run: Planned) -> Result:
-    """Read what a run folder says; one that is damaged costs only itself."""
+    """Read the result of a run; damaged files raise nothing, so that other runs still count."""
     if (run.folder / "summary.json").exists():
         try:
             read_config(run.folder)

@@ -1,4 +1,4 @@
-"""`refsnn ablation`: options, order of things, output."""
+"""The command `refsnn ablation`: its options, the order of its steps, its output."""
 
 import argparse
 import sys
@@ -21,7 +21,7 @@ from refsnn.training.config import TrainConfig
 from refsnn.training.options import add_settings, given_settings
 from refsnn.training.trainer import Interrupted, network_for
 
-SMALL = "digits"  # the preset that runs without an estimate before it
+SMALL = "digits"  # the preset that starts without printing an estimate
 
 
 def add_options(parser: Any) -> None:
@@ -29,16 +29,16 @@ def add_options(parser: Any) -> None:
         "--preset",
         default=SMALL,
         choices=PRESETS,
-        help="combinations and settings to start from, which options override: the paper's "
-        "tables, its claim on digits (under an hour on two cores), or digits, a few runs of "
-        "resnet8 (default: digits)",
+        help="combinations and settings to start from, which options override: table1 to table4 "
+        "of the paper; claim, the paper's claim on the digits (under an hour on two cores); or "
+        "digits, a few runs of resnet8 (default: digits)",
     )
     parser.add_argument(
         "--methods",
         nargs="+",
         choices=METHODS,
         metavar="NAME",
-        help=f"of {', '.join(METHODS)} (default: the preset's)",
+        help=f"methods among {', '.join(METHODS)} (default: the preset's)",
     )
     parser.add_argument(
         "--archs",
@@ -59,12 +59,12 @@ def add_options(parser: Any) -> None:
         nargs="+",
         type=int,
         metavar="N",
-        help="one number for how many (0 to N-1), several for which (default: the preset's)",
+        help="seeds; a single number N means the seeds 0 to N-1 (default: the preset's)",
     )
     parser.add_argument(
         "--out",
         metavar="DIR",
-        help="folder of the runs, table and plot, to which later calls may add "
+        help="folder of the runs, the table and the plot; later calls may add runs "
         "(default: runs/ablation-PRESET)",
     )
     parser.add_argument(
@@ -77,26 +77,26 @@ def add_options(parser: Any) -> None:
     parser.add_argument(
         "--scheduler",
         metavar="ADDRESS",
-        help="send the runs to the Dask cluster there, whose workers see the same files",
+        help="send the runs to the Dask cluster at this address, whose workers see the same files",
     )
     parser.add_argument(
         "--threads",
         type=int,
         metavar="N",
-        help="threads of each run (default: cores / jobs; on a cluster 1)",
+        help="threads per run (default: cores / jobs; on a cluster 1)",
     )
     parser.add_argument(
         "--estimate",
         action="store_true",
-        help="only say how long what is left would take on this machine; needs no data set of the "
-        "paper, and no folder",
+        help="only print how long the remaining runs would take on this machine; needs neither "
+        "the paper's data sets nor a folder",
     )
     held = {name for grids in PRESETS.values() for grid in grids for name in grid.settings}
     add_settings(parser, leave_out=AXES, of_preset=held)
 
 
 def grids(arguments: argparse.Namespace) -> list[Grid]:
-    """The preset's, with what the options say instead."""
+    """Return the preset's grids with the changes that the options make."""
     seeds = arguments.seeds
     if seeds is not None and len(seeds) == 1:
         validate.whole("seeds", seeds[0], 1)
@@ -123,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
     validate.whole("jobs", arguments.jobs, 1)
     threads = threads_of(arguments)
     if not (arguments.estimate or arguments.scheduler):
-        check_data(runs)  # or all of them would fail of it
+        check_data(runs)  # else all of them would fail with the same error
     with Signals() as signals:
         try:
             if arguments.estimate or (arguments.preset != SMALL and not arguments.scheduler):
@@ -135,7 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
         ablation.prepare(out, settings)
         states = train(arguments, runs, threads, lambda: signals.caught is not None)
     if states["interrupted"] or states["waiting"]:
-        print("stopped; the same command goes on", file=sys.stderr)
+        print("stopped; the same command continues", file=sys.stderr)
         return 128 + int(signals.caught or 0)
     results = [ablation.result(r) for r in known]
     found = table.tabulate(results)
@@ -143,8 +143,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(table.to_markdown(found))
     print(f"{', '.join(names)} are in {out}")
     damaged = dict.fromkeys([*unread, *(r.reason for r in results if r.state == "damaged")])
-    for line in damaged:
-        print(f"left out: {line}; remove the run's folder to train it again", file=sys.stderr)
+    for reason in damaged:
+        print(f"left out: {reason}; remove the run's folder to train it again", file=sys.stderr)
     if states["failed"]:
         print(f"{states['failed']} of {len(runs)} runs failed", file=sys.stderr)
     return 1 if states["failed"] or damaged else 0
@@ -153,10 +153,9 @@ def run(arguments: argparse.Namespace) -> int:
 def planned(
     arguments: argparse.Namespace, out: Path, wanted: Sequence[TrainConfig]
 ) -> tuple[list[Settings], list[Planned], list[str]]:
-    """The fixed settings, the runs that are wanted or there already, and a line for each there
-    whose settings can't be read.
+    """Return the fixed settings, wanted and existing runs, and a message per unreadable run.
 
-    An estimate is of the new folder that the runs would need, where the default one is for others.
+    If the default folder has other settings, an estimate is made for a new folder.
     """
     try:
         settings = ablation.settings_of(out, wanted)
@@ -170,7 +169,7 @@ def planned(
 
 
 def check_data(runs: Sequence[Planned]) -> None:
-    """ValueError where the data of a new run is not there, or does not fit its network."""
+    """Check that each new run's data is there and fits its network; ValueError says why not."""
     loaded = cache(load)
     new = [run.config for run in runs if not (run.folder / "checkpoint.npz").exists()]
     for config in {config.changed(method="vanilla", seed=0) for config in new}:
@@ -180,21 +179,21 @@ def check_data(runs: Sequence[Planned]) -> None:
 def train(
     arguments: argparse.Namespace, runs: Sequence[Planned], threads: int, stopping: Stop
 ) -> Counter[str]:
-    """How many of the runs ended in which state; none is a reason to start no worker."""
+    """Train the runs and count the states in which they end; start no worker if there are none."""
     if not runs:
         return Counter()
-    get_ops(runs[0].config.ops)  # finds where compiled code is kept: the runs share it
-    place = (
+    get_ops(runs[0].config.ops)  # finds the folder of compiled code, which the runs share
+    pool = (
         on_cluster(arguments.scheduler, threads)
         if arguments.scheduler
         else on_this_machine(arguments.jobs, threads)
     )
-    with place as workers:
+    with pool as workers:
         return train_all(runs, workers, stopping)
 
 
 def threads_of(arguments: argparse.Namespace) -> int:
-    """Threads of each run; how many a cluster's machines have is known there only."""
+    """Return the number of threads per run, checked against the cores unless on a cluster."""
     threads: int | None = arguments.threads
     if arguments.scheduler:
         threads = 1 if threads is None else threads
@@ -218,13 +217,13 @@ def size_of(config: TrainConfig) -> DataSize:
 
 
 def tell_estimate(runs: Sequence[Planned], jobs: int, threads: int, stopping: Stop) -> None:
-    """A line as soon as its network is measured; Interrupted when `stopping`."""
+    """Print the estimate line by line as networks are measured; Interrupted if `stopping`."""
     if not runs:
-        print("nothing is left to run")
+        print("no runs are left")
         return
     some = {run.config.data.dataset: run.config for run in runs}
     sizes = {name: size_of(config) for name, config in some.items()}
-    print(f"on this machine (runs at a time: {jobs}, threads of each: {threads}), measured on")
+    print(f"time on this machine (runs at a time: {jobs}, threads per run: {threads}), measured on")
     print("random images, without reading and augmenting real ones:", flush=True)
     names = [n for n in varying([run.config.to_dict() for run in runs]) if n not in AXES]
     found = []

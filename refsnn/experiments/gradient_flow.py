@@ -1,15 +1,15 @@
-"""A ledger of gradient flow: how much of dL/du_pre reaches each layer and step, and by which way.
+"""Ledger of gradient flow: the norm of dL/du_pre by layer and step, split by branch and mechanism.
 
-Back-propagation is linear in dL/db_l, so a pass with one branch's alone gives that branch's
+Back-propagation is linear in dL/db_l, so a backward pass from one branch alone gives that branch's
 part (Eq. 9). The terms of Eq. 3 give the parts by mechanism: firing g_o[t] h[t], leak
 tau delta[t+1] (1 - o[t]), reset -tau delta[t+1] u_pre[t] h[t].
 
-Exact, but for rounding, which the fields `rest` measure: parts add up as vectors; the factors of
-the chain multiply to its last norm; the shares of dL/dW1 add up to 1. Not said by norms: parts
-may cancel, so their norms need not add up. A factor is what one block did to this one gradient,
-from 0 to the largest singular value of its Jacobian; those values' product, a bound on Eq. 8,
-may lie far above the product of the factors. Where the image or the channels change, a factor
-compares vectors of different lengths.
+Except for rounding, which the fields `rest` measure, the parts add up as vectors, the factors of
+the chain multiply to its last norm, and the shares of dL/dW1 add up to 1. Norms of parts need not
+add up, since parts may cancel. A factor says what one block did to this one gradient: it lies
+between 0 and the largest singular value of the block's Jacobian. The product of these singular
+values, a bound on Eq. 8, may be far larger than the product of the factors. Where the size of the
+image or the channels change, a factor compares vectors of different lengths.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from refsnn.ops import CROSS_ENTROPY, Array, ConvCache, LIFCache, Loss, Ops, val
 from refsnn.training.monitor import finite, norm, share
 
 FIRST = "stem.conv0.weight"  # W1 of Eq. 8 and 9
-#: a slope is small below this share of the one at threshold (the peak, but for tanh as printed)
+#: a slope is small below this part of the slope at the threshold, the peak but for `tanh_literal`
 SMALL = 1e-3
 
 Seen = TypeVar("Seen")
@@ -31,29 +31,32 @@ Look = Callable[[Array, Array, LIFCache], Seen]
 
 
 class Ledger(NamedTuple):
-    """Plain numbers, lists and dicts; each list of norms or shares has one entry a time step.
+    """The ledger of one batch, in plain numbers, lists and dicts.
 
-    layers: from input to output, dicts of `layer`; `rate`, spikes a neuron; `mean_slope`;
-        `zero_slope` and `small_slope`, shares of neurons whose h is 0, or below SMALL times the
-        slope at threshold; the norms of delta, `total`, and of its parts, `firing`, `leak` and
-        `reset`; `rest`, that of the total less the three; `through`, by branch, those of delta
-        through it.
-    chain: Eq. 8 along the main branch alone, dicts of `at`, the `norm` of the gradient there
-        over all steps, and its `factor` on the norm before (None: none before, or 0). From the
-        logits over every block's output to the stem's and W1.
-    first_layer: dL/dW1 (Eq. 9): `parameter`, `norm`, `rest`, and `branches`: of each its `norm`,
-        `cosine` to the sum and `share`, norm times cosine over the sum's norm (None: of zero).
+    layers: a dict per layer of neurons, from input to output: its name `layer`, and lists with one
+        entry per time step. `rate` is the firing rate; `mean_slope` the mean of h; `zero_slope` and
+        `small_slope` are the fractions of neurons whose h is 0, or below SMALL times the slope at
+        the threshold. `total` is the norm of delta; `firing`, `leak` and `reset` are the norms of
+        its parts, and `rest` is the norm of delta minus the three. `through` holds the norms of
+        delta through each branch, by the branch's name.
+    chain: Eq. 8 along the main branch alone: a dict per place, from the logits through each block's
+        output to the stem's output and W1. `at` is the place's name, `norm` the norm of the
+        gradient there over all steps, and `factor` its ratio to the norm before (None for the first
+        place or after 0).
+    first_layer: dL/dW1 (Eq. 9): `parameter`, `norm`, `rest`, and `branches`, which has for each
+        branch the `norm` of its part, the `cosine` to the sum, and the `share`, norm times cosine
+        over the sum's norm (None where the sum is 0).
     """
 
     loss: float
     side: float
-    branches: list[str]  # the main one, `head`, last
+    branches: list[str]  # names, with the main branch, `head`, last
     layers: list[dict[str, Any]]
     chain: list[dict[str, Any]]
     first_layer: dict[str, Any]
 
 
-@np.errstate(all="ignore")  # what overflows is refused below
+@np.errstate(all="ignore")  # overflow is found below
 def ledger(
     net: Network,
     params: Params,
@@ -66,12 +69,13 @@ def ledger(
     branch_sum: str = "logits",
     criterion: Loss = CROSS_ENTROPY,
 ) -> Ledger:
-    """Of one batch, images (N, H, W, C) shown at `steps` time steps, normalised as in training.
+    """Compute the ledger of one batch of images (N, H, W, C), shown at `steps` time steps.
 
-    `side` weights the side branches (Eq. 10). ValueError where a gradient is not finite.
+    Batch norm uses the batch's statistics, as in training. `side` is the weight of the side
+    branches (Eq. 10). ValueError where a gradient is not finite.
     """
     validate.at_least("side", side, 0)
-    # batch norm and LIF one after the other, so that each layer's lif_backward can be watched
+    # unfused batch norm and LIF, so that `watch` sees each layer's lif_backward
     apart = replace(ops, norm_neuron_forward=None, norm_neuron_backward=None)
     run = forward(net, params, buffers, encode(images, steps), apart)
     loss, cache = apart.objective_forward(run.branches, labels, side, branch_sum, criterion)
@@ -101,7 +105,7 @@ def ledger(
 
 
 def watch(run: Forward, db: list[Array], look: Look[Seen]) -> tuple[Params, dict[str, Seen]]:
-    """Gradients from `db`, and what `look(do_seq, delta_seq, cache)` says of each layer."""
+    """Compute the gradients from `db`, and look(do_seq, delta_seq, cache) for each layer."""
     ops, names, seen = run.context.ops, {id(cache): name for name, cache in neuron_caches(run)}, {}
 
     def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> Any:
@@ -114,8 +118,11 @@ def watch(run: Forward, db: list[Array], look: Look[Seen]) -> tuple[Params, dict
 
 
 def first_only(run: Forward) -> Forward:
-    """The same, but that convolutions skip gradients of other weights than W1, and those that
-    are zero all over, as behind a branch: most of the cost."""
+    """Return a forward pass whose backward pass computes no convolution weight's gradient but W1's.
+
+    It also skips convolutions of gradients that are all zero, as those behind a branch are. Both
+    together are most of the cost.
+    """
     ops, first = run.context.ops, run.stem.units[0][0].conv
 
     def conv_input_gradient(dy: Array, cache: ConvCache) -> Array:
@@ -131,12 +138,12 @@ def first_only(run: Forward) -> Forward:
 
 
 def by_size(do_seq: Array, delta_seq: Array, cache: LIFCache) -> tuple[float, list[float]]:
-    """Norms of dL/do over all steps, and of delta at each."""
+    """Return the norm of dL/do over all steps, and the norm of delta per step."""
     return norm(do_seq), [norm(delta) for delta in delta_seq]
 
 
 def by_mechanism(do_seq: Array, delta_seq: Array, cache: LIFCache) -> list[dict[str, float]]:
-    """Norms of delta[t] and of the terms of Eq. 3, of the sum over which `rest` is left."""
+    """Return, per step, the norms of delta, of the terms of Eq. 3, and of delta minus their sum."""
     rows, p = [], cache.p
     later = np.zeros_like(cache.u0)  # tau delta[t+1]; delta[T+1] = 0
     for t in reversed(range(len(do_seq))):
@@ -152,7 +159,7 @@ def by_mechanism(do_seq: Array, delta_seq: Array, cache: LIFCache) -> list[dict[
 
 
 def slopes(cache: LIFCache) -> list[dict[str, float]]:
-    """Firing rate and the state of the surrogate (Eq. 4) at each step."""
+    """Return, per step, the firing rate and the statistics of the surrogate slope (Eq. 4)."""
     p, rows = cache.p, []
     small = SMALL * float(p.surrogate.slope(np.zeros(1), p.v_th)[0])
     for u_pre, o in zip(cache.u_pre_seq, cache.o_seq, strict=True):
@@ -167,7 +174,7 @@ def by_step(rows: list[dict[str, float]]) -> dict[str, list[float]]:
 
 
 def factors(outputs: list[tuple[str, float]]) -> list[dict[str, Any]]:
-    """Each norm with its ratio to the one before: Eq. 8's product, in norms."""
+    """Return each norm with its ratio to the norm before: the product of Eq. 8, in norms."""
     before = [0.0, *(size for _, size in outputs)]
     return [
         {"at": at, "norm": size, "factor": size / last if last else None}
@@ -176,9 +183,9 @@ def factors(outputs: list[tuple[str, float]]) -> list[dict[str, Any]]:
 
 
 def parts(total: Array, of_branch: dict[str, Array]) -> dict[str, Any]:
-    """A gradient as the sum over branches (Eq. 9)."""
+    """Describe a gradient as the sum of the branches' parts (Eq. 9)."""
     whole, rows = norm(total), {}
-    square = float(np.vdot(total, total.astype(np.float64)))  # as `along`: the whole's share is 1
+    square = float(np.vdot(total, total.astype(np.float64)))  # like `along`, so shares add up to 1
     for branch, part in of_branch.items():
         size, along = norm(part), float(np.vdot(total, part.astype(np.float64)))
         rows[branch] = {

@@ -1,4 +1,4 @@
-"""`refsnn gradients`: options, the network and batch that they mean, output."""
+"""The command `refsnn gradients`: its options, the network and batch they select, its output."""
 
 import argparse
 import json
@@ -18,8 +18,8 @@ from refsnn.training.trainer import batches_of, initial_state, network_for
 
 #: settings that no gradient depends on; images are not augmented
 LEFT_OUT = ("lr", "optimizer", "momentum", "weight_decay", "decay_all", "cutout", "augment")
-LEFT = ("layer", "at", "branch")  # columns of words
-OWN = ("batch_size", "ops")  # may differ from the run's
+LEFT = ("layer", "at", "branch")  # columns that are aligned to the left
+OWN = ("batch_size", "ops")  # settings that may differ from the run's
 
 
 def add_options(parser: Any) -> None:
@@ -28,8 +28,8 @@ def add_options(parser: Any) -> None:
         nargs="?",
         type=Path,
         metavar="RUN",
-        help="a run's folder; --batch-size and --ops may differ from the run's "
-        "(default: a network as initialised, by the settings below)",
+        help="folder of a run; --batch-size and --ops may differ from the run's "
+        "(default: an untrained network with the settings below)",
     )
     parser.add_argument(
         "--side",
@@ -38,7 +38,7 @@ def add_options(parser: Any) -> None:
         help="weight of the side branches (default: the method's at the next iteration)",
     )
     parser.add_argument(
-        "--json", metavar="FILE", help="write one JSON object too; - prints it, and nothing else"
+        "--json", metavar="FILE", help="also write a JSON object; - prints it and nothing else"
     )
     parser.add_argument(
         "--preset",
@@ -50,8 +50,11 @@ def add_options(parser: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The object that --json writes has the fields of `Ledger` and `config`, all settings;
-    `iteration`, of the run, 0 as initialised; `images`, in the batch."""
+    """Compute and print the ledger, and write it as JSON.
+
+    The JSON object has the fields of `Ledger`, `config` (all settings), `iteration` (the run's; 0
+    for an untrained network) and `images` (their number in the batch).
+    """
     from refsnn.process import limit_threads
 
     limit_threads(arguments.threads)
@@ -65,13 +68,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def measure(arguments: argparse.Namespace) -> tuple[TrainConfig, int, int, Ledger]:
-    """Settings, iteration of the run, images in the batch, and their ledger."""
+    """Return the settings, the run's iteration, the number of images, and their ledger."""
     config, dataset, net = subject(arguments)
     begun = initial_state(config, net)
     state = begun if arguments.folder is None else load_state(arguments.folder, config, net)
     side = side_weight(config, dataset, state.iteration, arguments.side)
     config = config.changed(**own(arguments))
-    order = begun.rng.permutation(len(dataset.train.labels))  # of the seed's first epoch
+    order = begun.rng.permutation(len(dataset.train.labels))  # the order of the first epoch
     images, labels = dataset.batch(dataset.train, order[: config.batch_size], config.dtype)
     found = ledger(
         net,
@@ -93,7 +96,7 @@ def own(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def subject(arguments: argparse.Namespace) -> tuple[TrainConfig, Dataset, Network]:
-    """The settings of the folder's run, or those given; their data and network."""
+    """Return the settings of the run or those given, with their data set and network."""
     given, folder = given_settings(arguments), arguments.folder
     if folder is None:
         config = make_config(arguments.preset or "digits", **given)
@@ -112,7 +115,7 @@ def subject(arguments: argparse.Namespace) -> tuple[TrainConfig, Dataset, Networ
 def side_weight(
     config: TrainConfig, dataset: Dataset, iteration: int, given: float | None
 ) -> float:
-    """What is given, or the weight at the next iteration, or at the last one of a finished run."""
+    """Return the weight `given`, or that of the next iteration (of a finished run: the last)."""
     if given is None:
         batches = batches_of(config, dataset)
         return config.side_coefficient(min(iteration + 1, config.epochs * batches), batches)
@@ -131,30 +134,31 @@ def title(config: TrainConfig, iteration: int, images: int, found: Ledger) -> st
 
 
 def report(found: Ledger) -> str:
-    """Three tables: layers, Eq. 8 and Eq. 9."""
+    """Format three tables: layers, Eq. 8 and Eq. 9."""
     first = found.first_layer
     return "\n\n".join(
         [
-            "norms of dL/du_pre over all steps: whole, through each branch, by mechanism (Eq. 3);\n"
-            f"small slopes: below {SMALL:g} of the one at threshold\n"
+            "norms of dL/du_pre over all steps: total, through each branch, by mechanism (Eq. 3);\n"
+            f"small slopes: below {SMALL:g} times the slope at the threshold\n"
             + layers_table(found)
             + weightless(found),
-            "Eq. 8: the gradient at every block's output through the main branch alone, and its\n"
-            "factor on the row above; the factors multiply to the last norm\n" + chain_table(found),
+            "Eq. 8: norm of the gradient at every block's output through the main branch alone,\n"
+            "and factor to the row above; the factors multiply to the last norm\n"
+            + chain_table(found),
             f"Eq. 9: each branch's part of dL/dW1 ({first['parameter']})\n" + first_table(found),
-            f"left by rounding: {mechanism_rest(found):.0e} of firing + leak + reset, "
-            f"{ratio(first['rest'], first['norm']):.0e} of the branches' sum",
+            f"relative rounding error: {mechanism_rest(found):.0e} of firing + leak + reset, "
+            f"{ratio(first['rest'], first['norm']):.0e} of the sum over branches",
         ]
     )
 
 
 def weightless(found: Ledger) -> str:
-    """Why columns of side branches are zero, where they are."""
+    """Explain why the side branches' columns are zero, where they are."""
     if found.side or len(found.branches) == 1:
         return ""
     return (
-        "\nthe side branches' columns are 0, as is their weight: evolutionary training fades it to "
-        "that.\n--side X shows them at another weight"
+        "\nthe side branches' columns are 0, since evolutionary training has reduced their weight"
+        " to 0\n--side X shows them at another weight"
     )
 
 
@@ -202,7 +206,7 @@ def ratio(part: float, whole: float) -> float:
 
 
 def mechanism_rest(found: Ledger) -> float:
-    """The largest rest of any layer and step, against the norms of the terms."""
+    """Return the largest rest of any layer and step, relative to the sum of the terms' norms."""
     return max(
         ratio(rest, sum(terms))
         for row in found.layers

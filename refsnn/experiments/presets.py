@@ -1,4 +1,4 @@
-"""Experiments by name: the paper's tables, its claim at a laptop's size, and a small start."""
+"""Presets of ablations: the paper's tables, its claim at a laptop's size, and a small example."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from refsnn.training.config import PRESETS as TRAINING
 
 @dataclass(frozen=True)
 class Grid:
-    """Every method x architecture x T x seed, under settings that they share."""
+    """All combinations of method, architecture, T and seed, with settings that they share."""
 
     settings: dict[str, Any]
     archs: tuple[str, ...]
@@ -19,7 +19,7 @@ class Grid:
 
 
 class DataSize(NamedTuple):
-    """A data set as far as the time of a training depends on it."""
+    """The numbers of a data set on which the time of a training depends."""
 
     train: int
     test: int
@@ -27,7 +27,7 @@ class DataSize(NamedTuple):
     classes: int
 
 
-#: what needs no download to be known
+#: sizes that are known without a download
 SIZES = {
     "cifar10": DataSize(50_000, 10_000, (32, 32, 3), 10),
     "cifar100": DataSize(50_000, 10_000, (32, 32, 3), 100),
@@ -41,7 +41,7 @@ CIFAR10, CIFAR100 = PAPER | {"dataset": "cifar10"}, PAPER | {"dataset": "cifar10
 IMAGENET = PAPER | {"dataset": "imagefolder", "lr": 4e-3}  # D17
 DVS = PAPER | {"dataset": "cifar10dvs"}
 
-#: on 8x8 digits, as deep as can be afforded often: 20, 38 and 56 layers
+#: networks for 8x8 digits of 20, 38 and 56 layers: deep, but fast enough for many runs
 DEPTH20, DEPTH38, DEPTH56 = (f"{n}-{n}-{n}:8-16-32" for n in (3, 6, 9))
 SMALL = {"dataset": "digits", "epochs": 20, "lr": 0.005}
 FIVE = (0, 1, 2, 3, 4)

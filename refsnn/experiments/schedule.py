@@ -1,4 +1,4 @@
-"""Runs side by side, in processes of this machine or on a Dask cluster, and how long they take."""
+"""Scheduling of runs, in processes of this machine or on a Dask cluster, and estimates of time."""
 
 import multiprocessing
 import os
@@ -30,36 +30,39 @@ from refsnn.training.run import Run, resume, start
 from refsnn.training.trainer import Interrupted, initial_state
 
 SPAWN = multiprocessing.get_context("spawn")
-POLL = 0.1  # seconds between looks at what has ended
+POLL = 0.1  # seconds between two checks for runs that have ended
 CONNECT = 10.0  # seconds that a scheduler has to answer
-#: seconds that a run may stay locked: by a process that was told to stop, until its next iteration
+#: seconds to wait for a locked run: a process that was told to stop finishes its iteration first
 PATIENCE = 60.0
 WARM_UP, REPEATS = 1, 5  # steps of an estimate; the first compiles
 PIXELS = 2**16  # over all images and time steps of an estimate's batch
-TINY = 1e-8  # a learning rate that leaves the density of spikes, and so the speed, as it was
+TINY = 1e-8  # a learning rate that changes neither the firing rates nor, so, the speed
 
 Stop = Callable[[], bool]
 
 
 class Outcome(NamedTuple):
-    state: str  # finished, diverged, failed, interrupted; waiting: not begun when it was stopped
+    state: str  # finished, diverged, failed, interrupted, or waiting: stopped before it began
     reason: str = ""
 
 
 class Failed(Exception):
-    """A process ended without a result, or its function raised; says which and why."""
+    """A process ended without a result, or its function raised; the message says which and why."""
 
 
 class Workers(NamedTuple):
-    """`submit(name, function, *arguments)` gives a future of function(*arguments, stop); `stop`
-    asks all of them to end early."""
+    """A pool of workers.
+
+    submit(name, function, *arguments) returns a future of function(*arguments, stop). stop() asks
+    all functions to end early.
+    """
 
     submit: Callable[..., Any]
     stop: Callable[[], object]
 
 
 def train_run(folder: Path, config: TrainConfig, stop: Stop) -> Outcome:
-    """Start the run or go on with it, to its summary.json or, where it diverges, diverged.json."""
+    """Start or resume the run and write its summary.json or, where it diverges, diverged.json."""
     run = opened(folder, config, stop)
     try:
         run.train(stop, quiet=True)
@@ -86,16 +89,16 @@ def opened(folder: Path, config: TrainConfig, stop: Stop) -> Run:
 
 @contextmanager
 def on_this_machine(jobs: int, threads: int, at_once: bool = False) -> Iterator[Workers]:
-    """`jobs` at a time, each in a fresh process that computes with so many threads.
+    """Run functions in new processes, `jobs` at a time, each with `threads` threads.
 
-    `at_once`: to stop kills them, for they have nothing to leave in order.
+    With `at_once`, stopping kills the processes, for functions that have nothing to clean up.
     """
     stop = SPAWN.Event()
 
     def submit(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(apart, stop, threads, at_once, function, arguments)
 
-    # Ctrl-C on a terminal reaches children too: it is the parent's to handle
+    # Ctrl-C on a terminal reaches children too, but only the parent handles it
     with ThreadPoolExecutor(jobs, initializer=block_interrupt) as pool:
         try:
             yield Workers(submit, stop.set)
@@ -106,7 +109,7 @@ def on_this_machine(jobs: int, threads: int, at_once: bool = False) -> Iterator[
 def apart(
     stop: Any, threads: int, at_once: bool, function: Callable[..., Any], arguments: Sequence[Any]
 ) -> Any:
-    """function(*arguments, stop) in a process of its own; Failed where it gives nothing."""
+    """Call function(*arguments, stop) in a new process; Failed where it returns nothing."""
     if stop.is_set():
         return Outcome("waiting")
     receiver, sender = SPAWN.Pipe(duplex=False)
@@ -137,7 +140,7 @@ def child(
     function: Callable[..., Any],
     arguments: Sequence[Any],
 ) -> None:
-    """What the process does. It stops early too when its parent is gone."""
+    """Call the function in the child process and send the result; stop early if the parent ends."""
     os.environ |= dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"), str(threads))
     limit_threads(threads)
     keep_freed_memory()
@@ -163,7 +166,7 @@ def reason(error: BaseException) -> str:
 
 @contextmanager
 def on_cluster(address: str, threads: int) -> Iterator[Workers]:
-    """On the workers of the Dask scheduler at `address`, which see the same files."""
+    """Run functions on the workers of the Dask scheduler at `address`, which see the same files."""
     try:
         from distributed import Client
     except ImportError:
@@ -177,7 +180,7 @@ def on_cluster(address: str, threads: int) -> Iterator[Workers]:
     futures: list[Any] = []
 
     def submit(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        # the name makes the same run of two calls one task
+        # by its name, Dask knows the same run of two calls as one task
         futures.append(client.submit(task, threads, function, arguments, key=f"refsnn-{name}"))
         return futures[-1]
 
@@ -186,8 +189,7 @@ def on_cluster(address: str, threads: int) -> Iterator[Workers]:
 
 
 def task(threads: int, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
-    """What a worker does. It stops early when nobody wants the result: the client cancelled it,
-    or is gone."""
+    """Call the function on a worker; stop early when the client has cancelled it or has gone."""
     from distributed import get_worker
 
     limit_threads(threads)
@@ -202,9 +204,9 @@ def task(threads: int, function: Callable[..., Any], arguments: Sequence[Any]) -
 
 
 def train_all(runs: Sequence[Planned], workers: Workers, stopping: Stop) -> Counter[str]:
-    """Train until all have ended, or until `stopping`; counts the states of `Outcome`.
+    """Train all runs, or stop early when `stopping`; return the count of each state of `Outcome`.
 
-    A line shows the progress, and one more each run that did not get through.
+    Shows the progress, and prints a line for each run that diverged or failed.
     """
     states: Counter[str] = Counter()
     pending = {workers.submit(str(run.folder), train_run, *run): run for run in runs}
@@ -231,7 +233,7 @@ def train_all(runs: Sequence[Planned], workers: Workers, stopping: Stop) -> Coun
 
 
 def outcome_of(future: Any, run: Planned, stopping: bool) -> Outcome:
-    """A run that stops unasked has failed, as has one that raised."""
+    """Return the outcome of a run; one that raised, or that stopped without being asked, failed."""
     try:
         outcome: Outcome = future.result()
     except Exception as error:
@@ -250,7 +252,7 @@ def epochs_done(runs: Sequence[Planned]) -> int:
 
 
 class Estimate(NamedTuple):
-    """Runs of one architecture and T: how many, and seconds for what is left of all of them."""
+    """The number of runs of one architecture and T, and the seconds that they still take."""
 
     config: TrainConfig
     runs: int
@@ -260,16 +262,19 @@ class Estimate(NamedTuple):
 def estimate(
     runs: Sequence[Planned], sizes: Mapping[str, DataSize], workers: Workers, stopping: Stop
 ) -> Iterator[Estimate]:
-    """From a few steps of each architecture, T and batch size on random images; the time of
-    reading and augmenting real ones is not in it. Interrupted when `stopping`."""
-    alike: dict[TrainConfig, list[Planned]] = {}
+    """Estimate the time of the runs from a few steps of each architecture, T and batch size.
+
+    Steps are measured on random images; reading and augmenting real ones takes time besides.
+    Raises Interrupted when `stopping`.
+    """
+    groups: dict[TrainConfig, list[Planned]] = {}
     for run in runs:
-        alike.setdefault(run.config.changed(method="evolutionary", seed=0), []).append(run)
+        groups.setdefault(run.config.changed(method="evolutionary", seed=0), []).append(run)
     measured = [
         workers.submit(config.network.arch, measure, config, sizes[config.data.dataset])
-        for config in alike
+        for config in groups
     ]
-    for (config, members), future in zip(alike.items(), measured, strict=True):
+    for (config, members), future in zip(groups.items(), measured, strict=True):
         while not (future.done() or stopping()):
             time.sleep(POLL)
         if stopping():
@@ -285,10 +290,9 @@ def estimate(
 
 
 def measure(config: TrainConfig, size: DataSize, stop: Stop) -> tuple[float, float]:
-    """Seconds an image, of a training step and of inference, each the best of `REPEATS`.
+    """Return the seconds per image of a training step and of inference, each the best of REPEATS.
 
-    Time grows with the batch as a straight line, so that PIXELS and not a whole large batch will
-    do.
+    Time grows linearly with the batch, so a batch of about PIXELS pixels will do.
     """
     ops, rng = get_ops(config.ops), np.random.default_rng(0)
     config = config.changed(lr=TINY)

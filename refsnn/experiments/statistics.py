@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Spread(NamedTuple):
-    """Mean and standard deviation (ddof 1) of n values; None where n is too small for one."""
+    """Mean and standard deviation (ddof 1) of n values; None where n is too small."""
 
     n: int
     mean: float | None
@@ -15,7 +15,7 @@ class Spread(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Mean of n paired differences, and its confidence interval, which one pair does not give."""
+    """Mean of n paired differences and its confidence interval; None where n is too small."""
 
     n: int
     mean: float | None
@@ -30,10 +30,14 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def paired_difference(
-    of: Mapping[str, float], minus: Mapping[str, float], confidence: float = 0.95
+    first: Mapping[str, float], second: Mapping[str, float], confidence: float = 0.95
 ) -> Difference:
-    """`of` - `minus`, by the seeds that both have; Student's t with n - 1 degrees of freedom."""
-    n, mean, std = spread([of[seed] - minus[seed] for seed in sorted(of.keys() & minus.keys())])
+    """Return the mean of `first` - `second` over the seeds that both have, with its interval.
+
+    The interval is Student's t with n - 1 degrees of freedom.
+    """
+    seeds = sorted(first.keys() & second.keys())
+    n, mean, std = spread([first[seed] - second[seed] for seed in seeds])
     if mean is None or std is None:
         return Difference(n, mean, None, None)
     from scipy.stats import t

@@ -1,15 +1,15 @@
-"""An ablation's table: of its runs, as text, as a plot.
+"""The table of an ablation, as JSON, as text and as a plot.
 
-`tabulate` makes the object that table.json holds, and all else is made from that:
+`tabulate` makes the object that table.json holds, from which the text and the plot are made. It has
+`settings`, which all runs share, and `rows`, one for each architecture and T. A row has
 
-- `settings`: what all runs share; `rows`: one for each architecture and T, with
-- `arch`, `depth`, `steps`, `settings` (where rows differ in others), `chance`,
-- `methods`: of each, `n`, `mean`, `std` (ddof 1), `accuracy` by seed, and the seeds whose runs
-  `diverged`, are `missing` or can't be read (`damaged`), which no mean contains,
-- `differences`: of each pair of methods, `n`, `mean` and 95 % interval (`low`, `high`), paired
-  by seed.
+- `arch`, `depth`, `steps`, `settings` (the other settings in which rows differ), `chance`;
+- `methods`: for each method `n`, `mean`, `std` (ddof 1), `accuracy` by seed, and the seeds whose
+  runs `diverged`, are `missing` or can't be read (`damaged`), which no mean includes;
+- `differences`: for each pair of methods `n`, `mean` and 95 % interval (`low`, `high`), paired by
+  seed.
 
-Accuracies are shares of the test split, main branch alone, after the last epoch.
+Accuracies are fractions of the test split, with the main branch alone, after the last epoch.
 """
 
 import io
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 Table = dict[str, Any]
 PAIRS = (("shortcut", "vanilla"), ("evolutionary", "vanilla"), ("evolutionary", "shortcut"))
-LEFT_OUT = ("diverged", "missing", "damaged")  # seeds whose runs are in no mean
-DIFFERENCES = [f"{of} - {minus}" for of, minus in PAIRS]
+LEFT_OUT = ("diverged", "missing", "damaged")  # states of runs that no mean includes
+DIFFERENCES = [f"{first} - {second}" for first, second in PAIRS]
 
 
-def named(names: Sequence[str], rules: Rules) -> Rules:
-    """Make the rules of an object with some of these fields, all alike."""
+def some_of(names: Sequence[str], rules: Rules) -> Rules:
+    """Return the rules of an object with some of these fields, each with the same rules."""
     return {
         "type": "object",
         "properties": dict.fromkeys(names, rules),
@@ -76,8 +76,8 @@ TABLE = object_with(
                     "steps": {"type": "integer"},
                     "settings": {"type": "object"},
                     "chance": NUMBER_OR_NONE,
-                    "methods": named(METHODS, CELL),
-                    "differences": named(DIFFERENCES, DIFFERENCE),
+                    "methods": some_of(METHODS, CELL),
+                    "differences": some_of(DIFFERENCES, DIFFERENCE),
                 }
             ),
         },
@@ -96,12 +96,12 @@ def read_table(path: Path) -> Table:
 
 
 def check_rows(rows: Sequence[Table]) -> None:
-    """ValueError where there is nothing to draw, or an interval without its mean in it."""
+    """Check that there are rows, and that each interval contains its mean; ValueError if not."""
     if not rows:
         raise ValueError("rows: got none, want at least one")
     for number, row in enumerate(rows):
-        for name, of in row["differences"].items():
-            low, mean, high = (of[kind] for kind in ("low", "mean", "high"))
+        for name, difference in row["differences"].items():
+            low, mean, high = (difference[key] for key in ("low", "mean", "high"))
             if None not in (low, mean, high) and not low <= mean <= high:
                 raise ValueError(
                     f"rows[{number}].differences.{name}: got an interval from {low} to {high} "
@@ -110,7 +110,7 @@ def check_rows(rows: Sequence[Table]) -> None:
 
 
 def tabulate(results: Sequence[Result]) -> Table:
-    """Of results in the table's order."""
+    """Make the table of results, which are in the table's order."""
     settings = [fixed(result.config) for result in results]
     names = varying(settings)
     rows = groupby(results, lambda r: (fixed(r.config), r.config.network.arch, r.config.steps))
@@ -135,11 +135,11 @@ def row(results: Sequence[Result], names: Sequence[str]) -> Table:
         "chance": 1 / classes[0] if classes else None,
         "methods": methods,
         "differences": {
-            f"{of} - {minus}": paired_difference(
-                methods[of]["accuracy"], methods[minus]["accuracy"]
+            f"{first} - {second}": paired_difference(
+                methods[first]["accuracy"], methods[second]["accuracy"]
             )._asdict()
-            for of, minus in PAIRS
-            if of in methods and minus in methods
+            for first, second in PAIRS
+            if first in methods and second in methods
         },
     }
 
@@ -176,20 +176,20 @@ def difference_text(values: Table) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """Accuracies, then differences; the columns are aligned on a terminal too."""
+    """Format accuracies and differences as Markdown whose columns are aligned on a terminal too."""
     rows, settings, defaults = table["rows"], table["settings"], make_config().to_dict()
     differ = [name for name, value in settings.items() if value != defaults.get(name)]
     named = [name for name in dict.fromkeys(["dataset", "epochs", *differ]) if name in settings]
     parts = [
         "Test accuracy in %, main branch alone, after the last epoch: mean ± standard deviation of "
-        "n seeds.\nRuns that diverged, are missing or damaged are counted, but no part of a mean.",
+        "n seeds.\nRuns that diverged, are missing or damaged are counted, but are in no mean.",
         grid(rows, "methods", METHODS, accuracy_text, chance=True),
-        f"All with {', '.join(f'{name} {settings[name]}' for name in named)}.",
+        f"Settings of all runs: {', '.join(f'{name} {settings[name]}' for name in named)}.",
     ]
     if any(row["differences"] for row in rows):
         parts[2:2] = [
             "Differences in percentage points, paired by seed, with their 95 % confidence interval"
-            "\n(Student's t, each by itself):",
+            "\n(Student's t, not corrected for several comparisons):",
             grid(rows, "differences", DIFFERENCES, difference_text),
         ]
     return "\n\n".join(parts) + "\n"
@@ -202,7 +202,7 @@ def grid(
     text: Callable[[Table], str],
     chance: bool = False,
 ) -> str:
-    """A Markdown table of one part of the rows; a column that no row has is left out."""
+    """Format one part of the rows as a Markdown table, without columns that no row has."""
     columns = [name for name in columns if any(name in row[part] for row in rows)]
     head = [*rows[0]["settings"], "architecture", "layers", "T", *columns]
     lines = [head + ["chance"] * chance]
@@ -218,7 +218,7 @@ def grid(
     )
 
 
-#: colours that the colour-blind can tell apart (Okabe and Ito), and marks that need no colour
+#: colours for the colour-blind (Okabe and Ito), and markers that differ without colour
 STYLES = {
     "vanilla": ("#000000", "o"),
     "shortcut": ("#0072B2", "s"),
@@ -230,7 +230,7 @@ STYLES = {
 
 
 def draw(table: Table) -> "Figure":
-    """Accuracies above, differences below, row by row."""
+    """Draw accuracies above and differences below, one group of marks per row."""
     from matplotlib.figure import Figure
 
     rows = table["rows"]
@@ -259,7 +259,7 @@ def label(row: Table) -> str:
 def marks(
     rows: Sequence[Table], part: str, names: Sequence[str]
 ) -> Iterator[tuple[str, list[float], list[Table]]]:
-    """Each name, where its marks stand (side by side within a row), and what they show."""
+    """Yield each name with its marks' positions, side by side within a row, and their cells."""
     for index, name in enumerate(names):
         offset = (index - (len(names) - 1) / 2) * 0.6 / len(names)
         found = [(i + offset, row[part][name]) for i, row in enumerate(rows) if name in row[part]]
@@ -275,9 +275,9 @@ def draw_methods(axes: "Axes", rows: Sequence[Table]) -> None:
         axes.errorbar(
             x, means, bars, color=color, marker=marker, linestyle="", capsize=3, label=name
         )
-        for place, cell in zip(x, cells, strict=True):
+        for position, cell in zip(x, cells, strict=True):
             seeds = [100 * value for value in cell["accuracy"].values()]
-            axes.plot([place + 0.07] * len(seeds), seeds, "_", color=color, alpha=0.6)
+            axes.plot([position + 0.07] * len(seeds), seeds, "_", color=color, alpha=0.6)
     for index, row in enumerate(rows):
         if row["chance"] is not None:
             axes.hlines(100 * row["chance"], index - 0.5, index + 0.5, color="0.4", linestyle=":")
@@ -299,8 +299,10 @@ def draw_differences(axes: "Axes", rows: Sequence[Table]) -> None:
 
 
 def write(out: Path, table: Table) -> list[str]:
-    """Write table.json, table.md and, if they can be drawn, ablation.png and ablation.svg; returns
-    the names. The same table gives the same bytes."""
+    """Write table.json, table.md and, if they can be drawn, ablation.png and ablation.svg.
+
+    Returns the files' names. The same table gives the same bytes.
+    """
     write_json(out / "table.json", table)
     write_atomic(out / "table.md", printable(to_markdown(table)).encode())
     names = ["table.json", "table.md"]
@@ -312,14 +314,14 @@ def write(out: Path, table: Table) -> list[str]:
 
 
 def pictures(table: Table) -> dict[str, bytes]:
-    """Draw the table; a file's name -> its content."""
+    """Draw the table; return the files' contents by name."""
     import matplotlib
 
     found = {}
     with matplotlib.rc_context({"svg.hashsalt": "refsnn"}):
         figure = draw(table)
-        for kind, unwanted in (("png", "Software"), ("svg", "Date")):
+        for suffix, unwanted in (("png", "Software"), ("svg", "Date")):
             image = io.BytesIO()
-            figure.savefig(image, format=kind, dpi=150, metadata={unwanted: None})
-            found[f"ablation.{kind}"] = image.getvalue()
+            figure.savefig(image, format=suffix, dpi=150, metadata={unwanted: None})
+            found[f"ablation.{suffix}"] = image.getvalue()
     return found

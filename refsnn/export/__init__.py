@@ -1,1 +1,1 @@
-"""A trained network as files for other programs, and back: a PyTorch `state_dict`, NIR."""
+"""Export and import of trained networks: as a PyTorch `state_dict` and as a NIR graph."""

@@ -1,4 +1,4 @@
-"""`refsnn export`: a run's network as a file for other programs."""
+"""The command `refsnn export`, which writes a run's network to a file for other programs."""
 
 import argparse
 from pathlib import Path
@@ -22,20 +22,21 @@ def add_options(parser: Any) -> None:
         "file",
         type=Path,
         metavar="FILE",
-        help=".npz or .safetensors: all parameters and running statistics, named and ordered as "
-        "in a PyTorch state_dict; .nir: the main branch as a NIR graph, batch norm folded",
+        help=".npz or .safetensors: all parameters and running statistics, with the names and axis "
+        "order of a PyTorch state_dict; .nir: the main branch as a NIR graph, with batch norm "
+        "folded into the convolutions",
     )
     parser.add_argument(
         "--image-size",
         type=int,
         metavar="N",
-        help="side of the images that a NIR graph is for, in pixels (default: the data set's)",
+        help="side in pixels of the images that a NIR graph takes (default: the data set's)",
     )
     parser.add_argument(
         "--dt",
         type=float,
         metavar="X",
-        help="a time step of a NIR graph in seconds (default: 1e-4)",
+        help="length of a NIR graph's time step in seconds (default: 1e-4)",
     )
 
 
@@ -46,16 +47,16 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"file: got {path}, but there is no folder {path.parent}")
     for name in ONLY_NIR:
         if path.suffix != NIR and getattr(arguments, name) is not None:
-            raise ValueError(f"{name}: got one for a {path.suffix} file, want it for {NIR} alone")
+            raise ValueError(f"{name}: got one for a {path.suffix} file, want it only for {NIR}")
     config, net, state = open_run(arguments.folder)
     params, buffers = state.params, state.buffers
     if path.suffix == NIR:
-        what = export_nir(path, net, params, buffers, config, arguments)
+        written = export_nir(path, net, params, buffers, config, arguments)
     else:
         save_parameters(path, net, params, buffers, trained_in(config, state))
         arch = config.network.arch
-        what = f"{net.count_parameters()} parameters of {arch} with its running statistics"
-    print(f"{path}: {what}")
+        written = f"{net.count_parameters()} parameters of {arch} with its running statistics"
+    print(f"{path}: {written}")
     return 0
 
 
@@ -67,7 +68,7 @@ def export_nir(
     config: TrainConfig,
     arguments: argparse.Namespace,
 ) -> str:
-    """Writes, and says what."""
+    """Write the NIR graph, and return a description of it."""
     from refsnn.export.nir import DT, to_nir, write_nir
 
     if arguments.image_size is not None:

@@ -1,4 +1,4 @@
-"""HDF5 files, read in a process of their own: HDF5's library crashes or hangs on damaged ones."""
+"""Reader of HDF5 files in a process of its own, since HDF5's library may crash on damaged ones."""
 
 import contextlib
 import io
@@ -12,16 +12,16 @@ from typing import Any
 from refsnn.files.arrays import read_npz
 
 LIMIT = 2**34  # bytes of arrays in a file
-EXPANSION = 1032  # times its own size that what deflate compressed can have: of zeros alone
-SECONDS, BYTES_A_SECOND = 60.0, 2**20  # that a file may take: for the start, and for its content
+EXPANSION = 1032  # times its size that a file may take when unpacked: deflate's limit, for zeros
+SECONDS, BYTES_PER_SECOND = 60.0, 2**20  # time that reading may take: to start, and for content
 
 Tree = dict[str, Any]  # a group: name -> group, array or text
 
 
 def parse_tree(content: bytes) -> Tree:
-    """Read all groups and arrays in the bytes of an HDF5 file; links are left out.
+    """Read all groups and arrays, but no links, from the bytes of an HDF5 file.
 
-    A single number is a NumPy scalar, a single text a `str`. ValueError says what is wrong.
+    A single number becomes a NumPy scalar, a single text a `str`. ValueError says what is wrong.
     """
     answer = ask(content, min(LIMIT, EXPANSION * len(content)))
     flat = read_npz(Path("answer"), io.BytesIO(answer), LIMIT, None)
@@ -30,17 +30,17 @@ def parse_tree(content: bytes) -> Tree:
         if isinstance(array, ValueError):
             raise ValueError(f"{name}: {array}")
         *groups, last = name.split("/")
-        at = tree
+        inner = tree
         for group in groups:
-            at = at.setdefault(group, {})
+            inner = inner.setdefault(group, {})
         single: Any = array[()]
-        at[last] = str(single) if isinstance(single, str) else single
+        inner[last] = str(single) if isinstance(single, str) else single
     return tree
 
 
 def ask(content: bytes, limit: int) -> bytes:
-    """Let the process read the file's content, and return the .npz archive that it makes of it."""
-    seconds = SECONDS + len(content) / BYTES_A_SECOND
+    """Let the worker process convert the file's content to an .npz archive, and return that."""
+    seconds = SECONDS + len(content) / BYTES_PER_SECOND
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "refsnn.export.hdf5_worker", str(limit)],
@@ -51,7 +51,7 @@ def ask(content: bytes, limit: int) -> bytes:
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
     except subprocess.TimeoutExpired:
-        raise ValueError(f"HDF5's library came to no end within {seconds:.0f} s") from None
+        raise ValueError(f"HDF5's library did not finish within {seconds:.0f} s") from None
     if done.returncode:
         name = f"exit code {done.returncode}"
         with contextlib.suppress(ValueError):

@@ -1,6 +1,6 @@
-"""The process of `refsnn.export.hdf5`: an HDF5 file from stdin, its arrays as .npz to stdout.
+"""The worker process of `refsnn.export.hdf5`, which converts an HDF5 file (stdin) to .npz (stdout).
 
-Links are not followed, and nothing outside the file is read. On Windows its memory is not limited.
+It follows no links and reads nothing outside the file. On Windows its memory is not limited.
 """
 
 import io
@@ -19,10 +19,10 @@ MOST_DEPTH = 8  # of groups: a NIR graph has four
 
 
 def main(limit: int) -> int:
-    system.limit("DATA", 3 * limit + 2**30)  # the arrays whole, as .npz, and in between
+    system.limit("DATA", 3 * limit + 2**30)  # the arrays, the .npz archive and a copy
     try:
         content = dump_tree(io.BytesIO(sys.stdin.buffer.read()), limit)
-    except Exception as error:  # h5py has several
+    except Exception as error:  # h5py raises several kinds
         print(" ".join(str(error).split()) or type(error).__name__, file=sys.stderr)
         return 1
     sys.stdout.buffer.write(content)
@@ -31,7 +31,7 @@ def main(limit: int) -> int:
 
 
 def dump_tree(stream: Any, limit: int) -> bytes:
-    """Every data set by its path in the file, `a/b/c`."""
+    """Return all data sets of an HDF5 file as .npz, named by their paths, such as `a/b/c`."""
     with h5py.File(stream, "r") as file:
         sets = dict(data_sets(file, ""))
         size = sum(x.size * x.dtype.itemsize for x in sets.values() if x.size)
@@ -45,8 +45,8 @@ def dump_tree(stream: Any, limit: int) -> bytes:
 
 
 def data_sets(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Find every data set by its path, under each of its names; other links are left out."""
-    if prefix.count("/") > MOST_DEPTH:  # a group within itself
+    """Yield every data set with its path, once per hard link; ignore other links."""
+    if prefix.count("/") > MOST_DEPTH:  # a group may contain itself
         raise ValueError(f"got groups nested more than {MOST_DEPTH} deep")
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):

@@ -1,17 +1,17 @@
-"""The network that the numbers in a file belong to, as JSON and back, without trust."""
+"""Conversion of a network's description to JSON and back, checking all that is read."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from refsnn.files.arrays import line
 from refsnn.files.documents import parse_json
-from refsnn.files.schema import Rules, fault, object_with
+from refsnn.files.reading import one_line
+from refsnn.files.schema import Rules, object_with, violation
 from refsnn.network import Architecture, Network, Stem
 from refsnn.ops import LIF, SURROGATES, AvgPool, BatchNorm
 
-CONFIG = "refsnn.config"  # the key of what rebuilds the network, a JSON text
+CONFIG = "refsnn.config"  # the key of the network's description, a JSON text
 FORMAT = 2
 COUNT: Rules = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
 NUMBER, FLAG, TEXT, COUNTS = (
@@ -57,7 +57,7 @@ NETWORK = object_with(
         "readout": TEXT,
     }
 )
-#: what format 1 called otherwise
+#: fields that had other names in format 1
 FORMER = object_with(
     {
         "format": {"const": 1},
@@ -95,25 +95,25 @@ def network_to_json(net: Network, training: dict[str, Any] | None = None) -> str
 def network_to_dict(net: Network) -> dict[str, Any]:
     """Describe a network by values that JSON can hold, for `network_from_dict`.
 
-    TypeError where a part is of a class that isn't refsnn's own, which nothing could make again.
+    TypeError where a part is of a class that isn't refsnn's own, which could not be rebuilt.
     """
     surrogate = net.lif.surrogate
-    names = {kind: name for name, kind in SURROGATES.items()}
+    names = {cls: name for name, cls in SURROGATES.items()}
     if type(surrogate) not in names:
         raise TypeError(
             f"surrogate: got {type(surrogate).__name__}, want one of {', '.join(SURROGATES)}"
         )
     parts = (net, Network), (net.lif, LIF), (net.norm, BatchNorm), (net.arch, Architecture)
-    for part, kind in parts:
-        if type(part) is not kind:
-            raise TypeError(f"net: got {type(part).__name__}, want exactly {kind.__name__}")
+    for part, cls in parts:
+        if type(part) is not cls:
+            raise TypeError(f"net: got {type(part).__name__}, want exactly {cls.__name__}")
     values = asdict(net)
     values["lif"]["surrogate"]["name"] = names[type(surrogate)]
     return values
 
 
 def network_from_dict(values: Mapping[str, Any]) -> Network:
-    """ValueError, TypeError or KeyError where the values make no network."""
+    """Make the network that values describe; ValueError, TypeError or KeyError if they don't."""
     arch, lif = dict(values["arch"]), dict(values["lif"])
     stem, surrogate = dict(arch["stem"]), dict(lif["surrogate"])
     if stem["pool"] is not None:
@@ -129,8 +129,8 @@ def network_from_dict(values: Mapping[str, Any]) -> Network:
 
 
 def from_former(config: dict[str, Any]) -> dict[str, Any]:
-    """Return what a file of format 1 holds as format 2 has it; what is wrong stays wrong."""
-    if fault(config, FORMER):
+    """Convert a description of format 1 to format 2; return any other one unchanged."""
+    if violation(config, FORMER):
         return config
     network = dict(config["network"])
     lif = dict(network["lif"])
@@ -148,15 +148,15 @@ def network_from_json(text: Any, arrays: int) -> tuple[Network, dict[str, Any] |
     ValueError says why there is none.
     """
     if text is None:
-        raise ValueError(f"{CONFIG}: missing, so net is wanted: the network that this belongs to")
+        raise ValueError(f"{CONFIG}: missing, want the argument net, the network of these arrays")
     wrong = f"{CONFIG}: describes no network"
     config = from_former(parse_json(str(text), wrong, {"type": "object"}))
-    if broken := fault(config, RULES):
-        raise ValueError(f"{wrong}: {broken}")
+    if found := violation(config, RULES):
+        raise ValueError(f"{wrong}: {found}")
     arch = config["network"]["arch"]
-    if sum(arch["depths"]) + arch["stem"]["convs"] > arrays:  # before they are counted through
+    if sum(arch["depths"]) + arch["stem"]["convs"] > arrays:  # before billions of them are listed
         raise ValueError(f"{wrong}: got more blocks than the file has arrays, {arrays}")
     try:
         return network_from_dict(config["network"]), config.get("training")
     except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"{wrong}: {line(error)}") from None
+        raise ValueError(f"{wrong}: {one_line(error)}") from None

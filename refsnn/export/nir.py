@@ -1,11 +1,12 @@
-"""A trained network as a graph of NIR, the exchange format of neuromorphic frameworks.
+"""Export of a trained network as a graph of NIR, the exchange format of neuromorphic frameworks.
 
-Exported is what evaluation computes: batch norm is folded into the convolutions, side branches
-are gone. NIR states neurons as differential equations; forward Euler with the metadata's `dt`
-makes Eq. 1 of them. Node parameters are in PyTorch's axis order, as NIR wants.
+The graph is the network as evaluation computes it, with batch norm folded into the convolutions and
+without side branches. NIR describes neurons by differential equations, which forward Euler with the
+metadata's `dt` turns into Eq. 1. Node parameters are in PyTorch's axis order, as NIR requires.
 
-Measured: SpikingJelly 2.0 and snnTorch 1.0 read it and compute the same; snnTorch with a leak
-and dt = 1e-4 alone, as its importer knows no other. Norse 1.1 leaves average pooling out.
+Tests show that SpikingJelly 2.0 and snnTorch 1.0 import the graph and compute the same. snnTorch
+does so only with a leak and dt = 1e-4, which its importer assumes. Norse 1.1 leaves out average
+pooling.
 """
 
 import io
@@ -19,19 +20,19 @@ import numpy as np
 from refsnn.export.nir_read import read_nir
 from refsnn.export.nir_run import node_outputs, run_nir
 from refsnn.export.parameters import state_dict
-from refsnn.files.arrays import extra
+from refsnn.files.extras import import_extra
 from refsnn.files.writing import write_atomic
 from refsnn.network import Block, Network, Params
 from refsnn.ops import Array, AvgPool, Conv, validate
 
 __all__ = ["node_outputs", "read_nir", "run_nir", "to_nir", "write_nir"]
 
-DT = 1e-4  # seconds; what importers take where they are not told
+DT = 1e-4  # seconds; what importers assume if they are not told
 
 
 @dataclass
 class Draft:
-    """A graph in the making."""
+    """An unfinished graph, to which `add` adds nodes."""
 
     nir: Any
     net: Network
@@ -39,10 +40,10 @@ class Draft:
     dt: float
     nodes: dict[str, Any] = field(default_factory=dict)
     edges: list[tuple[str, str]] = field(default_factory=list)
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of every node's output
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of the nodes' outputs
 
     def add(self, name: str, node: Any, shape: tuple[int, ...], *before: str) -> str:
-        """Several nodes before one: NIR adds what they give."""
+        """Add a node after the nodes `before`, whose outputs NIR adds up; return its name."""
         self.nodes[name], self.shapes[name] = node, shape
         self.edges += [(source, name) for source in before]
         return name
@@ -56,17 +57,17 @@ def to_nir(
     dt: float = DT,
     about: Mapping[str, Any] | None = None,
 ) -> Any:
-    """The `nir.NIRGraph` of the main branch for images of `size` (H, W), in the parameters' dtype.
+    """Return the `nir.NIRGraph` of the main branch, for images of `size` (H, W).
 
-    Its metadata holds `dt` (seconds a time step), `readout` (the logits over time, D10, for which
-    NIR has no node), and `about`.
+    Numbers keep the parameters' dtype. The metadata holds `dt` (seconds per time step), `readout`
+    (how logits are combined over time, D10, for which NIR has no node), and `about`.
     """
     for value in size:
         validate.whole("size", value, 1)
     validate.positive("dt", dt)
     if net.lif.smooth:
-        raise ValueError("net: fires the surrogate's primitive, which NIR has no node for")
-    nir = extra("nir", "nir")
+        raise ValueError("net: fires the surrogate's primitive, for which NIR has no node")
+    nir = import_extra("nir", "nir")
     draft = Draft(nir, net, state_dict(net, params, buffers), dt)
     shape = (net.in_channels, *size)
     at = draft.add("input", nir.Input(np.array(shape)), shape)
@@ -85,7 +86,7 @@ def to_nir(
 
 
 def add_block(draft: Draft, block: Block, x: str) -> str:
-    """Eq. 5: the sum of f(x) and the skip is two edges into the outer neuron."""
+    """Add a residual block (Eq. 5): two edges into the outer neuron add f(x) and the skip."""
     name, stride = block.name, block.stride
     at = add_conv(draft, f"{name}.conv1", f"{name}.bn1", Conv((stride, stride), (1, 1)), x)
     at = add_neuron(draft, f"{name}.lif1", at)
@@ -99,11 +100,11 @@ def add_block(draft: Draft, block: Block, x: str) -> str:
 
 
 def add_conv(draft: Draft, conv_name: str, norm_name: str, conv: Conv, x: str) -> str:
-    """Batch norm by running statistics, folded in float64 and rounded once."""
+    """Add a convolution with the batch norm after it, folded in float64 and rounded once."""
     weight, norm = draft.state[f"{conv_name}.weight"], draft.net.norm
     gamma, beta, mean, var = (
-        draft.state[f"{norm_name}.{kind}"].astype(np.float64)
-        for kind in ("weight", "bias", "running_mean", "running_var")
+        draft.state[f"{norm_name}.{part}"].astype(np.float64)
+        for part in ("weight", "bias", "running_mean", "running_var")
     )
     scale = gamma * norm.scale / np.sqrt(var + norm.eps)
     size = draft.shapes[x][1:]
@@ -121,7 +122,10 @@ def add_conv(draft: Draft, conv_name: str, norm_name: str, conv: Conv, x: str) -
 
 
 def add_neuron(draft: Draft, name: str, *before: str) -> str:
-    """u_pre = u + dt/tau_nir (r c - u) is Eq. 1 with tau = 1 - dt/tau_nir and r = tau_nir/dt."""
+    """Add a layer of neurons after the nodes `before`.
+
+    NIR's u_pre = u + dt/tau_nir (r c - u) is Eq. 1 with tau = 1 - dt/tau_nir and r = tau_nir/dt.
+    """
     lif, nir, dt = draft.net.lif, draft.nir, draft.dt
     shape = draft.shapes[before[0]]
     dtype = next(iter(draft.state.values())).dtype
@@ -163,11 +167,11 @@ def add_window(
 
 
 def add_head(draft: Draft, x: str) -> str:
-    """Global average pooling, then FC (D10), with a hidden layer of neurons before it in D20."""
+    """Add global average pooling and FC (D10), with a hidden layer of neurons between in D20."""
     channels, *size = draft.shapes[x]
     window = (size[0], size[1])
     at = add_window(draft, "head.pool", window, window, 0, (channels, 1, 1), x)
-    # counted from the end, so that importers who leave it as it is keep a batch axis
+    # axes counted from the end, so that importers keep a batch axis where there is one
     flatten = draft.nir.Flatten({"input": np.array((channels, 1, 1))}, start_dim=-3, end_dim=-1)
     at = draft.add("head.flatten", flatten, (channels,), at)
     if draft.net.arch.hidden:
@@ -182,5 +186,5 @@ def add_affine(draft: Draft, name: str, x: str) -> str:
 
 def write_nir(path: Path | str, graph: Any) -> None:
     buffer = io.BytesIO()
-    extra("nir", "nir").write(buffer, graph)
+    import_extra("nir", "nir").write(buffer, graph)
     write_atomic(Path(path), buffer.getvalue())

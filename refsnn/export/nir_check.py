@@ -1,6 +1,6 @@
-"""The content of a NIR graph as checked values: nodes of known types, their fields, edges.
+"""Checks of a NIR graph's content: the nodes' types, their fields, and the edges.
 
-Fields are in PyTorch's axis order, as NIR wants; shapes are those of one image, without T and N.
+Fields are in PyTorch's axis order, as NIR requires; shapes are those of one image, without T and N.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -11,23 +11,23 @@ import numpy as np
 from refsnn.export.parameters import as_array
 from refsnn.ops import Array, validate
 
-MOST = 2**31 - 1  # of whole numbers
+MOST = 2**31 - 1  # the largest whole number
 Fields = dict[str, Any]
-Parser = Callable[[str, Any], Any]  # of a field's name and value
+Parser = Callable[[str, Any], Any]  # (field's name, value) -> checked value
 
 
 class Node(NamedTuple):
     kind: str
-    fields: Fields  # a field that may be missing is None where it is
+    fields: Fields  # an optional field that is missing is None
 
 
 class Graph(NamedTuple):
     nodes: dict[str, Node]
-    before: dict[str, list[str]]  # where a node's input comes from, in the edges' order
+    before: dict[str, list[str]]  # node -> nodes that its input comes from, in the edges' order
 
 
 def check_graph(nodes: Mapping[str, tuple[str, Mapping[str, Any]]], edges: Iterable[Any]) -> Graph:
-    """Check nodes, given as (type, fields), and edges; ValueError names node and field."""
+    """Check edges, and nodes given as (type, fields); ValueError names node and field."""
     check_types({name: kind for name, (kind, _) in nodes.items()})
     checked = {}
     for name, (kind, fields) in nodes.items():
@@ -70,7 +70,7 @@ def check_edges(nodes: Mapping[str, Node], edges: Iterable[Any]) -> dict[str, li
 
 
 def check_fields(kind: str, fields: Mapping[str, Any]) -> Fields:
-    """All fields of a type, each parsed, and how they go together."""
+    """Parse the fields of a node of this type, and check that their shapes fit."""
     known = FIELDS[kind]
     surplus = set(fields) - set(known)
     if surplus:
@@ -97,7 +97,7 @@ def check_fields(kind: str, fields: Mapping[str, Any]) -> Fields:
 
 
 def numbers(field: str, value: Any) -> Array:
-    """Finite numbers, of any shape."""
+    """Parse finite numbers of any shape."""
     x = as_array(field, value)
     if x.dtype.kind not in "iuf":
         raise ValueError(f"{field}: got dtype {x.dtype}, want numbers")
@@ -108,7 +108,7 @@ def numbers(field: str, value: Any) -> Array:
 
 
 def refuse(field: str, x: Array, bad: Array, wanted: str) -> None:
-    """ValueError shows the first of the numbers that are bad."""
+    """Check that no number is bad; ValueError shows the first that is."""
     if bad.any():
         where = tuple(map(int, np.argwhere(bad)[0]))
         raise ValueError(f"{field}: got {x[where]}{f' at {where}' if where else ''}, want {wanted}")
@@ -148,7 +148,7 @@ def whole(least: int) -> Parser:
 
 
 def pair(least: int) -> Parser:
-    """(rows, columns), or one number for both"""
+    """Return a parser of (rows, columns), or of one number for both, of at least `least`."""
 
     def parse(field: str, value: Any) -> tuple[int, int]:
         if isinstance(value, str | bytes):
@@ -163,7 +163,7 @@ def pair(least: int) -> Parser:
 
 
 def shape(field: str, value: Any) -> tuple[int, ...]:
-    """(features,) or (C, H, W), or one of these after the batch axis that some write."""
+    """Parse (features,) or (C, H, W), or either with the batch axis before it that some write."""
     x = whole_numbers(field, value, 1)
     if x.ndim != 1 or len(x) > 4:
         raise ValueError(f"{field}: got {x.tolist()}, want (features,) or (C, H, W)")
@@ -177,7 +177,7 @@ def has_batch(shape: tuple[int, ...]) -> bool:
 NEURON: dict[str, Parser] = {"r": positive, "v_threshold": numbers, "v_reset": numbers}
 POOL: dict[str, Parser] = {"kernel_size": pair(1), "stride": pair(1), "padding": pair(0)}
 OPTIONAL = ("bias", "input_shape", "input_type", "v_reset")
-#: type of node -> its fields as NIR's files name them, and what parses them
+#: type of node -> its fields' names in NIR's files, with their parsers
 FIELDS: dict[str, dict[str, Parser]] = {
     "Input": {"shape": shape},
     "Output": {"shape": shape},
@@ -200,7 +200,7 @@ FIELDS: dict[str, dict[str, Parser]] = {
 
 
 def fields_of(node: Any) -> Fields:
-    """The fields of a node of the package `nir`, named as in a file."""
+    """Return the fields of a node of the package `nir`, with their names in a file."""
     fields = {
         name: value
         for name, value in vars(node).items()
@@ -215,7 +215,7 @@ def fields_of(node: Any) -> Fields:
 
 
 def positive_number(name: str, value: Any) -> float:
-    """One finite number above 0; ValueError or TypeError where it is none."""
+    """Return a finite number above 0 as float; ValueError or TypeError for other values."""
     x = np.asarray(value)
     if x.size != 1 or x.dtype.kind not in "iuf":
         raise TypeError(f"{name}: got {value!r:.60}, want a number")

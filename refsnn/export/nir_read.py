@@ -1,4 +1,4 @@
-"""Reading a file of NIR."""
+"""Reader of NIR files."""
 
 from pathlib import Path
 from typing import Any
@@ -7,37 +7,37 @@ import numpy as np
 
 from refsnn.export.hdf5 import Tree, parse_tree
 from refsnn.export.nir_check import FIELDS, check_graph
-from refsnn.files.arrays import extra, line
-from refsnn.files.reading import read_bytes
+from refsnn.files.extras import import_extra
+from refsnn.files.reading import one_line, read_bytes
 
-ABOUT = ("type", "metadata")  # in a node beside its fields
+ABOUT = ("type", "metadata")  # entries of a node besides its fields
 
 
 def read_nir(path: Path | str) -> Any:
-    """Read the `nir.NIRGraph` of a file.
+    """Read a `nir.NIRGraph` from a file.
 
-    Its shapes are not inferred, and may have a batch axis, which `run_nir` passes over. ValueError
-    names the file, and what is wrong with it or the node that can't be run here; OSError where it
-    can't be opened.
+    Shapes are not inferred, and may have a batch axis, which `run_nir` ignores. Raises ValueError,
+    which names the file and what is wrong with it or the node that refsnn can't run, and OSError
+    where the file can't be opened.
     """
-    nir, path = extra("nir", "nir"), Path(path)
-    extra("h5py", "nir")
+    nir, path = import_extra("nir", "nir"), Path(path)
+    import_extra("h5py", "nir")
     content = read_bytes(path)
     try:
         graph = parse_tree(content)["node"]
         nodes, edges = graph["nodes"], pairs(graph["edges"])
         kinds = {name: node["type"] for name, node in nodes.items()}
         if graph["type"] != "NIRGraph" or not all(isinstance(k, str) for k in kinds.values()):
-            raise ValueError("a type is not a text, or not the one that is wanted")
+            raise ValueError("a type is not a text, or the graph's is not NIRGraph")
     except KeyError as error:
-        raise ValueError(f"{path}: no NIR graph, or damaged (has no {line(error)})") from None
+        raise ValueError(f"{path}: no NIR graph, or damaged (has no {one_line(error)})") from None
     except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"{path}: no NIR graph, or damaged ({line(error)})") from None
+        raise ValueError(f"{path}: no NIR graph, or damaged ({one_line(error)})") from None
     try:
         check_graph({n: (kinds[n], fields(node)) for n, node in nodes.items()}, edges)
         made = {name: make(nir, name, node) for name, node in nodes.items()}
     except ValueError as error:
-        raise ValueError(f"{path}: {line(error)}") from None
+        raise ValueError(f"{path}: {one_line(error)}") from None
     return nir.NIRGraph(made, edges, graph.get("metadata", {}), type_check=False)
 
 
@@ -53,9 +53,11 @@ def fields(node: Tree) -> Tree:
 
 
 def make(nir: Any, name: str, node: Tree) -> Any:
-    """The package's node, with None for what the file leaves out."""
+    """Make the package's node, with None for fields that the file leaves out."""
     kind = node["type"]
     try:
         return nir.dict2NIRNode(dict.fromkeys(FIELDS[kind]) | node)
-    except Exception as error:  # whatever of its own checks is more than ours
-        raise ValueError(f"node {name} ({kind}): nir does not take it ({line(error)})") from None
+    except Exception as error:  # nir checks more than `check_graph` does
+        raise ValueError(
+            f"node {name} ({kind}): nir does not take it ({one_line(error)})"
+        ) from None

@@ -1,6 +1,6 @@
-"""Running a graph of NIR with NumPy.
+"""Simulation of a NIR graph with NumPy.
 
-Computed is in the input's dtype and our axis order; the nodes' own is PyTorch's.
+It computes in the input's dtype and in refsnn's axis order; the nodes' own order is PyTorch's.
 """
 
 import warnings
@@ -27,9 +27,9 @@ STARTS = ("zero", "v_reset", "v_leak")
 
 
 class Simulation(NamedTuple):
-    """The numbers that a graph does not give for its neurons."""
+    """The settings of the simulation that a graph does not contain."""
 
-    dt: float  # seconds a step
+    dt: float  # seconds per step
     start: str  # one of STARTS
 
 
@@ -42,8 +42,8 @@ def run_nir(
 ) -> Array:
     """Compute the logits (N, K) of the input sequence (T, N, H, W, C), or (T, N, features).
 
-    They are of its dtype. `dt` and `readout` are the metadata's where they are not given; `start`
-    and errors are as of `node_outputs`.
+    They have the input's dtype. `dt` and `readout` default to the metadata's. For `start` and
+    errors see `node_outputs`.
     """
     outputs = node_outputs(graph, x_seq, dt, start)
     readout = graph.metadata.get("readout") if readout is None else readout
@@ -56,13 +56,14 @@ def run_nir(
 def node_outputs(
     graph: Any, x_seq: Array, dt: float | None = None, start: str = "zero"
 ) -> dict[str, Array]:
-    """Compute what every node gives, (T, N, H, W, C) or (T, N, features), by its name.
+    """Compute the output of every node, (T, N, H, W, C) or (T, N, features), by the node's name.
 
-    A step is forward Euler's, so tau must be at least dt. NIR does not say where potentials start:
-    here at 0 (D6), as in snnTorch; with `start="v_reset"` as in SpikingJelly and Norse's IF, with
-    "v_leak" as in Norse's LIF. A warning names an IF node with r = 1 at a dt other than 1: who
-    writes that, as Norse does, means that a step adds the input once. ValueError and TypeError name
-    the argument, or the node and the field, that is wrong or not supported.
+    Steps are those of forward Euler, so tau must be at least dt. NIR does not say at which value
+    potentials start: by default at 0 (D6), as in snnTorch; with `start="v_reset"` as in
+    SpikingJelly and Norse's IF; with "v_leak" as in Norse's LIF. A warning names an IF node with
+    r = 1 at a dt other than 1: a program that writes it, such as Norse, means that a step adds the
+    input once. Raises ValueError or TypeError, which names the argument, or the node and the field,
+    that is wrong or not supported.
     """
     validate.floating("x_seq", x_seq)
     validate.one_of("start", start, STARTS)
@@ -93,7 +94,7 @@ def node_outputs(
 def seconds(graph: Any, dt: float | None) -> float:
     step = graph.metadata.get("dt") if dt is None else dt
     if step is None:
-        raise ValueError("dt: got None, and the graph's metadata has none; want seconds a step")
+        raise ValueError("dt: got None, and the graph's metadata has none; want seconds per step")
     return positive_number("dt", step)
 
 
@@ -154,7 +155,7 @@ def run_pool(f: Fields, x_seq: Array, _: Simulation) -> Array:
 
 
 def run_flatten(f: Fields, x_seq: Array, _: Simulation) -> Array:
-    """All axes of an image, which PyTorch counts from 1 where a batch axis is stated."""
+    """Flatten all axes of an image; where a batch axis is stated, PyTorch counts them from 1."""
     start, end, shape = f["start_dim"], f["end_dim"], f["input_type"]
     axes, first = x_seq.ndim - 2, 0
     if shape is not None:
@@ -175,7 +176,7 @@ def run_affine(f: Fields, x_seq: Array, _: Simulation) -> Array:
 
 
 def run_lif(f: Fields, x_seq: Array, simulation: Simulation) -> Array:
-    """tau dv/dt = (v_leak - v) + r c, by forward Euler."""
+    """Simulate tau dv/dt = (v_leak - v) + r c by forward Euler."""
     step = rounded("tau", f["tau"], simulation.dt)
     refuse("tau", f["tau"], f["tau"] < step, f"at least dt, {simulation.dt:g}")
     tau, r, v_leak = (per_neuron(name, f[name], x_seq) for name in ("tau", "r", "v_leak"))
@@ -184,17 +185,17 @@ def run_lif(f: Fields, x_seq: Array, simulation: Simulation) -> Array:
 
 
 def run_if(f: Fields, x_seq: Array, simulation: Simulation) -> Array:
-    """dv/dt = r c, by forward Euler."""
+    """Simulate dv/dt = r c by forward Euler."""
     gain = rounded("r", f["r"], simulation.dt) * per_neuron("r", f["r"], x_seq)
     return euler(f, x_seq, simulation.start, np.ones_like(gain), gain, np.zeros_like(gain))
 
 
 def euler(f: Fields, c_seq: Array, start: str, decay: Array, gain: Array, shift: Array) -> Array:
-    """Spikes; the potential moves, fires above v_threshold, and is set to v_reset."""
-    v_th = per_neuron("v_threshold", f["v_threshold"], c_seq)  # in float64: one next to v_th counts
+    """Compute spikes: v becomes decay v + gain c + shift, fires above v_threshold and is reset."""
+    v_th = per_neuron("v_threshold", f["v_threshold"], c_seq)  # float64, since its last bit counts
     v_reset = per_neuron("v_reset", f["v_reset"], c_seq)
     if start not in ("zero", *f):
-        raise ValueError(f"start: got {start!r}, which an IF has none of")
+        raise ValueError(f"start: got {start!r}, which an IF node does not have")
     u0 = np.zeros_like(v_reset) if start == "zero" else per_neuron(start, f[start], c_seq)
     refuse("v_threshold", v_th, v_th < u0, f"at least the potential's start, {start}")
     decay, gain, shift, v_reset, u0 = (
@@ -210,7 +211,7 @@ def euler(f: Fields, c_seq: Array, start: str, decay: Array, gain: Array, shift:
 
 
 def rounded(field: str, x: Array, dt: float) -> float:
-    """The step rounded as the constant was, so that tau = dt stays equal to it."""
+    """Return the step, rounded to the dtype of the constant `x`, so that tau == dt stays true."""
     step = float(x.dtype.type(dt)) if x.dtype.kind == "f" else dt
     if not 0 < step < np.inf:
         raise ValueError(f"{field}: got {x.dtype}, in which dt = {dt:g} is {step:g}")
@@ -218,7 +219,7 @@ def rounded(field: str, x: Array, dt: float) -> float:
 
 
 def like(field: str, value: Array, x_seq: Array) -> Array:
-    """The value in the input's dtype, in which it must be finite too."""
+    """Return a value in the input's dtype, in which it must be finite too."""
     with np.errstate(over="ignore"):
         y: Array = np.asarray(value, x_seq.dtype)
     refuse(field, np.asarray(value), ~np.isfinite(y), f"numbers that are finite in {x_seq.dtype}")
@@ -226,7 +227,7 @@ def like(field: str, value: Array, x_seq: Array) -> Array:
 
 
 def per_neuron(field: str, x: Array, c_seq: Array) -> Array:
-    """A neuron's constant (C, H, W) as (H, W, C), in float64; one number is for all neurons."""
+    """Return neurons' constants (C, H, W), or one number for all, as (H, W, C) in float64."""
     want = c_seq.shape[2:]
     value = np.asarray(x, np.float64)
     while value.ndim > len(want) and len(value) == 1:  # a batch axis
@@ -241,7 +242,7 @@ def per_neuron(field: str, x: Array, c_seq: Array) -> Array:
 
 
 def stated(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """NIR's shape in our axis order, without a batch axis."""
+    """Return a shape of NIR in refsnn's axis order, without a batch axis."""
     shape = shape[has_batch(shape) :]
     return (*shape[1:], shape[0])
 
@@ -252,7 +253,7 @@ def match(field: str, got: tuple[int, ...], want: tuple[int, ...]) -> None:
 
 
 def within(field: str, value: tuple[int, int], kernel: int, x_seq: Array) -> tuple[int, int]:
-    """No padding that is larger than the image and the kernel, which would take any memory."""
+    """Check that padding is not larger than image and kernel, since it could fill the memory."""
     most = max(kernel, *x_seq.shape[2:4])
     if max(value) > most:
         raise ValueError(f"{field}: got {value}, want at most {most} pixels")
@@ -260,12 +261,12 @@ def within(field: str, value: tuple[int, int], kernel: int, x_seq: Array) -> tup
 
 
 def each_image(function: Callable[[Array], Array], x_seq: Array) -> Array:
-    """T and N as one axis."""
+    """Apply a function of images (N, …) to a sequence (T, N, …)."""
     y = function(x_seq.reshape(-1, *x_seq.shape[2:]))
     return y.reshape(*x_seq.shape[:2], *y.shape[1:])
 
 
-#: type of node -> what runs it
+#: type of node -> function that computes its output
 RUN: dict[str, Callable[[Fields, Array, Simulation], Array]] = {
     "Input": run_input,
     "Output": run_output,

@@ -1,7 +1,7 @@
-"""Parameters in and out: a mapping shaped like a PyTorch `state_dict`, as `.npz` or `.safetensors`.
+"""Parameters as a mapping like a PyTorch `state_dict`, and as `.npz` or `.safetensors` files.
 
-Names are refsnn's dotted ones, running statistics included, in PyTorch's order of names and of
-axes. A file that was written here also says which network the numbers belong to.
+The mapping has refsnn's dotted names, running statistics included, in PyTorch's order of names and
+of axes. A file that refsnn wrote also describes the network.
 """
 
 import difflib
@@ -13,7 +13,8 @@ import numpy as np
 
 from refsnn.data import load
 from refsnn.export.network_json import CONFIG, network_from_json, network_to_json
-from refsnn.files.arrays import SUFFIXES, dump_arrays, line, read_whole
+from refsnn.files.arrays import SUFFIXES, dump_arrays, read_whole
+from refsnn.files.reading import one_line
 from refsnn.files.writing import write_atomic
 from refsnn.network import Network, Params, check_params, init_buffers
 from refsnn.ops import SURROGATES, Array, validate
@@ -24,11 +25,11 @@ from refsnn.training.folder import check_standardization, open_run
 
 LIMIT = 2**34  # bytes of a file
 FEW = 3  # names in a message
-IGNORED = "num_batches_tracked"  # of PyTorch's batch norm; no evaluation or training here needs it
+IGNORED = "num_batches_tracked"  # a buffer of PyTorch's batch norm that refsnn does not need
 
 
 def state_dict(net: Network, params: Params, buffers: Params) -> Params:
-    """All numbers under their names, in PyTorch's axis order; ValueError where they don't fit."""
+    """Return all arrays by name, in PyTorch's axis order; ValueError if they don't fit `net`."""
     check_params(net, params)
     state = params_to_torch(params | buffers)
     check_state(net, state)
@@ -36,10 +37,10 @@ def state_dict(net: Network, params: Params, buffers: Params) -> Params:
 
 
 def from_state_dict(net: Network, state: Mapping[str, Any]) -> tuple[Params, Params]:
-    """(params, buffers) of `net` from arrays, or what `numpy.asarray` takes, in PyTorch's order.
+    """Return (params, buffers) of `net` from arrays in PyTorch's axis order.
 
-    ValueError or TypeError name what is missing, surplus, of another shape, dtype or axis order,
-    or not finite.
+    Values may be anything that `numpy.asarray` takes. ValueError or TypeError names what is missing
+    or surplus, has another shape, dtype or axis order, or is not finite.
     """
     arrays = {
         name: as_array(name, value)
@@ -54,8 +55,8 @@ def from_state_dict(net: Network, state: Mapping[str, Any]) -> tuple[Params, Par
 def as_array(name: str, value: Any) -> Array:
     try:
         return np.asarray(value)
-    except Exception as error:  # PyTorch's, of a tensor with a gradient or of a type of its own
-        raise TypeError(f"{name}: NumPy can't take it ({line(error)})") from None
+    except Exception as error:  # from PyTorch, for a tensor with a gradient or of another type
+        raise TypeError(f"{name}: NumPy can't take it ({one_line(error)})") from None
 
 
 class Trained(NamedTuple):
@@ -90,7 +91,7 @@ def refuse_own_objects(surrogate: Any, loss: Any) -> None:
     ):
         if value not in known:
             got, want = validate.shown(value), ", ".join(known)
-            raise ValueError(f"{name}: got {got}, but a file can hold {want} alone")
+            raise ValueError(f"{name}: got {got}, but a file can hold only {want}")
 
 
 def trained_in(config: TrainConfig, state: State) -> Trained:
@@ -128,7 +129,8 @@ def save_parameters(
 def load_parameters(path: Path | str, net: Network | None = None) -> tuple[Network, Params, Params]:
     """Read network, parameters and buffers; `net` says what it holds where the file does not.
 
-    OSError where it can't be read; ValueError or TypeError say what is wrong with it.
+    `net` is needed if the file does not describe the network. OSError where the file can't be read;
+    ValueError or TypeError says what is wrong with it.
     """
     return load_trained(path, net)[:3]
 
@@ -157,12 +159,12 @@ def read_run(folder: Path) -> tuple[Network, Params, Params, TrainConfig]:
 
 
 def state_shapes(net: Network) -> dict[str, tuple[int, ...]]:
-    """Every number's shape in PyTorch's order, running statistics after their batch norm's bias."""
+    """Return each array's shape in PyTorch's order: running statistics after their norm's bias."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name, shape in net.shapes().items():
         shapes[name] = torch_shape(shape)
-        owner, _, kind = name.rpartition(".")
-        if kind == "bias" and len(shapes[f"{owner}.weight"]) == 1:  # a batch norm's
+        owner, _, part = name.rpartition(".")
+        if part == "bias" and len(shapes[f"{owner}.weight"]) == 1:  # a batch norm's
             shapes |= {f"{owner}.{which}": shape for which in ("running_mean", "running_var")}
     return shapes
 
@@ -192,7 +194,7 @@ def others(names: list[str]) -> str:
 
 
 def instead(name: str, surplus: list[str]) -> str:
-    """Names that there are in a missing one's place, the nearest first."""
+    """Name the arrays that the network does not have, those with names like `name` first."""
     if not surplus:
         return ""
     (nearest,) = difflib.get_close_matches(name, surplus[:1000], 1, cutoff=0)
@@ -203,7 +205,7 @@ def instead(name: str, surplus: list[str]) -> str:
 
 
 def check_number(name: str, x: Array, shape: tuple[int, ...]) -> None:
-    """Finite floats of this shape (PyTorch's order)."""
+    """Check that an array has finite floats and this shape, in PyTorch's order."""
     validate.floating(name, x)
     if x.shape != shape:
         own = x.ndim == len(shape) and torch_shape(x.shape) == shape

@@ -1,5 +1,6 @@
-"""Files from anywhere, read without trust, and files of our own, written whole or not at all.
+"""Readers of files from any source, which check everything, and writers of whole files.
 
-One reader a format: `reading` (bytes and text), `documents` (JSON and TOML, checked by a `schema`),
-`arrays` (.npz and .safetensors) with `npy` inside; `writing` writes.
+There is one reader per format: `reading` (bytes and text), `documents` (JSON and TOML, checked
+against the rules of `schema`), `arrays` (.npz and .safetensors), which uses `npy`. `writing` writes
+files, and `unfinished` makes the folders in which they are prepared.
 """

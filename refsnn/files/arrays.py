@@ -1,7 +1,8 @@
-"""Files of arrays from outside, `.npz` and `.safetensors`, read without trust.
+"""Readers and writers of `.npz` and `.safetensors` files.
 
-Nothing in them is executed, and no more memory is taken than a limit, whatever they declare. An
-array that can't be read has its error in its place, so that the others are not lost.
+Reading executes nothing in a file and takes no more memory than a limit, whatever the file
+declares. Where an array can't be read, `read_arrays` returns the error in its place, so that the
+other arrays are not lost.
 """
 
 import io
@@ -9,35 +10,30 @@ import json
 import os
 import zipfile
 from collections.abc import Collection, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from refsnn.files import npy
-from refsnn.files.reading import open_regular
-from refsnn.files.writing import naming
+from refsnn.files.extras import import_extra
+from refsnn.files.reading import one_line, open_regular
+from refsnn.files.writing import naming_path
 from refsnn.ops import Array, validate
 
 SUFFIXES = (".npz", ".safetensors")
-FLOATS = ("F64", "F32", "F16", "BF16")  # of .safetensors, as far as they are read
-OWN = "refsnn."  # of metadata that are ours; others write theirs
-LIMIT = 2**28  # bytes of arrays in a file; all test vectors together have less than a tenth
-EXPANSION = 256  # times its size that a file's arrays may take, where that is more
-
-
-def extra(module: str, name: str) -> Any:
-    """Import an optional module, of the extra `name`; ValueError says how to get it."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ValueError(f"{error.name} is not installed; pip install 'refsnn[{name}]'") from None
+FLOATS = ("F64", "F32", "F16", "BF16")  # the floating-point types of .safetensors that are read
+OWN = "refsnn."  # in the keys of metadata that refsnn wrote; other programs write their own
+LIMIT = 2**28  # bytes of arrays in a file; all test vectors together have less than a tenth of it
+EXPANSION = 256  # a file's arrays may take this many times the file's size, if that exceeds LIMIT
 
 
 def dump_arrays(suffix: str, arrays: Mapping[str, Array]) -> bytes:
-    """A file's content; equal arrays give equal bytes. A text is an array of it without axes, which
-    .safetensors, where only numbers are arrays, has among its metadata."""
+    """Return the content of a file with these arrays; equal arrays give equal bytes.
+
+    A text is an array of dtype str without axes. A .safetensors file, whose arrays are numbers
+    only, keeps it in the metadata.
+    """
     validate.one_of("file", suffix, SUFFIXES)
     if suffix == ".safetensors":
         texts = {name: str(a) for name, a in arrays.items() if a.dtype.kind == npy.TEXT}
@@ -46,7 +42,8 @@ def dump_arrays(suffix: str, arrays: Mapping[str, Array]) -> bytes:
             for name, a in arrays.items()
             if name not in texts
         }
-        content: bytes = extra("safetensors.numpy", "safetensors").save(numbers, texts or None)
+        safetensors = import_extra("safetensors.numpy", "safetensors")
+        content: bytes = safetensors.save(numbers, texts or None)
         return content
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -56,19 +53,19 @@ def dump_arrays(suffix: str, arrays: Mapping[str, Array]) -> bytes:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write a file of arrays, by its suffix; OSError names the path."""
-    with naming(path):
+    """Write a file of arrays in the format that its suffix says; OSError names the path."""
+    with naming_path(path):
         path.write_bytes(dump_arrays(path.suffix, arrays))
 
 
 def read_arrays(
     path: Path, limit: int | None = LIMIT, names: Collection[str] | None = None
 ) -> dict[str, Array | ValueError]:
-    """Read a file of arrays, by its suffix.
+    """Read a file of arrays in the format that its suffix says; return arrays and errors by name.
 
-    `limit` is how many bytes of arrays the file may hold: LIMIT, or EXPANSION times its size, where
-    it is None. `names` are those to read (default: all). ValueError where the file as a whole can't
-    be read, OSError where it is not there.
+    `limit` is how many bytes of arrays the file may hold; None means LIMIT or EXPANSION times the
+    file's size, whichever is more. `names` says which arrays to read (default: all). Raises
+    ValueError where the file as a whole can't be read, OSError where it does not exist.
     """
     with os.fdopen(open_regular(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -83,7 +80,7 @@ def read_arrays(
 def read_whole(
     path: Path, limit: int | None = LIMIT, names: Collection[str] | None = None
 ) -> dict[str, Array]:
-    """Read a file of arrays; one that can't be read is an error of the file."""
+    """Read a file of arrays; ValueError names the first array that can't be read."""
     arrays = {}
     for name, value in read_arrays(path, limit, names).items():
         if isinstance(value, ValueError):
@@ -112,7 +109,7 @@ def read_npz(
                 )
             return {name: member(archive, entry) for name, entry in entries.items()}
     except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise ValueError(f"{path}: is no .npz file, or a damaged one ({line(error)})") from None
+        raise ValueError(f"{path}: is no .npz file, or a damaged one ({one_line(error)})") from None
 
 
 def member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Array | ValueError:
@@ -124,11 +121,11 @@ def member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Array | ValueErr
     except MemoryError:
         return ValueError(f"wants {entry.file_size} bytes of memory, which are not there")
     except Exception as error:  # zipfile and its decompressors each have their own
-        return ValueError(f"can't be read ({line(error)})")
+        return ValueError(f"can't be read ({one_line(error)})")
 
 
 def read_safetensors(path: Path, names: Collection[str] | None) -> dict[str, Array | ValueError]:
-    safetensors = extra("safetensors", "safetensors")
+    safetensors = import_extra("safetensors", "safetensors")
     try:
         with safetensors.safe_open(path, framework="np") as file:
             texts = {k: np.array(v) for k, v in (file.metadata() or {}).items() if OWN in k}
@@ -136,27 +133,31 @@ def read_safetensors(path: Path, names: Collection[str] | None) -> dict[str, Arr
             return {n: found[n] for n in found if names is None or n in names}
     except (safetensors.SafetensorError, ValueError) as error:
         raise ValueError(
-            f"{path}: is no .safetensors file, or a damaged one ({line(error)})"
+            f"{path}: is no .safetensors file, or a damaged one ({one_line(error)})"
         ) from None
 
 
 def tensor(file: Any, name: str, path: Path) -> Array | ValueError:
     try:
-        kind = str(file.get_slice(name).get_dtype())
-        if kind == "BF16":
+        dtype = str(file.get_slice(name).get_dtype())
+        if dtype == "BF16":
             return bfloat16(path, name)
-        if kind.startswith("F") and kind not in FLOATS:
-            return ValueError(f"got type {kind}, want one of {', '.join(FLOATS)}, or whole numbers")
+        if dtype.startswith("F") and dtype not in FLOATS:
+            want = f"one of {', '.join(FLOATS)}, or whole numbers"
+            return ValueError(f"got type {dtype}, want {want}")
         array = np.asarray(file.get_tensor(name))
         if array.dtype.kind not in npy.NUMERIC:
             return ValueError(f"got dtype {array.dtype}, want numbers")
         return array
-    except Exception as error:  # of a type that NumPy does not have
-        return ValueError(f"can't be read ({line(error)})")
+    except Exception as error:  # NumPy may lack the type
+        return ValueError(f"can't be read ({one_line(error)})")
 
 
 def bfloat16(path: Path, name: str) -> Array:
-    """Read a tensor of a file whose header is known to be right; all are exact in float32."""
+    """Read a bfloat16 tensor as float32, which holds its values exactly.
+
+    The file's header has been checked before.
+    """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         entry = json.loads(file.read(length))[name]
@@ -164,7 +165,3 @@ def bfloat16(path: Path, name: str) -> Array:
         file.seek(8 + length + first)
         halves = np.frombuffer(file.read(end - first), "<u2")
     return (halves.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
-
-
-def line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

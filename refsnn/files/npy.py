@@ -1,4 +1,4 @@
-"""Arrays as .npy bytes, read without trust: numbers and text, and no more than is there."""
+"""Reader and writer of .npy bytes that takes only numbers and text, and no more than is there."""
 
 import io
 import math
@@ -8,15 +8,15 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-NUMERIC = "biuf"  # dtypes' kinds: bool, integers, floating point
+NUMERIC = "biuf"  # kinds of dtypes: bool, integers, floating point
 TEXT = "U"
 CHUNK = 1 << 20  # bytes read at a time
-MOST_HEAD = 1 << 14  # bytes before the array's own
+MOST_HEAD = 1 << 14  # bytes of the header, before the array's own bytes
 READERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 
 
 def dump(array: Any) -> bytes:
-    """Write an array as .npy 1.0, little-endian, in C order."""
+    """Return an array as bytes in .npy 1.0, little-endian, in C order."""
     array = np.asarray(array)
     buffer = io.BytesIO()
     ordered = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(array.shape)
@@ -25,20 +25,20 @@ def dump(array: Any) -> bytes:
 
 
 def parse(data: bytes) -> np.ndarray:
-    """Read the array in the bytes of a .npy file; ValueError says what is wrong with them."""
+    """Read an array from the bytes of a .npy file; ValueError says what is wrong with them."""
     return read(io.BytesIO(data), len(data))
 
 
 def read(stream: IO[bytes], size: int) -> np.ndarray:
-    """Read an array from a stream of `size` bytes in the form of a .npy file.
+    """Read an array from a stream of `size` bytes in .npy format.
 
-    The array is in native byte order and takes no memory beyond its own and a chunk. ValueError
-    says what is wrong with the bytes.
+    Returns it in native byte order; memory for one chunk is taken besides. ValueError says what is
+    wrong with the bytes.
     """
     head = read_head(stream)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a header of Python 2 is as good as others
+            warnings.simplefilter("ignore")  # a header that Python 2 wrote is fine
             buffer = io.BytesIO(head)
             version = npy_format.read_magic(buffer)
             shape, fortran, dtype = READERS[version](buffer)
@@ -62,8 +62,8 @@ def read(stream: IO[bytes], size: int) -> np.ndarray:
 
 
 def read_head(stream: IO[bytes]) -> bytes:
-    """Read the bytes before the array's, as many as they say, up to MOST_HEAD."""
-    start = stream.read(12)  # magic, version and length, the latter of two or four bytes
+    """Read the header, whose length is in its first bytes, up to MOST_HEAD bytes."""
+    start = stream.read(12)  # magic, version and length, which has two or four bytes
     length = int.from_bytes(start[8:10] if start[6:7] == b"\1" else start[8:12], "little")
     whole = length + (10 if start[6:7] == b"\1" else 12)
     return start + stream.read(max(0, min(whole, MOST_HEAD) - len(start)))

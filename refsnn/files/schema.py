@@ -1,7 +1,7 @@
-"""Rules for parsed JSON: the part of JSON Schema (draft 2020-12) that is in use here.
+"""Validation of parsed JSON against rules: the part of JSON Schema (draft 2020-12) in use here.
 
-A `number` is finite and within the range of a float, as all numbers of JSON should be; the type
-`real`, which is ours, lets NaN and infinity through, which Python writes too.
+A `number` is finite and within the range of a float, as all numbers in JSON should be. The type
+`real`, which JSON Schema does not have, also allows the NaN and infinity that Python writes.
 """
 
 import re
@@ -9,7 +9,7 @@ from typing import Any
 
 from refsnn.ops import validate
 
-#: what rules may say here besides `description` and the like
+#: keywords that are checked; others, such as `description`, are ignored
 RULES = (
     "type",
     "const",
@@ -37,9 +37,9 @@ Rules = dict[str, Any]
 
 
 def object_with(required: Rules, optional: Rules | None = None) -> Rules:
-    """Make the rules of an object: the fields that it must have, and those that it may have.
+    """Return the rules of an object with required and optional fields.
 
-    Other fields are passed over, so that a newer version may write more.
+    Other fields are ignored, so that a newer version may write more.
     """
     return {
         "type": "object",
@@ -48,9 +48,12 @@ def object_with(required: Rules, optional: Rules | None = None) -> Rules:
     }
 
 
-def fault(value: Any, rules: Rules, name: str = "") -> str | None:
-    """Find the first thing in which a value breaks the rules: `name: got X, want Y`."""
-    want = broken(value, rules)
+def violation(value: Any, rules: Rules, name: str = "") -> str | None:
+    """Describe the first violation of the rules, as `name: got X, want Y`; None if there is none.
+
+    `name` is the value's path within the document, such as `cases[0].file`.
+    """
+    want = unmet(value, rules)
     missing = [k for k in rules.get("required", ()) if isinstance(value, dict) and k not in value]
     if missing:
         return f"{name}.{missing[0]} is missing".removeprefix(".")
@@ -65,11 +68,11 @@ def fault(value: Any, rules: Rules, name: str = "") -> str | None:
                 inside.append((entry, within, f"{name}.{validate.named(key)}".lstrip(".")))
     elif isinstance(value, list) and "items" in rules:
         inside += [(entry, rules["items"], f"{name}[{i}]") for i, entry in enumerate(value)]
-    return next(filter(None, (fault(*part) for part in inside)), None)
+    return next(filter(None, (violation(*part) for part in inside)), None)
 
 
-def broken(value: Any, rules: Rules) -> str | None:
-    """Say what is wanted of the value itself and is not so."""
+def unmet(value: Any, rules: Rules) -> str | None:
+    """Return what the rules want of the value itself, not of its parts; None if it meets them."""
     kinds = rules.get("type", ())
     kinds = (kinds,) if isinstance(kinds, str) else kinds
     if kinds and not any(is_a(value, kind) for kind in kinds):
@@ -78,23 +81,23 @@ def broken(value: Any, rules: Rules) -> str | None:
         return repr(rules["const"])
     if "enum" in rules and value not in rules["enum"]:
         return f"one of {', '.join(map(repr, rules['enum']))}"
-    return broken_text(value, rules) or broken_range(value, rules) or broken_object(value, rules)
+    return unmet_pattern(value, rules) or unmet_range(value, rules) or unmet_fields(value, rules)
 
 
 def is_a(value: Any, kind: str) -> bool:
-    """Tell whether the value is of a type of `TYPES`."""
+    """Tell whether the value is of the type `kind` of `TYPES`."""
     if not isinstance(value, TYPES[kind]) or (isinstance(value, bool) and kind != "boolean"):
         return False
     return kind != "number" or validate.finite(value)
 
 
-def broken_text(value: Any, rules: Rules) -> str | None:
+def unmet_pattern(value: Any, rules: Rules) -> str | None:
     if isinstance(value, str) and "pattern" in rules and not re.search(rules["pattern"], value):
         return f"a text like {rules['pattern']}"
     return None
 
 
-def broken_range(value: Any, rules: Rules) -> str | None:
+def unmet_range(value: Any, rules: Rules) -> str | None:
     if not isinstance(value, int | float):
         return None
     if "minimum" in rules and not value >= rules["minimum"]:
@@ -106,7 +109,7 @@ def broken_range(value: Any, rules: Rules) -> str | None:
     return None
 
 
-def broken_object(value: Any, rules: Rules) -> str | None:
+def unmet_fields(value: Any, rules: Rules) -> str | None:
     if not isinstance(value, dict):
         return None
     surplus = set(value) - set(rules.get("properties", {}))
@@ -116,7 +119,7 @@ def broken_object(value: Any, rules: Rules) -> str | None:
 
 
 def shown(value: Any) -> str:
-    """Shorten a value to what fits into a line."""
+    """Return a value as text that fits into a line of a message."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     return validate.shown(value)

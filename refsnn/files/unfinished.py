@@ -1,4 +1,4 @@
-"""Folders in which something is made until it is whole."""
+"""Hidden folders in which a file or folder is prepared until it is complete."""
 
 import os
 import shutil
@@ -10,16 +10,16 @@ from pathlib import Path
 from filelock import lock_descriptor
 
 SUFFIX = ".unfinished"
-LOCK = ".lock"  # the file in such a folder that its process has locked
+LOCK = ".lock"  # the file in such a folder that the process working there has locked
 
 
 @contextmanager
 def unfinished(parent: Path, name: str) -> Iterator[Path]:
-    """Make a hidden folder in `parent`, and remove it in the end with what is still in it.
+    """Make a hidden folder in `parent`, and remove it at the end with what is still in it.
 
-    What killed processes have left of the same name is removed first: a folder belongs to the
-    process that holds the lock in it, and the system frees the lock of a dead one. On a disk
-    without locks it stays. OSError names the path.
+    First removes the folders of the same name that killed processes have left: a folder belongs to
+    the process that holds the lock in it, and the system frees a dead process's lock. On a disk
+    without locks such folders stay. OSError names the path.
     """
     remove_leftovers(parent, name)
     folder, file = locked_folder(parent, f".{name}-")
@@ -30,7 +30,7 @@ def unfinished(parent: Path, name: str) -> Iterator[Path]:
 
 
 def remove_leftovers(parent: Path, name: str) -> None:
-    """Remove what killed processes have left in `parent` of the folders of this name."""
+    """Remove the folders of this name that killed processes have left in `parent`."""
     for entry in os.scandir(parent):
         ours = entry.name.startswith(f".{name}-") and entry.name.endswith(SUFFIX)
         if ours and entry.is_dir(follow_symlinks=False):
@@ -39,7 +39,7 @@ def remove_leftovers(parent: Path, name: str) -> None:
 
 
 def remove_left(folder: Path) -> None:
-    """Remove a folder that no living process has locked."""
+    """Remove a folder unless a living process has locked it."""
     file = open_lock(folder)
     try:
         free = lock_descriptor(file, blocking=False)
@@ -53,18 +53,21 @@ def remove_left(folder: Path) -> None:
 
 
 def remove(folder: Path, file: int) -> None:
-    """Remove a folder whose lock this process holds, and close that."""
+    """Remove a folder whose lock this process holds in `file`, and close `file`."""
     shutil.rmtree(folder, ignore_errors=True)
-    still = is_lock_of(folder, file)  # Windows removes no open file
+    still_there = is_lock_of(folder, file)  # Windows removes no open file
     os.close(file)
-    if still:
-        with suppress(OSError):  # another process has it open: that will remove the folder
+    if still_there:
+        with suppress(OSError):  # another process has it open, and will remove the folder
             (folder / LOCK).unlink()
             folder.rmdir()
 
 
 def locked_folder(parent: Path, start: str) -> tuple[Path, int]:
-    """Make a folder and lock it, before another process takes it for one that is left over."""
+    """Make a folder and lock it; return its path and the descriptor of the lock's file.
+
+    Another process may remove the folder before it is locked; then make another one.
+    """
     while True:
         folder = Path(tempfile.mkdtemp(SUFFIX, start, parent))
         with suppress(FileNotFoundError):  # another process has removed it
@@ -81,7 +84,7 @@ def open_lock(folder: Path) -> int:
 
 
 def is_lock_of(folder: Path, file: int) -> bool:
-    """Check that the open file is still the folder's lock."""
+    """Tell whether the open file is still the folder's lock."""
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file), os.stat(folder / LOCK))
     return False

@@ -1,4 +1,4 @@
-"""Writing that either happens whole or not at all."""
+"""Writers of files; `write_atomic` writes a file as a whole or not at all."""
 
 import json
 import os
@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from refsnn import system
+from refsnn.files.unfinished import unfinished
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Give the path to an OSError that has none: a full disk's does not say which file it met."""
+def naming_path(path: Path) -> Iterator[None]:
+    """Add the path to an OSError that has none, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -24,8 +25,7 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def optional(path: Path) -> Iterator[None]:
-    """Go on without a file that can't be made, such as a picture; a line on standard error says
-    why."""
+    """Go on without a file that can't be made, such as a picture; print why on standard error."""
     try:
         yield
     except Exception as error:
@@ -33,37 +33,31 @@ def optional(path: Path) -> Iterator[None]:
         print(f"refsnn: went on without {path}: {text}", file=sys.stderr)
 
 
-def temporary(path: Path) -> Path:
-    """Name the file that `write_atomic` writes first, which a process that is killed leaves."""
-    return path.with_name(f".{path.name}.tmp")
-
-
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file: after a crash at any moment it holds the old content or the new, never a part.
 
-    OSError names the path.
+    Writes into a folder of its own beside the file first (see `unfinished`), so that several
+    processes may write the same file. OSError names the path.
     """
-    unfinished = temporary(path)
-    with naming(path):
-        try:
-            with open(unfinished, "wb") as file:
+    with naming_path(path):
+        with unfinished(path.parent, path.name) as folder:
+            new = folder / path.name
+            with open(new, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            system.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+            system.replace(new, path)
         system.sync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON, as `write_atomic` does."""
+    """Write a value as a JSON file with `write_atomic`."""
     write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def append_line(path: Path, line: str) -> None:
     """Append a line and wait until it is on the disk; OSError names the path."""
-    with naming(path), open(path, "a", encoding="utf-8") as file:
+    with naming_path(path), open(path, "a", encoding="utf-8") as file:
         file.write(line + "\n")
         file.flush()
         os.fsync(file.fileno())

@@ -20,8 +20,9 @@ from refsnn import __version__
 from refsnn.files.arrays import SUFFIXES, dump_arrays, read_arrays
 from refsnn.files.documents import read_json
 from refsnn.files.reading import open_regular
-from refsnn.files.schema import fault
-from refsnn.files.writing import temporary, write_atomic
+from refsnn.files.schema import violation
+from refsnn.files.unfinished import remove_leftovers
+from refsnn.files.writing import write_atomic
 from refsnn.ops import Array, validate
 from refsnn.oracle import schema
 from refsnn.oracle.conventions import Conventions, renamed
@@ -83,10 +84,11 @@ def write(cases: Iterable[Case], folder: Path, suffix: str = ".npz") -> dict[str
     folder.mkdir(parents=True, exist_ok=True)
     write_manifest(folder, [], former)
     for name in former:
-        for file in (folder / name, temporary(folder / name)):
-            file.unlink(missing_ok=True)
-        with suppress(OSError):  # where others' files are too
-            (folder / name).parent.rmdir()
+        path = folder / name
+        path.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder is missing, or has others' files too
+            remove_leftovers(path.parent, path.name)
+            path.parent.rmdir()
     entries: list[dict[str, Any]] = []
     for case in cases:
         name = f"{case.id}{suffix}"
@@ -104,8 +106,10 @@ def write(cases: Iterable[Case], folder: Path, suffix: str = ".npz") -> dict[str
 def former_files(folder: Path) -> list[str]:
     """List the files of test vectors that are there already, finished or not; ValueError where
     anything else is."""
-    begun = temporary(folder / MANIFEST)
-    if not folder.exists() or all(path == begun for path in folder.iterdir()):
+    if not folder.exists():
+        return []
+    remove_leftovers(folder, MANIFEST)
+    if not any(folder.iterdir()):
         return []
     try:
         manifest = read_json(folder / MANIFEST)
@@ -154,7 +158,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"vectors: {path} has schema {validate.shown(version)}, want {SCHEMA!r}")
     if manifest.get("cases") == []:
         raise ValueError(f"vectors: {path} is of a run that did not end; generate it again")
-    wrong = fault(manifest, schema.manifest())
+    wrong = violation(manifest, schema.manifest())
     if wrong:
         raise ValueError(f"vectors: {path}: {wrong}")
     seen = set()

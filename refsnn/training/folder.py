@@ -87,7 +87,7 @@ def open_run(folder: Path) -> tuple[TrainConfig, Network, State]:
     try:
         channels, classes = params["stem.conv0.weight"].shape[2], len(params["head.fc.bias"])
     except (KeyError, IndexError, TypeError):
-        raise CheckpointError(f"{folder}/checkpoint.npz: of no network of refsnn's") from None
+        raise CheckpointError(f"{folder}/checkpoint.npz: holds no network of refsnn") from None
     net = config.build_network(channels, classes)
     return config, net, load_state(folder, config, net)
 

@@ -348,5 +348,7 @@ def test_a_user_without_home_is_told_what_names_a_folder(monkeypatch):
     for name in ("REFSNN_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where there is none
-    with pytest.raises(ValueError, match=r"^cache: got a user without home, .* REFSNN_CACHE$"):
+    with pytest.raises(
+        ValueError, match=r"^cache: got a user without a home folder, .* REFSNN_CACHE$"
+    ):
         cache.cache_folder()

@@ -115,13 +115,13 @@ def test_links_are_followed(root, tmp_path_factory):
 @pytest.mark.parametrize(
     ("remove", "message"),
     [
-        ("train", "train is missing, want a folder with one for each class"),
-        ("val", "val is missing, want a folder with one for each class"),
+        ("train", "train is missing, want a folder with a folder per class"),
+        ("val", "val is missing, want a folder with a folder per class"),
         ("train/cat", "train/cat is missing, val has it"),
         ("val/dog", "val/dog is missing, train has it"),
         ("train/dog/*", "train/dog holds no file in .jpg, .jpeg, .png"),
         ("val/cat/*", "val/cat holds no file in .jpg, .jpeg, .png"),
-        ("val/*", "val holds no folders, want one for each class"),
+        ("val/*", "val holds no folders, want one per class"),
     ],
 )
 def test_a_folder_that_is_missing_or_empty_is_named(root, remove, message):

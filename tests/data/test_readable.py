@@ -206,7 +206,7 @@ def test_too_little_memory_is_not_a_fault_of_the_file(made, monkeypatch):
 @pytest.mark.parametrize("name", ["digits", "moving-digits", "cifar10"])
 def test_it_is_for_data_sets_of_files(name):
     with pytest.raises(
-        ValueError, match=r"^skip_unreadable: got True, want it for imagefolder, ci"
+        ValueError, match=r"^skip_unreadable: got True, want it only for imagefolder, ci"
     ):
         load(name, Options(skip_unreadable=True))
 

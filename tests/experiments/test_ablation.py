@@ -164,7 +164,7 @@ def test_what_is_left_for_the_same_command_is_told_though_no_run_was_cut_short(
     states = schedule.Counter(finished=1, waiting=8)
     monkeypatch.setattr(ablation_command, "train_all", lambda *_: states)
     assert main(["ablation", *TINY, "--out", str(tmp_path / "out")]) == 128
-    assert capsys.readouterr().err == "stopped; the same command goes on\n"
+    assert capsys.readouterr().err == "stopped; the same command continues\n"
 
 
 def test_changed_settings_are_refused_by_name(untrained, tmp_path, capsys, refused):
@@ -381,7 +381,7 @@ def test_an_estimate_is_told_line_by_line(monkeypatch, capsys):
 
     monkeypatch.setattr(ablation_command, "estimate", estimate)
     assert main(["ablation", "--preset=table4", "--seeds=1", "--estimate"]) == 0
-    assert told[0].startswith("on this machine")
+    assert told[0].startswith("time on this machine")
     assert told[1] == "  resnet18, T = 10: 1 runs, 60 s\n"
 
 

@@ -99,7 +99,7 @@ def test_tables_show_what_the_object_holds(tmp_path, capsys):
         )
         if sum(terms)
     )
-    assert lines[-1].startswith(f"left by rounding: {worst:.0e} of firing + leak + reset, ")
+    assert lines[-1].startswith(f"relative rounding error: {worst:.0e} of firing + leak + reset, ")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_side_branches_without_weight_are_explained(arguments, told, run_folder,
     assert main(["gradients", *(str(run_folder) if a == "RUN" else a for a in arguments)]) == 0
     layers = capsys.readouterr().out.split("\n\n")[1].splitlines()
     assert (layers[-1] == "--side X shows them at another weight") == told
-    assert ("0, as is their weight" in layers[-2]) == told
+    assert ("training has reduced their weight to 0" in layers[-2]) == told
 
 
 def test_a_batch_is_no_larger_than_the_data(run_folder, capsys):

@@ -179,7 +179,7 @@ def test_the_text_says_what_the_numbers_say(made):
         for name in table.DIFFERENCES:
             wanted = row["differences"].get(name)
             assert pairs[name] == (table.difference_text(wanted) if wanted else "")
-    assert "All with dataset digits, epochs 7, lr 0.5." in shown
+    assert "Settings of all runs: dataset digits, epochs 7, lr 0.5." in shown
 
 
 def test_one_method_has_no_table_of_differences():

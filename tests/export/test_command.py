@@ -84,8 +84,12 @@ def test_nir_for_images_of_a_given_size_needs_no_data(folder, tmp_path, capsys):
     [
         ("a.pt", [], "file: got '.pt', want one of .npz, .safetensors, .nir"),
         ("a", [], "file: got '', want one of .npz, .safetensors, .nir"),
-        ("a.npz", ["--dt", "1"], "dt: got one for a .npz file, want it for .nir alone"),
-        ("a.npz", ["--image-size", "8"], "image_size: got one for a .npz file, want it for .nir"),
+        ("a.npz", ["--dt", "1"], "dt: got one for a .npz file, want it only for .nir"),
+        (
+            "a.npz",
+            ["--image-size", "8"],
+            "image_size: got one for a .npz file, want it only",
+        ),
         ("a.nir", ["--image-size", "0"], "size: got 0, want a whole number of at least 1"),
         ("a.nir", ["--dt", "0"], "dt: got 0.0, want a finite number above 0"),
         ("none/a.npz", [], "but there is no folder"),

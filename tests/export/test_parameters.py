@@ -140,7 +140,7 @@ def test_a_plain_pytorch_module_takes_the_file_and_computes_the_same(numbers, tm
 
 def test_a_foreign_file_says_nothing_of_its_network(written, numbers):
     path = written(lambda arrays: arrays.pop(CONFIG))
-    with pytest.raises(ValueError, match=r"net\.npz: refsnn\.config: missing, so net is wanted"):
+    with pytest.raises(ValueError, match=r"net\.npz: refsnn\.config: missing, want the arg"):
         load_parameters(path)
     net, params, _ = numbers()
     assert bits(load_parameters(path, net)[1]) == bits(params)
@@ -165,7 +165,7 @@ def test_a_run_is_read_without_its_data(tmp_path):
     assert bits(params) == bits(state.params)
     assert bits(buffers) == bits(state.buffers)
     save(tmp_path / "checkpoint.npz", State({}, {}, {}, state.rng), config.to_dict())
-    with pytest.raises(ValueError, match="of no network"):
+    with pytest.raises(ValueError, match="holds no network"):
         read_run(tmp_path)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from refsnn.files.schema import fault, object_with
+from refsnn.files.schema import object_with, violation
 
 POINT = object_with(
     {"x": {"type": "number"}, "n": {"type": "integer", "maximum": 9}},
@@ -23,8 +23,8 @@ GOOD = {"x": 1.5, "n": 3}
         GOOD | {"loss": 3},
     ],
 )
-def test_what_keeps_the_rules_has_no_fault(value):
-    assert fault(value, POINT) is None
+def test_a_value_that_keeps_the_rules_has_no_violation(value):
+    assert violation(value, POINT) is None
 
 
 @pytest.mark.parametrize(
@@ -41,11 +41,11 @@ def test_what_keeps_the_rules_has_no_fault(value):
         (GOOD | {"loss": "x"}, "loss: got 'x', want a real"),
     ],
 )
-def test_a_fault_is_named_with_what_came_and_what_was_wanted(value, message):
-    assert fault(value, POINT) == message
+def test_a_violation_is_named_with_what_came_and_what_was_wanted(value, message):
+    assert violation(value, POINT) == message
 
 
 def test_rules_for_all_other_fields_hold_for_each():
-    assert fault({"a": True, "b": 1}, NAMED) == "b: got 1, want a boolean"
-    assert fault({"a": True}, NAMED) is None
-    assert fault({"a\nb": 1}, NAMED) == r"'a\nb': got 1, want a boolean"
+    assert violation({"a": True, "b": 1}, NAMED) == "b: got 1, want a boolean"
+    assert violation({"a": True}, NAMED) is None
+    assert violation({"a\nb": 1}, NAMED) == r"'a\nb': got 1, want a boolean"

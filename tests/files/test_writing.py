@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import stat
 
 import pytest
 
@@ -49,6 +50,42 @@ def test_content_is_on_the_disk_before_it_takes_the_name_and_the_folder_after(
         monkeypatch.setattr(os, name, spy(name, getattr(os, name)))
     write_atomic(tmp_path / "a.bin", b"12345")
     assert calls == [("fsync", 5), ("replace", None), ("fsync", None)]
+
+
+def test_two_that_write_one_file_at_a_time_do_not_meet(tmp_path, monkeypatch):
+    """A second write happens whole while the first has not yet given its file the name."""
+    path, fsync = tmp_path / "a.bin", os.fsync
+
+    def write_between(descriptor):
+        monkeypatch.setattr(os, "fsync", fsync)
+        write_atomic(path, b"second")
+        assert path.read_bytes() == b"second"
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", write_between)
+    write_atomic(path, b"first")
+    assert path.read_bytes() == b"first"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        write_atomic(tmp_path / "a.bin", b"content")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.bin").stat().st_mode) == 0o666 & ~mask
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write_of_the_file(tmp_path):
+    for name in ("a.bin", "b.bin"):
+        left = tmp_path / f".{name}-x1.unfinished"
+        left.mkdir()
+        (left / name).write_bytes(b"half")
+    write_atomic(tmp_path / "a.bin", b"content")
+    assert sorted(os.listdir(tmp_path)) == [".b.bin-x1.unfinished", "a.bin"]
 
 
 def test_a_folder_that_is_missing_is_an_error(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from refsnn import spec
-from refsnn.files.schema import RULES, fault
+from refsnn.files.schema import RULES, violation
 from refsnn.oracle import conventions, schema, vectors
 
 SETTINGS = {
@@ -33,7 +33,7 @@ def inside(rules):
 
 
 def test_all_cases_follow_it(manifest):
-    assert fault(manifest, schema.manifest()) is None
+    assert violation(manifest, schema.manifest()) is None
 
 
 def test_jsonschema_agrees(manifest):
@@ -136,7 +136,7 @@ FAULTS = [
 def test_each_fault_is_named_and_jsonschema_sees_it_too(manifest, path, value, message):
     broken = {**manifest, "cases": copy.deepcopy(manifest["cases"][:1])}
     changed(broken["cases"][0], path, value)
-    assert fault(broken, schema.manifest()).startswith(message)
+    assert violation(broken, schema.manifest()).startswith(message)
     try:
         import jsonschema
     except ImportError:
@@ -148,4 +148,4 @@ def test_numbers_that_are_none_do_not_pass(manifest):
     broken = copy.deepcopy(manifest["cases"][0])
     broken["outputs"][0]["tolerance"]["float64"] = np.nan
     rules = schema.manifest()["properties"]["cases"]["items"]
-    assert fault(broken, rules) == ("outputs[0].tolerance.float64: got nan, want a number")
+    assert violation(broken, rules) == ("outputs[0].tolerance.float64: got nan, want a number")

@@ -92,9 +92,7 @@ def test_it_is_what_trains_and_what_is_recorded(digits, tmp_path, monkeypatch, c
 def test_a_value_that_is_no_number_with_a_cache_is_refused(digits, given):
     wrong = Squared()
     wrong.forward = lambda logits, labels: given
-    with pytest.raises(
-        (TypeError, ValueError), match=r"^loss: want \(number, cache\)"
-    ):
+    with pytest.raises((TypeError, ValueError), match=r"^loss: want \(number, cache\)"):
         refsnn.fit(*digits, loss=wrong, **SETTINGS)
 
 

@@ -34,7 +34,7 @@ import numpy as np
 
 from refsnn.files import npy
 from refsnn.files.reading import read_bytes
-from refsnn.files.writing import naming
+from refsnn.files.writing import naming_path
 from refsnn.oracle.adapters import Unsupported
 from refsnn.oracle.limits import HEADER_ROOM, most_bytes, signal_name
 
@@ -67,7 +67,7 @@ class Program:
             given, made = Path(folder, "in"), Path(folder, "out")
             given.mkdir()
             made.mkdir()
-            with naming(given):
+            with naming_path(given):
                 write_case(given, case)
             self.call(given, made)
             return read_outputs(made, case)
