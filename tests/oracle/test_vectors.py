@@ -182,7 +182,7 @@ def test_nothing_outside_of_the_folder_is_read(two, tmp_path):
 
 def test_ids_are_unique_and_of_their_level(two):
     edit(two, lambda m: m["cases"][1].update(m["cases"][0]))
-    with pytest.raises(ValueError, match="neuron/a is there twice"):
+    with pytest.raises(ValueError, match="neuron/a occurs twice"):
         vectors.read(two)
     edit(two, lambda m: m["cases"][0].update(level="layer"))
     with pytest.raises(ValueError, match="neuron/a has level layer"):
