@@ -150,7 +150,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not path.exists():
-        raise ValueError(f"vectors: {path} is missing, want a folder of refsnn vectors generate")
+        raise ValueError(
+            f"vectors: {path} is missing, want a folder that refsnn vectors generate wrote"
+        )
     manifest = read_json(path)
     version = manifest.get("schema") if isinstance(manifest, dict) else None
     if version == FORMER:

@@ -163,7 +163,7 @@ def test_a_manifest_that_is_none_is_refused(two, text, message):
 
 
 def test_a_folder_without_manifest_says_how_to_make_it(tmp_path):
-    with pytest.raises(ValueError, match=r"manifest\.json is missing, want what refsnn"):
+    with pytest.raises(ValueError, match=r"manifest\.json is missing, want a folder that refsnn"):
         vectors.read(tmp_path)
 
 

@@ -114,7 +114,7 @@ def test_check_names_files_that_are_no_part_of_the_set(neurons, capsys):
 
 
 def test_check_of_no_folder_is_refused(tmp_path, refused):
-    assert "manifest.json is missing, want a folder of refsnn vectors generate" in refused(
+    assert "manifest.json is missing, want a folder that refsnn vectors generate wrote" in refused(
         ["vectors", "check", tmp_path]
     )
 

@@ -1,4 +1,4 @@
-"""The adapter of plain PyTorch, `PyTorch().run(case)`, and an example of one. Needs torch."""
+"""The adapter of plain PyTorch, `PyTorch().run(case)`, which is also an example. Needs torch."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ from refsnn.pytorch import LIF, BatchNorm, Block, Network, objective
 
 Tensors = dict[str, torch.Tensor]
 
-#: the conventions that LIF takes
+#: conventions that are arguments of LIF
 NEURON = (
     "tau",
     "v_th",
@@ -28,7 +28,7 @@ NEURON = (
     "reset_gradient",
     "fire_at_threshold",
 )
-#: the values of each convention that can be followed; those of NUMERIC may be any number
+#: the supported values of each convention; those of NUMERIC may be any number
 SUPPORTED: dict[str, tuple[Value, ...]] = {
     "leak": ("tau*u + c",),
     "fire_at_threshold": (False, True),
@@ -82,7 +82,7 @@ class PyTorch:
 
     name = "PyTorch"
     levels: tuple[str, ...] = ("surrogate", "neuron", "layer", "block", "network", "training")
-    forced: Mapping[str, Any] = {}  # conventions followed whatever the case says
+    forced: Mapping[str, Any] = {}  # conventions that override the case's
 
     def __init__(self, precision: str = "float64") -> None:
         validate.one_of("precision", precision, PRECISIONS)
