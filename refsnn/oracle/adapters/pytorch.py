@@ -14,7 +14,7 @@ from torch import nn
 from refsnn.ops import validate
 from refsnn.oracle.adapters import Unsupported
 from refsnn.oracle.conventions import PRECISIONS, Value
-from refsnn.pytorch import LIF, BatchNorm, Block, Network, objective
+from refsnn.pytorch import LIF, BatchNorm, Block, Network, decay_groups, objective, side_coefficient
 
 Tensors = dict[str, torch.Tensor]
 
@@ -249,15 +249,11 @@ class PyTorch:
 
     def side(self, i: int, settings: Mapping[str, Any]) -> float:
         """Return the side branches' coefficient at iteration i = 1, 2, ... (D15, D16)."""
-        match settings["method"]:
-            case "vanilla":
-                return 0.0
-            case "shortcut":
-                return float(settings["shortcut_weight"])
-        return float(settings["lam"]) * (1 - self.progress(i, settings))  # Eq. (10)
+        weights = settings["lam"], settings["shortcut_weight"]
+        return float(side_coefficient(settings["method"], self.progress(i, settings), *weights))
 
     def progress(self, i: int, settings: Mapping[str, Any]) -> float:
-        """Return the share of the training that is over at iteration i."""
+        """Return the fraction of the training that is over at iteration i."""
         if self.conventions["lam_clock"] == "epoch":
             epoch = (i - 1) // settings["batches"] + 1
             return float(epoch / settings["epochs"])
@@ -268,14 +264,9 @@ class PyTorch:
         return float(settings["lr"]) / 2 * (1 + cos(pi * (i - 1) / iterations(settings)))
 
     def optimizer(self, params: Tensors, settings: Mapping[str, Any]) -> Any:
-        """Make the optimiser, with one group of parameters that decay and one of the others."""
-        every = self.conventions["decay_on"] == "all"
-        decayed = [p for p in params.values() if every or p.ndim > 1]
-        spared = [p for p in params.values() if not every and p.ndim == 1]
-        groups = [
-            {"params": decayed, "weight_decay": settings["weight_decay"]},
-            {"params": spared, "weight_decay": 0.0},
-        ]
+        """Make the optimiser."""
+        decay, decay_on = settings["weight_decay"], str(self.conventions["decay_on"])
+        groups = decay_groups(params.values(), decay, decay_on)
         if settings["optimizer"] == "sgd":
             return torch.optim.SGD(groups, lr=settings["lr"], momentum=settings["momentum"])
         return self.adam(groups, settings["lr"])
