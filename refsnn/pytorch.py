@@ -7,7 +7,7 @@ convolutions are PyTorch's own; the neuron is an argument: any module that turns
 (T N, ...) into spikes of the same shape.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -306,3 +306,33 @@ def objective(logits: Sequence[Tensor], labels: Tensor, side: float, branch_sum:
     if branch_sum == "losses":
         return F.cross_entropy(main, labels) + side * sum(F.cross_entropy(b, labels) for b in sides)
     return F.cross_entropy(main + side * sum(sides), labels)
+
+
+def side_coefficient(method: str, progress: float, lam: float, shortcut_weight: float) -> float:
+    """Return the side branches' coefficient when the fraction `progress` of a training is over.
+
+    Source: Eq. 6, 7, 10, D15, D16.
+    """
+    match method:
+        case "vanilla":
+            return 0.0
+        case "shortcut":
+            return shortcut_weight
+        case "evolutionary":
+            return lam * (1 - progress)  # Eq. (10)
+    raise ValueError(f"method: got {method!r}")
+
+
+def decay_groups(params: Iterable[Tensor], decay: float, decay_on: str) -> list[dict[str, Any]]:
+    """Return an optimiser's groups of parameters: with weight decay, and without it (D17).
+
+    If `decay_on` is "weights", batch norm's parameters and biases, which have one axis, do not
+    decay.
+    """
+    groups: list[dict[str, Any]] = [
+        {"params": [], "weight_decay": decay},
+        {"params": [], "weight_decay": 0.0},
+    ]
+    for p in params:
+        groups[decay_on == "weights" and p.ndim == 1]["params"].append(p)
+    return groups

@@ -8,7 +8,16 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from refsnn.pytorch import LIF, BatchNorm, Network, objective, to_numpy, to_torch
+from refsnn.pytorch import (
+    LIF,
+    BatchNorm,
+    Network,
+    decay_groups,
+    objective,
+    side_coefficient,
+    to_numpy,
+    to_torch,
+)
 
 
 def tensor(array, requires_grad=False):
@@ -136,31 +145,18 @@ def batchnorm(x_seq, gamma, beta, running_mean, running_var, norm, dy_seq, train
     return all_to_numpy(dict(zip(names, found, strict=True)))
 
 
-def side_coefficient(settings, i):
-    """Return the side branches' coefficient at iteration i = 1, 2, ... (Eq. 6, 10, D15, D16)."""
-    if settings["method"] == "vanilla":
-        return 0.0
-    if settings["method"] == "shortcut":
-        return settings["shortcut_weight"]
-    if settings["method"] != "evolutionary":
-        raise ValueError(settings["method"])
+def progress(settings, i):
+    """Return the fraction of the training that is over at iteration i = 1, 2, ... (D16)."""
     total = settings["total"]
     if settings["lam_clock"] == "epoch":
         per_epoch = settings["batches_per_epoch"]
         i, total = (i - 1) // per_epoch + 1, -(-total // per_epoch)
-    return settings["lam"] * (1 - i / total)
+    return i / total
 
 
 def make_optimizer(params, settings):
-    """Make SGD or AdamW (D17); batch norm's parameters and biases are those with one axis."""
-    decay, every = settings["weight_decay"], settings["decay_on"] == "all"
-    groups = [
-        {
-            "params": [p],
-            "weight_decay": decay if every or p.ndim > 1 else 0.0,
-        }
-        for p in params
-    ]
+    """Make SGD or AdamW (D17)."""
+    groups = decay_groups(params, settings["weight_decay"], settings["decay_on"])
     if settings["optimizer"] == "sgd":
         return torch.optim.SGD(groups, lr=settings["lr"], momentum=settings["momentum"])
     if settings["optimizer"] == "adamw":
@@ -173,11 +169,12 @@ def train(net, params, buffers, batches, settings):
     model = build(net, settings["steps"], params, buffers)
     optimizer = make_optimizer(model.parameters(), settings)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings["total"])
+    weights = settings["lam"], settings["shortcut_weight"]
     losses, sides, lrs = [], [], []
     for i, (images, labels) in enumerate(batches, 1):
         x_seq = tensor(np.stack([images] * settings["steps"]))  # D7
         labels = torch.tensor(np.asarray(labels), dtype=torch.int64)
-        sides.append(side_coefficient(settings, i))
+        sides.append(side_coefficient(settings["method"], progress(settings, i), *weights))
         lrs.append(optimizer.param_groups[0]["lr"])
         loss = objective(list(model(x_seq).values()), labels, sides[-1], settings["branch_sum"])
         optimizer.zero_grad()

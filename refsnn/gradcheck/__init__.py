@@ -1,15 +1,18 @@
-"""Checks of a layer of one's own: its hand-written backward against its forward.
+"""Checks of a layer's hand-written backward pass against its forward pass.
 
-`forward(**inputs) -> (y, cache)`, y an array or a tuple of arrays; `backward(dy, cache) ->
-gradients`, dy in y's form, the gradients as a tuple in the order of `inputs` (None for those that
-are not checked) or as a dict by name. Three questions, each for every named input:
+`forward(**inputs) -> (y, cache)`, where y is an array or a tuple of arrays; `backward(dy, cache) ->
+gradients`, where dy has y's form, and the gradients are a tuple in the order of `inputs` (None for
+those that are not checked) or a dict by name. There are three kinds of checks, each for every named
+input:
 
-values: finite, of the right shape and dtype; nothing given is written, nothing kept between calls.
-differences: d<dy, f(x)> along random directions, by finite differences, is that of the gradient.
-    A step has no derivative, so a spiking layer must fire its surrogate's primitive here.
-adjoint: <dy, J v> = <J^T dy, v> to rounding, with J v from `jvp(tangents, cache)`, or from an
-    input in which y is affine. Holds for a spiking layer with its surrogate too, but says only that
-    both modes agree: a wrong slope in both stays unseen.
+values: results are finite and of the right shape and dtype; arguments are not written; no state is
+    kept between calls.
+differences: the derivative of <dy, f(x)> along random directions, by finite differences, is that
+    of the gradient. A step function has no derivative, so a spiking layer must fire its
+    surrogate's primitive here.
+adjoint: <dy, J v> = <J^T dy, v> up to rounding, with J v from `jvp(tangents, cache)`, or from an
+    input in which y is affine. It holds for a spiking layer with its surrogate too, but only shows
+    that both modes agree: a wrong slope in both goes unnoticed.
 """
 
 import sys

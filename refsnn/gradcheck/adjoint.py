@@ -1,4 +1,4 @@
-"""The adjoint identity <dy, J v> = <J^T dy, v>: no step, no truncation, spikes allowed."""
+"""Checks of the adjoint identity <dy, J v> = <J^T dy, v>: no step size, and spikes are allowed."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +30,7 @@ Push = Callable[[Point, Array], Parts]
 def adjoint(
     layer: Layer, name: str, push: Push, directions: int, rtol: float, rng: np.random.Generator
 ) -> Check:
-    """The first direction that failed, else the worst."""
+    """Check random directions; return the first that failed, else the worst."""
     eps = float(np.finfo(layer.dtype).eps)
     checks = []
     for i in range(directions):
@@ -48,6 +48,8 @@ def adjoint(
 
 
 def at_element(check: Check, push: Push, point: Point, v: Array) -> Check:
+    """Add the element most at fault to a failed check."""
+
     def off(part: Array) -> tuple[float, float]:
         along = dot(point.dy, push(point, part.astype(v.dtype)))
         return abs(along - dot((point.g,), (part,))), along
@@ -57,7 +59,7 @@ def at_element(check: Check, push: Push, point: Point, v: Array) -> Check:
 
 
 def user_push(layer: Layer, name: str, jvp: Callable[..., Any]) -> Push:
-    """By the user's forward mode; the inputs that do not move have tangents of 0."""
+    """Return J v by the user's forward mode; other inputs have tangents of 0."""
 
     def push(point: Point, v: Array) -> Parts:
         tangents = {other: np.zeros_like(layer.inputs[other]) for other in layer.wrt}
@@ -71,7 +73,7 @@ def user_push(layer: Layer, name: str, jvp: Callable[..., Any]) -> Push:
 
 
 def affine_push(layer: Layer, name: str) -> Push:
-    """y(v) - y(0), which is J v where y is affine in the input."""
+    """Return y(v) - y(0), which is J v where y is affine in the input."""
     zero = parts(run(layer, **{name: np.zeros_like(layer.inputs[name])})[0], layer.dtype)
     zero = tuple(part.copy() for part in zero)
 
@@ -82,7 +84,7 @@ def affine_push(layer: Layer, name: str) -> Push:
 
 
 def affine(layer: Layer, name: str, rtol: float, rng: np.random.Generator) -> Check | None:
-    """A failed check where y(x + v) - y(x) is not y(v) - y(0)."""
+    """Return a failed check if y(x + v) - y(x) differs from y(v) - y(0), else None."""
     point = draw_point(layer, name, rng)
     x = layer.inputs[name]
     moved = x + direction(x, rng).astype(layer.dtype)

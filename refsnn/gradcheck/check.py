@@ -1,4 +1,4 @@
-"""The entry: arguments checked, the questions asked one after the other."""
+"""The entry points `gradcheck` and `assert_gradients`, and the checks of their arguments."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -29,23 +29,23 @@ def gradcheck(
     rtol: float | None = None,
     adjoint_rtol: float | None = None,
 ) -> Report:
-    """Is `backward` the gradient of `forward` at `inputs`? (Both functions' form: the package.)
+    """Check whether `backward` computes the gradient of `forward` at `inputs`.
 
-    `wrt` names the inputs to differentiate by (default: all of floats), of one dtype, float64 or,
-    with coarser tolerances, float32. `jvp(tangents, cache) -> J tangents`, tangents being a dict
-    with an array for each of `wrt`, and `linear_in`, inputs in which y is affine, ask for the
-    adjoint identity. `smooth=False` leaves the finite differences out, for a layer that fires
-    steps; each of `wrt` then needs `jvp` or `linear_in`.
-    `rtol` (1e-7 in float64, 1e-3 in float32) and `adjoint_rtol` (1e-10, 1e-4) are relative to the
-    gradient's norm along a direction: one element's error counts against the whole array.
-    ValueError or TypeError for arguments and results of the wrong form.
+    The package's docstring describes both functions. `wrt` names the inputs to differentiate with
+    respect to (default: all of floats), which have one dtype, float64 or, with coarser tolerances,
+    float32. `jvp(tangents, cache) -> J tangents`, where tangents is a dict with an array for each
+    of `wrt`, and `linear_in`, inputs in which y is affine, add the adjoint identity. `smooth=False`
+    leaves out the finite differences, for a layer that fires steps; then `jvp` or `linear_in` must
+    cover each of `wrt`. `rtol` (1e-7 in float64, 1e-3 in float32) and `adjoint_rtol` (1e-10, 1e-4)
+    are relative to the gradient's norm along a direction: one element's error is compared with the
+    whole array. ValueError or TypeError for arguments and results of the wrong form.
     """
     layer = checked_layer(forward, backward, inputs, wrt)
     linear = names("linear_in", linear_in, layer.wrt)
     check_options(jvp, rng, directions, rtol, adjoint_rtol)
     if not smooth and jvp is None and set(linear) != set(layer.wrt):
         missing = ", ".join(name for name in layer.wrt if name not in linear)
-        raise ValueError(f"smooth: got False, want with it jvp, or linear_in for {missing}")
+        raise ValueError(f"smooth: got False, which needs jvp, or linear_in for {missing}")
     rng = rng or np.random.default_rng(0)
     checks = values(layer, rng)
     if not Report(tuple(checks)).passed:
@@ -67,6 +67,7 @@ def adjoints(
     rtol: float,
     rng: np.random.Generator,
 ) -> list[Check]:
+    """Return the checks of the adjoint identity with respect to one input."""
     checks = []
     if linear:
         fault = affine(layer, name, rtol, rng)
@@ -79,13 +80,14 @@ def adjoints(
 
 
 def assert_gradients(*args: Any, **kwargs: Any) -> None:
-    """`gradcheck` of the same arguments; AssertionError with its report unless it passed."""
+    """Call `gradcheck`; raise AssertionError with its report unless it passed."""
     report = gradcheck(*args, **kwargs)
     if not report.passed:
         raise AssertionError(f"gradcheck\n{report}")
 
 
 def checked_layer(forward: Any, backward: Any, inputs: Any, wrt: Any) -> Layer:
+    """Check the arguments and return the layer."""
     for argument, function in (("forward", forward), ("backward", backward)):
         if not callable(function):
             raise TypeError(f"{argument}: got {type(function).__name__}, want a function")

@@ -1,8 +1,8 @@
-"""Finite differences along random directions, several steps each.
+"""Checks by finite differences along random directions, with several steps each.
 
-A smooth function's differences at h, h/2, h/4 agree once extrapolated, and its one-sided ones
-approach each other in proportion to h. Kinks, jumps and rounding break one or the other, a wrong
-gradient neither: so they are told apart.
+For a smooth function, the differences at h, h/2, h/4 agree once extrapolated, and the one-sided
+ones approach each other in proportion to h. Kinks, jumps and rounding violate one or the other, a
+wrong gradient neither, so the two can be distinguished.
 """
 
 from dataclasses import replace
@@ -26,27 +26,27 @@ from refsnn.gradcheck.layer import (
 from refsnn.gradcheck.report import Check
 from refsnn.gradcheck.search import worst_element
 
-RUNGS = 4  # directions redrawn, each with a step 1/8 of the last, until one is settled
-KINKS = 16  # elements that are held still, to see whether the others refute the gradient
-CONFIRMED = 3  # more directions without doubt, before a gradient is called wrong
-STILL = "y does not move: a spiking layer must fire its primitive here, or be smooth=False"
-SURE = 10  # an error of so many times the doubt is a wrong gradient
-ZERO = 256  # units in the last place of y that a gradient of 0 may come to
-COARSE = 30  # a floor of so many times `fine` says too little of a gradient that is not 0
+RUNGS = 4  # attempts, each with a new direction and 1/8 of the last step
+KINKS = 16  # at most so many elements are held still to test the others
+CONFIRMED = 3  # further directions that must fail before a gradient counts as wrong
+STILL = "y does not change: a spiking layer must fire its primitive here, or needs smooth=False"
+SURE = 10  # an error of so many times the doubt means a wrong gradient
+ZERO = 256  # a gradient of 0 may be as large as so many units in the last place of y
+COARSE = 30  # a floor of so many times `fine` hides a gradient that is not 0
 
 
 class Attempt(NamedTuple):
-    """A direction tried: by how much its derivative is off, and how far that can be trusted."""
+    """A direction that was tried: the derivative's error, and how far it can be trusted."""
 
     point: Point
     v: Array  # the input's shape, float64
     step: float
     error: float
     doubt: float
-    size: float  # of <g, v>, were there no cancellation
-    fine: float  # the tolerance's part that is relative to it
-    floor: float  # the part that is the output's rounding
-    still: bool  # g is next to 0, and y stays as it is when the input moves by its own size
+    size: float  # of <g, v> without cancellation
+    fine: float  # part of the tolerance that is relative to `size`
+    floor: float  # part of the tolerance for the rounding of y
+    still: bool  # g is nearly 0, and y stays the same when the input moves by its own size
 
     @property
     def tolerance(self) -> float:
@@ -56,7 +56,7 @@ class Attempt(NamedTuple):
 def differences(
     layer: Layer, name: str, directions: int, rtol: float, rng: np.random.Generator
 ) -> Check:
-    """The first direction that failed, else one that stayed undecided, else the worst."""
+    """Check random directions; return the first failed, else an undecided, else the worst one."""
     worst: tuple[int, Attempt] | None = None
     undecided: tuple[int, Attempt] | None = None
     every = np.ones(layer.inputs[name].shape)
@@ -81,8 +81,10 @@ def differences(
 def confirmed(
     layer: Layer, name: str, rtol: float, rng: np.random.Generator, moves: Array
 ) -> Attempt:
-    """An attempt; one that failed only where others raise no doubt, since kinks of several
-    elements may cancel in one direction."""
+    """Return an attempt; if it failed, only once others without doubt fail too.
+
+    Kinks of several elements may cancel in one direction.
+    """
     attempt = settle(layer, name, rtol, rng, moves)
     if verdict(attempt) != "failed":
         return attempt
@@ -93,7 +95,7 @@ def confirmed(
 def beside_kinks(
     layer: Layer, name: str, rtol: float, rng: np.random.Generator, i: int, attempt: Attempt
 ) -> Check:
-    """The doubt, unless the gradient fails while inputs at kinks are held still."""
+    """Return the undecided check, or a failed one found with inputs at kinks held still."""
     first = check = doubt(layer, name, i, attempt)
     moves = np.ones(layer.inputs[name].shape)
     for _ in range(KINKS):
@@ -110,8 +112,10 @@ def beside_kinks(
 
 
 def settle(layer: Layer, name: str, rtol: float, rng: np.random.Generator, moves: Array) -> Attempt:
-    """The first attempt without doubt, else the one with the least of it. `moves` is 0 for
-    elements that are held still, 1 for the others."""
+    """Return the first attempt without doubt, else the one with the least doubt.
+
+    `moves` is 0 for elements that are held still, 1 for the others.
+    """
     eps = float(np.finfo(layer.dtype).eps)
     first = eps**0.2  # where rounding / step and step^4 meet
     attempts: list[Attempt] = []
@@ -145,15 +149,17 @@ def too_coarse(attempt: Attempt) -> bool:
 
 
 def is_zero(attempt: Attempt) -> bool:
-    """Is the gradient nothing but rounding, as that of a bias before batch norm?"""
+    """Tell whether the gradient is only rounding, as that of a bias before batch norm."""
     return attempt.still
 
 
 def rounding_of(point: Point) -> float:
+    """Return the size that rounding of y can give to a gradient of 0."""
     return ZERO * float(np.finfo(point.y[0].dtype).eps) * spread(point.dy, point.y)
 
 
 def stays(layer: Layer, name: str, point: Point, v: Array) -> bool:
+    """Tell whether y stays the same, up to rounding, when the input moves by its own size."""
     x = layer.inputs[name]
     far = max(1.0, float(np.abs(x).max(initial=0.0)))
     try:
@@ -170,9 +176,10 @@ def verdict(attempt: Attempt) -> str:
 
 
 def residual(layer: Layer, name: str, point: Point, v: Array, step: float) -> tuple[float, float]:
-    """Derivative at s = 0 of r(s) = <dy, y(x + s v)> - <g, s v>, 0 where g is right, and its doubt.
+    """Return the derivative at s = 0 of r(s) = <dy, y(x + s v)> - <g, s v>, and its doubt.
 
-    The input is rounded on its way, so s v is what it really moved by.
+    It is 0 if g is right. The input is rounded when it moves, so s v is the distance that it really
+    moved.
     """
     x = layer.inputs[name]
     central, one_sided = [], []
@@ -190,6 +197,7 @@ def residual(layer: Layer, name: str, point: Point, v: Array, step: float) -> tu
 
 
 def failure(layer: Layer, name: str, i: int, attempt: Attempt) -> Check:
+    """Return a failed check, with the element most at fault."""
     point, v, step = attempt.point, attempt.v, attempt.step
 
     def off(part: Array) -> tuple[float, float]:
@@ -206,27 +214,28 @@ def failure(layer: Layer, name: str, i: int, attempt: Attempt) -> Check:
 
 
 def stands(layer: Layer, name: str, attempt: Attempt) -> bool:
-    """Whether y is the same to the last bit a step away."""
+    """Tell whether y is the same to the last bit one step away."""
     moved = (layer.inputs[name] + attempt.step * attempt.v).astype(layer.dtype)
     y = parts(run(layer, **{name: moved})[0], layer.dtype)
     return not any(map(np.any, minus(y, attempt.point.y)))
 
 
 def doubt(layer: Layer, name: str, i: int, attempt: Attempt) -> Check:
+    """Return an undecided check, with a note on the reason."""
     point, v, step = attempt.point, attempt.v, attempt.step
     check = Check(name, "differences", "undecided", abs(attempt.error), attempt.tolerance, i)
     if not attempt.size and stands(layer, name, attempt):  # else it may be lost in rounding
         return replace(check, note=STILL)
     noise = float(np.finfo(layer.dtype).eps) * spread(point.dy, point.y) / (step / 4)
     if too_coarse(attempt) or attempt.doubt < ROUNDINGS * noise:
-        return replace(check, note="the rounding of y hides the derivative: want a larger rtol")
+        return replace(check, note="the rounding of y hides the derivative: choose a larger rtol")
 
     def unsure(part: Array) -> tuple[float, float]:
         return residual(layer, name, point, part, step)[::-1]
 
     index, error = worst_element(v, unsure)
     got, width = float(point.g[index]), abs(step * float(v[index]))
-    note = f"kink or sharp bend within the step of {width:.0e}: want another input there"
+    note = f"kink or sharp bend within the step of {width:.0e}: choose another input there"
     if not np.isfinite(attempt.doubt):
         note = f"y is not finite within the step of {width:.0e}"
     expected = got + error / float(v[index])

@@ -1,4 +1,4 @@
-"""The user's layer: calling it, reading its results, drawing what it is tried with."""
+"""The user's layer: calls, checks of its results, random cotangents and directions."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -7,33 +7,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Parts = tuple[Array, ...]  # an output: one array, or those of its tuple
-ROUNDINGS = 32  # units in the last place that an output may be off
+Parts = tuple[Array, ...]  # an output as a tuple, even of one array
+ROUNDINGS = 32  # units in the last place by which an output may be off
 
 
 class Layer(NamedTuple):
+    """The functions and inputs to check."""
+
     forward: Callable[..., Any]
     backward: Callable[..., Any]
     inputs: dict[str, Array]
-    wrt: tuple[str, ...]  # those to differentiate by, all of `dtype`
+    wrt: tuple[str, ...]  # inputs to differentiate with respect to, all of `dtype`
     dtype: np.dtype[Any]
 
 
 class Point(NamedTuple):
-    """The layer at its inputs with a cotangent: what it puts out, which gradient it claims."""
+    """The output at the inputs, a cotangent, and the gradient that the layer returns for it."""
 
     y: Parts
     dy: Parts
-    g: Array  # by one input, of its shape, float64
+    g: Array  # gradient with respect to one input, of its shape, float64
     cache: Any
 
 
 def run(layer: Layer, **moved: Array) -> tuple[Any, Any]:
-    """(y, cache) with some inputs replaced; the layer gets copies, so that it can spoil nothing."""
+    """Call forward with some inputs replaced; return (y, cache).
+
+    The layer gets copies, so that it cannot damage the inputs.
+    """
     return call(layer, {name: x.copy() for name, x in (layer.inputs | moved).items()})
 
 
 def call(layer: Layer, given: dict[str, Array]) -> tuple[Any, Any]:
+    """Call forward and check the form of its result."""
     result = layer.forward(**given)
     if not isinstance(result, tuple) or len(result) != 2:
         raise TypeError(f"forward: got {form(result)}, want a pair (y, cache)")
@@ -41,6 +47,7 @@ def call(layer: Layer, given: dict[str, Array]) -> tuple[Any, Any]:
 
 
 def form(value: Any) -> str:
+    """Describe a value's type."""
     return f"a tuple of {len(value)}" if isinstance(value, tuple) else type(value).__name__
 
 
@@ -49,12 +56,12 @@ def parts(y: Any, dtype: np.dtype[Any]) -> Parts:
 
 
 def as_array(value: Any, dtype: np.dtype[Any]) -> Array:
-    """A Python number has no dtype of its own and takes the layer's."""
+    """Convert to an array; a Python number takes the layer's dtype."""
     return np.asarray(value, dtype if type(value) in (int, float) else None)
 
 
 def gradients(layer: Layer, dy: Any, cache: Any) -> dict[str, Array]:
-    """backward's result by name, for the inputs asked for."""
+    """Return backward's gradients by name, for the inputs in `wrt`."""
     grads = layer.backward(dy, cache)
     if isinstance(grads, np.ndarray | float | np.floating):
         grads = (grads,)
@@ -69,11 +76,14 @@ def gradients(layer: Layer, dy: Any, cache: Any) -> dict[str, Array]:
         grads = dict(zip(layer.inputs, grads, strict=True))
     for name in layer.wrt:
         if grads.get(name) is None:
-            raise ValueError(f"backward: got no gradient by {name}, want one by each of wrt")
+            raise ValueError(
+                f"backward: got no gradient with respect to {name}, want one for each of wrt"
+            )
     return {name: as_array(grads[name], layer.dtype) for name in layer.wrt}
 
 
 def draw_point(layer: Layer, name: str, rng: np.random.Generator) -> Point:
+    """Call the layer at its inputs with a random cotangent."""
     y, cache = run(layer)
     y_parts = tuple(part.copy() for part in parts(y, layer.dtype))
     dy = cotangent(y, layer.dtype, rng)
@@ -83,7 +93,7 @@ def draw_point(layer: Layer, name: str, rng: np.random.Generator) -> Point:
 
 
 def cotangent(y: Any, dtype: np.dtype[Any], rng: np.random.Generator) -> Any:
-    """Normal numbers in y's form, shapes and dtypes."""
+    """Draw normal numbers in y's form, shapes and dtypes."""
     drawn = tuple(
         np.asarray(rng.standard_normal(part.shape), part.dtype) for part in parts(y, dtype)
     )
@@ -91,8 +101,10 @@ def cotangent(y: Any, dtype: np.dtype[Any], rng: np.random.Generator) -> Any:
 
 
 def direction(x: Array, rng: np.random.Generator) -> Array:
-    """Every element moves, about as far as x is large; not equally far, or two errors of one size
-    and different signs could cancel."""
+    """Draw a direction in which every element moves, about as far as x is large.
+
+    The distances differ: otherwise two errors of one size and different signs could cancel.
+    """
     scale = float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) or 1.0
     return np.asarray(scale * rng.choice((-1.0, 1.0), x.shape) * rng.uniform(0.5, 1.0, x.shape))
 
@@ -102,7 +114,7 @@ def dot(a: Parts, b: Parts) -> float:
 
 
 def spread(a: Parts, b: Parts) -> float:
-    """The size of <a, b> if its terms had random signs: no cancellation can make it small."""
+    """Return the size of <a, b> with random signs, which cancellation cannot reduce."""
     return float(np.sqrt(dot(squares(a), squares(b))))
 
 
@@ -111,5 +123,5 @@ def squares(a: Parts) -> Parts:
 
 
 def minus(a: Parts, b: Parts) -> Parts:
-    """In float64, where the difference of two float32 is exact enough to be compared."""
+    """Return a - b in float64, where the difference of two float32 is exact enough to compare."""
     return tuple(np.subtract(p, q, dtype=np.float64) for p, q in zip(a, b, strict=True))

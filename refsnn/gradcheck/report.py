@@ -1,14 +1,14 @@
-"""What a check says."""
+"""The results of the checks."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Check:
-    """One question about one input, or about "forward" or "backward" as a whole.
+    """A check of one input, or of "forward" or "backward" as a whole.
 
-    `error` and `tolerance` are those of the worst direction, in units of <dy, y>. Where it did not
-    pass, `index` is the element most at fault, with its derivative as `expected` and `got`.
+    `error` and `tolerance` are those of the worst direction, in units of <dy, y>. If the check did
+    not pass, `index` is the element most at fault, and `expected` and `got` are its derivatives.
     """
 
     subject: str
@@ -35,13 +35,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Report:
-    """The checks in the order they were made; `str` is a line for each."""
+    """The checks in the order in which they were made; `str` has a line for each."""
 
     checks: tuple[Check, ...]
 
     @property
     def passed(self) -> bool:
-        """Did every check pass? An undecided one did not."""
+        """Tell whether every check passed; an undecided one did not."""
         return all(check.verdict == "passed" for check in self.checks)
 
     def __bool__(self) -> bool:

@@ -1,4 +1,4 @@
-"""Which element of a large array is at fault, without asking for each."""
+"""Search for the element of a large array that is at fault, without testing each."""
 
 from collections.abc import Callable
 
@@ -6,17 +6,17 @@ import numpy as np
 
 from refsnn.gradcheck.layer import Array
 
-FEW = 16  # elements that are asked for one by one
+FEW = 16  # elements that are tested one by one
 
 
 def worst_element(
     v: Array, off: Callable[[Array], tuple[float, float]]
 ) -> tuple[tuple[int, ...], float]:
-    """Index of the worst element, and `off`'s second number for it.
+    """Return the index of the worst element, and `off`'s second number for it.
 
-    `off(part)` -> (badness, anything) of the direction v with all elements but some set to 0.
-    Half of the elements are dropped until few are left: what is off in the whole is off in one
-    of its halves.
+    `off(part)` -> (badness, anything) takes the direction v with all elements but some set to 0.
+    Half of the elements are dropped until few are left: an error of the whole is an error of one of
+    its halves.
     """
 
     def masked(chosen: Array) -> tuple[float, float]:

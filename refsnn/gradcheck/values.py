@@ -1,4 +1,4 @@
-"""Values first: what can be said about a layer without differentiating it."""
+"""Checks of a layer's values, without differentiating it."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ from refsnn.gradcheck.layer import (
 )
 from refsnn.gradcheck.report import Check
 
-MOVE = 2.0**-10  # how far the inputs of the call in between are moved, relative to their size
+MOVE = 2.0**-10  # by how much the call in between changes the inputs, relative to their size
 
 
 def values(layer: Layer, rng: np.random.Generator) -> list[Check]:
-    """A failed check for every fault, or one passed check each for forward and backward."""
+    """Return a failed check for every fault, or one passed check each for forward and backward."""
     given = copies(layer.inputs)
     y, cache = call(layer, given)
     faults = [failed("forward", f"writes into {name}") for name in changed(given, layer.inputs)]
@@ -62,6 +62,7 @@ def same_bits(a: Array, b: Array) -> bool:
 
 
 def in_form(model: Any, arrays: Parts) -> Any:
+    """Return arrays in the form of a model: a tuple or a single array."""
     return arrays if isinstance(model, tuple) else arrays[0]
 
 
@@ -98,7 +99,7 @@ def position(x: Array) -> str:
 
 
 def call_in_between(layer: Layer, rng: np.random.Generator) -> None:
-    """At other inputs: what a layer keeps of it shows in the calls that follow."""
+    """Call the layer at other inputs: any state that it keeps shows in the calls that follow."""
     moved = {
         name: (layer.inputs[name] + MOVE * direction(layer.inputs[name], rng)).astype(layer.dtype)
         for name in layer.wrt
@@ -114,19 +115,27 @@ def memory_faults(
     if not all(map(same_bits, y, kept_y)):
         faults.append(failed("forward", "a later call writes into the y returned before"))
     for name in changed(grads, kept_grads):
-        faults.append(failed("backward", f"a later call writes into the gradient by {name}"))
+        faults.append(
+            failed("backward", f"a later call writes into the gradient with respect to {name}")
+        )
     return faults
 
 
 def repeat_faults(
     layer: Layer, kept_y: Parts, kept_grads: dict[str, Array], dy: Any, cache: Any
 ) -> list[Check]:
-    """The same calls once more, after the one in between: the old cache before a new forward."""
+    """Repeat the first calls and return the differences.
+
+    The old cache is used again before forward is called.
+    """
 
     def other_gradients(which: str, from_cache: Any) -> list[Check]:
         given = in_form(dy, tuple(part.copy() for part in parts(dy, layer.dtype)))
         return [
-            failed("backward", f"another gradient by {name} for the same dy and {which} cache")
+            failed(
+                "backward",
+                f"another gradient with respect to {name} for the same dy and {which} cache",
+            )
             for name in changed(gradients(layer, given, from_cache), kept_grads)
         ]
 

@@ -1,10 +1,10 @@
-"""Architectures as data (D19-D21): stem, stages of residual blocks, hidden layer of the head."""
+"""Architectures (D19-D21): stem, stages of residual blocks, hidden layer of the head."""
 
 from dataclasses import dataclass, replace
 
 from refsnn.ops import AvgPool, Conv, validate
 
-MOST = 1 << 16  # channels of a layer, and blocks of a stage
+MOST = 1 << 16  # limit of channels per layer and of blocks per stage
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Stem:
     pool: AvgPool | None = None
 
     def conv(self, index: int) -> Conv:
-        """Return stride and padding of a convolution; the first one has the stem's stride."""
+        """Return the stride and padding of a convolution; only the first one is strided."""
         stride = self.stride if index == 0 else 1
         return Conv((stride, stride), (self.kernel // 2, self.kernel // 2))
 
@@ -48,7 +48,7 @@ class Architecture:
         validate.whole("stem_width", self.stem_width, 1, MOST)
 
     def scaled(self, factor: float) -> "Architecture":
-        """Return the architecture with all widths times `factor` (D19), rounded, at least 1."""
+        """Return the architecture with widths times `factor`, rounded, but at least 1 (D19)."""
         validate.positive("width", factor)
         widest = max(*self.widths, self.stem_width, self.hidden)
         if widest * factor > MOST:
@@ -66,7 +66,7 @@ class Architecture:
 
 
 def four_stages(*depths: int, stem: Stem = CIFAR_STEM) -> Architecture:
-    """Return the architecture of ResNet18 and 34 with these depths."""
+    """Return an architecture with the widths of ResNet18 and 34, and these depths."""
     return Architecture(depths, (64, 128, 256, 512), 64, stem)
 
 

@@ -19,12 +19,12 @@ from refsnn.ops import Array, AvgPool, AvgPoolCache, Conv, NormGrads, NormInput
 
 
 class BlockCache(NamedTuple):
-    """What the backward pass of a block needs."""
+    """The values that a block's backward pass needs."""
 
     first: ConvLayer
     inner: NeuronCache
     second: ConvLayer
-    pool: AvgPoolCache | None  # of the skip, where it averages
+    pool: AvgPoolCache | None  # the skip's average pooling
     skip: ConvLayer | None  # None: identity
     outer: NeuronCache
 
@@ -51,7 +51,7 @@ def block_backward(do_seq: Array, cache: BlockCache, context: Context) -> tuple[
 
         ds = g'(do);  dx = f'(ds) + ds
 
-    where the primes are pullbacks. forward: x went into f and into the skip.
+    The primes are vector-Jacobian products. forward: x went into f and into the skip.
     """
     df, dskip = neuron_backward(do_seq, cache.outer, context)
     assert dskip is not None
@@ -68,7 +68,7 @@ def block_backward(do_seq: Array, cache: BlockCache, context: Context) -> tuple[
 def skip_forward(
     x_seq: Array, block: Block, context: Context
 ) -> tuple[Array | NormInput, AvgPoolCache | None, ConvLayer | None]:
-    """Return what the skip adds: x itself, or a 1x1 convolution of it that is to be normalised.
+    """Return the skip: x itself, or a 1x1 convolution of x that still has to be normalised.
 
     There is no neuron on the skip. ValueError where `avgpool` meets an odd size. Source: D9.
     """

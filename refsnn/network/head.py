@@ -1,4 +1,4 @@
-"""The head of a branch, or of the network: from spikes to logits, forward and backward."""
+"""The head of a branch, or of the network: from spikes to logits."""
 
 from typing import NamedTuple
 
@@ -9,19 +9,19 @@ from refsnn.ops import Array, LIFCache, LinearCache
 
 
 class HiddenCache(NamedTuple):
-    """What the backward pass of a hidden layer and its neurons needs."""
+    """The values that the backward pass of a hidden layer and its neurons needs."""
 
     linear: LinearCache
-    name: str  # of the neurons
+    name: str  # the neurons' name
     lif: LIFCache
 
 
 class HeadCache(NamedTuple):
-    """What the backward pass of a head needs."""
+    """The values that a head's backward pass needs."""
 
     name: str
     steps: int
-    shape: tuple[int, ...]  # (T N, H, W, C), that was pooled
+    shape: tuple[int, ...]  # (T N, H, W, C) before pooling
     hidden: HiddenCache | None
     fc: LinearCache
 
@@ -49,7 +49,7 @@ def head_forward(x_seq: Array, name: str, context: Context) -> tuple[Array, Head
 def head_backward(dlogits: Array, cache: HeadCache, context: Context) -> tuple[Array, Grads]:
     """Return the gradients at the head's input and of its parameters.
 
-    Forward, each step's output went into the logits with weight 1/T (mean) or 1 (sum).
+    forward: each step's output went into the logits with weight 1/T (mean) or 1 (sum).
     """
     name, steps = cache.name, cache.steps
     share = dlogits / steps if context.net.readout == "mean" else dlogits

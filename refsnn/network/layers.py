@@ -1,8 +1,8 @@
-"""The layers that blocks are made of, each a forward beside its backward.
+"""The layers of a block, each with its forward and its backward pass.
 
-A `Context` says with what and how to compute; it is handed down unchanged. A
-forward returns its output and a cache; a backward returns the gradient at the input
-and a dict of parameter gradients. Sequences are (T, N, H, W, C).
+Every function takes a `Context`, which says what to compute with. A forward pass returns its output
+and a cache; a backward pass returns the gradient at the input and a dict of the parameters'
+gradients. Sequences are (T, N, H, W, C).
 """
 
 from typing import Any, NamedTuple
@@ -27,17 +27,17 @@ Grads = dict[str, Any]
 
 
 class Context(NamedTuple):
-    """The network, its numbers, and how to compute."""
+    """The network, its parameters and statistics, and the operations to compute with."""
 
     net: Network
     params: Params
     buffers: Params  # running statistics
     ops: Ops
-    training: bool  # batch norm by the batch's statistics
+    training: bool  # batch norm uses the batch's statistics
 
 
 class ConvLayer(NamedTuple):
-    """A convolution, and the batch norm after it."""
+    """A convolution's cache, with the names of its parameters and of the next batch norm's."""
 
     conv_name: str
     norm_name: str
@@ -58,27 +58,27 @@ class Parts(NamedTuple):
 
 
 class NeuronCache(NamedTuple):
-    """What the backward pass of batch norm, sum and LIF needs."""
+    """The values that the backward pass of batch norm, sum and LIF needs."""
 
     name: str
-    running: list[Running]  # of the batch norms, after this batch
-    cache: Parts | FusedCache  # computed one after the other, or in one pass
+    running: list[Running]  # the batch norms' statistics after this batch
+    cache: Parts | FusedCache  # of operations one after the other, or of a fused one
 
 
 def merge(x_seq: Array) -> Array:
-    """Return (T, N, ...) as (T N, ...)."""
+    """Reshape (T, N, ...) to (T N, ...)."""
     return x_seq.reshape(-1, *x_seq.shape[2:])
 
 
 def split(x: Array, steps: int) -> Array:
-    """Return (T N, ...) as (T, N, ...)."""
+    """Reshape (T N, ...) to (T, N, ...)."""
     return x.reshape(steps, -1, *x.shape[1:])
 
 
 def conv_forward(
     x_seq: Array, conv_name: str, norm_name: str, conv: Conv, context: Context
 ) -> tuple[NormInput, ConvLayer]:
-    """Convolve every step of x_seq; what it leaves is to be normalised."""
+    """Convolve every step of x_seq; the result still has to be normalised."""
     params, buffers = context.params, context.buffers
     c, cache = context.ops.conv_forward(merge(x_seq), params[f"{conv_name}.weight"], conv)
     running = Running(buffers[f"{norm_name}.running_mean"], buffers[f"{norm_name}.running_var"])
@@ -93,7 +93,7 @@ def conv_backward(
 ) -> tuple[Array | None, Grads]:
     """Return the gradients at the convolution's input and of its and the batch norm's parameters.
 
-    `need_dx=False` where nothing stands before the convolution but the data.
+    `need_dx=False` leaves out the former, for a convolution of the data.
     """
     dc = merge(d.dx_seq)
     grads = {
@@ -131,7 +131,7 @@ def neuron_backward(
 ) -> tuple[NormGrads, Array | NormGrads | None]:
     """Return the gradients at both terms of the sum, each through its own batch norm.
 
-    Forward, the neuron took their sum, so its gradient goes to both.
+    forward: the neuron took their sum, so its gradient goes to both.
     """
     if not isinstance(cache.cache, Parts):
         assert context.ops.norm_neuron_backward is not None

@@ -1,6 +1,6 @@
-"""Forward and backward of the whole network: stem, segments of blocks, branches.
+"""Forward and backward pass of the whole network: stem, segments of blocks, branches.
 
-A segment is the blocks from one branch to the next; sequences are (T, N, H, W, C).
+A segment is the blocks from one branch to the next. Sequences are (T, N, H, W, C).
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,14 +27,14 @@ from refsnn.ops import Array, AvgPoolCache, LIFCache, Ops, Pullback, Running, va
 
 
 class StemCache(NamedTuple):
-    """What the backward pass of the stem needs."""
+    """The values that the stem's backward pass needs."""
 
     units: list[tuple[ConvLayer, NeuronCache]]
     pool: AvgPoolCache | None
 
 
 class Forward(NamedTuple):
-    """The result of a forward pass: the branches' logits b_1 … b_n, and what backward needs."""
+    """The result of a forward pass: the branches' logits b_1 … b_n, and the caches."""
 
     branches: list[Array]  # each (N, K); the main branch last
     buffers: Params  # running statistics after this batch
@@ -47,8 +47,8 @@ class Forward(NamedTuple):
 def encode(images: Array, steps: int) -> Array:
     """Return the input sequence (T, N, H, W, C) of images or of recordings.
 
-    An image (N, H, W, C) is repeated at all T = `steps` steps (D7); a recording
-    (N, T, H, W, C) shows one frame a step. ValueError for another number of frames.
+    Images (N, H, W, C) are repeated at all T = `steps` steps (D7); recordings (N, T, H, W, C) have
+    one frame per step. ValueError for another number of frames.
     """
     validate.whole("steps", steps, 1)
     validate.floating("images", images)
@@ -65,9 +65,9 @@ def forward(
 ) -> Forward:
     """Compute all branches' logits b_l for the input sequence (T, N, H, W, C).
 
-    Where `training`, batch norm uses the batch's statistics and updates the running ones (in
-    the result's `buffers`); otherwise it uses the running ones. Potentials start at 0 (D6).
-    ValueError names what does not fit. Source: Eq. 7, D11.
+    If `training`, batch norm uses the batch's statistics and updates the running ones (in the
+    result's `buffers`); otherwise it uses the running ones. Potentials start at 0 (D6). ValueError
+    names an argument that does not fit. Source: Eq. 7, D11.
     """
     validate.ndim("x_seq", x_seq, 5, "(T, N, H, W, C)")
     if x_seq.shape[4] != net.in_channels:
@@ -114,7 +114,7 @@ def backward(run: Forward, db: Sequence[Array]) -> Grads:
 
 
 def stem_forward(x_seq: Array, context: Context) -> tuple[Array, StemCache]:
-    """Turn the input into spikes (D7): the stem's conv-BN-LIF units, then its pooling."""
+    """Compute the spikes of the input (D7): the stem's conv-BN-LIF units, then its pooling."""
     stem, units, pool = context.net.arch.stem, [], None
     for index in range(stem.convs):
         f, conv = conv_forward(
@@ -128,7 +128,7 @@ def stem_forward(x_seq: Array, context: Context) -> tuple[Array, StemCache]:
 
 
 def stem_backward(do_seq: Array, cache: StemCache, context: Context) -> Grads:
-    """Compute the gradients of the stem's weights; nothing but the data stands before it."""
+    """Compute the gradients of the stem's weights; the data needs none."""
     if cache.pool is not None:
         do_seq = pool_backward(do_seq, cache.pool, context)
     grads: Grads = {}
@@ -144,7 +144,7 @@ def stem_backward(do_seq: Array, cache: StemCache, context: Context) -> Grads:
 def segment_forward(
     x_seq: Array, blocks: list[Block], context: Context
 ) -> tuple[Array, list[BlockCache]]:
-    """Apply blocks one after the other."""
+    """Compute blocks one after the other."""
     caches = []
     for block in blocks:
         x_seq, cache = block_forward(x_seq, block, context)
@@ -155,7 +155,7 @@ def segment_forward(
 def segment_backward(
     do_seq: Array, caches: list[BlockCache], context: Context
 ) -> tuple[Array, Grads]:
-    """Pull dL/do of the last block back to the first one's input, with all weights' gradients."""
+    """Compute the gradients at the segment's input and of all its weights from dL/do."""
     grads: Grads = {}
     for cache in reversed(caches):
         do_seq, block_grads = block_backward(do_seq, cache, context)
@@ -164,9 +164,9 @@ def segment_backward(
 
 
 def neurons(run: Forward) -> Iterator[tuple[NeuronCache, list[str]]]:
-    """Give every layer of neurons with the names of its batch norms, from input to output.
+    """Yield every layer of neurons with the names of its batch norms, from input to output.
 
-    The hidden neurons of a head have no batch norm, and are left out.
+    The hidden neurons of a head have no batch norm and are left out.
     """
     for conv, neuron in run.stem.units:
         yield neuron, [conv.norm_name]
@@ -177,19 +177,19 @@ def neurons(run: Forward) -> Iterator[tuple[NeuronCache, list[str]]]:
 
 
 def neuron_caches(run: Forward) -> Iterator[tuple[str, LIFCache]]:
-    """Give the name and cache of every layer of neurons, from input to output."""
+    """Yield the name and cache of every layer of neurons, from input to output."""
     yield from ((neuron.name, neuron.cache.lif) for neuron, _ in neurons(run))
     yield from ((h.hidden.name, h.hidden.lif) for h in run.heads if h.hidden is not None)
 
 
 def moved_norms(run: Forward) -> Iterator[tuple[str, Running]]:
-    """Give the name and the running statistics after this batch of every batch norm."""
+    """Yield every batch norm's name and running statistics after this batch."""
     for neuron, names in neurons(run):
         yield from zip(names, neuron.running, strict=True)
 
 
 def moved_buffers(run: Forward) -> Params:
-    """Return the running statistics after this batch by their names."""
+    """Return the running statistics after this batch by name."""
     moved: Params = {}
     for name, running in moved_norms(run):
         moved[f"{name}.running_mean"] = running.mean

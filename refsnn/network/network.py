@@ -1,4 +1,4 @@
-"""The structure of a spiking ResNet: its blocks, branches, and all parameters' names and shapes."""
+"""The structure of a spiking ResNet: blocks, branches, names and shapes of all parameters."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Network:
-    """A spiking ResNet's structure and settings; its parameters are a flat dict apart from it."""
+    """A spiking ResNet's structure and settings; its parameters are a separate dict."""
 
     arch: Architecture
     in_channels: int
@@ -95,7 +95,7 @@ class Network:
         return blocks
 
     def segments(self) -> list[list[Block]]:
-        """Cut the list of blocks after every branch: segment l leads from b_{l-1} to b_l."""
+        """Return the blocks cut after every branch: segment l leads from b_{l-1} to b_l."""
         segments: list[list[Block]] = [[]]
         for block in self.blocks():
             segments[-1].append(block)
@@ -104,7 +104,7 @@ class Network:
         return segments
 
     def neurons(self) -> list[str]:
-        """Name the layers of neurons, from input to output."""
+        """Return the names of the layers of neurons, from input to output."""
         names = [f"stem.lif{index}" for index in range(self.arch.stem.convs)]
         names += [f"{block.name}.{lif}" for block in self.blocks() for lif in ("lif1", "lif2")]
         return names + ["head.lif"] * bool(self.arch.hidden)  # D20
@@ -157,7 +157,7 @@ class Network:
         return shapes
 
     def count_parameters(self) -> int:
-        """Count the numbers in all parameters."""
+        """Count the elements of all parameters."""
         return sum(int(np.prod(shape)) for shape in self.shapes().values())
 
 
@@ -172,8 +172,8 @@ def init_params(net: Network, rng: np.random.Generator, dtype: Any = np.float64)
         std(W_conv) = sqrt(2/(k^2 C_out))
         std(W_FC) = 1/n_in
 
-    Batch norm starts at weight 1 and bias 0. The side branches are drawn last, so that a seed gives
-    networks with and without branches the same main path. Source: D18.
+    Batch norm starts at weight 1 and bias 0. The side branches are drawn last, so that with the
+    same seed networks with and without branches have the same main path. Source: D18.
     """
     params: Params = {}
     for name, shape in net.shapes().items():

@@ -1,4 +1,4 @@
-"""What the test vectors' inputs are drawn from: functions of a generator, PyTorch's axis order."""
+"""Random inputs of the test vectors, as functions of a generator, in PyTorch's axis order."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +17,12 @@ Draw = Callable[[Rng], Arrays]
 
 
 def grid(given: dict[str, Value]) -> Draw:
-    """Binary fractions; the threshold, the rectangle's and the triangle's edges, and 2^-23 beside
-    them, whose distances from the threshold float32 holds too."""
+    """Return u_pre: binary fractions, and critical values with the floats beside them.
+
+    Critical values are the threshold and the edges of the rectangle and the triangle. The values
+    beside them differ by 2^-23 or more, so that float32 holds their distance from the threshold
+    too.
+    """
     v_th, a = float(given.get("v_th", 1)), float(given.get("surrogate_shape", 1))
     critical = np.array([v_th + d for d in (-v_th, -a / 2, 0, a / 2, v_th)])
     beside = np.maximum(ULP, np.spacing(np.abs(critical).astype(np.float32)))
@@ -31,7 +35,10 @@ def currents(steps: int, n: int, mean: float = 0.5, std: float = 0.9) -> Draw:
 
 
 def on_grid(steps: int, n: int, unit: float) -> Draw:
-    """Multiples of `unit` from -1 to 2: potentials are exact, and many meet a critical value."""
+    """Draw multiples of `unit` from -1 to 2.
+
+    Potentials are then exact, and many meet a critical value.
+    """
 
     def draw(rng: Rng) -> Arrays:
         c = rng.integers(round(-1 / unit), round(2 / unit), (steps, n), endpoint=True) * unit
@@ -41,7 +48,10 @@ def on_grid(steps: int, n: int, unit: float) -> Draw:
 
 
 def at_threshold(rng: Rng) -> Arrays:
-    """u_pre on v_th = 1 at the first step, after a leak, after a reset; and an ulp beside it."""
+    """Draw currents that bring u_pre exactly to v_th = 1, or an ulp beside it.
+
+    It happens at the first step, after a leak and after a reset.
+    """
     e = ULP / 2  # below 1
     columns = [
         [1.0] * 6,
@@ -62,7 +72,7 @@ def spikes(rng: Rng, shape: tuple[int, ...]) -> Array:
 
 
 def norm_params(rng: Rng, name: str, channels: int) -> Arrays:
-    """Batch norm that lets neurons fire, with running statistics of some history."""
+    """Draw a batch norm's parameters that let neurons fire, and running statistics."""
     return {
         f"{name}.weight": rng.uniform(0.5, 1.5, channels),
         f"{name}.bias": rng.normal(0.4, 0.3, channels),
@@ -84,7 +94,7 @@ def conv_size(size: int, kernel: int, stride: int, padding: int) -> int:
 def layer(
     shape: tuple[int, ...], c_out: int, kernel: int, stride: int, padding: int, scale: float = 1
 ) -> Draw:
-    """`shape` (T, N, C, H, W) of real-valued inputs."""
+    """Draw real-valued inputs x of `shape` (T, N, C, H, W) and the parameters of a layer."""
 
     def draw(rng: Rng) -> Arrays:
         steps, n, c_in, height, width = shape
@@ -123,8 +133,10 @@ def block(
 def network(
     settings: dict[str, Any], images: tuple[int, ...], classes: int, iterations: int = 0
 ) -> Draw:
-    """`images` (N, C, H, W), a batch an iteration; parameters by D18, batch norms and heads not at
-    their first values."""
+    """Draw `images` (N, C, H, W), one batch per iteration, labels and all parameters.
+
+    Weights follow D18; batch norms and heads differ from their initial values.
+    """
 
     def draw(rng: Rng) -> Arrays:
         net = network_of(settings, PAPER, images[1], classes)

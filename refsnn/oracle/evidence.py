@@ -1,4 +1,4 @@
-"""Which outputs show what a clause says, and so what a comparison tells of it."""
+"""The outputs that give evidence about each clause, and the verdict of a comparison on it."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ GRADIENTS = ("h", "du_pre", "dc", "dx", "grad")
 UPDATES = ("first", "last")
 ALL = ("conv", "bn", *STATE, "logits", "loss", *GRADIENTS, "new", "side", "lr", *UPDATES)
 OBJECTIVE = ("loss", *GRADIENTS, "side", *UPDATES)
-#: clause -> kinds of outputs that show it
+#: clause -> kinds of outputs that give evidence about it
 EVIDENCE: dict[str, tuple[str, ...]] = {
     "EQ1": ("u_pre",),
     "EQ2": ("o", "u"),
@@ -44,28 +44,32 @@ EVIDENCE: dict[str, tuple[str, ...]] = {
     "D25": ("new",),
     "R3": ("lr",),
 }
-#: what else must be right for it to pass: what an iteration really did shows later
+#: further outputs that must agree for a clause to pass, as they show its effect in the iteration
 LATER = {"D15": ("loss", *UPDATES), "D16": ("loss", *UPDATES), "R3": UPDATES}
 
 
 def kind(name: str) -> str:
-    """What an output is: of a layer's the quantity, of parameters and statistics which."""
+    """Return the kind of an output: a quantity, or "grad", "new", "first" or "last"."""
     first, _, rest = name.partition(".")
     return first if rest and first in ("grad", "new", *UPDATES) else name.rpartition(".")[2]
 
 
 def kinds(names: Iterable[str]) -> list[str]:
-    """Each once, in order."""
+    """Return the kinds of the outputs, each once, in order."""
     return list(dict.fromkeys(map(kind, names)))
 
 
 def judge(found: Comparison) -> dict[str, str]:
-    """Clause -> one of STATUSES. It failed where its outputs are the first to diverge, or can't be
-    compared; what comes after another clause's divergence says nothing of it."""
+    """Return the status of each clause of the case, one of STATUSES.
+
+    A clause failed if its outputs are the first to diverge, or cannot be compared. What follows
+    another clause's divergence is no evidence.
+    """
     return {clause: status(clause, found) for clause in found.clauses}
 
 
 def status(clause: str, found: Comparison) -> str:
+    """Return the clause's status, one of STATUSES."""
     shown_by = EVIDENCE.get(clause, ALL)
     wrong = [found.first.tensor] if found.first else []
     if any(kind(name) in shown_by for name in (*wrong, *found.unusable)):

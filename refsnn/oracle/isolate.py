@@ -1,7 +1,7 @@
-"""An adapter in a process of its own: started, asked case by case, and what it died of.
+"""Running an adapter in a separate process, case by case, and reporting how it ended.
 
-Nothing that comes back is executed or trusted: a line of JSON and arrays of numbers, of sizes
-that are checked before they are read.
+Nothing that comes back is executed or trusted: it is a line of JSON and arrays of numbers, whose
+sizes are checked before they are read.
 """
 
 import contextlib
@@ -26,15 +26,15 @@ from refsnn.oracle import worker
 from refsnn.oracle.limits import HEADER_ROOM, ROOM, most_bytes, signal_name
 from refsnn.oracle.pipe import Pipe
 
-START_SECONDS = 60  # imports take their time
+START_SECONDS = 60  # at least, as imports take time
 MEMORY = 4 * 2**30  # bytes of data
 LINE_LIMIT = 2**16
 PRINTED_LIMIT = 2**16
-LAST_WORDS = 1.0  # seconds for what an ended process has written to arrive
+LAST_WORDS = 1.0  # seconds to wait for the last output of a process that has ended
 
 
 class Answer(NamedTuple):
-    """What came of one case."""
+    """The answer to one case."""
 
     status: str  # done | unsupported | raised | garbage | hung | died
     message: str
@@ -43,7 +43,7 @@ class Answer(NamedTuple):
 
 
 class Ended(Exception):
-    """The process gave no answer: `status` is hung, died or garbage."""
+    """The process gave no answer; `status` is hung, died or garbage."""
 
     def __init__(self, status: str, message: str) -> None:
         super().__init__(message)
@@ -51,12 +51,12 @@ class Ended(Exception):
 
 
 class Isolated:
-    """Runs cases through the adapter MODULE:OBJECT, or through a program; a context manager.
+    """Run cases through the adapter MODULE:OBJECT, or through a program; a context manager.
 
-    The process is started when it is needed, and a fresh one after every case that went wrong; all
-    that it started ends with it, as far as `supervisor` says. Files go through a folder of their
-    own, new for each case, so that no file is in the way that the adapter put there.
-    `timeout` in seconds a case, `memory` in bytes, which Windows does not limit.
+    The process is started when it is first needed, and again after every case that went wrong.
+    Whatever it started ends with it, as far as `supervisor` can find it. Files go through a new
+    folder for each case, so that no file of the adapter's is in the way. `timeout` is in seconds
+    per case, `memory` in bytes; Windows has no memory limit.
     """
 
     def __init__(
@@ -82,9 +82,10 @@ class Isolated:
         self.folder.cleanup()
 
     def fresh_file(self) -> IO[bytes]:
-        """Make a file for what is printed: without a name, nothing can be put in its place.
+        """Make a file for what the process prints.
 
-        On Windows an open file keeps its name.
+        It has no name, so that nothing can be put in its place; on Windows an open file keeps its
+        name.
         """
         handle, path = tempfile.mkstemp(dir=self.folder.name)
         os.close(handle)
@@ -94,7 +95,10 @@ class Isolated:
         return file
 
     def start(self) -> dict[str, Any]:
-        """A fresh process. What its adapter declares; ValueError where it can't be made."""
+        """Start a new process and return what its adapter declares.
+
+        ValueError if the adapter cannot be made.
+        """
         self.stop()
         self.printed.close()
         self.printed = self.fresh_file()
@@ -128,6 +132,7 @@ class Isolated:
         return ready
 
     def run(self, case: Any) -> Answer:
+        """Run a case and return the answer."""
         if self.process is None or self.process.poll() is not None:
             try:
                 self.start()
@@ -141,12 +146,13 @@ class Isolated:
         return Answer(status, message, arrays, printed)
 
     def ask(self, case: Any) -> tuple[str, str, dict[str, np.ndarray]]:
+        """Send a case to the process; return the answer's status, message and arrays."""
         assert self.process is not None
         assert self.process.stdin is not None
         folder = Path(tempfile.mkdtemp(prefix="case-", dir=self.folder.name))
         try:
             worker.write_case(folder / worker.CASE, case)
-            with contextlib.suppress(OSError):  # a broken pipe: answer() says what it died of
+            with contextlib.suppress(OSError):  # a broken pipe: answer() says how the process ended
                 self.process.stdin.write(f"{folder.name}\n".encode())
                 self.process.stdin.flush()
             answer = self.answer(self.timeout)
@@ -160,7 +166,10 @@ class Isolated:
         return str(answer["status"]), str(answer["message"]), arrays
 
     def answer(self, seconds: float) -> dict[str, Any]:
-        """The process's next line; Ended where none comes within the time."""
+        """Return the process's next line as JSON.
+
+        Ended if the time is up, the process ends, or the line is not an answer.
+        """
         assert self.process is not None
         before = self.size()
         line, deadline = b"", time.monotonic() + seconds
@@ -169,7 +178,9 @@ class Isolated:
             if left <= 0:
                 self.show_place()
                 raise Ended("hung", f"no answer within {seconds:g} s{self.place(before)}")
-            ended = self.process.poll() is not None  # before looking: its last words count
+            ended = (
+                self.process.poll() is not None
+            )  # looked up first, so that its last output counts
             part = self.pipe.read(LAST_WORDS if ended else min(left, 0.1))
             if part == b"" or (ended and part is None):
                 raise Ended("died", self.epitaph() + self.place(before))
@@ -183,7 +194,10 @@ class Isolated:
         return dict(answer)
 
     def show_place(self) -> None:
-        """Let the process print where it hangs, and end it: Windows has no signal for that."""
+        """Let the process print where it hangs, and end it.
+
+        Windows has no signal for that.
+        """
         assert self.process is not None
         if system.GROUPS:
             self.process.send_signal(signal.SIGABRT)
@@ -191,6 +205,7 @@ class Isolated:
                 self.process.wait(1)
 
     def epitaph(self) -> str:
+        """Describe how the process ended."""
         assert self.process is not None
         try:
             code = self.process.wait(1)
@@ -199,10 +214,13 @@ class Isolated:
         if code >= 0:
             return f"exit code {code} while it ran"
         name = signal_name(-code)
-        return f"killed by {name}" + ", perhaps for want of memory" * (name == "SIGKILL")
+        return f"killed by {name}" + ", perhaps out of memory" * (name == "SIGKILL")
 
     def place(self, start: int) -> str:
-        """Where in the adapter Python was when a signal ended it, if it could still print that."""
+        """Return the adapter's line that ran when a signal ended the process.
+
+        "" if Python could not print it.
+        """
         found = re.search(r"Current thread .*:\n((?:  File .*\n)+)", self.text(start))
         if self.spec["program"] or found is None:
             return ""
@@ -217,14 +235,17 @@ class Isolated:
         return os.fstat(self.printed.fileno()).st_size
 
     def text(self, start: int) -> str:
-        """What was printed since the file had `start` bytes; of much, the last part."""
+        """Return what was printed after the first `start` bytes, but no more than the limit."""
         self.printed.seek(max(start, self.size() - PRINTED_LIMIT))
         content = self.printed.read(PRINTED_LIMIT)
         self.printed.seek(0, os.SEEK_END)  # where the process, too, goes on to write on Windows
         return content.decode(errors="replace")
 
     def stop(self, polite: bool = False) -> None:
-        """End the process and whatever it started, politely: with a moment to clean up."""
+        """End the process and whatever it started.
+
+        With `polite`, it first has a moment to clean up.
+        """
         process, self.process = self.process, None
         if process is None:
             return
@@ -248,7 +269,7 @@ class Isolated:
 
 
 def read_answer(path: Path, case: Any) -> dict[str, np.ndarray]:
-    """The arrays that the process wrote; Ended("garbage") for anything else."""
+    """Return the arrays that the process wrote; Ended("garbage") if they cannot be read."""
     most = ROOM + sum(most_bytes(a.shape) + HEADER_ROOM for a in case.outputs.values())
     try:
         size = path.stat().st_size

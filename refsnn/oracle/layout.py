@@ -1,7 +1,7 @@
-"""Axis orders: PyTorch's, in which everything leaves, and our own. The only place that converts.
+"""Conversion between PyTorch's axis order, which all cases use, and refsnn's own.
 
-Every function returns a contiguous copy of the dtype that came; ValueError or TypeError name
-what does not fit.
+No other module converts. Every function returns a contiguous copy of the same dtype; ValueError or
+TypeError names what does not fit.
 """
 
 from collections.abc import Mapping
@@ -11,41 +11,47 @@ import numpy as np
 from refsnn.network import Params
 from refsnn.ops import Array
 
-#: PyTorch's order in terms of our axes, and the other way round
+#: orders of axes for transpose, to PyTorch's and from it, with the order that is wanted before
 SEQUENCE = ((0, 1, 4, 2, 3), "(T, N, H, W, C)"), ((0, 1, 3, 4, 2), "(T, N, C, H, W)")
 IMAGE = ((0, 3, 1, 2), "(N, H, W, C)"), ((0, 2, 3, 1), "(N, C, H, W)")
-#: parameters by their number of axes: convolution, linear, per channel
+#: orders for parameters by their number of axes: convolution, linear, per channel
 TO_TORCH: dict[int, tuple[int, ...]] = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
 FROM_TORCH: dict[int, tuple[int, ...]] = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
 
 
 def sequence_to_torch(x: Array) -> Array:
-    """(T, N, H, W, C) -> (T, N, C, H, W)"""
+    """Convert (T, N, H, W, C) to (T, N, C, H, W)."""
     return ordered("x", x, *SEQUENCE[0])
 
 
 def sequence_from_torch(x: Array) -> Array:
-    """(T, N, C, H, W) -> (T, N, H, W, C)"""
+    """Convert (T, N, C, H, W) to (T, N, H, W, C)."""
     return ordered("x", x, *SEQUENCE[1])
 
 
 def image_to_torch(x: Array) -> Array:
-    """(N, H, W, C) -> (N, C, H, W)"""
+    """Convert (N, H, W, C) to (N, C, H, W)."""
     return ordered("x", x, *IMAGE[0])
 
 
 def image_from_torch(x: Array) -> Array:
-    """(N, C, H, W) -> (N, H, W, C)"""
+    """Convert (N, C, H, W) to (N, H, W, C)."""
     return ordered("x", x, *IMAGE[1])
 
 
 def param_to_torch(x: Array) -> Array:
-    """(kh, kw, C_in, C_out) -> (C_out, C_in, kh, kw); (in, out) -> (out, in); (C,) as it is."""
+    """Convert a parameter to PyTorch's order.
+
+    (kh, kw, C_in, C_out) to (C_out, C_in, kh, kw), (in, out) to (out, in); (C,) stays.
+    """
     return ordered("x", x, param_axes(x, TO_TORCH), "")
 
 
 def param_from_torch(x: Array) -> Array:
-    """(C_out, C_in, kh, kw) -> (kh, kw, C_in, C_out); (out, in) -> (in, out); (C,) as it is."""
+    """Convert a parameter from PyTorch's order.
+
+    (C_out, C_in, kh, kw) to (kh, kw, C_in, C_out), (out, in) to (in, out); (C,) stays.
+    """
     return ordered("x", x, param_axes(x, FROM_TORCH), "")
 
 
@@ -58,11 +64,12 @@ def params_from_torch(params: Mapping[str, Array]) -> Params:
 
 
 def torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape in PyTorch's order of a parameter that has `shape` here."""
+    """Convert a parameter's shape to PyTorch's order."""
     return tuple(shape[axis] for axis in TO_TORCH[len(shape)])
 
 
 def param_axes(x: Array, table: dict[int, tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the order of axes for a parameter with as many axes as x."""
     require_array("x", x)
     if x.ndim not in table:
         raise ValueError(f"x: got shape {x.shape}, want a parameter of 1, 2 or 4 axes")

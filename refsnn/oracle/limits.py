@@ -1,19 +1,20 @@
-"""What another implementation may take, and what is said of its end."""
+"""Limits on another implementation's outputs, and names of signals."""
 
 import signal
 
 import numpy as np
 
 ROOM = 2**20  # bytes that any output may have, whatever its wanted size
-HEADER_ROOM = 2**16  # and a file of it beside them
+HEADER_ROOM = 2**16  # bytes that its file may have beside the numbers
 
 
 def most_bytes(shape: tuple[int, ...]) -> int:
-    """Of an output that is worth passing on, wrong as its shape may be."""
+    """Return how many bytes an output may have that should have this shape."""
     return max(ROOM, 16 * int(np.prod(shape, dtype=object)))
 
 
 def signal_name(number: int) -> str:
+    """Return the name of a signal by its number."""
     try:
         return signal.Signals(number).name
     except ValueError:

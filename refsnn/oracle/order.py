@@ -1,5 +1,7 @@
-"""The order of computing: layer by layer, within a layer step by step (backwards in the backward
-pass), within a step in the order of Eq. 1 and 2; a training goes iteration by iteration.
+"""The order in which the outputs of a case are computed.
+
+Layer by layer; within a layer step by step (in reverse in the backward pass); within a step in the
+order of Eq. 1 and 2. A training goes iteration by iteration.
 """
 
 import itertools
@@ -15,17 +17,23 @@ BACKWARD = ("du_pre", "dc")
 
 
 class Place(NamedTuple):
+    """A part of the outputs: a tensor, or one step of it."""
+
     tensor: str
     step: int | None
 
 
 def quantity(name: str) -> str:
+    """Return the last part of an output's name, such as u_pre."""
     return name.rpartition(".")[2]
 
 
 def places(case: Case, names: Sequence[str]) -> Iterator[Place]:
-    """The outputs' parts in the order of computing; runs of stepped ones go step by step, a
-    training goes iteration by iteration."""
+    """Yield the parts of the outputs in the order of computing.
+
+    Quantities of a layer that are computed together go step by step, a training iteration by
+    iteration.
+    """
     if case.level == "training":
         yield from iterations(case, names)
         return
@@ -39,6 +47,7 @@ def places(case: Case, names: Sequence[str]) -> Iterator[Place]:
 
 
 def iterations(case: Case, names: Sequence[str]) -> Iterator[Place]:
+    """Yield the parts of a training's outputs, iteration by iteration."""
     series = [name for name in names if name in SERIES]
     first = [name for name in names if name.startswith("first.")]
     for i in range(max((len(case.outputs[name]) for name in series), default=1)):
@@ -49,7 +58,7 @@ def iterations(case: Case, names: Sequence[str]) -> Iterator[Place]:
 
 
 def groups(case: Case, names: Sequence[str]) -> list[list[str]]:
-    """Neighbours that belong to one layer and pass."""
+    """Group neighbouring outputs that belong to the same layer and pass."""
 
     def key(name: str) -> Any:
         kind = quantity(name)

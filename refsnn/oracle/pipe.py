@@ -1,4 +1,4 @@
-"""Reading a process's pipe with a limit of time, on any system: a thread waits in its place."""
+"""Reading from a process's pipe with a time limit, on any system, by a thread that waits for it."""
 
 import os
 import queue
@@ -6,13 +6,13 @@ import threading
 import time
 from typing import IO
 
-MOST = 2**16  # bytes of a part
+MOST = 2**16  # bytes per part
 
 
 class Pipe:
-    """The reading end of a process's pipe, which is closed when the other end is.
+    """The reading end of a process's pipe, which closes when the other end does.
 
-    Of what the process writes at most two parts are held; then it waits.
+    At most two parts are held; then the process has to wait.
     """
 
     def __init__(self, source: IO[bytes]) -> None:
@@ -20,6 +20,7 @@ class Pipe:
         threading.Thread(target=self.fill, args=(source,), daemon=True).start()
 
     def fill(self, source: IO[bytes]) -> None:
+        """Pass the parts on until the pipe ends."""
         with source:
             while part := os.read(source.fileno(), MOST):
                 self.parts.put(part)
@@ -36,7 +37,7 @@ class Pipe:
         return part
 
     def drain(self, seconds: float) -> None:
-        """Read on to the end, or for so long."""
+        """Discard everything up to the end, for at most so many seconds."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0 and self.read(left):
             pass

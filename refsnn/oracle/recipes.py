@@ -1,4 +1,4 @@
-"""The test vectors' recipes, level by level, the traps of this field among them."""
+"""The test vectors' recipes, level by level, with cases for the usual mistakes of this field."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +15,7 @@ AUTHORS: dict[str, Value] = {**RECTANGLE, "tau": 0.25, "v_th": 0.5}  # D1, D4
 
 
 def recipes(levels: tuple[str, ...] = LEVELS) -> Iterator[Recipe]:
-    """All, in the order of levels."""
+    """Yield all recipes of these levels, in the order of levels."""
     for level in levels:
         yield from OF_LEVEL[level]()
 
@@ -121,7 +121,7 @@ def neurons() -> Iterator[Recipe]:
     )
     yield Recipe(
         "neuron/fresh",
-        "two runs: nothing is kept",
+        "two runs: no state is kept",
         draws.currents(4, 32),
         "D6",
         "STATE_KEPT",
@@ -137,7 +137,7 @@ def neurons() -> Iterator[Recipe]:
     )
 
 
-NEURON = "EQ1 EQ2 EQ3 EQ4"  # clauses that show wherever there are neurons
+NEURON = "EQ1 EQ2 EQ3 EQ4"  # clauses that every case with neurons checks
 
 
 def layers() -> Iterator[Recipe]:
@@ -171,7 +171,7 @@ def layers() -> Iterator[Recipe]:
     yield recipe("one-step", "T = 1", (1, 3, 3, 5, 4), flags="ONE_STEP")
     yield recipe(
         "few-values",
-        "statistics of 8 values a channel",
+        "statistics of 8 values per channel",
         (2, 2, 3, 1, 2),
         flags="NORM_VARIANCE RUNNING_STATISTICS",
     )
@@ -209,7 +209,7 @@ def layers() -> Iterator[Recipe]:
     )
     yield recipe(
         "fresh",
-        "two runs: nothing is kept",
+        "two runs: no state is kept",
         (3, 2, 2, 4, 5),
         clauses="D6",
         flags="STATE_KEPT",
@@ -267,7 +267,7 @@ def blocks() -> Iterator[Recipe]:
     )
     yield recipe(
         "fresh",
-        "two runs: nothing is kept",
+        "two runs: no state is kept",
         draws.block(3, 2, 3, 3, 4, 5, 1),
         "STATE_KEPT",
         clauses="D6",
@@ -316,12 +316,19 @@ def networks() -> Iterator[Recipe]:
 
     eq9 = "EQ8 EQ9 D7 D11 D12"
     yield recipe("vanilla", "no side branches", f"EQ7 {eq9}", branches="none", side=0.0)
-    yield recipe("shortcut", "side branches count 1", f"EQ6 {eq9} D14", "BRANCHES", side=1.0)
-    yield recipe("evolutionary", "side branches count 0.25", f"EQ10 {eq9}", "BRANCHES T_MEAN_T_SUM")
+    yield recipe(
+        "shortcut", "side branches with coefficient 1", f"EQ6 {eq9} D14", "BRANCHES", side=1.0
+    )
+    yield recipe(
+        "evolutionary",
+        "side branches with coefficient 0.25",
+        f"EQ10 {eq9}",
+        "BRANCHES T_MEAN_T_SUM",
+    )
     yield recipe("faded", "lambda = 0: side heads get no gradient", "EQ10 EQ7", side=0.0)
     yield recipe(
         "by-block",
-        "a side branch a block",
+        "a side branch after every block",
         "EQ6 D11",
         "BRANCHES",
         branches="block",
@@ -331,7 +338,7 @@ def networks() -> Iterator[Recipe]:
     )
     yield recipe(
         "deeper",
-        "two blocks a stage, T = 2",
+        "two blocks per stage, T = 2",
         f"EQ6 {eq9}",
         "BRANCHES",
         depths=[2, 2],
@@ -356,7 +363,7 @@ def networks() -> Iterator[Recipe]:
         "ALTERNATIVE T_MEAN_T_SUM",
         given={"readout": "sum"},
     )
-    yield recipe("fresh", "two runs: nothing is kept", "EQ10 D6", "STATE_KEPT", repeat=2)
+    yield recipe("fresh", "two runs: no state is kept", "EQ10 D6", "STATE_KEPT", repeat=2)
     yield recipe(
         "evaluation",
         "main branch alone, running statistics",
@@ -368,7 +375,7 @@ def networks() -> Iterator[Recipe]:
 
 
 def trainings() -> Iterator[Recipe]:
-    """Ten iterations in five epochs."""
+    """Yield trainings of ten iterations in five epochs."""
     base = {
         "depths": [1, 1],
         "widths": [2, 3],
@@ -405,7 +412,7 @@ def trainings() -> Iterator[Recipe]:
     yield recipe("evolutionary", "AdamW, lambda fades", "EQ10 D16 D17 R3", flags)
     yield recipe(
         "shortcut",
-        "SGD with momentum, side branches count 1",
+        "SGD with momentum, side branches with coefficient 1",
         "EQ6 D15 D17",
         flags,
         method="shortcut",

@@ -1,4 +1,4 @@
-"""A case as it would be, had something else been decided."""
+"""Recomputation of a case under other conventions or with other spikes."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,8 +11,9 @@ from refsnn.oracle.conventions import Value, make_conventions
 from refsnn.oracle.tolerances import tolerances
 from refsnn.oracle.vectors import Case
 
-BATCHES = ("images", "labels")  # inputs and
-SERIES = ("side", "lr", "loss")  # outputs with an entry for each iteration of a training
+#: inputs and outputs with an entry for each iteration of a training
+BATCHES = ("images", "labels")
+SERIES = ("side", "lr", "loss")
 
 
 def recompute(
@@ -20,10 +21,13 @@ def recompute(
     changes: Mapping[str, Value] | None = None,
     decided: Mapping[str, Array] | None = None,
 ) -> Case:
-    """The case as it is with other conventions, or where spikes are `decided` whatever the
-    threshold says: those of any output `o`, NaN where the threshold decides."""
+    """Return the case computed with changed conventions or with given spikes.
+
+    `decided` holds, by the name of an output o, spikes that replace the threshold's; where it is
+    NaN, the threshold decides.
+    """
     conventions = make_conventions({**case.conventions, **(changes or {})})
-    with np.errstate(all="ignore"):  # some explode
+    with np.errstate(all="ignore"):  # under some conventions values overflow
         outputs = compute(
             case.level, case.inputs, case.settings, conventions, case.repeat, decided=decided
         )
@@ -34,7 +38,7 @@ def recompute(
 
 
 def beginning(case: Case) -> Case:
-    """A training's first iteration alone, which is computed ten times as fast."""
+    """Return a training's first iteration alone, which takes a tenth of the time."""
     inputs = {n: v[:1] if n in BATCHES else v for n, v in case.inputs.items()}
     outputs = {
         name: value[:1] if name in SERIES else value

@@ -1,4 +1,4 @@
-"""Tables of cases by level and by clause, for the commands that check many."""
+"""Tables of results by level and by clause, for the commands that check many cases."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_letters
@@ -8,7 +8,7 @@ from refsnn.output import table
 
 
 def by_level(results: Sequence[Any], statuses: Sequence[str]) -> str:
-    """`results` have a `case` (id) and a `status`, one of `statuses`."""
+    """Return a table of how many results of each level have each status."""
     names = list(dict.fromkeys(level(r) for r in results))
     return counts("level", names, [(level(r), r.status) for r in results], statuses)
 
@@ -18,13 +18,13 @@ def level(result: Any) -> str:
 
 
 def by_clause(results: Iterable[Mapping[str, str]], statuses: Sequence[str]) -> str:
-    """`results` say of each clause of a case what became of it."""
+    """Return a table of how many cases of each clause have each status."""
     pairs = [pair for clauses in results for pair in clauses.items()]
     return counts("clause", sorted({name for name, _ in pairs}, key=place), pairs, statuses)
 
 
 def place(clause: str) -> tuple[int, int, bool]:
-    """Of a clause in the ledger's order: equations, the algorithm, decisions by number."""
+    """Return a clause's sorting key in the specification's order."""
     number = clause.strip(ascii_letters)
     return "EADR".find(clause[0]), int(number) if number.isdigit() else 0, clause.endswith("INFER")
 
@@ -32,6 +32,7 @@ def place(clause: str) -> tuple[int, int, bool]:
 def counts(
     what: str, names: Sequence[str], pairs: Sequence[tuple[str, str]], statuses: Sequence[str]
 ) -> str:
+    """Return a table of how many pairs (name, status) there are of each name and status."""
     rows = []
     for name in names:
         group = [status for owner, status in pairs if owner == name]

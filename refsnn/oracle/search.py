@@ -1,8 +1,8 @@
-"""The search for deviations that explain what an implementation gave.
+"""Search for the deviations from the conventions that explain an implementation's outputs.
 
-Level by level: the deviations that explain the neuron stay while the layer's are looked for, and
-so on. A deviation is kept as long as it moves the first divergence; since divergences are ordered
-as a network computes, the choices that come first are found first.
+It goes level by level: the deviations that explain the neuron are kept while those of the layer are
+searched, and so on. A deviation is kept if it moves the first divergence to a later place. As
+places are in the order of computing, the conventions that act first are found first.
 """
 
 import itertools
@@ -28,36 +28,41 @@ from refsnn.output import counted
 Deviations = dict[str, Value]
 Got = Mapping[str, Mapping[str, Any]]  # case id -> output -> array
 
-#: other numbers that implementations use, and the lowest level at which they show
+#: numbers that implementations use, with the lowest level at which they show
 TRIED: dict[str, tuple[str, list[Value]]] = {
     "tau": ("neuron", [0.25, 0.5, 0.75, 0.9, 1.0]),
     "v_th": ("surrogate", [0.5, 1.0]),
     "surrogate_shape": ("surrogate", [0.25, 0.5, 1.0, 2.0, 4.0]),
 }
 ORDER = [*TRIED, *CONVENTIONS]
-BEAM = 6  # explanations that are followed at a time
+BEAM = 6  # explanations that are pursued at a time
 DEPTH = 4  # deviations that one level may add
 FEW = 3  # failing cases that the search takes at a time; the others confirm
 
 
 class Fit(NamedTuple):
-    """How well deviations explain what was given."""
+    """How well some deviations explain the given outputs."""
 
     deviations: Deviations
-    passed: int  # cases
-    agreed: float  # summed shares of what agrees before each case's first divergence
-    error: float  # largest, in tolerances; where something diverges, the first divergences'
+    passed: int  # cases that agree
+    agreed: float  # sum over cases of the fraction of places before the first divergence
+    error: float  # largest error, of the first divergences if there are any, in tolerances
     first: str  # the first divergence, in words
-    right: float  # summed shares of each case's outputs that agree, wherever they come
+    right: float  # sum over cases of the fraction of outputs that agree
 
     def nearness(self) -> tuple[Any, ...]:
-        """Of explanations that leave something: the most outputs (to a tenth of a case's), the most
-        cases, the fewest deviations; the smallest is the best."""
+        """Return a sorting key for incomplete explanations; the smallest is the best.
+
+        Most outputs that agree (to a tenth of a case's), most cases, fewest deviations.
+        """
         return (-round(self.right, 1), -self.passed, len(self.deviations), -self.agreed, self.error)
 
     def rank(self) -> tuple[Any, ...]:
-        """The best is the smallest: what agrees, the fewest deviations; of those that explain all
-        the order of the conventions decides, of the others the error."""
+        """Return a sorting key for deviations; the smallest is the best.
+
+        Most that agrees, fewest deviations; then, if everything is explained, the order of the
+        conventions, else the error.
+        """
         order = sorted(ORDER.index(name) for name in self.deviations)
         error = math.log(self.error + 1e-300) if self.first else 0.0
         return (-self.passed, -round(self.agreed, 9), len(self.deviations), error, order)
@@ -65,23 +70,23 @@ class Fit(NamedTuple):
 
 @dataclass
 class Search:
-    """What was given, and what was already compared."""
+    """The given outputs, and the comparisons made so far."""
 
     got: Got
-    precision: str | None  # default: what each case's arrays are of
-    seconds: float = math.inf  # from the first comparison on; then what is known has to do
-    watch: Callable[[str], None] = lambda text: None  # is told what is tried
+    precision: str | None  # None: that of each case's arrays
+    seconds: float = math.inf  # time limit
+    watch: Callable[[str], None] = lambda text: None  # called with a description of each attempt
     seen: dict[Any, Comparison] = field(default_factory=dict)
     start: float = field(default_factory=time.monotonic)
-    stopped: bool = False  # something was not tried, as the time was up
+    stopped: bool = False  # the time limit left something untried
 
     def key(self, case: Case, state: Deviations, whole: bool) -> tuple[Any, Deviations]:
-        """Name a comparison by its case and by what differs from the case in the state."""
+        """Return a key for a comparison, and the deviations that change the case."""
         changed = {name: v for name, v in state.items() if case.conventions[name] != v}
         return (case.id, frozenset(changed.items()), whole), changed
 
     def in_time(self, state: Deviations, cases: Sequence[Case]) -> bool:
-        """Tell whether the state may be tried: there is time, or it was tried already."""
+        """Tell whether there is time to try these deviations, or they were tried already."""
         known = time.monotonic() - self.start < self.seconds or all(
             self.key(case, state, False)[0] in self.seen for case in cases
         )
@@ -89,8 +94,11 @@ class Search:
         return known
 
     def compare(self, case: Case, state: Deviations, whole: bool = False) -> Comparison:
-        """What was given against the case as it would be under the deviations; of a training that
-        goes wrong at once, the `whole` only if it is asked for."""
+        """Compare the given outputs with the case computed under the deviations.
+
+        A training is compared up to its first iteration only if that diverges, unless `whole` asks
+        for all.
+        """
         key, changed = self.key(case, state, whole)
         if key not in self.seen:
             found = None
@@ -103,12 +111,13 @@ class Search:
         return self.seen[key]
 
     def compare_to(self, case: Case, changed: Deviations, got: Mapping[str, Any]) -> Comparison:
+        """Compare outputs with the case computed under changed conventions."""
         if changed:
             case = within_reach(recompute(case, changed), got)
         return compare_case(case, got, self.precision, omits=("*",))
 
     def compare_beginning(self, case: Case, changed: Deviations) -> Comparison | None:
-        """None where the first iteration agrees."""
+        """Compare the first iteration of a training; None if it agrees."""
         start = beginning(case)
         got = {
             name: value[: len(start.outputs[name])] if name in SERIES else value
@@ -128,6 +137,7 @@ class Search:
         return replace(found, agreed=found.agreed * places_in / all_places)
 
     def judge(self, state: Deviations, cases: Sequence[Case]) -> Fit:
+        """Return how well the deviations explain the cases."""
         tried = words(state) if state else "no deviation"
         self.watch(f"{counted(len(self.seen), 'comparison')}: {tried}")
         results = [self.compare(case, state) for case in cases]
@@ -142,8 +152,10 @@ class Search:
         return Fit(state, passed, agreed, error, first, sum(map(right, results)))
 
     def best(self, states: Iterable[Deviations], cases: Sequence[Case]) -> list[Fit]:
-        """Each once, the best first; of those for which there is no time, the first alone, unless
-        others were tried."""
+        """Return the fits of the states, each state once, the best first.
+
+        States for which there is no time are left out, but at least one is tried.
+        """
         new = {frozenset(state.items()): state for state in states}
         fits = [self.judge(state, cases) for state in new.values() if self.in_time(state, cases)]
         if not fits:
@@ -151,15 +163,17 @@ class Search:
         return sorted(fits, key=Fit.rank)
 
     def explain(self, level: str, upto: list[Case], starts: list[Deviations]) -> list[Fit]:
-        """The best explanations of the cases up to this level that go on from `starts`, which
-        explain those of lower levels."""
+        """Return the best explanations of the cases up to this level.
+
+        They extend `starts`, which explain the lower levels.
+        """
         given = {case.level for case in upto} - {level}
-        # what a level shows is settled by its cases, or by those of the next that were given
+        # a convention is settled by the cases of its level, or of the next level that was given
         open_levels = [
             name for name in upto_level(level) if given.isdisjoint(LEVELS[LEVELS.index(name) :])
         ]
         attempts = [(open_levels, DEPTH)]
-        if given:  # but the few cases of a lower level may not show all
+        if given:  # the cases of a lower level may not show every deviation
             attempts.append((list(upto_level(level)), 1))
         for levels, depth in attempts:
             states = self.grow(
@@ -178,7 +192,10 @@ class Search:
         starts: list[Deviations],
         depth: int,
     ) -> list[Deviations]:
-        """Explanations of more and more of the cases, as long as each few are explained."""
+        """Return the best explanations, found on a few failing cases at a time.
+
+        The search ends when the cases looked at cannot be explained.
+        """
         some, states = list[Case](), [fit.deviations for fit in self.best(starts, cases)]
         while new := self.few(cases, states[0], some):
             some += new
@@ -188,9 +205,11 @@ class Search:
                 break
         return states
 
-    def few(self, here: Sequence[Case], state: Deviations, but: Sequence[Case]) -> list[Case]:
-        """Some cases that fail, the smallest first."""
-        left = [case for case in here if case not in but and not self.compare(case, state).agrees]
+    def few(self, cases: Sequence[Case], state: Deviations, taken: Sequence[Case]) -> list[Case]:
+        """Return a few of the cases that fail, the smallest first."""
+        left = [
+            case for case in cases if case not in taken and not self.compare(case, state).agrees
+        ]
         return sorted(left, key=lambda case: sum(a.size for a in case.outputs.values()))[:FEW]
 
     def widen(
@@ -200,7 +219,7 @@ class Search:
         starts: list[Deviations],
         depth: int,
     ) -> list[Fit]:
-        """The best with up to `depth` choices more."""
+        """Return the best explanations with up to `depth` further deviations."""
         beam, found, reached = self.best(starts, cases)[:BEAM], list[Fit](), list[Any]()
         for _ in range(depth):
             found += beam
@@ -217,13 +236,16 @@ class Search:
 
 
 def right(found: Comparison) -> float:
+    """Return the fraction of a case's outputs that agree."""
     ok = [tensor["status"] == "ok" for tensor in found.tensors.values()]
     return sum(ok) / max(len(ok), 1)
 
 
 def within_reach(case: Case, got: Mapping[str, Any]) -> Case:
-    """With the tolerances that `got` would have where they are the smaller ones: expectations that
-    explode must not excuse everything."""
+    """Return the case with tolerances no larger than the given outputs' own.
+
+    Expected values that overflow would otherwise excuse any error.
+    """
     arrays = {
         name: value
         for name, value in got.items()
@@ -246,16 +268,17 @@ def within_reach(case: Case, got: Mapping[str, Any]) -> Case:
 def extended(
     state: Deviations, names: Mapping[str, Sequence[Value]], cases: Sequence[Case]
 ) -> Iterator[Deviations]:
-    """The state with one choice more."""
+    """Yield the deviations with one more added."""
     for name, values in names.items():
         for value in values:
             if name not in state and any(case.conventions[name] != value for case in cases):
                 yield state | {name: value}
-    if "surrogate" in names and "surrogate" not in state:  # its shape goes with it
+    if "surrogate" in names and "surrogate" not in state:  # together with its shape
         yield from (state | shape for shape in shapes())
 
 
 def shapes() -> Iterator[Deviations]:
+    """Yield every surrogate with every shape and scale, as deviations."""
     for kind, shape in itertools.product(SURROGATES, TRIED["surrogate_shape"][1]):
         for scale in ("as given", "without 1/a" if kind == "rectangular" else "without k"):
             made = {"surrogate": kind, "surrogate_shape": shape, "surrogate_scale": scale}
@@ -263,10 +286,11 @@ def shapes() -> Iterator[Deviations]:
 
 
 def upto_level(level: str) -> Sequence[str]:
+    """Return the levels up to this one."""
     return LEVELS[: LEVELS.index(level) + 1]
 
 
 def names_of(levels: Sequence[str]) -> dict[str, Sequence[Value]]:
-    """The choices that show first at these levels, with their values."""
+    """Return the conventions that show first at these levels, with their values."""
     named = {name: (c.level, list(c.values)) for name, c in CONVENTIONS.items()} | TRIED
     return {name: values for name, (level, values) in named.items() if level in levels}

@@ -1,13 +1,12 @@
-"""The process that a worker runs under: `python -m refsnn.oracle.supervisor COMMAND ...`.
+"""The process that runs a worker: `python -m refsnn.oracle.supervisor COMMAND ...`.
 
-It ends as the worker ends, and before that kills all processes that the worker has started. On
-Linux orphans become children of this process, so that they are found in whatever session they
-are; what kills this process first, or forks faster than it is killed, escapes. On Windows a
-process whose parent has ended before the worker escapes too; on macOS one that has left the
-worker's process group.
+It ends with the worker's exit code or signal, and before that kills all processes that the worker
+has started. On Linux orphans become children of this process, which finds them in any session. A
+process escapes that kills this one first or forks faster than it is killed; on Windows also one
+whose parent has ended before the worker; on macOS one that has left the worker's process group.
 
-SIGTERM kills the worker too; SIGABRT goes on to it. Windows has neither: who started this process
-kills all below it.
+SIGTERM kills the worker too; SIGABRT is passed on to it. Windows has neither: there, whoever
+started this process kills all processes below it.
 """
 
 import os
@@ -28,7 +27,7 @@ def supervise(command: list[str]) -> int:
     """Run the worker in a process group of its own and return its exit code."""
     system.adopt_orphans()
     handled = (signal.SIGTERM, signal.SIGABRT)
-    signal.pthread_sigmask(signal.SIG_BLOCK, handled)  # until it is known whom they are for
+    signal.pthread_sigmask(signal.SIG_BLOCK, handled)  # until the worker has started
     worker = os.posix_spawn(command[0], command, os.environ, setpgroup=0, setsigmask=[])
 
     def handle(number: int, frame: Any) -> None:

@@ -1,18 +1,18 @@
-"""How far what an implementation gives may be off: absolute, by output and precision."""
+"""Tolerances of the outputs: absolute, by output and precision."""
 
 import numpy as np
 
 from refsnn.ops import Array
 
-#: largest difference, as a share of the output's largest element (or of 1e-3 of the largest
-#: output's of the same pass), by pass and precision
+#: largest difference relative to the output's largest element (or to 1e-3 times the largest
+#: element of all outputs of the same pass), by pass and precision
 FORWARD = {"float64": 1e-11, "float32": 2e-5}
 BACKWARD = {"float64": 1e-10, "float32": 2e-4}
 TRAINED = {"float64": 1e-8, "float32": 2e-3}
 
 
 def tolerances(level: str, outputs: dict[str, Array]) -> dict[str, dict[str, float]]:
-    """Absolute ones, by output and precision."""
+    """Return the absolute tolerances by output and precision."""
     largest = {name: float(np.abs(value).max()) for name, value in outputs.items()}
     made = {}
     for shares in (FORWARD, BACKWARD, TRAINED):
@@ -25,6 +25,7 @@ def tolerances(level: str, outputs: dict[str, Array]) -> dict[str, dict[str, flo
 
 
 def pass_of(level: str, name: str) -> dict[str, float]:
+    """Return the relative tolerances of the pass that computes an output."""
     if level == "training" and name not in ("side", "lr"):
         return TRAINED
     last = name.rpartition(".")[2]

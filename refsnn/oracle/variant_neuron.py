@@ -1,7 +1,7 @@
-"""The LIF layer under every convention that implementations are known to have.
+"""The LIF layer under every convention that implementations are known to follow.
 
-One step is u_pre[t+1] = F(u_pre[t], o[t], c[t+1]); conventions of decay and reset say what F is,
-and its derivatives by u_pre, o and c are all that the backward pass needs of them.
+One step is u_pre[t+1] = F(u_pre[t], o[t], c[t+1]). The conventions of leak and reset define F; the
+backward pass needs only its derivatives with respect to u_pre, o and c.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 from refsnn.ops import LIF, SURROGATES, Array, LIFGrads, Surrogate
 from refsnn.oracle.conventions import Conventions
 
-#: factors of u and of c by tau
+#: form of Eq. 1 -> function of tau that returns the factors of u and of c
 DECAYS: dict[str, Callable[[float], tuple[float, float]]] = {
     "tau*u + c": lambda tau: (tau, 1.0),
     "tau*u + (1-tau)*c": lambda tau: (tau, 1 - tau),
@@ -20,7 +20,7 @@ DECAYS: dict[str, Callable[[float], tuple[float, float]]] = {
     "(1-tau)*u + tau*c": lambda tau: (1 - tau, tau),
     "tau*(u + c)": lambda tau: (tau, tau),
 }
-#: slopes of libraries that the paper does not have, by the distance from threshold
+#: slopes of other libraries' surrogates as functions of the distance from the threshold
 OTHERS: dict[str, Callable[[Array], Array]] = {
     "sigmoid": lambda x: 1 / np.cosh(np.minimum(np.abs(2 * x), 300)) ** 2,  # 4 s (1 - s), s(4x)
     "atan": lambda x: 1 / (1 + (np.pi * x) ** 2),
@@ -31,13 +31,15 @@ OTHERS: dict[str, Callable[[Array], Array]] = {
 
 
 class VariantCache(NamedTuple):
+    """The values that the backward pass needs."""
+
     u_pre_seq: Array  # (T, ...)
-    o_seq: Array  # (T, ...) as passed on
+    o_seq: Array  # (T, ...) spikes as passed on
     u0: Array  # (...)
     p: LIF
-    fired_seq: Array  # (T, ...) as they arise
+    fired_seq: Array  # (T, ...) spikes before a delay
     u_seq: Array  # (T, ...)
-    drive_seq: Array  # (T, ...) leak and input, before a reset that comes late
+    drive_seq: Array  # (T, ...) leaked potential plus input, before a late reset
     o0: Array  # (...) spikes before the first step
     conventions: Conventions
 
@@ -50,8 +52,11 @@ def lif_forward(
     o0: Array | None = None,
     decided: Array | None = None,
 ) -> tuple[Array, VariantCache]:
-    """`u0` and `o0` are the state before the first step (default: zeros); `decided` (T, ...) are
-    spikes to take in place of the threshold's answer, NaN where it decides."""
+    """Compute the spikes of currents `c_seq` (T, ...).
+
+    `u0` and `o0` are potential and spikes before the first step (default: zeros). `decided` (T,
+    ...) holds spikes that replace the threshold's; where it is NaN, the threshold decides.
+    """
     a, b = DECAYS[str(conventions["leak"])](p.tau)
     u0 = np.zeros_like(c_seq[0]) if u0 is None else u0
     u_pre_seq, fired_seq, u_seq, drive_seq = (np.empty_like(c_seq) for _ in range(4))
@@ -79,17 +84,19 @@ def lif_forward(
 
 
 def late(seq: Array) -> Array:
+    """Delay a sequence by one step."""
     return np.concatenate([np.zeros_like(seq[:1]), seq[:-1]])
 
 
 def slopes(cache: VariantCache) -> Array:
-    """do/du_pre (T, ...)."""
+    """Return do/du_pre (T, ...)."""
     p, conventions = cache.p, cache.conventions
     x = (cache.u_seq if conventions["surrogate_at"] == "u" else cache.u_pre_seq) - p.v_th
     return slope(x + p.v_th if conventions["surrogate_at"] == "u_pre" else x, p, conventions)
 
 
 def slope(x: Array, p: LIF, conventions: Conventions) -> Array:
+    """Return the surrogate's slope."""
     name, scale = str(conventions["surrogate"]), conventions["surrogate_scale"]
     if name not in SURROGATES:
         return OTHERS[name](x)
@@ -102,12 +109,15 @@ def slope(x: Array, p: LIF, conventions: Conventions) -> Array:
 
 
 def height(surrogate: Surrogate) -> float:
-    """k, a or gamma."""
+    """Return the surrogate's k, a or gamma."""
     return next(float(getattr(surrogate, s)) for s in ("k", "a", "gamma") if hasattr(surrogate, s))
 
 
 def by_potential(cache: VariantCache, t: int) -> tuple[Array, Array]:
-    """dF/du_pre[t] and dF/do[t] of the step from t to t + 1, as the reset's gradient has them."""
+    """Return dF/du_pre[t] and dF/do[t] of the step from t to t + 1.
+
+    They follow the convention of the reset's gradient.
+    """
     p, conventions = cache.p, cache.conventions
     a, _ = DECAYS[str(conventions["leak"])](p.tau)
     o, ones = cache.fired_seq[t], np.ones_like(cache.u0)
@@ -132,7 +142,7 @@ def by_potential(cache: VariantCache, t: int) -> tuple[Array, Array]:
 
 
 def lif_backward(do_seq: Array, cache: VariantCache) -> tuple[LIFGrads, Array]:
-    """Gradients by c and u0, and dL/du_pre (T, ...)."""
+    """Compute the gradients with respect to c and u0, and dL/du_pre (T, ...)."""
     conventions, steps = cache.conventions, len(do_seq)
     a, b = DECAYS[str(conventions["leak"])](cache.p.tau)
     if conventions["output"] == "one step late":

@@ -1,5 +1,7 @@
-"""refsnn's operations under any conventions: its own functions where it has the choice itself,
-and in their place variants where only others make it.
+"""refsnn's operations under any conventions.
+
+They are refsnn's own functions for the conventions that it implements, and variants of them for all
+others.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,22 +32,24 @@ from refsnn.oracle.conventions import PAPER, Conventions
 
 @dataclass
 class Tape:
-    """What the layers did in one pass, in order."""
+    """A record of what the layers computed in one pass, in order."""
 
     before: list[tuple[Array, Array]] = field(default_factory=list)  # each layer's last u and o
-    watch: Callable[[Array], None] | None = None  # shown every u_pre (T, ...)
+    watch: Callable[[Array], None] | None = None  # called with every u_pre (T, ...)
     decided: Sequence[Array | None] = ()  # each layer's spikes, NaN where its threshold decides
     norms: list[Array] = field(default_factory=list)  # outputs of batch norms
     neurons: list[Any] = field(default_factory=list)  # caches of LIF layers
-    deltas: dict[int, Array] = field(default_factory=dict)  # by id of the cache
+    deltas: dict[int, Array] = field(default_factory=dict)  # dL/du_pre by id() of the cache
 
     def fired(self, cache: Any) -> None:
+        """Record a layer's cache."""
         self.neurons.append(cache)
         if self.watch is not None:
             self.watch(cache.u_pre_seq)
 
 
 def lif_of(conventions: Conventions) -> LIF:
+    """Return the neuron's constants, as far as refsnn implements the conventions."""
     name = str(conventions["surrogate"]) if conventions["surrogate"] in SURROGATES else "tanh"
     surrogate = make_surrogate(
         name,
@@ -62,6 +66,7 @@ def lif_of(conventions: Conventions) -> LIF:
 
 
 def norm_of(conventions: Conventions) -> BatchNorm:
+    """Return batch norm's constants, as far as refsnn implements the conventions."""
     return BatchNorm(
         str(conventions["norm_statistics"]),
         float(conventions["v_th"]) if conventions["norm_scale"] == "v_th" else 1.0,
@@ -70,12 +75,12 @@ def norm_of(conventions: Conventions) -> BatchNorm:
     )
 
 
-#: conventions of the neuron in which refsnn has no choice
+#: conventions of the neuron of which refsnn implements only the paper's
 FIXED = ("leak", "reset", "output", "initial_potential", "surrogate_scale", "surrogate_at")
 
 
 def make_ops(conventions: Conventions, tape: Tape) -> Ops:
-    """The operations, which write what they do on the tape."""
+    """Return the operations, which record on the tape what they compute."""
     ops = NUMPY
     if (
         all(conventions[name] == PAPER[name] for name in FIXED)
@@ -107,6 +112,8 @@ def make_ops(conventions: Conventions, tape: Tape) -> Ops:
 
 
 def taped_neurons(ops: Ops, tape: Tape) -> Ops:
+    """Return the operations with neurons that record on the tape."""
+
     def forward(c_seq: Array, u0: Array | None, p: LIF) -> Any:
         o_seq, cache = ops.lif_forward(c_seq, u0, p)
         tape.fired(cache)
@@ -121,6 +128,8 @@ def taped_neurons(ops: Ops, tape: Tape) -> Ops:
 
 
 def variant_neurons(ops: Ops, conventions: Conventions, tape: Tape) -> Ops:
+    """Return the operations with neurons that follow any conventions and record on the tape."""
+
     def forward(c_seq: Array, u0: Array | None, p: LIF) -> Any:
         index = len(tape.neurons)
         o0 = None
@@ -139,6 +148,8 @@ def variant_neurons(ops: Ops, conventions: Conventions, tape: Tape) -> Ops:
 
 
 def taped_norms(ops: Ops, tape: Tape) -> Ops:
+    """Return the operations with batch norms that record their outputs on the tape."""
+
     def forward(*arguments: Any) -> Any:
         result = ops.batchnorm_forward(*arguments)
         tape.norms.append(result[0])
@@ -148,7 +159,7 @@ def taped_norms(ops: Ops, tape: Tape) -> Ops:
 
 
 def norms(unbiased_in_use: bool, biased_running: bool) -> dict[str, Any]:
-    """Batch norm that divides by the unbiased variance, or stores the biased one."""
+    """Return batch norm that normalises by the unbiased variance, or stores the biased one."""
 
     def group(cache: Any) -> int:
         return int(np.prod([cache.x_hat.shape[axis] for axis in cache.axes])) if cache.axes else 0
@@ -187,17 +198,19 @@ def norms(unbiased_in_use: bool, biased_running: bool) -> dict[str, Any]:
 
 
 def constant_statistics(backward: Any) -> Any:
+    """Return batch norm's backward pass with its statistics detached."""
     return lambda dy_seq, cache: backward(dy_seq, cache._replace(axes=()))
 
 
 def adam_update(
     w: Array, g: Array, mean: Array, square: Array, i: int, lr: float, decay: float
 ) -> Any:
-    """Adam with decay as a part of the gradient."""
+    """Update by Adam with the weight decay as a part of the gradient."""
     return NUMPY.adamw_update(w, g + decay * w, mean, square, i, lr, 0.0)
 
 
 def flipped(ops: Ops) -> Ops:
+    """Return the operations with flipped kernels."""
     return replace(
         ops,
         conv_forward=lambda x, w, p: ops.conv_forward(x, np.ascontiguousarray(w[::-1, ::-1]), p),
@@ -206,6 +219,8 @@ def flipped(ops: Ops) -> Ops:
 
 
 def summed_pooling(ops: Ops) -> Ops:
+    """Return the operations with global sum pooling."""
+
     def forward(x: Array) -> Any:
         y, shape = ops.global_avgpool_forward(x)
         return y * (shape[1] * shape[2]), shape
@@ -217,19 +232,23 @@ def summed_pooling(ops: Ops) -> Ops:
 
 
 class SkipCache(NamedTuple):
+    """The values that the backward pass needs."""
+
     parts: Parts
     lif: Any
     has_skip: bool
 
 
 class OtherSkip(Ops):
-    """Batch norm, skip and LIF as one operation, which is where the skip can be changed."""
+    """Operations that compute batch norm, skip and LIF as one, so that the skip can be changed."""
 
     def fuses(self, dtype: Any, p: LIF, norm: BatchNorm) -> bool:
         return True
 
 
 def other_skip(ops: Ops, skip_is: str) -> Ops:
+    """Return the operations with a skip that is added after firing, or missing."""
+
     def forward(
         f: NormInput, skip: Array | NormInput | None, norm: BatchNorm, p: LIF, training: bool
     ) -> Any:
@@ -256,7 +275,7 @@ def other_skip(ops: Ops, skip_is: str) -> Ops:
 
 
 def counted(branches: list[Any], how: str) -> list[Any]:
-    """The branches that go into the objective, the main one last."""
+    """Return the branches that go into the objective, the main one last."""
     *sides, main = branches
     if how == "first missing":
         return [*sides[1:], main]
@@ -268,6 +287,7 @@ def counted(branches: list[Any], how: str) -> list[Any]:
 
 
 def objectives(ops: Ops, conventions: Conventions) -> Ops:
+    """Return the operations with the conventions of the loss and of the branches."""
     how, total = str(conventions["branches_counted"]), conventions["loss"] == "sum"
 
     def forward(

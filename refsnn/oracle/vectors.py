@@ -1,7 +1,6 @@
-"""Test vectors as data: `manifest.json`, and for each case a file of arrays without pickle.
+"""Test vectors as files: `manifest.json`, and for each case a file of arrays without pickle.
 
-What the manifest holds is published as `vectors.schema.json`, of version SCHEMA; others are
-refused.
+`vectors.schema.json` describes the manifest, in version SCHEMA; other versions are refused.
 """
 
 import hashlib
@@ -35,20 +34,21 @@ FILE = re.compile(rf"[a-z]+/[a-z0-9][a-z0-9._-]*({'|'.join(map(re.escape, SUFFIX
 
 @dataclass(frozen=True)
 class Case:
-    """One computation: everything that an implementation needs, and what must come out.
+    """A computation: everything that an implementation needs, and the expected outputs.
 
-    Arrays are in PyTorch's order. `inputs` are float64 that float32 holds exactly (labels int64);
-    `outputs` float64, in the order of computing. With `exact`, rounding in float32 moves no spike.
+    Arrays are in PyTorch's axis order. `inputs` are float64 that float32 holds exactly (labels
+    int64); `outputs` are float64, in the order of computing. If `exact`, rounding in float32 flips
+    no spike.
     """
 
     id: str  # level/name
     level: str
     summary: str
     clauses: tuple[str, ...]
-    flags: tuple[str, ...]  # the classes of fault that it catches
+    flags: tuple[str, ...]  # the classes of mistake that it catches
     conventions: Conventions
     settings: dict[str, Any]
-    repeat: int  # runs, of which the last counts
+    repeat: int  # number of runs; the outputs are those of the last
     exact: bool
     inputs: dict[str, Array]
     outputs: dict[str, Array]
@@ -59,7 +59,7 @@ FACTS = ("id", "level", "summary", "clauses", "flags", "conventions", "settings"
 
 
 def describe(case: Case, file: str, sha256: str) -> dict[str, Any]:
-    """A case's entry in the manifest."""
+    """Return a case's entry in the manifest."""
     arrays = {
         part: [
             {"name": name, "shape": list(value.shape), "dtype": str(value.dtype)}
@@ -74,11 +74,11 @@ def describe(case: Case, file: str, sha256: str) -> dict[str, Any]:
 
 
 def write(cases: Iterable[Case], folder: Path, suffix: str = ".npz") -> dict[str, Any]:
-    """Write the cases' files and the manifest, which it returns; equal cases give equal bytes.
+    """Write the cases' files and the manifest, and return the manifest.
 
-    `suffix` is of `arrays.SUFFIXES`. The files of test vectors that were there are removed, also
-    those of a process that was killed: the manifest says which they are before they are written.
-    ValueError where the folder holds something else than test vectors.
+    Equal cases give equal bytes. `suffix` is one of `arrays.SUFFIXES`. Test vectors that were in
+    the folder before are removed, also those of a process that was killed: the manifest names the
+    files before they are written. ValueError if the folder holds anything else.
     """
     former = former_files(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,8 +104,10 @@ def write(cases: Iterable[Case], folder: Path, suffix: str = ".npz") -> dict[str
 
 
 def former_files(folder: Path) -> list[str]:
-    """List the files of test vectors that are there already, finished or not; ValueError where
-    anything else is."""
+    """List the files of test vectors that are in the folder already, finished or not.
+
+    ValueError if it holds anything else.
+    """
     if not folder.exists():
         return []
     remove_leftovers(folder, MANIFEST)
@@ -127,7 +129,7 @@ def former_files(folder: Path) -> list[str]:
 
 
 def strangers(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
-    """List the files in the folder that are no part of the set, by their names in it."""
+    """List the files in the folder that do not belong to the set."""
     ours = {MANIFEST, *(entry["file"] for entry in manifest["cases"])}
     found = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir())
     return sorted(set(found) - ours)
@@ -136,7 +138,7 @@ def strangers(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
 def write_manifest(
     folder: Path, entries: list[dict[str, Any]], unfinished: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Write a manifest of finished entries, or of files that are still to be written or removed."""
+    """Write a manifest of finished entries, or of files still to be written or removed."""
     manifest: dict[str, Any] = {"schema": SCHEMA, "refsnn": __version__, "cases": entries}
     if unfinished:
         manifest[UNFINISHED] = list(unfinished)
@@ -146,10 +148,15 @@ def write_manifest(
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """ValueError where it is missing, of another version, or not what the schema says."""
+    """Read the manifest.
+
+    ValueError if it is missing, of another version, or not as the schema says.
+    """
     path = folder / MANIFEST
     if not path.exists():
-        raise ValueError(f"vectors: {path} is missing, want what refsnn vectors generate wrote")
+        raise ValueError(
+            f"vectors: {path} is missing, want a folder that refsnn vectors generate wrote"
+        )
     manifest = read_json(path)
     version = manifest.get("schema") if isinstance(manifest, dict) else None
     if version == FORMER:
@@ -157,7 +164,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if version != SCHEMA:
         raise ValueError(f"vectors: {path} has schema {validate.shown(version)}, want {SCHEMA!r}")
     if manifest.get("cases") == []:
-        raise ValueError(f"vectors: {path} is of a run that did not end; generate it again")
+        raise ValueError(f"vectors: {path} belongs to an unfinished run; generate it again")
     wrong = violation(manifest, schema.manifest())
     if wrong:
         raise ValueError(f"vectors: {path}: {wrong}")
@@ -167,14 +174,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if name.split("/")[0] != entry["level"] or file.with_suffix("").as_posix() != name:
             raise ValueError(f"vectors: {path}: {name} has level {entry['level']} and file {file}")
         if name in seen:
-            raise ValueError(f"vectors: {path}: {name} is there twice")
+            raise ValueError(f"vectors: {path}: {name} occurs twice")
         seen.add(name)
     return manifest
 
 
 def from_former(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return a manifest of the former version by the names and values that this one has; what is
-    wrong with it stays wrong."""
+    """Convert a manifest of the former version to today's names and values.
+
+    Errors in it stay.
+    """
     cases = manifest.get("cases")
     if isinstance(cases, list):
         cases = [
@@ -187,12 +196,15 @@ def from_former(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def read(folder: Path) -> list[Case]:
-    """All cases of a folder, each file's checksum compared."""
+    """Read all cases of a folder, and check their checksums."""
     return [read_case(folder, entry) for entry in read_manifest(folder)["cases"]]
 
 
 def read_case(folder: Path, entry: Mapping[str, Any]) -> Case:
-    """Of an entry that `read_manifest` gave; ValueError where the file is not as it says."""
+    """Read the case of an entry that `read_manifest` returned.
+
+    ValueError if the file differs from the entry.
+    """
     path = folder / entry["file"]
     if not path.exists():
         raise ValueError(f"vectors: {path} is missing")
@@ -213,7 +225,10 @@ def read_case(folder: Path, entry: Mapping[str, Any]) -> Case:
 def described(
     path: Path, arrays: Mapping[str, Array | ValueError], name: str, entry: Mapping[str, Any]
 ) -> Array:
-    """The array of that name; ValueError where it is not as its entry says, or not finite."""
+    """Return an array of the file.
+
+    ValueError if it differs from its entry, or is not finite.
+    """
     array, (shape, dtype) = arrays.get(name), (entry["shape"], entry["dtype"])
     name = validate.named(name)
     if not isinstance(array, np.ndarray):

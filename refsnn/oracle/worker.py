@@ -1,8 +1,8 @@
-"""The process that an adapter runs in: `python -m refsnn.oracle.worker FOLDER SPEC`.
+"""The process in which an adapter runs: `python -m refsnn.oracle.worker FOLDER SPEC`.
 
-It prints one line of JSON when the adapter is made, and one for each line that it reads, the name
-of a folder in FOLDER: then its case.npz was run, and its answer.npz holds what came, as plain
-arrays. Whatever the adapter prints goes to standard error.
+It prints a line of JSON once the adapter is made, and one for each line that it reads. Each line
+that it reads is the name of a folder in FOLDER; it runs the folder's case.npz and writes the
+outputs, as plain arrays, to answer.npz. Whatever the adapter prints goes to standard error.
 """
 
 import faulthandler
@@ -33,26 +33,29 @@ from refsnn.oracle.limits import most_bytes
 from refsnn.oracle.vectors import Case
 
 CASE, ANSWER = "case.npz", "answer.npz"
-FACTS = "case"  # the key of all but the inputs, as JSON
+FACTS = "case"  # key of everything but the inputs, as JSON
 STATUSES = ("ready", "refused", "done", "unsupported", "raised", "garbage")
-FILE_LIMIT = 2**30  # bytes that one file may have: an endless print must not fill the disk
+FILE_LIMIT = 2**30  # bytes per file: endless printing must not fill the disk
 MESSAGE_LIMIT = 1000  # characters
-GRACE = 2  # seconds to end in, once the asking process is gone
+GRACE = 2  # seconds in which to end once the parent process is gone
 
 
 class Refused(Exception):
-    """What was given is no adapter."""
+    """The given object is not an adapter."""
 
 
 def write_case(path: Path, case: Any) -> None:
-    """The case without its expected values: of the outputs, only names and shapes."""
+    """Write a case without its expected outputs: only their names and shapes."""
     fields = {k: v for k, v in vars(case).items() if k not in ("inputs", "outputs")}
     fields["outputs"] = {name: array.shape for name, array in case.outputs.items()}
     write_arrays(path, case.inputs | {FACTS: np.array(json.dumps(fields))})
 
 
 def read_case(path: Path) -> Case:
-    """The outputs are NaN: an adapter may look which are wanted, not what they should be."""
+    """Read a case, with outputs of NaN.
+
+    An adapter can look up which outputs are wanted, but not their values.
+    """
     inputs = read_whole(path)
     fields = json.loads(str(inputs.pop(FACTS)))
     shapes = fields.pop("outputs")
@@ -63,7 +66,10 @@ def read_case(path: Path) -> Case:
 
 
 def find_adapter(target: str) -> Any:
-    """The adapter that MODULE:OBJECT is, or makes; a function of one case serves too."""
+    """Return the adapter that MODULE:OBJECT names or makes; a function of the case will do too.
+
+    Refused if it is not an adapter.
+    """
     module_name, _, path = target.rpartition(":")
     if module_name.endswith(".py") or target.endswith(".py"):
         file, name = (module_name, path) if module_name else (target, "OBJECT")
@@ -92,7 +98,7 @@ def find_adapter(target: str) -> Any:
 
 
 def describe(adapter: Any, target: str) -> dict[str, Any]:
-    """What the adapter declares, checked."""
+    """Return what the adapter declares; Refused if it is invalid."""
     declared: dict[str, Any] = {"name": str(getattr(adapter, "name", target))}
     declared["precision"] = precision = getattr(adapter, "precision", None)
     if precision not in (None, *PRECISIONS):
@@ -109,7 +115,10 @@ def describe(adapter: Any, target: str) -> dict[str, Any]:
 
 
 def as_arrays(got: Any, wanted: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What came, as arrays of numbers; of outputs that nobody wanted, the names alone."""
+    """Convert the returned outputs to arrays of numbers.
+
+    An output that is not wanted becomes an empty array.
+    """
     if not isinstance(got, Mapping):
         raise TypeError(f"run(case): got {type(got).__name__}, want a mapping of names to arrays")
     arrays = {}
@@ -132,18 +141,18 @@ def as_arrays(got: Any, wanted: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
 
 
 def run_case(adapter: Any, folder: Path) -> dict[str, str]:
-    """Runs the case in the folder; the answer's status and message."""
+    """Run the case in the folder; return the answer's status and message."""
     path = folder / CASE
     try:
         wanted = read_case(path)
         for _ in range(wanted.repeat):
-            case = read_case(path)  # anew: no run sees what the one before did to its inputs
+            case = read_case(path)  # a new copy, as a run may write into its inputs
             got = adapter.run(case)
     except Unsupported as reason:
         return {"status": "unsupported", "message": str(reason) or "no reason given"}
     except ProgramFailed as error:
         return {"status": "raised", "message": str(error)}
-    except BaseException as error:  # SystemExit is an answer too
+    except BaseException as error:  # including SystemExit
         traceback.print_exc()
         return {"status": "raised", "message": tell(error, home_of(adapter))}
     try:
@@ -154,27 +163,32 @@ def run_case(adapter: Any, folder: Path) -> dict[str, str]:
 
 
 def tell(error: BaseException, home: str | None = None) -> str:
-    """The error, and the last line of its traceback outside this module; if any is in the file
-    `home`, the last of those."""
+    """Describe an error with the last line of its traceback outside this module.
+
+    If any line is in the file `home`, the last of those is taken.
+    """
     text = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
     frames = traceback.extract_tb(error.__traceback__)
     ours = (__file__, importlib.__file__)
     outside = [f for f in frames if f.filename not in ours and not f.filename.startswith("<")]
     own = [f for f in outside if f.filename == home] or outside
-    if not own:  # of importlib, say, when there is no such module
+    if not own:  # such as importlib's, if there is no such module
         return text
     last = own[-1]
     return f"{text} ({Path(last.filename).name}:{last.lineno}, in {last.name}: {last.line})"
 
 
 def home_of(adapter: Any) -> str | None:
-    """The file of its run(case)."""
+    """Return the file that holds the adapter's run(case), None if there is none."""
     code = getattr(inspect.unwrap(adapter.run), "__code__", None)
     return None if code is None else code.co_filename
 
 
 def limit_resources(memory: int) -> None:
-    """Limit this process's data and files; first in line when the machine runs out of memory."""
+    """Limit this process's data and files.
+
+    The system kills it first if the machine runs out of memory.
+    """
     system.limit("DATA", memory)
     system.limit("FSIZE", FILE_LIMIT)
     system.limit("CORE", 0)
@@ -182,7 +196,7 @@ def limit_resources(memory: int) -> None:
 
 
 def listen(source: Any, lines: "queue.SimpleQueue[str]") -> None:
-    """Passes lines on. At their end so ends the whole group, even one that hangs."""
+    """Pass lines on; when the source ends, end the whole process group, even if it hangs."""
     for line in source:
         lines.put(line)
     lines.put("")
@@ -191,14 +205,15 @@ def listen(source: Any, lines: "queue.SimpleQueue[str]") -> None:
 
 
 def main(folder: Path, spec: dict[str, Any]) -> None:
+    """Make the adapter and run the cases whose folders are named on standard input."""
     faulthandler.enable()
-    for stream in (sys.stdout, sys.stderr):  # what is printed is read as UTF-8, on any system
+    for stream in (sys.stdout, sys.stderr):  # read as UTF-8 on any system
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    # its end tells that all is cleaned up
+    # the pipe closes when everything is cleaned up
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", closefd=False)
     questions = os.fdopen(os.dup(0), encoding="utf-8")
-    os.dup2(2, 1)  # what is printed must not mix with the answers
+    os.dup2(2, 1)  # keeps what is printed apart from the answers
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=listen, args=(questions, lines), daemon=True).start()

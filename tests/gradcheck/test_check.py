@@ -82,7 +82,7 @@ def test_a_larger_rtol_accepts_more(dense):
         (
             {"smooth": False, "linear_in": "x"},
             ValueError,
-            "smooth: got False, want with it jvp, or linear_in for w, b",
+            "smooth: got False, which needs jvp, or linear_in for w, b",
         ),
     ],
 )

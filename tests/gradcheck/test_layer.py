@@ -46,8 +46,16 @@ def test_the_users_arrays_are_never_given_away():
     ("result", "error", "message"),
     [
         ((), ValueError, "backward: got 0 gradients, want 3, one for each of x, w, b"),
-        ({"x": 0, "w": 0}, ValueError, "backward: got no gradient by b, want one by each of wrt"),
-        ((0, None, 0), ValueError, "backward: got no gradient by w, want one by each of wrt"),
+        (
+            {"x": 0, "w": 0},
+            ValueError,
+            "backward: got no gradient with respect to b, want one for each of wrt",
+        ),
+        (
+            (0, None, 0),
+            ValueError,
+            "backward: got no gradient with respect to w, want one for each of wrt",
+        ),
         ("xyz", TypeError, "backward: got str, want a tuple or a dict"),
         (None, TypeError, "backward: got NoneType, want a tuple or a dict"),
     ],

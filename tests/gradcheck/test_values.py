@@ -68,7 +68,7 @@ def test_backward_that_uses_its_cache_up():
         return g
 
     (note,) = notes(forward, backward)
-    assert note == "backward: another gradient by x for the same dy and the same cache"
+    assert note == "backward: another gradient with respect to x for the same dy and the same cache"
 
 
 def test_state_kept_by_forward():
@@ -92,7 +92,7 @@ def test_gradients_added_up_between_calls():
         total = total + slope(dy, x)
         return total
 
-    assert any("another gradient by x" in note for note in notes(square, backward))
+    assert any("another gradient with respect to x" in note for note in notes(square, backward))
 
 
 def test_a_cache_kept_outside_of_the_call():
@@ -108,7 +108,7 @@ def test_a_cache_kept_outside_of_the_call():
 
     # right as long as nobody calls forward in between
     assert notes(forward, backward) == [
-        "backward: another gradient by x for the same dy and the same cache"
+        "backward: another gradient with respect to x for the same dy and the same cache"
     ]
 
 
@@ -125,7 +125,7 @@ def test_state_that_only_a_later_cache_shows():
         return slope(dy, x) * count
 
     assert notes(forward, backward) == [
-        "backward: another gradient by x for the same dy and a new cache"
+        "backward: another gradient with respect to x for the same dy and a new cache"
     ]
 
 
@@ -140,7 +140,7 @@ def test_a_later_call_that_overwrites_a_result_is_noted():
 
     assert notes(forward, slope)[0] == "forward: a later call writes into the y returned before"
     assert notes(square, backward) == [
-        "backward: a later call writes into the gradient by x",
+        "backward: a later call writes into the gradient with respect to x",
     ]
 
 

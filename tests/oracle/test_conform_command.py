@@ -176,7 +176,7 @@ def test_a_level_that_an_adapter_does_not_have_checks_nothing(capsys):
         (["--program", "'x"], 'program: got "\'x": No closing quotation'),
         (
             ["--program", "./nothing"],
-            "error: program: got './nothing', want a file that can be executed$",
+            "error: program: got './nothing', want a program that can be executed$",
         ),
     ],
 )

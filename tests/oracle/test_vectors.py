@@ -164,7 +164,7 @@ def test_a_manifest_that_is_none_is_refused(two, text, message):
 
 
 def test_a_folder_without_manifest_says_how_to_make_it(tmp_path):
-    with pytest.raises(ValueError, match=r"manifest\.json is missing, want what refsnn"):
+    with pytest.raises(ValueError, match=r"manifest\.json is missing, want a folder that refsnn"):
         vectors.read(tmp_path)
 
 
@@ -183,7 +183,7 @@ def test_nothing_outside_of_the_folder_is_read(two, tmp_path):
 
 def test_ids_are_unique_and_of_their_level(two):
     edit(two, lambda m: m["cases"][1].update(m["cases"][0]))
-    with pytest.raises(ValueError, match="neuron/a is there twice"):
+    with pytest.raises(ValueError, match="neuron/a occurs twice"):
         vectors.read(two)
     edit(two, lambda m: m["cases"][0].update(level="layer"))
     with pytest.raises(ValueError, match="neuron/a has level layer"):

@@ -70,7 +70,7 @@ def test_what_the_naive_loops_compute_otherwise_is_not_written(tmp_path, monkeyp
     )
     line = refused(["vectors", "generate", tmp_path / "v", "--level", "surrogate"])
     assert line.endswith("refsnn and the naive loops differ: surrogate/triangle: h")
-    assert "is of a run that did not end" in refused(["vectors", "check", tmp_path / "v"])
+    assert "belongs to an unfinished run" in refused(["vectors", "check", tmp_path / "v"])
     monkeypatch.undo()
     assert main(["vectors", "generate", str(tmp_path / "v"), "--level", "surrogate"]) == 0
     assert main(["vectors", "check", str(tmp_path / "v")]) == 0
@@ -114,7 +114,7 @@ def test_check_names_files_that_are_no_part_of_the_set(neurons, capsys):
 
 
 def test_check_of_no_folder_is_refused(tmp_path, refused):
-    assert "manifest.json is missing, want what refsnn vectors generate" in refused(
+    assert "manifest.json is missing, want a folder that refsnn vectors generate wrote" in refused(
         ["vectors", "check", tmp_path]
     )
 

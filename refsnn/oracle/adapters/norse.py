@@ -19,7 +19,7 @@ from refsnn.pytorch import LIF
 def neuron(
     make: Callable[[Any], Any], start: Any, v_th: Any, to_v: float, scale: float, gain: float
 ) -> Run:
-    """Make a neuron that runs a cell step by step from a given state, so that nothing is kept.
+    """Make a neuron that runs a cell step by step from a zero state, so that none is kept.
 
     `make` returns the cell with a threshold; with an infinite one, a step shows u_pre. The cell's
     potentials are v = scale u, and its currents to_v c.
@@ -40,7 +40,7 @@ def neuron(
 
 
 def surrogate(s: LIF) -> tuple[str, float, float]:
-    """Return Norse's method and alpha, and the `scale` with which its slope is the wanted one.
+    """Return Norse's method and alpha, and the scale of potentials that gives the wanted slope.
 
     The slope of its tanh is 1 - tanh²(alpha x), without a factor in front. With v = k u, the
     derivative with respect to u is k (1 - tanh²(alpha k x)). The triangle alpha max(0, 1 - |x|)

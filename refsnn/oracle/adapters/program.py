@@ -1,4 +1,4 @@
-"""The adapter of any program that reads a folder of files and writes another.
+"""The adapter of programs in any language, which read a folder of files and write another.
 
 `PROGRAM IN OUT` is called once for each run of a case. IN holds `case.txt` and an `.npy` file for
 each input: little-endian, C order, float64 (labels int64). Each line of `case.txt` is a key, a
@@ -17,7 +17,7 @@ A value extends to the end of the line: a number, a word, `true`, `false`, or a 
 spaces. The value of an input or output is its shape, which is empty for a scalar.
 
 The program writes `NAME.npy` into OUT for each output (dots stay in names) and exits with 0. Exit
-code 3 means that it can't express the case; the first line on standard error says why. Any other
+code 3 means that it cannot compute the case; the first line on standard error says why. Any other
 exit code is a failure.
 """
 
@@ -42,22 +42,22 @@ UNSUPPORTED = 3
 
 
 class ProgramFailed(Exception):
-    """The program exited with an error, or wrote files that can't be read."""
+    """The program exited with an error, or wrote files that cannot be read."""
 
 
 class Program:
     """Run a command, given as a list of words, for each case.
 
-    Its folders are made in `folder` (default: the system's for temporary files). It runs in this
-    process's group and without a time limit of its own: `refsnn conform` ends both, and removes
-    the folder.
+    Its folders are made in `folder` (default: the system's folder for temporary files). It runs in
+    this process's group and without a time limit: `refsnn conform` ends both, and removes the
+    folder.
     """
 
     def __init__(self, command: Sequence[str], folder: Path | None = None) -> None:
         if isinstance(command, str) or not command:
             raise ValueError(f"program: got {command!r}, want a list of words")
         if shutil.which(command[0]) is None:
-            raise ValueError(f"program: got {command[0]!r}, want a file that can be executed")
+            raise ValueError(f"program: got {command[0]!r}, want a program that can be executed")
         self.command, self.folder = list(command), folder
         self.name = " ".join(command)
 
@@ -108,16 +108,18 @@ def write_case(folder: Path, case: Any) -> None:
 
 
 def word(value: Any) -> str:
-    """Return a value as case.txt has it."""
+    """Return a value as written in case.txt."""
     if isinstance(value, str):
         return value
     if isinstance(value, list | tuple):
         return " ".join(map(word, value))
-    return json.dumps(value)  # true, false; the shortest digits that give the number back
+    return json.dumps(
+        value
+    )  # true, false; the shortest digits from which the number can be read back
 
 
 def read_outputs(folder: Path, case: Any) -> dict[str, np.ndarray]:
-    """Return the arrays that the program wrote, by name; unwanted files are left unread."""
+    """Return the arrays that the program wrote, by name; other files are not read."""
     found = {}
     for path in sorted(folder.iterdir()):
         name = path.name.removesuffix(".npy")

@@ -1,4 +1,4 @@
-"""The adapter of plain PyTorch, `PyTorch().run(case)`, and an example of one. Needs torch."""
+"""The adapter of plain PyTorch, `PyTorch().run(case)`, which is also an example. Needs torch."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -14,11 +14,11 @@ from torch import nn
 from refsnn.ops import validate
 from refsnn.oracle.adapters import Unsupported
 from refsnn.oracle.conventions import PRECISIONS, Value
-from refsnn.pytorch import LIF, BatchNorm, Block, Network, objective
+from refsnn.pytorch import LIF, BatchNorm, Block, Network, decay_groups, objective, side_coefficient
 
 Tensors = dict[str, torch.Tensor]
 
-#: the conventions that LIF takes
+#: conventions that are arguments of LIF
 NEURON = (
     "tau",
     "v_th",
@@ -28,7 +28,7 @@ NEURON = (
     "reset_gradient",
     "fire_at_threshold",
 )
-#: the values of each convention that can be followed; those of NUMERIC may be any number
+#: the supported values of each convention; those of NUMERIC may be any number
 SUPPORTED: dict[str, tuple[Value, ...]] = {
     "leak": ("tau*u + c",),
     "fire_at_threshold": (False, True),
@@ -82,7 +82,7 @@ class PyTorch:
 
     name = "PyTorch"
     levels: tuple[str, ...] = ("surrogate", "neuron", "layer", "block", "network", "training")
-    forced: Mapping[str, Any] = {}  # conventions followed whatever the case says
+    forced: Mapping[str, Any] = {}  # conventions that override the case's
 
     def __init__(self, precision: str = "float64") -> None:
         validate.one_of("precision", precision, PRECISIONS)
@@ -249,15 +249,11 @@ class PyTorch:
 
     def side(self, i: int, settings: Mapping[str, Any]) -> float:
         """Return the side branches' coefficient at iteration i = 1, 2, ... (D15, D16)."""
-        match settings["method"]:
-            case "vanilla":
-                return 0.0
-            case "shortcut":
-                return float(settings["shortcut_weight"])
-        return float(settings["lam"]) * (1 - self.progress(i, settings))  # Eq. (10)
+        weights = settings["lam"], settings["shortcut_weight"]
+        return float(side_coefficient(settings["method"], self.progress(i, settings), *weights))
 
     def progress(self, i: int, settings: Mapping[str, Any]) -> float:
-        """Return the share of the training that is over at iteration i."""
+        """Return the fraction of the training that is over at iteration i."""
         if self.conventions["lam_clock"] == "epoch":
             epoch = (i - 1) // settings["batches"] + 1
             return float(epoch / settings["epochs"])
@@ -268,14 +264,9 @@ class PyTorch:
         return float(settings["lr"]) / 2 * (1 + cos(pi * (i - 1) / iterations(settings)))
 
     def optimizer(self, params: Tensors, settings: Mapping[str, Any]) -> Any:
-        """Make the optimiser, with one group of parameters that decay and one of the others."""
-        every = self.conventions["decay_on"] == "all"
-        decayed = [p for p in params.values() if every or p.ndim > 1]
-        spared = [p for p in params.values() if not every and p.ndim == 1]
-        groups = [
-            {"params": decayed, "weight_decay": settings["weight_decay"]},
-            {"params": spared, "weight_decay": 0.0},
-        ]
+        """Make the optimiser."""
+        decay, decay_on = settings["weight_decay"], str(self.conventions["decay_on"])
+        groups = decay_groups(params.values(), decay, decay_on)
         if settings["optimizer"] == "sgd":
             return torch.optim.SGD(groups, lr=settings["lr"], momentum=settings["momentum"])
         return self.adam(groups, settings["lr"])

@@ -1,7 +1,7 @@
 """The PyTorch adapter with a spiking library's neurons in place of its own. Needs torch.
 
 A library's adapter makes one neuron for each set of conventions and uses it for all layers and
-runs, so that a state that is kept between them shows.
+runs, so that state kept between them becomes visible.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ FIXED = [n for n, c in CONVENTIONS.items() if c.level in LEVELS and n not in FRE
 
 
 class Trace(NamedTuple):
-    """What a neuron shows of T steps from u = 0; o, u_pre and u are (T, N, ...)."""
+    """The states of a neuron over T steps from u = 0; o, u_pre and u are (T, N, ...)."""
 
     o: torch.Tensor  # differentiable with respect to c
     u_pre: torch.Tensor
@@ -45,7 +45,7 @@ Run = Callable[[torch.Tensor], Trace]  # takes currents c (T, N, ...)
 
 
 class LibraryNeuron(nn.Module):
-    """A layer of a library's neurons, which keeps what they showed last.
+    """A layer of a library's neurons, which keeps their last states.
 
     `run` is outside the module tree: several layers share it, and it has no parameters.
     """
@@ -82,7 +82,7 @@ class TorchLayers(PyTorch):
         raise NotImplementedError
 
     def check(self, case: Any) -> None:
-        """Raise Unsupported for what no library is asked for."""
+        """Raise Unsupported for a case that no library is run with."""
         if case.level not in LEVELS:
             raise Unsupported(f"{self.name} has neurons, and no level {case.level}")
         for name in FIXED:

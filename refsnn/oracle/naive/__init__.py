@@ -1,1 +1,1 @@
-"""Naive oracles: the paper's equations as plain loops over Python numbers."""
+"""The paper's equations as plain loops over Python numbers, for comparison with refsnn."""

@@ -10,7 +10,10 @@ import numpy as np
 
 
 def forward(x_seq, gamma, beta, running_mean, running_var, norm, training):
-    """y = gamma * scale * (x - mean) / sqrt(var + eps) + beta -> (y_seq, new_mean, new_var)."""
+    """Normalise x_seq; return y_seq and the new running mean and variance.
+
+    y = gamma scale (x - mean) / sqrt(var + eps) + beta
+    """
     x, shape = _flat(x_seq)
     gamma, beta = _list(gamma), _list(beta)
     new_mean, new_var = _list(running_mean), _list(running_var)
@@ -31,7 +34,7 @@ def forward(x_seq, gamma, beta, running_mean, running_var, norm, training):
 
 
 def backward(dy_seq, x_seq, gamma, running_mean, running_var, norm, training):
-    """Chain rule through `forward`: dy_seq (T, ..., C) -> (dx_seq, dgamma (C,), dbeta (C,))."""
+    """Compute dx_seq, dgamma (C,) and dbeta (C,) from dy_seq (T, ..., C) by the chain rule."""
     x, shape = _flat(x_seq)
     dy, _ = _flat(dy_seq)
     gamma, running_mean, running_var = _list(gamma), _list(running_mean), _list(running_var)
@@ -58,7 +61,7 @@ def backward(dy_seq, x_seq, gamma, running_mean, running_var, norm, training):
 
 
 def _through_statistics(grads, deviations, root, factor):
-    """dx_i = sum_j dy_j dy_j/dx_i with y_j = factor (x_j - mean) / root + beta.
+    """Compute dx_i = sum_j dy_j dy_j/dx_i with y_j = factor (x_j - mean) / root + beta.
 
     Every x_i moves the mean by 1/n and the variance by sum_j 2 (x_j - mean)(d_ij - 1/n) / n.
     """
@@ -80,7 +83,7 @@ def _through_statistics(grads, deviations, root, factor):
 
 
 def _statistics(values):
-    """Mean and biased variance."""
+    """Return the mean and the biased variance."""
     total = 0.0
     for value in values:
         total += value
@@ -92,7 +95,7 @@ def _statistics(values):
 
 
 def _groups(x, norm):
-    """Lists of the (step, position) pairs that are normalised together, in order of time."""
+    """List the groups of (step, position) pairs that are normalised together, in order of time."""
     by_step = [[(t, m) for m in range(len(x[t]))] for t in range(len(x))]
     if norm["statistics"] == "per_step":
         return by_step
@@ -102,7 +105,7 @@ def _groups(x, norm):
 
 
 def _flat(seq):
-    """(T, ..., C) -> nested lists [T][positions][C], and the original shape."""
+    """Return (T, ..., C) as nested lists [T][positions][C], and the original shape."""
     seq = np.asarray(seq, dtype=float)
     positions = math.prod(seq.shape[1:-1])
     return seq.reshape(seq.shape[0], positions, seq.shape[-1]).tolist(), seq.shape

@@ -1,6 +1,6 @@
-"""The test vectors' outputs by the naive loops: PyTorch's axis order in, PyTorch's order out.
+"""The test vectors' outputs by the naive loops, from and to PyTorch's axis order.
 
-Runs keep nothing, so a case that is run several times gives the same each time.
+The loops keep no state, so that a case that is run several times gives the same outputs each time.
 """
 
 import numpy as np
@@ -12,12 +12,12 @@ STATISTICS = (".running_mean", ".running_var")
 
 
 def outputs(level, inputs, settings, conventions):
-    """All outputs by name."""
+    """Return all outputs of a case by name."""
     return LEVELS[level](inputs, settings, description(settings, conventions), conventions)
 
 
 def description(settings, conventions):
-    """The plain dict of a network that the loops read."""
+    """Return the network as the plain dict that the loops read."""
     scale = conventions["v_th"] if conventions["norm_scale"] == "v_th" else 1.0
     return {
         "depths": settings.get("depths"),
@@ -52,22 +52,24 @@ def description(settings, conventions):
 
 
 def last(x):
-    """(..., C, H, W) -> (..., H, W, C)"""
+    """Move channels last: (..., C, H, W) to (..., H, W, C)."""
     return np.moveaxis(x, -3, -1)
 
 
 def first(x):
-    """(..., H, W, C) -> (..., C, H, W)"""
+    """Move channels first: (..., H, W, C) to (..., C, H, W)."""
     return np.moveaxis(np.asarray(x), -1, -3)
 
 
 def ours(name, x):
+    """Convert a parameter from PyTorch's axis order to refsnn's."""
     if x.ndim == 4:
         return x.transpose(2, 3, 1, 0)
     return x.T if name.endswith(".weight") and x.ndim == 2 else x
 
 
 def theirs(name, x):
+    """Convert a parameter from refsnn's axis order to PyTorch's."""
     if x.ndim == 4:
         return x.transpose(3, 2, 0, 1)
     return x.T if name.endswith(".weight") and x.ndim == 2 else x
@@ -92,7 +94,7 @@ def one_neuron(inputs, settings, net, conventions):
 
 
 def start(inputs, net, prefix, is_training):
-    """A pass that has begun; prefix is what the loops call the piece."""
+    """Return the state of a pass before its first layer; `prefix` precedes parameters' names."""
     run = {
         "net": net,
         "params": numbers(inputs, PARAMETERS, prefix),
@@ -103,11 +105,13 @@ def start(inputs, net, prefix, is_training):
 
 
 def seen(run, name, as_):
+    """Return u_pre, o and u of a layer of neurons."""
     u_pre, o = run["u_pre"][name], run["spikes"][name]
     return {f"{as_}u_pre": first(u_pre), f"{as_}o": first(o), f"{as_}u": first(u_pre * (1 - o))}
 
 
 def moved(run, prefix=""):
+    """Return the new running statistics of a training pass."""
     if not run["training"]:
         return {}
     return {f"new.{name.removeprefix(prefix)}": value for name, value in run["buffers"].items()}

@@ -6,9 +6,10 @@ import numpy as np
 
 
 def frames(t, x, y, polarity, steps, sensor, slices):
-    """Counts (T, sensor, sensor, 2) by [slice, y, x, polarity] of events in order of time (D23).
+    """Count events by [slice, y, x, polarity] into frames (T, sensor, sensor, 2) (D23).
 
-    slices "count": n // T events each (at least 1), the rest in the last; "duration": equal times.
+    The events are in order of time. With slices "count", each slice has n // T events (at least 1)
+    and the last one the rest; with "duration", all slices take equal times.
     """
     if slices not in ("count", "duration"):
         raise ValueError(f"unknown slices {slices!r}")
@@ -26,7 +27,7 @@ def frames(t, x, y, polarity, steps, sensor, slices):
 
 
 def resize_nearest(frames, size):
-    """(T, H, W, P) -> (T, size, size, P): pixel i shows source floor(i H / size)."""
+    """Resize (T, H, W, P) to (T, size, size, P); pixel i shows source pixel floor(i H / size)."""
     frames = np.asarray(frames, dtype=float)
     steps, height, width, planes = frames.shape
     resized = np.zeros((steps, size, size, planes))
@@ -39,7 +40,7 @@ def resize_nearest(frames, size):
 
 
 def first_of_each_class(labels, count):
-    """True for the first `count` examples of every class in the given order (D23)."""
+    """Return True for the first `count` examples of every class, in the given order (D23)."""
     seen = {}
     chosen = []
     for label in labels:
@@ -50,7 +51,7 @@ def first_of_each_class(labels, count):
 
 
 def initial_std(name, shape):
-    """Standard deviation of a parameter's initial values, 0 for constants (D18)."""
+    """Return the standard deviation of a parameter's initial values, 0 for constants (D18)."""
     if not name.endswith(".weight") or len(shape) == 1:
         return 0.0
     if len(shape) == 2:
@@ -60,5 +61,5 @@ def initial_std(name, shape):
 
 
 def initial_mean(name, shape):
-    """Mean of a parameter's initial values: 1 for batch norm's gamma, else 0 (D18)."""
+    """Return the mean of a parameter's initial values: 1 for batch norm's gamma, else 0 (D18)."""
     return 1.0 if name.endswith(".weight") and len(shape) == 1 else 0.0

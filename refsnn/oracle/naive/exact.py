@@ -4,7 +4,7 @@ from fractions import Fraction
 
 
 def lif(c, u0, tau, v_th, inclusive=False):
-    """One neuron over time (Eq. 1, 2, D2): c [T] Fractions -> (u_pre [T], o [T] of 0 and 1)."""
+    """Compute u_pre [T] and o [T] (0 or 1) of one neuron from Fractions c [T] (Eq. 1, 2, D2)."""
     u = Fraction(u0)
     u_pre_seq, o_seq = [], []
     for current in c:

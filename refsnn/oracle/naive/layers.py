@@ -1,14 +1,17 @@
 """Layers without state: convolution, average pooling, global average pooling, fully connected.
 
-Arrays are (N, H, W, C) or (N, features); stride, padding and kernel are pairs (rows, columns),
-where one number stands for a pair of the same.
+Arrays are (N, H, W, C) or (N, features); stride, padding and kernel are pairs (rows, columns), or
+one number for both.
 """
 
 import numpy as np
 
 
 def conv_forward(x, w, stride, padding):
-    """y[n,i,j,b] = sum over window and a of x[n,iy,ix,a] w[ky,kx,a,b]; zeros outside x."""
+    """Compute y[n,i,j,b] = sum over the window and a of x[n,iy,ix,a] w[ky,kx,a,b].
+
+    Outside x are zeros.
+    """
     x_shape, (kh, kw, c_in, c_out) = np.shape(x), np.shape(w)
     rows, columns = output_size(x_shape, (kh, kw), stride, padding)
     x, w = _lists(x), _lists(w)
@@ -22,7 +25,7 @@ def conv_forward(x, w, stride, padding):
 
 
 def conv_backward(dy, x, w, stride, padding):
-    """dy (N, H', W', C_out) -> dx (N, H, W, C_in), dw (kh, kw, C_in, C_out)."""
+    """Compute dx (N, H, W, C_in) and dw (kh, kw, C_in, C_out) from dy (N, H', W', C_out)."""
     x_shape, w_shape = np.shape(x), np.shape(w)
     dy, x, w = _lists(dy), _lists(x), _lists(w)
     dx, dw = np.zeros(x_shape).tolist(), np.zeros(w_shape).tolist()
@@ -36,7 +39,7 @@ def conv_backward(dy, x, w, stride, padding):
 
 
 def avgpool_forward(x, kernel, stride, padding):
-    """Mean of every window; padding counts as zeros, so the divisor is always the window's area."""
+    """Average every window; padding counts as zeros, so the divisor is the window's area."""
     shape, (kh, kw) = np.shape(x), _pair(kernel)
     rows, columns = output_size(shape, (kh, kw), stride, padding)
     x = _lists(x)
@@ -49,7 +52,7 @@ def avgpool_forward(x, kernel, stride, padding):
 
 
 def avgpool_backward(dy, shape_of_x, kernel, stride, padding):
-    """dy (N, H', W', C) -> dx (N, H, W, C)."""
+    """Compute dx (N, H, W, C) from dy (N, H', W', C)."""
     kh, kw = _pair(kernel)
     dy = _lists(dy)
     dx = np.zeros(shape_of_x).tolist()
@@ -61,7 +64,7 @@ def avgpool_backward(dy, shape_of_x, kernel, stride, padding):
 
 
 def gap_forward(x):
-    """Global average pooling: (N, H, W, C) -> (N, C)."""
+    """Average over all pixels: (N, H, W, C) to (N, C)."""
     count, height, width, channels = np.shape(x)
     x = _lists(x)
     y = np.zeros((count, channels))
@@ -76,7 +79,7 @@ def gap_forward(x):
 
 
 def gap_backward(dy, shape):
-    """dy (N, C), shape (N, H, W, C) -> dx of that shape."""
+    """Compute dx of this shape (N, H, W, C) from dy (N, C)."""
     count, height, width, channels = shape
     dy = _lists(dy)
     dx = np.zeros(shape)
@@ -89,7 +92,7 @@ def gap_backward(dy, shape):
 
 
 def linear_forward(x, w, b):
-    """y[n,q] = b[q] + sum_p x[n,p] w[p,q]: (N, in) -> (N, out)."""
+    """Compute y[n,q] = b[q] + sum_p x[n,p] w[p,q], (N, out), from x (N, in)."""
     count, (size_in, size_out) = len(x), np.shape(w)
     x, w, b = _lists(x), _lists(w), _lists(b)
     y = np.zeros((count, size_out))
@@ -103,7 +106,7 @@ def linear_forward(x, w, b):
 
 
 def linear_backward(dy, x, w):
-    """dy (N, out) -> dx (N, in), dw (in, out), db (out)."""
+    """Compute dx (N, in), dw (in, out) and db (out) from dy (N, out)."""
     count, (size_in, size_out) = len(x), np.shape(w)
     dy, x, w = _lists(dy), _lists(x), _lists(w)
     dx = np.zeros((count, size_in)).tolist()
@@ -119,7 +122,7 @@ def linear_backward(dy, x, w):
 
 
 def output_size(shape_of_x, kernel, stride, padding):
-    """Rows and columns of the output: windows that fit wholly into the padded image."""
+    """Return the output's rows and columns: windows that fit into the padded image."""
     kernel, stride, padding = _pair(kernel), _pair(stride), _pair(padding)
     rows = (shape_of_x[1] + 2 * padding[0] - kernel[0]) // stride[0] + 1
     columns = (shape_of_x[2] + 2 * padding[1] - kernel[1]) // stride[1] + 1
@@ -127,7 +130,7 @@ def output_size(shape_of_x, kernel, stride, padding):
 
 
 def _taps(shape_of_x, kernel, stride, padding):
-    """All (output row, column, window row, column, input row, column) that lie inside x."""
+    """List all (output row, column, window row, column, input row, column) inside x."""
     rows, columns = output_size(shape_of_x, kernel, stride, padding)
     kernel, stride, padding = _pair(kernel), _pair(stride), _pair(padding)
     found = []

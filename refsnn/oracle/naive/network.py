@@ -10,7 +10,10 @@ from refsnn.oracle.naive import batchnorm, layers, neuron
 
 
 def blocks(net):
-    """All residual blocks in order: name, channels "in" and "out", stride, projection, branch."""
+    """List the residual blocks in order.
+
+    Each has a name, channels "in" and "out", stride, whether it projects, and its branch.
+    """
     found = []
     channels, stages = net["stem"]["width"], len(net["depths"])
     for s in range(1, stages + 1):
@@ -39,7 +42,7 @@ def blocks(net):
 
 
 def shapes(net):
-    """Shape of every parameter by name."""
+    """Return the shape of every parameter by name."""
     stem, result = net["stem"], {}
     channels = net["in_channels"]
     for i in range(stem["convs"]):
@@ -62,25 +65,31 @@ def shapes(net):
 
 
 def forward(net, params, buffers, x_seq, training=True):
-    """x_seq (T, N, H, W, C) -> "branches" [(N, K)], "spikes", "u_pre" by layer, new "buffers"."""
+    """Compute a forward pass on x_seq (T, N, H, W, C).
+
+    Returns "branches" [(N, K)], "spikes" and "u_pre" by layer, and the new "buffers".
+    """
     run = _forward(net, params, buffers, x_seq, training)
     return {key: run[key] for key in ("branches", "spikes", "u_pre", "buffers")}
 
 
 def gradients(net, params, buffers, x_seq, db, training=True):
-    """Gradients by every parameter for db = [dL/db_l] (N, K), the main branch last (Eq. 9)."""
+    """Compute the gradients with respect to every parameter.
+
+    db = [dL/db_l] are (N, K), the main branch last. Source: Eq. 9.
+    """
     return gradients_and_potentials(net, params, buffers, x_seq, db, training)[0]
 
 
 def gradients_and_potentials(net, params, buffers, x_seq, db, training=True):
-    """The gradients, and dL/du_pre (T, N, ...) of every layer of neurons."""
+    """Compute the gradients, and dL/du_pre (T, N, ...) of every layer of neurons."""
     run = _forward(net, params, buffers, x_seq, training)
     result = {name: np.zeros(shape) for name, shape in shapes(net).items()}
     chain = blocks(net)
     below = [j + 1 for j, block in enumerate(chain) if block["branch"]] + [len(chain)]
     for depth, db_l in zip(below, db, strict=True):
-        of_branch = _one_branch(run, chain[:depth], depth == len(chain), db_l)
-        for name, part in of_branch.items():
+        branch_grads = _one_branch(run, chain[:depth], depth == len(chain), db_l)
+        for name, part in branch_grads.items():
             result[name] = _add(result[name], part)
     return result, run["du_pre"]
 
@@ -98,7 +107,7 @@ def _fc_shapes(fc, size_in, size_out):
 
 
 def _forward(net, params, buffers, x_seq, training):
-    """Forward pass that keeps every layer's input in "inputs"."""
+    """Compute a forward pass that keeps every layer's input in "inputs"."""
     run = {"net": net, "params": params, "buffers": dict(buffers), "training": training}
     run |= {"inputs": {}, "spikes": {}, "u_pre": {}, "du_pre": {}, "branches": []}
     x = np.asarray(x_seq, dtype=float)
@@ -117,7 +126,7 @@ def _forward(net, params, buffers, x_seq, training):
 
 
 def _one_branch(run, chain, is_main, db_l):
-    """Gradients of one branch's path: its head, the blocks below it, the stem (Eq. 8)."""
+    """Compute the gradients of one branch: its head, the blocks below it, the stem (Eq. 8)."""
     grads, stem = {}, run["net"]["stem"]
     dx = _head_back(run, grads, "head" if is_main else chain[-1]["branch"], db_l)
     for block in reversed(chain):
@@ -132,7 +141,7 @@ def _one_branch(run, chain, is_main, db_l):
 
 
 def block_forward(run, block, x):
-    """o = g(f(x) + x) (Eq. 5, D9)."""
+    """Compute o = g(f(x) + x) (Eq. 5, D9)."""
     name = block["name"]
     c = _conv_bn(run, f"{name}.conv1", f"{name}.bn1", x, block["stride"])
     spikes = _lif(run, f"{name}.lif1", c)
@@ -166,7 +175,10 @@ def _pools_skip(run, block):
 
 
 def _head(run, name, x):
-    """Pooling, FC (with LIF and a second FC in D20's main head), readout over time (D10, D12)."""
+    """Compute a branch's logits: pooling, FC, mean or sum over time (D10, D12).
+
+    The main head may have a second FC layer with a LIF before it (D20).
+    """
     run["inputs"][f"{name}.gap"] = x
     features = split(layers.gap_forward(merge(x)), x)
     if name == "head" and run["net"]["hidden"]:
@@ -266,12 +278,12 @@ def _pool_back(run, name, dy, kernel, stride, padding):
 
 
 def merge(seq):
-    """(T, N, ...) -> (T N, ...): layers without state treat steps like examples."""
+    """Reshape (T, N, ...) to (T N, ...): layers without state treat steps as examples."""
     return np.reshape(seq, (-1, *np.shape(seq)[2:]))
 
 
 def split(merged, like):
-    """(T N, ...) -> (T, N, ...) with T and N of `like`."""
+    """Reshape (T N, ...) to (T, N, ...), with T and N of `like`."""
     return np.reshape(merged, (*np.shape(like)[:2], *np.shape(merged)[1:]))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def slope(u_pre, neuron):
-    """Surrogate do/du_pre at one u_pre (Eq. 4, D4, D5)."""
+    """Return the surrogate's slope do/du_pre at one u_pre (Eq. 4, D4, D5)."""
     kind, shape, v_th = neuron["surrogate"], neuron["surrogate_shape"], neuron["v_th"]
     x = u_pre - v_th
     if kind == "tanh":
@@ -24,7 +24,7 @@ def slope(u_pre, neuron):
 
 
 def primitive(u_pre, neuron):
-    """An antiderivative of `slope` in u_pre."""
+    """Return an antiderivative of `slope` with respect to u_pre."""
     kind, shape, v_th = neuron["surrogate"], neuron["surrogate_shape"], neuron["v_th"]
     x = u_pre - v_th
     if kind == "tanh":
@@ -42,7 +42,10 @@ def primitive(u_pre, neuron):
 
 
 def lif_forward(c_seq, u0, neuron):
-    """Eq. 1, 2: c_seq (T, ...), u0 (...) or one number -> u_pre_seq, o_seq (T, ...)."""
+    """Compute u_pre_seq and o_seq (T, ...) from c_seq (T, ...) (Eq. 1, 2).
+
+    u0 is (...) or one number.
+    """
     c_seq = np.asarray(c_seq, dtype=float)
     currents, starts = _by_neuron(c_seq), _start(u0, c_seq)
     u_pre_seq, o_seq = [], []
@@ -54,9 +57,9 @@ def lif_forward(c_seq, u0, neuron):
 
 
 def lif_backward(do_seq, c_seq, u0, neuron):
-    """Gradients of L from dL/do, do_seq (T, ...): dc_seq (T, ...), du0 (...), dtau, dv_th.
+    """Compute the gradients dc_seq (T, ...), du0 (...), dtau and dv_th from do_seq (T, ...).
 
-    dtau and dv_th are floats, summed over all neurons. Eq. 3 with D3's choice of the reset.
+    dtau and dv_th are floats, summed over all neurons. Source: Eq. 3, D3.
     """
     c_seq = np.asarray(c_seq, dtype=float)
     spikes_grad = _by_neuron(np.asarray(do_seq, dtype=float))
@@ -76,7 +79,7 @@ def lif_backward(do_seq, c_seq, u0, neuron):
 
 
 def _run(c, u, neuron):
-    """One neuron: lists u_pre and o over time."""
+    """Compute one neuron's lists u_pre and o over time."""
     tau, v_th = neuron["tau"], neuron["v_th"]
     u_pre, o = [], []
     for current in c:
@@ -89,7 +92,10 @@ def _run(c, u, neuron):
 
 
 def _current_gradient(do, u_pre, o, neuron):
-    """dL/dc[t] = sum_{s>=t} do[s] h[s] prod_{r=t}^{s-1} du_pre[r+1]/du_pre[r]."""
+    """Compute one neuron's dL/dc over time.
+
+    dL/dc[t] = sum_{s>=t} do[s] h[s] prod_{r=t}^{s-1} du_pre[r+1]/du_pre[r]
+    """
     steps = len(do)
     h = [slope(value, neuron) for value in u_pre]
     carry = []
@@ -109,7 +115,10 @@ def _current_gradient(do, u_pre, o, neuron):
 
 
 def _parameter_gradient(do, u_pre, o, u0, neuron, parameter):
-    """dL/dp = sum_t do[t] do[t]/dp, the derivative by p carried forward with the state."""
+    """Compute dL/dp = sum_t do[t] do[t]/dp of one neuron, for p = u0, tau or v_th.
+
+    The derivative with respect to p is carried forward with the state.
+    """
     tau = neuron["tau"]
     u, du = u0, 1.0 if parameter == "u0" else 0.0
     shift = 1.0 if parameter == "v_th" else 0.0
@@ -128,20 +137,20 @@ def _parameter_gradient(do, u_pre, o, u0, neuron, parameter):
 
 
 def _by_neuron(seq):
-    """(T, ...) -> one list over time for every neuron."""
+    """Return (T, ...) as one list over time for every neuron."""
     steps = seq.shape[0]
     rows = seq.reshape(steps, math.prod(seq.shape[1:])).tolist()
     return [[rows[t][i] for t in range(steps)] for i in range(len(rows[0]))]
 
 
 def _by_step(lists, shape):
-    """The inverse of `_by_neuron`."""
+    """Return the lists of `_by_neuron` as an array of this shape."""
     rows = [[values[t] for values in lists] for t in range(shape[0])]
     return np.asarray(rows, dtype=float).reshape(shape)
 
 
 def _start(u0, c_seq):
-    """The initial u of every neuron, as a list."""
+    """Return the initial u of every neuron, as a list."""
     count = math.prod(c_seq.shape[1:])
     starts = np.asarray(u0, dtype=float)
     return [float(starts)] * count if starts.ndim == 0 else starts.reshape(count).tolist()

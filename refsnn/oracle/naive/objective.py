@@ -1,4 +1,4 @@
-"""The objective on all branches: Eq. 6, 7, 10 and D13 to D15. The main branch is the last."""
+"""The loss of all branches (Eq. 6, 7, 10, D13 to D15); the main branch is the last."""
 
 import math
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def balance(i, total, lam):
-    """lam(i) = lam (1 - i/I) (Eq. 10), i = 1..I (D16)."""
+    """Return lam(i) = lam (1 - i/I) for i = 1..I (Eq. 10, D16)."""
     return lam * (1.0 - i / total)
 
 
 def coefficient(method, i, total, lam, shortcut=1.0):
-    """The side branches' coefficient: Eq. 7, 6 (D15) or 10."""
+    """Return the side branches' coefficient: Eq. 7, 6 (D15) or 10."""
     if method == "vanilla":
         return 0.0
     if method == "shortcut":
@@ -22,7 +22,7 @@ def coefficient(method, i, total, lam, shortcut=1.0):
 
 
 def combine(branches, side):
-    """b_n + side * sum_{l<n} b_l (Eq. 10, D14); every branch (N, K)."""
+    """Return b_n + side * sum_{l<n} b_l (Eq. 10, D14); every branch is (N, K)."""
     rows = [np.asarray(branch, dtype=float).tolist() for branch in branches]
     combined = np.zeros(np.shape(branches[-1]))
     for n in range(combined.shape[0]):
@@ -35,7 +35,10 @@ def combine(branches, side):
 
 
 def cross_entropy(logits, labels):
-    """Mean over the batch of -ln softmax(logits)[label]; logits (N, K), labels (N,)."""
+    """Return the mean over the batch of -ln softmax(logits)[label].
+
+    logits (N, K), labels (N,).
+    """
     rows = np.asarray(logits, dtype=float).tolist()
     total = 0.0
     for row, label in zip(rows, labels, strict=True):
@@ -48,7 +51,7 @@ def cross_entropy(logits, labels):
 
 
 def cross_entropy_gradient(logits, labels):
-    """(softmax - one-hot) / N, (N, K)."""
+    """Return dL/dlogits = (softmax - one-hot) / N, (N, K)."""
     rows = np.asarray(logits, dtype=float).tolist()
     gradient = np.zeros(np.shape(logits))
     for n, (row, label) in enumerate(zip(rows, labels, strict=True)):
@@ -63,7 +66,10 @@ def cross_entropy_gradient(logits, labels):
 
 
 def objective(branches, labels, side, branch_sum):
-    """Loss and [dL/db_l] in the order of `branches`; branch_sum "logits" or "losses" (D13)."""
+    """Return the loss and [dL/db_l] in the order of `branches`.
+
+    branch_sum is "logits" or "losses" (D13).
+    """
     weights = [side] * (len(branches) - 1) + [1.0]
     if branch_sum == "logits":
         combined = combine(branches, side)

@@ -11,18 +11,21 @@ BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 
 
 def cosine(lr, i, total):
-    """Learning rate of iteration i = 1..total: `lr` at first, towards 0 (D17)."""
+    """Return the learning rate of iteration i = 1..total: `lr` at first, then towards 0 (D17)."""
     return lr * (1.0 + math.cos(math.pi * (i - 1) / total)) / 2.0
 
 
 def sgd_step(w, g, v, lr, momentum, decay):
-    """One number: PyTorch's SGD with coupled decay; v starts at 0 -> (w, v)."""
+    """Update one number by PyTorch's SGD with coupled decay; returns (w, v). v starts at 0."""
     v = momentum * v + (g + decay * w)
     return w - lr * v, v
 
 
 def adamw_step(w, g, m, s, i, lr, decay):
-    """One number: PyTorch's AdamW, i = 1 at the first step; m, s start at 0 -> (w, m, s)."""
+    """Update one number by PyTorch's AdamW; returns (w, m, s).
+
+    i = 1 at the first step; m and s start at 0.
+    """
     m = BETA1 * m + (1.0 - BETA1) * g
     s = BETA2 * s + (1.0 - BETA2) * g * g
     mean = m / (1.0 - BETA1**i)
@@ -31,9 +34,9 @@ def adamw_step(w, g, m, s, i, lr, decay):
 
 
 def train(net, params, buffers, batches, settings):
-    """Algorithm 1 over [(images (N, H, W, C), labels), ...].
+    """Run Algorithm 1 over [(images (N, H, W, C), labels), ...].
 
-    Returns final "params" and "buffers", and "losses" and "sides" of every iteration.
+    Returns the final "params" and "buffers", and "losses" and "sides" of every iteration.
     """
     params = {name: np.asarray(value, dtype=float) for name, value in params.items()}
     memory = {name: [(0.0, 0.0)] * value.size for name, value in params.items()}
@@ -55,18 +58,18 @@ def train(net, params, buffers, batches, settings):
 
 
 def side_coefficient(i, settings):
-    """Coefficient at iteration i = 1..total by the clock of D16."""
+    """Return the side branches' coefficient at iteration i = 1..total (D16)."""
     now, end = i, settings["total"]
     if settings["lam_clock"] == "epoch":
         now = (i - 1) // settings["batches_per_epoch"] + 1
         end = settings["total"] / settings["batches_per_epoch"]
     elif settings["lam_clock"] != "iteration":
-        raise ValueError(f"unknown clock {settings['clock']!r}")
+        raise ValueError(f"unknown clock {settings['lam_clock']!r}")
     return coefficient(settings["method"], now, end, settings["lam"], settings["shortcut_weight"])
 
 
 def _update(name, weights, gradient, memory, i, settings):
-    """A parameter after one step; `memory` holds the optimiser's state of every number."""
+    """Return a parameter after one step; `memory` holds the optimiser's state of every number."""
     lr = cosine(settings["lr"], i, settings["total"])
     # batch norm's parameters and all biases are the ones with a single dimension
     decay = settings["weight_decay"] if settings["decay_on"] == "all" or weights.ndim > 1 else 0.0
