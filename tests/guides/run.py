@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from guides import ROOT, Block, Guide
@@ -26,8 +27,10 @@ def is_here(name: str) -> bool:
 def runnable(guide: Guide, packages: set[str]) -> Iterator[tuple[Block, Block | None]]:
     """Yield the blocks that need no more than `packages`, each with the output that is shown."""
     blocks = [*guide.blocks, None]
-    for block, after in zip(blocks, blocks[1:], strict=False):
-        if block.language != "text" and set(block.option("needs")) <= packages and block.is_run:
+    for block, after in pairwise(blocks):
+        if block is None or block.language not in ("python", "sh") or not block.is_run:
+            continue
+        if set(block.option("needs")) <= packages:
             yield block, after if after is not None and after.name == "output" else None
 
 
@@ -105,12 +108,13 @@ def first_missing(shown: Block, printed: str) -> str | None:
 
 
 def alike(shown: str, printed: str, about: bool) -> bool:
-    """Tell whether a line was printed, with `…` for anything, and numbers `about` the same."""
-    gap = f"({NUMBER})"
-    pattern = re.escape(re.sub(NUMBER, "\0", shown) if about else shown.rstrip())
-    match = re.fullmatch(
-        pattern.rstrip().replace("…", ".*").replace("\0", gap), printed.rstrip()
-    )
+    """Tell whether a line was printed, with `…` for anything and any spaces between words.
+
+    With `about`, numbers may be off by a fifth.
+    """
+    shown, printed = " ".join(shown.split()), " ".join(printed.split())
+    pattern = re.escape(re.sub(NUMBER, "\0", shown) if about else shown)
+    match = re.fullmatch(pattern.replace("…", ".*").replace("\0", f"({NUMBER})"), printed)
     if match is None or not about:
         return match is not None
     pairs = zip(re.findall(NUMBER, shown), match.groups(), strict=True)
