@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import io
+import os
 import re
 import shlex
 import shutil
@@ -89,7 +90,11 @@ def run_command(line: str) -> int:
     if words[0] == "python":
         words[0] = sys.executable
     words = [str(ROOT / word) if "/" in word and (ROOT / word).exists() else word for word in words]
-    done = subprocess.run(words, stdout=subprocess.PIPE, encoding="utf-8", check=False)
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(
+        words, stdout=subprocess.PIPE, encoding="utf-8", check=False, env=environment
+    )
     print(done.stdout, end="")
     return done.returncode
 

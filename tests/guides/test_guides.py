@@ -3,6 +3,7 @@
 import contextlib
 import re
 import shlex
+from itertools import pairwise
 
 import pytest
 from guides import GUIDES, INSTALLED, ROOT, Guide, guide
@@ -100,8 +101,12 @@ def test_every_block_has_a_name_and_a_use(one):
             stem = block.name.split(".")[0]
             used = [b.code for b in blocks if b.language == "sh" and b.is_run]
             assert any(re.search(rf"\b{stem}\b", code) for code in used), block.name
-        if block.language == "text":
-            assert block.name == "output"
+    for before, block in pairwise([None, *blocks]):
+        assert (block.language == "text") == (block.name == "output")
+        if block.name == "output":  # or nothing would compare it
+            assert before is not None, block.code
+            assert before.language in ("python", "sh"), block.code
+            assert before.is_run, block.code
 
 
 def cases():
