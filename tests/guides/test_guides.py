@@ -3,10 +3,12 @@
 import contextlib
 import re
 import shlex
+import tomllib
 from itertools import pairwise
 
 import pytest
 from guides import GUIDES, INSTALLED, ROOT, Guide, guide
+from lines import TABLE, rows
 from run import commands, execute, is_here, runnable
 
 from refsnn.cli import COMMANDS, build_parser
@@ -128,14 +130,24 @@ def test_blocks_do_what_is_shown(one, needed, tmp_path, monkeypatch):
 
 
 def test_the_readme_has_every_guide_in_its_map():
-    linked = {(ROOT / target.partition("#")[0]).resolve() for target in README.links}
-    for one in GUIDES:
-        if one.path.name in ("README.md", "CONTRIBUTING.md") and one is not README:
-            assert one.path in linked or one.name == "README.md", one.name
+    linked = {(README.path.parent / target.partition("#")[0]).resolve() for target in README.links}
+    assert {one.path for one in GUIDES if one.path != README.path} <= linked
 
 
 def test_the_readme_is_short():
     assert README.path.stat().st_size <= 8000
+
+
+def test_the_readmes_equations_lead_to_the_lines_of_the_code():
+    assert TABLE.findall(README.text)
+    assert TABLE.search(README.text)[0] == rows(), "run: python tests/guides/lines.py"
+
+
+def test_the_readme_has_the_version_and_the_pythons():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f'"refsnn, version {project["version"]}"' in README.text
+    assert project["requires-python"] == ">=3.11"
+    assert "Python 3.11 or newer" in README.text
 
 
 def test_commands_that_ci_takes_from_the_readme_are_there():

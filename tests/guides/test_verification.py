@@ -5,6 +5,7 @@ import json
 import shlex
 
 from guides import guide
+from run import run_block
 
 from verification import __main__ as command
 from verification.mutants import FAULTS
@@ -17,6 +18,11 @@ GUIDE = guide("verification/README.md")
 def test_there_are_as_many_faults_as_is_said():
     count = len(json.loads(FAULTS.read_text(encoding="utf-8")))
     assert f"`mutants.json` lists {count} faults" in GUIDE.text
+    assert f"- {count} faults put into the code" in guide("README.md").text
+
+
+def test_both_gradients_of_the_example_are_equal():
+    assert float(run_block(GUIDE, GUIDE.block("eq9"), {})) < 1e-14
 
 
 def test_every_side_has_its_row():
