@@ -3,25 +3,7 @@
 Outside their loops they take memory that holds nothing yet by the names `empty` and `aligned`
 alone, so that verification can fill it and see what nobody writes.
 
-What was tried for speed and did not pay, on two cores of an x86-64 server (AVX-512), so that
-nobody need try it again without a reason:
-
-- Winograd with all weights, or all tiles, transformed first: the 36-fold array goes through
-  memory. Block by block within a core's second-level cache, weight gradients of 64 channels
-  run 3 times as fast, and layers of 512 channels twice as fast.
-- Padding images before Winograd's transform: the copies took as long as the products.
-- Event-driven weight gradients where Winograd can serve: slower above 4 % spikes.
-- Event-driven convolution of fewer than 64 channels, 3x3 and stride 1: slower from 3 % on.
-- Sums over all taps for one pixel in an event-driven convolution of 128 channels and more: the
-  weights fall out of the first-level cache. A row of taps, or one, at a time is 11 to 18 % faster.
-- The fused backward pass as one loop: the compiler gives up on vectors. Loops of at most five
-  arrays each are twice as fast, whatever the size of a block (512, 1024 and 2048 are alike).
-- Batch statistics in two passes, mean first: twice the time of one pass around a first guess.
-- A pool of buffers by exact size: as fast as keeping freed memory in malloc, but a training
-  step of resnet18 held 1160 MiB instead of 670, as no buffer serves for two smaller ones.
-- Threads that never spin: 5 % slower with resnet18, 15 % with resnet20.
-- Numba's workqueue layer instead of OpenMP's: it does not allow two Python threads, and was no
-  faster where other programs shared the cores (not compared on idle ones).
+refsnn/bench/README.md says what was tried for speed and did not pay.
 """
 
 import atexit

@@ -1,4 +1,4 @@
-"""Who reads the NIR files that are written here, and computes the same: what README says of it."""
+"""Other programs read the NIR files written here, and compute what the export guide says."""
 
 import contextlib
 import io

@@ -1,0 +1,126 @@
+"""Running the blocks of a guide, and comparing what they print with what the guide shows."""
+
+import contextlib
+import importlib.util
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+from guides import ROOT, Block, Guide
+
+from refsnn.cli import main
+
+NUMBER = r"-?\d+(?:\.\d+)?(?:e[-+]\d+)?"
+
+
+def is_here(name: str) -> bool:
+    """Tell whether there is a package or a program of this name."""
+    return importlib.util.find_spec(name) is not None or shutil.which(name) is not None
+
+
+def runnable(guide: Guide, packages: set[str]) -> Iterator[tuple[Block, Block | None]]:
+    """Yield the blocks that need no more than `packages`, each with the output that is shown."""
+    blocks = [*guide.blocks, None]
+    for block, after in pairwise(blocks):
+        if block is None or block.language not in ("python", "sh") or not block.is_run:
+            continue
+        if set(block.option("needs")) <= packages:
+            yield block, after if after is not None and after.name == "output" else None
+
+
+def execute(guide: Guide, packages: set[str]) -> list[str]:
+    """Run the guide's blocks in the current folder; return the names of those that were run.
+
+    AssertionError says which command failed, or what was printed in place of what is shown.
+    """
+    names: dict[str, Any] = {"__name__": guide.name}
+    done = []
+    for block, shown in runnable(guide, packages):
+        printed = run_block(guide, block, names)
+        done.append(block.name)
+        if shown is not None:
+            missing = first_missing(shown, printed)
+            assert missing is None, f"{block.name} does not print {missing!r} but:\n{printed}"
+    return done
+
+
+def run_block(guide: Guide, block: Block, names: dict[str, Any]) -> str:
+    """Save or run one block, and return what it prints on standard output."""
+    if block.is_file:
+        with open(block.name, "w", encoding="utf-8") as file:
+            file.write(block.code)
+        return ""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        if block.language == "python":
+            exec(compile(block.code, f"{guide.name}: {block.name}", "exec"), names)
+        else:
+            lines = commands(block.code)
+            wanted = int(next(iter(block.option("exit")), "0"))
+            for number, line in enumerate(lines, 1):
+                code = run_command(line)
+                expected = wanted if number == len(lines) else 0
+                assert code == expected, f"{line}: exit code {code}\n{printed.getvalue()}"
+    return printed.getvalue()
+
+
+def commands(code: str) -> list[str]:
+    """Return a block's command lines, without comments and with continued lines joined."""
+    lines = [re.sub(r"\s+#.*", "", line) for line in code.replace("\\\n", "").splitlines()]
+    return [line for line in lines if line]
+
+
+def run_command(line: str) -> int:
+    """Run one command line, refsnn's own in this process, and return its exit code.
+
+    A path of the repository stands for its file, whatever the current folder is.
+    """
+    words = shlex.split(line)
+    if words[0] == "refsnn":
+        try:
+            return main(words[1:])
+        except SystemExit as stop:  # from argparse
+            return int(stop.code or 0)
+    if words[0] == "python":
+        words[0] = sys.executable
+    words = [str(ROOT / word) if "/" in word and (ROOT / word).exists() else word for word in words]
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(
+        words, stdout=subprocess.PIPE, encoding="utf-8", check=False, env=environment
+    )
+    print(done.stdout, end="")
+    return done.returncode
+
+
+def first_missing(shown: Block, printed: str) -> str | None:
+    """Return the first line of a shown output that was not printed after those before it."""
+    about = "about" in shown.options
+    rest = printed.splitlines()
+    for line in shown.code.splitlines():
+        while line != "…":
+            if not rest:
+                return line
+            if alike(line, rest.pop(0), about):
+                break
+    return None
+
+
+def alike(shown: str, printed: str, about: bool) -> bool:
+    """Tell whether a line was printed, with `…` for anything and any spaces between words.
+
+    With `about`, numbers may be off by a fifth.
+    """
+    shown, printed = " ".join(shown.split()), " ".join(printed.split())
+    pattern = re.escape(re.sub(NUMBER, "\0", shown) if about else shown)
+    match = re.fullmatch(pattern.replace("…", ".*").replace("\0", f"({NUMBER})"), printed)
+    if match is None or not about:
+        return match is not None
+    pairs = zip(re.findall(NUMBER, shown), match.groups(), strict=True)
+    return all(abs(float(a) - float(b)) <= 0.2 * abs(float(a)) for a, b in pairs)

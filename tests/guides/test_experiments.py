@@ -1,0 +1,93 @@
+"""The guide of the experiments says what was recorded, and what the scripts measure."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from guides import ROOT, guide
+
+from refsnn.experiments.presets import PRESETS
+
+GUIDE = guide("refsnn/experiments/README.md")
+FIGURES = ROOT / "figures"
+
+
+def recorded(name):
+    return json.loads((FIGURES / name).read_text(encoding="utf-8"))["rows"]
+
+
+def assert_shown(cells, values):
+    """Each cell shows its values, fractions of 1, in percent with one decimal."""
+    for cell, numbers in zip(cells, values, strict=True):
+        shown = [float(x) for x in re.findall(r"-?\d+\.\d", cell)]
+        np.testing.assert_allclose(shown, np.multiply(100, numbers), rtol=0, atol=0.0500001)
+
+
+def claims_values(row):
+    cells = [[cell["mean"], cell["std"]] for cell in row["methods"].values()]
+    return cells + [[d["mean"], d["low"], d["high"]] for d in row["differences"].values()]
+
+
+def test_the_claims_table_says_what_was_recorded():
+    rows, lines = recorded("claim.json"), GUIDE.rows("tanh|rectangular")
+    assert len(lines) == len(rows) > 4
+    for (surrogate, layers, *cells), row in zip(lines, rows, strict=True):
+        assert (surrogate, int(layers)) == (row["settings"]["surrogate"], row["depth"])
+        assert_shown(cells, claims_values(row))
+
+
+def test_the_readmes_row_of_the_claim_is_one_of_the_table():
+    (row,) = guide("README.md").rows("tanh")
+    assert row in GUIDE.rows("tanh")
+    assert row[1] == "56"
+
+
+def test_the_claims_runs_are_as_many_as_is_said():
+    (count,) = re.findall(r"(\d+) runs took", GUIDE.text)
+    grids = PRESETS["claim"]
+    assert int(count) == sum(
+        len(g.archs) * len(g.steps) * len(g.methods) * len(g.seeds) for g in grids
+    )
+
+
+def test_the_table_of_real_images_says_what_was_recorded():
+    rows, lines = recorded("cifar.json"), GUIDE.rows(r"\d+")
+    assert len(lines) == len(rows) == 2
+    for (layers, *cells), row in zip(lines, rows, strict=True):
+        accuracy = {name: cell["mean"] for name, cell in row["methods"].items()}
+        variance = {name: p * (1 - p) / 10_000 for name, p in accuracy.items()}
+        values = [[p, 1.96 * variance[name] ** 0.5] for name, p in accuracy.items()]
+        for first, second in (name.split(" - ") for name in row["differences"]):
+            half = 1.96 * (variance[first] + variance[second]) ** 0.5
+            middle = accuracy[first] - accuracy[second]
+            values.append([middle, middle - half, middle + half])
+        assert int(layers) == row["depth"]
+        assert_shown(cells, values)
+
+
+def test_every_preset_has_its_row():
+    tables = {row[0].strip("`") for row in GUIDE.rows("`table.`")}
+    assert tables == {name for name in PRESETS if name.startswith("table")}
+
+
+def test_every_script_of_a_picture_is_named_and_every_name_is_a_script():
+    (names,) = re.findall(r"`python figures/NAME.py`([^\n]*)", GUIDE.text)
+    scripts = {path.stem for path in FIGURES.glob("[!_]*.py")}
+    assert set(re.findall(r"`(\w+)`", names)) == scripts
+
+
+@pytest.mark.slow
+def test_the_first_layers_gradient_is_as_large_as_is_said(monkeypatch):
+    monkeypatch.syspath_prepend(FIGURES)
+    from gradient_by_depth import compute
+
+    first = compute(depths=(20, 56))["first"]
+    shallow, deep = (10 ** np.mean(logs) for logs in first["vanilla"])
+    shortcut = 10 ** np.mean(first["shortcut"][-1])
+    low, high = map(float, re.findall(r"from (\S+) to (\S+) \(geometric", GUIDE.text)[0])
+    np.testing.assert_allclose([deep, shortcut], [low, high], rtol=0.05)
+    (times,) = re.findall(r"([\d,]+) times as much", GUIDE.text)
+    np.testing.assert_allclose(shortcut / deep, float(times.replace(",", "")), rtol=0.05)
+    (factor,) = re.findall(r"multiplies it by (0\.\d+)", GUIDE.text)
+    np.testing.assert_allclose((deep / shallow) ** (1 / 18), float(factor), rtol=0.02)
