@@ -11,6 +11,7 @@ __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from refsnn.data import Dataset, Split
+    from refsnn.data.digits import load_digits
     from refsnn.equations.lif import LIF, LIFCache, LIFGrads, lif_backward, lif_forward
     from refsnn.equations.shortcut import (
         objective_backward,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 PUBLIC = {
     "Dataset": "refsnn.data",
     "Split": "refsnn.data",
+    "load_digits": "refsnn.data.digits",
     "LIF": "refsnn.equations.lif",
     "LIFCache": "refsnn.equations.lif",
     "LIFGrads": "refsnn.equations.lif",
@@ -107,6 +109,7 @@ __all__ = [
     "Model",
     "fit",
     "load",
+    "load_digits",
     "Architecture",
     "Network",
     "architecture",
