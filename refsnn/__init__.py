@@ -40,6 +40,8 @@ if TYPE_CHECKING:
         init_params,
     )
     from refsnn.ops import CROSS_ENTROPY, NUMPY, BatchNorm, Loss, Ops, get_ops
+    from refsnn.oracle.adapters import Unsupported
+    from refsnn.oracle.functions import cases, compare, conform, diagnose
     from refsnn.training.monitor import Diverged
 
 #: each public name, and the module that it is imported from
@@ -76,6 +78,11 @@ PUBLIC = {
     "forward": "refsnn.network",
     "init_buffers": "refsnn.network",
     "init_params": "refsnn.network",
+    "Unsupported": "refsnn.oracle.adapters",
+    "cases": "refsnn.oracle.functions",
+    "compare": "refsnn.oracle.functions",
+    "conform": "refsnn.oracle.functions",
+    "diagnose": "refsnn.oracle.functions",
     "CROSS_ENTROPY": "refsnn.ops",
     "NUMPY": "refsnn.ops",
     "BatchNorm": "refsnn.ops",
@@ -86,6 +93,11 @@ PUBLIC = {
 }
 
 __all__ = [
+    "Unsupported",
+    "cases",
+    "compare",
+    "conform",
+    "diagnose",
     "Dataset",
     "Split",
     "LIF",

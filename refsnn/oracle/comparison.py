@@ -54,6 +54,9 @@ class Comparison:
     flips: list[Divergence] = field(default_factory=list)  # spikes that rounding may explain
     agreed: float = 0.0  # the fraction of places, in order, before the first divergence
 
+    def __str__(self) -> str:
+        return "\n".join(self.lines() or [f"{self.case}: passed"])
+
     @property
     def agrees(self) -> bool:
         """Tell whether everything that can be compared agrees."""

@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from refsnn.files.documents import read_toml
 from refsnn.oracle import evidence
 from refsnn.oracle.compare import compare_case
-from refsnn.oracle.comparison import few
-from refsnn.oracle.isolate import Answer, Isolated
+from refsnn.oracle.isolate import Answer
+from refsnn.oracle.report import STATUSES
+from refsnn.oracle.texts import listed, report_text
 from refsnn.oracle.vectors import Case
 
 #: schema of a file of expected failures: a reason that is not empty for each pattern
@@ -23,13 +24,22 @@ EXPECTED = {
         "cases": {"type": "object", "additionalProperties": {"type": "string", "pattern": r"\S"}},
     },
 }
-STATUSES = ("passed", "failed", "unsupported", "expected")
 ENDINGS = {
     "raised": "raised",
     "garbage": "gave no arrays",
     "hung": "hung",
     "died": "died",
 }
+
+
+class Runner(Protocol):
+    """What cases are run through: `Isolated`, or an object in this process."""
+
+    def start(self) -> dict[str, Any]:
+        """Return what the adapter declares; ValueError if it cannot be made."""
+
+    def run(self, case: Case) -> Answer:
+        """Run one case."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,9 @@ class Report:
     damaged: Mapping[str, str] = field(default_factory=dict)  # case that can't be read -> why
     seconds: float = field(default=0.0, compare=False)
 
+    def __str__(self) -> str:
+        return report_text(self)
+
     def count(self, status: str) -> int:
         return sum(r.status == status for r in self.results)
 
@@ -85,7 +98,7 @@ class Report:
 
 
 def conform(
-    isolated: Isolated,
+    isolated: Runner,
     cases: Iterable[Case],
     *,
     expected: Mapping[str, str] | None = None,
@@ -197,11 +210,6 @@ def find_stale(
         elif not any(fnmatchcase(name, pattern) for name in ids):
             lines.append(f"{pattern}: expected to fail ({reason}), but there is no such case")
     return lines
-
-
-def listed(names: Sequence[str]) -> str:
-    """Join the first few names."""
-    return ", ".join(few(list(names)))
 
 
 def read_expected(path: Path) -> dict[str, str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from refsnn.oracle.conventions import LEVELS, PRECISIONS
-from refsnn.oracle.report import by_clause, by_level
-from refsnn.output import counted, open_output, say
+from refsnn.oracle.texts import report_text
+from refsnn.output import open_output, say
 
 
 def add_options(parser: Any) -> None:
@@ -150,7 +150,7 @@ def run(arguments: argparse.Namespace) -> int:
                 damaged=damaged,
             )
         say("")
-        parts, content = [show(report, arguments.verbose)], report.to_dict()
+        parts, content = [report_text(report, arguments.verbose)], report.to_dict()
         if given and (report.count("failed") or report.count("expected")):
             text, content["diagnosis"] = explained(given, report.precision)
             parts.append(text)
@@ -196,65 +196,4 @@ def explained(given: list[tuple[Any, Any]], precision: str | None) -> tuple[str,
     except ValueError as error:  # no output could be compared
         return str(error), {}
     say("")
-    return diagnose_command.show(found), diagnose_command.to_dict(found, Actual(got, {}, []))
-
-
-def show(report: Any, verbose: bool) -> str:
-    """Return the report as text: tables, one line per failure, a summary."""
-    from refsnn.oracle import evidence
-    from refsnn.oracle.conform import STATUSES
-
-    used = dict.fromkeys(r.precision for r in report.results if r.precision)
-    statuses = (*STATUSES, "not judged")
-    parts = [
-        ", ".join([report.adapter, *used]),
-        by_level(report.results, STATUSES),
-        by_clause([r.clauses for r in report.results], statuses),
-    ]
-    lines = failures(report, verbose)
-    lines += [f"FLIPPED {r.case}: {'; '.join(r.flipped)}" for r in report.results if r.flips]
-    lines += [f"STALE {line}" for line in report.stale]
-    lines += [f"NOT RUN {name}: {text}" for name, text in report.damaged.items()]
-    omitted = evidence.kinds(name for r in report.results for name in r.omitted)
-    lines += [f"not returned, so not compared: {', '.join(omitted)}"] if omitted else []
-    if lines:
-        parts.append("\n".join(lines))
-    if verbose:
-        parts += [f"{r.case} printed:\n{r.printed.rstrip()}" for r in report.results if r.printed]
-    return "\n\n".join([*parts, summary(report)])
-
-
-def failures(report: Any, verbose: bool) -> list[str]:
-    """Return a line for each failure; cases that fail with the same message share a line."""
-    from refsnn.oracle.conform import listed
-
-    cases: dict[tuple[str, str], list[str]] = {}
-    for r in report.results:
-        if r.status == "failed" or (verbose and r.status != "passed"):
-            text = r.message + (f" [{r.reason}]" if r.reason else "")
-            cases.setdefault((r.status.upper(), text), []).append(r.case)
-    join = ", ".join if verbose else listed
-    return [f"{status} {join(names)}: {text}" for (status, text), names in cases.items()]
-
-
-def summary(report: Any) -> str:
-    """Return the last line of the report: counts and seconds."""
-    words = [f"{report.count('passed')} passed"]
-    for status, text in (
-        ("failed", "failed"),
-        ("unsupported", "unsupported"),
-        ("expected", "expected to fail"),
-    ):
-        if report.count(status):
-            words.append(f"{report.count(status)} {text}")
-    if report.damaged:
-        words.append(f"{counted(len(report.damaged), 'damaged file')} of vectors")
-    if report.stale:
-        words.append(counted(len(report.stale), "stale expected failure"))
-    flipped = [r.flips for r in report.results if r.flips]
-    if flipped:
-        flips = counted(sum(flipped), "rounding flip")
-        words.append(f"{flips} excused in {counted(len(flipped), 'case')}")
-    if report.count("unsupported") == len(report.results):
-        words.append("so nothing was checked")
-    return f"{', '.join(words)}, in {report.seconds:.1f} s"
+    return str(found), diagnose_command.to_dict(found, Actual(got, {}, []))

@@ -8,6 +8,7 @@ from refsnn.oracle import evidence
 from refsnn.oracle.comparison import Comparison
 from refsnn.oracle.conventions import CONVENTIONS, LEVELS
 from refsnn.oracle.search import Deviations, Fit, Got, Search, upto_level
+from refsnn.oracle.texts import diagnosis_text
 from refsnn.oracle.vectors import Case
 
 #: kinds of outputs in words
@@ -34,6 +35,9 @@ class Diagnosis(NamedTuple):
     absent: list[str]  # kinds of outputs that were not given
     undecided: list[Deviations]  # would match as well, where there is no deviation
     stopped: float | None = None  # the time limit in seconds, if it ended the search
+
+    def __str__(self) -> str:
+        return diagnosis_text(self)
 
 
 def diagnose(

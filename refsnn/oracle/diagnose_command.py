@@ -7,13 +7,10 @@ from typing import Any
 
 from refsnn.oracle.actual import Actual, read_actual
 from refsnn.oracle.catalogue import catalogue, load
-from refsnn.oracle.comparison import few
 from refsnn.oracle.conventions import CONVENTIONS, PRECISIONS, words
 from refsnn.oracle.diagnose import SECONDS, Diagnosis, diagnose
 from refsnn.oracle.search import TRIED, Fit
-from refsnn.output import counted, open_output, say
-
-SAME = "these cases cannot distinguish that from"
+from refsnn.output import open_output, say
 
 
 def add_options(parser: Any) -> None:
@@ -80,52 +77,13 @@ def run(arguments: argparse.Namespace) -> int:
         say("")
         write(json.dumps(to_dict(found, actual), indent=2, ensure_ascii=False))
     if arguments.json != "-":
-        print("\n".join([*unread(actual), show(found)]))
+        print("\n".join([*unread(actual), str(found)]))
     return 0 if found.matches and not unread(actual) and not found.problems else 1
 
 
 def unread(actual: Actual) -> list[str]:
     """List the files that could not be read, and why."""
     return [f"{name}: {text}" for name, text in actual.problems.items()]
-
-
-def show(found: Diagnosis) -> str:
-    """Describe in words the conventions that reproduce everything, or those that come nearest."""
-    lines = list(found.problems)
-    count = counted(found.cases, "case")
-    if found.matches:
-        best, *others = found.matches
-        if best.deviations:
-            which = f"all {count}" if found.cases > 1 else f"the {count}"
-            lines.append(f"these conventions reproduce {which}: {words(best.deviations)}")
-        else:
-            what = "what could be compared" if found.problems else "everything"
-            lines.append(f"{count}: {what} matches, no convention differs")
-            if found.undecided:
-                undecided = few([words(state) for state in found.undecided])
-                lines.append(f"{SAME}: {' | '.join(undecided)}")
-        lines += [f"{SAME}: {words(fit.deviations)}" for fit in others]
-    else:
-        tried = "known conventions" if found.stopped is None else "conventions tried so far"
-        lines.append(f"no combination of {tried} reproduces the {count}")
-        so_far = "nearest" if found.stopped is None else "nearest so far"
-        lines += [f"{so_far}: {near(fit)} {fit.first}" for fit in found.nearest[:1]]
-        agree = f"outputs that then agree: {', '.join(found.agree)}; " if found.agree else ""
-        lines.append(f"{agree}outputs that differ: {', '.join(found.differ)}")
-    if found.stopped is not None:
-        lines.append(
-            f"stopped after {found.stopped:g} s, before every combination was tried; "
-            "refsnn diagnose --seconds sets the limit"
-        )
-    if found.absent:
-        lines.append(f"not given, so not judged: {', '.join(found.absent)}")
-    return "\n".join(lines)
-
-
-def near(fit: Fit) -> str:
-    """Introduce the first divergence that remains under the nearest conventions."""
-    agree = f"{counted(fit.passed, 'case')} agree" + "s" * (fit.passed == 1)
-    return f"{words(fit.deviations)}; {agree}; first divergence:"
 
 
 def to_dict(found: Diagnosis, actual: Actual) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Any
 
 from refsnn.output import table
 
+STATUSES = ("passed", "failed", "unsupported", "expected")  # of a case
+
 
 def by_level(results: Sequence[Any], statuses: Sequence[str]) -> str:
     """Return a table of how many results of each level have each status."""

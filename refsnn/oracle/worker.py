@@ -16,7 +16,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,6 +52,13 @@ def write_case(path: Path, case: Any) -> None:
     write_arrays(path, case.inputs | {FACTS: np.array(json.dumps(fields))})
 
 
+def without_values(case: Case) -> Case:
+    """Return a copy of the case with inputs of its own, and NaN in place of expected values."""
+    inputs = {name: array.copy() for name, array in case.inputs.items()}
+    outputs = {name: np.full(array.shape, np.nan) for name, array in case.outputs.items()}
+    return replace(case, inputs=inputs, outputs=outputs)
+
+
 def read_case(path: Path) -> Case:
     """Read a case, with outputs of NaN.
 
@@ -83,6 +91,14 @@ def find_adapter(target: str) -> Any:
         if not hasattr(found, name):
             raise Refused(f"got {target!r}, but {module_name} has no {path}")
         found = getattr(found, name)
+    return as_adapter(found, target)
+
+
+def as_adapter(found: Any, target: str) -> Any:
+    """Return an object with run(case), made of a class, or of a function of a case.
+
+    Refused if it is no such object.
+    """
     if inspect.isclass(found) or (not hasattr(found, "run") and callable(found)):
         needed = [
             p
@@ -142,24 +158,37 @@ def as_arrays(got: Any, wanted: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
 
 def run_case(adapter: Any, folder: Path) -> dict[str, str]:
     """Run the case in the folder; return the answer's status and message."""
-    path = folder / CASE
+    answer, arrays = run_adapter(adapter, lambda: read_case(folder / CASE), (BaseException,))
+    if answer["status"] == "done":
+        try:
+            write_arrays(folder / ANSWER, arrays)
+        except Exception as error:
+            return {"status": "garbage", "message": " ".join(str(error).split())}
+    return answer
+
+
+def run_adapter(
+    adapter: Any, make: Callable[[], Case], caught: tuple[type[BaseException], ...]
+) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Run the case that `make` gives; return the answer's status and message, and the outputs.
+
+    What `run` raises of the exceptions `caught` is an answer.
+    """
     try:
-        wanted = read_case(path)
+        wanted = make()
         for _ in range(wanted.repeat):
-            case = read_case(path)  # a new copy, as a run may write into its inputs
-            got = adapter.run(case)
+            got = adapter.run(make())  # a new copy, as a run may write into its inputs
     except Unsupported as reason:
-        return {"status": "unsupported", "message": str(reason) or "no reason given"}
+        return {"status": "unsupported", "message": str(reason) or "no reason given"}, {}
     except ProgramFailed as error:
-        return {"status": "raised", "message": str(error)}
-    except BaseException as error:  # including SystemExit
+        return {"status": "raised", "message": str(error)}, {}
+    except caught as error:
         traceback.print_exc()
-        return {"status": "raised", "message": tell(error, home_of(adapter))}
+        return {"status": "raised", "message": tell(error, home_of(adapter))}, {}
     try:
-        write_arrays(folder / ANSWER, as_arrays(got, wanted.outputs))
+        return {"status": "done", "message": ""}, as_arrays(got, wanted.outputs)
     except Exception as error:
-        return {"status": "garbage", "message": " ".join(str(error).split())}
-    return {"status": "done", "message": ""}
+        return {"status": "garbage", "message": " ".join(str(error).split())}, {}
 
 
 def tell(error: BaseException, home: str | None = None) -> str:

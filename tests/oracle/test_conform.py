@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from refsnn.oracle.conform import Report, Result, conform, find_stale, read_expected
-from refsnn.oracle.conform_command import show
 from refsnn.oracle.isolate import Isolated
+from refsnn.oracle.texts import report_text as show
 
 pytestmark = pytest.mark.processes
 

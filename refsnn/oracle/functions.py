@@ -1,0 +1,139 @@
+"""The oracle from Python: `cases`, `compare`, `diagnose` and `conform`, which `refsnn` offers."""
+
+import contextlib
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from refsnn.ops import validate
+from refsnn.oracle import catalogue, worker
+from refsnn.oracle.compare import compare_case
+from refsnn.oracle.comparison import Comparison
+from refsnn.oracle.conform import Report
+from refsnn.oracle.conform import conform as run_conform
+from refsnn.oracle.conventions import LEVELS
+from refsnn.oracle.diagnose import SECONDS, Diagnosis
+from refsnn.oracle.diagnose import diagnose as run_diagnose
+from refsnn.oracle.isolate import Answer, Isolated
+from refsnn.oracle.vectors import Case
+
+Outputs = Mapping[str, Any]  # arrays by the names of the case's outputs
+
+
+class InProcess:
+    """Run cases through an object in this process, where nothing stops one that hangs."""
+
+    def __init__(self, implementation: Any) -> None:
+        try:
+            name = getattr(implementation, "__name__", type(implementation).__name__)
+            self.adapter = worker.as_adapter(implementation, name)
+            self.declared = worker.describe(self.adapter, name)
+        except worker.Refused as error:
+            raise TypeError(f"implementation: {error}") from None
+
+    def start(self) -> dict[str, Any]:
+        """Return what the object declares."""
+        return self.declared
+
+    def run(self, case: Case) -> Answer:
+        """Run one case; the object sees inputs of its own, and no expected values."""
+        with contextlib.redirect_stdout(sys.stderr):
+            answer, arrays = worker.run_adapter(
+                self.adapter, lambda: worker.without_values(case), (Exception, SystemExit)
+            )
+        return Answer(answer["status"], answer["message"], arrays, "")
+
+
+def cases(
+    level: str | Sequence[str] = LEVELS,
+    *,
+    pattern: str | Sequence[str] = "*",
+    vectors: Path | str | None = None,
+) -> list[Case]:
+    """Return the test cases of one or several levels whose ids match a pattern.
+
+    The levels are surrogate, neuron, layer, block, network and training; an id is LEVEL/NAME, such
+    as neuron/tie, and patterns are those of `fnmatch`. `vectors` is a folder that `refsnn vectors
+    generate` wrote; by default the cases are computed. A case has `inputs`, `conventions`,
+    `settings` and the expected `outputs`, with arrays in PyTorch's axis order.
+    """
+    levels, patterns = as_tuple(level), as_tuple(pattern)
+    for name in levels:
+        validate.one_of("level", name, LEVELS)
+    makers = catalogue.catalogue(None if vectors is None else Path(vectors))
+    return [makers[name]() for name in catalogue.choose(makers, levels, patterns)]
+
+
+all_cases = cases  # for functions with an argument of that name
+
+
+def as_tuple(value: str | Sequence[str]) -> tuple[str, ...]:
+    """Return one text, or several, as a tuple."""
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def compare(
+    case: Case, outputs: Outputs, *, precision: str | None = None, omit: Sequence[str] = ()
+) -> Comparison:
+    """Compare the outputs of an implementation, by name, with those of a case.
+
+    The result's `passed` tells whether all agree within tolerance, `first` is the first divergence
+    in the order of computing, and `str` describes both. Outputs that match a pattern of `omit` may
+    be missing. `precision`, float32 or float64, selects the tolerances, by default as the arrays
+    have it.
+    """
+    return compare_case(case, outputs, precision, as_tuple(omit))
+
+
+def diagnose(
+    outputs: Mapping[str, Outputs],
+    *,
+    vectors: Path | str | None = None,
+    precision: str | None = None,
+    seconds: float = SECONDS,
+) -> Diagnosis:
+    """Find the conventions that reproduce what an implementation computed, by the cases' ids.
+
+    The result's `matches` are sets of conventions that explain all outputs, best first; where there
+    are none, `nearest` come nearest. `str` describes them. The search ends after so many `seconds`.
+    """
+    makers = catalogue.catalogue(None if vectors is None else Path(vectors))
+    for name in outputs:
+        if name not in makers:
+            raise ValueError(f"outputs: got {name!r}{validate.nearest(name, makers)}")
+    given = [makers[name]() for name in outputs]
+    return run_diagnose(given, dict(outputs), precision, seconds)
+
+
+def conform(
+    implementation: Any,
+    cases: Iterable[Case] | None = None,
+    *,
+    omit: Sequence[str] = (),
+    precision: str | None = None,
+    expected: Mapping[str, str] | None = None,
+    timeout: float = 60,
+) -> Report:
+    """Run an implementation through the cases, by default all of the levels that it declares.
+
+    `implementation` is an object with `run(case)`, which returns the outputs by name or raises
+    `refsnn.Unsupported`, a class of such objects, a function of a case, or the name `module:object`
+    of one. A named one runs in a process of its own, for at most `timeout` seconds per case, so
+    that one that hangs or dies is reported; an object runs in this process.
+
+    The result's `passed` tells whether every case passed; `str` is the report with a table by
+    level and by clause. `expected` maps patterns of ids to reasons why these cases fail, `omit`
+    are patterns of outputs that are not returned.
+    """
+    options: dict[str, Any] = {
+        "omits": as_tuple(omit),
+        "precision": precision,
+        "expected": expected,
+        "declared_only": cases is None,
+    }
+    given = all_cases() if cases is None else cases
+    if isinstance(implementation, str):
+        with Isolated(implementation, timeout=timeout) as isolated:
+            return run_conform(isolated, given, **options)
+    return run_conform(InProcess(implementation), given, **options)
