@@ -1,4 +1,4 @@
-"""Who reads the NIR files that are written here, and computes the same: what README says of it."""
+"""Other programs that import refsnn's NIR files and compute the same, as README says."""
 
 import contextlib
 import io
