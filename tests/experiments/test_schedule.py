@@ -140,9 +140,9 @@ def test_sigkill_in_mid_run_changes_no_byte(group, process, undisturbed, tmp_pat
 def test_children_end_when_their_parent_is_gone(process, tmp_path):
     running = process(tmp_path, "--epochs=10000")
     until(lambda: in_mid_run(tmp_path))
-    assert list(tmp_path.glob("runs/*/.lock"))
+    assert list(tmp_path.rglob(".lock"))
     running.kill()
-    until(lambda: not list(tmp_path.glob("runs/*/.lock")))
+    until(lambda: not list(tmp_path.rglob(".lock")))
     _, errors = running.communicate(timeout=WAIT)  # once the children have closed it
     assert "Traceback" not in errors
 
@@ -160,7 +160,7 @@ def test_a_signal_leaves_checkpoints_to_resume_from(number, process, undisturbed
     assert "failed" not in errors
     counts = re.findall(r"(interrupted|waiting|runs)=([0-9/]+)", errors.splitlines()[-2])
     assert dict(counts) == {"interrupted": "2", "runs": "0/2"}
-    assert not list(out.glob("runs/*/.lock"))
+    assert not list(out.rglob(".lock"))
     assert ablation(out) == 0
     assert content(out) == undisturbed
 
@@ -375,7 +375,7 @@ def test_a_cluster_stops_for_a_client_that_is_gone(number, cluster, process, tmp
     _, errors = running.communicate(timeout=WAIT)
     assert running.returncode == (130 if number == signal.SIGINT else -SIGKILL)
     assert "Traceback" not in errors
-    until(lambda: not list(tmp_path.glob("runs/*/.lock")))
+    until(lambda: not list(tmp_path.rglob(".lock")))
 
 
 def test_an_interrupted_ablation_goes_on_on_a_cluster(cluster, process, undisturbed, tmp_path):

@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from refsnn.files.writing import append_line, write_atomic, write_json
+from refsnn.files.writing import append_line, open_temporary, write_atomic, write_json
 
 
 def test_content_is_written_and_replaced(tmp_path):
@@ -80,12 +80,27 @@ def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path, mask):
 
 
 def test_the_next_write_of_a_file_removes_what_a_killed_process_left(tmp_path):
+    """It keeps those of other files and of living processes, which have locked theirs."""
     for name in ("a.bin", "b.bin"):
-        left = tmp_path / f".{name}-x1.unfinished"
-        left.mkdir()
-        (left / name).write_bytes(b"half")
+        (tmp_path / f".{name}.0123abcd.tmp").write_bytes(b"half")
+    descriptor, living = open_temporary(tmp_path / "a.bin")
     write_atomic(tmp_path / "a.bin", b"content")
-    assert sorted(os.listdir(tmp_path)) == [".b.bin-x1.unfinished", "a.bin"]
+    os.close(descriptor)
+    assert sorted(os.listdir(tmp_path)) == sorted([living.name, ".b.bin.0123abcd.tmp", "a.bin"])
+
+
+def test_a_temporary_file_that_another_process_has_removed_is_written_again(tmp_path, monkeypatch):
+    path, replace = tmp_path / "a.bin", os.replace
+
+    def remove_before(source, target):
+        monkeypatch.setattr(os, "replace", replace)
+        os.unlink(source)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", remove_before)
+    write_atomic(path, b"content")
+    assert path.read_bytes() == b"content"
+    assert os.listdir(tmp_path) == ["a.bin"]
 
 
 def test_a_folder_that_is_missing_is_an_error(tmp_path):
