@@ -1,4 +1,4 @@
-"""Gradients of an untrained network on one batch, which several figures show."""
+"""Gradients of untrained networks on one batch, for several figures."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,13 +24,13 @@ from refsnn.network import (
 from refsnn.ops import LIF, Array, Ops, get_ops
 from refsnn.training.monitor import norm
 
-#: side branches' weight: Eq. 7, Eq. 6, and Eq. 10 as evolutionary training begins
+#: the side branches' weight: Eq. 7, Eq. 6, and Eq. 10 at the beginning of training
 SIDES = {"vanilla": 0.0, "shortcut": 1.0, "evolutionary": 0.25}
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Layers this small lose more by threads that wait, on a busy machine, than they gain."""
+    """Compute on one thread in this context, since waiting threads would slow such small layers."""
     import numba
 
     threads = numba.get_num_threads()
@@ -43,7 +43,7 @@ def one_thread() -> Iterator[None]:
 
 
 def of_depth(depth: int) -> str:
-    """The CIFAR ResNet (16-32-64, D21) with so many layers: 6 n + 2 with n blocks a stage."""
+    """Return the CIFAR ResNet (16-32-64, D21) with `depth` layers: 6 n + 2, n blocks per stage."""
     n, rest = divmod(depth - 2, 6)
     if n < 1 or rest:
         raise ValueError(f"depths: got {depth}, want 6 n + 2: 8, 14, 20, ...")
@@ -53,9 +53,9 @@ def of_depth(depth: int) -> str:
 def fresh(
     arch: str, dataset: Dataset, lif: LIF, seed: int, batch_size: int, steps: int, ops: Ops
 ) -> tuple[Forward, Array]:
-    """Forward pass of initial float32 parameters (D18) on a batch of training images, and labels.
+    """Return a forward pass of initial float32 parameters (D18) on training images, and the labels.
 
-    A seed means the same images for every architecture.
+    The same seed selects the same images for every architecture.
     """
     images, labels = dataset.train.images, dataset.train.labels
     if not 0 < batch_size <= len(labels):
@@ -69,21 +69,21 @@ def fresh(
 
 
 def branch_gradients(run: Forward, labels: Array, side: float) -> list[Array]:
-    """dL/db_l of every branch, with the side branches weighted by `side`."""
+    """Return dL/db_l of every branch, with the side branches weighted by `side`."""
     ops = run.context.ops
     _, cache = ops.objective_forward(run.branches, labels, side)
     return ops.objective_backward(cache)
 
 
 def pull_back(run: Forward, labels: Array, side: float) -> Params:
-    """Every parameter's gradient (Eq. 9)."""
+    """Return every parameter's gradient (Eq. 9)."""
     return backward(run, branch_gradients(run, labels, side))
 
 
 def with_surrogate(run: Forward, lif: LIF) -> Forward:
-    """The forward pass (float32 kernels), to be pulled back by the surrogate of `lif`.
+    """Return a forward pass of float32 kernels whose backward pass uses the surrogate of `lif`.
 
-    No neuron fires otherwise for it, so one pass serves any number of surrogates.
+    The surrogate does not change the spikes, so one forward pass serves any number of surrogates.
     """
     fused = run.context.ops.norm_neuron_backward
 
@@ -95,19 +95,19 @@ def with_surrogate(run: Forward, lif: LIF) -> Forward:
 
 
 def unfused() -> Ops:
-    """The kernels with batch norm and neuron apart, as `delta_norms` wants them."""
+    """Return the kernels without fused batch norm and neuron, for `delta_norms`."""
     return replace(get_ops("numba"), norm_neuron_forward=None, norm_neuron_backward=None)
 
 
 def delta_norms(run: Forward, labels: Array, side: float) -> tuple[Params, dict[str, float]]:
-    """Gradients, and the norm of dL/du_pre over all steps for each layer of neurons, in order."""
+    """Return the gradients, and the norm of dL/du_pre over all steps by layer of neurons."""
     db = branch_gradients(run, labels, side)
     grads, norms = watch(run, db, lambda do_seq, delta_seq, cache: norm(delta_seq))
     return grads, dict(reversed(norms.items()))
 
 
 def log10_norm(name: str, value: float) -> float:
-    """log10, where float32 could hold the norm at all."""
+    """Return log10 of a norm; ValueError where the norm is beyond the range of float32."""
     if not 0 < value < np.inf:
         raise ValueError(f"{name}: a gradient's norm is {value}, beyond float32")
     return float(np.log10(value))

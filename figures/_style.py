@@ -1,4 +1,4 @@
-"""What the figures share: fonts, colours, line styles, and the command line of a figure."""
+"""The figures' fonts, colours and line styles, and the command line of a figure."""
 
 import argparse
 import io
@@ -11,7 +11,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-os.environ.pop("MPLBACKEND", None)  # of windows, of which there are none; one amiss stops imports
+os.environ.pop("MPLBACKEND", None)  # figures open no window, and an unknown backend stops imports
 import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
@@ -20,12 +20,12 @@ from refsnn.files.documents import read_json
 from refsnn.files.writing import write_atomic
 from refsnn.ops import validate
 
-WIDE, DPI = 7.0, 200  # a page's width in inches, and its pixels an inch
+WIDE, DPI = 7.0, 200  # width of a page in inches; pixels per inch
 
-#: Okabe and Ito's colours, which the colour-blind can tell apart
+#: Okabe and Ito's colours for the colour-blind
 BLACK, BLUE, VERMILION, GREEN, GREY = "#000000", "#0072B2", "#D55E00", "#009E73", "#999999"
 
-#: a method is the same line in every figure, also without colour
+#: a method has the same line in every figure, also without colour
 METHOD_LINES: dict[str, dict[str, Any]] = {
     "vanilla": {"color": BLACK, "linestyle": "-", "marker": "o"},
     "shortcut": {"color": BLUE, "linestyle": "--", "marker": "s"},
@@ -51,13 +51,16 @@ PRINT = {
     "svg.hashsalt": "refsnn",
 }
 
-#: decorates what draws: these settings hold within, and nowhere else
+#: decorates functions that draw, so that these settings hold only there
 printed = matplotlib.rc_context(PRINT)
 
 
 @printed
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """NAME.png (256 colours, which make a third of the bytes) and NAME.svg, alike every time."""
+    """Write NAME.png (in 256 colours, for a third of the bytes) and NAME.svg, and return the paths.
+
+    The same figure gives the same bytes every time.
+    """
     png, svg, pixels = io.BytesIO(), io.BytesIO(), io.BytesIO()
     figure.savefig(pixels, format="png", dpi=DPI)
     Image.open(pixels).convert("RGB").quantize(256).save(png, "png", optimize=True)
@@ -75,7 +78,10 @@ def main(
     draw: Callable[[dict[str, Any]], Figure],
     argv: list[str] | None = None,
 ) -> int:
-    """Compute, draw and save; the options are compute's parameters. Returns the exit code."""
+    """Run a figure's command line: compute, draw and save. Return the exit code.
+
+    The parameters of `compute` become options.
+    """
     name = Path(script).stem
     parser = argparse.ArgumentParser(prog=f"{name}.py", description=about)
     parser.add_argument(
@@ -83,17 +89,19 @@ def main(
         type=Path,
         default=Path(script).parent,
         metavar="DIR",
-        help="folder of the pictures (default: the script's)",
+        help="folder for the pictures (default: the script's)",
     )
-    parser.add_argument("--record", type=Path, metavar="FILE", help="write the data to a JSON file")
     parser.add_argument(
-        "--data", type=Path, metavar="FILE", help="draw what --record wrote; compute nothing"
+        "--record", type=Path, metavar="FILE", help="also write the figure's data to a JSON file"
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="FILE", help="draw data that --record wrote; compute nothing"
     )
     add_options(parser, compute)
     given = vars(parser.parse_args(argv))
     out, record, data = (given.pop(option) for option in ("out", "record", "data"))
     if data is not None and (given or record):
-        parser.error("--data: draws what is recorded; leave the other options out")
+        parser.error("--data: draws recorded data; leave out the other options")
     try:
         if data is None:
             figure = draw(measure(name, compute, given, record))
@@ -111,7 +119,10 @@ def main(
 def measure(
     name: str, compute: Callable[..., dict[str, Any]], given: dict[str, Any], record: Path | None
 ) -> dict[str, Any]:
-    """By way of JSON, so that what is recorded draws the same."""
+    """Compute the data, write it to `record` if given, and return it as read back from JSON.
+
+    So recorded data give the same figure.
+    """
     text = json.dumps({"figure": name} | compute(**given))
     if record is not None:
         write_atomic(record, text.encode())
@@ -119,7 +130,7 @@ def measure(
 
 
 def add_options(parser: argparse.ArgumentParser, compute: Callable[..., Any]) -> None:
-    """An option for each parameter of compute, of its default's type; a tuple takes several."""
+    """Add an option per parameter of `compute`, of its default's type; a tuple takes several."""
     for name, parameter in signature(compute).parameters.items():
         default = parameter.default
         several = isinstance(default, tuple)
@@ -134,18 +145,18 @@ def add_options(parser: argparse.ArgumentParser, compute: Callable[..., Any]) ->
 
 
 def draw_recorded(path: Path, name: str, draw: Callable[[dict[str, Any]], Figure]) -> Figure:
-    """The figure of what --record wrote."""
+    """Draw the data that --record wrote."""
     content = read_json(path, {"type": "object"})
-    of = content.get("figure")
-    if of != name:
-        raise ValueError(f"data: {path} is of figure {validate.shown(of)}, want {name!r}")
+    recorded = content.get("figure")
+    if recorded != name:
+        raise ValueError(f"data: {path} is of figure {validate.shown(recorded)}, want {name!r}")
     try:
-        with warnings.catch_warnings():  # of numbers that have no place in a figure
-            for kind in (RuntimeWarning, UserWarning):
-                warnings.simplefilter("error", kind)
+        with warnings.catch_warnings():  # about numbers that can't be drawn
+            for category in (RuntimeWarning, UserWarning):
+                warnings.simplefilter("error", category)
             return draw(content)
     except KeyError as error:
         raise ValueError(f"data: {path}: {error} is missing") from None
-    except Exception as error:  # what is drawn has no rules; Matplotlib raises whatever
+    except Exception as error:  # the data are not checked, and Matplotlib raises anything
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"data: {path}: not what --record wrote ({reason})") from None

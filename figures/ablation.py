@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from refsnn.experiments.table import draw as draw_table
 from refsnn.experiments.table import read_table
 
-CLAIM = Path(__file__).with_name("claim.json")  # of `refsnn ablation --preset claim --jobs 2`
+CLAIM = Path(__file__).with_name("claim.json")  # from `refsnn ablation --preset claim --jobs 2`
 
 
 def compute(table: str = str(CLAIM)) -> dict[str, Any]:
-    """The table that the file holds."""
+    """Read the table from a file."""
     return {"table": read_table(Path(table))}
 
 

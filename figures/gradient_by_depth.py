@@ -1,7 +1,7 @@
 """The first layer's gradient against depth, and dL/du_pre layer by layer, at initialisation.
 
-Networks of 16-32-64 channels and 6 n + 2 layers. Lines are geometric means over seeds,
-bands reach from the least to the largest.
+Networks have 16-32-64 channels and 6 n + 2 layers. Lines are geometric means over seeds, bands
+extend from the smallest to the largest value.
 """
 
 import sys
@@ -27,7 +27,10 @@ def compute(
     surrogate: str = "tanh",
     dataset: str = "digits",
 ) -> dict[str, Any]:
-    """log10 of norms by method: of dL/dW_1 (depth, seed); of dL/du_pre (seed, layer), deepest."""
+    """Compute log10 of norms by method: of dL/dW_1 (depth, seed) and dL/du_pre (seed, layer).
+
+    The latter is for the deepest network.
+    """
     validate.whole("seeds", seeds, 1)
     data, lif = load(dataset), LIF(surrogate=make_surrogate(surrogate))
     first: dict[str, list[list[float]]] = {method: [] for method in SIDES}
@@ -54,7 +57,7 @@ def compute(
 
 
 def branch_layers(net: Network, names: list[str]) -> list[int]:
-    """Numbers, from 1, of the layers of neurons that side branches leave from."""
+    """Return the numbers, from 1, of the layers of neurons at which side branches leave."""
     sides = [block for block in net.blocks() if block.branch not in (None, "head")]
     return [names.index(f"{block.name}.lif2") + 1 for block in sides]
 
@@ -82,7 +85,7 @@ def draw(data: dict[str, Any]) -> Figure:
 
 
 def band(axes: Any, x: Any, logs: Any, label: str, line: dict[str, Any]) -> None:
-    """The mean over the first axis of logs (seed, x), and the range of the seeds."""
+    """Draw the mean and the range over the first axis of logs (seed, x)."""
     axes.plot(x, 10.0 ** logs.mean(axis=0), label=label, **line)
     axes.fill_between(
         x,

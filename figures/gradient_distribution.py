@@ -1,7 +1,7 @@
-"""The entries of the first layer's gradient dL/dW_1 at initialisation, by training method.
+"""Distribution of the entries of the first layer's gradient dL/dW_1 at initialisation, by method.
 
-Above as the paper shows them; below their magnitudes, where vanishing shows. Evolutionary
-training at its beginning, with lambda = 0.25. Entries of several seeds are pooled.
+Above, the entries as in the paper; below, their magnitudes, which show vanishing gradients.
+Evolutionary training is at its beginning, with lambda = 0.25. Entries of all seeds are pooled.
 """
 
 import sys
@@ -27,7 +27,7 @@ def compute(
     surrogate: str = "tanh",
     dataset: str = "digits",
 ) -> dict[str, Any]:
-    """Histograms of the entries g and of log10 |g| by architecture and method, with their edges."""
+    """Compute histograms of the entries g and of log10 |g|, by architecture and method."""
     validate.whole("seeds", seeds, 1)
     data, lif, ops = load(dataset), LIF(surrogate=make_surrogate(surrogate)), get_ops("numba")
     panels = []
@@ -45,23 +45,25 @@ def compute(
 
 
 def histograms(entries: dict[str, Any]) -> dict[str, Any]:
-    """Shares of the entries in BINS bins: of g within the widest method's 1 to 99 %, and log10 |g|.
+    """Return the fractions of the entries g, and of log10 |g|, in BINS bins.
 
-    Zeros have no logarithm, and are left out of the second.
+    The bins of g cover 99 % of the magnitudes of the method with the widest distribution. The
+    histogram of log10 |g| leaves out zeros.
     """
     everything = np.concatenate(list(entries.values()))
     reach = max(np.quantile(np.abs(g), 0.99) for g in entries.values())
     logs = {method: np.log10(np.abs(g[g != 0])) for method, g in entries.items()}
     low, high = np.quantile(np.concatenate(list(logs.values())), [0.001, 1])
-    of: dict[str, Any] = {"count": len(everything) // len(entries)}
+    found: dict[str, Any] = {"count": len(everything) // len(entries)}
     for name, values, edges in (
         ("linear", entries, np.linspace(-reach, reach, BINS + 1)),
         ("log", logs, np.linspace(low, high, BINS + 1)),
     ):
         shares = {m: np.histogram(v, edges)[0] / len(entries[m]) for m, v in values.items()}
-        of[name] = {"edges": edges.tolist(), "shares": {m: s.tolist() for m, s in shares.items()}}
-    of["rms"] = {method: float(np.sqrt(np.mean(g**2))) for method, g in entries.items()}
-    return of
+        shares = {method: share.tolist() for method, share in shares.items()}
+        found[name] = {"edges": edges.tolist(), "shares": shares}
+    found["rms"] = {method: float(np.sqrt(np.mean(g**2))) for method, g in entries.items()}
+    return found
 
 
 @printed
@@ -87,7 +89,7 @@ def outline(axes: Any, histogram: dict[str, Any], labels: dict[str, str]) -> Non
     for method, shares in histogram["shares"].items():
         line = {name: METHOD_LINES[method][name] for name in ("color", "linestyle")}
         axes.stairs(shares, histogram["edges"], label=labels[method], **line)
-    axes.set_ylabel("share of the entries")
+    axes.set_ylabel("fraction of the entries")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Where the first layer's gradient vanishes, stays and explodes: the surrogate's height and width.
+"""Map of where the first layer's gradient vanishes or explodes, by surrogate height and width.
 
-Colour is the factor by which another residual block changes the norm of dL/dW_1, from the
-shallower network to the deeper one, at initialisation. The map is made with triangles, the one
-shape of Eq. 4 whose height (gamma) and width are free of each other and of the neuron: a tanh's
-width is fixed, a rectangle's height is 1/a. Width is the integral of the slope's square over
-the height's square, since a gradient's variance is multiplied by the mean square of the slopes:
-a for a rectangle, 2/3 of half the base for a triangle, 4/3 for a tanh. Surrogates in use are
-marked where their height and width put them, and filled with the factor measured for themselves.
+Colour shows the factor by which one more residual block changes the norm of dL/dW_1 at
+initialisation, measured between a shallower and a deeper network. The map uses triangles, the only
+shape of Eq. 4 whose height (gamma) and width can be chosen freely: a tanh's width is fixed, and a
+rectangle's height is 1/a. Width is the integral of the squared slope divided by the squared height,
+since a gradient's variance is multiplied by the mean square of the slopes: a for a rectangle, 2/3
+of half the base for a triangle, 4/3 for a tanh. Markers show the surrogates in use, at their height
+and width, filled with the colour of the factor measured with them.
 """
 
 import sys
@@ -26,7 +26,7 @@ from refsnn.ops import LIF, SURROGATES, Array, Surrogate, get_ops, make_surrogat
 from refsnn.training.monitor import first_gradient_norm
 
 METHODS = ("vanilla", "shortcut")
-#: label, name and shape of the surrogates in use
+#: (label, name, shape) of the surrogates in use
 MARKS = (
     ("tanh, k = 1/2", "tanh", 0.5),
     ("rectangular, a = 1", "rectangular", 1.0),
@@ -47,7 +47,7 @@ def compute(
     steps: int = 4,
     dataset: str = "digits",
 ) -> dict[str, Any]:
-    """log10 of the factor a block: `map` by method (height, width), and for each of MARKS."""
+    """Compute log10 of the factor per block, as a `map` (height, width) by method and for MARKS."""
     if not shallow < deep:
         raise ValueError(f"deep: got {deep}, want more than shallow, {shallow}")
     validate.whole("cells", cells, 2)
@@ -86,7 +86,7 @@ def compute(
 
 
 def log_norms(runs: list[tuple[Forward, Array]], surrogate: Surrogate) -> dict[str, float]:
-    """log10 |dL/dW_1| by method, the mean over runs."""
+    """Return the mean of log10 |dL/dW_1| over runs, by method."""
     logs: dict[str, list[float]] = {method: [] for method in METHODS}
     for run, labels in runs:
         run = with_surrogate(run, LIF(surrogate=surrogate))
@@ -97,7 +97,7 @@ def log_norms(runs: list[tuple[Forward, Array]], surrogate: Surrogate) -> dict[s
 
 
 def height_and_width(surrogate: Surrogate, v_th: float) -> tuple[float, float]:
-    """The slope's largest value, and the integral of its square over the largest's."""
+    """Return the slope's largest value, and the integral of its square over that value squared."""
     x = np.linspace(-20, 20, 40_001)
     h = surrogate.slope(x, v_th)
     return float(h.max()), float(np.trapezoid((h / h.max()) ** 2, x))
@@ -125,7 +125,7 @@ def draw(data: dict[str, Any]) -> Figure:
             )
         axes.set(xlabel=r"width of the surrogate slope, $\int h^2$ / height$^2$", title=method)
     panels[0].set_ylabel("height of the surrogate slope")
-    bar = figure.colorbar(colours, ax=panels, label="factor on |∂L/∂W₁| a block")
+    bar = figure.colorbar(colours, ax=panels, label="factor on |∂L/∂W₁| per block")
     ticks = [f for f in FACTORS if abs(np.log10(f)) <= most]
     bar.set_ticks(np.log10(ticks), labels=[f"{f:g}" for f in ticks])
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
@@ -133,7 +133,7 @@ def draw(data: dict[str, Any]) -> Figure:
 
 
 def draw_map(axes: Any, widths: Any, heights: Any, logs: Any, colours: Any) -> None:
-    """Cells, and lines of equal factor; the gradient vanishes below 1 and explodes above."""
+    """Draw cells and lines of equal factor; the gradient vanishes below 1 and explodes above."""
     axes.pcolormesh(edges(widths), edges(heights), logs, norm=colours.norm, cmap=colours.cmap)
     levels = np.log10(FACTORS)
     lines = axes.contour(
@@ -160,7 +160,7 @@ def draw_map(axes: Any, widths: Any, heights: Any, logs: Any, colours: Any) -> N
 
 
 def edges(centres: Any) -> Any:
-    """Between geometrically spaced centres, and beyond the outer ones."""
+    """Return the edges of cells with geometrically spaced centres."""
     half = np.sqrt(centres[1] / centres[0])
     return np.append(np.array(centres) / half, centres[-1] * half)
 

@@ -11,7 +11,7 @@ from refsnn.training.config import make_config
 
 
 def compute(epochs: int = 8, batches: int = 12, lam: float = 0.25) -> dict[str, Any]:
-    """The weight at every iteration i = 1 … epochs * batches, as training takes it."""
+    """Compute the weight at every iteration i = 1 … epochs * batches, as in training."""
     validate.whole("batches", batches, 1)
     settings = {method: {"method": method} for method in METHODS}
     settings["by epoch"] = {"method": "evolutionary", "lam_clock": "epoch"}

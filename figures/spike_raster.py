@@ -1,7 +1,7 @@
-"""Spikes of a few neurons of every layer while one test image is shown, and the layers' rates.
+"""Spikes of a few neurons of each layer for one test image, and the layers' firing rates.
 
-Of an untrained network, normalised by a batch that the image stands in, or of the run in the
-folder --run, as it is used after training.
+The network is untrained, with the statistics of a batch that contains the image, or that of the run
+in the folder --run, with its running statistics.
 """
 
 import sys
@@ -27,8 +27,8 @@ from refsnn.ops import get_ops, validate
 from refsnn.training.folder import load_state, read_config
 from refsnn.training.trainer import network_for
 
-ROW = 0.026  # inches that a neuron takes
-MOST_ROWS = 10_000  # in 2^16 pixels, the most that a picture's side may have
+ROW = 0.026  # inches per neuron
+MOST_ROWS = 10_000  # since a picture's side may have at most 2^16 pixels
 
 
 def compute(
@@ -41,9 +41,9 @@ def compute(
     dataset: str = "digits",
     batch_size: int = 64,
 ) -> dict[str, Any]:
-    """Per layer: its rate for the image, and (neuron, step) spikes of `neurons` drawn by `seed`.
+    """Compute each layer's firing rate for the image, and the spikes (neuron, step) of `neurons`.
 
-    With `run`, architecture, steps and data set are the run's.
+    The neurons are drawn with `seed`. With `run`, architecture, steps and data set are the run's.
     """
     validate.whole("neurons", neurons, 1)
     rng = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ def compute(
         title = f"untrained {arch}, {dataset}, test image {image}, seed {seed}"
     layers = []
     for name, cache in neuron_caches(shown):
-        spikes = cache.o_seq[:, 0].reshape(len(cache.o_seq), -1)  # the image's
+        spikes = cache.o_seq[:, 0].reshape(len(cache.o_seq), -1)  # of the image
         which = np.sort(rng.choice(spikes.shape[1], min(neurons, spikes.shape[1]), replace=False))
         layers.append(
             {"name": name, "rate": float(spikes.mean()), "spikes": spikes.T[which].tolist()}
@@ -65,7 +65,7 @@ def compute(
 def untrained(
     arch: str, dataset: str, steps: int, image: int, batch_size: int, rng: np.random.Generator
 ) -> Forward:
-    """Forward pass of initial parameters on the image and the test images after it."""
+    """Compute a forward pass of initial parameters on the image and the test images after it."""
     validate.whole("batch_size", batch_size, 1)
     data = load(dataset)
     count = len(data.test.labels)
@@ -78,7 +78,7 @@ def untrained(
 
 
 def trained(folder: Path, image: int) -> Forward:
-    """Forward pass of the run's network on the image, by running statistics."""
+    """Compute a forward pass of the run's network on the image, with running statistics."""
     config = read_config(folder)
     data = load(config.data.dataset, config.data_options())
     check(image, len(data.test.labels))
@@ -116,9 +116,9 @@ def draw(data: dict[str, Any]) -> Figure:
     names = [layer["name"] for layer in layers]
     raster.set(xlabel="time step", xlim=(0.5, steps + 0.5), xticks=range(1, steps + 1))
     raster.set_yticks(middles, labels=names, fontsize=6)
-    raster.set_ylim(ends[-1] - 0.5, -0.5)  # the input's side above
-    raster.set_title(f"spikes of {max(rows)} neurons a layer")
-    rates.set(xlabel="spikes a neuron and step", title="the whole layer's rate")
+    raster.set_ylim(ends[-1] - 0.5, -0.5)  # the layers near the input above
+    raster.set_title(f"spikes of {max(rows)} neurons per layer")
+    rates.set(xlabel="spikes per neuron and step", title="firing rate of the layer")
     for axes in (raster, rates):
         axes.grid(False, axis="y")
         axes.tick_params(axis="y", length=0)

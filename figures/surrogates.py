@@ -1,4 +1,4 @@
-"""Eq. 4's surrogate slopes, their primitives, the rectangle's edge (D4), both tanhs of D5."""
+"""The surrogate slopes of Eq. 4, their primitives, the rectangle's edge (D4), both tanhs (D5)."""
 
 import sys
 from typing import Any
@@ -26,14 +26,17 @@ LABELS = {
 def compute(
     gamma: float = 1.0, a: float = 1.0, k: float = 0.5, v_th: float = 1.0, reach: float = 3.0
 ) -> dict[str, Any]:
-    """Slope and primitive of each at x = u_pre - v_th from -reach to reach; slopes at |x| = a/2."""
+    """Compute slope and primitive of each surrogate at x = u_pre - v_th from -reach to reach.
+
+    Also compute the rectangle's slope on its edges, |x| = a/2.
+    """
     validate.positive("v_th", v_th)
     validate.positive("reach", reach)
     shapes = {"triangular": gamma, "rectangular": a, "tanh": k, "tanh_literal": k}
     edges = np.array([-a / 2, a / 2])
     beside = [
         np.nextafter(edges, way) for way in (-np.inf, np.inf)
-    ]  # so that the sides are upright
+    ]  # makes the rectangle's sides vertical
     x = np.unique(np.concatenate([np.linspace(-reach, reach, 301), edges, *beside]))
     curves = {}
     for name, shape in shapes.items():
@@ -52,10 +55,10 @@ def draw(data: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(WIDE, 2.6))
     slopes, primitives, readings = figure.subplots(1, 3)
 
-    def line(axes: Any, name: str, what: str) -> None:
+    def line(axes: Any, name: str, function: str) -> None:
         curve = data["curves"][name]
         label = LABELS[name].format(f"{curve['shape']:g}")
-        axes.plot(data["x"], curve[what], label=label, **LINES[name])
+        axes.plot(data["x"], curve[function], label=label, **LINES[name])
 
     for name in ("triangular", "rectangular", "tanh"):
         line(slopes, name, "slope")
@@ -79,7 +82,7 @@ def draw(data: dict[str, Any]) -> Figure:
         line(readings, name, "slope")
     slopes.set_title("Eq. 4: slopes")
     primitives.set_title("their primitives")
-    readings.set_title("D5: meant and as printed")
+    readings.set_title("D5: as intended and as printed")
     for axes in (slopes, primitives, readings):
         axes.set_xlabel(r"$u_{\mathrm{pre}} - v_{\mathrm{th}}$")
         axes.legend(loc="upper right" if axes is readings else "upper left")

@@ -1,6 +1,6 @@
-"""Fig. 1, drawn from a network: its blocks, and what its side branches add to the output.
+"""The paper's Fig. 1, drawn from a network: its blocks and its side branches.
 
-A box is a residual block (Eq. 5) with its channels; /2 halves the image, x n stands for n alike.
+A box is a residual block (Eq. 5) with its channels; /2 halves the image, x n means n equal blocks.
 """
 
 import sys
@@ -14,7 +14,7 @@ from matplotlib.patches import Circle, FancyBboxPatch
 from refsnn.network import Block, Network, architecture
 from refsnn.ops import METHODS, validate
 
-BOX, LEVEL, BUS = 0.74, 1.1, 2.15  # a box's width; heights of the heads and of the line they join
+BOX, LEVEL, BUS = 0.74, 1.1, 2.15  # width of a box; heights of the heads and of the line they join
 WEIGHTS = {"vanilla": "", "shortcut": "×1", "evolutionary": "×λ(i)"}
 
 
@@ -25,14 +25,15 @@ def compute(
     channels: int = 3,
     classes: int = 10,
 ) -> dict[str, Any]:
-    """The stem, then runs of blocks alike: label, number, and the branches b_l that leave there."""
+    """List the boxes: the stem, then groups of equal blocks, with the branches b_l of each."""
     validate.one_of("method", method, METHODS)
-    kind = "none" if method == "vanilla" else branches
-    net = Network(architecture(arch), channels, classes, kind)
+    net = Network(
+        architecture(arch), channels, classes, "none" if method == "vanilla" else branches
+    )
     boxes = stem_boxes(net)
     number = 0
-    for _, alike in groupby(net.blocks(), lambda block: (*block[1:4], role(block))):
-        blocks = list(alike)
+    for _, equal in groupby(net.blocks(), lambda block: (*block[1:4], role(block))):
+        blocks = list(equal)
         block, repeat = blocks[0], len(blocks)
         leaving = [] if role(block) == "" else list(range(number + 1, number + repeat + 1))
         number += len(leaving)
@@ -42,7 +43,7 @@ def compute(
 
 
 def role(block: Block) -> str:
-    """Which branch leaves from the block: none, a side branch, or the main one."""
+    """Return which branch leaves after the block: none (""), a side branch, or the main one."""
     return "" if block.branch is None else "head" if block.branch == "head" else "side"
 
 
@@ -92,7 +93,7 @@ def draw(data: dict[str, Any]) -> Figure:
 
 
 def draw_sum(axes: Any, first: float, x: float) -> None:
-    """The line that the side branches come to, and where it meets the main branch."""
+    """Draw the line that the side branches join, and the sum with the main branch."""
     axes.plot([first, x], [BUS, BUS], color=VERMILION)
     arrow(axes, (x, BUS), (x, 0.15), VERMILION)
     axes.text(x - 0.1, BUS - 0.1, "in training only", ha="right", va="top", fontsize=7)
@@ -101,7 +102,7 @@ def draw_sum(axes: Any, first: float, x: float) -> None:
 
 
 def draw_branch(axes: Any, x: float, branches: list[int], weight: str) -> None:
-    """From a block upwards through its head to the line that the sum is taken of."""
+    """Draw a side branch upwards from its block through its head to the line of the sum."""
     arrow(axes, (x, 0.35), (x, LEVEL - 0.3), VERMILION)
     draw_box(axes, x, LEVEL, "GAP\nFC", VERMILION, height=0.6, linestyle="--")
     axes.plot([x, x], [LEVEL + 0.3, BUS], color=VERMILION)
@@ -142,7 +143,7 @@ def arrow(axes: Any, start: Any, end: Any, colour: str = GREY) -> None:
 
 
 def name_of(branches: list[int]) -> str:
-    """b_l, or the first and the last of several."""
+    """Return the label b_l, or those of the first and the last of several branches."""
     ends = [f"$b_{{{number}}}$" for number in dict.fromkeys((branches[0], branches[-1]))]
     return "…".join(ends)
 

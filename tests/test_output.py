@@ -16,5 +16,5 @@ def test_numbers_have_their_plural(count, text):
     assert counted(count, "case") == text
 
 
-def test_a_name_that_is_no_text_can_be_printed():
+def test_a_file_name_that_is_not_text_can_be_printed():
     assert printable("dä \udcff.npz") == "dä \\udcff.npz"

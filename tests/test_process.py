@@ -1,4 +1,4 @@
-"""Settings of a command for its process; each test has its own process, since they stay set."""
+"""Settings of a command's process; tests use a process of their own, since settings stay."""
 
 import errno
 import io
@@ -44,7 +44,7 @@ print(faults())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
-def test_freed_memory_is_not_fetched_from_the_system_again():
+def test_freed_memory_is_kept_for_reuse():
     kept, faults = printed_by(FAULTS.replace("KEEP", "True"))
     if kept == "False":
         pytest.skip("no glibc")
@@ -75,7 +75,7 @@ def test_none_leaves_the_environments_number():
 
 
 @pytest.mark.parametrize("threads", [0, -1, 10**6])
-def test_threads_that_there_are_not_are_refused(threads, capsys):
+def test_more_threads_than_cores_are_refused(threads, capsys):
     with pytest.raises(ValueError, match=rf"^threads: got {threads}, want 1 to \d+ \(the cores"):
         limit_threads(threads)
     for command in (["train"], ["evaluate", "nowhere"]):
@@ -93,7 +93,7 @@ def test_waiting_threads_soon_sleep_unless_the_environment_says_otherwise():
     assert printed_by(code, OMP_WAIT_POLICY="ACTIVE") == ["ACTIVE", "None"]
 
 
-def test_a_console_with_a_way_of_its_own_keeps_it():
+def test_a_console_that_is_no_file_is_kept():
     class Console(io.RawIOBase):
         """As that of Windows is: no file."""
 
@@ -112,7 +112,7 @@ def test_a_console_with_a_way_of_its_own_keeps_it():
     assert b"".join(shown) == rb"a \u03bb"
 
 
-def test_a_pipe_without_a_reader_is_one_on_windows_too(monkeypatch):
+def test_a_pipe_without_a_reader_is_a_broken_pipe_on_windows_too(monkeypatch):
     def invalid(path):
         raise OSError(errno.EINVAL, "Invalid argument")
 

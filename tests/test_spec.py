@@ -1,4 +1,4 @@
-"""The ledger and the code name each other."""
+"""The ledger's clauses and the code refer to each other."""
 
 import ast
 import inspect
@@ -57,7 +57,7 @@ def test_every_tag_names_a_clause(path):
     assert not unknown
 
 
-def test_a_name_that_does_not_exist_is_noticed():
+def test_an_unknown_name_is_noticed():
     with pytest.raises(AttributeError):
         spec.resolve("refsnn.equations.lif.nothing")
     with pytest.raises(AttributeError):

@@ -1,4 +1,4 @@
-"""What differs between systems, as far as this one shows it."""
+"""Differences between systems, as far as they can be tested on this one."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ def run(code):
 
 
 @pytest.mark.skipif(system.resource is None, reason="no limits")
-def test_a_limit_holds_and_one_that_is_unknown_costs_nothing():
+def test_a_limit_holds_and_an_unknown_one_is_ignored():
     code = "from refsnn import system\nsystem.limit('DATA', 2**28)\nbytearray(2**29)"
     assert "MemoryError" in run(code)[1]
     assert run(code.replace("DATA", "NOTHING")) == (0, "")
@@ -56,7 +56,7 @@ FAMILY = (
 
 @pytest.fixture
 def family():
-    """A process with two below it."""
+    """Start a process with two descendants."""
     process = subprocess.Popen(
         [sys.executable, "-c", FAMILY, "2", FAMILY], stdout=subprocess.PIPE, **system.APART
     )
@@ -67,7 +67,7 @@ def family():
 
 
 @pytest.mark.parametrize("groups", [True, False])
-def test_a_process_ends_with_all_below_it(family, groups, monkeypatch):
+def test_killing_a_process_kills_its_descendants(family, groups, monkeypatch):
     if groups and not system.GROUPS:
         pytest.skip("no process groups")
     monkeypatch.setattr(system, "GROUPS", groups)
@@ -79,12 +79,12 @@ def test_a_process_ends_with_all_below_it(family, groups, monkeypatch):
     assert not psutil.wait_procs(below, 10)[1]
 
 
-def test_older_processes_are_nobodys_descendants():
+def test_older_processes_are_not_descendants():
     assert not system.descendants(os.getppid(), time.time() + 1000)
 
 
 def test_a_file_that_is_open_for_a_while_is_replaced(tmp_path, monkeypatch):
-    """As Windows refuses it."""
+    """The replacement is refused as on Windows."""
     real, calls = os.replace, []
 
     def busy(source, target):

@@ -1,4 +1,4 @@
-"""Hidden folders in which a file or folder is prepared until it is complete."""
+"""Hidden folders in which a folder is prepared until it is complete."""
 
 import os
 import shutil

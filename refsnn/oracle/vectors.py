@@ -20,8 +20,7 @@ from refsnn.files.arrays import SUFFIXES, dump_arrays, read_arrays
 from refsnn.files.documents import read_json
 from refsnn.files.reading import open_regular
 from refsnn.files.schema import violation
-from refsnn.files.unfinished import remove_leftovers
-from refsnn.files.writing import write_atomic
+from refsnn.files.writing import temporary_files, write_atomic
 from refsnn.ops import Array, validate
 from refsnn.oracle import schema
 from refsnn.oracle.conventions import Conventions, renamed
@@ -84,11 +83,10 @@ def write(cases: Iterable[Case], folder: Path, suffix: str = ".npz") -> dict[str
     folder.mkdir(parents=True, exist_ok=True)
     write_manifest(folder, [], former)
     for name in former:
-        path = folder / name
-        path.unlink(missing_ok=True)
-        with suppress(OSError):  # the folder is missing, or has others' files too
-            remove_leftovers(path.parent, path.name)
-            path.parent.rmdir()
+        for file in (folder / name, *temporary_files(folder / name)):
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # where others' files are too
+            (folder / name).parent.rmdir()
     entries: list[dict[str, Any]] = []
     for case in cases:
         name = f"{case.id}{suffix}"
@@ -108,10 +106,8 @@ def former_files(folder: Path) -> list[str]:
 
     ValueError if it holds anything else.
     """
-    if not folder.exists():
-        return []
-    remove_leftovers(folder, MANIFEST)
-    if not any(folder.iterdir()):
+    begun = temporary_files(folder / MANIFEST)
+    if not folder.exists() or all(path in begun for path in folder.iterdir()):
         return []
     try:
         manifest = read_json(folder / MANIFEST)

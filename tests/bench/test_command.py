@@ -1,4 +1,4 @@
-"""`refsnn bench` as a user meets it."""
+"""`refsnn bench` from the command line."""
 
 import json
 import subprocess

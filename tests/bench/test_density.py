@@ -1,4 +1,4 @@
-"""Biases for a density that is asked for."""
+"""Biases for a given density of spikes."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from refsnn.training.monitor import firing_rates
 
 @pytest.mark.parametrize("target", [0.05, 0.15, 0.4])
 @pytest.mark.parametrize("arch", ["1-1:4-8", "2-1:8-8"])
-def test_every_layer_fires_as_asked(arch, target, tiny, tmp_path):
+def test_every_layer_fires_at_the_given_density(arch, target, tiny, tmp_path):
     spec = replace(
         tiny,
         arch=arch,

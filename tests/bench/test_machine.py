@@ -1,4 +1,4 @@
-"""The machine, described."""
+"""The description of the machine."""
 
 import platform
 

@@ -1,4 +1,4 @@
-"""Workers in turns, and what is made of their answers."""
+"""Workers that take turns, and the summary of their answers."""
 
 from dataclasses import replace
 
@@ -78,7 +78,7 @@ def test_a_worker_that_is_killed(tiny):
 
 
 @pytest.mark.processes
-def test_only_refsnn_is_taken_apart(tiny):
+def test_only_refsnn_has_a_breakdown(tiny):
     pytest.importorskip("torch")
     with measure.prepared(tiny) as (spec, _), Worker(replace(spec, library="torch")) as worker:
         worker.answer()

@@ -1,4 +1,4 @@
-"""The peers are the same network: same numbers in, same logits and gradient out."""
+"""The peers are the same network: the same numbers give the same logits and gradients."""
 
 from dataclasses import replace
 
@@ -98,7 +98,7 @@ def test_a_comparison_measures_each_library_and_its_ratio(phase, tiny):
 
 @pytest.mark.parametrize("phase", workload.PHASES)
 @pytest.mark.parametrize("library", peers.NEURONS)
-def test_a_timed_step_does_what_ours_does(library, phase, tiny):
+def test_a_timed_step_computes_what_refsnns_step_does(library, phase, tiny):
     """Twice: nothing is kept but an update too small to see. Biases keep ties with v_th away."""
     if library != "torch":
         pytest.importorskip(library)

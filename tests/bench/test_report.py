@@ -40,7 +40,7 @@ def test_ratios_stand_beside_the_other_library():
     ]
 
 
-def test_a_busy_machine_is_told():
+def test_a_busy_machine_is_reported():
     machine = {
         "cpu": "c",
         "cores": 2,

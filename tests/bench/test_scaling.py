@@ -1,11 +1,11 @@
-"""Growth with T and with the batch."""
+"""Growth of time and memory with T and with the batch size."""
 
 import pytest
 
 from refsnn.bench import report, scaling
 
 
-def test_points_on_a_line_deviate_by_nothing():
+def test_points_on_a_line_have_no_deviation():
     assert scaling.deviation([1, 2, 4, 8], [3, 5, 9, 17]) == pytest.approx(0, abs=1e-9)
 
 
@@ -15,7 +15,7 @@ def test_the_largest_distance_counts():
 
 
 @pytest.mark.processes
-def test_each_point_is_measured_and_told(tiny, monkeypatch):
+def test_each_point_is_measured_and_reported(tiny, monkeypatch):
     told = []
     monkeypatch.setattr(scaling, "POINTS", {"batch_size": (1, 2, 3)})
     (row,) = scaling.scaling(tiny, 1, told.append)

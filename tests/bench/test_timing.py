@@ -1,4 +1,4 @@
-"""Clocks around operations."""
+"""Timing of operations."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def test_an_inner_call_is_not_its_callers_time(passes):
     ]
 
 
-def test_looking_is_nobodys_time(passes, monkeypatch):
+def test_time_spent_on_recording_is_not_counted(passes, monkeypatch):
     watch = timing.Watch(
         replace(NUMPY, linear_forward=lambda: None, side_coefficient=lambda f: f())
     )
@@ -71,7 +71,7 @@ def test_a_convolution_is_counted_as_a_direct_one():
     )
 
 
-def test_bytes_of_an_array_that_is_met_twice_count_once():
+def test_bytes_of_an_array_that_occurs_twice_count_once():
     x, y = np.zeros(10), np.zeros(3, np.uint8)
     assert sum(timing.distinct((x, [y, {"again": x}], None, 3.0)).values()) == 83
     assert sum(timing.distinct((x[:5], x[5:])).values()) == 80

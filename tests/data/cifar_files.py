@@ -1,4 +1,4 @@
-"""CIFAR's files in both published formats, of any images."""
+"""Writers of CIFAR's files in both published formats, for any images."""
 
 import os
 import struct

@@ -1,4 +1,4 @@
-"""Pictures to put into folders of classes."""
+"""Pictures for class folders."""
 
 import os
 import struct

@@ -1,4 +1,4 @@
-"""AEDAT files made byte for byte; what is wrong with one is said with its place."""
+"""AEDAT files made byte by byte; an error names the byte."""
 
 import os
 import struct
@@ -71,7 +71,7 @@ def test_the_header_may_be_short_or_long(read, end):
     ]
 
 
-def test_external_triggers_are_no_pixels(read):
+def test_events_of_external_triggers_are_left_out(read):
     trigger = struct.pack(">II", 0x8000 | 0x1234, 5)
     assert rows(read(LINES + pair(3, 4, 0, 9) + trigger)) == [(0, 3, 4, 0)]
     with pytest.raises(ValueError, match=rf"a\.aedat: byte {len(LINES)}: got no events"):
@@ -87,7 +87,7 @@ def test_the_counter_wraps_after_32_bits(read):
     assert events.x.tolist() == list(range(8))
 
 
-def test_small_disorder_is_sorted_and_ties_are_left_alone(read):
+def test_small_disorder_is_sorted_and_ties_keep_their_order(read):
     times = [50, 70, 60, 60, 40, 70]
     events = read(LINES + b"".join(pair(k, 0, 1, t) for k, t in enumerate(times)))
     assert events.t.tolist() == [0, 10, 20, 20, 30, 30]
@@ -95,7 +95,7 @@ def test_small_disorder_is_sorted_and_ties_are_left_alone(read):
 
 
 @pytest.mark.parametrize("back", [100_000, 100_001, 10**7])
-def test_a_long_way_back_is_a_counter_that_began_anew(read, back):
+def test_a_long_step_back_means_that_the_counter_restarted(read, back):
     times = [back, back + 20, 20, 30]
     events = read(LINES + b"".join(pair(k, 0, 1, t) for k, t in enumerate(times)))
     if back == 100_000:
@@ -139,7 +139,7 @@ def test_addresses_of_another_camera_are_named(read, address):
         (LINES_3[:30] + packet(polarity(1, 2, 1, 3)), "byte 28: got no line #!END-HEADER"),
     ],
 )
-def test_what_is_no_recording_is_refused(read, content, message):
+def test_a_file_that_is_not_a_recording_is_refused(read, content, message):
     with pytest.raises(ValueError, match=rf"^\S+a\.aedat: {message}"):
         read(content)
 
@@ -166,7 +166,7 @@ def test_packets_of_other_events_are_skipped(read):
     assert rows(read(content)) == [(3, 1, 2, 1)]
 
 
-def test_a_packet_holds_as_many_events_as_it_counts_not_as_it_has_room_for(read):
+def test_a_packet_has_as_many_events_as_its_number_not_its_capacity(read):
     roomy = packet(polarity(1, 2, 1, 3), capacity=9)
     assert rows(read(LINES_3 + roomy + packet(polarity(4, 5, 0, 6)))) == [
         (3, 1, 2, 1),
@@ -174,7 +174,7 @@ def test_a_packet_holds_as_many_events_as_it_counts_not_as_it_has_room_for(read)
     ]
 
 
-def test_times_go_on_after_31_bits(read):
+def test_times_continue_after_31_bits(read):
     first, second = packet(polarity(1, 1, 1, 2**31 - 1)), packet(polarity(2, 2, 1, 4), overflow=1)
     third = packet(polarity(3, 3, 0, 4), overflow=5)
     assert read(LINES_3 + first + second + third).t.tolist() == [
@@ -219,7 +219,7 @@ def test_a_file_cut_anywhere_is_named_unless_between_packets(read):
         ({"body": polarity(1, 2, 1, -3)}, "byte 129: got a negative time"),
     ],
 )
-def test_packets_that_cannot_be_are_named(read, change, message):
+def test_impossible_packets_are_named(read, change, message):
     content = (
         LINES_3 + packet(polarity(1, 2, 1, 3)) + packet(**{"body": polarity(1, 2, 1, 3)} | change)
     )
@@ -229,7 +229,7 @@ def test_packets_that_cannot_be_are_named(read, change, message):
 
 @settings(deadline=None, max_examples=200)
 @given(st.sampled_from([LINES, LINES_3]), st.binary(max_size=120))
-def test_rubbish_is_events_or_one_clear_error(tmp_path_factory, header, body):
+def test_random_bytes_give_events_or_a_clear_error(tmp_path_factory, header, body):
     path = tmp_path_factory.mktemp("rubbish") / "a.aedat"
     path.write_bytes(header + body)
     try:
@@ -243,7 +243,7 @@ def test_rubbish_is_events_or_one_clear_error(tmp_path_factory, header, body):
         assert (np.diff(events.t) >= 0).all()
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(OSError, match=r"nothing\.aedat"):
         read_aedat(tmp_path / "nothing.aedat")
 
@@ -251,7 +251,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 @pytest.mark.skipif(not REAL, reason="no shared recordings")
 @pytest.mark.parametrize("path", REAL, ids=lambda p: p.stem)
 def test_real_recordings_of_people_that_walk(path):
-    """A person is higher than wide. Pixels beside him see nothing and leak, which makes ON."""
+    """A person is taller than wide. Pixels that see no change leak, which makes ON events."""
     events = read_aedat(path)
     assert (np.diff(events.t) >= 0).all()
     assert 5e6 < events.t[-1] < 11e6

@@ -1,4 +1,4 @@
-"""Augmentation: what each function does to each image, and what it leaves alone."""
+"""Augmentations: what each function changes in an image, and what it does not change."""
 
 from functools import partial
 
@@ -29,7 +29,7 @@ def test_shape_and_dtype_are_kept_and_the_input_is_not_written(augment, dtype):
 
 
 @pytest.mark.parametrize("augment", FUNCTIONS)
-def test_the_generator_alone_decides(augment):
+def test_the_result_depends_only_on_the_generator(augment):
     images = numbered(20, 5, 7)
     first, again, other = (augment(images, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert np.array_equal(first, again)
@@ -61,7 +61,7 @@ def test_every_shift_comes_equally_often_and_rows_do_not_follow_columns():
     assert abs(counts - 200).max() < 70  # five standard deviations
 
 
-def test_no_padding_is_no_crop_and_a_negative_one_is_refused():
+def test_padding_of_0_does_not_crop_and_negative_padding_is_refused():
     images = numbered(3, 4, 4)
     assert np.array_equal(random_crop(images, np.random.default_rng(0), 0), images)
     with pytest.raises(ValueError, match="padding: got -1"):
@@ -108,7 +108,7 @@ def test_cutout_clears_one_square_around_a_pixel_of_the_image(height, width, siz
 
 
 @pytest.mark.parametrize("size", [3, 4])
-def test_the_hole_is_a_square_of_the_size_asked_for_where_it_fits(size):
+def test_the_hole_is_a_square_of_the_given_size_where_it_fits(size):
     out = cutout(numbered(500, 12, 12), np.random.default_rng(0), size)
     assert (out == 0).sum(axis=(1, 2, 3)).max() == size**2
 
@@ -120,6 +120,6 @@ def test_the_hole_is_centred_anywhere():
 
 
 @pytest.mark.parametrize("size", [0, -2])
-def test_a_hole_of_no_size_is_refused(size):
+def test_a_hole_of_size_0_is_refused(size):
     with pytest.raises(ValueError, match=f"size: got {size}"):
         cutout(numbered(3, 4, 4), np.random.default_rng(0), size)

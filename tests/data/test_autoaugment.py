@@ -1,4 +1,4 @@
-"""AutoAugment: each operation against its definition, and how often which is applied."""
+"""AutoAugment: each operation against its definition, and how often each is applied."""
 
 from collections import Counter
 
@@ -151,7 +151,7 @@ def test_equalize_makes_ranks_of_the_pixels(pixels):
 
 
 @pytest.mark.parametrize("name", ["autocontrast", "equalize"])
-def test_an_image_of_one_colour_stays_what_it_is(name):
+def test_an_image_of_one_colour_does_not_change(name):
     pixels = np.full((HEIGHT, WIDTH, 3), 77, np.uint8)
     assert np.array_equal(result(pixels, name, 5), pixels)
 
@@ -163,7 +163,7 @@ def test_the_policy_is_the_published_one():
     assert [level for _, _, level in triples] == [int(d) for d in LEVELS.replace(" ", "")]
 
 
-def test_all_sub_policies_are_of_known_operations_levels_and_probabilities():
+def test_all_sub_policies_have_known_operations_levels_and_probabilities():
     assert len(POLICY) == 25
     triples = [triple for pair in POLICY for triple in pair]
     assert len(triples) == 50
@@ -172,7 +172,7 @@ def test_all_sub_policies_are_of_known_operations_levels_and_probabilities():
     assert {p for _, p, _ in triples} == {k / 10 for k in range(10)}
 
 
-def test_operations_come_as_often_as_the_policy_says(monkeypatch):
+def test_operations_are_as_frequent_as_the_policy_says(monkeypatch):
     n, applied = 20000, Counter()
 
     def count(image, *operation):
@@ -192,7 +192,7 @@ def test_operations_come_as_often_as_the_policy_says(monkeypatch):
     assert abs(applied.total() - expected.total()) <= 5 * np.sqrt(expected.total())
 
 
-def test_both_operations_of_a_sub_policy_go_either_way_whatever_the_other_does(monkeypatch):
+def test_the_signs_of_both_operations_of_a_sub_policy_are_independent(monkeypatch):
     n, applied = 4000, []
     pair = (("rotate", 1.0, 2), ("translate_x", 1.0, 9))
     monkeypatch.setattr(autoaugment, "POLICY", (pair,))
@@ -219,7 +219,7 @@ def test_a_sub_policy_is_two_operations_in_order(pixels, monkeypatch):
     assert np.array_equal(out, np.stack([wanted, wanted]))
 
 
-def test_the_generator_alone_decides_and_the_input_is_not_written(pixels):
+def test_the_result_depends_only_on_the_generator_and_the_input_is_unchanged(pixels):
     images = np.stack([pixels] * 50)
     images.flags.writeable = False
     first, again, other = (auto_augment(images, np.random.default_rng(s)) for s in (1, 1, 2))
@@ -249,5 +249,5 @@ def test_other_images_than_rgb_are_refused(shape):
         auto_augment(np.zeros(shape, np.uint8), np.random.default_rng(0))
 
 
-def test_no_images_are_no_images():
+def test_an_empty_batch_stays_empty():
     assert auto_augment(np.zeros((0, 4, 4, 3), np.uint8), np.random.default_rng(0)).size == 0

@@ -1,4 +1,4 @@
-"""Arrays that are made once: when anew, by whom at once, and what an accident leaves."""
+"""The cache: when arrays are made again, by several processes, and after a crash."""
 
 import errno
 import os
@@ -61,7 +61,7 @@ def test_arrays_are_made_once_and_read_only_maps(folder, source):
     assert the_folder(folder).name.startswith("set-")
 
 
-def test_an_array_starts_as_zeros_of_which_each_has_its_place_on_the_disk(folder, source):
+def test_an_array_starts_as_zeros_with_its_space_on_the_disk_reserved(folder, source):
     def make(new):
         array = new("a", (1000, 1000), np.float32)
         assert not array.any()
@@ -112,7 +112,7 @@ def test_other_paths_parameters_names_and_formats_are_kept_apart(folder, source,
     assert make.calls == 7
 
 
-def test_one_file_by_two_ways_is_one_source(folder, source, monkeypatch):
+def test_one_file_by_two_paths_is_one_source(folder, source, monkeypatch):
     make = Maker()
     link = source.with_name("link.bin")
     link.symlink_to(source)
@@ -132,7 +132,7 @@ def empty(path):
 
 @pytest.mark.parametrize("file", ["frames.npy", "labels.npy", cache.CONTENTS])
 @pytest.mark.parametrize("damage", [cut, empty, Path.unlink])
-def test_a_damaged_cache_is_made_anew(folder, source, file, damage):
+def test_a_damaged_cache_is_made_again(folder, source, file, damage):
     make = Maker()
     mapped("set", [source], {}, make)
     damage(the_folder(folder) / file)
@@ -144,7 +144,7 @@ def test_a_damaged_cache_is_made_anew(folder, source, file, damage):
     assert the_folder(folder).is_dir()
 
 
-def test_what_is_no_list_of_arrays_is_made_anew(folder, source):
+def test_a_cache_without_a_list_of_arrays_is_made_again(folder, source):
     make = Maker()
     for count, text in enumerate(("[]", "{}", "5", '["../labels.npy"]', "[" * 10**6, "\0"), 2):
         mapped("set", [source], {}, make)
@@ -154,7 +154,7 @@ def test_what_is_no_list_of_arrays_is_made_anew(folder, source):
 
 
 @pytest.mark.parametrize("file", ["frames.npy", cache.CONTENTS])
-def test_a_pipe_is_made_anew(folder, source, file):
+def test_a_pipe_in_the_cache_is_replaced(folder, source, file):
     make = Maker()
     mapped("set", [source], {}, make)
     path = the_folder(folder) / file
@@ -165,7 +165,7 @@ def test_a_pipe_is_made_anew(folder, source, file):
     assert path.is_file()
 
 
-def test_a_list_without_one_of_the_arrays_is_made_anew(folder, source):
+def test_a_cache_whose_list_lacks_an_array_is_made_again(folder, source):
     make = Maker()
     mapped("set", [source], {}, make)
     (the_folder(folder) / "contents.json").write_text('["frames.npy"]')
@@ -174,7 +174,7 @@ def test_a_list_without_one_of_the_arrays_is_made_anew(folder, source):
 
 
 @pytest.mark.parametrize("shape", [b"(2L, 3)", b"(8589934592, 8589934592)"])
-def test_a_damaged_array_is_made_anew_without_a_word(folder, source, shape, recwarn):
+def test_a_damaged_array_is_made_again_silently(folder, source, shape, recwarn):
     make = Maker()
     mapped("set", [source], {}, make)
     path = the_folder(folder) / "frames.npy"
@@ -187,7 +187,7 @@ def test_a_damaged_array_is_made_anew_without_a_word(folder, source, shape, recw
     assert not recwarn.list
 
 
-def test_what_a_killed_process_left_is_removed_where_nothing_is_to_be_made(folder, source):
+def test_a_killed_process_s_leftovers_are_removed_even_if_the_cache_is_complete(folder, source):
     """It may have been killed after its arrays had their name, and before its damaged ones were
     gone."""
     mapped("set", [source], {}, Maker())
@@ -233,7 +233,7 @@ def start(source):
 
 
 @pytest.mark.processes
-def test_processes_that_make_it_at_once_both_succeed(folder, source):
+def test_two_processes_that_fill_the_cache_at_once_both_succeed(folder, source):
     processes = [start(source) for _ in range(3)]
     for process in processes:
         assert process.stdout.readline() == "making\n"
@@ -244,7 +244,7 @@ def test_processes_that_make_it_at_once_both_succeed(folder, source):
 
 
 @pytest.mark.processes
-def test_a_process_that_is_killed_leaves_nothing_that_is_taken_for_whole(folder, source):
+def test_a_killed_process_leaves_nothing_that_looks_complete(folder, source):
     process = start(source)
     assert process.stdout.readline() == "making\n"
     process.send_signal(signal.SIGKILL)
@@ -282,7 +282,7 @@ def test_a_cache_that_can_not_be_written_is_named(folder, source):
         mapped("set", [source], {}, Maker())
 
 
-def test_a_file_that_may_not_get_so_large_is_named(folder, source):
+def test_a_file_that_exceeds_the_size_limit_is_named(folder, source):
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
@@ -334,7 +334,7 @@ def test_a_source_that_is_missing_is_named(folder, tmp_path):
         (None, None, "/home/me/.cache/refsnn"),
     ],
 )
-def test_the_folder_is_what_the_environment_says(monkeypatch, own, xdg, wanted):
+def test_the_environment_determines_the_cache_folder(monkeypatch, own, xdg, wanted):
     monkeypatch.setenv("HOME", "/home/me")
     for name, value in (("REFSNN_CACHE", own), ("XDG_CACHE_HOME", xdg)):
         if value is None:
@@ -344,7 +344,7 @@ def test_the_folder_is_what_the_environment_says(monkeypatch, own, xdg, wanted):
     assert cache_folder() == Path(wanted)
 
 
-def test_a_user_without_home_is_told_what_names_a_folder(monkeypatch):
+def test_a_user_without_a_home_is_told_to_set_the_folder(monkeypatch):
     for name in ("REFSNN_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where there is none

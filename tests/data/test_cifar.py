@@ -32,7 +32,7 @@ needs100 = pytest.mark.skipif(
 
 @pytest.mark.parametrize("inside", [True, False])
 @pytest.mark.parametrize("folder", VERSIONS)
-def test_images_and_labels_are_read_from_the_folder_or_from_above(tmp_path, folder, inside):
+def test_images_and_labels_are_read_from_the_folder_or_its_parent(tmp_path, folder, inside):
     load, write, files, classes, suffix = VERSIONS[folder]
     batches = [made(n, classes) for n in (7, 4, 6, 3, 5, 8)[:files]]
     write(tmp_path / folder, batches, suffix)
@@ -175,14 +175,14 @@ def test_labels_beyond_10_classes_are_refused(tmp_path):
 
 
 def published(name, md5):
-    """Read a pickle of the authors, after a look at its checksum."""
+    """Check the checksum of a pickle of the authors, and read it."""
     content = (SHARED / "cifar-10-batches-py" / name).read_bytes()
     assert hashlib.md5(content).hexdigest() == md5
     return content, pickle.loads(content, encoding="latin-1")
 
 
 @needs10
-def test_the_writer_of_these_tests_writes_what_was_published():
+def test_the_writer_of_these_tests_writes_the_published_format():
     content, fields = published("data_batch_1", "c99cafc152244af753f735de768cd75f")
     labels = {"labels": fields["labels"]}
     again = python2_pickle(fields["data"], labels, fields["batch_label"], fields["filenames"])

@@ -1,4 +1,4 @@
-"""Pickled CIFAR: read whoever pickled it, refused when damaged, harmless when hostile."""
+"""CIFAR's pickles: read in all protocols, refused when damaged, harmless when hostile."""
 
 import itertools
 import os
@@ -32,7 +32,7 @@ needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason="no cases beside the
 
 @pytest.fixture
 def read(tmp_path):
-    """A pickle read as the only training file of CIFAR-10."""
+    """Read a pickle as the only training file of CIFAR-10."""
     folders = (tmp_path / str(k) for k in itertools.count())
 
     def load(content):
@@ -88,7 +88,7 @@ LABELS = {
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("key", [str, str.encode])
 @pytest.mark.parametrize("order", ["C", "F", "view"])
-def test_files_pickled_again_are_read(read, protocol, key, order, labels):
+def test_files_pickled_by_other_versions_are_read(read, protocol, key, order, labels):
     fields = {
         "batch_label": key("training batch 1 of 5"),
         "labels": LABELS[labels](GOOD["labels"]),
@@ -101,7 +101,7 @@ def test_files_pickled_again_are_read(read, protocol, key, order, labels):
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_a_whole_file_in_the_form_that_takes_the_most_opcodes_is_read(tmp_path, protocol):
+def test_a_whole_file_with_the_most_opcodes_is_read(tmp_path, protocol):
     n = 10_000
     labels = [np.int64(k % 100) for k in range(n)]
     fields = {
@@ -133,7 +133,7 @@ def test_a_whole_file_in_the_form_that_takes_the_most_opcodes_is_read(tmp_path, 
     ],
 )
 @pytest.mark.parametrize("protocol", [2, 4, 5])
-def test_labels_that_are_no_integers_are_refused(refused, labels, text, protocol):
+def test_labels_that_are_not_integers_are_refused(refused, labels, text, protocol):
     if isinstance(labels, bytearray) and protocol < 5:
         text = "'__builtin__ bytearray'|'builtins bytearray'"
     refused(pickle.dumps(GOOD | {"labels": labels}, protocol), text)
@@ -161,7 +161,7 @@ def test_real_images_pickled_by_other_protocols_are_read(protocol):
     assert data.train_labels.tolist() == fields["labels"]
 
 
-def test_what_came_before_may_be_named_again(read):
+def test_memoised_values_may_be_used_again(read):
     pickled = python2_pickle(PIXELS, {"labels": GOOD["labels"]})
     listed = b"labelsq\4]q\5(K\x09K\0K\4e"
     assert pickled.count(listed) == 1
@@ -275,7 +275,7 @@ def test_shapes_that_the_pixels_do_not_have_are_refused(refused, shape):
         (b"u.", b"u"),
     ],
 )
-def test_states_that_make_no_sense_are_refused(refused, before, after):
+def test_invalid_states_are_refused(refused, before, after):
     assert before in SMALL
     refused(SMALL.replace(before, after, 1), ": .")
 
@@ -354,7 +354,7 @@ def test_a_file_that_wants_more_memory_than_there_is_is_named(tmp_path, suffix, 
         cifar.read(cifar.CIFAR10, path, None)
 
 
-def test_random_damage_is_an_error_that_names_the_file_or_goes_unseen(tmp_path):
+def test_random_damage_is_unnoticed_or_an_error_that_names_the_file(tmp_path):
     path = tmp_path / "data_batch_1"
     structure = [k for k in range(len(SMALL)) if not 250 < k < len(SMALL) - 60]
     rng = np.random.default_rng(1)

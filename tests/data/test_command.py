@@ -1,4 +1,4 @@
-"""`refsnn data` as a user meets it."""
+"""`refsnn data` from the command line."""
 
 import functools
 import hashlib
@@ -14,7 +14,7 @@ from refsnn.data import DATASETS, fetch
 from refsnn.data.command import ABOUT
 
 
-def test_every_data_set_is_listed_with_what_it_wants(tmp_path, capsys):
+def test_every_data_set_is_listed_with_the_files_that_it_needs(tmp_path, capsys):
     assert set(ABOUT) == set(DATASETS)
     assert main(["data", "list", "--data-dir", str(tmp_path)]) == 0
     *lines, last = capsys.readouterr().out.splitlines()
@@ -26,7 +26,7 @@ def test_every_data_set_is_listed_with_what_it_wants(tmp_path, capsys):
 
 @pytest.fixture
 def archive(tmp_path, monkeypatch):
-    """A server's URL of a small archive, which stands for CIFAR-10's."""
+    """Serve a small archive in place of CIFAR-10's, and return its URL."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as tar:
         info = tarfile.TarInfo("small/test_batch.bin")
@@ -51,7 +51,7 @@ def archive(tmp_path, monkeypatch):
         server.shutdown()
 
 
-def test_fetching_says_where_the_data_is(archive, tmp_path, capsys):
+def test_fetch_prints_the_folder_of_the_data(archive, tmp_path, capsys):
     data = tmp_path / "data"
     arguments = ["data", "fetch", "cifar10", "--url", archive, "--data-dir", str(data), "--quiet"]
     assert main(arguments) == 0
@@ -70,7 +70,7 @@ def test_fetching_says_where_the_data_is(archive, tmp_path, capsys):
     ],
 )
 @pytest.mark.usefixtures("archive")
-def test_what_can_not_be_fetched_is_a_line(name, words, tmp_path, capsys):
+def test_a_failed_fetch_is_one_line(name, words, tmp_path, capsys):
     assert main(["data", "fetch", name, "--data-dir", str(tmp_path / "data")]) == 2
     shown = capsys.readouterr()
     assert words in shown.err

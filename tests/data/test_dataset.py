@@ -42,7 +42,7 @@ def test_statistics_are_by_channel_and_a_constant_channel_is_left_alone():
     np.testing.assert_allclose(z.var(axis=(0, 1, 2)), [1, 0, 1], atol=1e-13)
 
 
-def test_channels_are_standardised_by_the_customary_constants():
+def test_channels_are_standardised_by_the_published_constants():
     assert CHANNEL_STATISTICS == {
         "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
         "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
@@ -51,7 +51,7 @@ def test_channels_are_standardised_by_the_customary_constants():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_batch_is_the_chosen_images_standardised_in_the_dtype_asked_for(dtype):
+def test_a_batch_is_the_chosen_images_standardised_in_the_given_dtype(dtype):
     data = dataset(mean=np.array([2.0, 3.0]), std=np.array([4.0, 0.5]))
     images, labels = data.batch(data.train, np.array([7, 0, 7]), dtype)
     assert images.dtype == dtype

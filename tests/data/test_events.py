@@ -121,7 +121,7 @@ def test_times_out_of_order_are_refused(dtype):
     events_to_frames(np.array([5, 5, 6], dtype), zero, zero, zero, 2, SENSOR)
 
 
-def test_no_events_no_steps_and_other_slices_are_refused():
+def test_zero_events_zero_steps_and_unknown_slices_are_refused():
     none, one = np.empty(0, int), np.zeros(1, int)
     with pytest.raises(ValueError, match="t: got no events"):
         events_to_frames(none, none, none, none, 2, SENSOR)
@@ -191,7 +191,7 @@ def numbered_sequences(n, steps, height, width):
     return np.broadcast_to(one, (n, *one.shape)).copy()
 
 
-def test_every_roll_comes_equally_often_and_moves_all_steps_alike():
+def test_every_roll_is_equally_frequent_and_moves_all_steps_equally():
     frames = numbered_sequences(1800, 3, 4, 7)
     rolled = random_roll(frames, np.random.default_rng(0), 1)
     by_content = {}

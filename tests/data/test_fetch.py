@@ -1,4 +1,4 @@
-"""Downloads from a server in this process: whole, resumed, broken off, wrong."""
+"""Downloads from a server in this process: complete, resumed, broken off, wrong."""
 
 import gzip
 import hashlib
@@ -121,7 +121,7 @@ def test_an_archive_is_downloaded_checked_and_unpacked(get, server, tmp_path, mo
     assert server.asked == [None]
 
 
-def test_what_is_there_and_whole_is_not_downloaded_again(get, server, tmp_path):
+def test_a_complete_data_set_is_not_downloaded_again(get, server, tmp_path):
     get()
     server.mode = "missing"
     check(get(), tmp_path)
@@ -129,7 +129,7 @@ def test_what_is_there_and_whole_is_not_downloaded_again(get, server, tmp_path):
 
 
 @pytest.mark.parametrize("size", [None, 49_999])
-def test_what_is_there_but_not_whole_is_said_and_kept(get, server, tmp_path, size):
+def test_an_incomplete_folder_is_reported_and_kept(get, server, tmp_path, size):
     path = get() / "test.bin"
     if size is None:
         path.unlink()
@@ -153,7 +153,7 @@ def test_a_server_without_ranges_starts_again(get, server, part, tmp_path):
     check(get(), tmp_path)
 
 
-def test_a_part_that_is_whole_needs_nothing_more(get, server, part, tmp_path):
+def test_a_complete_part_is_not_downloaded_again(get, server, part, tmp_path):
     part.write_bytes(ARCHIVE)
     check(get(), tmp_path)
     assert not server.asked
@@ -193,7 +193,7 @@ def test_a_connection_may_break_again_and_again(get, server, tmp_path):
         ARCHIVE + bytes(10**7),
     ],
 )
-def test_what_has_another_checksum_is_removed(get, server, tmp_path, content):
+def test_an_archive_with_another_checksum_is_removed(get, server, tmp_path, content):
     server.content = content
     wanted = hashlib.md5(ARCHIVE).hexdigest()
     with pytest.raises(ValueError, match=rf"got MD5 sum \w{{32}}, want {wanted}; the file is rem"):
@@ -213,7 +213,7 @@ def test_a_part_of_something_else_is_removed_and_the_next_call_starts_again(
     assert server.asked == ["bytes=1000-", None]
 
 
-def test_no_more_is_taken_than_the_archive_has(get, server, monkeypatch):
+def test_no_more_bytes_are_read_than_the_archive_has(get, server, monkeypatch):
     def check_sum(part, md5):
         raise ValueError(f"{part.stat().st_size}")
 
@@ -241,7 +241,7 @@ def test_the_connection_of_an_error_is_closed(get, server, monkeypatch):
     assert answers[0].fp.closed
 
 
-def test_a_page_that_is_missing_is_said_and_the_part_is_kept(get, server, part):
+def test_a_missing_page_is_reported_and_the_part_is_kept(get, server, part):
     part.write_bytes(ARCHIVE[:HALF])
     server.mode = "missing"
     with pytest.raises(ValueError, match=rf"^fetch: {server.url}: HTTP 404 Not Found; ") as caught:
@@ -262,7 +262,7 @@ def test_a_page_that_is_missing_is_said_and_the_part_is_kept(get, server, part):
         ("file:///no/such/file", "No such file"),
     ],
 )
-def test_a_server_that_is_not_there_is_said_and_the_part_is_kept(get, part, url, text):
+def test_an_unreachable_server_is_reported_and_the_part_is_kept(get, part, url, text):
     part.write_bytes(ARCHIVE[:HALF])
     with pytest.raises(ValueError, match=rf"^fetch: {url} can't be reached: .*{text}") as caught:
         get(url=url)
@@ -271,7 +271,7 @@ def test_a_server_that_is_not_there_is_said_and_the_part_is_kept(get, part, url,
     assert part.read_bytes() == ARCHIVE[:HALF]
 
 
-def test_a_server_that_says_nothing_is_given_up(get, server, monkeypatch):
+def test_a_silent_server_times_out(get, server, monkeypatch):
     monkeypatch.setattr(module, "TIMEOUT", 0.2)
     server.mode = "silent"
     with pytest.raises(ValueError, match="can't be reached: timed out"):
@@ -317,7 +317,7 @@ def few_bytes():
 
 
 @pytest.mark.usefixtures("server", "few_bytes")
-def test_a_file_that_may_not_get_so_large_is_named(get, part):
+def test_a_file_that_exceeds_the_size_limit_is_named(get, part):
     with pytest.raises(OSError, match=rf"File too large: '{part}'$"):
         get()
 
@@ -352,7 +352,7 @@ def test_sources_are_those_the_authors_publish():
     assert SOURCES["cifar100"].md5 == "03b5dce01913d631647c71ecec9e9cb8"
 
 
-def test_the_data_folder_is_what_the_environment_says(monkeypatch):
+def test_the_environment_determines_the_data_folder(monkeypatch):
     monkeypatch.setenv("REFSNN_DATA", "/a/b")
     assert default_data_dir() == Path("/a/b")
     for unset in (

@@ -1,4 +1,4 @@
-"""Folders of classes of pictures: what is found, in which order, and what is refused."""
+"""Class folders of pictures: which files are found, in which order, and what is refused."""
 
 import os
 import shutil
@@ -59,7 +59,7 @@ def test_the_order_of_the_file_system_does_not_matter(root, monkeypatch, reverse
     assert (after.classes, after.train.paths) == (before.classes, before.train.paths)
 
 
-def test_what_is_no_photograph_of_a_class_is_passed_over(root):
+def test_files_other_than_pictures_of_a_class_are_ignored(root):
     before = scan(root)
     for name in (
         "train/.hidden/a.jpg",
@@ -76,7 +76,7 @@ def test_what_is_no_photograph_of_a_class_is_passed_over(root):
     assert names(scan(root).train) == names(before.train)
 
 
-def test_what_is_no_file_is_not_passed_over(root):
+def test_a_picture_name_that_is_no_regular_file_is_an_error(root):
     os.mkfifo(root / "train/cat/pipe.jpg")
     (root / "train/cat/zero.png").symlink_to("/dev/zero")
     (root / "train/cat/nothing.jpg").symlink_to("/nothing")
@@ -133,7 +133,7 @@ def test_a_folder_that_is_missing_or_empty_is_named(root, remove, message):
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.5])
-def test_a_size_that_is_none_is_refused(root, size):
+def test_an_invalid_size_is_refused(root, size):
     paths = scan(root).train.paths
     with pytest.raises(ValueError, match=f"^size: got {size}"):
         FolderImages(paths, size)
@@ -151,7 +151,7 @@ def test_files_are_an_array_whose_images_are_read_when_taken(root):
     assert images.take(np.array([], int)).shape == (0, 24, 24, 3)
 
 
-def test_crops_depend_on_the_generator_and_the_place_in_the_batch_alone(root):
+def test_crops_depend_only_on_the_generator_and_the_batch_index(root):
     paths = scan(root).train.paths
     which = np.array([3, 0, 3, 1])
     first = FolderImages(paths, 24).take(which, np.random.default_rng(1))
@@ -166,7 +166,9 @@ def test_crops_depend_on_the_generator_and_the_place_in_the_batch_alone(root):
     assert not np.array_equal(changed[1], first[1])
 
 
-def test_identity_tells_names_classes_and_lengths_but_not_the_place(root, tmp_path_factory):
+def test_identity_depends_on_names_classes_and_lengths_but_not_on_the_folder(
+    root, tmp_path_factory
+):
     def identity(root):
         return FolderImages(scan(root).train.paths, 24).identity().tobytes()
 

@@ -56,7 +56,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(name):
         load(name)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"^dataset: .*nothing\.npz does not exist"):
         load(str(tmp_path / "nothing.npz"))
 
@@ -193,7 +193,7 @@ def test_arrays_that_do_not_fit_are_named_with_their_file(arrays, write, name, c
         ((2, 34, 34, 2), ""),
     ],
 )
-def test_channels_that_seem_to_come_first_are_remarked_on_and_taken(shape, words, write, capsys):
+def test_channels_that_seem_to_come_first_cause_a_warning(shape, words, write, capsys):
     images = np.zeros((12, *shape), np.uint8)
     labels = np.arange(12) % 4
     arrays = {"train_images": images, "train_labels": labels}
@@ -215,7 +215,7 @@ def test_a_file_that_wants_more_memory_than_there_is_is_named(arrays, write, mon
         load(write(arrays))
 
 
-def test_cutout_comes_after_what_the_data_set_does_itself():
+def test_cutout_is_applied_after_the_data_sets_own_augmentation():
     plain, cut = load("digits"), load("digits", Options(cutout=4))
     assert len(plain.augment) == 1
     assert len(cut.augment) == 2

@@ -1,4 +1,4 @@
-"""Batches made ahead: the same bits with any number of workers, and no worker left behind."""
+"""Batches made ahead of time: the same bits with any number of workers, which end in time."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ def plan(n=7):
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_batches_depend_on_their_plan_alone(workers):
+def test_batches_depend_only_on_their_plan(workers):
     data = make()
     with Loader(data, make, workers) as loader:
         got = list(loader.batches("train", plan(), np.float64))
@@ -79,7 +79,7 @@ def test_without_a_seed_nothing_is_augmented(workers):
     assert np.array_equal(labels, want[1])
 
 
-def test_batches_are_made_before_they_are_asked_for():
+def test_batches_are_made_ahead_of_time():
     asked = []
 
     def watched():
@@ -95,7 +95,7 @@ def test_batches_are_made_before_they_are_asked_for():
         assert len(asked) == 6
 
 
-def test_a_worker_is_taken_where_batches_are_costly():
+def test_one_worker_is_the_default_where_batches_are_costly():
     for costly in (False, True):
         with Loader(make(costly), make) as loader:
             assert loader.workers == costly
@@ -116,7 +116,7 @@ def test_leaving_early_leaves_no_worker():
         assert gone(pid)
 
 
-def test_what_is_wrong_with_an_image_is_said_here():
+def test_a_workers_error_about_an_image_is_raised_in_the_parent():
     data = failing()
     for workers in (0, 1):
         with Loader(data, failing, workers) as loader:
@@ -134,13 +134,13 @@ def test_a_worker_that_dies_is_noticed():
             list(batches)
 
 
-def test_numbers_of_workers_that_are_none_are_refused():
+def test_invalid_numbers_of_workers_are_refused():
     with pytest.raises(ValueError, match="workers: got -1, want a whole number of at least 0"):
         Loader(make(), make, -1)
 
 
 def gone(pid, seconds=20.0):
-    """Within so long; a zombie counts, as who inherits it may not look for it."""
+    """Tell whether the processes have ended in time; a zombie counts as ended."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:

@@ -1,4 +1,4 @@
-"""MATLAB's files, made byte for byte and by SciPy, whole and damaged."""
+"""MATLAB files, made byte by byte and by SciPy, intact and damaged."""
 
 import io
 import struct
@@ -93,7 +93,7 @@ def test_what_scipy_writes_is_read_as_scipy_does(dtype, compressed):
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_what_is_no_matrix_of_numbers_is_named_and_not_read(compressed):
+def test_variables_that_are_not_matrices_of_numbers_are_named_and_not_read(compressed):
     out = io.BytesIO()
     cells = np.array([[1, "a"]], object)
     others = {"c": cells, "s": {"x": 1, "y": cells}, "t": "text", "z": NUMBERS + 1j}
@@ -137,7 +137,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("content", "message"), BAD.values(), ids=BAD)
-def test_what_is_no_file_of_matrices_is_refused(content, message):
+def test_a_file_that_is_not_a_matlab_file_is_refused(content, message):
     with pytest.raises(ValueError, match=message):
         read_variables(content)
 
@@ -153,7 +153,7 @@ def test_a_bomb_is_not_unpacked(monkeypatch):
 
 @settings(deadline=None, max_examples=300)
 @given(st.data())
-def test_damage_is_numbers_or_one_clear_error(data):
+def test_a_damaged_file_gives_numbers_or_a_clear_error(data):
     """SciPy's reader does not survive this."""
     content = bytearray(header() + matrix(NUMBERS) + matrix(NUMBERS[:, :1], 3, name=b"ab"))
     for _ in range(data.draw(st.integers(1, 3))):

@@ -1,4 +1,4 @@
-"""Moving digits: pixels that fire as the standard model of an event camera says."""
+"""Moving digits: pixels fire like those of the standard model of an event camera."""
 
 import importlib
 from dataclasses import replace
@@ -48,7 +48,7 @@ def one_pixel(levels, times, threshold=0.125):
 
 
 def pixel_by_loop(levels, times, threshold):
-    """A pixel of its own, followed from one event to the next."""
+    """Simulate one pixel, from event to event."""
     found, level = [], levels[0]
     for before, now, start, end in zip(levels, levels[1:], times, times[1:], strict=False):
         sign = 1 if now > before else -1
@@ -59,7 +59,7 @@ def pixel_by_loop(levels, times, threshold):
     return found
 
 
-def test_what_does_not_change_makes_no_events():
+def test_constant_brightness_makes_no_events():
     image, events = brightness_events([np.ones((2, 3, 4))] * 5, np.arange(5) * 10.0, 0.1)
     assert len(image) == 0
     assert [len(values) for values in events] == [0] * 4
@@ -86,7 +86,7 @@ def test_a_change_counts_from_the_last_event():
 
 @settings(deadline=None, max_examples=100)
 @given(st.integers(0), st.integers(2, 12), st.sampled_from([0.05, 0.3, 1.0]))
-def test_pixels_are_as_a_loop_over_each_says(seed, length, threshold):
+def test_pixels_agree_with_a_loop_over_each(seed, length, threshold):
     rng = np.random.default_rng(seed)
     video = rng.normal(size=(length, 2, 3, 4)).round(2)
     times = np.cumsum(rng.integers(1, 1000, length)).astype(float)
@@ -104,7 +104,7 @@ def test_pixels_are_as_a_loop_over_each_says(seed, length, threshold):
     assert [values.dtype for values in events] == [np.int64, np.int16, np.int16, np.int16]
 
 
-def test_what_enters_and_leaves_makes_as_many_off_as_on_at_every_pixel():
+def test_every_pixel_fires_on_as_often_as_off():
     digit = load_digits().train.images[:1, ..., 0] / 16
     places = [np.array([[x, 0.4]]) for x in np.linspace(-40, 40, 200)]
     video = [np.log(0.1 + view(digit, place)) for place in places]
@@ -157,7 +157,7 @@ def test_every_recording_is_in_order_and_ends_where_it_began():
         assert not balance.any()
 
 
-def test_the_generator_alone_decides_and_images_do_not_meet():
+def test_events_depend_only_on_the_generator_and_the_image():
     images = load_digits().train.images[:70, ..., 0] / 16
     first, again, other = (
         [rows(e) for e in moving_digits(images, np.random.default_rng(seed))] for seed in (1, 1, 2)
@@ -194,7 +194,7 @@ def test_a_lower_threshold_makes_more_events():
         (np.zeros((1, 8, 8)), 0.0, "threshold: got 0.0, want a finite number above 0"),
     ],
 )
-def test_what_cannot_be_seen_is_refused(images, threshold, message):
+def test_invalid_images_are_refused(images, threshold, message):
     with pytest.raises(ValueError, match=message):
         next(moving_digits(images, np.random.default_rng(0), threshold))
 
@@ -216,8 +216,8 @@ def test_frames_of_the_whole_set_keep_the_digits_split(data):
 
 
 @pytest.mark.slow
-def test_moving_digits_can_be_told_apart(data):
-    """A linear rule does it: least squares with a penalty, on the frames as they are."""
+def test_a_linear_classifier_separates_the_moving_digits(data):
+    """The classifier is least squares with a penalty, on the raw frames."""
     train, train_labels, test, test_labels = data
     train, test = (part.reshape(len(part), -1).astype(float) for part in (train, test))
     gram = train.T @ train + 100 * np.eye(train.shape[1])

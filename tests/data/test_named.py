@@ -1,4 +1,4 @@
-"""Every data set by its name: from files of the true format to batches that a network takes."""
+"""Every data set by its name: from files in the true format to batches for a network."""
 
 import os
 import struct
@@ -119,7 +119,7 @@ def options(request, tmp_path, monkeypatch):
     return Options(data_dir=str(tmp_path / "data"), **more)
 
 
-def test_no_name_is_left_out():
+def test_every_name_is_tested():
     assert set(DATASETS) - {"cifar10", "cifar100"} == set(FILES)
 
 
@@ -154,7 +154,7 @@ def test_workers_change_no_bit(name, options):
 
 
 @pytest.mark.parametrize("name", ["cifar10-part", "cifar100-part"])
-def test_pixels_are_standardised_by_the_customary_constants(name, options):
+def test_pixels_are_standardised_by_the_published_constants(name, options):
     data = load(name, options)
     raw = data.test.take(np.arange(3)) / 255
     images, _ = data.batch(data.test, np.arange(3), np.float64)
@@ -166,7 +166,7 @@ def test_pixels_are_standardised_by_the_customary_constants(name, options):
 
 
 @pytest.mark.parametrize("name", ["cifar10-part"])
-def test_how_much_cifar_is_augmented_and_by_whom(name, options):
+def test_the_augmentations_of_cifar(name, options):
     sizes = {}
     for augment in ("full", "basic", "none"):
         data = load(name, Options(**vars(options) | {"augment": augment}))
@@ -175,7 +175,7 @@ def test_how_much_cifar_is_augmented_and_by_whom(name, options):
 
 
 @pytest.mark.parametrize("name", ["imagefolder"])
-def test_photographs_are_cropped_at_random_unless_told_otherwise(name, options):
+def test_photographs_are_cropped_at_random_by_default(name, options):
     for augment, differ in (("full", True), ("none", False)):
         data = load(name, Options(**vars(options) | {"augment": augment}))
         two = [data.raw_batch(data.train, np.array([0]), np.random.default_rng(k)) for k in (1, 2)]
@@ -205,7 +205,7 @@ def test_frames_are_made_once_for_each_way_of_making_them(name, options, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "imagefolder", "nmnist", "cifar10dvs"])
-def test_data_that_is_not_there_is_named(name, tmp_path):
+def test_missing_data_is_named(name, tmp_path):
     with pytest.raises(ValueError, match=str(tmp_path)):
         load(name, Options(data_dir=str(tmp_path)))
 
@@ -218,7 +218,7 @@ def test_folders_of_other_data_are_not_taken_for_classes(name, folder, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["cifar10dvs", "nmnist"])
-def test_the_data_sets_own_folder_will_do(name, options):
+def test_the_data_sets_own_folder_may_be_given(name, options):
     (own,) = Path(options.data_dir).iterdir()
     whole, alone = (
         load(name, options),
@@ -228,8 +228,8 @@ def test_the_data_sets_own_folder_will_do(name, options):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_list_tells_what_is_there(name, options, tmp_path, capsys):
-    """Files of one data set change its own line alone."""
+def test_the_list_shows_which_data_sets_are_there(name, options, tmp_path, capsys):
+    """Files of one data set change only its own line."""
 
     def here(folder):
         assert main(["data", "list", "--data-dir", str(folder)]) == 0
@@ -249,7 +249,7 @@ def test_a_part_is_not_taken_for_the_whole(name, options):
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar10-part"])
-def test_images_have_the_size_they_have(name, options):
+def test_another_image_size_than_the_data_sets_is_refused(name, options):
     with pytest.raises(ValueError, match=f"image_size: got 64, but the images of {name} have"):
         load(name, Options(**vars(options) | {"image_size": 64}))
 
@@ -260,7 +260,7 @@ def test_sequences_take_no_cutout(name, options):
         load(name, Options(**vars(options) | {"cutout": 4}))
 
 
-def test_the_folder_of_the_data_is_the_environments_where_none_is_given(tmp_path, monkeypatch):
+def test_the_default_data_folder_is_the_environments(tmp_path, monkeypatch):
     monkeypatch.setenv("REFSNN_DATA", str(tmp_path / "mine"))
     assert Options().folder == tmp_path / "mine"
     assert Options(data_dir="here").folder == Path("here")

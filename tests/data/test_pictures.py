@@ -1,4 +1,4 @@
-"""Pictures of folders of classes: every kind is decoded and cropped, damaged ones are named."""
+"""Pictures in class folders: every kind is decoded and cropped, damaged ones are named."""
 
 import math
 import struct
@@ -226,7 +226,7 @@ def test_a_truncated_file_is_refused_at_any_length(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
-def test_bytes_at_random_make_an_image_or_are_refused(tmp_path, name):
+def test_random_bytes_give_an_image_or_are_refused(tmp_path, name):
     path, rng = tmp_path / name, np.random.default_rng(0)
     noise(80, 64).save(path)
     content = np.frombuffer(path.read_bytes(), np.uint8)

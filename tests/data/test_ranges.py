@@ -11,12 +11,12 @@ RNG = np.random.default_rng(0)
 
 
 def unit(n, size=8):
-    """Photographs' like: images of all brightnesses, 0 to 1."""
+    """Make images like photographs, of all brightnesses from 0 to 1."""
     return RNG.uniform(0.1, 1, (n, 1, 1, 1)) * RNG.uniform(0, 1, (n, size, size, 3))
 
 
 def strokes(n):
-    """Digits' like: mostly black."""
+    """Make images like digits, mostly black."""
     return (RNG.random((n, 8, 8, 1)) < 0.15) * RNG.uniform(0.5, 1, (n, 8, 8, 1))
 
 
@@ -56,7 +56,7 @@ KIND, UNIT = "want both of one kind and in one unit", r"\(root mean square\): wa
         (RNG.normal(size=(50, 8, 8, 1)), 255 * strokes(50), UNIT),
     ],
 )
-def test_two_units_are_refused_unless_asked_for(read, train, test, text):
+def test_two_units_are_refused_by_default(read, train, test, text):
     with pytest.raises(ValueError, match=rf"^dataset: \S*mine\.npz: train_images are .*{text}"):
         read(train, test)
     assert len(read(train, test, any_range=True).test.labels) == len(test)
@@ -84,7 +84,7 @@ def with_hot_pixels(images, value, count):
         (unit(50), unit(50).astype(np.float16)),
     ],
 )
-def test_what_chance_or_the_world_may_do_is_taken(read, train, test):
+def test_differences_that_may_occur_by_chance_are_accepted(read, train, test):
     assert len(read(train, test).test.labels) == len(test)
 
 
@@ -120,7 +120,7 @@ def changed(images, index, value):
         (1e9 + unit(9), 1e9 + unit(9), "float32", "train_images: channel 0 has the mean 1e+09"),
     ],
 )
-def test_what_a_precision_can_not_hold_is_named(read, train, test, dtype, text):
+def test_images_that_a_precision_can_not_hold_are_named(read, train, test, dtype, text):
     with pytest.raises(ValueError, match=r"^dataset: ") as caught:
         read(train, test, dtype=dtype, any_range=True)
     assert f"mine.npz: {text}" in str(caught.value)
@@ -140,7 +140,7 @@ def test_what_a_precision_can_not_hold_is_named(read, train, test, dtype, text):
         (np.full((9, 4, 4, 3), 0.1), "float64"),
     ],
 )
-def test_what_it_holds_is_taken_and_stays_finite(read, images, dtype):
+def test_images_that_a_precision_can_hold_are_accepted_and_stay_finite(read, images, dtype):
     data = read(images, images, dtype=dtype)
     batch, _ = data.batch(data.train, np.arange(9), dtype)
     assert np.isfinite(batch).all()
@@ -154,7 +154,7 @@ def test_a_constant_channel_is_0_whatever_rounding_its_mean_has(read):
     assert (data.mean[0], data.std[0]) == (0.1, 1)
 
 
-def test_units_that_few_images_let_doubt_are_remarked_on(tmp_path, capsys):
+def test_units_that_few_images_make_doubtful_cause_a_warning(tmp_path, capsys):
     rng = np.random.default_rng(0)
     images = rng.random((8, 4, 4))
     path = tmp_path / "few.npz"

@@ -1,4 +1,4 @@
-"""Files of a data set that can't be read: `refsnn data check` lists them, training omits them."""
+"""Unreadable files of a data set: `refsnn data check` lists them, training leaves them out."""
 
 import io
 import json
@@ -58,7 +58,7 @@ def files_of(data):
 
 
 def damage(data):
-    """Four of the sixteen files can't be read, each in another way."""
+    """Damage four of the sixteen files, each in another way."""
     good = files_of(data)
     cut, empty, pipe, link = (good[k] for k in (1, 4, 11, 14))
     cut.write_bytes(cut.read_bytes()[:-9])
@@ -129,12 +129,12 @@ def test_check_reads_the_files_of_cifar(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("what", ["cifar", "none.txt", "."])
-def test_what_is_no_data_set_is_not_checked(refused, what, tmp_path, monkeypatch):
+def test_a_name_that_is_no_data_set_is_refused(refused, what, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "refsnn: error: check: " in refused(["data", "check", what])
 
 
-def test_files_that_can_not_be_read_are_left_out_where_asked(made, capsys):
+def test_unreadable_files_are_left_out_with_the_option(made, capsys):
     name, data = made
     whole = load(name, options(data))
     assert whole.skipped == 0
@@ -166,7 +166,7 @@ def test_files_that_can_not_be_read_are_left_out_where_asked(made, capsys):
     assert fingerprint(kept) != before
 
 
-def test_a_file_is_read_again_where_it_changed_alone(made, monkeypatch):
+def test_a_file_is_read_again_only_if_it_has_changed(made, monkeypatch):
     name, data = made
     (bad, *_) = damage(data)
     reads, real = [], readable.reason
@@ -204,14 +204,14 @@ def test_too_little_memory_is_not_a_fault_of_the_file(made, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["digits", "moving-digits", "cifar10"])
-def test_it_is_for_data_sets_of_files(name):
+def test_leaving_out_files_needs_a_data_set_of_files(name):
     with pytest.raises(
         ValueError, match=r"^skip_unreadable: got True, want it only for imagefolder, ci"
     ):
         load(name, Options(skip_unreadable=True))
 
 
-def test_a_run_says_how_many_it_left_out_and_goes_on_with_the_same(tmp_path, capsys, made):
+def test_a_run_records_how_many_files_it_left_out_and_resumes_without_them(tmp_path, capsys, made):
     name, data = made
     damage(data)
     folder = tmp_path / "run"
@@ -249,13 +249,13 @@ def test_a_run_says_how_many_it_left_out_and_goes_on_with_the_same(tmp_path, cap
     assert shown.err.count("left out") == 1
 
 
-def test_what_the_data_depends_on_is_a_setting_of_the_run():
+def test_options_of_the_data_are_settings_of_the_run():
     given = {"skip_unreadable": True, "any_range": True, "dtype": "float64"}
     options = make_config(**given).data_options()
     assert {name: getattr(options, name) for name in given} == given
 
 
-def test_a_file_of_arrays_is_checked_for_the_training_that_it_is_for(tmp_path, capsys):
+def test_a_file_of_arrays_is_checked_for_the_precision_of_the_training(tmp_path, capsys):
     rng = np.random.default_rng(0)
     path, images, labels = tmp_path / "a.npz", rng.random((12, 4, 4)), np.arange(12) % 2
     both = {"train_labels": labels, "test_labels": labels}

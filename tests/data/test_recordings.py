@@ -1,4 +1,4 @@
-"""Recordings in each format, made byte for byte, and the data sets made of folders of them."""
+"""Recordings in each format, made byte by byte, and data sets in class folders."""
 
 import io
 import os
@@ -104,7 +104,7 @@ def test_one_recording_is_the_same_in_every_format(read, content, suffix):
 @pytest.mark.parametrize(
     "make", [atis, lambda e: npz(**columns(e)), lambda e: mat5({"out1": matrix(e)})]
 )
-def test_events_out_of_order_are_sorted_and_ties_are_left_alone(read, make):
+def test_events_out_of_order_are_sorted_and_ties_keep_their_order(read, make):
     mixed = [SEEN[3], SEEN[1], SEEN[0], SEEN[2]]
     suffix = {b"P": ".npz", b"M": ".mat"}.get(make(SEEN)[:1], ".bin")
     assert rows(read(make(mixed), suffix)) == SEEN
@@ -162,7 +162,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("content", "message"), BAD.values(), ids=BAD)
-def test_what_is_no_matrix_of_events_is_named(read, content, message):
+def test_an_invalid_matrix_of_events_is_named(read, content, message):
     with pytest.raises(ValueError, match=rf"^\S+a\.mat: {message}"):
         read(content, ".mat")
 
@@ -194,7 +194,7 @@ class Hostile:
         (npz(**{name: np.zeros(0, int) for name in "txyp"}), "got no events"),
     ],
 )
-def test_what_are_no_arrays_of_events_is_named(read, content, message):
+def test_invalid_arrays_of_events_are_named(read, content, message):
     with pytest.raises(ValueError, match=rf"^\S+a\.npz: {message}"):
         read(content, ".npz")
 
@@ -206,7 +206,7 @@ def test_other_formats_are_refused_by_name(read, suffix, got):
 
 
 @pytest.mark.parametrize("suffix", [".aedat", ".bin", ".mat", ".npz"])
-def test_a_file_that_is_not_there_is_named(tmp_path, suffix):
+def test_a_missing_file_is_named(tmp_path, suffix):
     with pytest.raises(OSError, match=f"nothing{suffix}"):
         read_recording(tmp_path / f"nothing{suffix}")
 
@@ -222,7 +222,7 @@ def fill(folder, classes, count, name="{k}.bin", make=None):
 
 
 @pytest.mark.parametrize("suffix", [".aedat", ".bin", ".mat", ".npz"])
-def test_a_pipe_and_a_file_without_end_are_refused_at_once(tmp_path, suffix):
+def test_a_pipe_and_an_endless_file_are_refused_at_once(tmp_path, suffix):
     os.mkfifo(tmp_path / f"pipe{suffix}")
     (tmp_path / f"zero{suffix}").symlink_to("/dev/zero")
     with open(tmp_path / f"huge{suffix}", "wb") as file:
@@ -243,7 +243,7 @@ def test_a_file_that_wants_more_memory_than_there_is_is_named(tmp_path, suffix, 
         read_recording(tmp_path / f"a{suffix}")
 
 
-def test_what_is_no_file_is_not_passed_over(tmp_path):
+def test_a_recordings_name_that_is_no_regular_file_is_an_error(tmp_path):
     fill(tmp_path, ["a", "b"], 2)
     os.mkfifo(tmp_path / "a" / "9.bin")
     (tmp_path / "b" / "9.bin").symlink_to("nothing")
@@ -341,7 +341,7 @@ def test_counts_that_leave_the_type_are_refused(tmp_path):
 
 
 @pytest.mark.processes
-def test_who_stops_early_does_not_wait_for_the_rest(tmp_path, monkeypatch):
+def test_stopping_early_does_not_wait_for_the_rest(tmp_path, monkeypatch):
     futures = []
 
     class Pool(parallel.ProcessPoolExecutor):
@@ -370,7 +370,7 @@ def test_cifar10dvs_is_split_by_the_numbers_in_the_names(tmp_path):
         assert part.labels.tolist() == [label for label in range(10) for _ in numbers]
 
 
-def test_cifar10dvs_wants_ten_classes_and_more_than_900_recordings(tmp_path):
+def test_cifar10dvs_needs_ten_classes_and_more_than_900_recordings(tmp_path):
     fill(tmp_path, CIFAR10[1:], 12)
     with pytest.raises(
         ValueError, match=r"^dataset: \S+: got the classes automobile, .* want airp"
@@ -390,7 +390,7 @@ def keep(arrays, name, shape, dtype):
 
 
 def test_cifar10dvs_is_upright_in_every_format(tmp_path):
-    """Its camera exchanged x and y; the .npz files of public code have been turned back."""
+    """The camera exchanged x and y; public code exchanges them again when it writes .npz."""
     turned = [(t, y, x, p) for t, x, y, p in SEEN]
     contents = {
         ".aedat": aedat(turned),
@@ -428,7 +428,7 @@ def test_nmnist_has_its_two_folders(tmp_path):
 
 @pytest.mark.processes
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_frames_of_both_splits_are_put_where_told(tmp_path, jobs):
+def test_frames_of_both_splits_are_put_into_the_given_arrays(tmp_path, jobs):
     fill(tmp_path / "Train", "012", 5)
     fill(tmp_path / "Test", "012", 4)
     data, arrays = nmnist(tmp_path), {}
@@ -450,8 +450,8 @@ def test_frames_of_both_splits_are_put_where_told(tmp_path, jobs):
 
 
 @pytest.mark.skipif(not NMNIST.is_dir(), reason="no shared recordings")
-def test_the_real_nmnist_holds_digits_that_can_be_told_apart():
-    """Three saccades of 100 ms, ON and OFF in like numbers, and digits that can be told apart."""
+def test_a_linear_classifier_separates_the_digits_of_the_real_nmnist():
+    """Recordings have three saccades of 100 ms and about as many ON as OFF events."""
     data = nmnist(NMNIST)
     assert data.train.class_names == list("0123456789")
     for part in (data.train, data.test):

@@ -1,4 +1,4 @@
-"""Archives, good and hostile: what is unpacked, what is refused, and that nothing is left of it."""
+"""Archives, good and hostile: what is unpacked, what is refused, and that no trace is left."""
 
 import errno
 import gzip
@@ -20,7 +20,7 @@ GOOD = {"set/a.bin": NOISE, "set/deep/b.txt": b"text", "set/empty": b""}
 
 
 def tar_gz(path, *members):
-    """`members` are (TarInfo or name, content); a name that ends in / is a folder's."""
+    """Make an archive of `members` (TarInfo or name, content); folders' names end in /."""
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w") as archive:
         for info, content in members:
@@ -93,7 +93,7 @@ def test_files_are_unpacked_with_their_folders(make, tmp_path):
     assert sorted(os.listdir(tmp_path)) == sorted(["new", archive.name])
 
 
-def test_folders_of_their_own_may_come_late_and_twice(make, tmp_path):
+def test_entries_for_folders_may_come_late_and_twice(make, tmp_path):
     unpack(make(("set/a", b"1"), ("set/", b""), ("./set/", b""), ("no/", b"")), tmp_path / "new", 9)
     assert contents(tmp_path / "new") == {"set/a": b"1"}
 
@@ -108,7 +108,7 @@ def test_empty_folders_are_made_and_no_bits_are_taken_over(tmp_path):
     assert (tmp_path / "new").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_what_is_refused_is_told_in_a_line(refused, tmp_path):
+def test_a_refusal_is_one_line(refused, tmp_path):
     archive = zipped(tmp_path / "x.zip", ("a" * 5000, b"1"))
     refused(archive, r"member 'a{76}\.\.\.: want a name of at most")
     content = zipped(tmp_path / "x.zip", ("b" * 2000, b"1")).read_bytes()
@@ -134,7 +134,7 @@ def test_paths_that_lead_out_are_refused(make, refused, name):
         (b"Z", "it is of no known kind"),
     ],
 )
-def test_what_is_no_file_is_refused(tmp_path, refused, kind, name):
+def test_members_that_are_no_files_are_refused(tmp_path, refused, kind, name):
     info = tarfile.TarInfo("set/odd")
     info.type, info.linkname = kind, "/etc/passwd"
     if kind == b"Z":  # tarfile writes no such member: the byte and the checksum are put there
@@ -186,7 +186,7 @@ def test_names_that_come_twice_are_refused(tmp_path, refused, names, text):
     refused(tar_gz(tmp_path / "x.tar.gz", *members), text)
 
 
-def test_what_expands_too_far_is_refused_and_the_last_byte_counts(make, refused, tmp_path):
+def test_an_archive_that_expands_beyond_the_limit_by_one_byte_is_refused(make, refused, tmp_path):
     archive = make(("a", bytes(60_000)), ("b", bytes(60_000)))
     refused(archive, "member 'b': here the files hold more bytes", most_bytes=119_999)
     unpack(archive, tmp_path / "new", 120_000)
@@ -204,7 +204,7 @@ def test_a_sparse_file_is_refused(tmp_path, refused):
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
-def test_headers_that_expand_without_end_are_refused(tmp_path, refused, monkeypatch, kind):
+def test_headers_that_expand_endlessly_are_refused(tmp_path, refused, monkeypatch, kind):
     monkeypatch.setattr(module, "HEADERS", 1 << 20)
     header = tarfile.TarInfo("h")
     header.type, header.size = kind, 1 << 23
@@ -212,7 +212,7 @@ def test_headers_that_expand_without_end_are_refused(tmp_path, refused, monkeypa
     refused(archive, "at its start: here it expands to more bytes")
 
 
-def test_zeros_after_the_end_do_not_expand_without_end(tmp_path, refused, monkeypatch):
+def test_endless_zeros_after_the_end_are_refused(tmp_path, refused, monkeypatch):
     monkeypatch.setattr(module, "HEADERS", 1 << 20)
     archive = tar_gz(tmp_path / "x.tar.gz", ("a", b"1"))
     archive.write_bytes(gzip.compress(gzip.decompress(archive.read_bytes()) + bytes(1 << 23)))
@@ -295,7 +295,7 @@ def test_a_zip_whose_end_lies_about_the_directory_is_refused(tmp_path, refused):
     refused(archive, "at its start: .")
 
 
-def test_an_error_of_the_disk_stays_one(make, tmp_path, monkeypatch):
+def test_an_error_of_the_disk_stays_an_oserror(make, tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -306,7 +306,7 @@ def test_an_error_of_the_disk_stays_one(make, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == [archive.name]
 
 
-def test_a_file_that_may_not_get_so_large_is_named(make, tmp_path):
+def test_a_file_that_exceeds_the_size_limit_is_named(make, tmp_path):
     archive = make(("a", NOISE))
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -335,7 +335,7 @@ def test_an_encrypted_zip_is_refused(tmp_path, refused):
 
 
 @pytest.mark.parametrize("content", [b"", b"\x1f", b"text of any kind", bytes(2000)])
-def test_what_is_no_archive_is_refused(tmp_path, refused, content):
+def test_a_file_that_is_not_an_archive_is_refused(tmp_path, refused, content):
     path = tmp_path / "x.tar.gz"
     path.write_bytes(content)
     refused(path, r"neither a \.tar\.gz nor a \.zip")
@@ -345,7 +345,7 @@ def test_control_characters_do_not_reach_the_terminal(make, refused):
     refused(make(("../\x1b[2J\n", b"1")), r"member '\.\./\\x1b\[2J\\n': it leads")
 
 
-def test_a_folder_that_is_there_is_left_alone(make, tmp_path):
+def test_an_existing_folder_is_not_touched(make, tmp_path):
     (tmp_path / "new").mkdir()
     with pytest.raises(ValueError, match=r"^folder: .*new is there already"):
         unpack(make(("a", b"1")), tmp_path / "new", 9)

@@ -1,4 +1,4 @@
-"""Which runs an ablation has, in which folders, and what it refuses."""
+"""Ablations: their runs, the runs' folders, and what is refused."""
 
 import json
 import re
@@ -76,12 +76,12 @@ def test_options_replace_the_presets_values():
     assert len(wanted("--preset=claim", "--seeds=1", "--surrogate=triangular")) == 15
 
 
-def test_regimes_that_an_option_makes_alike_are_run_once():
+def test_regimes_that_an_option_makes_equal_are_run_once():
     alike = wanted("--preset=claim", "--surrogate=triangular", "--surrogate-shape=1")
     assert len(alike) == 45
 
 
-def test_the_tables_order_depends_on_the_runs_alone(tmp_path):
+def test_the_tables_order_depends_only_on_the_runs(tmp_path):
     made = wanted(
         "--archs",
         "1-10:4-8",
@@ -157,10 +157,8 @@ def test_later_calls_add_runs_and_run_only_those(untrained, tmp_path, capsys):
     }
 
 
-def test_what_is_left_for_the_same_command_is_told_though_no_run_was_cut_short(
-    tmp_path, monkeypatch, capsys
-):
-    """The last one at work finished while it was asked to stop."""
+def test_remaining_runs_are_reported_even_if_no_run_was_interrupted(tmp_path, monkeypatch, capsys):
+    """The last running run finished just as it was asked to stop."""
     states = schedule.Counter(finished=1, waiting=8)
     monkeypatch.setattr(ablation_command, "train_all", lambda *_: states)
     assert main(["ablation", *TINY, "--out", str(tmp_path / "out")]) == 128
@@ -178,7 +176,7 @@ def test_changed_settings_are_refused_by_name(untrained, tmp_path, capsys, refus
 
 
 def test_the_nearest_of_several_settings_is_named(untrained, tmp_path, capsys, refused):
-    """And a part of them is no change."""
+    """A subset of the settings is no change."""
     out = tmp_path / "out"
     assert main(["ablation", "--preset=claim", *TINY, "--seeds=1", "--out", str(out)]) == 0
     rectangular = ["--surrogate=rectangular", "--surrogate-shape=1", "--lr=0.005"]
@@ -233,7 +231,7 @@ DAMAGE = {
 @pytest.mark.parametrize(
     ("name", "content"), [(name, content) for name, all_ in DAMAGE.items() for content in all_]
 )
-def test_a_damaged_run_costs_only_itself(name, content, finished, tmp_path, capsys):
+def test_a_damaged_run_does_not_affect_others(name, content, finished, tmp_path, capsys):
     out = tmp_path / "copy"
     shutil.copytree(finished, out)
     (out / VANILLA / name).write_bytes(content)
@@ -308,7 +306,7 @@ def test_bad_settings_are_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_estimate_adds_up_what_is_left(monkeypatch, tmp_path, capsys):
+def test_an_estimate_adds_up_the_remaining_runs(monkeypatch, tmp_path, capsys):
     """0.1 s a training image and 0.01 s a test image; 5 of the 9 x 3 epochs are done."""
     seen = []
 
@@ -357,7 +355,7 @@ def measured(monkeypatch):
 
 
 @pytest.mark.usefixtures("untrained")
-def test_an_estimate_asks_no_folder_of_other_settings(tmp_path, measured, refused, monkeypatch):
+def test_an_estimate_ignores_a_folder_with_other_settings(tmp_path, measured, refused, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["ablation", *TINY, "--methods=vanilla", "--seeds=2"]) == 0
     before = sorted(tmp_path.rglob("*"))
@@ -371,7 +369,7 @@ def test_an_estimate_asks_no_folder_of_other_settings(tmp_path, measured, refuse
     assert "dataset: got 'cats'" in refused([*other, "--estimate", "--dataset=cats"])
 
 
-def test_an_estimate_is_told_line_by_line(monkeypatch, capsys):
+def test_an_estimate_is_printed_line_by_line(monkeypatch, capsys):
     told = []
 
     def estimate(runs, sizes, workers, stopping):
@@ -409,5 +407,5 @@ def test_help_gives_no_default_that_a_preset_replaces(capsys):
     ("seconds", "words"),
     [(0.4, "0 s"), (119, "119 s"), (120, "2.0 min"), (9000, "2.5 h"), (3e6, "34.7 days")],
 )
-def test_durations_are_told_in_words(seconds, words):
+def test_durations_have_units(seconds, words):
     assert ablation_command.duration(seconds) == words

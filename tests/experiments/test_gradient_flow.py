@@ -1,4 +1,4 @@
-"""The ledger's norms against differences of a smooth network, and the identities that it states."""
+"""The ledger's norms against finite differences of a smooth network, and its identities."""
 
 import json
 from dataclasses import replace
@@ -181,8 +181,8 @@ def test_parts_add_up_to_the_whole_within_rounding(name, dtype):
     assert left <= first["rest"] / first["norm"] + 1e-15  # the rest's own share
 
 
-def test_what_the_terms_do_not_explain_is_left_over():
-    """A recursion that leaves out the reset, under neurons that say that theirs counts."""
+def test_a_difference_from_the_terms_is_left_in_rest():
+    """The recursion leaves out the reset, though the neurons' reset gradient is full."""
 
     def lif_backward(do_seq, cache, constants=True):
         detached = cache._replace(p=replace(cache.p, reset_gradient="detached"))
@@ -217,7 +217,7 @@ def test_a_part_that_opposes_the_sum_has_a_negative_cosine_and_share():
     assert found["head"]["share"] == pytest.approx(6 / 5)
 
 
-def test_a_branch_reaches_what_is_before_it_and_no_more():
+def test_a_branch_reaches_only_the_layers_before_it():
     found = ledger(*case("1-1-1:3-4-5"), 2, NUMPY, 1.0)
     for row in found.layers:
         reached = [branch for branch, steps in row["through"].items() if hypot(*steps) > 0]
@@ -226,7 +226,7 @@ def test_a_branch_reaches_what_is_before_it_and_no_more():
         assert reached == found.branches[behind:]
 
 
-def test_a_vanilla_network_has_one_branch_which_is_all():
+def test_a_vanilla_network_has_one_branch_with_the_whole_gradient():
     found = ledger(*case(branches="none"), 2, NUMPY, 0.0)
     assert found.branches == ["head"]
     for row in found.layers:
@@ -237,7 +237,7 @@ def test_a_vanilla_network_has_one_branch_which_is_all():
     assert found.first_layer["rest"] == 0
 
 
-def test_side_branches_of_no_weight_have_no_part_and_no_direction():
+def test_side_branches_of_weight_0_have_no_part_and_no_cosine():
     built = case()
     found = ledger(*built, 2, NUMPY, 0.0)
     assert found.first_layer["branches"]["branch.stage1"] == {
@@ -251,7 +251,7 @@ def test_side_branches_of_no_weight_have_no_part_and_no_direction():
     assert found.loss == bare.loss
 
 
-def test_where_no_gradient_arrives_factors_are_not_numbers_of_it():
+def test_factors_after_a_zero_gradient_are_none():
     net, params, *rest = case(branches="none")
     params = params | {"head.fc.weight": np.zeros_like(params["head.fc.weight"])}
     found = ledger(net, params, *rest, 2, NUMPY, 0.0)
@@ -297,7 +297,7 @@ def test_shares_of_slopes_that_are_zero_and_small(kind):
     assert any(0 < share < 1 for row in found.layers for share in row["small_slope"])
 
 
-def test_a_ledger_is_json_as_it_stands():
+def test_a_ledger_can_be_written_as_json():
     found = ledger(*case(dtype="float32"), 2, get_ops("numba"), 0.5)
     assert json.loads(json.dumps(found._asdict(), allow_nan=False)) == found._asdict()
 
@@ -311,7 +311,7 @@ def test_running_statistics_and_parameters_stay():
 
 
 @pytest.mark.parametrize(("dtype", "slope"), [("float32", 1e20), ("float64", 1e160)])
-def test_a_gradient_that_is_not_finite_is_refused_by_the_layer_that_it_comes_to_first(dtype, slope):
+def test_the_first_layer_with_a_gradient_that_is_not_finite_is_named(dtype, slope):
     """The last layer of neurons multiplies by `slope`, the one before by its square in all."""
     built = case(dtype=dtype, lif=LIF(surrogate=make_surrogate("tanh", slope)))
     with pytest.raises(ValueError, match=r"^params: the gradient of stage2.block1.\S+ holds NaN"):
@@ -319,6 +319,6 @@ def test_a_gradient_that_is_not_finite_is_refused_by_the_layer_that_it_comes_to_
 
 
 @pytest.mark.parametrize("side", [-1.0, float("nan"), float("inf")])
-def test_a_weight_of_the_side_branches_that_is_none_is_refused(side):
+def test_an_invalid_weight_of_the_side_branches_is_refused(side):
     with pytest.raises(ValueError, match=f"^side: got {side}, want a finite number of at least 0"):
         ledger(*case(), 2, NUMPY, side)

@@ -1,4 +1,4 @@
-"""`refsnn gradients` as a user meets it."""
+"""`refsnn gradients` from the command line."""
 
 import json
 from math import hypot
@@ -112,7 +112,7 @@ def test_a_fresh_network_has_the_weight_of_the_first_iteration(method, side, cap
     assert ("branch.stage1" in found["branches"]) == (method != "vanilla")
 
 
-def test_a_run_is_taken_as_it_stands(run_folder, tmp_path, capsys):
+def test_a_run_is_measured_with_its_settings_and_parameters(run_folder, tmp_path, capsys):
     config = read_config(run_folder)
     found = printed([run_folder, "--batch-size=30"], capsys)
     dataset = load("digits")
@@ -177,7 +177,9 @@ def test_a_batch_is_no_larger_than_the_data(run_folder, capsys):
         (["--surrogate=tanh", "--surrogate-shape=1e30"], "holds NaN or infinity"),
     ],
 )
-def test_what_can_not_be_done_is_said_in_a_line(arguments, words, tmp_path, refused, monkeypatch):
+def test_an_invalid_request_is_refused_in_one_line(
+    arguments, words, tmp_path, refused, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     own = [] if arguments == ["nowhere"] else TINY[:2]
     assert words in refused(["gradients", *own, *arguments])

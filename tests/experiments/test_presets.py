@@ -1,4 +1,4 @@
-"""Presets are what the paper says, and what `claim` promises."""
+"""Presets: the paper's tables and the claim."""
 
 import pytest
 

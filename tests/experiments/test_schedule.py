@@ -1,4 +1,4 @@
-"""Runs in processes and on a cluster: whatever happens to them, the table is the same."""
+"""Runs in processes and on a cluster: whatever happens to them, the table stays the same."""
 
 import json
 import multiprocessing
@@ -41,7 +41,7 @@ def ablation(out, *options):
 
 @pytest.fixture
 def process():
-    """Starts the same as a process and group of its own, which ends with the test."""
+    """Start a command as a process with a group of its own, which ends with the test."""
     started = []
 
     def begin(out, *options):
@@ -140,15 +140,15 @@ def test_sigkill_in_mid_run_changes_no_byte(group, process, undisturbed, tmp_pat
 def test_children_end_when_their_parent_is_gone(process, tmp_path):
     running = process(tmp_path, "--epochs=10000")
     until(lambda: in_mid_run(tmp_path))
-    assert list(tmp_path.glob("runs/*/.lock"))
+    assert list(tmp_path.rglob(".lock"))
     running.kill()
-    until(lambda: not list(tmp_path.glob("runs/*/.lock")))
+    until(lambda: not list(tmp_path.rglob(".lock")))
     _, errors = running.communicate(timeout=WAIT)  # once the children have closed it
     assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize("number", [SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_checkpoints_to_go_on_from(number, process, undisturbed, tmp_path):
+def test_a_signal_leaves_checkpoints_to_resume_from(number, process, undisturbed, tmp_path):
     out = tmp_path / "out"
     running = process(out, "--jobs=2")
     until(lambda: in_mid_run(out))
@@ -160,7 +160,7 @@ def test_a_signal_leaves_checkpoints_to_go_on_from(number, process, undisturbed,
     assert "failed" not in errors
     counts = re.findall(r"(interrupted|waiting|runs)=([0-9/]+)", errors.splitlines()[-2])
     assert dict(counts) == {"interrupted": "2", "runs": "0/2"}
-    assert not list(out.glob("runs/*/.lock"))
+    assert not list(out.rglob(".lock"))
     assert ablation(out) == 0
     assert content(out) == undisturbed
 
@@ -179,8 +179,8 @@ def test_runs_that_had_not_begun_when_it_was_stopped_are_waiting(process, tmp_pa
 @pytest.mark.parametrize("group", [pytest.param(True, id="all processes"), ALONE])
 @pytest.mark.parametrize("number", [SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("begun", [False, True])
-def test_an_estimate_stops_at_once_without_a_word(begun, number, group, process, tmp_path):
-    """While its first process starts, and after a line: the next network takes long."""
+def test_an_estimate_stops_at_once_silently(begun, number, group, process, tmp_path):
+    """It is stopped while the first process starts, and after a line, in a slow network."""
     options = ["--estimate", "--archs", "1:4", "18-18-18:64-128-256", "--batch-size=128"]
     running = process(tmp_path / "out", *options)
     read_until(running.stdout, "real ones:\n")
@@ -196,7 +196,7 @@ def test_an_estimate_stops_at_once_without_a_word(begun, number, group, process,
 
 
 @pytest.mark.slow
-def test_a_run_that_fails_is_told_and_the_others_go_on(process, undisturbed, tmp_path, capsys):
+def test_a_failed_run_is_reported_and_the_others_continue(process, undisturbed, tmp_path, capsys):
     out = tmp_path / "out"
     running = process(out)
     until(lambda: in_mid_run(out))
@@ -291,7 +291,7 @@ def test_each_process_has_its_share_of_threads(probe):
 
 
 def test_a_step_is_measured_on_images_of_the_data_sets_size(monkeypatch):
-    """And on no more of them than needed, at a learning rate that moves nothing."""
+    """No more images are used than needed, and the learning rate changes nothing."""
     seen, now = [], [0.0]
 
     def train_step(state, net, config, ops, batch, batches):
@@ -314,7 +314,7 @@ def test_a_step_is_measured_on_images_of_the_data_sets_size(monkeypatch):
     assert {shape for shape, *_ in seen} == {(5, 5, 4, 3)}
 
 
-def test_a_folder_that_soon_gets_free_is_waited_for(tmp_path, monkeypatch):
+def test_a_folder_that_is_locked_for_a_short_time_is_waited_for(tmp_path, monkeypatch):
     config = make_config(arch="1-1:4-8", ops="numpy", epochs=1, batch_size=160)
     other = start(tmp_path / "run", config)
     monkeypatch.setattr(schedule, "PATIENCE", 0.2)
@@ -350,7 +350,7 @@ def at_work(client):
     ]
 
 
-def test_a_killed_worker_of_a_cluster_costs_nothing(cluster, process, undisturbed, tmp_path):
+def test_a_killed_worker_of_a_cluster_changes_no_result(cluster, process, undisturbed, tmp_path):
     out = tmp_path / "out"
     running = process(out, "--scheduler", cluster.scheduler.address)
     until(lambda: in_mid_run(out))
@@ -375,11 +375,11 @@ def test_a_cluster_stops_for_a_client_that_is_gone(number, cluster, process, tmp
     _, errors = running.communicate(timeout=WAIT)
     assert running.returncode == (130 if number == signal.SIGINT else -SIGKILL)
     assert "Traceback" not in errors
-    until(lambda: not list(tmp_path.glob("runs/*/.lock")))
+    until(lambda: not list(tmp_path.rglob(".lock")))
 
 
 def test_an_interrupted_ablation_goes_on_on_a_cluster(cluster, process, undisturbed, tmp_path):
-    """At once: the workers may still be at the last iteration of what was stopped."""
+    """It resumes at once, though workers may still finish the last iteration of the old runs."""
     out = tmp_path / "out"
     options = ["--scheduler", cluster.scheduler.address]
     running = process(out, *options)
@@ -391,7 +391,7 @@ def test_an_interrupted_ablation_goes_on_on_a_cluster(cluster, process, undistur
     assert content(out) == undisturbed
 
 
-def test_a_run_that_fails_on_a_cluster_is_told(cluster, tmp_path, capsys):
+def test_a_run_that_fails_on_a_cluster_is_reported(cluster, tmp_path, capsys):
     out = tmp_path / "out"
     options = ["--scheduler", cluster.scheduler.address, "--cutout=100"]
     assert ablation(out, *options) == 1
@@ -415,6 +415,6 @@ def test_a_cluster_needs_the_extra(tmp_path, capsys, monkeypatch):
     assert line.endswith("distributed is not installed; pip install 'refsnn[cluster]'")
 
 
-def test_a_pipe_among_the_runs_files_is_no_progress(tmp_path):
+def test_a_pipe_among_the_runs_files_counts_as_no_progress(tmp_path):
     os.mkfifo(tmp_path / "metrics.jsonl")
     assert schedule.epochs_done([Planned(tmp_path, make_config())]) == 0

@@ -1,4 +1,4 @@
-"""Spread and paired differences against numbers by hand and SciPy's own test."""
+"""Spread and paired differences against numbers computed by hand and SciPy's test."""
 
 import numpy as np
 import pytest
@@ -7,13 +7,13 @@ from scipy.stats import ttest_rel
 from refsnn.experiments.statistics import paired_difference, spread
 
 
-def test_a_spread_is_that_worked_out_by_hand():
+def test_a_spread_agrees_with_one_computed_by_hand():
     assert spread([2.0, 4.0, 9.0]) == (3, 5.0, pytest.approx(13**0.5))  # (9 + 1 + 16) / 2
     assert spread([7.0]) == (1, 7.0, None)
     assert spread([]) == (0, None, None)
 
 
-def test_an_interval_is_that_worked_out_by_hand():
+def test_an_interval_agrees_with_one_computed_by_hand():
     """Differences 1, 2, 3: standard error 1 / sqrt(3), and t's 97.5 % quantile for 2 is 4.3027."""
     found = paired_difference({"0": 3.0, "1": 5.0, "2": 4.0}, {"0": 2.0, "1": 3.0, "2": 1.0})
     assert found[:2] == (3, 2.0)
@@ -23,7 +23,7 @@ def test_an_interval_is_that_worked_out_by_hand():
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 @pytest.mark.parametrize("n", [2, 5, 30])
-def test_an_interval_is_that_of_scipy(n, confidence):
+def test_an_interval_agrees_with_scipys(n, confidence):
     a, b = np.random.default_rng(n).normal(size=(2, n))
     of, minus = ({str(seed): x for seed, x in enumerate(values)} for values in (a, b))
     found = paired_difference(of, minus, confidence)

@@ -1,4 +1,4 @@
-"""The table of given results: as numbers, as text, as a plot, and that all three agree."""
+"""The table as numbers, as text and as a plot, which all agree."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def results(accuracy=ACCURACY, seeds=(0, 1, 2), **settings):
 
 @pytest.fixture(scope="module")
 def made():
-    """Three rows: T = 1 and T = 2, and one of another surrogate with two methods alone."""
+    """Return three rows: T = 1, T = 2, and one of another surrogate with only two methods."""
     fewer = {"vanilla": {0: 1.0, 1: 1.0}, "shortcut": {0: None, 1: None}}
     return table.tabulate(
         [
@@ -47,7 +47,7 @@ def made():
     )
 
 
-def test_a_row_has_the_numbers_worked_out_by_hand(made):
+def test_a_row_has_the_numbers_computed_by_hand(made):
     row = made["rows"][0]
     assert {
         name: value for name, value in row.items() if name not in ("methods", "differences")
@@ -251,8 +251,8 @@ def test_every_seed_is_a_mark(made):
     assert seeds == sorted(wanted)
 
 
-def test_methods_differ_in_mark_and_in_colour():
-    """So that a print in grey and the colour-blind tell them apart."""
+def test_methods_differ_in_marker_and_in_colour():
+    """They can be told apart in a grey print and by the colour-blind."""
     for names in (("vanilla", "shortcut", "evolutionary"), table.DIFFERENCES):
         styles = [table.STYLES[name] for name in names]
         assert len({mark for _, mark in styles}) == len(names)
@@ -273,9 +273,7 @@ def test_files_are_those_of_the_table_and_the_same_each_time(made, tmp_path):
     assert ET.fromstring(found["ablation.svg"]).tag.endswith("svg")
 
 
-def test_pictures_that_can_not_be_drawn_cost_neither_table_nor_run(
-    made, tmp_path, monkeypatch, capsys
-):
+def test_a_failure_to_draw_affects_neither_table_nor_run(made, tmp_path, monkeypatch, capsys):
     def fail(found):
         raise ValueError("no\nbackend")
 

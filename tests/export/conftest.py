@@ -9,7 +9,7 @@ from refsnn.network import Network, architecture, init_buffers, init_params
 
 @pytest.fixture
 def numbers():
-    """Makes a network whose biases and running statistics are no round numbers."""
+    """Make a network whose biases and running statistics are not round numbers."""
 
     def make(arch="1-1:4-8", dtype=np.float64, seed=0, scale=1.0, **settings):
         rng = np.random.default_rng(seed)
@@ -27,7 +27,7 @@ def numbers():
 
 @pytest.fixture
 def written(tmp_path, numbers):
-    """Writes a file, after `change` has had the arrays."""
+    """Write a file of arrays, after `change` has changed them."""
 
     def write(change=lambda arrays: None, suffix=".npz"):
         path = tmp_path / f"net{suffix}"

@@ -1,4 +1,4 @@
-"""`refsnn export`: one line for one file, and the file holds the run."""
+"""`refsnn export` prints one line per file, and the file holds the run's network."""
 
 import json
 import sys
@@ -95,7 +95,7 @@ def test_nir_for_images_of_a_given_size_needs_no_data(folder, tmp_path, capsys):
         ("none/a.npz", [], "but there is no folder"),
     ],
 )
-def test_what_can_not_be_done_is_refused(file, options, message, folder, tmp_path, refused):
+def test_an_invalid_request_is_refused(file, options, message, folder, tmp_path, refused):
     pytest.importorskip("nir")
     assert message in refused(["export", folder, tmp_path / file, *options])
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -1,4 +1,4 @@
-"""The NIR graph of a network says what the network computes, to us and to others."""
+"""The NIR graph of a network computes what the network does."""
 
 import sys
 
@@ -83,7 +83,7 @@ def test_any_leak_threshold_and_step(tau, v_th, dt, steps, size, seed, widths):
 
 @pytest.mark.parametrize("dt", np.random.default_rng(4).uniform(1e-5, 1, 5))
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_neuron_that_keeps_next_to_nothing_is_not_refused(dtype, dt, numbers):
+def test_a_neuron_with_a_tiny_tau_is_exported(dtype, dt, numbers):
     for tau in (1e-300, 1e-12, 3e-8, 1e-7):  # tau of NIR is dt, or the next float
         net, params, buffers = numbers(dtype=dtype, lif=LIF(tau))
         x_seq = encode(images((4, 4), dtype), 2)
@@ -107,7 +107,7 @@ def test_potentials_that_land_on_the_threshold(fire_at_threshold, v_th, dtype, n
     assert fired == ([True, True, True] if fire_at_threshold else [False, True, False])
 
 
-def test_what_stands_in_the_nodes(numbers):
+def test_the_fields_of_the_nodes(numbers):
     net, params, buffers = numbers(dtype="float32")
     graph = to_nir(net, params, buffers, (8, 6), dt=0.25, about={"steps": 4})
     assert graph.metadata == {"dt": 0.25, "readout": "mean", "steps": 4}
@@ -167,7 +167,7 @@ def test_a_file_holds_the_same_graph_and_the_same_bytes_each_time(numbers, tmp_p
                 assert value.tobytes() == getattr(node, key).tobytes()
 
 
-def test_what_can_not_be_expressed_is_refused(numbers):
+def test_a_network_that_nir_can_not_express_is_refused(numbers):
     with pytest.raises(ValueError, match="net: fires the surrogate's primitive"):
         to_nir(*numbers(lif=LIF(smooth=True)), (8, 8))
     for size in ((0, 8), (8, 0), (8, 8.0)):

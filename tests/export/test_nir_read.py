@@ -1,4 +1,4 @@
-"""Files of NIR that others made, or that are damaged: read, or refused in one line."""
+"""NIR files of other programs and damaged ones are read, or refused in one line."""
 
 import os
 import random
@@ -110,7 +110,7 @@ def test_names_and_types_of_any_text_give_one_line(written):
 
 
 @pytest.mark.parametrize("name", ["v_reset", "bias"])
-def test_what_may_be_missing_is_zero(name, written):
+def test_optional_fields_that_are_missing_are_zero(name, written):
     node = "lif" if name == "v_reset" else "affine"
     field = f"{node}/{name}"
     want = node_outputs(read_nir(written(replaced(field, np.zeros(3)))), rough())
@@ -119,7 +119,7 @@ def test_what_may_be_missing_is_zero(name, written):
     assert want["lif"].any()
 
 
-def test_files_that_are_no_graphs_are_refused(written):
+def test_files_that_are_not_graphs_are_refused(written):
     path = written()
     content = path.read_bytes()
     for length in [*range(0, len(content), 3001), len(content) - 1]:
@@ -161,7 +161,7 @@ def nothing_but(**sets):
         lambda nodes: replaced("tau", h5py.SoftLink("/gone"))(nodes["lif"]),
     ],
 )
-def test_groups_that_are_no_graph_are_refused(change, written):
+def test_groups_that_are_not_a_graph_are_refused(change, written):
     path = written(change)
     with pytest.raises(ValueError, match=rf"{DAMAGED}|node lif \(LIF\): tau: missing"):
         read_nir(path)
@@ -201,7 +201,7 @@ def test_declared_arrays_that_are_not_there_take_no_memory(written):
         read_nir(path)
 
 
-def test_a_file_that_hdf5_comes_to_no_end_with_is_refused(written, monkeypatch):
+def test_a_file_that_hdf5_does_not_finish_reading_is_refused(written, monkeypatch):
     path = written()
     content = bytearray(path.read_bytes())
     content[content.index(b"GCOL") + 9] ^= 4  # the length of the collection of texts
@@ -254,7 +254,7 @@ def damaged(content, seed):
 
 
 def test_damaged_files_are_read_or_refused_in_a_line(written, tmp_path, monkeypatch):
-    """Whatever was damaged, the graph that comes is one that runs, or says why it does not."""
+    """A damaged file gives a graph that can be run, or an error that says why not."""
     content = written().read_bytes()
     monkeypatch.setattr(hdf5, "SECONDS", 20)
 

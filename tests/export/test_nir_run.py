@@ -1,4 +1,4 @@
-"""Graphs of NIR that others made: run as NIR says, or refused by the node's name and type."""
+"""NIR graphs of other programs are run as NIR defines, or refused with the node's name and type."""
 
 import warnings
 from itertools import pairwise
@@ -149,7 +149,7 @@ def test_edges_that_meet_add():
     assert outputs["lif"].any()
 
 
-def test_potentials_start_where_it_is_said():
+def test_potentials_start_at_the_given_value():
     lif = neuron(v_reset=-0.5, v_leak=0.4)
     c = np.zeros((1, 1, 3))
     fires = {  # the input with which the first step's potential passes 1: dt/tau = 1/2, r = 2
@@ -203,7 +203,7 @@ def test_a_tau_of_one_step_keeps_nothing(dt, dtype):
         node_outputs(chain(lif, metadata={"dt": dt}), rough())
 
 
-def test_whole_numbers_of_neurons_are_numbers():
+def test_integer_constants_of_neurons_are_accepted():
     lif = nir.LIF(*(np.full(3, x) for x in (2, 4, 0, 1, 0)))  # of dtype int64
     got = node_outputs(chain(lif, metadata={"dt": 0.5}), np.full((3, 1, 3), 0.6))["output"]
     assert got[:, 0, 0].tolist() == [0, 1, 0]  # 0.6, 1.05
@@ -212,7 +212,7 @@ def test_whole_numbers_of_neurons_are_numbers():
     assert got[:, 0, 0].tolist() == [0, 1, 0]
 
 
-def test_an_if_that_is_meant_for_steps_of_one_gives_a_warning():
+def test_an_if_node_meant_for_dt_1_gives_a_warning():
     unit = neuron(nir.IF, r=1.0)
     x = np.full((4, 1, 3), 0.6)
     with pytest.warns(UserWarning, match=r"node if \(IF\): has r = 1.* give dt=1"):
@@ -386,7 +386,7 @@ def test_cycles_loose_nodes_and_other_numbers_of_ends_are_refused():
         node_outputs(graph, rough())
 
 
-def test_edges_that_mean_nothing_are_refused():
+def test_invalid_edges_are_refused():
     def with_edges(*more):
         graph = chain(neuron())
         graph.edges = [*graph.edges, *more]
@@ -419,7 +419,7 @@ def test_shapes_that_the_graph_states_hold():
             node_outputs(chain(neuron(), shape=shape), rough())
 
 
-def test_a_batch_axis_in_the_graphs_shapes_is_none_of_an_image():
+def test_a_batch_axis_in_the_graphs_shapes_is_ignored():
     rng = np.random.default_rng(1)
     nodes = [
         conv(bias=None, weight=rng.normal(size=(2, 3, 3, 2)), input_shape=None),
@@ -434,7 +434,7 @@ def test_a_batch_axis_in_the_graphs_shapes_is_none_of_an_image():
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 3), (2, 0, 3), (0, 0, 3)])
-def test_no_steps_and_no_images_are_refused(shape):
+def test_inputs_without_steps_or_images_are_refused(shape):
     for run in (run_nir, node_outputs):
         with pytest.raises(ValueError, match="want at least one step and one image"):
             run(chain(neuron()), np.ones(shape))
@@ -457,7 +457,7 @@ def test_metadata_of_other_kinds_are_refused():
             run_nir(chain(neuron(), metadata={"dt": 0.1, "readout": readout}), rough())
 
 
-def test_what_the_metadata_does_not_say_must_be_given():
+def test_values_missing_in_the_metadata_must_be_given():
     graph, x = chain(neuron(), metadata={}), rough()
     with pytest.raises(ValueError, match="dt: got None, and the graph's metadata has none"):
         run_nir(graph, x)

@@ -1,4 +1,4 @@
-"""Parameters leave and come back to the bit, and PyTorch takes them."""
+"""Parameters are written and read back to the bit, and PyTorch can load them."""
 
 import json
 
@@ -68,7 +68,7 @@ def networks(draw):
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(net=networks(), seed=st.integers(0, 99), dtype=st.sampled_from(["float32", "float64"]))
-def test_any_network_comes_back_to_the_bit(suffix, net, seed, dtype, tmp_path):
+def test_any_network_is_restored_to_the_bit(suffix, net, seed, dtype, tmp_path):
     if suffix != ".npz":
         pytest.importorskip("safetensors")
     rng = np.random.default_rng(seed)
@@ -92,7 +92,7 @@ def test_the_same_numbers_give_the_same_bytes(suffix, written, numbers, tmp_path
     assert path.read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
 
 
-def test_numbers_that_no_sum_survives_come_back(numbers, tmp_path):
+def test_extreme_numbers_are_restored_exactly(numbers, tmp_path):
     net, params, buffers = numbers()
     params["head.fc.bias"] = np.array([-0.0, 5e-324, 1.7e308, -1e-310, 0.1])
     save_parameters(tmp_path / "a.npz", net, params, buffers)
@@ -138,7 +138,7 @@ def test_a_plain_pytorch_module_takes_the_file_and_computes_the_same(numbers, tm
     assert bits(back[1]) == bits(buffers)
 
 
-def test_a_foreign_file_says_nothing_of_its_network(written, numbers):
+def test_a_file_of_another_program_does_not_describe_its_network(written, numbers):
     path = written(lambda arrays: arrays.pop(CONFIG))
     with pytest.raises(ValueError, match=r"net\.npz: refsnn\.config: missing, want the arg"):
         load_parameters(path)
@@ -146,7 +146,7 @@ def test_a_foreign_file_says_nothing_of_its_network(written, numbers):
     assert bits(load_parameters(path, net)[1]) == bits(params)
 
 
-def test_what_pytorch_counts_is_ignored_and_nothing_else_is(written, numbers):
+def test_only_num_batches_tracked_is_ignored(written, numbers):
     def add(name):
         return written(lambda arrays: arrays.update({name: np.array(3)}))
 

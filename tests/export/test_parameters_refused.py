@@ -1,4 +1,4 @@
-"""Parameters and files of them that are wrong are refused, and told what is wrong with them."""
+"""Wrong parameters and files of parameters are refused with the reason."""
 
 import json
 import sys
@@ -104,7 +104,7 @@ def test_numbers_that_do_not_fit_are_named(suffix, change, message, written):
 
 @pytest.mark.parametrize("where", ["params", "buffers"])
 @pytest.mark.parametrize("change", ["missing", "surplus", "nan"])
-def test_what_does_not_fit_is_not_written(where, change, numbers, tmp_path):
+def test_arrays_that_do_not_fit_are_not_written(where, change, numbers, tmp_path):
     net, params, buffers = numbers()
     values = params if where == "params" else buffers
     name = next(iter(values))
@@ -156,7 +156,7 @@ def test_a_pickle_inside_is_refused_and_not_run(written):
     assert not Trap.sprung
 
 
-def test_members_that_are_no_arrays_are_named(written):
+def test_members_that_are_not_arrays_are_named(written):
     path = written(lambda arrays: arrays.pop("head.fc.bias"))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("head.fc.bias", b"text")
@@ -212,7 +212,7 @@ def config_of(path):
         (lambda c: c["network"]["arch"]["stem"].update(pool=3), "stem.pool: got 3, want an object"),
     ],
 )
-def test_a_configuration_of_no_network_is_refused(change, message, written):
+def test_a_configuration_that_describes_no_network_is_refused(change, message, written):
     path = written()
     config = config_of(path)
     change(config)

@@ -10,7 +10,7 @@ FIGURES = Path(__file__).parents[2] / "figures"
 
 @pytest.fixture(scope="session")
 def script():
-    """A script of that name as a module; its siblings are found beside it, as when it runs."""
+    """Import a script by its name; it finds the scripts beside it, as when it runs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(FIGURES)
         yield importlib.import_module

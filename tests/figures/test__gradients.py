@@ -26,7 +26,7 @@ def gradients(script):
     return script("_gradients")
 
 
-def test_one_thread_is_what_computes_until_it_ends(gradients):
+def test_one_thread_computes_within_the_context(gradients):
     before = numba.get_num_threads()
 
     @gradients.one_thread()
@@ -67,7 +67,7 @@ def test_gradients_are_those_of_the_first_iteration_of_training(gradients, metho
         assert np.allclose(got[name], g, rtol=1e-5, atol=1e-9), name
 
 
-def test_a_seed_means_the_same_images_for_every_network(gradients):
+def test_a_seed_selects_the_same_images_for_every_network(gradients):
     labels = [
         gradients.fresh(arch, DIGITS, LIF(), seed, 16, 1, NUMPY)[1]
         for arch, seed in (("1:2", 0), ("1-1:3-3", 0), ("1:2", 1))
@@ -116,7 +116,7 @@ def test_norms_of_delta_are_gradients_of_biases_where_a_layer_is_one_neuron(grad
     assert len({round(value, 12) for value in norms.values()}) == len(names)
 
 
-def test_kernels_apart_give_the_norms_that_numpy_gives(gradients):
+def test_unfused_kernels_give_numpys_norms(gradients):
     norms = [
         gradients.delta_norms(
             *gradients.fresh("1-1:2-3", DIGITS, LIF(), 0, 4, 2, ops), gradients.SIDES["shortcut"]

@@ -1,4 +1,4 @@
-"""The command line of a figure, and the pictures that it leaves."""
+"""The command line of a figure, and the pictures that it writes."""
 
 import io
 import json
@@ -58,7 +58,7 @@ def test_a_script_needs_nothing_but_the_package(tmp_path):
 
 
 @pytest.mark.processes
-def test_a_backend_that_there_is_not_changes_nothing(tmp_path):
+def test_an_unknown_backend_in_the_environment_changes_nothing(tmp_path):
     command = [sys.executable, str(FIGURES / "lambda_schedule.py"), "--out", str(tmp_path)]
     environment = os.environ | {"MPLBACKEND": "nonsense"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -108,7 +108,7 @@ def test_a_value_of_another_type_is_refused(main, tmp_path, capsys):
     assert stop.value.code == 2
 
 
-def test_what_is_wrong_is_said_in_one_line(main, tmp_path, capsys):
+def test_an_error_is_one_line(main, tmp_path, capsys):
     assert main("--out", tmp_path, "--count", "-1")[0] == 2
     said = capsys.readouterr().err
     assert said == "lines.py: error: count: got a negative number, want another\n"
@@ -135,7 +135,7 @@ def test_recorded_data_is_drawn_without_computing(main, tmp_path):
         ('{"figure": "lines"}', "'numbers' is missing"),
     ],
 )
-def test_a_file_that_is_no_record_is_named(main, tmp_path, capsys, text, said):
+def test_a_file_that_is_not_a_record_is_named(main, tmp_path, capsys, text, said):
     file = tmp_path / "data.json"
     if text is not None:
         file.write_text(text)
@@ -168,7 +168,7 @@ def test_options_that_data_would_leave_without_effect_are_refused(main, tmp_path
         assert "--data" in capsys.readouterr().err
 
 
-def test_settings_of_print_hold_in_figures_and_nowhere_else(script):
+def test_the_settings_of_print_hold_only_in_figures(script):
     style = script("_style")
     before = dict(matplotlib.rcParams)
 

@@ -1,4 +1,4 @@
-"""The plot of an ablation's table; what it draws is tested with refsnn.experiments.table."""
+"""The figure of an ablation's table; its content is tested with refsnn.experiments.table."""
 
 import json
 
@@ -53,7 +53,7 @@ def test_the_recorded_claim_is_drawn(script):
 
 
 def without(table, *way):
-    """A copy of the table in which the last name of the way is missing."""
+    """Return a copy of the table without the last key of the path."""
     copy = json.loads(json.dumps(table))
     inner = copy
     for key in way[:-1]:
@@ -95,7 +95,7 @@ def with_low(table, value):
         ),
     ],
 )
-def test_a_table_that_is_none_is_named(script, tmp_path, change, message):
+def test_an_invalid_table_is_named(script, tmp_path, change, message):
     path, figure = tmp_path / "table.json", script("ablation")
     changed = change(figure.compute()["table"])
     path.write_text(changed if isinstance(changed, str) else json.dumps(changed))

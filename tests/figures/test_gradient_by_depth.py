@@ -1,4 +1,4 @@
-"""Norms against depth and layer: what is measured, and that the lines show it."""
+"""Norms against depth and layer: the measurement, and the lines that show it."""
 
 from itertools import product
 
@@ -100,7 +100,7 @@ def test_norms_are_measured_by_depth_and_seed(figure, script):
                 assert np.allclose(data["layers"][method][seed], np.log10(list(deltas.values())))
 
 
-def test_what_cannot_be_measured_is_named(figure):
+def test_invalid_settings_are_named(figure):
     with pytest.raises(ValueError, match=r"^seeds: got 0"):
         figure.compute(seeds=0)
     with pytest.raises(ValueError, match=r"^depths: got 9"):

@@ -112,7 +112,7 @@ def test_height_and_width_of_known_shapes(figure, surrogate, height, width):
 
 
 @pytest.mark.slow
-def test_factors_are_measured_a_block_at_every_height_and_width(figure, script):
+def test_factors_per_block_are_measured_at_every_height_and_width(figure, script):
     data = figure.compute(shallow=8, deep=14, cells=2, seeds=2, batch_size=4, steps=2)
     gradients, digits = script("_gradients"), load("digits")
 
@@ -156,6 +156,6 @@ def test_factors_are_measured_a_block_at_every_height_and_width(figure, script):
         ({"seeds": 0}, r"^seeds: got 0"),
     ],
 )
-def test_what_cannot_be_measured_is_named(figure, options, said):
+def test_invalid_settings_are_named(figure, options, said):
     with pytest.raises(ValueError, match=said):
         figure.compute(**options)

@@ -48,6 +48,6 @@ def test_lines_are_the_weights(figure, script):
 
 
 @pytest.mark.parametrize(("name", "value"), [("epochs", 0), ("batches", 0), ("lam", -1.0)])
-def test_what_makes_no_schedule_is_named(figure, name, value):
+def test_settings_without_a_schedule_are_named(figure, name, value):
     with pytest.raises(ValueError, match=rf"^{name}: got {value}"):
         figure.compute(**{name: value})

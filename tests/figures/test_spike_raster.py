@@ -80,7 +80,7 @@ def test_an_untrained_network_is_normalised_by_a_batch_that_begins_with_the_imag
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_run_is_shown_as_it_is_used(figure, tmp_path, dtype):
+def test_a_run_is_shown_with_its_running_statistics(figure, tmp_path, dtype):
     config = make_config(
         arch="1:2", epochs=1, batch_size=721, steps=3, ops="numpy", dtype=dtype, method="vanilla"
     )
@@ -106,7 +106,7 @@ def test_a_run_is_shown_as_it_is_used(figure, tmp_path, dtype):
         ({"run": "nowhere"}, r"^nowhere: no run there"),
     ],
 )
-def test_what_cannot_be_shown_is_named(figure, options, said):
+def test_an_invalid_image_or_neuron_count_is_named(figure, options, said):
     with pytest.raises(ValueError, match=said):
         figure.compute(**options)
 

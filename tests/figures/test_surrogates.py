@@ -1,4 +1,4 @@
-"""Eq. 4's curves."""
+"""The curves of Eq. 4."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_curves_are_the_surrogates_slopes(figure):
         assert np.allclose(np.cumsum(areas), primitive[1:] - primitive[0], atol=2e-3)
 
 
-def test_the_edge_counts_by_the_rule(figure):
+def test_the_slope_at_the_edge_follows_the_rule(figure):
     data = figure.compute(a=0.5)
     assert data["edges"] == [-0.25, 0.25]
     assert data["at_edge"] == {"outside": [0, 0], "inside": [2, 2]}
@@ -67,6 +67,6 @@ def test_edges_are_marked_open_where_outside_and_full_where_the_edge_is_inside(f
 
 
 @pytest.mark.parametrize("name", ["gamma", "a", "k", "v_th", "reach"])
-def test_what_makes_no_curve_is_named(figure, name):
+def test_invalid_constants_of_a_curve_are_named(figure, name):
     with pytest.raises(ValueError, match=rf"^{name}: got 0"):
         figure.compute(**{name: 0.0})

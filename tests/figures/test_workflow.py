@@ -30,7 +30,7 @@ def test_blocks_of_resnet18_with_the_branches_that_leave_them(figure):
     ]
 
 
-def test_blocks_alike_are_one_box(figure):
+def test_equal_blocks_are_one_box(figure):
     data = figure.compute(arch="4-3:8-16", method="evolutionary")
     assert boxes(data)[1:] == [
         ("8", 3, []),
@@ -50,7 +50,7 @@ def test_blocks_alike_are_one_box(figure):
     assert boxes(data)[1:] == [("8", 2, []), ("8\n/2", 1, []), ("8", 1, []), ("8", 1, [1])]
 
 
-def test_vanilla_has_the_main_branch_alone(figure):
+def test_vanilla_has_only_the_main_branch(figure):
     data = figure.compute(arch="3-1:8-16", method="vanilla")
     assert boxes(data)[1:] == [("8", 3, []), ("16\n/2", 1, [1])]
 
@@ -138,7 +138,7 @@ def test_a_hidden_layer_is_in_the_main_head(figure):
         ("1-1-1-1-1-1-1-1-1-1-1-1:8-8-8-8-8-8-8-8-8-8-8-1024", "stage"),
     ],
 )
-def test_no_text_leaves_the_page_or_its_box_or_meets_another(figure, arch, branches):
+def test_no_text_leaves_the_page_or_its_box_or_overlaps_another(figure, arch, branches):
     drawn = figure.draw(figure.compute(arch=arch, branches=branches))
     drawn.canvas.draw()
     (axes,) = drawn.axes
@@ -154,7 +154,7 @@ def test_no_text_leaves_the_page_or_its_box_or_meets_another(figure, arch, branc
         assert Bbox.intersection(label, frame).size == pytest.approx(label.size)
 
 
-def test_what_makes_no_network_is_named(figure):
+def test_an_invalid_network_is_named(figure):
     for setting in ({"method": "other"}, {"branches": "all"}, {"arch": "resnet"}):
         (name,) = setting
         with pytest.raises(ValueError, match=rf"^{name}: got"):

@@ -1,4 +1,4 @@
-"""Files from outside: what is whole comes back, what is not is told and costs nothing."""
+"""Files of arrays: intact arrays are read, damaged ones are reported and take no memory."""
 
 import io
 import json
@@ -61,7 +61,7 @@ def test_compressed_files_are_read(tmp_path):
     np.testing.assert_array_equal(read_arrays(tmp_path / "a.npz")["y"], ARRAYS["out.z"])
 
 
-def test_what_is_no_number_has_its_error_in_its_place(tmp_path, capsys):
+def test_an_array_that_is_not_of_numbers_has_an_error_in_its_place(tmp_path, capsys):
     given = {"loud": np.array([Loud()], object), "text": np.array([b"a"]), "y": np.ones(2)}
     np.savez(tmp_path / "a.npz", allow_pickle=True, c=np.array([1j]), **given)
     found = read_arrays(tmp_path / "a.npz")
@@ -115,7 +115,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
         tracemalloc.stop()
 
 
-def test_a_file_may_hold_so_many_times_its_size_that_is_compressed(tmp_path):
+def test_a_compressed_file_may_hold_a_multiple_of_its_size(tmp_path):
     path = tmp_path / "zeros.npz"
     np.savez_compressed(path, x=np.zeros(arrays.LIMIT + 1, np.uint8))
     size = path.stat().st_size
@@ -128,7 +128,7 @@ def test_a_file_may_hold_so_many_times_its_size_that_is_compressed(tmp_path):
 
 
 def test_an_entry_that_hides_its_size_is_not_unpacked_beyond_it(tmp_path):
-    """The directory says 176 bytes, the stream goes on."""
+    """The directory says 176 bytes, but the stream continues."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", with_shape("(2, 3)") + bytes(2**20))
@@ -139,7 +139,7 @@ def test_an_entry_that_hides_its_size_is_not_unpacked_beyond_it(tmp_path):
     assert "CRC" in str(read_arrays(tmp_path / "a.npz")["x"])
 
 
-def test_a_file_too_large_to_be_one_is_not_opened(tmp_path):
+def test_a_file_above_twice_the_limit_is_refused(tmp_path):
     write_arrays(tmp_path / "a.npz", ARRAYS)
     with pytest.raises(ValueError, match=r"a\.npz: got \d+ bytes, want at most 20"):
         read_arrays(tmp_path / "a.npz", limit=10)
@@ -210,7 +210,7 @@ def test_safetensors_of_other_types_have_their_error_in_their_place(kind, size, 
         read_whole(path)
 
 
-def test_of_metadata_only_our_own_are_read(tmp_path):
+def test_only_metadata_of_refsnn_are_read(tmp_path):
     safetensors = pytest.importorskip("safetensors.numpy")
     path = tmp_path / "a.safetensors"
     safetensors.save_file({"y": np.ones(2)}, path, {"format": "pt", "refsnn.note": "ours"})

@@ -1,4 +1,4 @@
-"""JSON and TOML from outside: values, or one line that names file and field."""
+"""Reading of JSON and TOML gives values, or an error of one line that names file and field."""
 
 import os
 
@@ -27,7 +27,7 @@ def nested(depth):
         (b'{"a":' * 10**5, "got values nested more than 64 deep"),
     ],
 )
-def test_json_that_is_not_as_wanted_is_refused_by_name(content, message, tmp_path):
+def test_json_that_breaks_the_rules_is_refused_by_name(content, message, tmp_path):
     path = tmp_path / "x.json"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"^{path}: {message}"):
@@ -50,14 +50,14 @@ def test_json_at_the_depth_limit_is_read(tmp_path):
         (b"a." * 100 + b"a = 1", "got values nested more than 64 deep"),
     ],
 )
-def test_toml_that_is_not_as_wanted_is_refused_by_name(content, message, tmp_path):
+def test_toml_that_breaks_the_rules_is_refused_by_name(content, message, tmp_path):
     path = tmp_path / "x.toml"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"^{path}: {message}"):
         read_toml(path, RULES)
 
 
-def test_lines_are_read_up_to_one_that_was_cut_off(tmp_path):
+def test_a_last_line_that_was_cut_off_is_ignored(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'{"a": 1}\n{"a": 2}\n{"a": 3')
     assert read_json_lines(path, RULES) == [{"a": 1}, {"a": 2}]

@@ -1,4 +1,4 @@
-"""Arrays as bytes: what is written comes back, and nothing else is believed."""
+"""Arrays as .npy bytes: what is written is read back, and anything else is refused."""
 
 import io
 import pickle
@@ -44,11 +44,11 @@ def test_numpy_reads_what_is_written_in_c_order_and_little_endian():
     np.testing.assert_array_equal(np.load(io.BytesIO(data)), np.arange(6.0).reshape(2, 3))
 
 
-def test_a_header_of_our_own_is_understood():
+def test_a_header_written_by_hand_is_read():
     np.testing.assert_array_equal(npy.parse(with_shape("(2, 3)")), np.zeros((2, 3)))
 
 
-def test_files_in_fortran_order_are_understood():
+def test_files_in_fortran_order_are_read():
     buffer = io.BytesIO()
     np.save(buffer, np.asfortranarray(ARRAYS[0]))
     np.testing.assert_array_equal(npy.parse(buffer.getvalue()), ARRAYS[0])

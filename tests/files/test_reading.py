@@ -1,4 +1,4 @@
-"""Whole files: regular ones, of a bounded size."""
+"""Reading of whole regular files of a bounded size."""
 
 import os
 import tracemalloc
@@ -41,7 +41,7 @@ def test_no_descriptor_is_left_open(tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_bytes_that_are_no_text_are_told_with_their_place(tmp_path):
+def test_bytes_that_are_not_utf8_are_named_with_their_position(tmp_path):
     (tmp_path / "a").write_bytes(b"ab\xffc")
     with pytest.raises(ValueError, match=r"a: got the byte 0xff at 2, want UTF-8 text"):
         read_text(tmp_path / "a")

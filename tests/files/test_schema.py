@@ -1,4 +1,4 @@
-"""Rules for parsed JSON: the first thing that breaks them, by name."""
+"""Validation of parsed JSON: the first violation of the rules is named."""
 
 import pytest
 
@@ -45,7 +45,7 @@ def test_a_violation_is_named_with_what_came_and_what_was_wanted(value, message)
     assert violation(value, POINT) == message
 
 
-def test_rules_for_all_other_fields_hold_for_each():
+def test_rules_for_additional_fields_hold_for_each_of_them():
     assert violation({"a": True, "b": 1}, NAMED) == "b: got 1, want a boolean"
     assert violation({"a": True}, NAMED) is None
     assert violation({"a\nb": 1}, NAMED) == r"'a\nb': got 1, want a boolean"

@@ -1,4 +1,4 @@
-"""Folders of what is not finished: whose they are, and what becomes of them."""
+"""Folders of unfinished work: which process they belong to, and when they are removed."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ def hold(parent, ready, name):
 
 @pytest.fixture
 def holder(tmp_path):
-    """Starts a process that is at work in a folder; gives both."""
+    """Start a process that works in a folder; return both."""
     context = multiprocessing.get_context("spawn")
     started = []
 
@@ -35,7 +35,7 @@ def holder(tmp_path):
         process.join()
 
 
-def test_it_is_hidden_and_gone_in_the_end(tmp_path):
+def test_a_folder_is_hidden_and_removed_at_the_end(tmp_path):
     with unfinished(tmp_path, "set") as folder:
         (folder / "a").mkdir()
         assert folder.name.startswith(".set-")

@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from refsnn.files.writing import append_line, write_atomic, write_json
+from refsnn.files.writing import append_line, open_temporary, write_atomic, write_json
 
 
 def test_content_is_written_and_replaced(tmp_path):
@@ -52,8 +52,8 @@ def test_content_is_on_the_disk_before_it_takes_the_name_and_the_folder_after(
     assert calls == [("fsync", 5), ("replace", None), ("fsync", None)]
 
 
-def test_two_that_write_one_file_at_a_time_do_not_meet(tmp_path, monkeypatch):
-    """A second write happens whole while the first has not yet given its file the name."""
+def test_two_writers_of_one_file_do_not_interfere(tmp_path, monkeypatch):
+    """A second write starts and ends before the first has renamed its file."""
     path, fsync = tmp_path / "a.bin", os.fsync
 
     def write_between(descriptor):
@@ -79,13 +79,28 @@ def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path, mask):
     assert stat.S_IMODE((tmp_path / "a.bin").stat().st_mode) == 0o666 & ~mask
 
 
-def test_what_a_killed_process_left_goes_with_the_next_write_of_the_file(tmp_path):
+def test_the_next_write_of_a_file_removes_what_a_killed_process_left(tmp_path):
+    """It keeps those of other files and of living processes, which have locked theirs."""
     for name in ("a.bin", "b.bin"):
-        left = tmp_path / f".{name}-x1.unfinished"
-        left.mkdir()
-        (left / name).write_bytes(b"half")
+        (tmp_path / f".{name}.0123abcd.tmp").write_bytes(b"half")
+    descriptor, living = open_temporary(tmp_path / "a.bin")
     write_atomic(tmp_path / "a.bin", b"content")
-    assert sorted(os.listdir(tmp_path)) == [".b.bin-x1.unfinished", "a.bin"]
+    os.close(descriptor)
+    assert sorted(os.listdir(tmp_path)) == sorted([living.name, ".b.bin.0123abcd.tmp", "a.bin"])
+
+
+def test_a_temporary_file_that_another_process_has_removed_is_written_again(tmp_path, monkeypatch):
+    path, replace = tmp_path / "a.bin", os.replace
+
+    def remove_before(source, target):
+        monkeypatch.setattr(os, "replace", replace)
+        os.unlink(source)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", remove_before)
+    write_atomic(path, b"content")
+    assert path.read_bytes() == b"content"
+    assert os.listdir(tmp_path) == ["a.bin"]
 
 
 def test_a_folder_that_is_missing_is_an_error(tmp_path):
@@ -111,7 +126,7 @@ def test_lines_are_appended(tmp_path):
 @pytest.mark.parametrize(
     "write", [lambda path: write_atomic(path, b"new"), lambda path: append_line(path, "new")]
 )
-def test_a_full_disk_is_told_with_the_file(write, tmp_path, monkeypatch):
+def test_the_error_of_a_full_disk_names_the_file(write, tmp_path, monkeypatch):
     path = tmp_path / "a.bin"
 
     def fail(descriptor):

@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from refsnn.files import unfinished
 from refsnn.files.arrays import SUFFIXES, write_arrays
 from refsnn.oracle import vectors
 from refsnn.oracle.compare import compare_case
@@ -273,13 +272,10 @@ def test_no_link_is_followed_out_of_the_folder(doubling, tmp_path):
 def test_after_a_kill_at_any_moment_the_next_set_is_alone(
     moment, again, doubling, tmp_path, monkeypatch
 ):
-    """A kill leaves the files that were written, and the folder in which one was prepared."""
-    folder, replace_file, remove, left = tmp_path / "v", os.replace, unfinished.remove, [moment]
+    """A kill leaves what was written, and the temporary file of what was not."""
+    folder, replace_file, unlink, left = tmp_path / "v", os.replace, os.unlink, [moment]
     if again:
         vectors.write([doubling("neuron/old")], folder)
-
-    def leave(folder, lock):
-        os.close(lock)  # as the system does
 
     def killed(*paths):
         if left[0] == 0:
@@ -289,9 +285,7 @@ def test_after_a_kill_at_any_moment_the_next_set_is_alone(
         replace_file(*paths)
 
     monkeypatch.setattr(os, "replace", killed)
-    monkeypatch.setattr(
-        unfinished, "remove", lambda folder, lock: (remove if left[0] >= 0 else leave)(folder, lock)
-    )
+    monkeypatch.setattr(os, "unlink", lambda path: unlink(path) if left[0] >= 0 else None)
     with pytest.raises(SystemExit):
         vectors.write([doubling(f"layer/{n}") for n in range(5)], folder)
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""`python -m verification`: its output, its exit codes, and that it names what is broken."""
+"""`python -m verification`: its output, its exit codes, and that it names the broken clause."""
 
 import ast
 import json
@@ -49,7 +49,7 @@ def test_a_clause_alone_as_json(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == rows
 
 
-def test_a_clause_that_is_none_is_refused(capsys):
+def test_an_unknown_clause_is_refused(capsys):
     assert command.main(["--clause", "EQ11"]) == 2
     line = capsys.readouterr().err
     assert "EQ11" in line
@@ -90,7 +90,7 @@ def test_a_campaign_adds_cases_up_and_keeps_the_worst(monkeypatch, capsys):
     assert not rows[0].passed
 
 
-def test_a_failure_says_how_to_see_it_again():
+def test_a_failure_prints_the_command_that_repeats_it():
     row = Row("EQ3", "LIF", "oracle", passed=False, failure="dc_seq[t=3]: got 1, want 2")
     line = command.failure(row, 7, quick=False)
     assert line == (
@@ -126,7 +126,7 @@ def test_a_failing_replay_carries_the_method(unforced, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "verification").glob("*.py")), ids=lambda path: path.name
 )
-def test_no_check_takes_its_operations_past_the_choice(path):
+def test_every_check_gets_its_operations_from_cases(path):
     names = {
         alias.name
         for node in ast.walk(ast.parse(path.read_text()))

@@ -1,4 +1,4 @@
-"""Which sizes of blocks the kernels have, and that a quick run draws both sides of each."""
+"""A quick run draws sizes on both sides of every block size of the kernels."""
 
 import ast
 from dataclasses import replace
@@ -54,7 +54,7 @@ def test_draws_lie_below_at_and_above_each_size(edge):
 
 @pytest.fixture(scope="module")
 def quickly_drawn():
-    """All that the quick checks of edges are given, with the seed that is taken by itself."""
+    """Return all cases of the quick checks of edges, with the default seed."""
     seen = []
 
     def note(case, record):

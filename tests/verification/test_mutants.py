@@ -1,4 +1,4 @@
-"""Faults as data: which lists are refused, what becomes of a fault, and the verdict."""
+"""Mutation testing: which lists of faults are refused, how a fault is run, and the verdict."""
 
 import json
 import subprocess
@@ -72,7 +72,7 @@ def test_a_fault_that_does_not_fit_is_refused(change, words, write, capsys):
         ([GOOD, GOOD], "sign comes twice"),
     ],
 )
-def test_a_file_that_is_no_list_of_faults_is_refused(content, words, write, capsys):
+def test_a_file_that_is_not_a_list_of_faults_is_refused(content, words, write, capsys):
     assert mutants.main(["--only-extra", "--extra", str(write(content))]) == 2
     assert words in capsys.readouterr().err
 
@@ -119,7 +119,7 @@ def test_a_list_with_an_id_of_the_own_list_is_refused(write, capsys):
     assert f"{own} comes twice" in capsys.readouterr().err
 
 
-def test_the_matrix_has_a_row_a_fault_and_a_column_a_check():
+def test_the_matrix_has_a_row_per_fault_and_a_column_per_check():
     faults = [Mutant(i, "f", "a", "b", "EQ1") for i in ("one", "two")]
     text = matrix(faults, {"one": ["red", "blue"], "two": ["blue"]})
     lines = text.splitlines()
@@ -162,7 +162,7 @@ def test_checks_of_the_faults_clause_come_first_and_all_others_where_they_pass(
 
 
 @pytest.mark.processes
-def test_a_fault_is_shown_to_the_tests_that_it_names(tmp_path):
+def test_the_tests_that_a_fault_names_are_run_on_it(tmp_path):
     shop = Workshop(tmp_path)
     fault = Mutant(**GOOD | {"tests": "tests/equations/test_loss.py"})
     (killed_by,) = shop.verify(fault)
@@ -172,7 +172,7 @@ def test_a_fault_is_shown_to_the_tests_that_it_names(tmp_path):
 
 
 @pytest.mark.processes
-def test_a_fault_that_never_ends_is_killed_by_time_with_all_that_it_started(tmp_path, monkeypatch):
+def test_an_endless_run_is_killed_with_all_processes_that_it_started(tmp_path, monkeypatch):
     monkeypatch.setattr(mutants, "SECONDS", 3.0)
     shop = Workshop(tmp_path)
     shop.seconds["checks"] = 0.1
@@ -192,7 +192,7 @@ def test_a_fault_that_never_ends_is_killed_by_time_with_all_that_it_started(tmp_
 
 
 @pytest.mark.processes
-def test_time_is_no_verdict_where_the_machine_is_slow(tmp_path, monkeypatch):
+def test_a_slow_machine_gets_more_time(tmp_path, monkeypatch):
     monkeypatch.setattr(mutants, "SECONDS", 0.01)
     shop = Workshop(tmp_path)
     shop.seconds["checks"] = 20.0  # a run without a fault takes longer than the least limit
@@ -201,7 +201,7 @@ def test_time_is_no_verdict_where_the_machine_is_slow(tmp_path, monkeypatch):
     assert shop.run("checks", ["timeit", "-n1", "-r1", "pass"], tmp_path)[0] is None
 
 
-def test_kernels_that_a_fault_may_have_changed_are_compiled_anew(tmp_path):
+def test_kernels_that_a_fault_may_have_changed_are_compiled_again(tmp_path):
     kernels, cache = ROOT / "refsnn/kernels", tmp_path / "cache/kernels_0"
     cache.mkdir(parents=True)
     for name in ("simd", "dense", "lif", "winograd", "event", "layout"):

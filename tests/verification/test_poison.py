@@ -1,4 +1,4 @@
-"""Whatever memory the kernels take, outside their loops, can be filled; and then is as before."""
+"""All uninitialised memory of the kernels, outside their loops, can be poisoned for a while."""
 
 import ast
 from pathlib import Path
@@ -17,7 +17,7 @@ def names():
     return {m.__name__: {name: vars(m).get(name) for name in NAMES} for m in modules()}
 
 
-def test_what_is_taken_holds_the_poison_and_afterwards_nothing_is_changed():
+def test_allocated_arrays_hold_the_poison_only_within_the_context():
     before = names()
     with poisoned(np.nan):
         assert np.isnan(dense.aligned(3, 4)).all()
@@ -50,7 +50,7 @@ def test_an_element_that_nobody_writes_fails_the_comparison_of_threads():
 
 
 @pytest.mark.parametrize("module", modules(), ids=lambda module: module.__name__)
-def test_outside_of_loops_memory_is_taken_by_the_names_that_can_be_poisoned(module):
+def test_kernels_allocate_only_with_functions_that_can_be_poisoned(module):
     functions = [
         node
         for node in ast.walk(ast.parse(Path(module.__file__).read_text()))

@@ -1,4 +1,4 @@
-"""Comparisons: what passes, what fails, and what is said of it."""
+"""Comparisons: which pass, which fail, and the messages."""
 
 import json
 import math
@@ -49,7 +49,7 @@ def test_a_failure_names_the_element_both_values_and_the_ratio(record):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["got", "want", "both"])
-def test_what_is_no_number_fails(record, bad, where):
+def test_nan_and_infinity_fail(record, bad, where):
     got = np.array([1.0, bad if where != "want" else 1.0])
     want = np.array([1.0, bad if where != "got" else 1.0])
     with pytest.raises(Failed):

@@ -1,4 +1,4 @@
-"""How a check is run: draws, failures, exceptions, rejected draws."""
+"""Running of a check: draws, failures, exceptions, rejected draws."""
 
 from hypothesis import strategies as st
 
