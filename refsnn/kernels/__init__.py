@@ -1,10 +1,9 @@
 """Numba kernels: twins of `equations`, with the same names and signatures.
 
-Outside their loops they take memory that holds nothing yet by the names `empty` and `aligned`
-alone, so that verification can fill it and see what nobody writes.
+Outside their loops they allocate uninitialised memory only by the names `empty` and `aligned`, so
+that verification can fill it with NaN and find elements that are never written.
 
-What was tried for speed and did not pay, on two cores of an x86-64 server (AVX-512), so that
-nobody need try it again without a reason:
+Attempts that did not make them faster, on two cores of an x86-64 server (AVX-512):
 
 - Winograd with all weights, or all tiles, transformed first: the 36-fold array goes through
   memory. Block by block within a core's second-level cache, weight gradients of 64 channels
@@ -18,10 +17,10 @@ nobody need try it again without a reason:
   arrays each are twice as fast, whatever the size of a block (512, 1024 and 2048 are alike).
 - Batch statistics in two passes, mean first: twice the time of one pass around a first guess.
 - A pool of buffers by exact size: as fast as keeping freed memory in malloc, but a training
-  step of resnet18 held 1160 MiB instead of 670, as no buffer serves for two smaller ones.
+  step of resnet18 held 1160 MiB instead of 670, as no buffer can hold two smaller ones.
 - Threads that never spin: 5 % slower with resnet18, 15 % with resnet20.
 - Numba's workqueue layer instead of OpenMP's: it does not allow two Python threads, and was no
-  faster where other programs shared the cores (not compared on idle ones).
+  faster where other programs shared the cores (not compared on idle cores).
 """
 
 import atexit
@@ -33,8 +32,8 @@ from pathlib import Path
 
 import numba
 
-# Threads that wait for work spin for some 50 us, then sleep: a step takes as long as if they
-# went on spinning, and whatever else runs on the cores (another run, BLAS) does not pay for it.
+# Threads that wait for work spin for some 50 us, then sleep: a step takes no longer than if they
+# went on spinning, and other programs on the cores (another run, BLAS) are not slowed down.
 # Read when the first kernel starts.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -54,7 +53,7 @@ def keeps_compiled() -> bool:
 
 
 def keep_compiled_for_now() -> None:
-    """Let Numba keep what it compiles in a folder that goes with this process."""
+    """Let Numba keep its compiled code in a folder that is removed when this process ends."""
     folder = tempfile.mkdtemp(prefix="refsnn-numba-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ["NUMBA_CACHE_DIR"] = folder  # for processes that this one starts
