@@ -28,7 +28,7 @@ MISDEEDS = {
     "leaves well": ("os._exit(0)", "died", "^exit code 0 while it ran$"),
     "segfaults": ("ctypes.string_at(0)", "died", "^killed by SIGSEGV"),
     "aborts": ("os.abort()", "died", "^killed by SIGABRT"),
-    "is killed": ("os.kill(os.getpid(), 9)", "died", "^killed by SIGKILL, perhaps for want of mem"),
+    "is killed": ("os.kill(os.getpid(), 9)", "died", "^killed by SIGKILL, perhaps out of mem"),
     "sleeps": ("time.sleep(1000)", "hung", r"^no answer within 2 s \(mine.py:14, in misbehave\)$"),
     "loops": ("while True: pass", "hung", "^no answer within 2 s"),
     "holds on": (
