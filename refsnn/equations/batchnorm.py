@@ -2,7 +2,7 @@
 
 Shapes: x_seq (T, N, H, W, C); gamma, beta and the running statistics (C,).
 `pooled` statistics are taken over T, N, H, W; `per_step` ones over N, H, W at each step, as if
-the layer were called once a step. `scale` multiplies the normalised value (tdBN: v_th).
+the layer were called once per step. `scale` multiplies the normalised value (tdBN: v_th).
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ from refsnn.equations.validate import as_floats, like, ndim, one_of, positive
 
 @dataclass(frozen=True)
 class BatchNorm:
+    """The constants of batch norm."""
+
     statistics: str = "pooled"  # D8
     scale: float = 1.0  # D8
     eps: float = 1e-5
@@ -31,6 +33,8 @@ class BatchNorm:
 
 
 class Running(NamedTuple):
+    """Running statistics."""
+
     mean: Array  # (C,)
     var: Array  # (C,), unbiased
 
@@ -45,16 +49,20 @@ class NormInput(NamedTuple):
 
 
 class NormGrads(NamedTuple):
+    """The gradients of a batch norm."""
+
     dx_seq: Array  # (T, N, H, W, C)
     dgamma: Array  # (C,)
     dbeta: Array  # (C,)
 
 
 class BatchNormCache(NamedTuple):
+    """The values that the backward pass needs."""
+
     x_hat: Array  # (T, N, H, W, C), normalised, before scale, gamma and beta
     inv_std: Array  # (C,), or (T, 1, 1, 1, C) for statistics per step
     gamma: Array  # (C,)
-    axes: tuple[int, ...]  # of the statistics; () where the running ones were used
+    axes: tuple[int, ...]  # over which statistics were taken; () if the running ones were used
     p: BatchNorm
 
 
@@ -74,8 +82,8 @@ def batchnorm_forward(
         x_hat = (x - mean(x))/sqrt(mean((x - mean(x))^2) + eps)
         y = gamma scale x_hat + beta
 
-    Where not `training`, the running mean and variance take the place of the batch's, and stay
-    as they are. y has the shape of `x_seq`, (T, N, H, W, C). Source: D8.
+    If not `training`, the running mean and variance are used instead of the batch's, and stay
+    unchanged. y has the shape of `x_seq`, (T, N, H, W, C). Source: D8.
     """
     check_input(NormInput(x_seq, gamma, beta, running))
     axes: tuple[int, ...] = ()
@@ -101,8 +109,8 @@ def batchnorm_backward(dy_seq: Array, cache: BatchNormCache) -> NormGrads:
         dL/dgamma = scale sum(dL/dy x_hat)
         dL/dx = s (g - mean(g) - x_hat mean(g x_hat))
 
-    with g = gamma scale dL/dy and s = 1/sqrt(variance + eps); where the forward used the running
-    statistics, dL/dx = s g. The ledger's D8 has the derivation.
+    with g = gamma scale dL/dy and s = 1/sqrt(variance + eps); if the forward pass used the running
+    statistics, dL/dx = s g. D8 in the README of this folder has the derivation.
     """
     x_hat, inv_std, gamma, axes, p = cache
     like("dy_seq", dy_seq, x_hat.shape, x_hat.dtype, "y_seq")
@@ -122,8 +130,8 @@ def update_running(running: Running, mean: Array, var: Array, count: int, p: Bat
 
         new = (1 - momentum) running + momentum batch
 
-    The variance goes in unbiased, times count/(count - 1), where `count` is the pixels behind each
-    of `mean` and `var`. Statistics per step update once a step. Source: D25.
+    The variance is made unbiased, times count/(count - 1), where `count` is the number of pixels
+    over which `mean` and `var` were taken. Statistics per step update once per step. Source: D25.
     """
     unbiased = var * (count / max(count - 1, 1))
     for m, v in zip(
@@ -137,7 +145,7 @@ def update_running(running: Running, mean: Array, var: Array, count: int, p: Bat
 
 
 def grouped_mean(x: Array, axes: tuple[int, ...]) -> Array:
-    """Return the mean over `axes`, innermost first: of equal groups, so rounding alone differs."""
+    """Return the mean over `axes`, taken axis by axis, innermost first."""
     for axis in reversed(axes):
         x = x.mean(axis=axis, keepdims=True)
     return x

@@ -1,9 +1,8 @@
-"""Two-dimensional convolution without bias: a cross-correlation, as in all deep learning.
+"""Two-dimensional convolution without bias: a cross-correlation, as usual in deep learning.
 
 Shapes: x (N, H, W, C_in), w (kh, kw, C_in, C_out), y (N, H', W', C_out) with
-H' = (H + 2 ph - kh) // sh + 1, stride (sh, sw), zero padding (ph, pw). Written as a sum over
-the kernel's taps, each a matrix product by BLAS, whose last bits may depend on its number of
-threads.
+H' = (H + 2 ph - kh) // sh + 1, stride (sh, sw), zero padding (ph, pw). It is a sum over the
+kernel's taps, each a matrix product by BLAS, whose last bits may depend on its number of threads.
 """
 
 from collections.abc import Iterator
@@ -34,6 +33,8 @@ class Conv:
 
 
 class ConvCache(NamedTuple):
+    """The values that the backward pass needs."""
+
     x: Array  # (N, H, W, C_in)
     w: Array  # (kh, kw, C_in, C_out)
     p: Conv
@@ -65,14 +66,14 @@ def output_size(size: tuple[int, ...], kernel: tuple[int, ...], p: Conv) -> tupl
 
 
 def check_cotangent(dy: Array, cache: ConvCache) -> None:
-    """Check that `dy` has the shape and dtype of the forward's result."""
+    """Check that `dy` has the shape and dtype of the forward pass's result."""
     like("dy", dy, output_shape(*cache), cache.x.dtype, "y")
 
 
 def taps(
     kernel: tuple[int, ...], out: tuple[int, ...], p: Conv
 ) -> Iterator[tuple[int, int, slice, slice]]:
-    """Give, for each tap (i, j), the rows and columns of the padded input that it meets."""
+    """Yield, for each tap (i, j), the rows and columns of the padded input that it meets."""
     for i in range(kernel[0]):
         for j in range(kernel[1]):
             rows = slice(i, i + p.stride[0] * out[0], p.stride[0])
@@ -81,7 +82,7 @@ def taps(
 
 
 def pad(x: Array, p: Conv) -> Array:
-    """Surround the images with zeros."""
+    """Pad the images with zeros."""
     return np.pad(x, ((0, 0), (p.padding[0],) * 2, (p.padding[1],) * 2, (0, 0)))
 
 
@@ -132,5 +133,5 @@ def conv_weight_gradient(dy: Array, cache: ConvCache) -> Array:
 
 
 def flat(x: Array) -> Array:
-    """View images as a matrix (pixels, channels)."""
+    """Return images as a matrix (pixels, channels)."""
     return x.reshape(-1, x.shape[-1])

@@ -50,6 +50,8 @@ class LIF:
 
 
 class LIFCache(NamedTuple):
+    """The values that the backward pass needs."""
+
     u_pre_seq: Array  # (T, ...) membrane potential before firing
     o_seq: Array  # (T, ...) spikes, 0 or 1 (any real number where p.smooth)
     u0: Array  # (...) potential before the first step
@@ -57,9 +59,11 @@ class LIFCache(NamedTuple):
 
 
 class LIFGrads(NamedTuple):
+    """The gradients of a layer of neurons."""
+
     dc_seq: Array  # (T, ...)
     du0: Array  # (...)
-    dtau: float | None  # None where the constants' gradients were not asked for
+    dtau: float | None  # None if the constants' gradients were not asked for
     dv_th: float | None
 
 

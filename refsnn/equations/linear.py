@@ -1,6 +1,7 @@
 """Fully connected layer. x (N, in), w (in, out), b (out,).
 
-`einsum` sums in one order; a BLAS product's bits can depend on the number of threads.
+`einsum` always sums in the same order; the bits of a BLAS product may depend on the number of
+threads.
 """
 
 from typing import NamedTuple
@@ -12,6 +13,8 @@ from refsnn.equations.validate import like, ndim
 
 
 class LinearCache(NamedTuple):
+    """The values that the backward pass needs."""
+
     x: Array  # (N, in)
     w: Array  # (in, out)
 

@@ -10,6 +10,8 @@ from refsnn.equations.validate import ndim
 
 
 class CrossEntropyCache(NamedTuple):
+    """The values that the backward pass needs."""
+
     p: Array  # (N, K) softmax of the logits
     labels: Array  # (N,)
 

@@ -32,6 +32,8 @@ class AvgPool:
 
 
 class AvgPoolCache(NamedTuple):
+    """The values that the backward pass needs."""
+
     shape: tuple[int, ...]  # (N, H, W, C) of x
     dtype: Any  # of x
     p: AvgPool
@@ -44,7 +46,7 @@ def pooled_shape(shape: tuple[int, ...], p: AvgPool) -> tuple[int, int, int, int
 
 
 def check_cotangent(dy: Array, cache: AvgPoolCache) -> None:
-    """Check that `dy` has the shape and dtype of the forward's result."""
+    """Check that `dy` has the shape and dtype of the forward pass's result."""
     like("dy", dy, pooled_shape(cache.shape, cache.p), cache.dtype, "y")
 
 

@@ -1,7 +1,7 @@
 """Shortcut back-propagation (Eq. 6 to 9) and evolutionary training (Eq. 10).
 
 `branches` is the list b_1 … b_n of logits, each (N, K); b_n is the main branch. The three
-methods are one formula (`combine_forward`) with different weights of the side branches.
+methods are one formula (`combine_forward`) with different coefficients of the side branches.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ METHODS = ("vanilla", "shortcut", "evolutionary")
 
 
 def balance(i: int, total: int, lam: float) -> float:
-    """Return evolutionary training's weight of the side branches at iteration i.
+    """Return evolutionary training's coefficient of the side branches at iteration i.
 
         lambda(i) = lambda (1 - i/I)
 
@@ -28,7 +28,7 @@ def balance(i: int, total: int, lam: float) -> float:
 
 
 def side_coefficient(method: str, i: int, total: int, lam: float, shortcut: float = 1.0) -> float:
-    """Return the side branches' weight at iteration i = 1 … `total`, by method.
+    """Return the side branches' coefficient at iteration i = 1 … `total`, by method.
 
         vanilla 0, shortcut `shortcut`, evolutionary lambda(i)
 
@@ -44,11 +44,11 @@ def side_coefficient(method: str, i: int, total: int, lam: float, shortcut: floa
 
 
 def combine_forward(branches: Sequence[Array], side: float) -> Array:
-    """Combine the branches' logits, each (N, K), to those that the loss sees.
+    """Combine the branches' logits, each (N, K), into the logits of the loss.
 
         o_final = b_n + side sum_{l<n} b_l
 
-    By the weight `side` this is one of
+    Depending on the coefficient `side`, this is one of
         Eq. 6, side = 1:          o_final = sum_l b_l
         Eq. 7, side = 0:          o_final = b_n
         Eq. 10, side = lambda(i): o_final = b_n + lambda(i) sum_{l<n} b_l
@@ -76,8 +76,10 @@ def combine_backward(do_final: Array, n: int, side: float) -> list[Array]:
 
 
 class ObjectiveCache(NamedTuple):
+    """The values that the backward pass needs."""
+
     losses: list[tuple[Array, Any]]  # logits and the loss's cache: one pair, or one for each branch
-    n: int  # branches
+    n: int  # number of branches
     side: float
     loss: Loss
 
@@ -116,7 +118,8 @@ def objective_backward(cache: ObjectiveCache) -> list[Array]:
     return combine_backward(gradients[0], cache.n, cache.side)
 
 
-#: a vector-Jacobian product: gradient at the output -> at the input, and of the weights by name
+#: a vector-Jacobian product: gradient at the output -> gradients at the input and, by name, of
+#: the weights
 Pullback = Callable[[Array], tuple[Array, dict[str, Any]]]
 
 
@@ -128,8 +131,9 @@ def shortcut_backward(
         g_n = H_n(dL/db_n)
         g_l = P_{l+1}(g_{l+1}) + H_l(dL/db_l)
 
-    `heads` are H_l, which pull dL/db_l back to the output of block l; `blocks` are P_l, which pull
-    g_l back from there to the block's input. forward: b_l = f_l(b_{l-1}).
+    `heads` are H_l, which turn dL/db_l into a gradient at the output of block l; `blocks` are P_l,
+    which turn g_l, the gradient there, into the gradient at the block's input.
+    forward: b_l = f_l(b_{l-1}).
     The first block's weights get Eq. 9's sum or, where dL/db_l = 0 for l < n, Eq. 8's product:
         dL/dW_1 = sum_l dL/db_l db_l/dW_1
         dL/dW_1 = dL/db_n db_n/db_{n-1} ... db_1/dW_1

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from refsnn.equations.validate import as_floats, one_of, positive
 
 Array = NDArray[Any]
-EDGES = ("outside", "inside")  # D4: of the rectangle
+EDGES = ("outside", "inside")  # D4: whether the rectangle includes its edge
 
 
 @dataclass(frozen=True)
 class Tanh:
-    """The tanh surrogate of height k, Eq. 4's third form as it is surely meant (D5)."""
+    """The tanh surrogate of height k, Eq. 4's third form read as k (1 - tanh^2) (D5)."""
 
     k: float = 0.5
 
@@ -64,10 +64,10 @@ class TanhLiteral:
 
 @dataclass(frozen=True)
 class Rectangular:
-    """Eq. 4, second form: 1/a within a/2 of the threshold; its edge is outside or inside."""
+    """The rectangular surrogate, Eq. 4's second form: 1/a within a/2 of the threshold."""
 
     a: float = 1.0
-    edge: str = "outside"  # D4: is |x| = a/2 "outside" or "inside"
+    edge: str = "outside"  # D4: whether |x| = a/2 is "outside" or "inside"
 
     def __post_init__(self) -> None:
         positive("a", self.a)
@@ -88,8 +88,8 @@ class Rectangular:
 class Triangular:
     """The triangular surrogate of height gamma, Eq. 4's first form.
 
-    The half-width of its base is v_th, or `width` where that is given, so that the threshold can
-    be moved while the shape stays as it is (R1).
+    The half-width of its base is v_th, or `width` if that is given, so that the threshold can be
+    changed while the shape stays the same (R1).
     """
 
     gamma: float = 1.0
@@ -130,8 +130,8 @@ SHAPE_FIELD = {"tanh": "k", "tanh_literal": "k", "rectangular": "a", "triangular
 def slopes(surrogate: Surrogate, x: Array, v_th: float) -> Array:
     """Evaluate the surrogate's slope at x = u_pre - v_th, in x's shape and dtype.
 
-    A surrogate of the user's own may return another precision, or booleans; they are converted
-    to x's dtype. TypeError where it returns no real numbers, ValueError for another shape.
+    The user's own surrogate may return another precision, or booleans; they are converted to x's
+    dtype. TypeError if it does not return real numbers, ValueError for another shape.
     """
     h = surrogate.slope(x, v_th)
     name = type(surrogate).__name__
@@ -145,7 +145,7 @@ def slopes(surrogate: Surrogate, x: Array, v_th: float) -> Array:
 
 
 def kind(value: Any) -> str:
-    """Name a value's type, and the dtype where it has one."""
+    """Return a value's type, and its dtype if it has one."""
     dtype = getattr(value, "dtype", None)
     return type(value).__name__ if dtype is None else f"{type(value).__name__} of {dtype}"
 

@@ -1,4 +1,4 @@
-"""The optimisers' rules (D17) for one parameter of any shape, element by element."""
+"""The optimisers' update rules (D17) for one parameter of any shape, element by element."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def sgd_update(
         v <- momentum v + (g + decay w)
         w <- w - lr v
 
-    PyTorch's SGD: the decay is part of the gradient, and lr does not enter the velocity.
+    As in PyTorch, the decay is part of the gradient, and lr does not enter the velocity.
     """
     v = momentum * v + (g + decay * w)
     return w - lr * v, v  # Alg. 1 line 8

@@ -1,4 +1,4 @@
-"""Checks of arguments; each error names the argument, what came, and what was wanted."""
+"""Checks of arguments; each error names the argument, what it got and what it wants."""
 
 import difflib
 import math
@@ -17,7 +17,7 @@ def finite(value: Any) -> bool:
 
 
 def number(name: str, value: Any) -> Any:
-    """Return the value if it is a real number, of Python or NumPy; else TypeError."""
+    """Return the value if it is a real number of Python or NumPy; TypeError if not."""
     if not isinstance(value, int | float | np.number) or isinstance(value, np.complexfloating):
         raise TypeError(f"{name}: got {shown(value)}, want a number")
     return value
@@ -42,7 +42,7 @@ def at_least(name: str, value: float, least: float) -> None:
 
 
 def whole(name: str, value: Any, least: int, most: int | None = None) -> None:
-    """Check that a value is an integer from `least` to `most`, and no boolean."""
+    """Check that a value is an integer from `least` to `most`, and not a boolean."""
     fits = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
     if not fits or (most is not None and value > most):
         limits = f"of at least {least}" if most is None else f"from {least} to {most}"
@@ -50,7 +50,7 @@ def whole(name: str, value: Any, least: int, most: int | None = None) -> None:
 
 
 def shown(value: Any) -> str:
-    """Return a value as text, shortened to what fits into a line."""
+    """Return a value as text, shortened to fit into a line."""
     if isinstance(value, int) and abs(value) >= 10**60:
         return "an integer of more than 60 digits"
     if isinstance(value, str | bytes):
@@ -60,7 +60,7 @@ def shown(value: Any) -> str:
 
 
 def named(name: Any) -> str:
-    """Return a name or text from a file as it is, or as `shown` where it is long or unprintable."""
+    """Return a name from a file as it is, or as `shown` if it is long or unprintable."""
     short = isinstance(name, str) and name.isprintable() and len(name) <= 80
     return str(name) if short else shown(name)
 
@@ -83,22 +83,24 @@ def as_ints(record: Any, *names: str) -> None:
 
 
 def one_of(name: str, value: Any, allowed: Iterable[Any]) -> None:
-    """Check that a value is one of those allowed."""
+    """Check that a value is one of the allowed values."""
     allowed = list(allowed)
     if value not in allowed:
         raise ValueError(f"{name}: got {shown(value)}, want one of {', '.join(map(str, allowed))}")
 
 
 def nearest(name: Any, known: Iterable[str]) -> str:
-    """Return ", did you mean NAME?" with the known name that is most like this one, or, where none
-    is like it, ", want one of" with all."""
+    """Return ", did you mean NAME?" with the most similar known name, or ", want one of" with all.
+
+    The latter is returned if none is similar.
+    """
     known = list(known)
     like_it = difflib.get_close_matches(str(name)[:200], known, 1)
     return f", did you mean {like_it[0]}?" if like_it else f", want one of {', '.join(known)}"
 
 
 def floating(name: str, array: Any) -> None:
-    """Check that a value is a NumPy array of float32 or float64; TypeError where not."""
+    """Check that a value is a NumPy array of float32 or float64; TypeError if not."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name}: got {type(array).__name__}, want a numpy array")
     if array.dtype not in (np.float32, np.float64):
@@ -106,7 +108,7 @@ def floating(name: str, array: Any) -> None:
 
 
 def ndim(name: str, array: Any, dims: int, axes: str) -> None:
-    """Check that a value is an array of floats with `dims` axes, which the text `axes` names."""
+    """Check that a value is an array of floats with `dims` axes; `axes` names them in errors."""
     floating(name, array)
     if array.ndim != dims:
         raise ValueError(f"{name}: got shape {array.shape}, want {axes}")

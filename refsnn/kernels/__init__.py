@@ -1,7 +1,7 @@
 """Numba kernels: twins of `equations`, with the same names and signatures.
 
-Outside their loops they take memory that holds nothing yet by the names `empty` and `aligned`
-alone, so that verification can fill it and see what nobody writes.
+Outside their loops they allocate uninitialised memory only by the names `empty` and `aligned`, so
+that verification can fill it with NaN and find elements that are never written.
 
 refsnn/bench/README.md says what was tried for speed and did not pay.
 """
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numba
 
-# Threads that wait for work spin for some 50 us, then sleep: a step takes as long as if they
-# went on spinning, and whatever else runs on the cores (another run, BLAS) does not pay for it.
+# Threads that wait for work spin for some 50 us, then sleep: a step takes no longer than if they
+# went on spinning, and other programs on the cores (another run, BLAS) are not slowed down.
 # Read when the first kernel starts.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -36,7 +36,7 @@ def keeps_compiled() -> bool:
 
 
 def keep_compiled_for_now() -> None:
-    """Let Numba keep what it compiles in a folder that goes with this process."""
+    """Let Numba keep its compiled code in a folder that is removed when this process ends."""
     folder = tempfile.mkdtemp(prefix="refsnn-numba-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ["NUMBA_CACHE_DIR"] = folder  # for processes that this one starts

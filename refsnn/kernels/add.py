@@ -6,7 +6,7 @@ from numba import njit, prange
 from refsnn.equations.surrogate import Array
 from refsnn.equations.validate import like
 
-BLOCK = 1 << 14  # elements a task
+BLOCK = 1 << 14  # elements per task
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -18,8 +18,10 @@ def add_loop(total, x):  # type: ignore[no-untyped-def]
 
 
 def add_into(total: Array, x: Array) -> None:
-    """Compute total += x, for arrays of one shape and dtype; another layout of `total`, or an x in
-    the same memory, is left to NumPy."""
+    """Compute total += x, for arrays of the same shape and dtype.
+
+    If `total` is not contiguous, or x shares its memory, NumPy does it.
+    """
     like("x", x, total.shape, total.dtype, "total")
     if not total.flags.carray or np.may_share_memory(total, x):
         total += x

@@ -1,4 +1,4 @@
-"""The sum of those rows of a matrix that lists name, kept in registers, as LLVM vector code."""
+"""The sum of the rows of a matrix that index lists select, in registers, as LLVM vector code."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from refsnn.kernels.simd import (
 
 
 class Lists(NamedTuple):
-    """`length` lists of row offsets, in the form of compressed sparse rows.
+    """`length` lists of row offsets, in compressed sparse row (CSR) form.
 
     List i is indices[indptr[first + i step] : indptr[first + i step + span]].
     """
@@ -36,7 +36,7 @@ class Lists(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The rows that lists name: those of list i are counted from `at` + i `step` on."""
+    """The matrix whose rows are summed; list i's offsets start at `at` + i `step`."""
 
     data: Array  # float32
     at: int
@@ -77,7 +77,7 @@ def make_add_rows(vectors: int) -> Any:
 def add_list(
     builder: Value, lists: Fields, table: Fields, offsets: list[Value], sums: list[Value]
 ) -> list[Value]:
-    """Write a loop that adds one list's rows to the sums."""
+    """Emit a loop that adds one list's rows to the sums."""
     indices, indptr = lists.pointer("indices"), lists.pointer("indptr")
     at = builder.add(lists.integer("first"), offsets[0])
     begin = builder.load(builder.gep(indptr, [at]))
@@ -105,12 +105,12 @@ def add_list(
 
 
 def add_rows_twin(width: int) -> Callable[[Lists, Table, Flat, bool], None]:
-    """Make the sum of rows of `width` in Python."""
+    """Make the Python twin, for rows of `width` floats."""
 
     def add_rows(lists: Lists, table: Table, total: Flat, accumulate: bool) -> None:
         """Compute total[n] (+)= the sum of table[i step + index + n] over each list i's indices.
 
-        `accumulate` adds to what total holds.
+        With `accumulate`, the sum is added to total.
         """
         indices, indptr, first, step, span, length = lists
         sums = total.data[total.at : total.at + width]

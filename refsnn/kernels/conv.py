@@ -1,14 +1,14 @@
-"""Numba twins of `equations.conv`: the choice of a method for each layer and direction.
+"""Numba twins of `equations.conv`, with the choice of a method for each layer and direction.
 
-float64 is always direct. In float32 the method follows from the layer's shape and the
-density of its spikes alone, so that the same numbers give the same bits on any machine:
+float64 is always computed directly. In float32 the method depends only on the layer's shape and
+the density of its spikes, so that the same input gives the same bits on any machine:
 
 direct    loops as in the equations (`direct`)
 dense     register-blocked sums (`dense`): any layer
 event     sums over spikes (`event`): forward and weight gradient, where x is uint8
 winograd  F(4x4, 3x3) (`winograd`): 3x3, stride 1, padding up to 2, whole vectors of channels
 
-Against the direct sum, each element is off by less than 1e-4 of the largest.
+Each element differs from the direct sum by less than 1e-4 of the largest element.
 """
 
 from typing import Any
@@ -23,9 +23,9 @@ from refsnn.kernels import dense, direct, event, layout, winograd
 from refsnn.kernels.simd import aligned
 
 METHODS = ("auto", "direct", "dense", "event", "winograd")
-#: Where `event` is about the quickest on AVX-512 cores, by direction and by whether Winograd could
-#: serve instead: below the first density with fewer channels than said, below the second with more.
-#: What counts are output channels forward and input channels for the weight gradient.
+#: (direction, whether Winograd is possible) -> (channels, few, many): on AVX-512 cores `event` is
+#: about the fastest below the density `few` with fewer channels, below `many` with at least as
+#: many. The channels are the outputs' in the forward pass, the inputs' in the weight gradient.
 EVENT_BELOW = {
     ("forward", True): (64, 0.03, 0.18),
     ("forward", False): (64, 0.2, 0.4),
@@ -35,8 +35,10 @@ EVENT_BELOW = {
 
 
 def conv_choice(direction: str, x: Array, w: Array, p: Conv, method: str = "auto") -> str:
-    """Return the method for `forward`, `input_gradient` or `weight_gradient`; one that is forced
-    gives way to the dense one where it can't be used."""
+    """Return the method for `forward`, `input_gradient` or `weight_gradient`.
+
+    A `method` that cannot be used for the layer is replaced by the dense one.
+    """
     one_of("direction", direction, ("forward", "input_gradient", "weight_gradient"))
     one_of("conv", method, METHODS)
     floating("w", w)
@@ -56,20 +58,20 @@ def conv_choice(direction: str, x: Array, w: Array, p: Conv, method: str = "auto
 
 
 def automatic(direction: str, x: Array, w: Array, spikes: bool, minimal: bool) -> str:
-    """Return the method that measurements say is the quickest."""
+    """Return the method that was fastest in measurements."""
     if spikes and event_pays(direction, density(x), w, minimal):
         return "event"
     return "winograd" if minimal else "dense"
 
 
-def event_pays(direction: str, share: float, w: Array, minimal: bool) -> bool:
-    """Tell whether so few spikes make `event` the quickest; see `EVENT_BELOW`."""
+def event_pays(direction: str, density: float, w: Array, minimal: bool) -> bool:
+    """Tell whether there are so few spikes that `event` is the fastest; see `EVENT_BELOW`."""
     channels, few, many = EVENT_BELOW[direction, minimal]
-    return share < (many if w.shape[3 if direction == "forward" else 2] >= channels else few)
+    return density < (many if w.shape[3 if direction == "forward" else 2] >= channels else few)
 
 
 def density(x: Array) -> float:
-    """Return the spikes per element."""
+    """Return the number of spikes per element."""
     return np.count_nonzero(x) / max(x.size, 1)
 
 
@@ -96,20 +98,20 @@ def conv_forward(x: Array, w: Array, p: Conv, method: str = "auto") -> tuple[Arr
 
 
 def check_spikes(x: Array) -> None:
-    """Raise a ValueError where bytes, which stand for spikes, are neither 0 nor 1."""
+    """Check that spikes (uint8) are 0 or 1; ValueError if not."""
     if x.dtype == np.uint8 and x.max() > 1:
         raise ValueError(f"x: got {x.max()} among spikes, want 0 and 1")
 
 
 def checked_shape(x: Any, w: Array, p: Conv) -> tuple[int, int, int, int]:
-    """Do as `equations.conv.output_shape`, with spikes as good as floats."""
+    """Do as `equations.conv.output_shape`, but accept spikes as uint8."""
     if isinstance(x, np.ndarray) and x.dtype == np.uint8 and w.dtype == np.float32:
         x = np.broadcast_to(np.float32(0), x.shape)
     return output_shape(x, w, p)
 
 
 def check_cotangent(dy: Array, cache: ConvCache) -> None:
-    """Raise an error where dy is unlike the convolution's output."""
+    """Check that dy has the shape and dtype of the convolution's output."""
     like("dy", dy, checked_shape(*cache), cache.w.dtype, "y")
 
 
@@ -133,7 +135,7 @@ def conv_input_gradient(dy: Array, cache: ConvCache, method: str = "auto") -> Ar
         winograd.correlate(images, w_t, True, correlations[0][1], dx)
         return dx
     if min(kh, kw) < max(p.stride):
-        dx[:] = 0  # the pixels that no tap meets
+        dx[:] = 0  # for pixels under no tap
     for taps, correlation in correlations:
         dense.correlate(images, w_t[taps][::-1, ::-1], correlation, dx)
     return dx

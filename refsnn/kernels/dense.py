@@ -1,8 +1,8 @@
-"""Dense convolution in float32: all three directions are sums of `tile`s.
+"""Dense convolution in float32: all three directions are sums of `tile` products.
 
-Nothing is unfolded (im2col) but for a few pixels at a time: a tile finds its window by
-offsets into a padded copy of its images. A task is a few images (forward, input gradient),
-or a block of the weights and some images (their gradient), whatever the number of threads.
+At most a few pixels at a time are unfolded (im2col): a tile reads its window through offsets into
+a padded copy of its images. A task is a few images (forward, input gradient), or a block of the
+weights and some images (weight gradient), independent of the number of threads.
 """
 
 from collections.abc import Callable
@@ -27,15 +27,15 @@ from refsnn.kernels.tile import Loops, Rows, narrow_tile, tile
 from refsnn.kernels.transform import copy_vector
 
 PANEL = 2 * LANES  # columns of a panel of weights; the last may have LANES
-GROUP = 2 * ROWS  # pixels, or channels, of a group: as many as LANES
-PIXELS = 128  # a task of images at least
+GROUP = 2 * ROWS  # pixels or channels per group; equals LANES
+PIXELS = 128  # least number of pixels per task
 SIDE = 64  # input and output channels of a block of the weights' gradient
-PARTS = 16  # that a gradient's sum is shared out to, blocks times groups of images
-SUM = 1 << 12  # elements a task, where the parts are added up
+PARTS = 16  # tasks of a weight gradient at least, if there are images enough
+SUM = 1 << 12  # elements per task when the parts are summed
 
 
 class Stack(NamedTuple):
-    """Matrices of one shape, `pitch` apart from the element `at` of a flat array on."""
+    """Matrices of one shape in a flat array, the first at element `at`, then `pitch` apart."""
 
     data: Array
     at: int
@@ -64,9 +64,10 @@ def product(a, b, panel, loops, c, accumulate):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def correlate_images(x, packed, window, source, target, y, scratch):  # type: ignore[no-untyped-def]
-    """Correlate a few images x (n, H, W, C_in) with the packed weights, into y, which is flat.
+    """Write into the flat y the correlation of a few images x (n, H, W, C_in) with packed weights.
 
-    A window begins at `source` in the padded images; its result stands from `target` on in y.
+    `source` holds where windows begin in the padded images, `target` where their results begin in
+    y.
     """
     c_in, c_out, padded = window.c_in, window.c_out, padded_of(window)
     for n in range(x.shape[0]):
@@ -104,14 +105,14 @@ def correlate_images(x, packed, window, source, target, y, scratch):  # type: ig
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def correlate_tasks(x, packed, window, images, source, target, y, scratch):  # type: ignore[no-untyped-def]
-    """Share the images out to tasks of `images` each."""
+    """Split the images into tasks of `images` each."""
     for task in prange((x.shape[0] + images - 1) // images):
         some, own = slice(task * images, (task + 1) * images), get_thread_id()
         correlate_images(x[some], packed, window, source, target, y[some].reshape(-1), scratch[own])
 
 
 def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
-    """Write into y what `g` says, from x (N, H, W, C_in) and w (kh, kw, C_in, C_out)."""
+    """Write the correlation `g` of x (N, H, W, C_in) with w (kh, kw, C_in, C_out) into y."""
     c_out = w.shape[3]
     window = g.window(x.shape, c_out)
     depth = window.kh * window.kw * window.c_in
@@ -124,7 +125,7 @@ def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
     source *= window.c_in
     out_r, out_s = g.first[0] + r * g.step[0], g.first[1] + s * g.step[1]
     target = ((n * y.shape[1] + out_r) * y.shape[2] + out_s) * c_out
-    surplus = np.full(-len(source) % GROUP, source[-1])  # a group is always whole
+    surplus = np.full(-len(source) % GROUP, source[-1])  # fills the last group
     size = whole_vectors(images * padded.height * padded.width * window.c_in) + GROUP * PANEL
     scratch = aligned(get_num_threads(), size)
     source = np.concatenate([source, surplus])
@@ -135,7 +136,8 @@ def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
 def products(shape, a, b, c, accumulate):  # type: ignore[no-untyped-def]
     """Multiply the matrices of two stacks, one by one, into a third: c (+)= a b.
 
-    `shape`: how many matrices, rows of a, columns of a, and columns of b, which are whole vectors.
+    `shape` is the number of matrices, rows of a, columns of a, and columns of b, which are whole
+    vectors.
     """
     count, rows, depth, columns = shape
     loops = Loops((1, 1, depth), (0, 0, a.column), (0, 0, b.row))
@@ -156,7 +158,7 @@ def products(shape, a, b, c, accumulate):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def copy_row(x, at, count, target, to):  # type: ignore[no-untyped-def]
-    """Copy `count` numbers of x, filled up with zeros to whole vectors."""
+    """Copy `count` elements of x, padded by zeros to whole vectors."""
     whole = count // LANES * LANES
     for c in range(0, whole, LANES):
         copy_vector(x, at + c, target, to + c)
@@ -168,9 +170,9 @@ def copy_row(x, at, count, target, to):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def gather(x, window, pixels, inputs, taps):  # type: ignore[no-untyped-def]
-    """Copy what each tap meets in some pixels of y and some input channels of x, which is flat.
+    """Copy the elements of the flat x under each tap, for some pixels of y and some input channels.
 
-    `taps` is a stack of matrices (pixel, channel), one a tap.
+    `taps` is a stack of matrices (pixel, channel), one per tap.
     """
     height, width, top, left = window.height, window.width, window.top, window.left
     for k in range(pixels.size):
@@ -195,7 +197,7 @@ def gather(x, window, pixels, inputs, taps):  # type: ignore[no-untyped-def]
 def gradient_block(x, dy, window, block, scratch, dw):  # type: ignore[no-untyped-def]
     """Sum a block of dw, which is flat (kh, kw, C_in, C_out), over a few images.
 
-    The scratch holds the pixels that each tap meets (tap, pixel, channel), the pixels of dy
+    The scratch memory holds the pixels under each tap (tap, pixel, channel), the pixels of dy
     (pixel, channel), and the block (tap, input channel, output channel).
     """
     inputs, outputs = block.inputs, block.outputs
@@ -252,8 +254,11 @@ def add_parts(partial, dw):  # type: ignore[no-untyped-def]
 
 
 def in_parts(images: int, dw: Array, work: Callable[[int, int, Array], None]) -> None:
-    """Let `work(images of a part, tasks, partial)` write the sums over each part's images to
-    partial (part, dw.size), and add them up. A task is a block of a part."""
+    """Compute dw as the sum of parts, each over some of the images.
+
+    `work(images per part, tasks, partial)` writes each part's sum to partial (part, dw.size). A
+    task is a block of a part.
+    """
     blocks = -(-dw.shape[2] // SIDE) * -(-dw.shape[3] // SIDE)
     share = -(-images // max(1, min(images, -(-PARTS // blocks))))
     parts = -(-images // share)
@@ -266,8 +271,7 @@ def in_parts(images: int, dw: Array, work: Callable[[int, int, Array], None]) ->
 def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
     """Write into dw (kh, kw, C_in, C_out) from x (N, H, W, C_in), float32 or uint8, and dy.
 
-    A task owns a block of dw, SIDE by SIDE, and some images, and gathers what it needs: all
-    that it works on stays in its core's cache.
+    A task owns a block of dw, SIDE by SIDE, and some images; its data fits in its core's cache.
     """
     kh, kw, c_in, c_out = dw.shape
     high, wide = (whole_vectors(min(SIDE, n)) for n in (c_in, c_out))

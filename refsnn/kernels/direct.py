@@ -1,12 +1,13 @@
-"""Direct convolution in any precision, channels innermost, so that the compiler vectorises over
-them without reordering any sum. A zero input is passed over, since most inputs are spikes
-(so 0 times infinity is 0 here, where NumPy has NaN).
-Every output element belongs to one task and is summed in one order, so the bits do
-not depend on the number of threads.
+"""Direct convolution in any precision.
 
-Bound against the NumPy twin: both are sums of the same n products, each within
-n eps sum |x||w| of the exact one (Higham, Accuracy and Stability, 2nd ed., eq. 3.5),
-so they differ by at most 2 n eps sum |x||w|.
+Channels are innermost, so that the compiler vectorises over them without reordering any sum. Zero
+inputs are skipped, since most inputs are spikes (so 0 times infinity is 0 here, NaN in NumPy).
+Every output element belongs to one task and is summed in one order, so the bits do not depend on
+the number of threads.
+
+Difference from the NumPy twin: both are sums of the same n products, each within n eps sum |x||w|
+of the exact one (Higham, Accuracy and Stability, 2nd ed., eq. 3.5), so they differ by at most
+2 n eps sum |x||w|.
 """
 
 from typing import NamedTuple
@@ -17,11 +18,11 @@ from numba import njit, prange
 from refsnn.equations.conv import Conv
 from refsnn.equations.surrogate import Array
 
-CHANNELS = 16  # of the input, a task of the weight gradient
+CHANNELS = 16  # input channels per task of the weight gradient
 
 
 class Axis(NamedTuple):
-    """Which pixel of x tap i meets in y's pixel r: (r up + sign (i - padding)) / down, if whole.
+    """An axis: for y's pixel r, tap i reads x's pixel (r up + sign (i - padding)) / down, if whole.
 
     The convolution is up = stride, down = 1, sign = 1; its transpose, the input gradient, is
     up = 1, down = stride, sign = -1.
@@ -35,7 +36,7 @@ class Axis(NamedTuple):
 
 @njit(cache=True, error_model="numpy")
 def add_product(acc, values, matrix):  # type: ignore[no-untyped-def]
-    """Add values @ matrix to acc, four non-zero values a pass."""
+    """Add values @ matrix to acc, four non-zero values at a time."""
     waiting = i0 = i1 = i2 = 0
     for i in range(values.shape[0]):
         if values[i] == 0:
@@ -75,9 +76,9 @@ def gather_row(x, w, row, rows, columns, y):  # type: ignore[no-untyped-def]
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def gather(x, w, rows, columns, y):  # type: ignore[no-untyped-def]
-    """Write y[n, r, s], the sum over all taps of the pixel of x that each meets times its weights.
+    """Write y[n, r, s], the sum over all taps of the pixel of x under it times its weights.
 
-    `rows` and `columns` are axes.
+    `rows` and `columns` are of type Axis.
     """
     height = y.shape[1]
     for task in prange(y.shape[0] * height):
@@ -89,7 +90,7 @@ def gather(x, w, rows, columns, y):  # type: ignore[no-untyped-def]
 def tap_gradient(x, dy, tap, first, stride, padding, dw):  # type: ignore[no-untyped-def]
     """Write dw (channels, C_out) of one tap and the input channels from `first` on.
 
-    Each image is summed by itself first, which keeps the rounding low.
+    Each image is summed separately first, which keeps rounding errors low.
     """
     (i, j), (channels, c_out) = tap, dw.shape
     acc = np.empty_like(dw)

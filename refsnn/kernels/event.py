@@ -1,9 +1,9 @@
-"""Event-driven convolution in float32: a spike adds its row of weights, silence costs nothing.
+"""Event-driven convolution in float32: each spike adds its row of weights, zeros cost nothing.
 
-Forward, the spikes of a window are listed and their rows of the weights summed; in the
-weight gradient, the pixels at which a channel fired are listed and their rows of dy
-summed. Only for inputs of zeros and ones, as uint8. A weight that is not finite is not met
-where its input is silent, unlike in a product with 0.
+The forward pass lists the spikes of a window and sums their rows of the weights; the weight
+gradient lists the pixels at which a channel fired and sums their rows of dy. The input must be 0
+and 1, as uint8. A weight that is not finite has no effect where its input is 0, unlike in a
+product.
 """
 
 from typing import NamedTuple
@@ -18,23 +18,23 @@ from refsnn.kernels.add_rows import Lists, Table, add_rows1, add_rows2, add_rows
 from refsnn.kernels.layout import Correlation, Padded, Residue, Span, pack, padded_of, residues
 from refsnn.kernels.simd import LANES, Flat, aligned
 
-CHUNK = 1 << 17  # floats of dy, a panel wide, that the lists of a weight gradient point into
-MOST = 16  # channels of a task of the weight gradient
-PIXELS = 256  # of y, a task: each panel of the weights is read once for so many
-CACHE = 3 << 15  # bytes of weights that a task works with at a time
+CHUNK = 1 << 17  # floats of a panel of dy to which the lists of a weight gradient refer
+MOST = 16  # channels per task of the weight gradient
+PIXELS = 256  # pixels of y per task, for which each panel of the weights is read once
+CACHE = 3 << 15  # bytes of weights that a task uses at a time
 
 
 class Share(NamedTuple):
-    """How much a task takes at a time."""
+    """The size of a task's work at a time."""
 
     images: int
     panel: int  # output channels
-    rows: int  # of the window's taps
+    rows: int  # taps of the window
     columns: int
 
 
 class Scratch(NamedTuple):
-    """Memory of each thread: lists in the form of compressed sparse rows, and sums."""
+    """Memory of each thread: lists in compressed sparse row (CSR) form, and sums."""
 
     indices: Array  # (threads, ...), uint32
     indptr: Array  # (threads, ...), int64
@@ -59,10 +59,10 @@ def add_rows(lists, table, total, panel, accumulate):  # type: ignore[no-untyped
 
 @njit(cache=True, error_model="numpy")
 def list_spikes(x, padded, panel, indices, count, indptr):  # type: ignore[no-untyped-def]
-    """List the spikes of x (H, W, C_in), padded, from indices[count] on; return how many then.
+    """List the spikes of the padded x (H, W, C_in) from indices[count] on; return the new count.
 
-    An index is the spike's place in its padded row times `panel`; those of the padded pixel
-    (r, s) stand from indptr[r width + s] to the next.
+    An index is the spike's place in its padded row times `panel`; the indices of the padded pixel
+    (r, s) begin at indptr[r width + s] and end at the next entry.
     """
     height, width, c_in = x.shape
     for r in range(padded.height):
@@ -71,7 +71,7 @@ def list_spikes(x, padded, panel, indices, count, indptr):  # type: ignore[no-un
             row, column = r - padded.top, s - padded.left
             if 0 <= row < height and 0 <= column < width:
                 index = s * c_in * panel
-                for c in range(c_in):  # no branch: a silent index is overwritten
+                for c in range(c_in):  # no branch: an index without a spike is overwritten
                     indices[count] = index
                     count += np.int64(x[row, column, c])
                     index += panel
@@ -81,7 +81,7 @@ def list_spikes(x, padded, panel, indices, count, indptr):  # type: ignore[no-un
 
 @njit(cache=True, error_model="numpy")
 def correlate_images(x, packed, window, share, y, indices, indptr):  # type: ignore[no-untyped-def]
-    """Correlate a few images x (n, H, W, C_in) with the packed weights, into y, which is flat."""
+    """Write into the flat y the correlation of images x (n, H, W, C_in) with packed weights."""
     padded, panel, kw, taps = padded_of(window), share.panel, window.kw, window.kh * window.kw
     pixels, count = padded.height * padded.width + 1, 0
     for n in range(x.shape[0]):
@@ -109,7 +109,7 @@ def correlate_images(x, packed, window, share, y, indices, indptr):  # type: ign
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def correlate_tasks(x, packed, window, share, y, indices, indptr):  # type: ignore[no-untyped-def]
-    """Share the images out to tasks."""
+    """Split the images into tasks."""
     images = share.images
     for task in prange((x.shape[0] + images - 1) // images):
         own, some = get_thread_id(), slice(task * images, (task + 1) * images)
@@ -119,7 +119,7 @@ def correlate_tasks(x, packed, window, share, y, indices, indptr):  # type: igno
 
 
 def taps_at_once(kh: int, kw: int, size: int) -> tuple[int, int]:
-    """Return rows and columns of the window: all, a row, or one tap of `size` floats."""
+    """Return rows and columns of the window: all, one row, or one tap of `size` floats."""
     if 4 * kh * kw * size <= CACHE:
         return kh, kw
     return 1, kw if 4 * kw * size <= CACHE else 1
@@ -172,8 +172,8 @@ def lay_out(dy, padded, panel, target):  # type: ignore[no-untyped-def]
 def list_pixels(x, channels, rows, columns, panel, indices, indptr):  # type: ignore[no-untyped-def]
     """List the pixels of x (n, H, W, C_in) at which each of some channels fired.
 
-    An index is the pixel's place in the padded dy times `panel`; those of the channel first + c
-    stand from indptr[2 c] to the next bound. `rows` and `columns` are residues.
+    An index is the pixel's place in the padded dy times `panel`; the indices of the channel
+    first + c are indices[indptr[2 c] : indptr[2 c + 1]]. `rows` and `columns` are residues.
     """
     images = x.shape[0]
     high, wide = rows.pixels + rows.taps - 1, columns.pixels + columns.taps - 1  # padded
@@ -185,14 +185,14 @@ def list_pixels(x, channels, rows, columns, panel, indices, indptr):  # type: ig
             for s in range(columns.pixels):
                 index = ((n * high + r) * wide + s) * panel
                 pixel = x[n, rows.first + r * rows.step, columns.first + s * columns.step]
-                for c in range(channels.size):  # no branch: a silent index is overwritten
+                for c in range(channels.size):  # no branch: an index without a spike is overwritten
                     indices[indptr[2 * c + 1]] = index
                     indptr[2 * c + 1] += np.int64(pixel[channels.first + c])
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def weight_tasks(x, padded_dy, panel, rows, columns, accumulate, dw, scratch):  # type: ignore[no-untyped-def]
-    """Write or add the gradient by the taps of two residues; a task owns a few input channels."""
+    """Write or add the gradient of the taps of two residues; a task owns a few input channels."""
     images, c_in, c_out = x.shape[0], x.shape[3], dw.shape[3]
     share = max(1, min(MOST, c_in // 8))
     high, wide = rows.pixels + rows.taps - 1, columns.pixels + columns.taps - 1  # padded
@@ -223,12 +223,12 @@ def weight_tasks(x, padded_dy, panel, rows, columns, accumulate, dw, scratch):  
 def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
     """Write into dw (kh, kw, C_in, C_out) from x (N, H, W, C_in), uint8 of zeros and ones, and dy.
 
-    Strides part x into residues, each of which meets taps of its own. A few images at a
-    time: each element of dw adds them up in order.
+    A stride splits x into residues, each of which meets its own taps. A few images are processed at
+    a time, and each element of dw adds them up in order.
     """
     kernel, c_out = dw.shape[:2], dw.shape[3]
     if max(p.stride) > 1:
-        dw[:] = 0  # the taps that meet no pixel
+        dw[:] = 0  # for taps that meet no pixel
     axes = [residues(*axis) for axis in zip(x.shape[1:3], kernel, p.stride, p.padding, strict=True)]
     for rows in axes[0]:
         for columns in axes[1]:

@@ -1,12 +1,12 @@
-"""a b + c, rounded once, of vectors: the same bits whether or not a machine has an instruction.
+"""The vector operation a b + c, rounded once: the same bits with or without an FMA instruction.
 
-Without one, LLVM would call the C library for every number. Float32 is narrow enough for another
-way in vectors of float64: the product is exact there, and the sum's rounding error is found by
-additions alone (Knuth 1997, 4.2.2, theorem B). A sum rounded to odd (Boldo and Melquiond 2008)
-has 29 bits more than float32, so rounding it once more rounds the exact sum: of an inexact sum
-the last bit is 1, so it never stands halfway between two float32.
+Without one, LLVM would call the C library for every element. Instead it is computed in vectors of
+float64, where the product of two float32 is exact, and the sum's rounding error is found by
+additions (Knuth 1997, 4.2.2, theorem B). A sum rounded to odd (Boldo and Melquiond 2008)
+has 29 bits more than float32, so rounding it once more rounds the exact sum: the last bit of an
+inexact sum is 1, so it never lies halfway between two float32.
 
-It costs: compiled for haswell without FMA, convolutions took 15 to 21 times as long as with it
+It is slow: compiled for haswell without FMA, convolutions took 15 to 21 times as long as with it
 (27.4 against 1.30 ms, dense, 64 channels), and for nehalem, in vectors half as wide, twice that.
 A NaN may have other bits.
 """

@@ -1,6 +1,6 @@
-"""Batch norm, residual sum and LIF, backward: the loops, and a batch norm's gradients.
+"""Loops of the fused backward pass of batch norm, residual sum and LIF.
 
-Every loop is a function of few arrays: with more, the compiler gives up on vectors.
+Every loop is a function of few arrays, as the compiler does not vectorise loops of many.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from refsnn.kernels.slopes import slopes
 
 
 class Sums(NamedTuple):
-    """What a batch norm's gradients are made of, summed over pixels: (T, C) each."""
+    """Sums over pixels, (T, C) each, from which a batch norm's gradients are computed."""
 
     delta: Array
     product: Array  # delta x_hat
@@ -25,7 +25,7 @@ class Sums(NamedTuple):
 
 @njit(cache=True, error_model="numpy")
 def charge(neuron, u, u_pre):  # type: ignore[no-untyped-def]
-    """Compute Eq. 1, 2 for one step: u_pre, which holds the current, from u; u moves on."""
+    """Compute Eq. 1, 2 for one step: u_pre, which holds the current, and the new u."""
     tau, v_th, at_threshold = neuron.tau, neuron.v_th, neuron.fire_at_threshold
     for m in range(u.size):
         now = tau * u[m] + u_pre[m]
@@ -35,7 +35,7 @@ def charge(neuron, u, u_pre):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def step_back(neuron, do, h, u_pre, du, delta):  # type: ignore[no-untyped-def]
-    """Compute Eq. 3 for one step: delta from do and du = tau delta[t+1]; du moves on."""
+    """Compute Eq. 3 for one step: delta from do and du = tau delta[t+1], and the new du."""
     tau, v_th, at_threshold = neuron.tau, neuron.v_th, neuron.fire_at_threshold
     for m in range(u_pre.size):
         now = u_pre[m]
@@ -109,7 +109,7 @@ class Tilt(NamedTuple):
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def through_statistics(delta, c, affine, factors, dc):  # type: ignore[no-untyped-def]
-    """Write dc (T, M), the gradient at a batch norm's input, as `Tilt` says."""
+    """Write dc (T, M), the gradient at a batch norm's input, by the formula of `Tilt`."""
     steps, count = c.shape
     block = affine.mean.shape[1]
     size = block * SHARE
@@ -134,7 +134,7 @@ def norm_gradients(
 ) -> NormGrads:
     """Compute what `equations.batchnorm.batchnorm_backward` does, from sums, into `out`.
 
-    `groups`: how many statistics were taken over the steps; 0 if they were the running ones.
+    `groups` is the number of statistics over the steps; 0 if the running ones were used.
     """
     (steps, channels), affine = sums.delta.shape, normed.affine
     weight, inv_std = affine.weight.astype(float), affine.inv_std.astype(float)

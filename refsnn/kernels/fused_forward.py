@@ -1,4 +1,4 @@
-"""Batch norm, residual sum and LIF, forward: the loops."""
+"""Loops of the fused forward pass of batch norm, residual sum and LIF."""
 
 from typing import NamedTuple
 
@@ -10,18 +10,18 @@ from refsnn.equations.surrogate import Array
 from refsnn.kernels.layout import Span
 from refsnn.kernels.norm_blocks import SHARE
 
-NONE, PLAIN, NORMED = 0, 1, 2  # skips
+NONE, PLAIN, NORMED = 0, 1, 2  # kinds of skips
 
 
 class Skip(NamedTuple):
-    """What is added to the batch norm."""
+    """The skip, which is added to the batch norm."""
 
     kind: int  # NONE, PLAIN, or NORMED: it has a batch norm of its own
-    rows: Array  # (T, M), float32 or uint8; (T, 0) of none
+    rows: Array  # (T, M), float32 or uint8; (T, 0) without a skip
 
 
 def skip_rows(skip: Array | NormInput | None, steps: int) -> Skip:
-    """Return the skip as the loops take it."""
+    """Return the skip in the form that the loops take."""
     if skip is None:
         return Skip(NONE, np.zeros((steps, 0), np.uint8))
     if isinstance(skip, NormInput):

@@ -1,4 +1,4 @@
-"""Where things stand: padded images, weights in panels, which tap meets which pixel."""
+"""Memory layout: padded images, weights in panels, and which tap meets which pixel."""
 
 from typing import NamedTuple
 
@@ -7,18 +7,18 @@ from numba import njit, prange
 from refsnn.equations.conv import Conv
 from refsnn.kernels.simd import LANES
 
-SQUARE = 16  # the side of what is transposed at a time: a cache line of floats
+SQUARE = 16  # side of the squares that are transposed at a time: a cache line of floats
 
 
 class Span(NamedTuple):
-    """`size` in a row, from `first` on: channels, pixels or tiles."""
+    """A range of `size` channels, pixels or tiles from `first` on."""
 
     first: int
     size: int
 
 
 class Window(NamedTuple):
-    """The sizes of a convolution, flat, as parallel loops take no tuple within a tuple."""
+    """The sizes of a convolution; not nested, as parallel loops do not take nested tuples."""
 
     height: int
     width: int
@@ -49,7 +49,7 @@ class Correlation(NamedTuple):
     kernel: tuple[int, int]
     stride: tuple[int, int]
     before: tuple[int, int]  # top, left
-    out: tuple[int, int]  # how many r and s
+    out: tuple[int, int]  # numbers of r and s
     first: tuple[int, int]  # r0, s0
     step: tuple[int, int]  # dr, ds
 
@@ -65,8 +65,11 @@ def forward_correlation(out: tuple[int, int], kernel: tuple[int, int], p: Conv) 
 
 
 class Residue(NamedTuple):
-    """One axis of a convolution, restricted to x's pixels `first + step n`, n < pixels, and the
-    taps `tap + step m`, m < taps, that meet them: tap m meets n in y's pixel n + shift - m."""
+    """One axis of a convolution, restricted to one remainder modulo the stride.
+
+    x's pixels `first + step n`, n < pixels, meet the taps `tap + step m`, m < taps, in y's pixels
+    n + shift - m.
+    """
 
     first: int
     step: int  # the stride
@@ -96,8 +99,10 @@ def residues(size: int, kernel: int, stride: int, padding: int) -> list[Residue]
 def input_correlations(
     size: tuple[int, ...], kernel: tuple[int, ...], p: Conv
 ) -> list[tuple[tuple[slice, slice], Correlation]]:
-    """Return the input gradient as correlations of dy, each with the taps of w that it takes, which
-    stand in it from last to first; pixels that no tap meets belong to none."""
+    """Return the input gradient as correlations of dy, each with its taps of w.
+
+    A correlation uses its taps in reverse order. Pixels that no tap meets belong to none.
+    """
     axes = [residues(*axis) for axis in zip(size, kernel, p.stride, p.padding, strict=True)]
     found = []
     for row in axes[0]:
@@ -130,7 +135,7 @@ def pad_image(x, padded, target, at):  # type: ignore[no-untyped-def]
     """Copy x (H, W, C) to target[at:], padded by zeros, or cut off, to its size there."""
     height, width, channels = x.shape
     line, row = x.reshape(height, width * channels), padded.width * channels
-    begin, end = max(padded.left, 0), min(padded.left + width, padded.width)  # x's in the target
+    begin, end = max(padded.left, 0), min(padded.left + width, padded.width)  # of x in the target
     for r in range(padded.height):
         start = at + r * row
         if r < padded.top or r - padded.top >= height or begin >= end:
@@ -145,9 +150,9 @@ def pad_image(x, padded, target, at):  # type: ignore[no-untyped-def]
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def pack(w, panel, packed):  # type: ignore[no-untyped-def]
-    """Copy w (K, C_out) to panels (K, panel) of its columns, filled up with zeros.
+    """Copy w (K, C_out) to panels (K, panel) of its columns, padded by zeros.
 
-    The last panel has LANES columns where those are enough.
+    The last panel has only LANES columns if those are enough.
     """
     depth, c_out = w.shape
     for index in prange((c_out + panel - 1) // panel):
@@ -163,7 +168,7 @@ def pack(w, panel, packed):  # type: ignore[no-untyped-def]
 
 
 def packed_columns(c_out: int, panel: int) -> int:
-    """Return how many columns all panels have together."""
+    """Return the number of columns of all panels together."""
     first = (c_out - 1) // panel * panel
     return first + (panel if c_out - first > LANES else LANES)
 

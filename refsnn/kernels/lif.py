@@ -1,7 +1,7 @@
 """Numba twin of `equations.lif`, bit for bit: the same operations in the same order.
 
-Each thread takes a range of neurons through all steps. The surrogate's slope comes
-from Eq. 4's one NumPy implementation, since libraries differ in the last bit of tanh.
+Each thread computes a range of neurons over all steps. The surrogate's slope is computed by NumPy
+as in `equations`, since libraries differ in the last bit of tanh.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from refsnn.equations.surrogate import Array, slopes
 from refsnn.equations.validate import like
 from refsnn.kernels.neuron import neuron_of
 
-BLOCK = 1024  # neurons a task: u stays in the first-level cache
+BLOCK = 1024  # neurons per task: u stays in the first-level cache
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -38,7 +38,7 @@ def forward_loop(c_seq, u0, neuron, u_pre_seq, o_seq):  # type: ignore[no-untype
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def backward_loop(do_seq, h_seq, u_pre_seq, o_seq, neuron, delta_seq, du0):  # type: ignore[no-untyped-def]
-    """Write delta (T, neurons), Eq. 3; du0 holds zeros, and tau delta[0] then."""
+    """Write delta (T, neurons), Eq. 3, and tau delta[0] into du0, which holds zeros before."""
     steps, count = do_seq.shape
     tau, detach = neuron.tau, neuron.detach
     one = du0.dtype.type(1)
@@ -55,8 +55,7 @@ def backward_loop(do_seq, h_seq, u_pre_seq, o_seq, neuron, delta_seq, du0):  # t
 
 
 def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache]:
-    """Do as `equations.lif.lif_forward`; a smooth neuron, or one of a class of its own, is left
-    to it."""
+    """Do as `equations.lif.lif_forward`, which is called for smooth neurons and other classes."""
     if p.smooth or type(p) is not LIF:
         return equations.lif_forward(c_seq, u0, p)
     u0 = initial_potential(c_seq, u0)
@@ -95,5 +94,5 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
 
 
 def rows(x_seq: Array) -> Array:
-    """Return x_seq as (T, neurons), a view where it is contiguous."""
+    """Return x_seq as (T, neurons), a view if it is contiguous."""
     return np.ascontiguousarray(x_seq).reshape(len(x_seq), -1)

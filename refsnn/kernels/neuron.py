@@ -1,4 +1,4 @@
-"""A neuron's constants as the loops take them."""
+"""A neuron's constants in the form that the loops take."""
 
 from typing import Any, NamedTuple
 

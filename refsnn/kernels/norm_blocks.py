@@ -1,7 +1,7 @@
-"""How the fused passes walk over a layer, and a batch norm's numbers laid out for them.
+"""The blocks in which the fused passes go over a layer, and batch norm's constants along a block.
 
-A sequence is seen as (T, M), channels innermost, and cut along M into blocks of whole pixels. What
-each channel has is repeated along a block, so that the loops are over whole blocks.
+A sequence is viewed as (T, M), channels innermost, and cut along M into blocks of whole pixels.
+Each channel's constants are repeated along a block, so that the loops run over whole blocks.
 """
 
 from typing import NamedTuple
@@ -10,12 +10,12 @@ import numpy as np
 
 from refsnn.equations.surrogate import Array
 
-BLOCK = 1024  # elements at least, whole pixels: all steps of a block stay in the cache
-SHARE = 32  # blocks of a task
+BLOCK = 1024  # least number of elements: all steps of a block stay in the cache
+SHARE = 32  # blocks per task
 
 
 class Affine(NamedTuple):
-    """A batch norm with its numbers known: (x - mean) inv_std weight + bias."""
+    """The constants of a batch norm: (x - mean) inv_std weight + bias."""
 
     mean: Array  # (1, C), or (T, C) per step
     inv_std: Array  # like mean
@@ -24,11 +24,11 @@ class Affine(NamedTuple):
 
 
 class Normed(NamedTuple):
-    """What a batch norm was given, and its numbers."""
+    """A batch norm's input and its constants."""
 
     x_seq: Array  # (T, N, H, W, C)
     affine: Affine
-    blocks: Affine  # along a block
+    blocks: Affine  # repeated along a block
 
 
 def normalise(c_seq: Array, affine: Affine) -> Array:
@@ -38,7 +38,7 @@ def normalise(c_seq: Array, affine: Affine) -> Array:
 
 
 def block_size(channels: int) -> int:
-    """Return the elements of a block."""
+    """Return the number of elements of a block."""
     return channels * -(-BLOCK // channels)
 
 
@@ -50,7 +50,7 @@ def along_block(values: Array, steps: int) -> Array:
 
 
 def affine_blocks(affine: Affine | None, steps: int) -> Affine:
-    """Return the numbers along the block, (T, block) each, and (0, 0) of no batch norm."""
+    """Return the constants along a block, (T, block) each, or (0, 0) without a batch norm."""
     if affine is None:
         nothing = np.zeros((0, 0), np.float32)
         return Affine(nothing, nothing, nothing, nothing)

@@ -1,9 +1,9 @@
 """Batch norm, residual sum and LIF in one pass over memory, in float32.
 
-Forward, y = x_hat (gamma scale) + beta, the skip's addition and Eq. 1, 2 are computed
-operation by operation as `equations.batchnorm` and `equations.lif` do, so that given the same
-statistics the spikes are the same to the bit. What is kept is the convolutions' output
-and one byte a spike; the backward pass computes the potentials again.
+The forward pass computes y = x_hat (gamma scale) + beta, the skip's addition and Eq. 1, 2 by the
+same operations as `equations.batchnorm` and `equations.lif`, so that with the same statistics the
+spikes are the same to the bit. It keeps only the convolutions' output and one byte per spike; the
+backward pass computes the potentials again.
 """
 
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from refsnn.kernels.slopes import slope_of
 
 
 class FusedCache(NamedTuple):
-    """What the backward pass needs of the forward one."""
+    """The values that the backward pass needs."""
 
     norm_input: NormInput
     affine: Affine
@@ -50,7 +50,7 @@ class FusedCache(NamedTuple):
 
 
 def check_layer(norm_input: NormInput, skip: Any, norm: BatchNorm, p: LIF) -> None:
-    """Raise a TypeError or ValueError where the loops would not compute what the equations do."""
+    """Check that the loops compute the same as the equations; TypeError or ValueError if not."""
     check_input(norm_input)
     x_seq = norm_input.x_seq
     if x_seq.dtype != np.float32:
@@ -76,12 +76,12 @@ def check_layer(norm_input: NormInput, skip: Any, norm: BatchNorm, p: LIF) -> No
 def norm_neuron_forward(
     norm_input: NormInput, skip: Array | NormInput | None, norm: BatchNorm, p: LIF, training: bool
 ) -> tuple[Array, list[Running], FusedCache]:
-    """Return the spikes (T, N, H, W, C), uint8, of LIF(batch norm of `of` + skip), and the running
-    statistics after this batch; the skip is absent, an array, or a batch norm's input itself.
+    """Return the spikes (T, N, H, W, C), uint8, of LIF(batch norm of `norm_input` + skip), and the
+    running statistics after this batch.
 
-    All in float32 (but for spikes as a skip), and with a neuron that fires (not `smooth`) and
-    whose surrogate is one of refsnn's own. A potential that is infinite is reset to 0, where
-    the equations have NaN.
+    The skip is None, an array, or another batch norm's input. Arrays are float32 (a skip may be
+    spikes), and the neuron fires (not `smooth`) and has one of refsnn's surrogates. An infinite
+    potential is reset to 0, where the equations have NaN.
     """
     check_layer(norm_input, skip, norm, p)
     c_seq, steps = norm_input.x_seq, len(norm_input.x_seq)
@@ -109,7 +109,7 @@ def norm_neuron_forward(
 def norm_neuron_backward(
     do_seq: Array, cache: FusedCache
 ) -> tuple[NormGrads, Array | NormGrads | None]:
-    """Return the gradients at the batch norm's input, and at the skip as it was given."""
+    """Return the gradients at the batch norm's input and at the skip."""
     norm_input, affine, skip, skip_affine, _, norm, p, training = cache
     x_seq = norm_input.x_seq
     like("do_seq", do_seq, x_seq.shape, x_seq.dtype, "o_seq")
@@ -135,8 +135,8 @@ def norm_neuron_backward(
     if isinstance(skip, NormInput):
         assert skip_affine is not None
         normed, out = Normed(skip.x_seq, skip_affine, skip_blocks), aligned(*x_seq.shape)
-        of_skip = Sums(delta, skip_product)
-        dskip = norm_gradients(delta_seq, normed, of_skip, groups, norm.scale, out)
+        skip_sums = Sums(delta, skip_product)
+        dskip = norm_gradients(delta_seq, normed, skip_sums, groups, norm.scale, out)
     elif skip is not None:
         dskip = delta_seq
     out = delta_seq if dskip is not delta_seq else aligned(*x_seq.shape)

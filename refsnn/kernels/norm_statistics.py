@@ -1,7 +1,7 @@
 """A batch norm's statistics in one pass over memory.
 
-Sums over pixels are taken block by block and the blocks' in float64, in an order that the
-number of threads does not touch.
+Pixels are summed block by block, and the blocks' sums in float64, in an order that does not depend
+on the number of threads.
 """
 
 import numpy as np
@@ -26,8 +26,8 @@ def add_moments(c, centre, total, square):  # type: ignore[no-untyped-def]
 def moments(c, channels, block, mean, spread):  # type: ignore[no-untyped-def]
     """Write each channel's mean and sum of squares around it, for each step and task, of c (T, M).
 
-    One pass, around the mean of the task's first block: being one of the SHARE blocks, it is
-    so near that the squares lose no more than SHARE times their rounding.
+    One pass is enough, around the mean of the task's first block: as it is one of SHARE blocks,
+    that mean is so close that the squares' rounding error grows at most SHARE-fold.
     """
     steps, count = c.shape
     tasks = mean.shape[1]
@@ -56,7 +56,7 @@ def moments(c, channels, block, mean, spread):  # type: ignore[no-untyped-def]
 
 
 def statistics(c_seq: Array, p: BatchNorm) -> tuple[Array, Array]:
-    """Return mean and biased variance (D8), (1, C) or (T, C); the tasks' combined in float64."""
+    """Return mean and biased variance (D8), (1, C) or (T, C); tasks are combined in float64."""
     steps, channels = len(c_seq), c_seq.shape[-1]
     c = c_seq.reshape(steps, -1)
     size = block_size(channels)
@@ -75,9 +75,9 @@ def statistics(c_seq: Array, p: BatchNorm) -> tuple[Array, Array]:
 
 
 def make_affine(norm_input: NormInput, p: BatchNorm, training: bool) -> tuple[Affine, Running]:
-    """Return the batch norm's numbers and the running statistics after this batch.
+    """Return the batch norm's constants and the running statistics after this batch.
 
-    `training`: by the batch's statistics, else by the running ones.
+    If `training`, the batch's statistics are used, else the running ones.
     """
     running = norm_input.running
     if training:

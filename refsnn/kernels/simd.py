@@ -1,13 +1,13 @@
 """Building blocks of LLVM vector code: vectors of float32 in memory and registers, and loops.
 
-The kernels that are written with them (`tile`, `add_rows`, `transform`) stand beside a twin, the
-same in Python, which runs where Numba compiles nothing. All of them work on flat float32 arrays,
-from an offset on; offsets and steps count elements.
+The kernels that are written with them (`tile`, `add_rows`, `transform`) each have a twin in Python,
+which runs if Numba does not compile. All of them work on flat float32 arrays, from an offset on;
+offsets and steps count elements.
 
-Why by hand: a product of 8x576 and 576x32 takes 1.8 us as a tile, 2.3 us as np.dot in Numba
-(OpenBLAS), and 16 us as the quickest of four ways to write its loops in Numba, which keeps no
-block of sums in registers. (The shortest of 150 times 200 calls on a core of an x86-64 server
-with AVX-512 that was busy, with a load of 13 on 2 cores; medians were 3.0, 3.6 and 22 us.)
+The reason for vector code: a product of 8x576 and 576x32 takes 1.8 us as a tile, 2.3 us as np.dot
+in Numba (OpenBLAS), and 16 us as the fastest of four ways to write its loops in Numba, which
+keeps no block of sums in registers. (Minimum of 150 times 200 calls on a core of an x86-64 server
+with AVX-512, at a load of 13 on 2 cores; medians were 3.0, 3.6 and 22 us.)
 
 Every element of a result is summed in one order by one lane, with fused multiply-adds, so
 the bits depend neither on the width of the machine's vectors nor on the number of threads.
@@ -33,14 +33,14 @@ Value = Any
 
 
 class Flat(NamedTuple):
-    """A flat array from the element `at` on."""
+    """A flat array from element `at` on."""
 
     data: Array
     at: int
 
 
 def aligned(*shape: int) -> Array:
-    """Take uninitialised float32 on a vector's boundary: a load across cache lines costs twice."""
+    """Allocate uninitialised float32, aligned to a vector, as loads across cache lines are slow."""
     count, size = int(np.prod(shape)), 4 * LANES
     raw = empty(4 * count + size, np.uint8)
     start = -raw.ctypes.data % size
@@ -53,7 +53,7 @@ def whole_vectors(channels: int) -> int:
 
 
 def load(builder: Value, pointer: Value) -> Value:
-    """Load a vector of float32, or of bytes made float32."""
+    """Load a vector of float32, or of bytes converted to float32."""
     if pointer.type.pointee == FLOAT:
         value = builder.load(builder.bitcast(pointer, VECTOR.as_pointer()))
         value.align = 4
@@ -97,12 +97,12 @@ class Fields:
         self.by_name = dict(zip(names, zip(kinds, values, strict=True), strict=True))
 
     def integer(self, name: str) -> Value:
-        """Return an integer or a truth value with 64 bits."""
+        """Return an integer or a boolean as 64 bits."""
         kind, value = self.by_name[name]
         return self.context.cast(self.builder, value, kind, types.int64)
 
     def integers(self, name: str) -> list[Value]:
-        """Return the integers of a tuple with 64 bits each."""
+        """Return the integers of a tuple as 64 bits each."""
         kind, value = self.by_name[name]
         parts = [self.builder.extract_value(value, i) for i in range(len(kind))]
         return [
@@ -111,7 +111,7 @@ class Fields:
         ]
 
     def pointer(self, name: str, offset: Value | None = None) -> Value:
-        """Return where an array's element `offset` stands, or its first one."""
+        """Return a pointer to an array's element `offset`, by default the first."""
         kind, value = self.by_name[name]
         data = self.context.make_array(kind)(self.context, self.builder, value).data
         return data if offset is None else self.builder.gep(data, [offset])
@@ -123,7 +123,7 @@ class Fields:
         return Fields(self.context, self.builder, kind.fields, list(kind), parts)
 
     def flat(self, name: str) -> Value:
-        """Return where a `Flat` begins."""
+        """Return a pointer to the beginning of a `Flat`."""
         flat = self.fields(name)
         return flat.pointer("data", flat.integer("at"))
 
@@ -135,10 +135,10 @@ def nested(
     carried: list[Value],
     body: Callable[[list[Value], list[Value]], list[Value]],
 ) -> list[Value]:
-    """Write loops within loops, `counts` times each (at least once), outermost first.
+    """Emit nested loops, outermost first, which run `counts` times each (at least once).
 
-    Offsets start at 0 and grow by `steps[level]` on each level; `carried` values pass
-    through `body(offsets, carried)` and are what is returned.
+    Offsets start at 0 and grow by `steps[level]` on each level; `carried` values go through
+    `body(offsets, carried)`, and the last ones are returned.
     """
 
     def level(depth: int, offsets: list[Value], values: list[Value]) -> list[Value]:
@@ -167,7 +167,7 @@ def nested(
 
 
 def held_or_zero(builder: Value, places: list[Value], accumulate: Value) -> list[Value]:
-    """Load what the places hold where `accumulate`, else zeros."""
+    """Load the values at the places if `accumulate`, else zeros."""
     zero, begun = ir.Constant(VECTOR, None), []
     with builder.if_else(builder.icmp_signed("!=", accumulate, INDEX(0))) as (then, otherwise):
         with then:

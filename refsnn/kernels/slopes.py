@@ -1,7 +1,7 @@
 """The surrogates' slopes (Eq. 4) in compiled loops of float32.
 
-The rational tanh differs from the exact one by less than 4 eps, as 1 - tanh^2 in float32 does
-anyway.
+The rational approximation of tanh is off by less than 4 eps, about as much as float32 rounding of
+1 - tanh^2.
 """
 
 from typing import NamedTuple
@@ -12,9 +12,9 @@ from numba import njit
 from refsnn.equations.lif import LIF
 from refsnn.equations.surrogate import Rectangular, Tanh, TanhLiteral, Triangular
 
-#: Whose slopes are compiled here, as `slopes` counts them: a subclass may have another slope
+#: the classes whose slopes are compiled, by `Slope.kind`; a subclass may have another slope
 SURROGATES = Tanh, TanhLiteral, Rectangular, Triangular
-#: Numerator (odd) and denominator (even) of tanh's rational approximation, highest power first
+#: numerator (odd) and denominator (even) of tanh's rational approximation, highest power first
 TANH_ODD = (
     -2.76076847742355e-16,
     2.00018790482477e-13,
@@ -33,14 +33,14 @@ EDGE = np.float32(TANH_EDGE)
 class Slope(NamedTuple):
     """A surrogate's constants."""
 
-    kind: int  # which of SURROGATES
+    kind: int  # index in SURROGATES
     shape: np.float32  # k, a or gamma
     width: np.float32  # half the triangle's base
     edge_inside: bool  # the rectangle's edge has its height
 
 
 def slope_of(p: LIF) -> Slope:
-    """Return the constants of the neuron's surrogate; TypeError where no loop knows its class."""
+    """Return the constants of the neuron's surrogate; TypeError for a class without a loop."""
     s, one = p.surrogate, np.float32(1)
     if type(s) not in SURROGATES:
         names = ", ".join(known.__name__ for known in SURROGATES)

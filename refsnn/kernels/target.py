@@ -1,5 +1,7 @@
-"""The machine that Numba compiles for, which need not be the one that it runs on: NUMBA_CPU_NAME
-and NUMBA_CPU_FEATURES name another."""
+"""The processor that Numba compiles for.
+
+It may differ from the one that it runs on: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES name another.
+"""
 
 from functools import cache
 
@@ -7,7 +9,7 @@ from llvmlite import binding
 from numba import config
 from numba.core.codegen import get_host_cpu_features
 
-#: a b + c of a number, as it is compiled where no instruction does it: a call of the C library
+#: a function that compiles to a call of the C library if the processor has no FMA instruction
 PROBE = """
 declare float @llvm.fma.f32(float, float, float)
 define float @probe(float %a, float %b, float %c) {
@@ -25,9 +27,9 @@ def target_features() -> str:
 
 @cache
 def has_fma() -> bool:
-    """Tell whether the processor compiled for multiplies and adds in one instruction.
+    """Tell whether the processor compiled for has an FMA instruction.
 
-    LLVM is asked, as a processor's name implies features too.
+    LLVM decides, as a processor's name implies features too.
     """
     name = config.CPU_NAME
     machine = binding.Target.from_default_triple().create_target_machine(

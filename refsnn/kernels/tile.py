@@ -1,7 +1,7 @@
 """A small matrix product whose result stays in registers, as LLVM vector code.
 
-`tile` has ROWS rows of two vectors, `narrow_tile` twice as many rows of one; each loaded vector
-of b serves for all rows.
+`tile` has ROWS rows of two vectors, `narrow_tile` twice as many rows of one vector; each loaded
+vector of b is used for all rows.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from refsnn.kernels.simd import (
 
 
 class Rows(NamedTuple):
-    """A matrix whose rows lie anywhere in a flat array: row m from at + offsets[first + m] on."""
+    """A matrix whose rows lie anywhere in a flat array: row m begins at at + offsets[first + m]."""
 
     data: Array  # float32
     at: int
@@ -38,7 +38,7 @@ class Rows(NamedTuple):
 
 
 class Loops(NamedTuple):
-    """The three loops of a sum, outermost first: how often each runs, and its steps in a and b."""
+    """The three loops of a sum, outermost first: counts, and steps in a and b."""
 
     counts: tuple[int, int, int]  # at least 1
     a_steps: tuple[int, int, int]
@@ -98,12 +98,12 @@ def row_pointers(builder: Value, matrix: Fields, rows: int) -> list[Value]:
 
 
 def tile_twin(rows: int, width: int) -> Callable[[Rows, Flat, Loops, Rows, bool], None]:
-    """Make the tile of `rows` times `width` in Python."""
+    """Make the Python twin, for a result of `rows` times `width` floats."""
 
     def tile(a: Rows, b: Flat, loops: Loops, c: Rows, accumulate: bool) -> None:
         """Compute c[m, n] (+)= sum of a[m, i] b[j + n] over three loops' steps (i, j).
 
-        `accumulate` adds to what c holds.
+        With `accumulate`, the product is added to c.
         """
         counts = np.indices(loops.counts).reshape(3, -1)
         i, j = np.array(loops.a_steps) @ counts, np.array(loops.b_steps) @ counts

@@ -1,5 +1,5 @@
-"""M x M^T for a constant matrix M and a vector of channels at a time, and a vector's copy, as LLVM
-vector code."""
+"""The transform M x M^T by a constant matrix M, for a vector of channels at a time, and a vector's
+copy, as LLVM vector code."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -26,14 +26,14 @@ from refsnn.kernels.simd import (
 class Grid(NamedTuple):
     """Vectors on a grid in a flat array: vector (i, j) begins at at + i row + j column."""
 
-    data: Array  # float32; uint8 too where it is read
+    data: Array  # float32; input may be uint8
     at: int
     row: int
     column: int
 
 
 class Inside(NamedTuple):
-    """The part of a grid that is looked at: top <= i < bottom and left <= j < right."""
+    """The part of a grid that is read: top <= i < bottom and left <= j < right."""
 
     top: int
     bottom: int
@@ -42,7 +42,7 @@ class Inside(NamedTuple):
 
 
 def combine(builder: Value, factors: Array, values: list[Value]) -> Value:
-    """Sum factors times values, with as few operations as the factors allow."""
+    """Emit the sum of factors times values, with as few operations as possible."""
     total = None
     for factor, value in zip(factors.tolist(), values, strict=True):
         if factor == 0:
@@ -59,14 +59,14 @@ def combine(builder: Value, factors: Array, values: list[Value]) -> Value:
 
 
 def zeros_like(builder: Value, pointer: Value) -> Value:
-    """Return where a vector of zeros of the pointer's type stands."""
+    """Return a pointer to a vector of zeros of the pointer's type."""
     kind = ir.ArrayType(pointer.type.pointee, LANES)
     zeros = cgutils.global_constant(builder, "zeros", ir.Constant(kind, None))
     return builder.bitcast(zeros, pointer.type)
 
 
 def places_of(builder: Value, grid: Fields, size: int) -> list[list[Value]]:
-    """Return where each vector of a grid of `size` rows and columns begins."""
+    """Return pointers to the vectors of a grid of `size` rows and columns."""
     data, row, column = (
         grid.pointer("data", grid.integer("at")),
         grid.integer("row"),
@@ -85,7 +85,7 @@ def places_of(builder: Value, grid: Fields, size: int) -> list[list[Value]]:
 
 
 def within(builder: Value, low: Value, high: Value, size: int) -> list[Value]:
-    """Tell of each number below `size` whether it is low or more, and below high."""
+    """Tell for each number below `size` whether it is at least low and below high."""
     return [
         builder.and_(
             builder.icmp_signed("<=", low, INDEX(i)), builder.icmp_signed("<", INDEX(i), high)
@@ -133,13 +133,13 @@ def make_transform(matrix: Array) -> Any:
 
 
 def transform_twin(matrix: Array) -> Callable[[Grid, Inside, Grid], None]:
-    """Make the transform by the matrix in Python."""
+    """Make the Python twin of the transform by the matrix."""
     m, n = matrix.shape
 
     def transform(x: Grid, inside: Inside, y: Grid) -> None:
         """Compute y = matrix x matrix^T for one vector of channels; x is float32 or uint8.
 
-        Vectors of x that are not `inside` are 0 and not looked at.
+        Vectors of x that are not `inside` count as 0 and are not read.
         """
 
         def places(grid: Grid, size: int) -> Array:
@@ -173,7 +173,7 @@ def copy_twin(x: Array, x_at: int, y: Array, y_at: int) -> None:
 
 
 def transformer(matrix: Array) -> Any:
-    """Return the transform by the matrix, compiled where Numba compiles."""
+    """Return the transform by the matrix, or its twin where Numba does not compile."""
     matrix = np.asarray(matrix, np.float32)
     return transform_twin(matrix) if config.DISABLE_JIT else make_transform(matrix)
 

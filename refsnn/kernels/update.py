@@ -11,7 +11,7 @@ from refsnn.equations import update as equations
 from refsnn.equations.surrogate import Array
 from refsnn.equations.update import BETA1, BETA2, EPS
 
-BLOCK = 1 << 14  # elements a task
+BLOCK = 1 << 14  # elements per task
 
 
 class AdamW(NamedTuple):
@@ -54,8 +54,10 @@ def adamw_loop(w, g, moments, numbers, new_w, new_moments):  # type: ignore[no-u
 
 
 def known(arrays: tuple[Array, ...], numbers: tuple[Any, ...]) -> bool:
-    """Tell whether the loops compute these as NumPy does: floats of one shape and dtype, and Python
-    numbers, which take on that dtype."""
+    """Tell whether the loops compute these as NumPy does.
+
+    They do for floats of one shape and dtype, and Python numbers, which take on that dtype.
+    """
     shape, dtype = arrays[0].shape, arrays[0].dtype
     return (
         dtype in (np.float32, np.float64)
@@ -67,7 +69,7 @@ def known(arrays: tuple[Array, ...], numbers: tuple[Any, ...]) -> bool:
 def sgd_update(
     w: Array, g: Array, v: Array, lr: float, momentum: float, decay: float
 ) -> tuple[Array, Array]:
-    """Do as `equations.update.sgd_update`, which takes what isn't of one shape and dtype."""
+    """Do as `equations.update.sgd_update`, which is called for other shapes and dtypes."""
     if not known((w, g, v), (lr, momentum, decay)):
         return equations.sgd_update(w, g, v, lr, momentum, decay)
     numbers = tuple(w.dtype.type(x) for x in (lr, momentum, decay))
@@ -79,7 +81,7 @@ def sgd_update(
 def adamw_update(
     w: Array, g: Array, mean: Array, square: Array, i: int, lr: float, decay: float
 ) -> tuple[Array, Array, Array]:
-    """Do as `equations.update.adamw_update`, which takes what isn't of one shape and dtype."""
+    """Do as `equations.update.adamw_update`, which is called for other shapes and dtypes."""
     if not known((w, g, mean, square), (i, lr, decay)):
         return equations.adamw_update(w, g, mean, square, i, lr, decay)
     constants = AdamW(

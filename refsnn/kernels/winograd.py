@@ -1,10 +1,11 @@
-"""Winograd's minimal filtering F(4x4, 3x3) in float32 (Lavin and Gray 2016): 36 products where
-direct convolution takes 144.
+"""Winograd's minimal filtering F(4x4, 3x3) in float32 (Lavin and Gray 2016).
+
+It takes 36 products where direct convolution takes 144.
 
 Y = A^T [(G w G^T) . (B^T x B)] A for every 4x4 tile of the output; the products over channels
 are 36 matrix products. The weight gradient turns the same identity around:
-dw = G^T [(A dy A^T) . (B^T x B)] G, summed over tiles. Its rounding is some ten times
-that of the direct sum, so it is never used in float64.
+dw = G^T [(A dy A^T) . (B^T x B)] G, summed over tiles. Its rounding error is some ten times
+that of the direct sum, so it is not used in float64.
 """
 
 from typing import NamedTuple
@@ -36,24 +37,24 @@ input_transform, output_transform = transformer(BT), transformer(AT)
 weight_transform, cotangent_transform = transformer(G), transformer(AT.T)
 product_transform = transformer(G.T)
 
-TILES = 32  # at a time, of SIDE channels: the 36 products stay in the second-level cache
-SCRATCH = 36 * (2 * TILES * SIDE + SIDE * SIDE + 3 * LANES) + 16 * LANES  # floats of a thread
+TILES = 32  # tiles of SIDE channels at a time: the 36 products stay in the second-level cache
+SCRATCH = 36 * (2 * TILES * SIDE + SIDE * SIDE + 3 * LANES) + 16 * LANES  # floats per thread
 
 
 class Tiling(NamedTuple):
-    """Images and the tiles of 4x4 outputs that they are seen as."""
+    """The division of images into tiles of 4x4 outputs."""
 
     height: int
     width: int
     channels: int
-    down: int  # tiles of an image
+    down: int  # tiles per image
     across: int
     top: int  # padding
     left: int
 
 
 class Filters(NamedTuple):
-    """Weights (3, 3, C_in, C_out) in a flat array, from the first or, turned, from the last tap."""
+    """Weights (3, 3, C_in, C_out) in a flat array, from the first tap or, flipped, the last."""
 
     data: Array
     at: int
@@ -63,13 +64,13 @@ class Filters(NamedTuple):
 
 
 def fits(c_in: int, c_out: int) -> bool:
-    """Tell whether both are whole vectors."""
+    """Tell whether both numbers of channels are whole vectors."""
     return c_in % 16 == 0 and c_out % 16 == 0
 
 
 @njit(cache=True, error_model="numpy")
 def tiles_at_once(c_in, c_out):  # type: ignore[no-untyped-def]
-    """Return how many tiles a task takes: more where there are fewer channels."""
+    """Return the number of tiles per task: more if there are fewer channels."""
     return TILES * SIDE // min(SIDE, max(c_in, c_out)) // GROUP * GROUP
 
 
@@ -82,7 +83,7 @@ def tiling_of(x, y, padding):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def corner(tiling, t):  # type: ignore[no-untyped-def]
-    """Return the image of the t-th tile, and the row and column that it begins with."""
+    """Return the image of the t-th tile, and its first row and column."""
     line = t // tiling.across
     r, s = 4 * (line % tiling.down) - tiling.top, 4 * (t % tiling.across) - tiling.left
     return line // tiling.down, r, s
@@ -90,7 +91,7 @@ def corner(tiling, t):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def tile_of(tiling, t):  # type: ignore[no-untyped-def]
-    """Return where the t-th tile begins in flat images, and which of its pixels there are."""
+    """Return where the t-th tile begins in flat images, and which of its pixels lie inside."""
     n, r, s = corner(tiling, t)
     place = ((n * tiling.height + r) * tiling.width + s) * tiling.channels
     return place, Inside(-r, tiling.height - r, -s, tiling.width - s)
@@ -98,7 +99,7 @@ def tile_of(tiling, t):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def transform_tiles(x, tiling, tiles, inputs, v):  # type: ignore[no-untyped-def]
-    """Write B^T x B of some tiles and channels of a flat x to 36 matrices (tile, channel)."""
+    """Write B^T x B for some tiles and channels of a flat x to 36 matrices (tile, channel)."""
     row = tiling.width * tiling.channels
     for k in range(tiles.size):
         place, inside = tile_of(tiling, tiles.first + k)
@@ -112,7 +113,7 @@ def transform_tiles(x, tiling, tiles, inputs, v):  # type: ignore[no-untyped-def
 
 @njit(cache=True, error_model="numpy")
 def transform_cotangents(dy, tiling, tiles, outputs, d):  # type: ignore[no-untyped-def]
-    """Write A dy A^T of some tiles and channels of dy, as `transform_tiles`."""
+    """Write A dy A^T for some tiles and channels of dy, as `transform_tiles`."""
     row = tiling.width * tiling.channels
     for k in range(tiles.size):
         place, inside = tile_of(tiling, tiles.first + k)
@@ -126,7 +127,7 @@ def transform_cotangents(dy, tiling, tiles, outputs, d):  # type: ignore[no-unty
 
 @njit(cache=True, error_model="numpy")
 def transform_weights(filters, block, u):  # type: ignore[no-untyped-def]
-    """Write G w G^T of a block of the weights to 36 matrices (input channel, output channel)."""
+    """Write G w G^T for a block of the weights to 36 matrices (input channel, output channel)."""
     begin = filters.at + block.inputs.first * filters.c_in + block.outputs.first
     for c in range(block.inputs.size):
         for k in range(0, block.outputs.size, LANES):
@@ -141,7 +142,7 @@ def transform_weights(filters, block, u):  # type: ignore[no-untyped-def]
 def write_tiles(m, y, tiling, tiles, outputs):  # type: ignore[no-untyped-def]
     """Write A^T m A to some tiles and channels of y, which is flat.
 
-    What hangs over y's edge goes through the room for one tile at the end of m's memory.
+    A tile that crosses y's edge goes through room for one tile at the end of m's memory.
     """
     aside, every, c_out = m.data.size - 16 * LANES, Inside(0, 6, 0, 6), tiling.channels
     for k in range(tiles.size):
@@ -164,7 +165,7 @@ def write_tiles(m, y, tiling, tiles, outputs):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def correlate_block(x, filters, padding, tiles, outputs, scratch, y):  # type: ignore[no-untyped-def]
-    """Write a few tiles and output channels of y (N, H', W', C_out), SIDE input channels a time.
+    """Write a few tiles and output channels of y (N, H', W', C_out), by SIDE input channels.
 
     The scratch holds v, u and m: 36 matrices (tile, input channel), (input channel, output
     channel), (tile, output channel) each.
@@ -189,7 +190,7 @@ def correlate_block(x, filters, padding, tiles, outputs, scratch, y):  # type: i
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def correlate_tasks(x, filters, padding, scratch, y):  # type: ignore[no-untyped-def]
-    """Share out y: a task owns some tiles and output channels."""
+    """Split y into tasks, each of some tiles and output channels."""
     c_out = y.shape[3]
     blocks = -(-c_out // SIDE)
     total = y.shape[0] * -(-y.shape[1] // 4) * -(-y.shape[2] // 4)
@@ -206,9 +207,8 @@ def correlate_tasks(x, filters, padding, scratch, y):  # type: ignore[no-untyped
 def correlate(x: Array, w: Array, flip: bool, g: Correlation, y: Array) -> None:
     """Write the whole of y: x (N, H, W, C_in) float32 or uint8, w (3, 3, C_in, C_out), stride 1.
 
-    `flip`: from the last tap to the first, as the input gradient has them. A task owns some
-    tiles and channels of y, and transforms what it needs: all that it works on stays in its
-    core's cache.
+    With `flip`, the taps are used from last to first, as in the input gradient. A task owns some
+    tiles and channels of y; its data fits in its core's cache.
     """
     c_out = w.shape[3]
     size = w.shape[2] * c_out
@@ -262,7 +262,7 @@ def gradient_tasks(x, dy, padding, images, tasks, scratch, partial):  # type: ig
 def weight_gradient(x: Array, dy: Array, padding: tuple[int, int], dw: Array) -> None:
     """Write into dw (3, 3, C_in, C_out) from x (N, H, W, C_in) float32 or uint8, and dy; stride 1.
 
-    Shared out as `dense.weight_gradient`.
+    It is split into tasks as `dense.weight_gradient`.
     """
     scratch = aligned(get_num_threads(), SCRATCH)
 

@@ -31,8 +31,8 @@ CONVENTIONS: dict[str, Convention] = {
         {
             "tau*u + c": "leak tau u + c",
             "tau*u + (1-tau)*c": "the input is scaled by 1 - tau",
-            "(1-tau)*u + c": "tau is the share that is lost, not kept",
-            "(1-tau)*u + tau*c": "tau is the share lost, and scales the input",
+            "(1-tau)*u + c": "tau is the fraction that is lost, not kept",
+            "(1-tau)*u + tau*c": "tau is the fraction lost, and scales the input",
             "tau*(u + c)": "the input leaks too: tau (u + c)",
         },
     ),
@@ -51,7 +51,7 @@ CONVENTIONS: dict[str, Convention] = {
             "zero": "hard reset to zero",
             "subtract": "soft reset (v_th is subtracted)",
             "none": "no reset",
-            "zero, next step": "reset to zero comes a step late, and takes the new input with it",
+            "zero, next step": "reset to zero one step late, which discards the new input too",
             "subtract, next step": "v_th is subtracted, a step late",
         },
     ),
@@ -93,7 +93,7 @@ CONVENTIONS: dict[str, Convention] = {
             "as given": "surrogate's height as given",
             "without 1/a": "surrogate without 1/a",
             "without k": "surrogate without its factor k (or gamma)",
-            "without any": "surrogate without its factor, be it k, gamma or 1/a",
+            "without any": "surrogate without its factor k, gamma or 1/a",
         },
     ),
     "surrogate_edge": Convention(
@@ -222,7 +222,7 @@ CONVENTIONS: dict[str, Convention] = {
             "all": "every side branch counts once",
             "first missing": "the first side branch is missing",
             "last side missing": "the last side branch is missing",
-            "main twice": "the main branch is in the side branches' sum too",
+            "main twice": "the main branch is counted as a side branch too",
             "detached": "side branches send no gradient below their own weights",
         },
     ),
@@ -240,8 +240,8 @@ CONVENTIONS: dict[str, Convention] = {
         {
             "iteration": "λ counted from 1",
             "iteration from 0": "λ counted from 0",
-            "epoch": "λ changes by the epoch",
-            "constant": "λ does not fade",
+            "epoch": "λ changes once per epoch",
+            "constant": "λ stays constant",
         },
     ),
     "schedule": Convention(

@@ -49,7 +49,7 @@ def test_each_input_of_another_shape_is_refused(case):
 
 
 def test_a_surplus_input_is_refused(case):
-    with pytest.raises(ValueError, match=f"more: is no part of a case of level {case.level}"):
+    with pytest.raises(ValueError, match=f"more: is not an input of level {case.level}"):
         require_inputs(case.level, case.inputs | {"more": np.ones(1)}, case.settings)
 
 
