@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -21,34 +21,32 @@ NUMBER = r"-?\d+(?:\.\d+)?(?:e[-+]\d+)?"
 
 
 def is_here(name: str) -> bool:
-    """Tell whether there is a package or a program of this name."""
-    return importlib.util.find_spec(name) is not None or shutil.which(name) is not None
+    """Tell whether there is a package of this name, or where paths are POSIX's a program."""
+    program = shutil.which(name) if os.name == "posix" else None
+    return importlib.util.find_spec(name) is not None or program is not None
 
 
-def runnable(guide: Guide, packages: set[str]) -> Iterator[tuple[Block, Block | None]]:
+def runnable(guide: Guide, packages: Collection[str]) -> Iterator[tuple[Block, Block | None]]:
     """Yield the blocks that need no more than `packages`, each with the output that is shown."""
     blocks = [*guide.blocks, None]
     for block, after in pairwise(blocks):
         if block is None or block.language not in ("python", "sh") or not block.is_run:
             continue
-        if set(block.option("needs")) <= packages:
+        if all(name in packages for name in block.option("needs")):
             yield block, after if after is not None and after.name == "output" else None
 
 
-def execute(guide: Guide, packages: set[str]) -> list[str]:
-    """Run the guide's blocks in the current folder; return the names of those that were run.
+def execute(guide: Guide, packages: Collection[str]) -> None:
+    """Run the guide's blocks that need no more than `packages`, in the current folder.
 
     AssertionError says which command failed, or what was printed in place of what is shown.
     """
     names: dict[str, Any] = {"__name__": guide.name}
-    done = []
     for block, shown in runnable(guide, packages):
         printed = run_block(guide, block, names)
-        done.append(block.name)
         if shown is not None:
             missing = first_missing(shown, printed)
             assert missing is None, f"{block.name} does not print {missing!r} but:\n{printed}"
-    return done
 
 
 def run_block(guide: Guide, block: Block, names: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ import re
 import shlex
 import tomllib
 from itertools import pairwise
+from operator import attrgetter
 
 import pytest
 from guides import GUIDES, INSTALLED, ROOT, Guide, guide
@@ -20,7 +21,9 @@ AWAITED = {ROOT / "refsnn" / "README.md"}
 LANGUAGES = ("python", "sh", "text", "json", "powershell")
 NAMES = ("train", "evaluate", "spec", *COMMANDS)
 
-every_guide = pytest.mark.parametrize("one", GUIDES, ids=lambda one: one.name)
+GUIDE_NAME = attrgetter("name")
+
+every_guide = pytest.mark.parametrize("one", GUIDES, ids=GUIDE_NAME)
 
 
 def test_guides_are_found():
@@ -111,22 +114,19 @@ def test_every_block_has_a_name_and_a_use(one):
             assert before.is_run, block.code
 
 
-def cases():
-    """Each guide that has something to run: without further packages, and with each it needs."""
-    found = []
-    for one in GUIDES:
-        needs = sorted({name for block in one.blocks for name in block.option("needs")})
-        if any(True for _ in runnable(one, set(needs))):
-            found += [pytest.param(one, name, id=f"{one.name} {name}") for name in ("", *needs)]
-    return found
+NEEDED = sorted({name for one in GUIDES for block in one.blocks for name in block.option("needs")})
 
 
-@pytest.mark.parametrize(("one", "needed"), cases())
-def test_blocks_do_what_is_shown(one, needed, tmp_path, monkeypatch):
-    if needed and not is_here(needed):
-        pytest.skip(f"needs {needed}")
+@pytest.mark.parametrize("name", NEEDED)
+def test_what_blocks_need_is_here(name):
+    if not is_here(name):
+        pytest.skip(f"without {name} some blocks are not run")
+
+
+@pytest.mark.parametrize("one", [g for g in GUIDES if any(runnable(g, NEEDED))], ids=GUIDE_NAME)
+def test_blocks_do_what_is_shown(one, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    execute(one, {needed})
+    execute(one, [name for name in NEEDED if is_here(name)])
 
 
 def test_the_readme_has_every_guide_in_its_map():
