@@ -59,7 +59,7 @@ def test_gradients_are_those_of_the_first_iteration_of_training(gradients, metho
     assert np.array_equal(labels, batch[1])
     side = config.side_coefficient(1, 10**12)  # of so many that lambda(1) is lambda
     _, _, wanted = gradients_in_training(
-        state, config.build_network(1, 10), config, NUMPY, batch, side
+        config.build_network(1, 10), state.params, state.buffers, config, NUMPY, batch, side
     )
     got = gradients.pull_back(run, labels, gradients.SIDES[method])
     for name, g in wanted.items():
