@@ -7,7 +7,7 @@ A comment before each block of code names it, and may have options:
 `exit N`        the exit code of the block's last command (default: 0)
 `needs NAME`    a package or program without which the block can't be run
 `parsed`        the commands are parsed but not run, since they take minutes or download
-`about`         numbers in the output that is shown may be off by a fifth
+`about`         numbers in the output may be off by a fifth (at the block, or at the output)
 
 A block of Python is executed, with the names that earlier ones of the guide defined, or saved as a
 file if its name is a file's (`mine.py`). A block of commands is run line by line, in the same

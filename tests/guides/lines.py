@@ -5,8 +5,9 @@
 
 import inspect
 import re
+from pathlib import Path
 
-from guides import guide
+from guides import ROOT, guide
 
 from refsnn import spec
 
@@ -20,11 +21,13 @@ def rows() -> str:
     lines = []
     for clause in spec.CLAUSES:
         if clause.id.startswith(("EQ", "ALG")):
-            path, name = spec.place(clause.code)
-            number = inspect.getsourcelines(spec.resolve(clause.code))[1] if name else 1
-            code = f"[`{name or path.rpartition('/')[2]}`]({path}#L{number})"
-            derivation = f"[{clause.id}]({EQUATIONS}#{spec.anchor(spec.heading(clause))})"
-            lines.append(f"| {clause.title} | {code} | {derivation} |\n")
+            target = spec.resolve(clause.code)  # a function, or a module
+            path = Path(str(inspect.getsourcefile(target))).relative_to(ROOT).as_posix()
+            line = 1 if inspect.ismodule(target) else inspect.getsourcelines(target)[1]
+            name = target.__name__.rpartition(".")[2] + ".py" * inspect.ismodule(target)
+            derivation = f"{EQUATIONS}#{spec.anchor(spec.heading(clause))}"
+            code = f"[`{name}`]({path}#L{line})"
+            lines.append(f"| {clause.title} | {code} | [{clause.id}]({derivation}) |\n")
     return "".join(lines)
 
 

@@ -45,7 +45,8 @@ def execute(guide: Guide, packages: Collection[str]) -> None:
     for block, shown in runnable(guide, packages):
         printed = run_block(guide, block, names)
         if shown is not None:
-            missing = first_missing(shown, printed)
+            about = "about" in (*block.options, *shown.options)
+            missing = first_missing(shown.code, printed, about)
             assert missing is None, f"{block.name} does not print {missing!r} but:\n{printed}"
 
 
@@ -97,11 +98,10 @@ def run_command(line: str) -> int:
     return done.returncode
 
 
-def first_missing(shown: Block, printed: str) -> str | None:
-    """Return the first line of a shown output that was not printed after those before it."""
-    about = "about" in shown.options
+def first_missing(shown: str, printed: str, about: bool) -> str | None:
+    """Return the first shown line that was not printed after those before it, None without one."""
     rest = printed.splitlines()
-    for line in shown.code.splitlines():
+    for line in shown.splitlines():
         while line != "…":
             if not rest:
                 return line
