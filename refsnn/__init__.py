@@ -7,7 +7,7 @@ neither Numba nor Matplotlib.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+from refsnn.version import __version__
 
 if TYPE_CHECKING:
     from refsnn.data import Dataset, Split
@@ -93,6 +93,7 @@ PUBLIC = {
 }
 
 __all__ = [
+    "__version__",
     "Unsupported",
     "cases",
     "compare",

@@ -24,7 +24,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from refsnn import __version__
+from refsnn.version import __version__
 
 
 class Parser(argparse.ArgumentParser):

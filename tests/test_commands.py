@@ -41,7 +41,7 @@ def test_the_list_of_commands_imports_none_of_them():
     for name in ("train", "evaluate", "spec", *OWN):
         assert f"\n    {name}" in text
     ours = {name for name in modules if name.split(".")[0] == "refsnn"}
-    assert ours == {"refsnn", "refsnn.cli"}
+    assert ours == {"refsnn", "refsnn.cli", "refsnn.version"}
     assert "numpy" not in modules
 
 

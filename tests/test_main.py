@@ -50,6 +50,7 @@ def interrupted(arguments, delay, folder, number=signal.SIGINT):
     return process.returncode, error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "longest"),
     [

@@ -66,6 +66,7 @@ def family():
     process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [True, False])
 def test_killing_a_process_kills_its_descendants(family, groups, monkeypatch):
     if groups and not system.GROUPS:

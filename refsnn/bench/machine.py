@@ -5,8 +5,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from refsnn import __version__
 from refsnn.system import usable_cores
+from refsnn.version import __version__
 
 PACKAGES = ("numpy", "numba", "torch", "spikingjelly", "snntorch")
 

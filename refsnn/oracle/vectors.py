@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from refsnn import __version__
 from refsnn.files.arrays import SUFFIXES, dump_arrays, read_arrays
 from refsnn.files.documents import read_json
 from refsnn.files.reading import open_regular
@@ -24,6 +23,7 @@ from refsnn.files.writing import temporary_files, write_atomic
 from refsnn.ops import Array, validate
 from refsnn.oracle import schema
 from refsnn.oracle.conventions import Conventions, renamed
+from refsnn.version import __version__
 
 SCHEMA, FORMER = "refsnn-vectors-2", "refsnn-vectors-1"
 MANIFEST = "manifest.json"

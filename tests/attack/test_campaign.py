@@ -47,6 +47,7 @@ OPENERS = {
 LOADERS = {"load": {"np"}, "loads": {"json", "tomllib", "pickle"}, "parse": {"npy"}}
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 @watched
 def test_a_thousand_damaged_files(tmp_path):

@@ -122,6 +122,7 @@ def test_unflushed_files_are_noticed():
     assert unflushed(twice) == ["t", "u"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_killed_at_some_steps(trial, name):
     it = trial(name)

@@ -12,6 +12,7 @@ from refsnn.cli import build_parser, main
 TINY = ["bench", "--arch=1-1:4-8", "--size=8", "--batch-size=2", "--steps=2", "--repeats=1"]
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 def test_a_run_prints_tables_and_writes_an_object(tmp_path, capsys, monkeypatch):
     path = tmp_path / "bench.json"

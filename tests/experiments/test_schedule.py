@@ -113,6 +113,7 @@ def test_one_job_makes_the_same_bytes_as_two(undisturbed, tmp_path, capsys):
     assert "(n = 1)" in shown.out
 
 
+@pytest.mark.slow
 def test_finished_runs_are_not_run_again(undisturbed, tmp_path, capsys):
     out = tmp_path / "out"
     assert ablation(out, "--methods=vanilla") == 0
@@ -125,6 +126,7 @@ def test_finished_runs_are_not_run_again(undisturbed, tmp_path, capsys):
     assert content(out) == undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", [pytest.param(True, id="all processes"), ALONE])
 def test_sigkill_in_mid_run_changes_no_byte(group, process, undisturbed, tmp_path):
     out = tmp_path / "out"
@@ -147,6 +149,7 @@ def test_children_end_when_their_parent_is_gone(process, tmp_path):
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_checkpoints_to_resume_from(number, process, undisturbed, tmp_path):
     out = tmp_path / "out"

@@ -123,7 +123,16 @@ def test_what_blocks_need_is_here(name):
         pytest.skip(f"without {name} some blocks are not run")
 
 
-@pytest.mark.parametrize("one", [g for g in GUIDES if any(runnable(g, NEEDED))], ids=GUIDE_NAME)
+#: guides whose blocks take longest
+LONG = tuple(f"refsnn/{name}/README.md" for name in ("bench", "experiments", "training"))
+RUN = [
+    pytest.param(one, id=one.name, marks=[pytest.mark.slow] * (one.name in LONG))
+    for one in GUIDES
+    if any(runnable(one, NEEDED))
+]
+
+
+@pytest.mark.parametrize("one", RUN)
 def test_blocks_do_what_is_shown(one, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     execute(one, [name for name in NEEDED if is_here(name)])

@@ -170,6 +170,7 @@ def compiled_for(folder: Path, **environment: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.slow
 @COMPILED
 @INSTRUCTION
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="others have the instruction")

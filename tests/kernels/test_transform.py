@@ -17,11 +17,11 @@ from refsnn.kernels.transform import Grid, Inside, copy_twin, transform_twin
 COMPILED = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="the twins are what runs")
 EPS = np.finfo(np.float32).eps
 MATRICES = {
-    "of_input": winograd.BT,
-    "of_output": winograd.AT,
-    "of_weights": winograd.G,
-    "of_cotangent": winograd.AT.T,
-    "of_products": winograd.G.T,
+    "input_transform": winograd.BT,
+    "output_transform": winograd.AT,
+    "weight_transform": winograd.G,
+    "cotangent_transform": winograd.AT.T,
+    "product_transform": winograd.G.T,
 }
 
 
@@ -73,7 +73,9 @@ def test_transforms_are_matrix_x_matrix_transposed(name, dtype, inside, seed):
 def test_pixels_that_are_outside_are_not_looked_at():
     x, y = np.ones(1, np.float32), np.ones(36 * LANES, np.float32)
     far = 10**15  # beyond all memory
-    TRANSFORMS["of_input"](Grid(x, far, far, far), Inside(0, 0, 0, 6), Grid(y, 0, 6 * LANES, LANES))
+    TRANSFORMS["input_transform"](
+        Grid(x, far, far, far), Inside(0, 0, 0, 6), Grid(y, 0, 6 * LANES, LANES)
+    )
     assert not y.any()
 
 

@@ -67,6 +67,7 @@ def test_deviations_together(vectors, deviations):
     assert diagnose(vectors, got).matches[0].deviations == deviations
 
 
+@pytest.mark.slow
 def test_the_sentence_of_deviations_of_many_levels(vectors):
     told = {
         "fire_at_threshold": True,
@@ -80,6 +81,7 @@ def test_the_sentence_of_deviations_of_many_levels(vectors):
     )
 
 
+@pytest.mark.slow
 def test_one_case_of_a_network_is_enough_for_what_shows_in_it(vectors):
     network = [case for case in vectors if case.id == "network/evolutionary"]
     for told in (
@@ -155,6 +157,7 @@ def test_none_of_the_cases(vectors):
         diagnose(vectors, {"neuron/mine": {}})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_explanations_that_explode_explain_nothing(vectors, dtype):
     """Their gradients may be 1e7 times too large, and must not widen what is tolerated."""
@@ -184,6 +187,7 @@ def test_arrays_of_any_kind_are_no_hindrance(vectors):
     assert len(found.problems) == 4
 
 
+@pytest.mark.slow
 def test_all_cases_together_leave_nothing_undecided(vectors):
     assert diagnose(vectors, given(vectors, {})).undecided == []
 
@@ -198,6 +202,7 @@ def test_what_one_case_can_not_show_is_said(vectors):
     assert {"readout": "sum"} not in found.undecided  # of no block
 
 
+@pytest.mark.slow
 def test_one_wrong_output_does_not_hide_that_all_others_are_right(vectors):
     """Though it comes early, and another convention would move the first divergence."""
     names = ("block/identity", "block/one-step", "block/rectangle")
@@ -270,6 +275,7 @@ def test_kinds_of_outputs_agree_where_all_of_them_do(vectors):
     assert set(found.differ) == {"du_pre", "running statistics", "gradients of parameters"}
 
 
+@pytest.mark.slow
 def test_no_case_takes_a_minute(vectors):
     """Nothing fits a training whose losses are noise: the longest search that there is."""
     got = given(vectors, {}, but=["training/vanilla"])
@@ -279,6 +285,7 @@ def test_no_case_takes_a_minute(vectors):
     assert time.process_time() - start < 60
 
 
+@pytest.mark.slow
 def test_what_too_few_cases_of_lower_levels_show_is_found_above(vectors):
     """A single step has no reset to differentiate."""
     told = {"reset_gradient": "ignored", "pooling": "sum"}

@@ -194,6 +194,7 @@ def test_accuracy_and_loss_are_those_of_the_main_branch_on_all_test_images(digit
     assert all(state.buffers[name] is before[name] for name in before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["vanilla", "evolutionary"])
 def test_kernels_and_equations_train_alike(digits, method):
     """Same spikes in every layer, loss and gradients, for twenty iterations that learn."""

@@ -177,6 +177,7 @@ def test_the_number_of_threads_changes_no_bit(ops, tmp_path):
     assert content(tmp_path / "1") == content(tmp_path / "2")
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 def test_sigkill_at_random_moments_changes_no_bit(tmp_path):
     """Kill, resume, kill again … until the run gets through."""

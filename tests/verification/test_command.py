@@ -136,6 +136,7 @@ def test_every_check_gets_its_operations_from_cases(path):
     assert "get_ops" not in names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "old", "new", "clauses"),
     [
