@@ -189,6 +189,9 @@ def prepare_fit(
 ) -> tuple[TrainConfig, Dataset]:
     """Return the settings and the data set of a call of `fit`."""
     given = settings.pop("dataset", None)
+    if isinstance(images, str | Path | Dataset):
+        got = validate.shown(images) if isinstance(images, str) else type(images).__name__
+        raise TypeError(f"images: got {got}, want an array; a data set is given as dataset=")
     if images is not None:
         if given is not None:
             raise TypeError("dataset: given beside images, want one of the two")

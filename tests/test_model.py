@@ -204,6 +204,7 @@ def arrays(n=12, size=(8, 8), channels=1):
     ("arguments", "settings", "message"),
     [
         ((), {}, "images: missing; want images and labels, or dataset"),
+        (("digits",), {}, "images: got 'digits', want an array; a data set is given as dataset="),
         ((None, [1]), {}, "images: missing, but labels given"),
         ((arrays()[0],), {}, r"labels: missing, want an array \(N,\) beside the images"),
         (arrays(), {"dataset": "digits"}, "dataset: given beside images"),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refsnn.equations.surrogate import Array, Surrogate, Tanh, slopes
+from refsnn.equations.surrogate import SURROGATES, Array, Surrogate, Tanh, slopes
 from refsnn.equations.validate import (
     as_floats,
     flag,
@@ -46,7 +46,11 @@ class LIF:
             flag(name, getattr(self, name))
         wanted, given = "primitive" if self.smooth else "slope", self.surrogate
         if isinstance(given, type) or not callable(getattr(given, wanted, None)):
-            raise TypeError(f"surrogate: got {shown(given)}, want an object with {wanted}(x, v_th)")
+            known = isinstance(given, str) and given in SURROGATES
+            hint = f": make_surrogate({given!r})" if known else ""
+            raise TypeError(
+                f"surrogate: got {shown(given)}, want an object with {wanted}(x, v_th){hint}"
+            )
 
 
 class LIFCache(NamedTuple):
