@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         init_buffers,
         init_params,
     )
-    from refsnn.ops import CROSS_ENTROPY, NUMPY, BatchNorm, Loss, Ops, get_ops
+    from refsnn.ops import CROSS_ENTROPY, NUMPY, Array, BatchNorm, Loss, Ops, get_ops
     from refsnn.oracle.adapters import Unsupported
     from refsnn.oracle.functions import cases, compare, conform, diagnose
     from refsnn.training.monitor import Diverged
@@ -83,6 +83,7 @@ PUBLIC = {
     "compare": "refsnn.oracle.functions",
     "conform": "refsnn.oracle.functions",
     "diagnose": "refsnn.oracle.functions",
+    "Array": "refsnn.ops",
     "CROSS_ENTROPY": "refsnn.ops",
     "NUMPY": "refsnn.ops",
     "BatchNorm": "refsnn.ops",
@@ -93,6 +94,7 @@ PUBLIC = {
 }
 
 __all__ = [
+    "Array",
     "__version__",
     "Unsupported",
     "cases",

@@ -12,7 +12,7 @@ of `x` is kept.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,16 @@ from refsnn.equations.validate import as_floats, one_of, positive
 
 Array = NDArray[Any]
 EDGES = ("outside", "inside")  # D4: whether the rectangle includes its edge
+
+
+class Surrogate(Protocol):
+    """A surrogate: one of those below, or any object with these methods."""
+
+    def slope(self, x: Array, v_th: float, /) -> Array:
+        """Return h at x = u_pre - v_th, in x's shape."""
+
+    def primitive(self, x: Array, v_th: float, /) -> Array:
+        """Return the antiderivative of h in x."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +123,6 @@ class Triangular:
         z = np.clip(x / width, -1, 1)
         return self.gamma * width * (0.5 + z - 0.5 * z * np.abs(z))
 
-
-Surrogate = Tanh | TanhLiteral | Rectangular | Triangular
 
 #: name -> class; the first is what networks are trained with (D4)
 SURROGATES: dict[str, type[Surrogate]] = {

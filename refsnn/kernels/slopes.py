@@ -50,6 +50,7 @@ def slope_of(p: LIF) -> Slope:
         return Slope(kind, np.float32(s.a), one, s.edge == "inside")
     if isinstance(s, Triangular):
         return Slope(kind, np.float32(s.gamma), np.float32(s.width or p.v_th), False)
+    assert isinstance(s, Tanh | TanhLiteral)
     return Slope(kind, np.float32(s.k), one, False)
 
 
