@@ -12,7 +12,7 @@ of `x` is kept.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ Array = NDArray[Any]
 EDGES = ("outside", "inside")  # D4: whether the rectangle includes its edge
 
 
+@runtime_checkable
 class Surrogate(Protocol):
     """A surrogate: one of those below, or any object with these methods."""
 
