@@ -5,7 +5,8 @@ surrogate's primitive, and then the derivative is that of Eq. 3.
 
 Central differences are extrapolated (Romberg). A draw is rejected, and counted, where a potential
 of any evaluation lies on another side of a kink of the primitive than at the base point, or where
-the last two extrapolations differ by more than a tenth of the tolerance.
+the last two extrapolations differ by more than a tenth of the tolerance, or where the gradient is
+smaller than what rounding does to the differences, as for logits that leave one class alone.
 
 With a detached reset, Eq. 3 is the derivative of a network whose resets stay those of the base
 point. `frozen` implements such a neuron independently of the package.
@@ -30,6 +31,7 @@ from verification.record import Recorder
 from verification.registry import check
 
 TOLERANCE = 1e-7
+EPS = np.finfo(np.float64).eps  # of a loss, which is the logarithm of a sum of at least 1
 LEVELS = 4
 Function = Callable[[float], tuple[Any, list[Any]]]  # step -> values, potentials by layer
 
@@ -256,7 +258,12 @@ def smooth_network(case: Any, record: Recorder) -> None:
         for h in (3e-3, 3e-4, 3e-5):
             want, doubt, potentials = derivative(along(direction), h)
             scale = max(least, abs(want)) or 1.0
-            if doubt <= TOLERANCE / 10 * scale and not crosses(neuron, at_base, potentials):
+            seen = EPS / h <= TOLERANCE * scale  # else the loss's rounding hides the derivative
+            if (
+                doubt <= TOLERANCE / 10 * scale
+                and seen
+                and not crosses(neuron, at_base, potentials)
+            ):
                 break
         else:
             record.reject()
