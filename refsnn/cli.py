@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def explain(error: BaseException) -> int:
-    """Say in a line what went wrong and return the exit code; raises what no command may."""
+    """Print the error in one line and return the exit code; raise an unexpected error again."""
     from refsnn.training.monitor import Diverged
 
     if isinstance(error, BrokenPipeError):  # the reader of a pipe went away
@@ -106,7 +106,7 @@ def tell(text: str) -> None:
 
 
 def of_system(error: OSError) -> str:
-    """Say what the system refused, of which file, and of a full disk how much is free on it."""
+    """Return the system's reason and the file; for a full disk, also the space left on it."""
     from refsnn.process import STREAMS
 
     name, text = error.filename, error.strerror
@@ -120,7 +120,7 @@ def of_system(error: OSError) -> str:
 
 
 def used() -> list[Path]:
-    """List where files are written that no error names: here, temporary ones, compiled code."""
+    """List the folders written to without being named in errors: current, temporary, caches."""
     compiled = [os.environ[name] for name in ("NUMBA_CACHE_DIR", "HOME") if os.environ.get(name)]
     return [Path(name) for name in (os.getcwd(), tempfile.gettempdir(), *compiled)]
 
@@ -141,7 +141,8 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         "evaluate",
         help="test a trained network with its side branches removed",
-        description="Accuracy of the main branch on the held-out split, side branches removed.",
+        description="Computes the accuracy of the main branch on the test images, with the side "
+        "branches removed.",
     )
     evaluate.add_options = add_evaluate
     for name, (module, text, description) in COMMANDS.items():
@@ -150,9 +151,9 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_options = partial(add_command, module)
     spec = commands.add_parser(
         "spec",
-        help="the ledger of equations and decisions",
-        description="Every equation of the paper and every decision it leaves open, "
-        "with the code that implements it.",
+        help="print the equations and decisions that refsnn implements",
+        description="Prints every equation of the paper and every decision that the paper leaves "
+        "open, with the code that implements it.",
     )
     spec.add_options = add_spec
     return parser
@@ -169,9 +170,10 @@ COMMANDS = {
     ),
     "gradients": (
         "refsnn.experiments.gradients_command",
-        "where the gradient goes: by layer, time step, branch and mechanism",
-        "Norms of the gradient at every layer of neurons, by branch and by Eq. 3's terms; Eq. 8's "
-        "factors and Eq. 9's sum. Of a run, or of a network as initialised.",
+        "measure the gradient by layer, time step, branch and mechanism",
+        "Reports the norm of the gradient at every layer of neurons, by branch and by term of "
+        "Eq. 3, the factors of Eq. 8 and the sum of Eq. 9, for the network of a run or for a newly "
+        "initialised network.",
     ),
     "vectors": (
         "refsnn.oracle.vectors_command",
@@ -208,14 +210,14 @@ COMMANDS = {
     ),
     "data": (
         "refsnn.data.command",
-        "data sets: which there are, and downloading them",
-        "The data sets that --dataset names.",
+        "list and download data sets",
+        "Lists and downloads the data sets that --dataset accepts.",
     ),
     "bench": (
         "refsnn.bench.command",
         "time training steps and inference, alone or beside PyTorch",
-        "Images per second and peak memory of whole training steps and of inference, each in a "
-        "process of its own.",
+        "Measures images per second and peak memory of whole training steps and of inference, "
+        "each in a separate process.",
     ),
 }
 
@@ -243,7 +245,7 @@ def add_train(train: Any) -> None:
         nargs="?",
         const=True,
         metavar="RUN",
-        help="go on with the run in the folder RUN, or in --out",
+        help="continue the run in the folder RUN (default: the folder of --out)",
     )
     train.add_argument(
         "--preset",
@@ -307,7 +309,7 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 
 def unused_folder(config: Any) -> Path:
-    """runs/…, numbered where the name is taken."""
+    """Return the first unused folder name runs/…, with a number if the plain name is taken."""
     data, arch, method = config.data.dataset, config.network.arch, config.objective.method
     stem = f"{Path(data).stem}-{arch}-{method}-seed{config.seed}"
     folder, number = Path("runs") / stem.replace(":", "_"), 2
@@ -345,7 +347,9 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
 
 def add_spec(spec: Any) -> None:
-    spec.add_argument("clause", nargs="?", metavar="CLAUSE", help="one clause whole, e.g. EQ3, D5")
+    spec.add_argument(
+        "clause", nargs="?", metavar="CLAUSE", help="print this clause in full, e.g. EQ3, D5"
+    )
     form = spec.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a list of objects")
     form.add_argument(

@@ -24,7 +24,7 @@ BATCH = 128  # images that are computed at a time where nothing is trained
 
 
 class Activity(NamedTuple):
-    """What a layer of neurons did: spikes, 0 or 1, and potentials u_pre before firing."""
+    """Spikes (0 or 1) of a layer of neurons, and its potentials u_pre before firing."""
 
     spikes: Array  # (T, N, H, W, C)
     potentials: Array  # the same

@@ -25,24 +25,24 @@ def share(o_seq: Array) -> float:
 
 
 def norm(x: Array) -> float:
-    """Euclidean norm, in float64."""
+    """Return the Euclidean norm, computed in float64."""
     return float(np.sqrt(np.square(x, dtype=np.float64).sum()))
 
 
 def first_gradient_norm(grads: Params) -> float:
-    """The norm of dL/dW_1 (Eq. 8, 9), the gradient that vanishes."""
+    """Return the norm of dL/dW_1 (Eq. 8, 9), the gradient that vanishes in deep networks."""
     return norm(grads["stem.conv0.weight"])
 
 
 def require_finite(iteration: int, loss: float, run: Forward, grads: Params) -> None:
-    """Diverged, naming the iteration and the layer, where anything is NaN or infinite."""
+    """Raise Diverged, naming the iteration and the layer, if any value is NaN or infinite."""
     known = (*grads.values(), *run.buffers.values())
     if not np.isfinite(loss) or not all(finite(x) for x in known):
         raise_first(iteration, loss, in_order_of_computing(run, loss, grads))
 
 
 def require_finite_update(iteration: int, loss: float, new: Params) -> None:
-    """The same for the parameters after the update."""
+    """Check that the parameters are finite after the update; raise Diverged if not."""
     raise_first(iteration, loss, ((f"the update of {name}", x) for name, x in new.items()))
 
 
@@ -55,12 +55,12 @@ def raise_first(iteration: int, loss: float, values: Iterable[tuple[str, Array]]
 
 
 def finite(x: Array) -> bool:
-    """A sum is quick, and finite where nothing is not; it may overflow by itself."""
+    """Tell whether all elements are finite; a finite sum, which is fast, suffices."""
     return bool(np.isfinite(x.sum()) or np.isfinite(x).all())
 
 
 def in_order_of_computing(run: Forward, loss: float, grads: Params) -> Iterator[tuple[str, Array]]:
-    """Layers' values from input to output, then gradients from output to input."""
+    """Yield the values of layers from input to output, then gradients from output to input."""
     for neuron, names in neurons(run):
         for name, running in zip(names, neuron.running, strict=True):
             yield from ((name, x) for x in running)

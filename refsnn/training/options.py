@@ -12,7 +12,7 @@ from refsnn.training.config import settings_fields
 def add_settings(
     parser: Any, leave_out: tuple[str, ...] = (), of_preset: Collection[str] = ()
 ) -> None:
-    """An option for every setting but those left out; the defaults of some are the preset's."""
+    """Add an option for every setting but those left out; a preset may change defaults."""
     groups: dict[str, Any] = {}
     for group, item in settings_fields():
         if item.name not in leave_out:
@@ -68,7 +68,7 @@ def number_of_workers(text: str) -> int:
 
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The settings that the command line gave, by name."""
+    """Return the settings given on the command line, by name."""
     names = [item.name for _, item in settings_fields()]
     given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
     for name in ("dataset", "data_dir"):  # the run may be used elsewhere

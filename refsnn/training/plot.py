@@ -19,7 +19,7 @@ class PlainLog(LogFormatterSciNotation):
 
 
 def log_scale(axes: Any, rows: list[dict[str, Any]], *names: str) -> None:
-    """Where there is a value that it can show: constant images give no gradient at all."""
+    """Use a log scale if a value is positive; constant images give gradients of 0 only."""
     if any(row[name] > 0 for row in rows for name in names):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(PlainLog())
@@ -27,7 +27,7 @@ def log_scale(axes: Any, rows: list[dict[str, Any]], *names: str) -> None:
 
 
 def draw_curves(rows: list[dict[str, Any]], config: TrainConfig) -> bytes:
-    """The PNG's bytes; `rows` are those of metrics.jsonl."""
+    """Return the plot as bytes of a PNG; `rows` are the rows of metrics.jsonl."""
     figure = Figure(figsize=(9, 6), layout=ConstrainedLayoutEngine(wspace=0.06))
     title = (
         f"{config.objective.method} training on {config.data.dataset}: {config.network.arch}, "

@@ -110,7 +110,9 @@ class NetworkSettings(Settings):
 
 @dataclass(frozen=True)
 class NeuronSettings(Settings):
-    tau: float = setting(LIF.tau, "leak: potential kept per time step, in (0, 1]")
+    tau: float = setting(
+        LIF.tau, "leak factor tau of the membrane potential per time step, in (0, 1]"
+    )
     v_th: float = setting(LIF.v_th, "firing threshold, in units of the membrane potential")
     surrogate: str | Surrogate = setting(
         "tanh",
