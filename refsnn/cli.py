@@ -28,7 +28,7 @@ from refsnn.version import __version__
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, which suggests what may be meant."""
+    """A parser whose errors are one line, with the nearest known word."""
 
     def error(self, message: str) -> NoReturn:
         """Print the message and where help is, and exit with code 2."""
@@ -44,9 +44,9 @@ def did_you_mean(word: str, known: list[str]) -> str:
 
 
 class CommandParser(Parser):
-    """The parser of a command, which gets its options when the command is parsed.
+    """The parser of a command, which gets its options only when that command is parsed.
 
-    So the modules of the other commands are not imported, nor need they be there.
+    So other commands' modules are not imported, and their libraries need not be installed.
     """
 
     add_options: Callable[[Any], None] | None = None

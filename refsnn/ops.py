@@ -1,7 +1,7 @@
-"""The one door to the computing: every operation, in NumPy or with Numba kernels.
+"""Every operation, in NumPy or with Numba kernels, as an `Ops`.
 
-What is above this module takes an `Ops` as an argument and computes with nothing
-else, so that the two sets can stand in for each other.
+Networks and training take an `Ops` as an argument and compute with it alone, so that one set can
+replace the other.
 """
 
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ class LIFForward(Protocol):
 
 
 class LIFBackward(Protocol):
-    """do_seq (T, ...) -> dL/dc_seq (T, ...), dL/du0 (...), and those by tau and v_th."""
+    """do_seq (T, ...) -> dL/dc_seq (T, ...), dL/du0 (...), dL/dtau and dL/dv_th."""
 
     def __call__(self, do_seq: Array, cache: LIFCache, /, constants: bool = True) -> LIFGrads: ...
 
@@ -210,7 +210,7 @@ class AddInto(Protocol):
 
 
 class FusedCache(Protocol):
-    """The cache of a fused pass, as far as others than the pass know it."""
+    """The fields of a fused pass's cache that other modules read."""
 
     @property
     def o_seq(self) -> Array:

@@ -35,12 +35,12 @@ META = object_with(
 
 
 class CheckpointError(ValueError):
-    """The file is no checkpoint, or a damaged one."""
+    """Raised for a file that is not a checkpoint, or is damaged."""
 
 
 @dataclass
 class State:
-    """All that a run needs to go on: after `iteration` iterations of Algorithm 1."""
+    """The state of a run after `iteration` iterations: all that it needs to go on."""
 
     params: Params
     buffers: Params  # running statistics of batch norm
@@ -115,7 +115,7 @@ def load(path: Path | str) -> tuple[State, dict[str, Any]]:
 
 
 def restored(state: dict[str, Any], name: str) -> np.random.Generator:
-    """Make the generator of a state; ValueError, which begins with `name`, where it is none."""
+    """Make the generator of a state; ValueError, which begins with `name`, if it is not one."""
     rng = np.random.default_rng()
     try:
         rng.bit_generator.state = state
@@ -126,7 +126,7 @@ def restored(state: dict[str, Any], name: str) -> np.random.Generator:
 
 
 def digest(arrays: dict[str, Array]) -> bytes:
-    """sha256 over names, dtypes, shapes and bytes."""
+    """Compute sha256 over names, dtypes, shapes and bytes."""
     total = hashlib.sha256()
     for name in sorted(arrays):
         value = arrays[name]

@@ -1,4 +1,4 @@
-"""Whether a network and a data set fit together, before anything is written or computed."""
+"""A check that a network fits a data set, before anything is written or computed."""
 
 import numpy as np
 
@@ -10,14 +10,17 @@ from refsnn.training.config import TrainConfig
 
 
 def check_fit(config: TrainConfig, dataset: Dataset) -> None:
-    """ValueError where the data has sequences of another length than T, or images of a size that
-    the network can't take."""
+    """Check that the network can take the data's images.
+
+    ValueError if the data has sequences of another length than T, or images of a size that is too
+    small.
+    """
     *frames, height, width, _ = dataset.train.images.shape[1:]
     if frames and frames != [config.steps]:
         raise ValueError(
             f"steps: got {config.steps}, but the data set has sequences of {frames[0]} frames"
         )
-    # one channel everywhere and one step: it says in a moment what the whole network would
+    # a network of one channel and one step has the same limits on the size, and is quick
     thin = config.changed(width=1e-9).build_network(1, 2)
     params = init_params(thin, np.random.default_rng(0), np.float32)
     image = np.zeros((1, height, width, 1), np.float32)

@@ -24,7 +24,7 @@ from refsnn.training.settings import (
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All settings of a run, validated when made; see `make_config` for the flat form.
+    """The settings of a run, checked when made; see `make_config` for the flat form.
 
     TypeError or ValueError names the setting, what came and what was wanted.
     """
@@ -113,7 +113,7 @@ def settings_fields() -> Iterator[tuple[str, Any]]:
 
 
 def check_precision(name: str, value: Any, dtype: str) -> None:
-    """ValueError where a number is finite, or not 0, in double precision alone."""
+    """Check that a number stays finite, and not 0, in this precision; else ValueError."""
     if isinstance(value, float):
         with np.errstate(over="ignore", under="ignore"):
             rounded = np.dtype(dtype).type(value)

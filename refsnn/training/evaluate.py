@@ -1,4 +1,4 @@
-"""Inference on a run: Algorithm 1's second half, with the side branches taken off."""
+"""Inference on a run: Algorithm 1's second half, with the side branches removed."""
 
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from refsnn.training.trainer import network_for
 
 
 def evaluate_run(folder: Path, workers: int | None = None) -> dict[str, Any]:
-    """Accuracy and loss on the held-out split, and what was removed."""
+    """Compute accuracy and loss on the held-out split; return them with facts about the run."""
     config = read_config(folder)
     make = partial(load, config.data.dataset, config.data_options(begun=True))
     dataset = make()

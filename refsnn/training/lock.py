@@ -1,4 +1,4 @@
-"""One process at a time for a run: two would overwrite each other's checkpoints."""
+"""Locks of run folders, since two processes would overwrite each other's checkpoints."""
 
 import os
 from contextlib import suppress

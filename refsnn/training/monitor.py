@@ -1,4 +1,4 @@
-"""What is recorded of a step, and where a number first went wrong."""
+"""Figures of an iteration, and the place where a number is first NaN or infinite."""
 
 from collections.abc import Iterable, Iterator
 
@@ -10,11 +10,11 @@ from refsnn.ops import Array
 
 
 class Diverged(ArithmeticError):
-    """The loss or a gradient is NaN or infinite."""
+    """Raised if the loss, a gradient or an update is NaN or infinite."""
 
 
 def firing_rates(run: Forward) -> dict[str, float]:
-    """Mean spikes a neuron and step, for each layer of neurons."""
+    """Compute each layer's firing rate, spikes per neuron and step."""
     rates = {neuron.name: share(neuron.cache.o_seq) for neuron, _ in neurons(run)}
     hidden = (head.hidden for head in run.heads if head.hidden is not None)
     return rates | {name: share(lif.o_seq) for _, name, lif in hidden}

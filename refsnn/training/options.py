@@ -1,4 +1,4 @@
-"""The settings of a run as options of a command."""
+"""Settings of a run as options of a command."""
 
 import argparse
 from collections.abc import Collection

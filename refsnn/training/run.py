@@ -1,4 +1,4 @@
-"""A run: a folder that is trained into, epoch by epoch, and can be resumed to the same bits."""
+"""Runs: trainings with a folder, from which they are resumed to the same bits."""
 
 import json
 import weakref

@@ -1,4 +1,4 @@
-"""The settings of a run, in groups: what each is called, its default, unit and allowed values.
+"""The settings of a run in groups: each one's name, default, unit and allowed values.
 
 The command line, `config.json` and `refsnn.fit` know a setting by the name of its field alone, so
 no two groups share one. Its clauses are those of the ledger that list the name.
@@ -116,7 +116,7 @@ class NeuronSettings(Settings):
     v_th: float = setting(LIF.v_th, "firing threshold, in units of the membrane potential")
     surrogate: str | Surrogate = setting(
         "tanh",
-        f"surrogate slope: {', '.join(SURROGATES)}, or module:object for one of your own",
+        f"surrogate slope: {', '.join(SURROGATES)}, or a module:object",
         methods=("slope", "primitive"),
     )
     surrogate_shape: float | None = setting(
@@ -173,7 +173,7 @@ class ObjectiveSettings(Settings):
     branch_sum: str = setting("logits", "what the branches add up", choices=("logits", "losses"))
     loss: str | Loss = setting(
         "cross_entropy",
-        "loss: cross_entropy, or module:object for one of your own",
+        "loss function: cross_entropy, or a module:object",
         methods=("forward", "backward"),
     )
 
