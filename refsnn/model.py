@@ -9,9 +9,10 @@ import numpy as np
 
 from refsnn import data
 from refsnn.data import Dataset, Loader
-from refsnn.data.arrays import check_channels_last, from_arrays
+from refsnn.data.arrays import check_channels_last, from_arrays, labels_of
 from refsnn.data.dataset import standardize
 from refsnn.data.load import augmented
+from refsnn.export.network_json import MissingConfig
 from refsnn.export.parameters import Trained, load_trained, save_parameters, trained_in
 from refsnn.network import Network, Params, encode, forward, neuron_caches, without_branches
 from refsnn.ops import Array, Ops, get_ops, validate
@@ -75,8 +76,7 @@ class Model:
     def score(self, images: Any, labels: Any) -> float:
         """Return the accuracy, the share of images whose predicted class is the label."""
         predicted = self.predict(images)
-        labels = np.asarray(labels)
-        validate.labels("labels", labels, len(predicted), self.net.num_classes)
+        labels = self.checked_labels(labels, len(predicted))
         return float((predicted == labels).mean())
 
     def spikes(self, images: Any) -> dict[str, Activity]:
@@ -106,11 +106,11 @@ class Model:
         `lam` (Eq. 10).
         """
         x = self.standardized(self.checked(images))
-        labels = np.asarray(labels)
-        validate.labels("labels", labels, len(x), self.net.num_classes)
+        labels = self.checked_labels(labels, len(x))
         if side is None:
             side = self.config.initial_side_coefficient()
         validate.at_least("side", side, 0)
+        side = float(side)
         numbers = self.net, self.params, self.buffers
         return gradients(*numbers, self.config, self.ops, (x, labels), side)[2]
 
@@ -136,7 +136,15 @@ class Model:
         if images.shape[-1] != channels:
             check_channels_last("images", images.shape)
             raise ValueError(f"images: got {images.shape[-1]} channels, want {channels}")
+        if not np.isfinite(images).all():
+            raise ValueError("images: got NaN or infinity, want finite numbers")
         return images
+
+    def checked_labels(self, labels: Any, count: int) -> Array:
+        """Return labels as an array (N,); TypeError or ValueError says what is wrong."""
+        labels = labels_of("labels", np.asarray(labels))
+        validate.labels("labels", labels, count, self.net.num_classes)
+        return labels
 
     def standardized(self, images: Array) -> Array:
         """Return checked images as the network sees them."""
@@ -173,6 +181,8 @@ def fit(
     TypeError or ValueError names the argument or setting that is wrong; `Diverged` is raised where
     a loss or gradient is not finite.
     """
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback: got {validate.shown(callback)}, want a function of the model")
     config, dataset = prepare_fit(images, labels, validation, make_config(preset), settings)
     trainer = Trainer(config, dataset, tests=validation is not None or images is None)
     history: list[dict[str, Any]] = []
@@ -208,8 +218,14 @@ def prepare_fit(
     if isinstance(given, Dataset):
         config = preset.changed(**settings, dataset=given.name)
         return config, augmented(given, config.data_options())
+    if callable(given):
+        given = given(preset.changed(**settings, dataset="function").data_options())
+        return prepare_fit(None, None, None, preset, settings | {"dataset": given})
+    if not isinstance(given, str | Path):
+        got = type(given).__name__
+        raise TypeError(f"dataset: got {got}, want a name, a file, a Dataset or a function of one")
     config = preset.changed(**settings, dataset=given)
-    return config, data.load(given, config.data_options())
+    return config, data.load(config.data.dataset, config.data_options())
 
 
 def model_of(trainer: Trainer, history: list[dict[str, Any]]) -> Model:
@@ -231,7 +247,14 @@ def load(path: Path | str) -> Model:
         config, net, state = open_run(path)
         trained, history = trained_in(config, state), read_metrics(path)
         return model_from(net, state.params, state.buffers, trained, history)
-    net, params, buffers, how = load_trained(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    if path.name == "checkpoint.npz":
+        raise ValueError(f"{path}: is the checkpoint of a run, want the run's folder")
+    try:
+        net, params, buffers, how = load_trained(path)
+    except MissingConfig:
+        raise ValueError(f"{path}: not written by Model.save or refsnn export") from None
     if how is None:
         raise ValueError(
             f"{path}: does not say how the network was trained; load_parameters of "

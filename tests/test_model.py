@@ -287,3 +287,65 @@ def test_numbers_without_a_training_are_no_model(model, tmp_path):
     save_parameters(tmp_path / "m.npz", model.net, model.params, model.buffers)
     with pytest.raises(ValueError, match="does not say how the network was trained"):
         refsnn.load(tmp_path / "m.npz")
+
+
+def test_settings_may_be_numbers_of_numpy(digits):
+    """They must not change the arrays' dtype."""
+    train, _ = digits
+    settings = SMALL | {"epochs": 1, "arch": "1-1:4-8", "progress": False}
+    want = refsnn.fit(*train, **settings | {"lr": 0.02, "lam": 0.5, "weight_decay": 0.01})
+    given = {"lr": np.float64(0.02), "lam": np.float64(0.5), "weight_decay": np.float64(0.01)}
+    got = refsnn.fit(*train, **settings | given | {"epochs": np.int64(1)})
+    for name, array in want.params.items():
+        assert array.tobytes() == got.params[name].tobytes(), name
+    grads = got.gradients(*train, side=np.float64(0.25))
+    assert {g.dtype for g in grads.values()} == {np.dtype("float32")}
+
+
+def test_objects_may_be_given_as_classes_lists_and_functions(digits, tmp_path):
+    train, _ = digits
+    settings = {"arch": "2-1:4-8", "epochs": 1, "batch_size": 200, "progress": False}
+    made = refsnn.fit(*train, surrogate=refsnn.Tanh, branches=["stage1.block0"], **settings)
+    assert made.net.lif.surrogate == refsnn.Tanh()
+    assert [b.name for b in made.net.blocks() if b.branch] == ["stage1.block0", "stage2.block0"]
+    by_function = refsnn.fit(dataset=lambda options: load_digits(), **settings)
+    by_name = refsnn.fit(dataset="digits", **settings)
+    for name, array in by_name.params.items():
+        assert array.tobytes() == by_function.params[name].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, x, y: m.predict(x * np.nan), "images: got NaN or infinity"),
+        (lambda m, x, y: m.spikes(x * np.inf), "images: got NaN or infinity"),
+        (lambda m, x, y: m.score(x, np.eye(10)[y]), "labels: got one-hot labels"),
+        (lambda m, x, y: m.gradients(x, y[:3]), r"labels: got shape \(3,\), want"),
+        (lambda m, x, y: refsnn.fit(x, y, callback=3), "callback: got 3, want a function"),
+        (lambda m, x, y: refsnn.fit(dataset=3), "dataset: got int, want a name, a file"),
+        (lambda m, x, y: refsnn.fit(x, y, arch="1-1:4"), "arch: got 2 depths and 1 widths"),
+        (lambda m, x, y: refsnn.load("nope"), "nope: no such file or folder"),
+        (lambda m, x, y: refsnn.fit(x, y, loss=max), "loss: got .* or object with forward and"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(digits, model, call, message):
+    images, labels = digits[1]
+    with pytest.raises((TypeError, ValueError, OSError), match=f"^{message}"):
+        call(model, images, labels)
+
+
+def test_files_of_other_kinds_are_no_model(digits, tmp_path, capsys):
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    with pytest.raises(ValueError, match="not written by Model.save or refsnn export"):
+        refsnn.load(tmp_path / "other.npz")
+    out = tmp_path / "run"
+    data = file_of(tmp_path, digits)
+    options = ["--arch=1:4", "--epochs=1", "--batch-size=300", f"--dataset={data}"]
+    assert main(["train", f"--out={out}", *options]) == 0
+    with pytest.raises(ValueError, match="is the checkpoint of a run, want the run's folder"):
+        refsnn.load(out / "checkpoint.npz")
+
+
+def test_a_column_of_labels_is_taken_as_in_training(digits, model):
+    images, labels = digits[1]
+    assert model.score(images, labels[:, None]) == model.score(images, labels)

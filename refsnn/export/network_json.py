@@ -85,6 +85,10 @@ TRAINING = object_with(
 RULES = object_with({"format": {"const": FORMAT}, "network": NETWORK}, {"training": TRAINING})
 
 
+class MissingConfig(ValueError):
+    """Raised for a file that does not say which network its arrays belong to."""
+
+
 def network_to_json(net: Network, training: dict[str, Any] | None = None) -> str:
     """Describe a network, and how it was trained where that is given, as JSON."""
     config = {"format": FORMAT, "network": network_to_dict(net)}
@@ -148,7 +152,7 @@ def network_from_json(text: Any, arrays: int) -> tuple[Network, dict[str, Any] |
     ValueError says why there is none.
     """
     if text is None:
-        raise ValueError(f"{CONFIG}: missing, want the argument net, the network of these arrays")
+        raise MissingConfig(f"{CONFIG}: missing, want the argument net, these arrays' network")
     wrong = f"{CONFIG}: describes no network"
     config = from_former(parse_json(str(text), wrong, {"type": "object"}))
     if found := violation(config, RULES):

@@ -40,7 +40,7 @@ class Architecture:
     def __post_init__(self) -> None:
         if len(self.depths) != len(self.widths) or not self.depths:
             raise ValueError(
-                f"widths: got {len(self.widths)} numbers, want {len(self.depths)} like depths"
+                f"arch: got {len(self.depths)} depths and {len(self.widths)} widths, want as many of both"
             )
         for name, values in (("depths", self.depths), ("widths", self.widths)):
             for value in values:

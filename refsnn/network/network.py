@@ -61,7 +61,7 @@ class Network:
             for stage, depth in enumerate(self.arch.depths, 1)
             for index in range(depth)
         ]
-        given = str(self.branches).split(",")
+        given = [name.strip() for name in str(self.branches).split(",")]
         for name in given:
             if name == last:
                 raise ValueError(f"branches: got {last}, the last block, which has the main branch")
@@ -75,7 +75,7 @@ class Network:
         """Tell whether a side branch attaches to the block of this name (D11)."""
         if self.branches in POSITIONS:
             return self.branches == "block" or (self.branches == "stage" and ends_stage)
-        return block in self.branches.split(",")
+        return block in map(str.strip, self.branches.split(","))
 
     def blocks(self) -> list[Block]:
         """List the residual blocks in order; the last one carries the main branch, `head`."""

@@ -17,7 +17,7 @@ from refsnn.training.settings import (
     ObjectiveSettings,
     OptimizerSettings,
     Settings,
-    check,
+    check_fields,
     setting,
 )
 
@@ -43,9 +43,7 @@ class TrainConfig:
     ops: str = setting("numba", "kernels or reference equations", choices=("numba", "numpy"))
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            if item.metadata:
-                check(item.name, getattr(self, item.name), item.default, item.metadata)
+        check_fields(self)
         self.objective.make_loss()
         self.build_network(1, 2)  # the rest is checked where it belongs
         for name, value in self.to_dict().items():

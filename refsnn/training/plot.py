@@ -43,7 +43,7 @@ def draw_curves(rows: list[dict[str, Any]], config: TrainConfig) -> bytes:
 
     line(loss, "loss", "training (combined output)")
     line(loss, "test_loss", "test (main branch)", linestyle="--")
-    loss.set(ylabel="cross-entropy")
+    loss.set(ylabel="cross-entropy" if config.objective.loss == "cross_entropy" else "loss")
     log_scale(loss, rows, "loss", "test_loss")
     line(accuracy, "train_accuracy", "training")
     line(accuracy, "test_accuracy", "test", linestyle="--")

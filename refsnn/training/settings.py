@@ -5,7 +5,10 @@ no two groups share one. Its clauses are those of the ledger that list the name.
 """
 
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from refsnn.data.load import AUGMENT, SLICES, Options
 from refsnn.network import Architecture, Network, architecture
@@ -56,15 +59,42 @@ class Settings:
     """
 
     def __post_init__(self) -> None:
-        for item in fields(self):  # type: ignore[arg-type]  # each group is a dataclass
-            if item.metadata:
-                check(item.name, getattr(self, item.name), item.default, item.metadata)
+        check_fields(self)
+
+
+def check_fields(record: Any) -> None:
+    """Make each setting of a dataclass plain and check it; TypeError or ValueError names it."""
+    for item in fields(record):
+        if item.metadata:
+            value = plain(getattr(record, item.name), bool(item.metadata["methods"]))
+            object.__setattr__(record, item.name, value)
+            check(item.name, value, item.default, item.metadata)
+
+
+def plain(value: Any, is_object: bool) -> Any:
+    """Return a setting as Python's own number or text, where it can be one.
+
+    NumPy's numbers would change the arrays' dtype. Names in a list become a text with commas, a
+    path a text, and a class of objects such as surrogates an object.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple) and value and all(isinstance(x, str) for x in value):
+        return ",".join(value)
+    if isinstance(value, type) and is_object:
+        return value()
+    return str(value) if isinstance(value, Path) else value
 
 
 def check(name: str, value: Any, default: Any, facts: Any) -> None:
     """Check a value's type and range; TypeError or ValueError names the setting."""
-    if facts["methods"] and all(callable(getattr(value, m, None)) for m in facts["methods"]):
-        return
+    if facts["methods"] and not isinstance(value, str):
+        if all(callable(getattr(value, m, None)) for m in facts["methods"]):
+            return
+        got, methods = validate.shown(value), " and ".join(facts["methods"])
+        raise TypeError(
+            f"{name}: got {got}, want a name, module:object, or an object with {methods}"
+        )
     check_type(name, value, default)
     if facts["choices"]:
         validate.one_of(name, value, facts["choices"])
@@ -117,7 +147,7 @@ class NeuronSettings(Settings):
     surrogate: str | Surrogate = setting(
         "tanh",
         f"surrogate slope: {', '.join(SURROGATES)}, or a module:object",
-        methods=("slope", "primitive"),
+        methods=("slope",),
     )
     surrogate_shape: float | None = setting(
         None, "the surrogate's k, a or gamma (0.5, 1 and 1 unless given)", above=0
@@ -156,7 +186,7 @@ class NormSettings(Settings):
         BatchNorm.statistics, "batch norm's statistics", choices=("pooled", "per_step")
     )
     norm_scale: float = setting(
-        BatchNorm.scale, "factor on normalised values; v_th makes tdBN", above=0
+        BatchNorm.scale, "factor on normalised values; the value of v_th makes tdBN", above=0
     )
 
     def norm(self) -> BatchNorm:
@@ -168,9 +198,15 @@ class NormSettings(Settings):
 class ObjectiveSettings(Settings):
     method: str = setting("evolutionary", "training method", choices=METHODS)
     lam: float = setting(0.25, "lambda, the side branches' weight at the start", least=0)
-    lam_clock: str = setting("iteration", "what lambda falls with", choices=("iteration", "epoch"))
+    lam_clock: str = setting(
+        "iteration",
+        "lambda falls with each iteration or each epoch",
+        choices=("iteration", "epoch"),
+    )
     shortcut_weight: float = setting(1.0, "side branches' weight with method shortcut", least=0)
-    branch_sum: str = setting("logits", "what the branches add up", choices=("logits", "losses"))
+    branch_sum: str = setting(
+        "logits", "add the branches' logits, or their losses", choices=("logits", "losses")
+    )
     loss: str | Loss = setting(
         "cross_entropy",
         "loss function: cross_entropy, or a module:object",
@@ -195,11 +231,11 @@ class ObjectiveSettings(Settings):
 @dataclass(frozen=True)
 class OptimizerSettings(Settings):
     optimizer: str = setting("adamw", "optimiser", choices=("adamw", "sgd"))
-    lr: float = setting(0.01, "learning rate at the start; falls to 0 as a cosine", above=0)
+    lr: float = setting(0.01, "learning rate at the start; falls towards 0 as a cosine", above=0)
     momentum: float = setting(0.9, "momentum of sgd, in [0, 1)")
     weight_decay: float = setting(0.02, "weight decay", least=0)
     decay_on: str = setting(
-        "all", "what decays: all parameters, or weights alone", choices=("all", "weights")
+        "all", "parameters that decay: all, or weights alone", choices=("all", "weights")
     )
 
     def __post_init__(self) -> None:

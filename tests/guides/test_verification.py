@@ -18,7 +18,7 @@ GUIDE = guide("verification/README.md")
 def test_there_are_as_many_faults_as_is_said():
     count = len(json.loads(FAULTS.read_text(encoding="utf-8")))
     assert f"`mutants.json` lists {count} faults" in GUIDE.text
-    assert f"- {count} faults put into the code" in guide("README.md").text
+    assert f"- {count} faults, put into the code one by one" in guide("README.md").text
 
 
 def test_both_gradients_of_the_example_are_equal():

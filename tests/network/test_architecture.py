@@ -60,10 +60,10 @@ def test_a_name_that_is_none_is_refused_with_the_known_ones(name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("1-1:4", "widths: got 1 numbers, want 2 like depths"),
-        ("1:4-4", "widths: got 2 numbers, want 1"),
+        ("1-1:4", "arch: got 2 depths and 1 widths"),
+        ("1:4-4", "arch: got 1 depths and 2 widths"),
         ("0-1:4-4", "depths: got 0"),
-        ("1-1:4-0", "widths: got 0"),
+        ("1-1:4-0", "arch: got 0 depths"),
     ],
 )
 def test_depths_and_widths_that_fit_no_network_are_refused(name, message):
@@ -72,7 +72,8 @@ def test_depths_and_widths_that_fit_no_network_are_refused(name, message):
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"), [(((), (), 4), "widths: got 0"), (((1,), (4,), 0), "stem_width: got 0")]
+    ("fields", "message"),
+    [(((), (), 4), "arch: got 0 depths"), (((1,), (4,), 0), "stem_width: got 0")],
 )
 def test_an_architecture_has_stages_and_a_stem(fields, message):
     with pytest.raises(ValueError, match=message):
