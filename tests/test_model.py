@@ -325,7 +325,7 @@ def test_objects_may_be_given_as_classes_lists_and_functions(digits, tmp_path):
         (lambda m, x, y: refsnn.fit(dataset=3), "dataset: got int, want a name, a file"),
         (lambda m, x, y: refsnn.fit(x, y, arch="1-1:4"), "arch: got 2 depths and 1 widths"),
         (lambda m, x, y: refsnn.load("nope"), "nope: no such file or folder"),
-        (lambda m, x, y: refsnn.fit(x, y, loss=max), "loss: got .* or object with forward and"),
+        (lambda m, x, y: refsnn.fit(x, y, loss=max), "loss: got .* or an object with forward and"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(digits, model, call, message):
@@ -336,7 +336,7 @@ def test_what_cannot_be_done_is_said_in_a_line(digits, model, call, message):
 
 def test_files_of_other_kinds_are_no_model(digits, tmp_path, capsys):
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
-    with pytest.raises(ValueError, match="not written by Model.save or refsnn export"):
+    with pytest.raises(ValueError, match=r"not written by Model\.save or refsnn export"):
         refsnn.load(tmp_path / "other.npz")
     out = tmp_path / "run"
     data = file_of(tmp_path, digits)

@@ -29,7 +29,7 @@ class Callable(ModuleType):
     """A module that is also the function of its name, so that `refsnn.gradcheck(...)` works."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Report:
-        """Check gradients, as `gradcheck` does."""
+        """Check gradients: see `refsnn.gradcheck.gradcheck` for the arguments."""
         return gradcheck(*args, **kwargs)
 
 

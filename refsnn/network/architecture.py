@@ -39,9 +39,8 @@ class Architecture:
 
     def __post_init__(self) -> None:
         if len(self.depths) != len(self.widths) or not self.depths:
-            raise ValueError(
-                f"arch: got {len(self.depths)} depths and {len(self.widths)} widths, want as many of both"
-            )
+            depths, widths = len(self.depths), len(self.widths)
+            raise ValueError(f"arch: got {depths} depths and {widths} widths, want as many of both")
         for name, values in (("depths", self.depths), ("widths", self.widths)):
             for value in values:
                 validate.whole(name, value, 1, MOST)

@@ -74,8 +74,9 @@ def files(path: Path, ids: Collection[str], case: str | None) -> list[tuple[Path
     name = case or f"{path.parent.resolve().name}/{path.stem}"
     if name not in ids and case is None:
         raise ValueError(
-            f"actual: {path} is not named after a case: give the case with --case ID, such as "
-            "--case neuron/tie, or name the file LEVEL/NAME.npz (refsnn vectors list shows the ids)"
+            f"actual: {path} is not named after a case: name it LEVEL/NAME.npz, such as "
+            "neuron/tie.npz (refsnn vectors list shows the ids), or say which case it is: "
+            "refsnn compare VECTORS/neuron/tie.npz FILE, refsnn diagnose --case neuron/tie FILE"
         )
     if name not in ids:
         raise ValueError(

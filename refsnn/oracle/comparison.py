@@ -54,6 +54,9 @@ class Comparison:
     flips: list[Divergence] = field(default_factory=list)  # spikes that rounding may explain
     agreed: float = 0.0  # the fraction of places, in order, before the first divergence
 
+    def __bool__(self) -> bool:
+        return self.passed
+
     def __str__(self) -> str:
         return "\n".join(self.lines() or [f"{self.case}: passed"])
 

@@ -79,6 +79,9 @@ class Report:
     def __str__(self) -> str:
         return report_text(self)
 
+    def __bool__(self) -> bool:
+        return self.passed
+
     def count(self, status: str) -> int:
         return sum(r.status == status for r in self.results)
 

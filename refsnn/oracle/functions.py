@@ -58,7 +58,7 @@ def cases(
     generate` wrote; by default the cases are computed. A case has `inputs`, `conventions`,
     `settings` and the expected `outputs`, with arrays in PyTorch's axis order.
     """
-    levels, patterns = as_tuple(level), as_tuple(pattern)
+    levels, patterns = as_tuple("level", level), as_tuple("pattern", pattern)
     for name in levels:
         validate.one_of("level", name, LEVELS)
     makers = catalogue.catalogue(None if vectors is None else Path(vectors))
@@ -68,9 +68,28 @@ def cases(
 all_cases = cases  # for functions with an argument of that name
 
 
-def as_tuple(value: str | Sequence[str]) -> tuple[str, ...]:
-    """Return one text, or several, as a tuple."""
-    return (value,) if isinstance(value, str) else tuple(value)
+def as_tuple(name: str, value: Any) -> tuple[str, ...]:
+    """Return one text, or several, as a tuple; TypeError for anything else."""
+    given = (value,) if isinstance(value, str) else value
+    if not isinstance(given, tuple | list) or not all(isinstance(text, str) for text in given):
+        raise TypeError(f"{name}: got {validate.shown(value)}, want a text or a list of texts")
+    return tuple(given)
+
+
+def require_cases(name: str, cases: Any) -> list[Case]:
+    """Return cases as a list; TypeError says how to get them from their ids."""
+    given = list(cases) if isinstance(cases, Iterable) and not isinstance(cases, str) else [cases]
+    for case in given:
+        if not isinstance(case, Case):
+            hint = f": refsnn.cases(pattern={case!r})" if isinstance(case, str) else ""
+            raise TypeError(f"{name}: got {validate.shown(case)}, want a case{hint}")
+    return given
+
+
+def require_mapping(name: str, value: Any, content: str) -> None:
+    """Check that a value is a mapping; TypeError says of what."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name}: got {type(value).__name__}, want a dict of {content}")
 
 
 def compare(
@@ -78,12 +97,16 @@ def compare(
 ) -> Comparison:
     """Compare the outputs of an implementation, by name, with those of a case.
 
-    The result's `passed` tells whether all agree within tolerance, `first` is the first divergence
+    The result is true if all agree within tolerance (`passed`), `first` is the first divergence
     in the order of computing, and `str` describes both. Outputs that match a pattern of `omit` may
     be missing. `precision`, float32 or float64, selects the tolerances, by default as the arrays
     have it.
     """
-    return compare_case(case, outputs, precision, as_tuple(omit))
+    require_cases("case", [case])
+    require_mapping("outputs", outputs, "arrays by the outputs' names")
+    omits = as_tuple("omit", omit)
+    catalogue.check_patterns(omits, [case])
+    return compare_case(case, outputs, precision, omits)
 
 
 def diagnose(
@@ -98,8 +121,12 @@ def diagnose(
     The result's `matches` are sets of conventions that explain all outputs, best first; where there
     are none, `nearest` come nearest. `str` describes them. The search ends after so many `seconds`.
     """
+    require_mapping("outputs", outputs, "outputs by case id")
+    if not validate.number("seconds", seconds) > 0:
+        raise ValueError(f"seconds: got {seconds!r}, want more than 0")
     makers = catalogue.catalogue(None if vectors is None else Path(vectors))
     for name in outputs:
+        require_mapping(f"outputs: {name}", outputs[name], "arrays by the outputs' names")
         if name not in makers:
             raise ValueError(f"outputs: got {name!r}{validate.nearest(name, makers)}")
     given = [makers[name]() for name in outputs]
@@ -122,17 +149,19 @@ def conform(
     of one. A named one runs in a process of its own, for at most `timeout` seconds per case, so
     that one that hangs or dies is reported; an object runs in this process.
 
-    The result's `passed` tells whether every case passed; `str` is the report with a table by
+    The result is true if every case passed (`passed`); `str` is the report with a table by
     level and by clause. `expected` maps patterns of ids to reasons why these cases fail, `omit`
     are patterns of outputs that are not returned.
     """
     options: dict[str, Any] = {
-        "omits": as_tuple(omit),
+        "omits": as_tuple("omit", omit),
         "precision": precision,
         "expected": expected,
         "declared_only": cases is None,
     }
-    given = all_cases() if cases is None else cases
+    given = all_cases() if cases is None else require_cases("cases", cases)
+    catalogue.check_patterns(options["omits"], given)
+    require_mapping("expected", expected or {}, "reasons by case id")
     if isinstance(implementation, str):
         with Isolated(implementation, timeout=timeout) as isolated:
             return run_conform(isolated, given, **options)

@@ -63,7 +63,7 @@ def test_a_name_that_is_none_is_refused_with_the_known_ones(name):
         ("1-1:4", "arch: got 2 depths and 1 widths"),
         ("1:4-4", "arch: got 1 depths and 2 widths"),
         ("0-1:4-4", "depths: got 0"),
-        ("1-1:4-0", "arch: got 0 depths"),
+        ("1-1:4-0", "widths: got 0"),
     ],
 )
 def test_depths_and_widths_that_fit_no_network_are_refused(name, message):

@@ -68,7 +68,7 @@ def test_one_file_is_known_by_its_name_or_as_it_is_said(put, monkeypatch, tmp_pa
     mine = put("mine.npz")
     assert set(read_actual(mine, IDS, "neuron/tie").got) == {"neuron/tie"}
     with pytest.raises(
-        ValueError, match=r"actual: .*mine\.npz is not named after a case: give the case with"
+        ValueError, match=r"actual: .*mine\.npz is not named after a case: name it LEVEL/NAME"
     ):
         read_actual(mine, IDS)
     with pytest.raises(ValueError, match="case: got 'neuron/tii'"):

@@ -188,7 +188,7 @@ def test_what_cant_be_done_is_one_line(expected, mine, refused, tmp_path):
     assert "is not among the cases" in refused(["compare", expected / "neuron/no.npz", folder])
     assert "holds no neuron/tanh.npz" in refused(["compare", expected / "neuron/tanh.npz", folder])
     path.rename(tmp_path / "o.npz")
-    assert "o.npz is not named after a case: give the case with --case ID" in refused(
+    assert "o.npz is not named after a case: name it LEVEL/NAME.npz" in refused(
         ["compare", expected, tmp_path / "o.npz"]
     )
     assert "holds no .npz file" in refused(["compare", expected, folder])

@@ -6,6 +6,8 @@ import pytest
 import refsnn
 from refsnn.oracle.recompute import recompute
 
+(TIE,) = refsnn.cases(pattern="neuron/tie")
+
 
 class Right:
     """refsnn's own computation of the surrogate's and the neuron's level."""
@@ -63,8 +65,10 @@ def test_compare_tells_right_from_wrong():
     (tie,) = refsnn.cases(pattern="neuron/tie")
     right, wrong = (refsnn.compare(tie, mine().run(tie)) for mine in (Right, AtThreshold))
     assert right.passed
+    assert right
     assert str(right) == "neuron/tie: passed"
     assert not wrong.passed
+    assert not wrong
     assert "o at step 0, index [0]: expected 0, got 1" in str(wrong)
     some = {"o": Right().run(tie)["o"]}
     assert not refsnn.compare(tie, some).passed
@@ -89,6 +93,7 @@ def test_conform_runs_the_declared_levels_and_reports_failures():
     report = refsnn.conform(AtThreshold())
     assert {r.level for r in report.results} == {"neuron"}
     assert not report.passed
+    assert not report
     assert "FAILED neuron/tie" in str(report)
     expected = {r.case: "fires at the threshold" for r in report.results if r.status == "failed"}
     assert refsnn.conform(AtThreshold, expected=expected).passed
@@ -133,6 +138,17 @@ def test_an_interrupt_ends_the_check():
         (lambda: refsnn.conform(3), "implementation: got int, want an object with run"),
         (lambda: refsnn.diagnose({"neuron/tye": {}}), "outputs: got 'neuron/tye', did you mean"),
         (lambda: refsnn.diagnose({}), "actual: got nothing"),
+        (lambda: refsnn.diagnose([3]), "outputs: got list, want a dict of outputs by case id"),
+        (lambda: refsnn.diagnose({"neuron/tie": 3}), "outputs: neuron/tie: got int, want a dict"),
+        (lambda: refsnn.diagnose({"neuron/tie": {}}, seconds=-1), "seconds: got -1, want more"),
+        (lambda: refsnn.compare("neuron/tie", {}), r"case: .*: refsnn.cases\(pattern='neuron/tie'"),
+        (lambda: refsnn.compare(TIE, [3]), "outputs: got list, want a dict of arrays"),
+        (lambda: refsnn.compare(TIE, {}, omit=["foo"]), "omit: got 'foo', want an output's name"),
+        (lambda: refsnn.compare(TIE, {}, omit=None), "omit: got None, want a text or a list"),
+        (lambda: refsnn.conform(Right(), "neuron/tie"), "cases: got 'neuron/tie', want a case"),
+        (lambda: refsnn.conform(Right(), [TIE], omit="foo"), "omit: got 'foo', want an output"),
+        (lambda: refsnn.conform(Right(), [TIE], expected=["x"]), "expected: got list, want a dict"),
+        (lambda: refsnn.cases(3), "level: got 3, want a text or a list of texts"),
     ],
 )
 def test_wrong_arguments_are_refused_in_a_line(call, message):
