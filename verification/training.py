@@ -1,6 +1,7 @@
 """Checks of training (Algorithm 1): whole iterations against loops, settings, and divergence."""
 
 import copy
+from itertools import product
 from operator import attrgetter
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from refsnn.network import encode, forward
+from refsnn.ops import METHODS, NUMPY
 from refsnn.oracle.naive import data as naive_data
 from refsnn.oracle.naive import network as naive_network
 from refsnn.oracle.naive import objective
@@ -17,6 +19,7 @@ from refsnn.training.checkpoint import State
 from refsnn.training.config import PRESETS, TrainConfig, make_config
 from refsnn.training.monitor import Diverged, first_gradient_norm
 from refsnn.training.optimizer import OPTIMIZERS, cosine, init_state
+from refsnn.training.trainer import initial_state
 from verification import cases
 from verification.record import Recorder
 from verification.registry import check
@@ -121,6 +124,27 @@ def training_values(case: Any, record: Recorder) -> None:
     compare_parameters(plain, steps, state.params, want["params"], record)
     for name, value in before.items():
         record.equal("ALG1-TRAIN", f"{name} of the first state", case.params[name], value)
+
+
+@check(
+    "rates of training steps", "oracle", "ALG1-TRAIN D15 D16 EQ10 R3", settings(), quick=2, full=20
+)
+def rates_of_steps(plain: Any, record: Recorder) -> None:
+    """Compare branch weight and learning rate of each step, for all methods and clocks."""
+    rng = np.random.default_rng(0)
+    batch = rng.normal(size=(2, 4, 4, 1)), np.array([0, 1])
+    for method, clock in product(METHODS, ("iteration", "epoch")):
+        case = plain | {"method": method, "lam_clock": clock, "lr": 0.01}
+        config = config_of(case).changed(arch="1-1:1-1", ops="numpy")
+        net = config.build_network(1, 2)
+        state = initial_state(config, net)
+        for i in range(1, case["total"] + 1):
+            step = train_step(state, net, config, NUMPY, batch, case["batches_per_epoch"])
+            name, want = f"{method}, {clock}: {{}} at {i}", naive.side_coefficient(i, case)
+            clause = "ALG1-TRAIN D15" if method == "shortcut" else "ALG1-TRAIN D16 EQ10"
+            record.close(clause, name.format("weight"), step.side, want, 1e-15, 1.0)
+            want = naive.cosine(case["lr"], i, case["total"])
+            record.close("R3 ALG1-TRAIN", name.format("learning rate"), step.lr, want, 1e-14)
 
 
 def train_steadily(
