@@ -317,8 +317,8 @@ def test_objects_may_be_given_as_classes_lists_and_functions(digits, tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m, x, y: m.predict(x * np.nan), "images: got NaN or infinity"),
-        (lambda m, x, y: m.spikes(x * np.inf), "images: got NaN or infinity"),
+        (lambda m, x, y: m.predict(np.full(x.shape, np.nan)), "images: got NaN or infinity"),
+        (lambda m, x, y: m.spikes(np.full(x.shape, np.inf)), "images: got NaN or infinity"),
         (lambda m, x, y: m.score(x, np.eye(10)[y]), "labels: got one-hot labels"),
         (lambda m, x, y: m.gradients(x, y[:3]), r"labels: got shape \(3,\), want"),
         (lambda m, x, y: refsnn.fit(x, y, callback=3), "callback: got 3, want a function"),
