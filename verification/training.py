@@ -133,14 +133,18 @@ def rates_of_steps(plain: Any, record: Recorder) -> None:
     """Compare branch weight and learning rate of each step, for all methods and clocks."""
     rng = np.random.default_rng(0)
     batch = rng.normal(size=(2, 4, 4, 1)), np.array([0, 1])
-    for method, clock in product(METHODS, ("iteration", "epoch")):
+    for method, clock, batches in product(METHODS, ("iteration", "epoch"), (2, 4)):
         case = plain | {"method": method, "lam_clock": clock, "lr": 0.01}
+        case["batches_per_epoch"] = batches  # of 4 iterations: two epochs, or one
         config = config_of(case).changed(arch="1-1:1-1", ops="numpy")
         net = config.build_network(1, 2)
         state = initial_state(config, net)
         for i in range(1, case["total"] + 1):
             step = train_step(state, net, config, NUMPY, batch, case["batches_per_epoch"])
-            name, want = f"{method}, {clock}: {{}} at {i}", naive.side_coefficient(i, case)
+            name, want = (
+                f"{method}, {clock}, {batches}: {{}} at {i}",
+                naive.side_coefficient(i, case),
+            )
             clause = "ALG1-TRAIN D15" if method == "shortcut" else "ALG1-TRAIN D16 EQ10"
             record.close(clause, name.format("weight"), step.side, want, 1e-15, 1.0)
             want = naive.cosine(case["lr"], i, case["total"])
