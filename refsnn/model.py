@@ -169,7 +169,8 @@ def fit(
 ) -> Model:
     """Train a network on images (N, H, W, C) and labels (N,) 0 … K-1, and return the model.
 
-    Instead of arrays, `dataset` names a data set, or is a `Dataset`. The settings are those of
+    Instead of arrays, `dataset` names a data set, or is a `Dataset` or a function that returns one
+    for the data's `Options`. The settings are those of
     `refsnn train` and `config.json` by name, such as `method`, `arch`, `steps`, `epochs`, `lr` and
     `seed`, over those of the preset; equal settings and data give the same bits. `surrogate` and
     `loss` may be objects.
@@ -215,12 +216,11 @@ def prepare_fit(
             raise TypeError(f"images: missing, but {name} given")
     if given is None:
         raise TypeError("images: missing; want images and labels, or dataset")
+    if callable(given):
+        given = given(preset.changed(**settings).data_options())
     if isinstance(given, Dataset):
         config = preset.changed(**settings, dataset=given.name)
         return config, augmented(given, config.data_options())
-    if callable(given):
-        given = given(preset.changed(**settings, dataset="function").data_options())
-        return prepare_fit(None, None, None, preset, settings | {"dataset": given})
     if not isinstance(given, str | Path):
         got = type(given).__name__
         raise TypeError(f"dataset: got {got}, want a name, a file, a Dataset or a function of one")

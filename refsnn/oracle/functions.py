@@ -32,6 +32,12 @@ class InProcess:
         except worker.Refused as error:
             raise TypeError(f"implementation: {error}") from None
 
+    def __enter__(self) -> "InProcess":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave nothing to clean up."""
+
     def start(self) -> dict[str, Any]:
         """Return what the object declares."""
         return self.declared
@@ -159,10 +165,11 @@ def conform(
         "expected": expected,
         "declared_only": cases is None,
     }
-    given = all_cases() if cases is None else require_cases("cases", cases)
-    catalogue.check_patterns(options["omits"], given)
-    require_mapping("expected", expected or {}, "reasons by case id")
-    if isinstance(implementation, str):
-        with Isolated(implementation, timeout=timeout) as isolated:
-            return run_conform(isolated, given, **options)
-    return run_conform(InProcess(implementation), given, **options)
+    require_mapping("expected", {} if expected is None else expected, "reasons by case id")
+    named = isinstance(implementation, str)
+    runner = Isolated(implementation, timeout=timeout) if named else InProcess(implementation)
+    with runner:
+        levels = LEVELS if named else runner.start()["levels"]
+        given = all_cases(levels) if cases is None else require_cases("cases", cases)
+        catalogue.check_patterns(options["omits"], given)
+        return run_conform(runner, given, **options)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import refsnn
+from refsnn.oracle import cases
 from refsnn.oracle.recompute import recompute
 
 (TIE,) = refsnn.cases(pattern="neuron/tie")
@@ -97,6 +98,15 @@ def test_conform_runs_the_declared_levels_and_reports_failures():
     assert "FAILED neuron/tie" in str(report)
     expected = {r.case: "fires at the threshold" for r in report.results if r.status == "failed"}
     assert refsnn.conform(AtThreshold, expected=expected).passed
+
+
+def test_conform_builds_only_the_cases_of_the_declared_levels(monkeypatch):
+    """A training's cases take seconds, which an object that declares a neuron need not wait for."""
+    built = []
+    build = cases.build
+    monkeypatch.setattr(cases, "build", lambda recipe: built.append(recipe.id) or build(recipe))
+    refsnn.conform(AtThreshold())
+    assert {name.split("/")[0] for name in built} == {"neuron"}
 
 
 def test_conform_isolates_a_named_one(tmp_path, monkeypatch):
