@@ -13,11 +13,21 @@ import pytest
 pytestmark = pytest.mark.processes
 
 SMALL = ["--arch=1-1:4-8", "--ops=numpy", "--batch-size=160"]
-#: the command, after a line that says that Python's own start is over
-ANNOUNCED = (
-    "import runpy, sys\nprint('up', flush=True)\n"
-    "runpy.run_module('refsnn', run_name='__main__', alter_sys=True)"
-)
+#: the command, which says what is imported when Ctrl-C gets its handler: before, Python itself
+#: answers it with a traceback
+ANNOUNCED = """
+import sys
+from refsnn import __main__ as command
+
+def announced(install=command.leave_when_stopped):
+    command.leave_when_stopped = install
+    install()
+    heavy = [name for name in sys.modules if name.startswith(("refsnn", "numpy", "argparse"))]
+    print(*sorted(heavy), flush=True)
+
+command.leave_when_stopped = announced
+command.entry()
+"""
 
 
 def shell(line, folder, **environment):
@@ -43,7 +53,7 @@ def interrupted(arguments, delay, folder, number=signal.SIGINT):
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    assert process.stdout.readline() == "up\n"
+    assert process.stdout.readline() == "refsnn refsnn.__main__ refsnn.version\n"
     time.sleep(delay)
     os.killpg(process.pid, number)
     error = process.communicate(timeout=120)[1]
@@ -63,9 +73,7 @@ def interrupted(arguments, delay, folder, number=signal.SIGINT):
 )
 def test_ctrl_c_at_any_moment_ends_without_a_traceback(arguments, longest, tmp_path):
     draws = random.Random(0)
-    for number, delay in enumerate(
-        [0.02, 0.05, 0.1, *(draws.uniform(0, longest) for _ in "12345")]
-    ):
+    for number, delay in enumerate([0, 0.05, 0.1, *(draws.uniform(0, longest) for _ in "1234")]):
         folder = tmp_path / str(number)
         folder.mkdir()
         code, error = interrupted(arguments, delay, folder)
