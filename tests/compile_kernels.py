@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from refsnn.equations.conv import Conv, ConvCache
-from refsnn.kernels import conv
+from refsnn.equations.pool import AvgPool
+from refsnn.kernels import conv, pool
 from refsnn.training.config import make_config
 from refsnn.training.run import start
 
@@ -33,9 +34,15 @@ def train(dtype: str, optimizer: str) -> None:
         start(Path(folder) / "run", config).train(quiet=True)
 
 
+def pooled(dtype: type) -> None:
+    y, cache = pool.avgpool_forward(np.ones((1, 4, 4, 3), dtype), AvgPool())
+    pool.avgpool_backward(y, cache)
+
+
 def numbers() -> None:
-    convolve(np.float32, np.float32)
-    convolve(np.float64, np.float64)
+    for dtype in (np.float32, np.float64):
+        convolve(dtype, dtype)
+        pooled(dtype)
 
 
 def spikes() -> None:

@@ -11,6 +11,10 @@ import pytest
 from refsnn.cli import main
 from refsnn.kernels import direct
 
+# idle threads of one process would otherwise spin on the cores that the others compute on; workers
+# and all processes that tests start inherit it
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session):

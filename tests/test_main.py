@@ -151,7 +151,8 @@ def test_a_full_disk_behind_standard_error_costs_nothing(tmp_path):
     assert shell("refsnn spec none 2> /dev/full", tmp_path).returncode == 2
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_cost_nothing(closed, tmp_path):
     done = shell(f"refsnn train --out r --epochs=1 {' '.join(SMALL)} {closed}", tmp_path)
     assert done.returncode == 0, done.stderr

@@ -162,6 +162,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
 def test_loading_takes_the_memory_of_the_arrays_and_a_little(tmp_path, kind):
     shape, dtype = FILES[kind]

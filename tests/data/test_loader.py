@@ -15,6 +15,8 @@ import pytest
 from refsnn.data import Batch, Loader, in_order, load
 from refsnn.data import loader as loader_module
 
+pytestmark = pytest.mark.processes
+
 SIGKILL = getattr(signal, "SIGKILL", None)  # Windows has none
 
 

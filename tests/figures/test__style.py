@@ -27,6 +27,7 @@ TINY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TINY)
 def test_every_figure_runs_by_itself_and_is_the_same_again_from_its_record(
     name, script, tmp_path, monkeypatch

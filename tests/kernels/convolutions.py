@@ -205,13 +205,6 @@ def marked(names: str, cases: list[tuple[Any, ...]]) -> Any:
 
 DIRECTION = pytest.mark.parametrize("direction", DIRECTIONS)
 METHOD = pytest.mark.parametrize("method", METHODS)
-READ_ONLY = pytest.mark.parametrize(  # other types to Numba: for them it compiles all again
-    "read_only",
-    [
-        pytest.param(False, id="writeable"),
-        pytest.param(True, id="read-only", marks=pytest.mark.slow),
-    ],
-)
 SMALL = Layer((3, 6, 7), (16, 16), (3, 3), Conv((1, 1), (1, 0)))
 
 

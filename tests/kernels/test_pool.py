@@ -28,7 +28,7 @@ def assert_twins(x, p, seed=0):
 
 
 @DTYPES
-@settings(deadline=None, max_examples=100, derandomize=True)
+@settings(deadline=None, max_examples=50, derandomize=True)
 @given(data=st.data())
 def test_twins_agree(dtype, data):
     kernel = data.draw(st.integers(1, 5))

@@ -13,7 +13,10 @@ import pytest
 
 from refsnn.oracle.isolate import Isolated
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(os.name != "posix", reason="process groups"),
+]
 
 MISDEEDS = {
     "raises": (

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -19,13 +20,20 @@ def row_of(folder):
     return json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
 
 
-@pytest.fixture
-def halted(tmp_path):
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
     """A run that stopped within its second epoch."""
-    run = start(tmp_path / "run", make_config(**SMALL))
+    folder = tmp_path_factory.mktemp("runs") / "stopped"
+    run = start(folder, make_config(**SMALL))
     with pytest.raises(Interrupted):
         run.train(lambda: run.state.iteration >= 15, quiet=True)
-    return tmp_path / "run"
+    return folder
+
+
+@pytest.fixture
+def halted(stopped, tmp_path):
+    """A copy of it, to be damaged."""
+    return shutil.copytree(stopped, tmp_path / "run")
 
 
 def missing(name):

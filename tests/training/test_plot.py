@@ -86,6 +86,7 @@ def test_the_same_rows_give_the_same_bytes():
     assert draw_curves(rows, make_config()) == draw_curves(rows, make_config())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("panel", [(0, 0), (0, 1), (1, 0), (1, 1)])
 def test_each_panel_shows_its_records(panel):
     """Changing one record changes the panel that it stands in, and no other."""

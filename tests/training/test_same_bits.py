@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.processes
+
 RECORDED = json.loads(Path(__file__).with_name("same_bits.json").read_text(encoding="utf-8"))
 RUN = """
 import hashlib, sys

@@ -17,6 +17,8 @@ from refsnn.oracle.adapters import Unsupported
 from refsnn.oracle.adapters.program import Program, ProgramFailed
 from refsnn.oracle.isolate import Isolated
 
+pytestmark = pytest.mark.processes
+
 EXAMPLE = Path(refsnn.__file__).parent / "oracle" / "examples" / "lif.c"
 
 
