@@ -1,5 +1,6 @@
 """Training and using a network from Python, without files or a command line: `fit` and `load`."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -240,11 +241,14 @@ def load(path: Path | str) -> Model:
     """Read a model from the folder of a run, or from a file that `Model.save` or `refsnn export`
     wrote.
 
-    OSError where there is none; ValueError or TypeError say what is wrong with it.
+    OSError where there is none; ValueError or TypeError say what is wrong with it. A run that
+    stopped or diverged before its last iteration is read with a warning.
     """
     path = Path(path)
     if path.is_dir():
         config, net, state = open_run(path)
+        if not (path / "summary.json").exists():
+            warnings.warn(f"{path}: not trained to its end: {state.iteration} iterations", stacklevel=2)
         trained, history = trained_in(config, state), read_metrics(path)
         return model_from(net, state.params, state.buffers, trained, history)
     if not path.exists():

@@ -150,6 +150,14 @@ def test_an_exported_run_is_a_model(digits, tmp_path, capsys):
     assert loaded.config.data.dataset == "d.npz"  # no path of this machine
 
 
+def test_a_run_that_did_not_reach_its_end_is_read_with_a_warning(tmp_path, capsys):
+    out = str(tmp_path / "run")
+    wild = ["--optimizer=sgd", "--lr=1e38", "--ops=numpy", "--arch=1:4"]
+    assert main(["train", f"--out={out}", *wild]) == 1
+    with pytest.warns(UserWarning, match="run: not trained to its end: 0 iterations$"):
+        assert refsnn.load(out).iteration == 0
+
+
 def test_a_run_of_version_0_1_standardises_by_its_data_set(digits, tmp_path, capsys):
     from refsnn.training import checkpoint
 

@@ -15,7 +15,7 @@ class Row:
 
     clause: str
     check: str
-    side: str
+    evidence: str
     cases: int = 0
     rejected: int = 0  # draws that could not be judged
     worst_error: float = 0.0
@@ -46,8 +46,8 @@ class Rejected(Exception):
 class Recorder:
     """Records the comparisons of one check in `rows`, one for each of its clauses."""
 
-    def __init__(self, check: str, side: str, clauses: tuple[str, ...]) -> None:
-        self.rows = {clause: Row(clause, check, side) for clause in clauses}
+    def __init__(self, check: str, evidence: str, clauses: tuple[str, ...]) -> None:
+        self.rows = {clause: Row(clause, check, evidence) for clause in clauses}
         self.passed_values = False  # of this case: only gradients can fail from now on
         self.seen: set[str] = set()
 

@@ -13,7 +13,8 @@ from hypothesis.strategies import SearchStrategy, just
 
 from verification.record import NOT_REACHED, Failed, Recorder, Rejected, Row
 
-SIDES = {
+#: what a check compares with, or argues from
+EVIDENCE = {
     "oracle": "naive loops or exact fractions, written from the paper alone",
     "forward mode": "dual numbers pushed through the spiking network",
     "differences": "finite differences of the smooth network",
@@ -28,7 +29,7 @@ SIDES = {
 @dataclass(frozen=True)
 class Check:
     name: str
-    side: str
+    evidence: str
     clauses: tuple[str, ...]
     function: Callable[[Any, Recorder], None]
     cases: SearchStrategy[Any]
@@ -41,7 +42,7 @@ CHECKS: list[Check] = []
 
 def check(
     name: str,
-    side: str,
+    evidence: str,
     clauses: str,
     cases: SearchStrategy[Any] | None = None,
     quick: int = 1,
@@ -51,11 +52,11 @@ def check(
 
     Without `cases` it runs once, with None.
     """
-    assert side in SIDES
+    assert evidence in EVIDENCE
 
     def register(function: Callable[[Any, Recorder], None]) -> Callable[[Any, Recorder], None]:
         drawn = just(None) if cases is None else cases
-        CHECKS.append(Check(name, side, tuple(clauses.split()), function, drawn, quick, full))
+        CHECKS.append(Check(name, evidence, tuple(clauses.split()), function, drawn, quick, full))
         return function
 
     return register
@@ -66,7 +67,7 @@ def run_check(one: Check, seed: int, quick: bool, shrink: bool) -> list[Row]:
 
     With `shrink`, a failing case is simplified.
     """
-    record = Recorder(one.name, one.side, one.clauses)
+    record = Recorder(one.name, one.evidence, one.clauses)
 
     @hypothesis.seed(seed ^ zlib.crc32(one.name.encode()))
     @hypothesis.settings(

@@ -10,7 +10,7 @@ from run import run_block
 from verification import __main__ as command
 from verification.mutants import FAULTS
 from verification.record import Row
-from verification.registry import SIDES
+from verification.registry import EVIDENCE
 
 GUIDE = guide("verification/README.md")
 
@@ -26,8 +26,8 @@ def test_both_gradients_of_the_example_are_equal():
 
 
 def test_every_side_has_its_row():
-    rows = [row[0] for row in GUIDE.rows("|".join(SIDES))]
-    assert set(SIDES) <= set(rows)
+    rows = [row[0] for row in GUIDE.rows("|".join(EVIDENCE))]
+    assert set(EVIDENCE) <= set(rows)
 
 
 def test_commands_are_accepted():

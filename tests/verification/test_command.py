@@ -19,14 +19,14 @@ from verification.suite import checks
 
 ROOT = Path(__file__).parents[2]
 CHECKS = checks()
-FIELDS = {"clause", "check", "side", "cases", "worst_error", "tolerance", "passed"}
+FIELDS = {"clause", "check", "evidence", "cases", "worst_error", "tolerance", "passed"}
 
 
-def test_every_clause_is_checked_and_those_with_numbers_from_two_sides():
+def test_every_clause_is_checked_and_those_with_numbers_by_two_kinds_of_evidence():
     conventions = {"D1", "D24"}  # two constants and a switch
     for clause in spec.CLAUSES:
-        sides = {one.side for one in CHECKS if clause.id in one.clauses} - {"peer"}
-        assert len(sides) >= (1 if clause.id in conventions else 2), (clause.id, sides)
+        kinds = {one.evidence for one in CHECKS if clause.id in one.clauses} - {"peer"}
+        assert len(kinds) >= (1 if clause.id in conventions else 2), (clause.id, kinds)
 
 
 def test_checks_name_clauses_of_the_ledger_and_have_names_of_their_own():
