@@ -222,7 +222,7 @@ SECTIONS = {
     "The paper's equations": "EQ",
     "Algorithm 1": "ALG1",
     "Decisions that the paper leaves open": "D",
-    "Conventions of refsnn's own": "R",
+    "Rules of refsnn's own": "R",
 }
 
 

@@ -153,7 +153,7 @@ def check(formula, scope):
 #: derivative through the step's surrogate
 WORDS_ALONE = {
     "dL/dW_1 = dL/db_n db_n/db_{n-1} ... db_1/dW_1",
-    "g_1 = sum_l P_2(P_3(... P_l(H_l(dL/db_l))))",
+    "d_1 = sum_l P_2(P_3(... P_l(H_l(dL/db_l))))",
     "b_l = f_l(b_{l-1})",
     "du_pre[t+1]/du_pre[t] = tau ((1 - o[t]) - u_pre[t] h[t])",
 }
@@ -224,8 +224,8 @@ def test_the_docstrings_of_slopes_and_primitives(label):
             "losses: L = CE(b_n, y) + side sum_{l<n} CE(b_l, y)",
             values.losses,
         ),
-        (shortcut.shortcut_backward, "g_n = H_n(dL/db_n)", values.sweep),
-        (shortcut.shortcut_backward, "g_l = P_{l+1}(g_{l+1}) + H_l(dL/db_l)", values.sweep),
+        (shortcut.shortcut_backward, "d_n = H_n(dL/db_n)", values.sweep),
+        (shortcut.shortcut_backward, "d_l = P_{l+1}(d_{l+1}) + H_l(dL/db_l)", values.sweep),
         (cross_entropy_backward, "dL/dlogits = (p - y)/N", values.cross_entropy),
     ],
 )

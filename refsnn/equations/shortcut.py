@@ -128,11 +128,11 @@ def shortcut_backward(
 ) -> tuple[Array, dict[str, Any]]:
     """Compute dL/dx and dL/dW of every weight in one sweep from the last block to the first.
 
-        g_n = H_n(dL/db_n)
-        g_l = P_{l+1}(g_{l+1}) + H_l(dL/db_l)
+        d_n = H_n(dL/db_n)
+        d_l = P_{l+1}(d_{l+1}) + H_l(dL/db_l)
 
     `heads` are H_l, which turn dL/db_l into a gradient at the output of block l; `blocks` are P_l,
-    which turn g_l, the gradient there, into the gradient at the block's input.
+    which turn d_l, the gradient there, into the gradient at the block's input.
     forward: b_l = f_l(b_{l-1}).
     The first block's weights get Eq. 9's sum or, where dL/db_l = 0 for l < n, Eq. 8's product:
         dL/dW_1 = sum_l dL/db_l db_l/dW_1

@@ -166,7 +166,7 @@ def sweep():
     _, grads = shortcut.shortcut_backward(*(list(d.values()) for d in (db, heads, blocks)))
     return {
         "n": n,
-        "g": at_output,
+        "d": at_output,
         "P": {k: lambda g, k=k: g * factor[k] for k in db},
         "H": {k: lambda g, k=k: g * head[k] for k in db},
         "dL_db": db,
