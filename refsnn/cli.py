@@ -126,7 +126,12 @@ def used() -> list[Path]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="refsnn", description="Spiking ResNets by shortcut back-propagation.")
+    parser = Parser(
+        prog="refsnn",
+        description="Spiking ResNets by shortcut back-propagation.",
+        epilog="refsnn COMMAND --help lists a command's options; refsnn spec --glossary explains "
+        "the words.",
+    )
     parser.add_argument("--version", action="version", version=f"refsnn {__version__}")
     commands = parser.add_subparsers(
         title="commands", required=True, metavar="COMMAND", parser_class=CommandParser
@@ -141,7 +146,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         "evaluate",
         help="test a trained network with its side branches removed",
-        description="Computes the accuracy of the main branch on the test images, with the side "
+        description="Compute the accuracy of the main branch on the test images, with the side "
         "branches removed.",
     )
     evaluate.add_options = add_evaluate
@@ -152,7 +157,7 @@ def build_parser() -> argparse.ArgumentParser:
     spec = commands.add_parser(
         "spec",
         help="print the equations and decisions that refsnn implements",
-        description="Prints every equation of the paper and every decision that the paper leaves "
+        description="Print every equation of the paper and every decision that the paper leaves "
         "open, with the code that implements it.",
     )
     spec.add_options = add_spec
@@ -164,41 +169,41 @@ COMMANDS = {
     "ablation": (
         "refsnn.experiments.ablation_command",
         "train methods x architectures x T x seeds and tabulate them",
-        "Trains every combination of method, architecture, T and seed, each into a run folder, "
-        "and compares the methods: means, paired differences, a plot. Called again, it goes on "
+        "Train every combination of method, architecture, T and seed, each into a run folder, "
+        "and compare the methods: means, paired differences, a plot. Called again, it goes on "
         "where it stopped; finished runs are not run again.",
     ),
     "gradients": (
         "refsnn.experiments.gradients_command",
         "measure the gradient by layer, time step, branch and mechanism",
-        "Reports the norm of the gradient at every layer of neurons, by branch and by term of "
+        "Report the norm of the gradient at every layer of neurons, by branch and by term of "
         "Eq. 3, the factors of Eq. 8 and the sum of Eq. 9, for the network of a run or for a newly "
         "initialised network.",
     ),
     "vectors": (
         "refsnn.oracle.vectors_command",
         "write test vectors: inputs and expected outputs for other implementations",
-        "Test vectors: cases with inputs, parameters, and every expected activation and gradient, "
-        "as files for an implementation in any language. refsnn compare compares its arrays with "
-        "them.",
+        "Write test vectors: cases with inputs, parameters, and every expected activation and "
+        "gradient, as files for an implementation in any language. refsnn compare compares its "
+        "arrays with them.",
     ),
     "compare": (
         "refsnn.oracle.compare_command",
         "compare another implementation's arrays with the test vectors",
-        "Compares arrays with the test vectors. Reports by clause of the specification, and names "
+        "Compare arrays with the test vectors. Report by clause of the specification, and name "
         "the first divergence of each case in the order of computing: tensor, time step, index. "
         "Exit code 1 if a case fails.",
     ),
     "diagnose": (
         "refsnn.oracle.diagnose_command",
         "find the conventions that reproduce another implementation's arrays",
-        "Tries the conventions in which implementations are known to differ, alone and together, "
-        "and names in words those that reproduce the numbers. Exit code 1 if none do.",
+        "Try the conventions in which implementations are known to differ, alone and together, "
+        "and name in words those that reproduce the numbers. Exit code 1 if none do.",
     ),
     "conform": (
         "refsnn.oracle.conform_command",
         "check another implementation: run the test vectors through it and name its mistakes",
-        "Runs test cases through your implementation, in a separate process, and reports by level "
+        "Run test cases through your implementation, in a separate process, and report by level "
         "and by clause of the specification. Exit code 1 if a case fails, or passes although it is "
         "listed as an expected failure. On Windows there is no memory limit, and the report does "
         "not say in which line a case hung.",
@@ -206,17 +211,17 @@ COMMANDS = {
     "export": (
         "refsnn.export.command",
         "write a trained network for PyTorch (.npz, .safetensors) or NIR (.nir)",
-        "Writes a run's network as a file for other programs; the suffix says which.",
+        "Write a run's network as a file for other programs; the suffix says which.",
     ),
     "data": (
         "refsnn.data.command",
         "list and download data sets",
-        "Lists and downloads the data sets that --dataset accepts.",
+        "List and download the data sets that --dataset accepts.",
     ),
     "bench": (
         "refsnn.bench.command",
         "time training steps and inference, alone or beside PyTorch",
-        "Measures images per second and peak memory of whole training steps and of inference, "
+        "Measure images per second and peak memory of whole training steps and of inference, "
         "each in a separate process.",
     ),
 }

@@ -58,9 +58,13 @@ GLOSSARY: dict[str, str] = LEDGER["glossary"]
 
 
 def clause(name: str) -> Clause:
-    """Return the clause with this id, ignoring case; ValueError where there is none."""
+    """Return the clause with this id; ValueError where there is none.
+
+    Case is ignored, and an equation may be given as in the paper: EQ3, "Eq. 3" or 3.
+    """
+    wanted = re.sub(r"[.\s]", "", name).upper()
     for candidate in CLAUSES:
-        if candidate.id == name.upper():
+        if candidate.id in (wanted, f"EQ{wanted}"):
             return candidate
     raise ValueError(f"clause: got {name!r}, want one of {', '.join(c.id for c in CLAUSES)}")
 

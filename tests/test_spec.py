@@ -85,7 +85,10 @@ def test_table_and_one_clause(capsys):
     assert main(["spec"]) == 0
     shown = capsys.readouterr().out
     assert all(re.search(rf"^{c.id} ", shown, re.M) for c in spec.CLAUSES)
-    assert main(["spec", "eq3"]) == 0
+    for name in ("eq3", "Eq. 3", "3"):
+        assert main(["spec", name]) == 0
+        assert capsys.readouterr().out.startswith("EQ3 ")
+    assert main(["spec", "EQ3"]) == 0
     shown = capsys.readouterr().out
     assert "refsnn.equations.lif.lif_backward" in shown
     assert "product rule" in shown

@@ -168,8 +168,10 @@ def check(arguments: argparse.Namespace) -> list[str] | None:
     from refsnn.oracle.adapters.program import Program
 
     if (arguments.adapter is None) == (arguments.program is None):
-        both = "neither" if arguments.adapter is None else "both"
-        raise ValueError(f"adapter: got {both}, want MODULE:OBJECT or --program COMMAND")
+        got = "none" if arguments.adapter is None else "both"
+        swallowed = [word for word in arguments.omit if ":" in word]
+        where = f"; {swallowed[0]} is taken for an output of --omit: put it first" if swallowed else ""
+        raise ValueError(f"adapter: got {got}, want MODULE:OBJECT or --program COMMAND{where}")
     for name in ("timeout", "memory"):
         value = getattr(arguments, name)
         if not 0 < value < 1e6:

@@ -17,7 +17,7 @@ def add_options(parser: Any) -> None:
     generate = actions.add_parser(
         "generate",
         help="write all cases, with inputs and expected outputs, into a folder",
-        description="Writes manifest.json, which describes the cases, and for each case a file of "
+        description="Write manifest.json, which describes the cases, and for each case a file of "
         "arrays, LEVEL/NAME.npz. Every value is computed twice, by refsnn and by a second "
         "implementation in plain Python loops, and written only if both agree. The same version "
         "writes the same bytes on the same kind of processor; on another, last bits may differ.",
@@ -46,7 +46,7 @@ def add_options(parser: Any) -> None:
     listing = actions.add_parser(
         "list",
         help="list the cases, with the clauses that each checks and the mistakes that it catches",
-        description="Lists the cases: the clauses of the specification that each checks (refsnn "
+        description="List the cases: the clauses of the specification that each checks (refsnn "
         "spec), the classes of mistake that it catches, a summary and the conventions that are not "
         "the paper's.",
     )
@@ -64,7 +64,7 @@ def add_options(parser: Any) -> None:
     check = actions.add_parser(
         "check",
         help="check that a folder's files are intact and that their values can be reproduced",
-        description="Compares the checksums, and computes every value again by refsnn and by the "
+        description="Compare the checksums, and compute every value again by refsnn and by the "
         "plain loops. Exit code 1 if a case differs or a file does not belong to the set.",
     )
     check.add_argument("folder", type=Path, metavar="DIR")

@@ -152,7 +152,8 @@ def test_a_level_that_an_adapter_does_not_have_checks_nothing(capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "adapter: got neither, want MODULE:OBJECT or --program COMMAND"),
+        ([], "adapter: got none, want MODULE:OBJECT or --program COMMAND"),
+        (["--omit", "u", "mine:A"], "mine:A is taken for an output of --omit: put it first"),
         (["mine:LIF", "--program", "x"], "adapter: got both"),
         (["mine"], "adapter: got 'mine', want MODULE:OBJECT"),
         (
