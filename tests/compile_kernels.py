@@ -26,12 +26,13 @@ def convolve(x_dtype: type, w_dtype: type) -> None:
         conv.conv_weight_gradient(y, ConvCache(*cache), method=method)
 
 
-def train(dtype: str, optimizer: str) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        config = make_config(
-            arch="1-1:16-32", epochs=1, batch_size=721, dtype=dtype, optimizer=optimizer
-        )
-        start(Path(folder) / "run", config).train(quiet=True)
+def train(dtype: str) -> None:
+    for optimizer in ("sgd", "adamw"):
+        with tempfile.TemporaryDirectory() as folder:
+            config = make_config(
+                arch="1-1:16-32", epochs=1, batch_size=721, dtype=dtype, optimizer=optimizer
+            )
+            start(Path(folder) / "run", config).train(quiet=True)
 
 
 def pooled(dtype: type) -> None:
@@ -49,8 +50,7 @@ def spikes() -> None:
     """Spikes first: what training needs of the numbers is compiled by then."""
     convolve(np.uint8, np.float32)
     for dtype in ("float32", "float64"):
-        for optimizer in ("sgd", "adamw"):
-            train(dtype, optimizer)
+        train(dtype)
 
 
 if __name__ == "__main__":

@@ -125,8 +125,15 @@ def test_what_blocks_need_is_here(name):
 
 #: guides whose blocks take longest
 LONG = tuple(f"refsnn/{name}/README.md" for name in ("bench", "experiments", "training"))
+
+
+def is_slow(one):
+    """Tell whether a guide's blocks take long, or need more than the package."""
+    return one.name in LONG or any(block.option("needs") for block in one.blocks)
+
+
 RUN = [
-    pytest.param(one, id=one.name, marks=[pytest.mark.slow] * (one.name in LONG))
+    pytest.param(one, id=one.name, marks=[pytest.mark.slow] * is_slow(one))
     for one in GUIDES
     if any(runnable(one, NEEDED))
 ]
