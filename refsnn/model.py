@@ -248,7 +248,8 @@ def load(path: Path | str) -> Model:
     if path.is_dir():
         config, net, state = open_run(path)
         if not (path / "summary.json").exists():
-            warnings.warn(f"{path}: not trained to its end: {state.iteration} iterations", stacklevel=2)
+            unfinished = f"{path}: not trained to its end: {state.iteration} iterations"
+            warnings.warn(unfinished, stacklevel=2)
         trained, history = trained_in(config, state), read_metrics(path)
         return model_from(net, state.params, state.buffers, trained, history)
     if not path.exists():

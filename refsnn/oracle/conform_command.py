@@ -169,9 +169,11 @@ def check(arguments: argparse.Namespace) -> list[str] | None:
 
     if (arguments.adapter is None) == (arguments.program is None):
         got = "none" if arguments.adapter is None else "both"
-        swallowed = [word for word in arguments.omit if ":" in word]
-        where = f"; {swallowed[0]} is taken for an output of --omit: put it first" if swallowed else ""
-        raise ValueError(f"adapter: got {got}, want MODULE:OBJECT or --program COMMAND{where}")
+        message = f"adapter: got {got}, want MODULE:OBJECT or --program COMMAND"
+        for word in arguments.omit:
+            if ":" in word:
+                message += f"; {word} is taken for an output of --omit: put it first"
+        raise ValueError(message)
     for name in ("timeout", "memory"):
         value = getattr(arguments, name)
         if not 0 < value < 1e6:
