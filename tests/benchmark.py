@@ -1,4 +1,4 @@
-"""What `refsnn train` costs and reaches, printed; run it as `python tests/benchmark.py`.
+"""Print the time and the accuracy of `refsnn train`; run it as `python tests/benchmark.py`.
 
 First use is timed with an empty cache of compiled kernels, in a folder of its own.
 """

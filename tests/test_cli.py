@@ -275,7 +275,7 @@ def test_data_that_got_another_class_is_said_to_have(tmp_path, refused):
 
 
 @pytest.mark.parametrize("content", [b"", b"some text", np.arange(3).tobytes()])
-def test_what_is_no_archive_is_called_so(content, run_folder, tmp_path, refused):
+def test_a_file_that_is_no_archive_is_refused(content, run_folder, tmp_path, refused):
     (tmp_path / "data.npz").write_bytes(content)
     assert "is no .npz file" in refused(["train", f"--dataset={tmp_path}/data.npz"])
     folder = tmp_path / "run"

@@ -65,5 +65,5 @@ def test_encodings_are_named(path):
         ("path.read_text(encoding='utf-8')", 0),
     ],
 )
-def test_what_is_unnamed_is_noticed(code, count):
+def test_a_missing_encoding_is_noticed(code, count):
     assert len(unnamed(code)) == count

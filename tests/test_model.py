@@ -336,7 +336,7 @@ def test_objects_may_be_given_as_classes_lists_and_functions(digits, tmp_path):
         (lambda m, x, y: refsnn.fit(x, y, loss=max), "loss: got .* or an object with forward and"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_line(digits, model, call, message):
+def test_errors_are_one_line(digits, model, call, message):
     images, labels = digits[1]
     with pytest.raises((TypeError, ValueError, OSError), match=f"^{message}"):
         call(model, images, labels)

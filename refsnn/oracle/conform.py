@@ -33,7 +33,7 @@ ENDINGS = {
 
 
 class Runner(Protocol):
-    """What cases are run through: `Isolated`, or an object in this process."""
+    """A runner of cases: `Isolated`, or an object in this process."""
 
     def start(self) -> dict[str, Any]:
         """Return what the adapter declares; ValueError if it cannot be made."""

@@ -101,7 +101,7 @@ def test_every_module_that_opens_files_is_attacked():
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_what_is_good_is_read_by_the_modules_that_the_table_says(name, tmp_path):
+def test_good_files_are_read_by_the_modules_of_the_table(name, tmp_path):
     reader = READERS[name]
     if reader.needs and util.find_spec(reader.needs) is None:
         pytest.skip(f"needs {reader.needs}")

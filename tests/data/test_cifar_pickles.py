@@ -335,7 +335,7 @@ def test_a_cut_pickle_is_refused_at_any_length(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["", ".bin"])
-def test_what_is_no_regular_file_is_refused(tmp_path, suffix, monkeypatch):
+def test_a_file_that_is_not_regular_is_refused(tmp_path, suffix, monkeypatch):
     path = tmp_path / f"data_batch_1{suffix}"
     os.mkfifo(path)
     with pytest.raises(ValueError, match=rf"^{path}: is no regular file$"):

@@ -80,7 +80,7 @@ def test_several_variables_some_compressed_some_empty():
 
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"])
-def test_what_scipy_writes_is_read_as_scipy_does(dtype, compressed):
+def test_files_that_scipy_wrote_are_read_as_scipy_does(dtype, compressed):
     out = io.BytesIO()
     values = np.random.default_rng(0).integers(0, 100, (3, 5, 2)).astype(dtype)
     savemat(out, {"first": values, "n": values[0, 0]}, do_compression=compressed)

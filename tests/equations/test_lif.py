@@ -357,7 +357,7 @@ def test_a_wrong_cotangent_is_refused(bad):
 
 
 @pytest.mark.parametrize("wrong", ["tanh", None, Tanh, object()])
-def test_what_has_no_slope_is_no_surrogate(wrong):
+def test_an_object_without_a_slope_is_no_surrogate(wrong):
     with pytest.raises(
         TypeError, match=r"^surrogate: got .*, want an object with slope\(x, v_th\)"
     ):

@@ -205,6 +205,6 @@ def test_slopes_have_the_dtype_of_the_potential(dtype):
         (lambda x, v_th: x.sum(axis=0), ValueError, "got shape (3,) from Mine.slope, want (2, 3)"),
     ],
 )
-def test_what_is_no_slope_is_refused(slope, error, message):
+def test_an_object_that_is_no_slope_is_refused(slope, error, message):
     with pytest.raises(error, match=f"^surrogate: {re.escape(message)}"):
         slopes(of_ones_own(slope), np.ones((2, 3)), 1.0)

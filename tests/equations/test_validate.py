@@ -14,7 +14,7 @@ def test_positive_numbers_pass(value):
 
 
 @pytest.mark.parametrize("value", [0, -0.0, -1, np.nan, np.inf, -np.inf])
-def test_what_is_not_positive_and_finite_is_refused_by_name_and_value(value):
+def test_numbers_that_are_not_positive_and_finite_are_refused_by_name(value):
     with pytest.raises(ValueError, match=rf"^v_th: got {value!r}, want a finite number above 0"):
         validate.positive("v_th", value)
 
@@ -25,7 +25,7 @@ def test_the_least_value_itself_passes(value):
 
 
 @pytest.mark.parametrize("value", [1.99, -3, np.nan, np.inf])
-def test_what_is_below_the_least_is_refused(value):
+def test_numbers_below_the_least_are_refused(value):
     with pytest.raises(ValueError, match=rf"^stride: got {value!r}, .* at least 2$"):
         validate.at_least("stride", value, 2)
 
@@ -48,7 +48,7 @@ def test_other_dtypes_are_refused(dtype):
 
 
 @pytest.mark.parametrize("value", [[1.0], 1.0, np.float64(1), None])
-def test_what_is_no_array_is_refused(value):
+def test_an_object_that_is_no_array_is_refused(value):
     with pytest.raises(TypeError, match=rf"^x: got {type(value).__name__}, want a numpy array"):
         validate.floating("x", value)
 

@@ -94,7 +94,7 @@ def test_a_row_has_the_numbers_computed_by_hand(made):
     }
 
 
-def test_what_rows_share_and_what_they_differ_in(made):
+def test_settings_that_rows_share_and_settings_that_differ(made):
     assert made["settings"]["epochs"] == 7
     assert not {"surrogate", "method", "arch", "steps", "seed"} & set(made["settings"])
     assert [row["settings"] for row in made["rows"]] == [

@@ -226,7 +226,7 @@ def test_an_array_that_can_not_be_read_is_an_error_of_the_whole_file(tmp_path):
     np.testing.assert_array_equal(read_whole(path)["y"], [1, 1])
 
 
-def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+def test_a_file_that_is_not_regular_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "a.npz")
     (tmp_path / "b.npz").symlink_to("/dev/zero")
     for name in ("a.npz", "b.npz"):

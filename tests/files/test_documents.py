@@ -76,7 +76,7 @@ def test_a_damaged_line_that_is_not_the_last_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("read", [read_json, read_toml, read_json_lines])
-def test_what_is_no_regular_file_is_refused_at_once(read, tmp_path):
+def test_a_file_that_is_not_regular_is_refused_at_once(read, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "zero").symlink_to("/dev/zero")
     for name in ("fifo", "zero", "."):

@@ -75,7 +75,7 @@ def test_a_file_that_grows_meanwhile_is_refused(tmp_path, monkeypatch):
         read_bytes(path)
 
 
-def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+def test_a_file_that_is_not_regular_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
         with pytest.raises(ValueError, match=rf"^{path}: is no regular file$"):

@@ -47,7 +47,7 @@ def test_a_folder_is_hidden_and_removed_at_the_end(tmp_path):
 
 
 @pytest.mark.processes
-def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path, holder):
+def test_only_the_remains_of_a_killed_process_are_removed(tmp_path, holder):
     killed, left = holder("set")
     _, living = holder("set")
     killed.kill()

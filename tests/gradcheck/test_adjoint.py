@@ -90,7 +90,7 @@ def test_an_error_far_below_what_differences_see_is_found(verdicts):
     assert got["x", "adjoint"] == "passed"
 
 
-def test_what_is_not_affine_is_said_to_be_not(dense):
+def test_a_function_that_is_not_affine_is_named(dense):
     report = gradcheck(dense.forward, dense.backward, dense.inputs, linear_in="x")
     (check,) = (c for c in report.checks if c.verdict != "passed")
     assert (check.subject, check.kind) == ("x", "adjoint")

@@ -176,7 +176,7 @@ def test_two_elements_exchanged_do_not_cancel():
         assert report.checks[-1].verdict == "failed"
 
 
-def test_what_rounding_does_to_a_moved_input_is_not_blamed_on_the_gradient():
+def test_rounding_of_a_moved_input_is_not_blamed_on_the_gradient():
     x = np.zeros(100_000, np.float32)
     x[0] = 10_000  # its last place is 0.001, the step 0.3
     one = np.zeros_like(x)

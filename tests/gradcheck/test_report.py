@@ -13,7 +13,7 @@ def test_a_report_has_a_line_for_each_check():
     ]
 
 
-def test_what_is_undecided_has_not_passed():
+def test_an_undecided_check_has_not_passed():
     assert Report((Check("x", "adjoint", "passed"),)).passed
     for verdict in ("undecided", "failed"):
         assert not Report((Check("x", "adjoint", "passed"), Check("y", "values", verdict))).passed

@@ -118,7 +118,7 @@ NEEDED = sorted({name for one in GUIDES for block in one.blocks for name in bloc
 
 
 @pytest.mark.parametrize("name", NEEDED)
-def test_what_blocks_need_is_here(name):
+def test_packages_that_blocks_need_are_here(name):
     if not is_here(name):
         pytest.skip(f"without {name} some blocks are not run")
 

@@ -44,7 +44,7 @@ def test_a_total_in_another_layout_is_added_to_where_it_stands(laid_out):
     assert np.array_equal(total, want)
 
 
-def test_what_stands_in_the_total_itself_is_read_before_it_is_written():
+def test_a_term_that_is_the_total_itself_is_read_before_it_is_written():
     memory = np.ones(2 * BLOCK + 1)
     want = memory[:-1] + memory[1:]
     add_into(memory[1:], memory[:-1])

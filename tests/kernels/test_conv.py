@@ -50,7 +50,7 @@ def test_float32_is_near_the_exact_result_for_every_layer(direction, layer, meth
 
 
 @crossed(USED, each_dtype=True)
-def test_of_whole_numbers_nothing_is_rounded(direction, layer, method, x_dtype):
+def test_whole_numbers_are_not_rounded(direction, layer, method, x_dtype):
     problem, want = expected(layer, direction, x_dtype, numbers=True)
     got = by_kernel(direction, problem, method)
     assert_exact(method, got, want)

@@ -36,7 +36,7 @@ def test_float64_is_never_but_direct(direction, method):
 
 
 @DIRECTION
-def test_what_is_chosen_for_numbers_follows_from_the_layer(direction):
+def test_the_method_for_numbers_follows_from_the_layer(direction):
     assert choose(direction, BLOCK3X3) == "winograd"
     assert choose(direction, TURN) == "dense"
     assert choose(direction, STEM) == "dense"
@@ -82,7 +82,7 @@ def test_a_forced_method_gives_way_to_the_dense_one_where_it_cannot_serve(direct
 
 @DIRECTION
 @pytest.mark.parametrize("density", [None, 0.05, 0.6], ids=lambda d: f"density {d}")
-def test_what_is_chosen_is_what_is_computed(direction, density):
+def test_the_chosen_method_is_the_one_that_computes(direction, density):
     for layer in (SMALL, ODD[1], ODD[4]):
         problem = drawn(layer, F4 if density is None else U1, density=density)
         for method in ("auto", *METHODS):

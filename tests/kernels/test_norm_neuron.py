@@ -111,7 +111,7 @@ def test_any_layer_is_that_of_the_equations(data, assert_forward):
 
 
 @pytest.mark.parametrize("size", [(3, 16, 8, 8, 40), (4, 5, 3, 7, 33), (2, 1, 1, 3, 1200)], ids=str)
-def test_of_whole_numbers_the_sum_of_the_deltas_is_exact(size):
+def test_deltas_of_whole_numbers_are_summed_exactly(size):
     # slopes of 0 or 1, no reset in the gradient, halves of halves: nothing is rounded
     norm_input, skip, do = drawn(size, "spikes")
     do = np.rint(4 * do)

@@ -61,7 +61,7 @@ def test_numbers_of_a_batch_norm_for_other_channels_are_refused(name, of_skip):
         norm_neuron_forward(norm_input, skip, BatchNorm(), LIF(), True)
 
 
-def test_what_the_fused_pass_cannot_compute_is_refused():
+def test_layers_that_the_fused_pass_cannot_compute_are_refused():
     norm_input, _, _ = drawn((2, 1, 2, 2, 3))
     with pytest.raises(ValueError, match=r"^x_seq: got shape \(1, 2, 2, 3\)"):
         norm_neuron_forward(
@@ -114,7 +114,7 @@ def test_classes_that_the_loops_do_not_know_are_refused(p, norm, words):
         (np.ones((2, 1, 2, 2, 1), np.uint8), ValueError, r"skip: got shape .* \(2, 1, 2, 2, 3\)"),
     ],
 )
-def test_what_is_no_skip_is_refused(skip, error, words):
+def test_an_object_that_is_no_skip_is_refused(skip, error, words):
     with pytest.raises(error, match=f"^{words}"):
         norm_neuron_forward(drawn((2, 1, 2, 2, 3))[0], skip, BatchNorm(), LIF(), True)
 

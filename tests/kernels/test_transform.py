@@ -90,7 +90,7 @@ def test_a_transform_by_hand():
 
 
 def test_the_matrices_are_those_of_minimal_filtering():
-    """Of four outputs of a filter of three taps, as Lavin and Gray have them (2016, section 4)."""
+    """Four outputs of a filter of three taps: Lavin and Gray (2016), section 4."""
     rng = np.random.default_rng(0)
     d, g = rng.normal(size=6), rng.normal(size=3)
     y = winograd.AT @ ((winograd.G @ g) * (winograd.BT @ d))

@@ -1,4 +1,4 @@
-"""What an implementation wrote: each file belongs to a case, or is told of."""
+"""Files that an implementation wrote: each belongs to a case, or is named."""
 
 import os
 

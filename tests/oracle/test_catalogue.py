@@ -71,7 +71,7 @@ def test_levels_and_patterns_choose_in_order(folder):
     assert names(("neuron",), ["*/a"]) == ["neuron/a"]
 
 
-def test_what_chooses_nothing_is_refused(folder):
+def test_patterns_that_choose_nothing_are_refused(folder):
     with pytest.raises(ValueError, match=r"case: got 'neuron/c', want .* like neuron/"):
         choose(catalogue(folder), LEVELS, ["neuron/a", "neuron/c"])
     with pytest.raises(ValueError, match="case: got none of the level block"):

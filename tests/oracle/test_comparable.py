@@ -1,4 +1,4 @@
-"""What can't be compared is told, and the rest compared."""
+"""Outputs that can't be compared are named, and the rest is compared."""
 
 import warnings
 from dataclasses import replace
@@ -47,7 +47,7 @@ def odd(doubling):
     ],
     ids=lambda x: str(x)[:20],
 )
-def test_what_is_no_array_of_numbers_is_told_and_the_rest_compared(odd, value, problem):
+def test_outputs_that_are_no_numbers_are_named_and_the_rest_is_compared(odd, value, problem):
     got = outputs_of(odd) | {"y": value}
     got["z"][1, 1] += 1
     result = compare_case(odd, got)
@@ -78,7 +78,7 @@ def test_missing_and_surplus_arrays_are_named(odd):
     assert result.tensors["z"]["status"] == "ok"
 
 
-def test_what_is_omitted_may_be_missing_but_not_wrong(odd):
+def test_omitted_outputs_may_be_missing_but_not_wrong(odd):
     assert compare_case(odd, {"z": odd.outputs["z"]}, omits=["y*"]).passed
     assert compare_case(odd, {"z": odd.outputs["z"]}, omits=["z"]).problems == ["y is missing"]
     assert not compare_case(odd, outputs_of(odd) | {"y": 3 * odd.outputs["y"]}, omits=["y"]).passed

@@ -216,8 +216,8 @@ def test_a_flip_by_rounding_is_told_and_excused(near, v_th):
 
 @pytest.mark.parametrize("name", ["u_pre", "o", "u", "du_pre", "dc"])
 @pytest.mark.parametrize("at", [(0, 1), (2, 0), (2, 1)])
-def test_what_comes_with_a_flip_and_after_it_is_compared_all_the_same(near, name, at):
-    """Of the neuron that flipped too: against what follows from the other spike."""
+def test_outputs_at_and_after_a_flip_are_compared(near, name, at):
+    """The neuron that flipped is compared with the consequences of the other spike."""
     case = near(ulps=2)
     got = flipped(case)
     got[name][at] += 1 if name == "o" else 10 * case.tolerances[name]["float32"]
@@ -315,7 +315,7 @@ def test_beyond_rounding_it_is_no_flip(near):
     assert compare_case(case, flipped(case), "float32").passed
 
 
-def test_what_float32_rounds_float64_does_not(near):
+def test_rounding_of_float32_is_not_excused_in_float64(near):
     case = near(ulps=1)
     assert compare_case(case, flipped(case), "float32").passed
     result = compare_case(case, flipped(case), "float64")
@@ -397,7 +397,7 @@ def test_other_precisions_are_refused(cases):
         compare_case(cases["neuron/tie"], {}, "float16")
 
 
-def test_what_is_given_is_not_written_into(cases):
+def test_given_arrays_are_not_written_into(cases):
     case = cases["neuron/tanh"]
     got = moved(case, ("u_pre", (2, 3), 50))
     before = {name: value.copy() for name, value in got.items()}
@@ -424,7 +424,7 @@ def test_zeros_are_no_other_output(cases):
     assert "is" not in result.tensors["du_pre"]
 
 
-def test_what_was_not_given_is_listed(cases):
+def test_missing_outputs_are_listed(cases):
     case = cases["neuron/tanh"]
     result = compare_case(case, {"o": case.outputs["o"], "dc": case.outputs["dc"]}, omits=["*"])
     assert result.omitted == ["u_pre", "u", "du_pre"]

@@ -180,7 +180,7 @@ def test_json_of_agreement(mine, compared):
     assert found["cases"][0]["precision"] == "float64"
 
 
-def test_what_cant_be_done_is_one_line(expected, mine, refused, tmp_path):
+def test_errors_are_one_line(expected, mine, refused, tmp_path):
     path = mine("neuron/tie")
     folder = tmp_path / "mine"
     assert "manifest.json is missing" in refused(["compare", tmp_path, folder])
@@ -227,7 +227,7 @@ def test_a_pattern_that_no_output_matches_is_refused(mine, expected, tmp_path, r
     assert line.endswith("omit: got 'upre', want an output's name or pattern, like u_pre")
 
 
-def test_what_was_not_given_is_said_and_judges_nothing(mine, compared):
+def test_missing_outputs_are_named_and_judge_nothing(mine, compared):
     mine("neuron/tanh", u_pre=None, du_pre=None, dc=None)
     code, lines = compared("--omit", "*")
     assert code == 0

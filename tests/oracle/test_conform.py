@@ -119,7 +119,7 @@ def test_flips_are_excused_counted_and_told(adapter, on_the_edge):
     assert "2 passed, 6 rounding flips excused in 2 cases, in " in text
 
 
-def test_of_many_problems_a_few_are_shown(check, doubling):
+def test_a_few_of_many_problems_are_shown(check, doubling):
     outputs = {f"z{i}": np.zeros(2) for i in range(9)}
     tolerances = {name: {"float64": 1.0, "float32": 1.0} for name in outputs}
     (result,) = check(doubling("neuron/nothing", outputs=outputs, tolerances=tolerances)).results
@@ -185,7 +185,7 @@ def test_an_entry_is_stale_unless_its_cases_fail(pattern, text):
     assert found == ([] if text is None else [f"{pattern}: expected to fail (why), but {text}"])
 
 
-def test_of_many_cases_that_pass_a_few_are_named():
+def test_a_few_of_many_passing_cases_are_named():
     (line,) = find_stale({"*": "why"}, results(a="passed", b="passed", c="passed", d="passed"), [])
     assert line.endswith("but passed: neuron/a, neuron/b, neuron/c, 1 more")
 

@@ -181,7 +181,7 @@ def test_a_level_that_an_adapter_does_not_have_checks_nothing(capsys):
         ),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_line(options, message, refused):
+def test_errors_are_one_line(options, message, refused):
     line = refused(["conform", *options])
     assert re.search(message, line), line
 
@@ -204,7 +204,7 @@ def test_levels_that_it_does_not_declare_are_left_out_unless_asked_for(capsys):
 
 
 @pytest.mark.usefixtures("mine")
-def test_what_was_given_is_saved_and_can_be_diagnosed(capsys, tmp_path, refused):
+def test_outputs_are_saved_and_can_be_diagnosed(capsys, tmp_path, refused):
     code, text = shown(capsys, "mine:Inclusive", "--save", tmp_path / "given", "--diagnose")
     assert code == 1
     said = text.strip().splitlines()[-1]
@@ -231,7 +231,7 @@ def test_a_damaged_file_of_vectors_is_told_and_the_rest_runs(cases, tmp_path, ca
 
 
 @pytest.mark.usefixtures("mine")
-def test_what_is_expected_to_fail_is_diagnosed_too_and_blamed_by_clause(capsys, tmp_path):
+def test_expected_failures_are_diagnosed_and_blamed_by_clause(capsys, tmp_path):
     (tmp_path / "known.toml").write_text('[cases]\n"neuron/tie" = "fires at the threshold"\n')
     code, text = shown(
         capsys,
@@ -253,7 +253,7 @@ def test_what_is_expected_to_fail_is_diagnosed_too_and_blamed_by_clause(capsys, 
     assert set(clauses["neuron/tanh"].values()) == {"passed"}
 
 
-def test_what_is_not_shown_is_said(capsys, adapter):
+def test_outputs_that_are_not_returned_are_named(capsys, adapter):
     adapter(
         RIGHT
         + """
@@ -272,7 +272,7 @@ def test_what_is_not_shown_is_said(capsys, adapter):
     assert line.split() == ["EQ1", "1", "0", "0", "0", "0", "1"]
 
 
-def test_what_fails_alike_is_told_once(capsys, adapter):
+def test_equal_failures_are_reported_once(capsys, adapter):
     adapter("def run(case): raise RuntimeError('not today')")
     _, text = shown(capsys, "mine:run", "--level", "block")
     (line,) = re.findall("FAILED .*", text)

@@ -1,4 +1,4 @@
-"""What cases of each level need, and that a file of vectors which lacks it is refused."""
+"""Arrays that cases of each level need, without which a file of vectors is refused."""
 
 import hashlib
 import json

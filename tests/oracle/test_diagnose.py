@@ -16,7 +16,7 @@ def vectors():
 
 
 def given(vectors, deviations, levels=LEVELS, but=()):
-    """What an implementation with these conventions would give."""
+    """Return the outputs of an implementation with these conventions."""
     got = {}
     for case in vectors:
         if case.level in levels and case.id not in but:
@@ -26,7 +26,7 @@ def given(vectors, deviations, levels=LEVELS, but=()):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_what_agrees_has_no_deviation(vectors, level):
+def test_outputs_that_agree_have_no_deviation(vectors, level):
     found = diagnose(vectors, given(vectors, {}, [level]))
     assert [fit.deviations for fit in found.matches] == [{}]
     assert found.matches[0].error == 0
@@ -94,7 +94,7 @@ def test_one_case_of_a_network_is_enough_for_what_shows_in_it(vectors):
         assert all(len(fit.deviations) == 1 for fit in found.matches)
 
 
-def test_what_cases_can_not_tell_apart_is_all_named(vectors):
+def test_deviations_that_cases_can_not_tell_apart_are_all_named(vectors):
     """Where tau is a half, the share kept is the share lost."""
     half = [case for case in vectors if case.id == "neuron/tanh"]
     found = diagnose(half, given(half, {"leak": "(1-tau)*u + tau*c"}))
@@ -191,7 +191,7 @@ def test_all_cases_together_leave_nothing_undecided(vectors):
     assert diagnose(vectors, given(vectors, {})).undecided == []
 
 
-def test_what_one_case_can_not_show_is_said(vectors):
+def test_deviations_that_one_case_can_not_show_are_named(vectors):
     got = given([case for case in vectors if case.id == "block/one-step"], {})
     found = diagnose(vectors, got)
     assert found.matches[0].deviations == {}
@@ -214,7 +214,7 @@ def test_one_wrong_output_does_not_hide_that_all_others_are_right(vectors):
     assert found.differ == ["u"]
 
 
-def test_what_comes_nearest_is_nearer_than_no_deviation_at_all(vectors):
+def test_the_nearest_deviation_is_nearer_than_none(vectors):
     got = given(vectors, {}, ["neuron"])
     for name in ("neuron/tanh", "neuron/authors", "neuron/grid"):
         got[name]["dc"] *= 1.5
@@ -236,7 +236,7 @@ def test_an_explanation_of_less_than_no_deviation_does_not_come_near(vectors, mo
     assert diagnose(vectors, got).nearest[0].deviations == {}
 
 
-def test_of_a_training_the_whole_is_told(vectors, monkeypatch):
+def test_a_training_is_compared_to_its_end(vectors, monkeypatch):
     """Though the search looks at its beginning alone."""
     case = next(case for case in vectors if case.id == "training/evolutionary")
     got = given([case], {"loss": "sum"})
@@ -259,7 +259,7 @@ def test_cases_of_higher_levels_count_for_what_comes_nearest(vectors):
     assert (found.cases, found.nearest[0].passed) == (len(got), len(got) - 1)
 
 
-def test_what_no_case_gives_is_said(vectors):
+def test_outputs_that_no_case_gives_are_named(vectors):
     got = {name: {"o": arrays["o"]} for name, arrays in given(vectors, {}, ["neuron"]).items()}
     assert diagnose(vectors, got).absent == ["u_pre", "u", "du_pre", "dc"]
 
@@ -285,7 +285,7 @@ def test_no_case_takes_a_minute(vectors):
 
 
 @pytest.mark.slow
-def test_what_too_few_cases_of_lower_levels_show_is_found_above(vectors):
+def test_deviations_that_lower_levels_hide_are_found_above(vectors):
     """A single step has no reset to differentiate."""
     told = {"reset_gradient": "ignored", "pooling": "sum"}
     names = ("neuron/one-step", "network/one-step", "network/evolutionary")

@@ -56,7 +56,7 @@ def test_all_agrees(given, capsys):
     assert "fires at the threshold too" not in lines[1]
 
 
-def test_what_can_not_be_read_or_compared_is_told_and_the_rest_diagnosed(given, capsys):
+def test_files_that_can_not_be_read_are_named_and_the_rest_is_diagnosed(given, capsys):
     given("neuron/tie", {"fire_at_threshold": True})
     given("neuron/tanh", {}, dc=np.full((6, 48), np.nan))
     cut = given("neuron/grid", {})
@@ -125,7 +125,7 @@ def test_a_search_that_would_take_long_is_bounded_and_says_so(cases, capsys, tmp
     assert json.loads((tmp_path / "found.json").read_text())["stopped"] == 1
 
 
-def test_what_is_found_in_time_is_a_match(given, capsys):
+def test_a_match_found_in_time_is_reported(given, capsys):
     path = given("neuron/tie", {"fire_at_threshold": True})
     code, lines = shown(capsys, path, "--seconds", 300)
     assert (code, lines) == (
@@ -171,7 +171,7 @@ def test_the_help_lists_what_is_known(capsys):
     assert all(f"  {name}: " in text for name in CONVENTIONS)
 
 
-def test_what_was_not_given_or_can_not_be_compared_is_not_called_right(given, capsys):
+def test_missing_or_unusable_outputs_are_not_called_right(given, capsys):
     path = given("neuron/tanh", {})
     arrays = dict(np.load(path))
     np.savez(path, o=arrays["o"], u=arrays["u"].T)

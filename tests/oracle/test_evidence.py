@@ -40,12 +40,12 @@ def test_every_clause_of_a_case_is_known_and_can_be_judged(cases):
         ("block/identity", ["lif1.o"], {"EQ1": "passed", "EQ2": "failed", "D25": "passed"}),
     ],
 )
-def test_what_diverges_first_fails_what_it_shows(cases, name, wrong, expected):
+def test_the_first_divergence_fails_its_clauses(cases, name, wrong, expected):
     found = judge(compare_case(cases[name], moved(cases[name], *wrong)))
     assert {clause: found[clause] for clause in expected} == expected
 
 
-def test_what_is_not_given_judges_nothing_and_what_is_unusable_fails(cases):
+def test_missing_outputs_judge_nothing_and_unusable_ones_fail(cases):
     case = cases["neuron/tanh"]
     got = {"o": case.outputs["o"]}
     found = judge(compare_case(case, got, omits=["*"]))

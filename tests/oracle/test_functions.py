@@ -117,7 +117,7 @@ def test_conform_isolates_a_named_one(tmp_path, monkeypatch):
     assert [r.ending for r in report.results] == ["died"]
 
 
-def test_what_is_raised_is_a_failure_and_what_is_unsupported_is_none():
+def test_an_exception_is_a_failure_and_unsupported_is_not():
     def raises(case):
         raise SystemExit(3)
 

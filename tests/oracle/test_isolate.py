@@ -134,7 +134,7 @@ def test_an_answer_file_that_was_tampered_with_is_garbage(adapter, doubling):
         assert "its answer can't be read: got 100000000 bytes, want at most" in answer.message
 
 
-def test_what_is_printed_is_kept_by_case_and_apart_from_answers(adapter, doubling):
+def test_printed_output_is_kept_by_case_and_apart_from_answers(adapter, doubling):
     adapter("""
     import os, subprocess, sys
     print("when imported")
@@ -153,7 +153,7 @@ def test_what_is_printed_is_kept_by_case_and_apart_from_answers(adapter, doublin
             assert lines == [f"out {name}", f"err {name}", "written", "child"]
 
 
-def test_of_much_that_is_printed_the_end_is_kept(adapter, doubling):
+def test_the_end_of_a_long_output_is_kept(adapter, doubling):
     adapter("""
     def run(case):
         print("x" * 10**6 + "end")
@@ -238,7 +238,7 @@ def test_a_process_that_died_between_cases_is_replaced(adapter, doubling):
         ("run = 3", "^adapter: got int, want an object"),
     ],
 )
-def test_what_makes_no_adapter_is_refused(code, message, adapter):
+def test_an_object_that_is_no_adapter_is_refused(code, message, adapter):
     adapter(code)
     with Isolated("mine:run") as isolated, pytest.raises(ValueError, match=message) as caught:
         isolated.start()

@@ -87,6 +87,6 @@ def test_other_numbers_of_axes_are_refused(function, shape, message):
 
 
 @pytest.mark.parametrize("function", [f for pair in PAIRS.values() for f in pair[:2]])
-def test_what_is_no_array_is_refused(function):
+def test_an_object_that_is_no_array_is_refused(function):
     with pytest.raises(TypeError, match="x: got list, want a numpy array"):
         function([1.0])

@@ -15,7 +15,7 @@ def ends():
     return Pipe(os.fdopen(source, "rb")), target
 
 
-def test_what_is_written_comes_in_order_and_then_the_end(ends):
+def test_lines_come_in_order_and_then_the_end(ends):
     pipe, target = ends
     for text in (b"one\n", b"two\n"):
         os.write(target, text)

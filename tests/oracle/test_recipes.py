@@ -98,7 +98,7 @@ def test_a_block_of_a_thousand_is_not_enough_for_the_large_layer(cases, monkeypa
 
 
 def test_the_large_neuron_level_spans_blocks(cases):
-    """Of 65,536 and less, neither of which divides it, with something in the last of them."""
+    """Blocks are of 65,536 neurons or fewer; no such size divides the layer's."""
     case = cases["neuron/large"]
     n = case.inputs["c"].shape[1]
     assert n > 2**16

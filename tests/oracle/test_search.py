@@ -1,4 +1,4 @@
-"""What the search computes, and what it spares itself."""
+"""The search computes as few cases as it needs."""
 
 from dataclasses import replace
 

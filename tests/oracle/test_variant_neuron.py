@@ -38,7 +38,7 @@ def test_with_the_papers_choices_it_is_the_papers_neuron(
 
 
 def factors(decay, tau):
-    """Of u and of c, from the names themselves."""
+    """Factors of u and of c follow from the names themselves."""
     return eval(decay, {"tau": tau, "u": 1, "c": 0}), eval(decay, {"tau": tau, "u": 0, "c": 1})
 
 

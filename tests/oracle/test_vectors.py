@@ -88,7 +88,7 @@ def test_all_is_small_and_plain(folder, cases):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_what_was_written_is_read(cases, tmp_path, suffix):
+def test_a_written_set_is_read(cases, tmp_path, suffix):
     if suffix == ".safetensors":
         pytest.importorskip("safetensors")
     some = [cases[name] for name in ("surrogate/tanh", "layer/evaluation", "training/shortcut")]
@@ -237,7 +237,7 @@ def test_only_vectors_are_written_over(doubling, tmp_path):
         assert (tmp_path / "manifest.json").read_text() == text
 
 
-def test_of_a_set_that_is_written_over_nothing_stays(doubling, tmp_path):
+def test_a_set_is_replaced_whole(doubling, tmp_path):
     folder = tmp_path / "v"
     vectors.write([doubling("neuron/a"), doubling("neuron/b")], folder)
     (folder / "neuron" / "notes.txt").touch()

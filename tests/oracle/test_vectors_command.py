@@ -61,7 +61,7 @@ def test_safetensors_hold_the_same(neurons, tmp_path):
     assert main(["compare", str(neurons), str(other)]) == 0
 
 
-def test_what_the_naive_loops_compute_otherwise_is_not_written(tmp_path, monkeypatch, refused):
+def test_values_on_which_the_naive_loops_disagree_are_not_written(tmp_path, monkeypatch, refused):
     true = agreement.disagreements
     monkeypatch.setattr(
         agreement,

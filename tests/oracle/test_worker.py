@@ -1,4 +1,4 @@
-"""What an adapter may be, what it is given, and what may come back."""
+"""Adapters: which objects can be one, what they are given and may return."""
 
 from types import SimpleNamespace
 
@@ -61,7 +61,7 @@ def test_anything_else_is_refused(target, message):
         worker.find_adapter(target)
 
 
-def test_what_an_adapter_declares():
+def test_declarations_of_an_adapter():
     full = SimpleNamespace(name="n", precision="float32", levels=("neuron",), omits=("*u",))
     assert worker.describe(full, "m:o") == {
         "name": "n",
@@ -88,7 +88,7 @@ def test_what_an_adapter_declares():
         ({"omits": [3]}, r"omits: got \[3\], want a tuple of strings"),
     ],
 )
-def test_what_is_declared_wrongly_is_refused(declared, message):
+def test_wrong_declarations_are_refused(declared, message):
     with pytest.raises(worker.Refused, match=message):
         worker.describe(SimpleNamespace(**declared), "m:o")
 
@@ -107,7 +107,7 @@ def test_a_case_arrives_whole_but_for_its_expected_values(doubling, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int64", "bool"])
-def test_whatever_becomes_an_array_of_numbers_passes_with_its_dtype(dtype):
+def test_objects_that_become_arrays_of_numbers_pass_with_their_dtype(dtype):
     wanted = {"y": np.zeros((1, 2))}
     (found,) = worker.as_arrays({"y": np.ones((1, 2), dtype)}, wanted).values()
     assert found.dtype == dtype
@@ -115,7 +115,7 @@ def test_whatever_becomes_an_array_of_numbers_passes_with_its_dtype(dtype):
     np.testing.assert_array_equal(found, [[1.0, 2.0]])
 
 
-def test_of_what_nobody_wanted_the_name_is_passed_on():
+def test_the_names_of_unwanted_outputs_are_passed_on():
     found = worker.as_arrays({"z": object(), "y": 1.0}, {"y": np.zeros(())})
     assert {name: array.shape for name, array in found.items()} == {"z": (0,), "y": ()}
 

@@ -1,4 +1,4 @@
-"""What stands for Windows refuses what Windows does."""
+"""The simulation of Windows refuses the calls that Windows refuses."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ REFUSED = {
 
 
 def ran(code, name, folder):
-    """What code of a module of that name prints as its error."""
+    """Return the error that code of a module of that name prints."""
     (folder / "folder").mkdir()
     content = f"exec({code!r}, {{'__name__': {name!r}}})"
     here = Path(__file__).parent
@@ -64,7 +64,7 @@ def test_other_packages_are_left_alone(code, tmp_path):
     assert ran(code, "other", tmp_path) == ""
 
 
-def test_what_is_closed_can_be_moved(tmp_path):
+def test_a_closed_file_can_be_moved(tmp_path):
     code = (
         "import os\nwith open('folder/file', 'wb') as f: f.write(b'a')\n"
         "os.rename('folder', 'new')\nos.replace('new/file', 'file')\nos.unlink('file')"

@@ -222,7 +222,7 @@ def test_kernels_and_equations_train_alike(digits, method):
 
 
 def test_the_update_has_the_memory_of_the_activations(digits, monkeypatch):
-    """What the forward pass kept is freed before the optimiser makes its new numbers."""
+    """Arrays that the forward pass kept are freed before the optimiser makes its new numbers."""
     config, net, state = start()
     seen = []
 

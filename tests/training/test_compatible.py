@@ -1,4 +1,4 @@
-"""What is refused before a run begins, because data and network don't fit."""
+"""Refusals before a run begins, because data and network don't fit."""
 
 from types import SimpleNamespace
 

@@ -156,7 +156,7 @@ def test_surrogates_of_the_presets_have_the_decisions_shape():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_what_is_given_wins_over_the_preset(preset):
+def test_settings_override_the_preset(preset):
     given_values = {"tau": 0.75, "optimizer": "adamw", "epochs": 2, "reset_gradient": "detached"}
     config = make_config(preset, **given_values)
     wanted = make_config().to_dict() | PRESETS[preset] | given_values

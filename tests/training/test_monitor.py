@@ -1,4 +1,4 @@
-"""What is recorded of a step, and where a number first went wrong."""
+"""Records of a step, and the place where a number first went wrong."""
 
 import numpy as np
 import pytest

@@ -172,7 +172,7 @@ def test_other_shapes_after_another(adapter):
     ],
     ids=str,
 )
-def test_what_can_not_be_expressed_is_refused(adapter, given):
+def test_cases_that_can_not_be_expressed_are_refused(adapter, given):
     with pytest.raises(Unsupported):
         adapter.run(neuron_case(*currents(), **given))
 
@@ -269,7 +269,7 @@ def cases():
 
 
 def repeated(adapter, case):
-    """What the last run gives; None where the adapter can't express the case."""
+    """Return the outputs of the last run; None where the adapter can't express the case."""
     try:
         return [adapter.run(case) for _ in range(case.repeat)][-1]
     except Unsupported:

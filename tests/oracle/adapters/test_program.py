@@ -117,7 +117,7 @@ SAVE = "np.save(made / 'y.npy', {}, allow_pickle=True)"
         ),
     ],
 )
-def test_whatever_else_it_does_is_a_failure(code, message, program, doubling):
+def test_any_other_ending_is_a_failure(code, message, program, doubling):
     with pytest.raises(ProgramFailed, match=message):
         program(code).run(doubling())
 
@@ -128,7 +128,7 @@ def test_files_that_nobody_wanted_are_passed_on_by_name(program, doubling):
 
 
 @pytest.mark.parametrize("command", ["./lif", [], ["./nothing"]])
-def test_what_is_no_command_is_refused(command):
+def test_an_object_that_is_no_command_is_refused(command):
     with pytest.raises(ValueError, match=r"^program: got .*, want a "):
         Program(command)
 

@@ -81,7 +81,7 @@ def test_slopes(small_case, told, wanted):
 
 
 def value(case, smooth):
-    """What the case's gradients are of."""
+    """Return the number that the case's gradients are of."""
     got = smooth.run(case)
     if case.level == "network":
         return float(got["loss"])
@@ -271,7 +271,7 @@ def test_the_first_update(small_case, optimizer, decay_on):
         np.testing.assert_allclose(got[f"first.{name}"], p - 0.05 * step, rtol=1e-9, atol=1e-12)
 
 
-def test_what_it_cannot_express(small_case):
+def test_cases_that_it_cannot_express(small_case):
     for name in SUPPORTED:
         with pytest.raises(Unsupported, match=f"^{name}: something else$"):
             PyTorch().run(small_case("neuron", **{name: "something else"}))
@@ -306,7 +306,7 @@ Doubled = adapter(DoubledLIF)
 
 
 def test_a_spike_that_float32_moves_is_told_and_all_else_agrees(cases):
-    """Of potentials 1e-9 above the threshold, brought there by a bias, some round to below."""
+    """A bias brings potentials 1e-9 above the threshold; some round to below."""
     case, layer = cases["network/evolutionary"], "stage1.block0"
     u_pre = case.outputs[f"{layer}.lif1.u_pre"][0]
     nearest = np.abs(u_pre - 1).argsort(axis=None)[:8]
