@@ -27,7 +27,7 @@ from refsnn.training.run import start
 
 pytestmark = pytest.mark.processes
 
-TINY = ["--archs=1-1:4-8", "--epochs=4", "--batch-size=40", "--ops=numpy"]
+TINY = ["--archs=1-1:4-8", "--epochs=6", "--batch-size=40", "--ops=numpy"]
 RUNS = ["--methods", "vanilla", "shortcut", "--seeds=1"]
 WAIT = 120.0  # seconds after which something is wrong
 ALONE = pytest.param(False, id="the parent alone", marks=pytest.mark.slow)

@@ -101,7 +101,7 @@ def system(request, tmp_path_factory):
 def trained(system):
     """A run that was interrupted after its first epoch, and resumed."""
     run = system.folder / "run ü λ"
-    process = system.start("-m", "refsnn", "train", "--out", run, "--epochs=10", *SMALL)
+    process = system.start("-m", "refsnn", "train", "--out", run, "--epochs=20", *SMALL)
     metrics = run / "metrics.jsonl"
     while not (metrics.exists() and metrics.read_bytes()):
         assert process.poll() is None, process.communicate()
