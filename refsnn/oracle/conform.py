@@ -7,6 +7,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
+import numpy as np
+
 from refsnn.files.documents import read_toml
 from refsnn.oracle import evidence
 from refsnn.oracle.compare import compare_case
@@ -32,6 +34,9 @@ ENDINGS = {
 }
 
 
+REPEATS = 2  # failed cases that are run again by a fresh adapter
+
+
 class Runner(Protocol):
     """A runner of cases: `Isolated`, or an object in this process."""
 
@@ -40,6 +45,9 @@ class Runner(Protocol):
 
     def run(self, case: Case) -> Answer:
         """Run one case."""
+
+    def renew(self) -> bool:
+        """Forget all that earlier runs left; return whether that is possible."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,7 @@ class Report:
     results: tuple[Result, ...]
     stale: tuple[str, ...] = ()
     damaged: Mapping[str, str] = field(default_factory=dict)  # case that can't be read -> why
+    unsteady: str = ""  # how equal runs differ: by state that is kept, or at random
     seconds: float = field(default=0.0, compare=False)
 
     def __str__(self) -> str:
@@ -120,19 +129,23 @@ def conform(
     declares; by default it is that of its arrays. `omits` adds to the outputs that the adapter
     omits. With `declared_only`, cases of levels that it does not declare are left out, else they
     count as unsupported. `watch` is called with each case's id before it runs, `keep` with each
-    case and its arrays. `damaged` maps further cases that cannot be read to the reasons. ValueError
-    if the adapter cannot be made.
+    case and its arrays. `damaged` maps further cases that cannot be read to the reasons. The first
+    cases that fail are run again by a fresh adapter: if one passes then, the adapter keeps state
+    between runs, and each later case gets a fresh one. ValueError if the adapter cannot be made.
     """
     start = perf_counter()
     ready = isolated.start()
     expected = expected or {}
     precision = precision or ready["precision"]
     omits = (*ready["omits"], *omits)
-    results = []
+    results: list[Result] = []
+    before, repeats, unsteady = "", REPEATS, ""
     for case in cases:
         if declared_only and case.level not in ready["levels"]:
             continue
         watch(case.id)
+        if unsteady:
+            isolated.renew()
         if case.level not in ready["levels"]:
             answer = Answer("unsupported", f"it declares no level {case.level}", {}, "")
             seconds = 0.0
@@ -140,13 +153,52 @@ def conform(
             begin = perf_counter()
             answer = isolated.run(case)
             seconds = perf_counter() - begin
+        result = judge(case, answer, precision, omits, expected, seconds)
+        wrong = answer.status in ("done", "raised") and result.status == "failed"
+        if wrong and before and repeats and not unsteady and isolated.renew():
+            repeats -= 1
+            answer, unsteady = run_again(isolated, case, before, answer, precision, omits)
+        before = case.id if answer.status in ("done", "unsupported") else ""
         if answer.status == "done":
             keep(case, answer.arrays)
-        results.append(judge(case, answer, precision, omits, expected, seconds))
+        results.append(result)
     stale = find_stale(expected, results, known)
     took = perf_counter() - start
     return Report(
-        ready["name"], precision, omits, tuple(results), tuple(stale), damaged or {}, took
+        ready["name"], precision, omits, tuple(results), tuple(stale), damaged or {}, unsteady, took
+    )
+
+
+def run_again(
+    isolated: Runner,
+    case: Case,
+    before: str,
+    answer: Answer,
+    precision: str | None,
+    omits: Sequence[str],
+) -> tuple[Answer, str]:
+    """Run a case that failed after another by a fresh adapter.
+
+    Return the fresh answer, and in words how it differs from the first: by state that is kept, or
+    at random; "" where it does not.
+    """
+    alone = isolated.run(case)
+    if alone.status != "done" or equal(alone, answer):
+        return answer, ""
+    isolated.renew()
+    if not equal(isolated.run(case), alone):
+        return alone, f"random: {case.id} gives other numbers in each fresh process"
+    passes = compare_case(case, alone.arrays, precision, omits).passed
+    after = "raises" if answer.status == "raised" else "fails" if passes else "gives other numbers"
+    then = "passes" if passes else "than" if answer.status == "done" else "not"
+    return alone, f"state is kept between runs: {case.id} {after} after {before}, {then} alone"
+
+
+def equal(one: Answer, other: Answer) -> bool:
+    """Tell whether two answers hold the same arrays."""
+    return one.arrays.keys() == other.arrays.keys() and all(
+        np.array_equal(value, other.arrays[name], equal_nan=value.dtype.kind in "fc")
+        for name, value in one.arrays.items()
     )
 
 

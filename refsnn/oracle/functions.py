@@ -25,6 +25,7 @@ class InProcess:
     """Run cases through an object in this process, where nothing stops one that hangs."""
 
     def __init__(self, implementation: Any) -> None:
+        self.implementation = implementation
         try:
             name = getattr(implementation, "__name__", type(implementation).__name__)
             self.adapter = worker.as_adapter(implementation, name)
@@ -41,6 +42,13 @@ class InProcess:
     def start(self) -> dict[str, Any]:
         """Return what the object declares."""
         return self.declared
+
+    def renew(self) -> bool:
+        """Make a new object, where a class was given; return whether one was."""
+        if not isinstance(self.implementation, type):
+            return False
+        self.adapter = worker.as_adapter(self.implementation, self.implementation.__name__)
+        return True
 
     def run(self, case: Case) -> Answer:
         """Run one case; the object sees inputs of its own, and no expected values."""

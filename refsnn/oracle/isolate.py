@@ -131,6 +131,11 @@ class Isolated:
             raise ValueError(f"adapter: {ready['message']}")
         return ready
 
+    def renew(self) -> bool:
+        """End the process, so that the next case starts a fresh one; return True."""
+        self.stop()
+        return True
+
     def run(self, case: Any) -> Answer:
         """Run a case and return the answer."""
         if self.process is None or self.process.poll() is not None:

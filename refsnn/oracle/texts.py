@@ -22,6 +22,8 @@ def report_text(report: Any, verbose: bool = False) -> str:
         by_clause([r.clauses for r in report.results], statuses),
     ]
     lines = failures(report, verbose)
+    if report.unsteady:
+        lines.insert(0, f"{report.unsteady} (each later case was run by a fresh adapter)")
     lines += [f"FLIPPED {r.case}: {'; '.join(r.flipped)}" for r in report.results if r.flips]
     lines += [f"STALE {line}" for line in report.stale]
     lines += [f"NOT RUN {name}: {text}" for name, text in report.damaged.items()]

@@ -238,3 +238,86 @@ def test_without_a_precision_the_arrays_tell_it(adapter, doubling):
         report = conform(isolated, [case])
     assert report.results[0].precision == "float32"
     assert report.passed, report.results[0].message
+
+
+STEADY = "def run(case): return {'y': 2 * case.inputs['x']}"
+KEPT = """
+    class Adapter:
+        kept = 0.0
+
+        def run(self, case):
+            y = 2 * case.inputs["x"] + self.kept
+            self.kept = y[0, 0]
+            return {"y": y}
+    """
+GROWS = """
+    runs = []
+
+    def run(case):
+        runs.append(case.id)
+        return {"y": case.inputs["x"] + len(runs)}
+    """
+SHAPES = """
+    shapes = set()
+
+    def run(case):
+        shapes.add(case.inputs["x"].shape)
+        if len(shapes) > 1:
+            raise ValueError("of another shape than before")
+        return {"y": 2 * case.inputs["x"]}
+    """
+RANDOM = """
+    import numpy as np
+
+    def run(case):
+        return {"y": np.random.default_rng().normal(size=(2, 3))}
+    """
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "unsteady", "failed"),
+    [
+        (STEADY, "run", "", []),
+        (KEPT, "Adapter", "state is kept between runs: neuron/b fails after neuron/a, passes", "b"),
+        (GROWS, "run", "state is kept between runs: neuron/b gives other numbers after", "abcd"),
+        (SHAPES, "run", "state is kept between runs: neuron/c raises after neuron/b, passes", "c"),
+        (RANDOM, "run", "random: neuron/b gives other numbers in each fresh process", "abcd"),
+    ],
+    ids=["steady", "kept", "grows", "shapes", "random"],
+)
+def test_runs_that_differ_are_told_from_wrong_ones(code, name, unsteady, failed, adapter, doubling):
+    """A case that fails is run again by itself; from then on no case follows another."""
+    adapter(code)
+    x = np.full((4, 5), 3.0)
+    cases = [doubling("neuron/a"), doubling("neuron/b")]
+    cases += [doubling("neuron/c", inputs={"x": x}, outputs={"y": 2 * x}), doubling("neuron/d")]
+    with Isolated(f"mine:{name}") as isolated:
+        report = conform(isolated, cases)
+    assert report.unsteady.startswith(unsteady)
+    assert bool(report.unsteady) == bool(unsteady)
+    assert [r.case[-1] for r in report.results if r.status == "failed"] == [*failed]
+    assert (f"\n{report.unsteady} (each later" in show(report)) == bool(unsteady)
+
+
+def test_arrays_of_a_run_alone_are_kept(adapter, doubling):
+    """A diagnosis would otherwise look for the state's cause in every case."""
+    adapter(KEPT)
+    kept = {}
+    with Isolated("mine:Adapter") as isolated:
+        cases = [doubling(f"neuron/{name}") for name in "abc"]
+        conform(isolated, cases, keep=lambda case, arrays: kept.update({case.id: arrays["y"]}))
+    for case in cases:
+        np.testing.assert_array_equal(kept[case.id], case.outputs["y"])
+
+
+def test_wrong_cases_are_run_again_twice_at_most(adapter, doubling, tmp_path):
+    adapter("""
+    def run(case):
+        with open("runs", "a") as file:
+            file.write(case.id[-1])
+        return {"y": case.inputs["x"]}
+    """)
+    with Isolated("mine:run") as isolated:
+        report = conform(isolated, [doubling(f"neuron/{name}") for name in "abcd"])
+    assert not report.unsteady
+    assert (tmp_path / "runs").read_text() == "abbccd"

@@ -39,6 +39,30 @@ class Nosy(Right):
         return outputs
 
 
+class Keeps(Right):
+    """It starts from the potentials that the case before left."""
+
+    levels = ("neuron",)
+    kept = 0.0
+
+    def run(self, case):
+        outputs = super().run(case)
+        kept, self.kept = self.kept, float(outputs["u"][-1, 0])
+        return outputs | {"u_pre": outputs["u_pre"] + kept}
+
+
+def test_a_class_is_made_anew_where_it_keeps_state():
+    given = refsnn.cases("neuron", pattern=["neuron/tanh*", "neuron/authors"])
+    report = refsnn.conform(Keeps, given)
+    assert report.unsteady == (
+        "state is kept between runs: neuron/tanh-literal fails after neuron/tanh, passes alone"
+    )
+    assert [r.status for r in report.results] == ["passed", "failed", "passed"]
+    report = refsnn.conform(Keeps(), given)  # an object can't be made anew
+    assert not report.unsteady
+    assert [r.status for r in report.results] == ["passed", "failed", "failed"]
+
+
 def test_cases_are_chosen_by_level_and_pattern():
     neurons = refsnn.cases("neuron")
     assert {case.level for case in neurons} == {"neuron"}
