@@ -29,7 +29,7 @@ from refsnn.gradcheck.search import worst_element
 RUNGS = 4  # attempts, each with a new direction and 1/8 of the last step
 KINKS = 16  # at most so many elements are held still to test the others
 CONFIRMED = 3  # further directions that must fail before a gradient counts as wrong
-STILL = "y does not change: a spiking layer must fire its primitive here, or needs smooth=False"
+STILL = "y does not change: let a spiking layer fire its primitive, or give jvp and smooth=False"
 SURE = 10  # an error of so many times the doubt means a wrong gradient
 ZERO = 256  # a gradient of 0 may be as large as so many units in the last place of y
 COARSE = 30  # a floor of so many times `fine` hides a gradient that is not 0
