@@ -188,10 +188,10 @@ def run_again(
     isolated.renew()
     if not equal(isolated.run(case), alone):
         return alone, f"random: {case.id} gives other numbers in each fresh process"
-    passes = compare_case(case, alone.arrays, precision, omits).passed
-    after = "raises" if answer.status == "raised" else "fails" if passes else "gives other numbers"
-    then = "passes" if passes else "than" if answer.status == "done" else "not"
-    return alone, f"state is kept between runs: {case.id} {after} after {before}, {then} alone"
+    how = f"gives other numbers after {before} than alone"
+    if compare_case(case, alone.arrays, precision, omits).passed:
+        how = f"{'raises' if answer.status == 'raised' else 'fails'} after {before}, passes alone"
+    return alone, f"state is kept between runs: {case.id} {how}"
 
 
 def equal(one: Answer, other: Answer) -> bool:
