@@ -102,7 +102,7 @@ def checked_layer(forward: Any, backward: Any, inputs: Any, wrt: Any) -> Layer:
         raise ValueError("wrt: got no name, want at least one input of floats")
     for name in wrt:
         check_input(name, inputs[name], wrt[0], inputs[wrt[0]].dtype)
-    return Layer(forward, backward, dict(inputs), wrt, inputs[wrt[0]].dtype)
+    return Layer(forward, backward, dict(inputs), wrt, inputs[wrt[0]].dtype, [])
 
 
 def check_input(name: str, x: Array, model: str, dtype: np.dtype[Any]) -> None:

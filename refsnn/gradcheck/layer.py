@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from refsnn.gradcheck.frozen import taped
+
 Array = NDArray[Any]
 Parts = tuple[Array, ...]  # an output as a tuple, even of one array
 ROUNDINGS = 32  # units in the last place by which an output may be off
@@ -19,6 +21,7 @@ class Layer(NamedTuple):
     inputs: dict[str, Array]
     wrt: tuple[str, ...]  # inputs to differentiate with respect to, all of `dtype`
     dtype: np.dtype[Any]
+    frozen: list[Any]  # what forward gave `stop_gradient` at the inputs
 
 
 class Point(NamedTuple):
@@ -35,12 +38,17 @@ def run(layer: Layer, **moved: Array) -> tuple[Any, Any]:
 
     The layer gets copies, so that it cannot damage the inputs.
     """
-    return call(layer, {name: x.copy() for name, x in (layer.inputs | moved).items()})
+    given = {name: x.copy() for name, x in (layer.inputs | moved).items()}
+    return call(layer, given, replays=bool(moved))
 
 
-def call(layer: Layer, given: dict[str, Array]) -> tuple[Any, Any]:
-    """Call forward and check the form of its result."""
-    result = layer.forward(**given)
+def call(layer: Layer, given: dict[str, Array], replays: bool = False) -> tuple[Any, Any]:
+    """Call forward and check the form of its result.
+
+    With `replays`, stopped gradients have the values of the last call without.
+    """
+    with taped(layer.frozen, replays):
+        result = layer.forward(**given)
     if not isinstance(result, tuple) or len(result) != 2:
         raise TypeError(f"forward: got {form(result)}, want a pair (y, cache)")
     return result
