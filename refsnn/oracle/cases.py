@@ -15,6 +15,7 @@ import numpy as np
 from refsnn.ops import Array
 from refsnn.oracle.compute import compute
 from refsnn.oracle.conventions import Conventions, Value, make_conventions
+from refsnn.oracle.slopes import is_own, jumps_of
 from refsnn.oracle.tolerances import tolerances
 from refsnn.oracle.vectors import Case
 
@@ -23,6 +24,7 @@ Arrays = dict[str, Array]
 MARGIN = 2e-5
 MARGINS = {"training": 1e-4}  # rounding adds up over a training
 ATTEMPTS = 10_000
+MOST_SPIKES = 30  # per step, whose thresholds potentials keep off
 ULP = 2.0**-23  # of float32, above 1
 
 
@@ -79,12 +81,15 @@ def build(recipe: Recipe) -> Case:
 
 def run(recipe: Recipe, inputs: Arrays, conventions: Conventions) -> tuple[Arrays, float]:
     """Return the outputs, and the least distance of a potential from a threshold or kink."""
-    critical, closest = float(conventions["v_th"]) + np.array([0.0, *kinks(conventions)]), [np.inf]
+    critical, closest = critical_potentials(conventions), [np.inf]
+    starts_late = "next step" in str(conventions["reset"]) or bool(conventions["input_delay"])
 
     def watch(u_pre_seq: Array) -> None:
         distances = np.abs(np.subtract.outer(critical, u_pre_seq))
-        # in an exact case a distance of 0 is intended, and cannot be moved by rounding
-        closest.append(distances[distances > 0].min() if recipe.exact else distances.min())
+        # in an exact case a distance of 0 is intended, and cannot be moved by rounding; nor can
+        # that of a potential of exactly 0, which a late reset or a delayed input leaves
+        known = recipe.exact or starts_late
+        closest.append(distances[distances > 0].min(initial=np.inf) if known else distances.min())
 
     outputs = compute(recipe.level, inputs, recipe.settings, conventions, recipe.repeat, watch)
     return outputs, min(closest)
@@ -97,9 +102,27 @@ def representable(value: Array) -> Array:
     return value.astype(np.float32).astype(np.float64)
 
 
+def critical_potentials(conventions: Conventions) -> Array:
+    """Return the potentials at which spikes or slopes jump."""
+    v_th = float(conventions["v_th"])
+    spikes = range(1, MOST_SPIKES + 1) if conventions["spikes"] == "several" else [1]
+    origin = 0.0 if conventions["surrogate_at"] == "u_pre" else v_th
+    return np.array([*(k * v_th for k in spikes), *(origin + x for x in kinks(conventions))])
+
+
 def kinks(conventions: Conventions) -> list[float]:
-    """Return the distances from the threshold at which the slope jumps or bends."""
+    """Return the distances from the threshold at which the slope jumps or bends.
+
+    Of a user's slope only the jumps are known.
+    """
     shape, v_th = float(conventions["surrogate_shape"]), float(conventions["v_th"])
-    return {"rectangular": [-shape / 2, shape / 2], "triangular": [-v_th, 0.0, v_th]}.get(
-        str(conventions["surrogate"]), []
-    )
+    name = str(conventions["surrogate"])
+    if is_own(name):
+        unit = v_th if conventions["surrogate_unit"] == "v_th" else 1.0
+        return [unit * x for x in jumps_of(name)]
+    return {
+        "rectangular": [-shape / 2, shape / 2],
+        "triangular": [-v_th, 0.0, v_th],
+        "piecewise_quadratic": [-1 / shape, 0.0, 1 / shape],
+        "step": [-shape],
+    }.get(name, [])

@@ -8,17 +8,49 @@ from pathlib import Path
 from typing import Any
 
 from refsnn.oracle import cases, recipes, vectors
+from refsnn.oracle.agreement import disagreements, for_loops
+from refsnn.oracle.cases import Recipe
 from refsnn.oracle.contents import require_inputs
+from refsnn.oracle.conventions import LEVELS, Conventions, check
+from refsnn.oracle.naive import case as naive
 from refsnn.oracle.tolerances import tolerances
 from refsnn.oracle.vectors import Case
 
 
-def catalogue(folder: Path | None) -> dict[str, Callable[[], Case]]:
-    """Return functions that make the cases, by id: from a folder of test vectors, or recipes."""
+def catalogue(
+    folder: Path | None, declared: Conventions | None = None
+) -> dict[str, Callable[[], Case]]:
+    """Return functions that make the cases, by id: from a folder of test vectors, or recipes.
+
+    Those of recipes follow the `declared` conventions; a function raises ValueError where the
+    naive loops compute something else under them. Those of a folder have their own, and `declared`
+    may only repeat them; ValueError for a user's slope among them that was not declared.
+    """
+    declared = declared or {}
+    for name, value in for_loops(declared).items():
+        if not naive.is_computed(name, value):  # type: ignore[no-untyped-call]
+            raise ValueError(
+                f"{name}: {value!r} can be recognised, but not declared: the naive loops, the "
+                "second opinion on every value, do not compute it"
+            )
     if folder is None:
-        return {recipe.id: partial(cases.build, recipe) for recipe in recipes.recipes()}
+        make = agreed if declared else cases.build
+        return {recipe.id: partial(make, recipe) for recipe in recipes.recipes(LEVELS, declared)}
     entries = vectors.read_manifest(folder)["cases"]
+    for entry in entries:
+        check("surrogate", entry["conventions"]["surrogate"])
+        if any(entry["conventions"][name] != value for name, value in declared.items()):
+            raise ValueError(f"conventions: those of the cases in {folder} can't be changed")
     return {entry["id"]: partial(read_case, folder, entry) for entry in entries}
+
+
+def agreed(recipe: Recipe) -> Case:
+    """Make a case of a recipe; ValueError where the naive loops compute something else."""
+    case = cases.build(recipe)
+    differs = disagreements(case)
+    if differs:
+        raise ValueError(f"{recipe.id}: refsnn and the naive loops differ: {differs[0]}")
+    return case
 
 
 def read_case(folder: Path, entry: Mapping[str, Any]) -> Case:
@@ -28,7 +60,7 @@ def read_case(folder: Path, entry: Mapping[str, Any]) -> Case:
     """
     case = vectors.read_case(folder, entry)
     try:
-        require_inputs(case.level, case.inputs, case.settings)
+        require_inputs(case.level, case.inputs, case.settings, case.conventions)
         require_tolerances(case)
     except ValueError as error:
         raise ValueError(f"vectors: {folder / vectors.MANIFEST}: {case.id}: {error}") from None

@@ -10,7 +10,11 @@ import numpy as np
 
 from refsnn.files.npy import NUMERIC
 from refsnn.ops import Array
+from refsnn.oracle.tolerances import tolerance
 from refsnn.oracle.vectors import Case
+
+#: outputs of a neuron that many implementations do not show; they are compared if they are given
+OPTIONAL = ("u_pre", "u", "du_pre", "du0", "dtau", "dv_th")
 
 
 def comparable(
@@ -19,7 +23,7 @@ def comparable(
     """Return the arrays that can be compared, and a line about each output that cannot.
 
     The arrays are float64, in the order of the case's outputs. Outputs that match a pattern of
-    `omits` may be missing.
+    `omits` may be missing, and so may those of a neuron that are OPTIONAL.
     """
     arrays = {}
     problems = {
@@ -27,10 +31,11 @@ def comparable(
     }
     for name, expected in case.outputs.items():
         if name not in got:
-            if not any(fnmatchcase(name, pattern) for pattern in omits):
+            wanted = case.level != "neuron" or name not in OPTIONAL
+            if wanted and not any(fnmatchcase(name, pattern) for pattern in omits):
                 problems[name] = f"{name} is missing"
             continue
-        text, array = checked(got[name], expected, case.tolerances[name][precision])
+        text, array = checked(got[name], expected, tolerance(case, name, precision))
         if text:
             problems[name] = f"{name}: {text}"
         else:
@@ -41,16 +46,19 @@ def comparable(
 
 
 def precision_of(got: Mapping[str, Any]) -> str:
-    """Return "float32" if any of the arrays is of float32 or less, else "float64".
+    """Return the lowest precision of the arrays, "float64", "float32" or "float16".
 
-    Arrays of whole numbers, such as spikes, do not count: they are the same in any dtype.
+    Arrays of whole numbers, such as spikes, do not count: they are the same in any dtype. NumPy
+    has no bfloat16, so that it must be declared.
     """
-    low = any(
-        array.dtype.kind == "f" and array.dtype.itemsize < 8 and (array != np.rint(array)).any()
+    sizes = [
+        array.dtype.itemsize
         for array in got.values()
         if isinstance(array, np.ndarray)
-    )
-    return "float32" if low else "float64"
+        and array.dtype.kind == "f"
+        and (array != np.rint(array)).any()
+    ]
+    return {2: "float16", 4: "float32"}.get(min(sizes, default=8), "float64")
 
 
 def in_tolerances(got: Array, expected: Array, tolerance: float) -> float:

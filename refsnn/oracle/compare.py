@@ -10,8 +10,10 @@ from refsnn.ops import Array, validate
 from refsnn.oracle.comparable import comparable, in_tolerances, precision_of
 from refsnn.oracle.comparison import Comparison, Divergence
 from refsnn.oracle.conventions import PAPER, PRECISIONS
-from refsnn.oracle.order import Place, places, quantity
+from refsnn.oracle.halves import is_exact, jumps, unfit
+from refsnn.oracle.order import BACKWARD, Place, places, quantity
 from refsnn.oracle.recompute import recompute
+from refsnn.oracle.tolerances import tolerance
 from refsnn.oracle.vectors import Case
 
 UNLIKE = 1000  # tolerances apart, two outputs can't be mistaken for each other by chance
@@ -26,21 +28,27 @@ def compare_case(
     """Compare outputs `got`, by name and in PyTorch's axis order, with the case's.
 
     Outputs that match a pattern of `omits` may be missing. `precision` selects the tolerances
-    (default: float32 if an array is float32). A spike that rounding may have flipped is not a
-    divergence: everything after it is compared with the case recomputed from that spike.
+    (default: that of the arrays). A spike that rounding may have flipped is not a divergence:
+    everything after it is compared with the case recomputed from that spike. Neither is what a
+    half precision cannot show.
     """
     precision = precision or precision_of(got)
     validate.one_of("precision", precision, PRECISIONS)
     arrays, problems = comparable(case, got, precision, omits)
-    result = Comparison(case.id, case.clauses, precision)
+    result = Comparison(case.id, case.clauses, precision, tuple(case.outputs))
+    reason = unfit(case, precision)
+    if reason:
+        result.unjudged = f"not judged in {precision}: {reason}"
+        return result
     result.problems, result.unusable = list(problems.values()), list(problems)
     result.missing = [name for name in problems if name in case.outputs and name not in got]
     result.omitted = [name for name in case.outputs if name not in {*got, *problems}]
     shown = list(arrays)
-    arrays = with_spikes(case, arrays, result.omitted)
+    arrays = with_spikes(case, arrays, result.omitted, precision)
     decided: dict[str, Array] = {}
     while True:
-        found = first_wrong(case, arrays, precision)
+        excused = jumps(case, arrays, precision)
+        found = first_wrong(case, arrays, precision, excused)
         if found is None:
             result.agreed = 1.0
             break
@@ -59,18 +67,43 @@ def compare_case(
         spikes[place.step][flips] = arrays[place.tensor][place.step][flips]
         case = replace(recompute(case, decided=decided), tolerances=case.tolerances)
     for name in shown:
-        error = in_tolerances(arrays[name], case.outputs[name], case.tolerances[name][precision])
-        result.tensors[name] = {"error": error, "status": "ok" if error <= 1 else "differs"}
-        other = None if error <= 1 else mistaken_for(arrays[name], name, case, precision)
-        if other is not None:
-            result.tensors[name]["is"] = other
+        result.tensors[name] = verdict(case, arrays, name, precision, excused)
+    if result.agrees and any(t["status"] == "not judged" for t in result.tensors.values()):
+        why = "potentials are rounded across the rectangle's edge"
+        result.unjudged = f"not judged in {precision}: gradients, as {why}"
     return result
+
+
+def verdict(
+    case: Case,
+    arrays: Mapping[str, Array],
+    name: str,
+    precision: str,
+    excused: Mapping[str, Array],
+) -> dict[str, Any]:
+    """Return an output's error in tolerances, its status, and which other output it is."""
+    got, expected, near = arrays[name], case.outputs[name], tolerance(case, name, precision)
+    found: dict[str, Any] = {"error": in_tolerances(got, expected, near), "status": "ok"}
+    if found["error"] <= 1:
+        return found
+    if (wrong_at(got, expected, near) & ~excused.get(name, np.False_)).any():
+        found["status"] = "differs"
+        other = mistaken_for(got, name, case, precision)
+        return found | ({} if other is None else {"is": other})
+    if case.level not in ("surrogate", "neuron"):
+        found["status"] = "not judged"
+    return found
+
+
+def wrong_at(got: Array, expected: Array, near: float) -> Array:
+    """Return a mask of what is out of tolerance."""
+    return np.asarray(~(np.abs(got - expected) <= near))  # NaN is wrong too
 
 
 def mistaken_for(array: Array, name: str, case: Case, precision: str) -> str | None:
     """Return the name of another output whose values these are, None if there is none."""
     for other, expected in case.outputs.items():
-        near, own = case.tolerances[other][precision], case.outputs[name]
+        near, own = tolerance(case, other, precision), case.outputs[name]
         if (
             expected.shape == array.shape
             and in_tolerances(array, expected, near) <= 1
@@ -81,7 +114,9 @@ def mistaken_for(array: Array, name: str, case: Case, precision: str) -> str | N
     return None
 
 
-def with_spikes(case: Case, got: dict[str, Array], omitted: Sequence[str]) -> dict[str, Array]:
+def with_spikes(
+    case: Case, got: dict[str, Array], omitted: Sequence[str], precision: str
+) -> dict[str, Array]:
     """Add the spikes that follow from the potentials where an implementation omits them.
 
     Without them, the consequences of a flip would look like errors of logic.
@@ -89,7 +124,7 @@ def with_spikes(case: Case, got: dict[str, Array], omitted: Sequence[str]) -> di
     spikes = {}
     for name in omitted:
         potential = name.removesuffix("o") + "u_pre"
-        if can_round(case, name) and potential in got:
+        if can_round(case, name, precision) and potential in got:
             spikes[name] = fires(case, got[potential]).astype(float)
     return {name: {**got, **spikes}[name] for name in case.outputs if name in {**got, **spikes}}
 
@@ -102,9 +137,9 @@ def fires(case: Case, u_pre: Array) -> Array:
 
 
 def first_wrong(
-    case: Case, got: Mapping[str, Array], precision: str
+    case: Case, got: Mapping[str, Array], precision: str, excused: Mapping[str, Array]
 ) -> tuple[Place, Array, float] | None:
-    """Find the first place in the order of computing that is out of tolerance.
+    """Find the first place in the order of computing that is out of tolerance and not excused.
 
     Returns the place, a mask of its wrong elements, and the fraction of all places that agree
     before it; None if everything agrees.
@@ -113,8 +148,10 @@ def first_wrong(
     for count, place in enumerate(order):
         name, t = place
         part = ... if t is None else t
-        off = np.abs(got[name][part] - case.outputs[name][part])
-        wrong = np.asarray(~(off <= case.tolerances[name][precision]))  # NaN is wrong too
+        near = tolerance(case, name, precision)
+        wrong = wrong_at(got[name][part], case.outputs[name][part], near)
+        if name in excused:
+            wrong = wrong & ~excused[name][part]
         if wrong.any():
             return place, wrong, (count + 1 - float(wrong.mean())) / len(order)
     return None
@@ -131,23 +168,25 @@ def divergence(
     name, t = place
     whole = index if t is None else (t, *index)
     expected, value = float(case.outputs[name][whole]), float(got[name][whole])
-    tolerance = case.tolerances[name][precision]
-    error = in_tolerances(got[name][whole], case.outputs[name][whole], tolerance)
+    near = tolerance(case, name, precision)
+    error = in_tolerances(got[name][whole], case.outputs[name][whole], near)
     ulps = None
     potential = name.removesuffix("o") + "u_pre"
     if quantity(name) == "o" and potential in case.outputs:
         v_th = float(case.conventions["v_th"])
         distance = float(case.outputs[potential][whole]) - v_th
         ulps = distance / float(np.spacing(np.float32(v_th)))
-    return Divergence(case.id, name, t, index, expected, value, error, ulps)
+    start = len(case.outputs[name]) - 1 if quantity(name) in BACKWARD else 0
+    return Divergence(case.id, name, t, index, expected, value, error, ulps, t in (None, start))
 
 
-def can_round(case: Case, name: str) -> bool:
+def can_round(case: Case, name: str, precision: str) -> bool:
     """Tell whether the output holds spikes of potentials that are subject to rounding."""
+    potential = name.removesuffix("o") + "u_pre"
     return (
         quantity(name) == "o"
-        and not case.exact
-        and name.removesuffix("o") + "u_pre" in case.outputs
+        and potential in case.outputs
+        and not is_exact(case, potential, precision)
         and case.conventions["output"]
         == PAPER["output"]  # else the spikes are those of another step
     )
@@ -160,11 +199,11 @@ def may_round(case: Case, got: Mapping[str, Array], place: Place, precision: str
     that was given, if it was.
     """
     name, t = place
-    if not can_round(case, name):
+    if not can_round(case, name, precision):
         return False
     potential = name.removesuffix("o") + "u_pre"
     v_th = float(case.conventions["v_th"])
-    near = case.tolerances[potential][precision]
+    near = tolerance(case, potential, precision)
     spikes = got[name][t]
     fits = (np.abs(case.outputs[potential][t] - v_th) <= near) & np.isin(spikes, (0, 1))
     if potential in got:

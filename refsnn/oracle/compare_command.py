@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from refsnn.files.arrays import SUFFIXES
-from refsnn.oracle import evidence
+from refsnn.oracle import evidence, hidden
 from refsnn.oracle.actual import read_actual
 from refsnn.oracle.catalogue import catalogue, check_patterns, load
 from refsnn.oracle.compare import compare_case
 from refsnn.oracle.comparison import Comparison
-from refsnn.oracle.conventions import PRECISIONS
+from refsnn.oracle.conform_command import add_as
+from refsnn.oracle.conventions import PRECISIONS, Conventions
+from refsnn.oracle.declare import declared
 from refsnn.oracle.report import by_clause
+from refsnn.oracle.texts import agreement
 from refsnn.output import counted, open_output
 
 
@@ -30,7 +33,9 @@ class Outcome:
     @property
     def passed(self) -> bool:
         """Tell whether everything could be compared and agrees."""
-        return not self.problems and all(result.passed for result in self.compared)
+        wrong = any(not r.agrees or r.problems for r in self.compared)
+        none = self.compared and not any(r.passed for r in self.compared)
+        return not (self.problems or wrong or none)
 
 
 def add_options(parser: Any) -> None:
@@ -47,6 +52,7 @@ def add_options(parser: Any) -> None:
         help="the arrays that an implementation computed: a folder with a file LEVEL/NAME.npz for "
         "each case, or one such file",
     )
+    add_as(parser)
     parser.add_argument(
         "--omit",
         nargs="+",
@@ -58,7 +64,7 @@ def add_options(parser: Any) -> None:
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="whose tolerances to use (default: float32 if any array is float32, else float64)",
+        help="whose tolerances to use (default: the lowest of the arrays' own)",
     )
     parser.add_argument(
         "--verbose", action="store_true", help="name the missing outputs of each case"
@@ -71,8 +77,9 @@ def add_options(parser: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    folder, one = place(arguments.expected)
-    makers, file = catalogue(folder), arguments.actual
+    conventions = declared(arguments.declared)
+    folder, one = place(arguments.expected, conventions)
+    makers, file = catalogue(folder, conventions), arguments.actual
     own = f"{file.resolve().parent.name}/{file.stem}"
     if one not in (None, own) and own in makers and not file.is_dir():
         raise ValueError(f"actual: {file} is named after the case {own}, want {one}")
@@ -84,11 +91,14 @@ def run(arguments: argparse.Namespace) -> int:
             check_patterns(arguments.omit, cases)
         problems = actual.problems | damaged
         given = {*actual.got, *problems}
+        compared = []
+        for case in cases:
+            got = actual.got[case.id]
+            found = compare_case(case, got, arguments.precision, arguments.omit)
+            found.agrees_as = hidden.agrees_as(case, got, found, arguments.omit)
+            compared.append(found)
         outcome = Outcome(
-            [
-                compare_case(case, actual.got[case.id], arguments.precision, arguments.omit)
-                for case in cases
-            ],
+            compared,
             problems,
             [name for name in wanted if name not in given],
             actual.others,
@@ -101,13 +111,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if outcome.passed else 1
 
 
-def place(expected: Path) -> tuple[Path, str | None]:
+def place(expected: Path, conventions: Conventions) -> tuple[Path, str | None]:
     """Return the folder with the manifest, and the case if EXPECTED is the file of one."""
     if expected.is_dir() or expected.suffix not in SUFFIXES:
         return expected, None
     folder = expected.resolve().parent.parent
     name = f"{expected.resolve().parent.name}/{expected.stem}"
-    if name not in catalogue(folder):
+    if name not in catalogue(folder, conventions):
         raise ValueError(f"expected: {expected} is not among the cases of {folder}")
     return folder, name
 
@@ -116,13 +126,18 @@ def show(outcome: Outcome, actual: Path, verbose: bool = False) -> str:
     """Return the result as text: a table by clause, one line per fault, a summary."""
     compared, problems = outcome.compared, outcome.problems
     passed = sum(result.passed for result in compared)
-    words = [f"{counted(passed, 'case')} passed, {len(compared) - passed} failed"]
+    unjudged = sum(result.agrees and not result.problems for result in compared) - passed
+    failed = len(compared) - passed - unjudged
+    words = [f"{counted(passed, 'case')} passed, {failed} failed"]
+    words += [f"{unjudged} not judged"] if unjudged else []
     words += [f"{len(problems)} can't be compared"] if problems else []
     words += [f"{len(outcome.absent)} not given"] if outcome.absent else []
     words += [f"{len(outcome.others)} not among the expected ones"] if outcome.others else []
     flips = sum(len(result.flips) for result in compared)
     words += [f"{counted(flips, 'rounding flip')} excused"] if flips else []
-    lines = [f"{name}: {text}" for name, text in problems.items()]
+    lower = hidden.common(r.agrees_as for r in compared if not r.agrees or r.problems)
+    lines = [agreement(lower)] if lower else []
+    lines += [f"{name}: {text}" for name, text in problems.items()]
     lines += [line for result in compared for line in result.lines(with_missing=False)]
     lines += missing(compared, verbose)
     omitted = evidence.kinds(name for result in compared for name in result.omitted)
@@ -167,6 +182,7 @@ def to_dict(outcome: Outcome) -> dict[str, Any]:
                 "clauses": evidence.judge(result),
                 "passed": result.passed,
                 "precision": result.precision,
+                "agrees_as": result.agrees_as,
                 "omitted": result.omitted,
                 "first_divergence": None if result.first is None else asdict(result.first),
                 "flips": [asdict(flip) for flip in result.flips],

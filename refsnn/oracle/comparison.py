@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from refsnn.oracle.conventions import PRECISIONS
+
 SHOWN = 3  # lines of one sort, of which there may be hundreds
 
 
@@ -22,6 +24,7 @@ class Divergence:
     got: float
     error: float  # in tolerances
     ulps: float | None = None
+    begins: bool = True  # no step, or the one that its pass computes first
 
     def __str__(self) -> str:
         return f"{self.case}: {self.words()}"
@@ -45,6 +48,7 @@ class Comparison:
     case: str
     clauses: tuple[str, ...]
     precision: str
+    outputs: tuple[str, ...] = ()  # all names, in the order of computing
     tensors: dict[str, dict[str, Any]] = field(default_factory=dict)  # error, status
     problems: list[str] = field(default_factory=list)  # a line for each output of `unusable`
     unusable: list[str] = field(default_factory=list)  # outputs that can't be compared
@@ -52,6 +56,8 @@ class Comparison:
     omitted: list[str] = field(default_factory=list)  # outputs not given that need not be
     first: Divergence | None = None
     flips: list[Divergence] = field(default_factory=list)  # spikes that rounding may explain
+    agrees_as: str = ""  # the lower precision whose rounding explains why it fails, or "unclear"
+    unjudged: str = ""  # what a half precision cannot show, and why
     agreed: float = 0.0  # the fraction of places, in order, before the first divergence
 
     def __bool__(self) -> bool:
@@ -68,7 +74,7 @@ class Comparison:
     @property
     def passed(self) -> bool:
         """Tell whether everything could be compared and agrees."""
-        return self.agrees and not self.problems
+        return self.agrees and not self.problems and not self.unjudged
 
     def faults(self, with_missing: bool = True) -> list[str]:
         """Describe in words the first few problems and the first divergence."""
@@ -92,7 +98,10 @@ class Comparison:
     def lines(self, with_missing: bool = True) -> list[str]:
         """Return the faults and flips, each with the case's id before it."""
         flips = [f"rounding flip, not counted: {text}" for text in self.excused()]
-        return [f"{self.case}: {text}" for text in (*self.faults(with_missing), *flips)]
+        others = [self.unjudged] if self.unjudged else []
+        others += [f"agrees as {self.agrees_as}"] if self.agrees_as in PRECISIONS else []
+        texts = (*self.faults(with_missing), *others, *flips)
+        return [f"{self.case}: {text}" for text in texts]
 
 
 def few(texts: list[str]) -> list[str]:

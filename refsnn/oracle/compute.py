@@ -16,7 +16,7 @@ from refsnn.network.layers import neuron_forward as norm_neuron_forward
 from refsnn.network.network import Block
 from refsnn.ops import Array, Conv
 from refsnn.oracle import variant_neuron
-from refsnn.oracle.conventions import PAPER, Conventions
+from refsnn.oracle.conventions import FROM_SETTINGS, PAPER, Conventions
 from refsnn.oracle.layout import (
     image_from_torch,
     param_to_torch,
@@ -24,6 +24,7 @@ from refsnn.oracle.layout import (
     sequence_from_torch,
     sequence_to_torch,
 )
+from refsnn.oracle.variant_neuron import weight_gradient
 from refsnn.oracle.variants import Tape, lif_of, make_ops, norm_of
 from refsnn.training.config import TrainConfig, make_config
 from refsnn.training.optimizer import OPTIMIZERS, cosine, init_state
@@ -32,6 +33,11 @@ Arrays = dict[str, Array]
 Settings = Mapping[str, Any]
 LIFS = ("lif1", "lif2")  # the layers of neurons in a block
 STATISTICS = (".running_mean", ".running_var")
+#: conventions that do not change a surrogate, which is given its u_pre
+ALONE = (
+    *("leak", "recurrence", "input_gain", "synapse", "input_delay", "output"),
+    *("initial_potential", "reset", "reset_potential"),
+)
 
 
 def compute(
@@ -46,8 +52,11 @@ def compute(
     """Return the outputs of the last of `repeat` runs.
 
     `watch` is called with every u_pre (T, ...). `decided` holds, by an output's name, spikes that
-    replace the threshold's in the last run; where it is NaN, the threshold decides.
+    replace the threshold's in the last run; where it is NaN, the threshold decides. ValueError
+    for recurrent neurons without weights, which only level neuron has.
     """
+    if conventions["recurrence"] == "dense" and level != "surrogate" and "v" not in inputs:
+        raise ValueError(f"recurrence: got 'dense', but a case of level {level} without weights v")
     tape, outputs = Tape(), {}
     for left in reversed(range(repeat)):
         tape = Tape([last_state(cache) for cache in tape.neurons], watch)
@@ -93,7 +102,7 @@ def seen(cache: Any, order: Callable[[Array], Array]) -> Iterator[Any]:
 
 def surrogate(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -> Iterator[Any]:
     """Yield the surrogate's slope: one step with the potential as its input and dL/do = 1."""
-    conventions = conventions | {name: PAPER[name] for name in ("leak", "output")}
+    conventions = conventions | {name: PAPER[name] for name in ALONE}
     u_pre, p, ops = x["u_pre"][None], lif_of(conventions), make_ops(conventions, tape)
     _, cache = ops.lif_forward(u_pre, None, p)
     ops.lif_backward(np.ones_like(u_pre), cache)
@@ -101,12 +110,20 @@ def surrogate(x: Arrays, settings: Settings, conventions: Conventions, tape: Tap
 
 
 def neuron(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -> Iterator[Any]:
+    """Yield the outputs of neurons, and dv where there are connections v (N, N) among them."""
+    tape.v = x.get("v")
     ops = make_ops(conventions, tape)
-    _, cache = ops.lif_forward(x["c"], None, lif_of(conventions))
+    o_seq, cache = ops.lif_forward(x["c"], None, lif_of(conventions))
     yield from seen(cache, np.asarray)
     grads = ops.lif_backward(x["do"], cache)
     yield "du_pre", tape.deltas[id(cache)]
     yield "dc", grads.dc_seq
+    if "v" in x:
+        used = conventions["recurrence"] == "dense"
+        yield "dv", weight_gradient(grads.dc_seq, o_seq) if used else np.zeros_like(x["v"])
+    yield "du0", grads.du0
+    yield "dtau", np.asarray(grads.dtau)
+    yield "dv_th", np.asarray(grads.dv_th)
 
 
 def split_inputs(x: Arrays) -> tuple[Params, Params]:
@@ -222,6 +239,7 @@ def network(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape)
 
 def training(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -> Iterator[Any]:
     """Yield the outputs of Algorithm 1, with one iteration for each batch of images."""
+    settings = overridden(settings, conventions)
     params, buffers = split_inputs(x)
     config = config_of(settings, conventions)
     net = network_of(settings, conventions, x["images"].shape[2], len(params["head.fc.bias"]))
@@ -249,6 +267,12 @@ def training(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape
     for when, values in (("first", first), ("last", params)):
         yield from ((f"{when}.{name}", param_to_torch(value)) for name, value in values.items())
     yield from ((f"new.{name}", value) for name, value in buffers.items())
+
+
+def overridden(settings: Settings, conventions: Conventions) -> dict[str, Any]:
+    """Return a training's settings with the numbers that conventions give in their place."""
+    given = {name: conventions[name] for name in FROM_SETTINGS if name in conventions}
+    return {**settings, **{name: value for name, value in given.items() if value != "as given"}}
 
 
 def config_of(settings: Settings, conventions: Conventions) -> TrainConfig:

@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from refsnn.files.documents import read_toml
-from refsnn.oracle import evidence
+from refsnn.oracle import evidence, hidden
 from refsnn.oracle.compare import compare_case
 from refsnn.oracle.isolate import Answer
 from refsnn.oracle.report import STATUSES
@@ -46,8 +46,11 @@ class Runner(Protocol):
     def run(self, case: Case) -> Answer:
         """Run one case."""
 
-    def renew(self) -> bool:
-        """Forget all that earlier runs left; return whether that is possible."""
+    def renew(self, process: bool = True) -> bool:
+        """Forget all that earlier runs left, by a new process or only by a new object.
+
+        Return whether that is possible.
+        """
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Result:
     message: str  # first divergence, another error, or why the case is unsupported
     reason: str = ""  # why the case was expected to fail
     precision: str | None = None  # the precision whose tolerances were used
+    agrees_as: str = ""  # the lower precision whose rounding explains why it failed, or "unclear"
     flips: int = 0  # spikes that rounding may explain
     flipped: tuple[str, ...] = ()  # the first few of them in words
     omitted: tuple[str, ...] = ()  # outputs not returned that need not be
@@ -95,6 +99,11 @@ class Report:
         return sum(r.status == status for r in self.results)
 
     @property
+    def agrees_as(self) -> str:
+        """Return the lower precision whose rounding explains all failures, "" if none does."""
+        return hidden.common(r.agrees_as for r in self.results if r.status == "failed")
+
+    @property
     def passed(self) -> bool:
         """Tell whether the implementation passed.
 
@@ -106,7 +115,12 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         counts = {status: self.count(status) for status in STATUSES}
-        return {"passed": self.passed, "counts": counts, **asdict(self)}
+        return {
+            "passed": self.passed,
+            "counts": counts,
+            "agrees_as": self.agrees_as,
+            **asdict(self),
+        }
 
 
 def conform(
@@ -121,6 +135,7 @@ def conform(
     watch: Callable[[str], None] = lambda text: None,
     keep: Callable[[Case, Mapping[str, Any]], None] = lambda case, arrays: None,
     damaged: Mapping[str, str] | None = None,
+    ready: Mapping[str, Any] | None = None,
 ) -> Report:
     """Run the cases one after the other through the adapter in its process.
 
@@ -129,23 +144,25 @@ def conform(
     declares; by default it is that of its arrays. `omits` adds to the outputs that the adapter
     omits. With `declared_only`, cases of levels that it does not declare are left out, else they
     count as unsupported. `watch` is called with each case's id before it runs, `keep` with each
-    case and its arrays. `damaged` maps further cases that cannot be read to the reasons. The first
+    case and its arrays. `damaged` maps further cases that cannot be read to the reasons. `ready` is
+    what the adapter declares, where it was started already. The first
     cases that fail are run again by a fresh adapter: if one passes then, the adapter keeps state
     between runs, and each later case gets a fresh one. ValueError if the adapter cannot be made.
     """
     start = perf_counter()
-    ready = isolated.start()
+    ready = isolated.start() if ready is None else ready
     expected = expected or {}
     precision = precision or ready["precision"]
     omits = (*ready["omits"], *omits)
     results: list[Result] = []
-    before, repeats, unsteady = "", REPEATS, ""
+    before: Case | None = None
+    repeats, unsteady = REPEATS, Unsteady()
     for case in cases:
         if declared_only and case.level not in ready["levels"]:
             continue
         watch(case.id)
-        if unsteady:
-            isolated.renew()
+        if unsteady.text:
+            isolated.renew(unsteady.process)
         if case.level not in ready["levels"]:
             answer = Answer("unsupported", f"it declares no level {case.level}", {}, "")
             seconds = 0.0
@@ -155,43 +172,59 @@ def conform(
             seconds = perf_counter() - begin
         result = judge(case, answer, precision, omits, expected, seconds)
         wrong = answer.status in ("done", "raised") and result.status == "failed"
-        if wrong and before and repeats and not unsteady and isolated.renew():
+        if wrong and before and repeats and not unsteady.text and isolated.renew():
             repeats -= 1
             answer, unsteady = run_again(isolated, case, before, answer, precision, omits)
-        before = case.id if answer.status in ("done", "unsupported") else ""
+        before = case if answer.status in ("done", "unsupported") else None
         if answer.status == "done":
             keep(case, answer.arrays)
         results.append(result)
     stale = find_stale(expected, results, known)
-    took = perf_counter() - start
     return Report(
-        ready["name"], precision, omits, tuple(results), tuple(stale), damaged or {}, unsteady, took
+        ready["name"],
+        precision,
+        omits,
+        tuple(results),
+        tuple(stale),
+        damaged or {},
+        unsteady.text,
+        seconds=perf_counter() - start,
     )
+
+
+class Unsteady(NamedTuple):
+    """How equal runs differ."""
+
+    text: str = ""  # in words; "" if they do not
+    process: bool = True  # whether it takes a new process, not only a new object, to be alone
 
 
 def run_again(
     isolated: Runner,
     case: Case,
-    before: str,
+    before: Case,
     answer: Answer,
     precision: str | None,
     omits: Sequence[str],
-) -> tuple[Answer, str]:
+) -> tuple[Answer, Unsteady]:
     """Run a case that failed after another by a fresh adapter.
 
-    Return the fresh answer, and in words how it differs from the first: by state that is kept, or
-    at random; "" where it does not.
+    Return the fresh answer, and how it differs from the first: by state that is kept, or at random.
     """
     alone = isolated.run(case)
     if alone.status != "done" or equal(alone, answer):
-        return answer, ""
+        return answer, Unsteady()
     isolated.renew()
     if not equal(isolated.run(case), alone):
-        return alone, f"random: {case.id} gives other numbers in each fresh process"
-    how = f"gives other numbers after {before} than alone"
+        return alone, Unsteady(f"random: {case.id} gives other numbers in each fresh process")
+    how = f"gives other numbers after {before.id} than alone"
     if compare_case(case, alone.arrays, precision, omits).passed:
-        how = f"{'raises' if answer.status == 'raised' else 'fails'} after {before}, passes alone"
-    return alone, f"state is kept between runs: {case.id} {how}"
+        ends = "raises" if answer.status == "raised" else "fails"
+        how = f"{ends} after {before.id}, passes alone"
+    isolated.run(before)
+    isolated.renew(process=False)
+    same_object = not equal(isolated.run(case), alone)
+    return alone, Unsteady(f"state is kept between runs: {case.id} {how}", same_object)
 
 
 def equal(one: Answer, other: Answer) -> bool:
@@ -224,12 +257,15 @@ def judge(
     )
     if answer.status == "done":
         found = compare_case(case, answer.arrays, precision, omits)
+        found.agrees_as = hidden.agrees_as(case, answer.arrays, found, omits)
+        wrong = not found.agrees or found.problems
         result = replace(
             result,
-            status="passed" if found.passed else "failed",
-            message="; ".join(found.faults()),
+            status="failed" if wrong else "unsupported" if found.unjudged else "passed",
+            message="; ".join(found.faults()) or found.unjudged,
             clauses=evidence.judge(found),
             precision=found.precision,
+            agrees_as=found.agrees_as,
             flips=len(found.flips),
             flipped=tuple(found.excused()),
             omitted=tuple(found.omitted),

@@ -1,14 +1,15 @@
 """The command `refsnn conform`: options, choice of the cases, report."""
 
 import argparse
+import itertools
 import json
 import shlex
 from pathlib import Path
 from typing import Any
 
-from refsnn.oracle.conventions import LEVELS, PRECISIONS
+from refsnn.oracle.conventions import LEVELS, PRECISIONS, Conventions, words
 from refsnn.oracle.texts import report_text
-from refsnn.output import open_output, say
+from refsnn.output import counted, open_output, say
 
 
 def add_options(parser: Any) -> None:
@@ -17,7 +18,8 @@ def add_options(parser: Any) -> None:
         nargs="?",
         metavar="MODULE:OBJECT",
         help="the implementation: an object with run(case), a class or function that makes one, "
-        "or a function of the case; for an object Mine in mine.py of the current folder, mine:Mine",
+        "a function of the case, or a PyTorch module that is a neuron; for an object Mine in "
+        "mine.py of the current folder, mine:Mine",
     )
     parser.add_argument(
         "--program",
@@ -77,6 +79,7 @@ def add_options(parser: Any) -> None:
         metavar="GIB",
         help="memory limit for the implementation's data (default: 4); not available on Windows",
     )
+    add_as(parser)
     parser.add_argument(
         "--vectors",
         type=Path,
@@ -103,15 +106,43 @@ def add_options(parser: Any) -> None:
     parser.add_argument(
         "--json", metavar="FILE", help="write the report as JSON too; - prints the JSON alone"
     )
+    parser.add_argument(
+        "--junit",
+        metavar="FILE",
+        help="write the report as JUnit XML too, with a testcase for each case; unsupported cases "
+        "and expected failures count as skipped",
+    )
+
+
+def add_as(parser: Any) -> None:
+    """Add the option --as."""
+    parser.add_argument(
+        "--as",
+        dest="declared",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="WHAT",
+        help="what the implementation is meant to compute, in place of the paper's conventions: a "
+        "profile (paper, authors, spikingjelly, snntorch, norse, …), a TOML file of lines "
+        "name = value, or name=value; later ones override earlier ones, and all what the "
+        "implementation declares itself. refsnn diagnose --help lists the conventions; "
+        "surrogate=MODULE:FUNCTION or surrogate=FILE (.csv or .npy, columns x and h) is a slope of "
+        "your own, a function of an array x = u_pre - v_th",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     from refsnn.files.arrays import write_arrays
     from refsnn.oracle.catalogue import catalogue, check_patterns, choose, load
     from refsnn.oracle.conform import conform, read_expected
+    from refsnn.oracle.declare import declared
     from refsnn.oracle.isolate import Isolated
+    from refsnn.oracle.junit import junit_text
 
     program = check(arguments)
+    if arguments.junit == "-":
+        raise ValueError("junit: got -, want a file's name")
     if arguments.save is not None and arguments.save.exists() and any(arguments.save.iterdir()):
         raise ValueError(f"save: {arguments.save} is not empty, want a new or an empty folder")
     given: list[tuple[Any, Any]] = []  # cases and arrays for the diagnosis
@@ -126,17 +157,24 @@ def run(arguments: argparse.Namespace) -> int:
 
     file = arguments.expected_failures
     expected = {} if file is None else read_expected(file)
-    with open_output(arguments.json) as write:
-        makers = catalogue(arguments.vectors)
-        chosen = choose(makers, arguments.level or LEVELS, arguments.case)
-        cases, damaged = load(makers, chosen)
-        check_patterns(arguments.omit, cases)
+    conventions = declared(arguments.declared)
+    with open_output(arguments.json) as write, open_output(arguments.junit) as write_junit:
         with Isolated(
             arguments.adapter or "",
             program,
             timeout=arguments.timeout,
             memory=int(arguments.memory * 2**30),
         ) as isolated:
+            ready = isolated.start()
+            if not arguments.declared and arguments.vectors is None:
+                conventions = ready["conventions"]
+            makers = catalogue(arguments.vectors, conventions)
+            levels = arguments.level or (LEVELS if arguments.case else ready["levels"])
+            chosen = choose(makers, levels, arguments.case)
+            say(f"making {counted(len(chosen), 'case')}")
+            number = itertools.count(1)
+            cases, damaged = load(makers, chosen)
+            check_patterns(arguments.omit, cases)
             report = conform(
                 isolated,
                 cases,
@@ -144,20 +182,39 @@ def run(arguments: argparse.Namespace) -> int:
                 known=list(makers),
                 precision=arguments.precision,
                 omits=arguments.omit,
-                watch=say,
+                watch=lambda name: say(f"case {next(number)}: {name}"),
                 keep=keep,
                 declared_only=arguments.level is None and arguments.case is None,
                 damaged=damaged,
+                ready=ready,
             )
         say("")
         parts, content = [report_text(report, arguments.verbose)], report.to_dict()
+        content["conventions"] = conventions
+        hint = report.count("failed") and not arguments.diagnose
+        ties = any("THRESHOLD_TIE" in case.flags for case in cases)
+        neurons = any(case.level == "neuron" for case in cases)
+        untold = UNTOLD if conventions and neurons and not ties else ""
+        parts.append(judged_by(conventions) + untold + HINT * bool(hint))
         if given and (report.count("failed") or report.count("expected")):
-            text, content["diagnosis"] = explained(given, report.precision)
+            text, content["diagnosis"] = explained(given, report.agrees_as or report.precision)
             parts.append(text)
         write(json.dumps(content, indent=2, ensure_ascii=False))
+        write_junit(junit_text(report))
         if arguments.json != "-":
             print("\n\n".join(parts))
     return 0 if report.passed else 1
+
+
+UNTOLD = "; no potential lies exactly on the threshold, so > and >= are not told apart"
+HINT = "; --diagnose says what it computes, --as declares what it is meant to compute"
+
+
+def judged_by(conventions: Conventions) -> str:
+    """Describe in words the conventions that the cases follow."""
+    if not conventions:
+        return "judged by the paper's conventions, with the numbers that each case asks for"
+    return f"judged by what was declared: {words(conventions, always=False)}"
 
 
 def check(arguments: argparse.Namespace) -> list[str] | None:
@@ -181,11 +238,11 @@ def check(arguments: argparse.Namespace) -> list[str] | None:
     if arguments.program is None:
         return None
     try:
-        words = shlex.split(arguments.program)
+        command = shlex.split(arguments.program)
     except ValueError as error:
         raise ValueError(f"program: got {arguments.program!r}: {error}") from None
-    Program(words)
-    return words
+    Program(command)
+    return command
 
 
 def explained(given: list[tuple[Any, Any]], precision: str | None) -> tuple[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 from refsnn.network import init_buffers
 from refsnn.ops import Array
 from refsnn.oracle.compute import network_of
-from refsnn.oracle.conventions import PAPER
+from refsnn.oracle.conventions import PAPER, Conventions
 from refsnn.oracle.layout import torch_shape
 
 Shapes = dict[str, tuple[int, ...]]
@@ -45,7 +45,12 @@ LEADING = {
 }
 
 
-def require_inputs(level: str, inputs: Mapping[str, Array], settings: Mapping[str, Any]) -> None:
+def require_inputs(
+    level: str,
+    inputs: Mapping[str, Array],
+    settings: Mapping[str, Any],
+    conventions: Conventions = PAPER,
+) -> None:
     """Check the settings and inputs of a case.
 
     ValueError names the first that is missing, unknown or of another shape.
@@ -58,6 +63,8 @@ def require_inputs(level: str, inputs: Mapping[str, Array], settings: Mapping[st
             got = inputs[name].shape if name in inputs else "none"
             raise ValueError(f"inputs: {name}: got {got}, want an array of {axes} axes")
     wanted = SHAPES[level](inputs, settings)
+    if level == "neuron" and conventions["recurrence"] == "dense":
+        wanted = {**wanted, "v": inputs["c"].shape[1:] * 2}
     for name, shape in wanted.items():
         if name not in inputs or inputs[name].shape != shape:
             got = inputs[name].shape if name in inputs else "none"

@@ -1,19 +1,41 @@
 """The conventions in which implementations differ, with the values that each can take.
 
-The first value of each is the paper's, or the decision in the specification (refsnn/spec.toml),
-which also lists the clauses that a convention belongs to.
+Each has the paper's value, or that of the decision in the specification (refsnn/spec.toml), which
+also lists the clauses that a convention belongs to. A value is one of a few names, or a number.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from refsnn.ops import validate
+from refsnn.oracle.slopes import FAMILIES, GIVEN, OWN, family_of, is_own
 
 Value = str | float
 Conventions = dict[str, Value]
 
 LEVELS = ("surrogate", "neuron", "layer", "block", "network", "training")
-PRECISIONS = ("float64", "float32")
+PRECISIONS = ("float64", "float32", "float16", "bfloat16")  # from the highest
+
+
+class Numbers(NamedTuple):
+    """The numbers that a convention can be, from `low` to `high`."""
+
+    text: str  # a description in words, with {} for the number
+    low: float = -1e6
+    high: float = 1e6
+    whole: bool = False
+
+    def wants(self) -> str:
+        """Return in words which numbers are allowed."""
+        kind = "a whole number" if self.whole else "a number"
+        return f"{kind} from {self.low:g} to {self.high:g}"
+
+    def holds(self, value: Any) -> bool:
+        """Tell whether the value is one of these numbers."""
+        if isinstance(value, bool | str) or not isinstance(value, int | float):
+            return False
+        return self.low <= value <= self.high and not (self.whole and value != int(value))
 
 
 class Convention(NamedTuple):
@@ -21,10 +43,38 @@ class Convention(NamedTuple):
 
     level: str  # the lowest level whose outputs it changes
     pass_: str  # the first pass that it changes: forward or backward
-    values: dict[Value, str]  # value -> description in words
+    values: dict[Value, str]  # names (or True and False) -> description in words
+    numbers: Numbers | None = None
+    paper: Value | None = None  # the paper's value; by default the first of `values`
+    own: bool = False  # whether a user's slope, by its name, is a value too
+
+    def allows(self, value: Any) -> bool:
+        """Tell whether the convention can have this value."""
+        if self.own and is_own(value):
+            return value in GIVEN
+        return is_named(value, self.values) or (
+            self.numbers is not None and self.numbers.holds(value)
+        )
+
+    def describe(self, value: Value) -> str:
+        """Return a value in words."""
+        if is_named(value, self.values):
+            return self.values[value]
+        if self.own:
+            return family_of(str(value)).words
+        assert self.numbers is not None
+        return self.numbers.text.format(shown(float(value)))
 
 
+#: names are grouped by what they belong to, in the order in which they act
 CONVENTIONS: dict[str, Convention] = {
+    "tau": Convention(
+        "neuron",
+        "forward",
+        {0.0: "no potential is kept (tau = 0)"},
+        Numbers("tau = {}", 0, 1),
+        paper=0.5,
+    ),
     "leak": Convention(
         "neuron",
         "forward",
@@ -36,6 +86,32 @@ CONVENTIONS: dict[str, Convention] = {
             "tau*(u + c)": "the input leaks too: tau (u + c)",
         },
     ),
+    "recurrence": Convention(
+        "neuron",
+        "forward",
+        {
+            "none": "no connections among the neurons",
+            "dense": "spikes add to the next step's currents, through weights v",
+        },
+    ),
+    "input_gain": Convention(
+        "neuron", "forward", {}, Numbers("the input is multiplied by {}"), paper=1.0
+    ),
+    "synapse": Convention(
+        "neuron",
+        "forward",
+        {1.0: "a synaptic current sums the input and never decays"},
+        Numbers("a synaptic current filters the input: i[t] = {} i[t-1] + c[t]", 0, 1),
+        paper=0.0,
+    ),
+    "input_delay": Convention(
+        "neuron",
+        "forward",
+        {1: "the input acts one time step late"},
+        Numbers("the input acts {} time steps late", 0, 100, whole=True),
+        paper=0,
+    ),
+    "v_th": Convention("surrogate", "forward", {}, Numbers("v_th = {}", 1e-6), paper=1.0),
     "fire_at_threshold": Convention(
         "neuron",
         "forward",
@@ -43,6 +119,21 @@ CONVENTIONS: dict[str, Convention] = {
             False: "fires above the threshold (>)",
             True: "fires at the threshold too (>=)",
         },
+    ),
+    "spikes": Convention(
+        "neuron",
+        "forward",
+        {
+            "one": "one spike per step at most",
+            "several": "several spikes per step: one for each multiple of v_th that is passed",
+        },
+    ),
+    "refractory": Convention(
+        "neuron",
+        "forward",
+        {1: "no spike in the time step after a spike (refractory)"},
+        Numbers("no spike in the {} time steps after a spike (refractory)", 0, 100, whole=True),
+        paper=0,
     ),
     "reset": Convention(
         "neuron",
@@ -53,7 +144,18 @@ CONVENTIONS: dict[str, Convention] = {
             "none": "no reset",
             "zero, next step": "reset to zero one step late, which discards the new input too",
             "subtract, next step": "v_th is subtracted, a step late",
+            "subtract o - v_th": "o - v_th is subtracted, in the place of o v_th",
+            "subtract o - v_th, next step": "o - v_th is subtracted, a step late",
         },
+    ),
+    "reset_potential": Convention(
+        "neuron", "forward", {}, Numbers("the hard reset goes to {}, not to zero"), paper=0.0
+    ),
+    "reset_amount": Convention(
+        "neuron",
+        "forward",
+        {"v_th": "the soft reset subtracts v_th"},
+        Numbers("the soft reset subtracts {}, not v_th"),
     ),
     "output": Convention(
         "neuron",
@@ -62,6 +164,7 @@ CONVENTIONS: dict[str, Convention] = {
             "same step": "spikes in the step in which they arise",
             "one step late": "spikes are passed on one time step late",
         },
+        Numbers("spikes are passed on {} time steps late", 2, 100, whole=True),
     ),
     "initial_potential": Convention(
         "neuron",
@@ -69,22 +172,18 @@ CONVENTIONS: dict[str, Convention] = {
         {
             "zero": "potentials start at zero",
             "kept": "potentials are kept from the run before",
+            "spikes kept": "the last spikes are kept from the run before, not the potentials",
         },
+        Numbers("potentials start at {}"),
     ),
     "surrogate": Convention(
         "surrogate",
         "backward",
-        {
-            "tanh": "surrogate k (1 - tanh²)",
-            "tanh_literal": "surrogate k (1 - tanh)², as printed",
-            "rectangular": "surrogate is rectangular",
-            "triangular": "surrogate is triangular",
-            "sigmoid": "surrogate is the sigmoid's derivative, alpha = 4",
-            "atan": "surrogate is arctan's derivative, alpha = 2",
-            "fast_sigmoid": "surrogate is the fast sigmoid's derivative, 1/(1 + 25|x|)²",
-            "superspike": "surrogate is SuperSpike's, 1/(1 + 100|x|)²",
-            "superspike, alpha 1": "surrogate is SuperSpike's with alpha = 1, 1/(1 + |x|)²",
-        },
+        {name: family.words for name, family in FAMILIES.items()},
+        own=True,
+    ),
+    "surrogate_shape": Convention(
+        "surrogate", "backward", {}, Numbers("surrogate_shape = {}", 1e-6), paper=0.5
     ),
     "surrogate_scale": Convention(
         "surrogate",
@@ -94,7 +193,9 @@ CONVENTIONS: dict[str, Convention] = {
             "without 1/a": "surrogate without 1/a",
             "without k": "surrogate without its factor k (or gamma)",
             "without any": "surrogate without its factor k, gamma or 1/a",
+            0.0: "the slope is zero: no gradient gets through",
         },
+        Numbers("the slope is {} times the expected everywhere"),
     ),
     "surrogate_edge": Convention(
         "surrogate",
@@ -102,6 +203,14 @@ CONVENTIONS: dict[str, Convention] = {
         {
             "outside": "the rectangle's edge is outside",
             "inside": "the rectangle's edge counts as inside",
+        },
+    ),
+    "surrogate_unit": Convention(
+        "surrogate",
+        "backward",
+        {
+            "1": "the slope is a function of u_pre - v_th",
+            "v_th": "the slope is a function of (u_pre - v_th) / v_th, divided by v_th",
         },
     ),
     "surrogate_at": Convention(
@@ -139,6 +248,7 @@ CONVENTIONS: dict[str, Convention] = {
         {
             "pooled": "batch norm over T, N, H, W",
             "per_step": "batch norm's statistics per time step",
+            "frozen": "batch norm trains with its running statistics, which stay as they are",
         },
     ),
     "norm_variance": Convention(
@@ -150,12 +260,7 @@ CONVENTIONS: dict[str, Convention] = {
         },
     ),
     "norm_eps": Convention(
-        "layer",
-        "forward",
-        {
-            1e-5: "batch norm's eps is 1e-5",
-            1e-3: "batch norm's eps is 1e-3",
-        },
+        "layer", "forward", {}, Numbers("batch norm's eps is {}", 0, 1), paper=1e-5
     ),
     "norm_scale": Convention(
         "layer",
@@ -164,6 +269,7 @@ CONVENTIONS: dict[str, Convention] = {
             "1": "normalised values as they are",
             "v_th": "normalised values times v_th (tdBN)",
         },
+        Numbers("normalised values times {}"),
     ),
     "norm_running": Convention(
         "layer",
@@ -171,8 +277,10 @@ CONVENTIONS: dict[str, Convention] = {
         {
             "unbiased": "the running variance is unbiased",
             "biased": "the running variance is biased",
-            "momentum 0.9": "running statistics keep 0.1 of the old value",
         },
+    ),
+    "norm_momentum": Convention(
+        "layer", "forward", {}, Numbers("running statistics take {} of the new", 0, 1), paper=0.1
     ),
     "norm_gradient": Convention(
         "layer",
@@ -207,6 +315,14 @@ CONVENTIONS: dict[str, Convention] = {
             "sum": "logits summed over time",
         },
     ),
+    "loss_at": Convention(
+        "network",
+        "forward",
+        {
+            "mean": "the loss of the logits over time",
+            "each step": "the mean of a loss of each time step's logits",
+        },
+    ),
     "branch_sum": Convention(
         "network",
         "forward",
@@ -234,6 +350,15 @@ CONVENTIONS: dict[str, Convention] = {
             "sum": "loss summed over the batch",
         },
     ),
+    "lam": Convention(
+        "training", "forward", {"as given": "λ as the settings say"}, Numbers("λ = {}", 0)
+    ),
+    "shortcut_weight": Convention(
+        "training",
+        "forward",
+        {"as given": "the side branches' weight as the settings say"},
+        Numbers("side branches count {} times (method shortcut)", 0),
+    ),
     "lam_clock": Convention(
         "training",
         "forward",
@@ -244,6 +369,12 @@ CONVENTIONS: dict[str, Convention] = {
             "constant": "λ stays constant",
         },
     ),
+    "lr": Convention(
+        "training",
+        "forward",
+        {"as given": "the learning rate as the settings say"},
+        Numbers("lr = {}", 1e-12),
+    ),
     "schedule": Convention(
         "training",
         "forward",
@@ -252,6 +383,43 @@ CONVENTIONS: dict[str, Convention] = {
             "one iteration ahead": "the learning rate is one iteration ahead",
             "constant": "the learning rate is constant",
         },
+    ),
+    "momentum": Convention(
+        "training",
+        "backward",
+        {"as given": "SGD's momentum as the settings say"},
+        Numbers("SGD's momentum is {}", 0, 0.999999),
+    ),
+    "nesterov": Convention(
+        "training",
+        "backward",
+        {
+            False: "SGD's plain momentum",
+            True: "SGD's step looks ahead (Nesterov's momentum)",
+        },
+    ),
+    "adam_beta1": Convention(
+        "training", "backward", {}, Numbers("Adam's beta1 is {}", 0, 0.999999), paper=0.9
+    ),
+    "adam_beta2": Convention(
+        "training", "backward", {}, Numbers("Adam's beta2 is {}", 0, 0.999999), paper=0.999
+    ),
+    "adam_eps": Convention(
+        "training", "backward", {}, Numbers("Adam's eps is {}", 1e-30, 1), paper=1e-8
+    ),
+    "optimizer_bias_correction": Convention(
+        "training",
+        "backward",
+        {
+            True: "Adam's moments are corrected for their start at zero",
+            False: "Adam's moments are not corrected for their start at zero",
+        },
+    ),
+    "weight_decay": Convention(
+        "training",
+        "backward",
+        {"as given": "weight decay as the settings say"},
+        Numbers("weight decay is {}", 0),
     ),
     "decay_form": Convention(
         "training",
@@ -271,9 +439,16 @@ CONVENTIONS: dict[str, Convention] = {
     ),
 }
 
-#: conventions whose values are positive numbers
-NUMBERS: Conventions = {"tau": 0.5, "v_th": 1.0, "surrogate_shape": 0.5}
-PAPER: Conventions = NUMBERS | {name: next(iter(c.values)) for name, c in CONVENTIONS.items()}
+PAPER: Conventions = {
+    name: next(iter(c.values)) if c.paper is None else c.paper for name, c in CONVENTIONS.items()
+}
+#: the numbers of which the cases ask for different ones
+VARIED = ("tau", "v_th", "surrogate_shape")
+#: conventions that are numbers in every case
+NUMBERS = tuple(name for name, c in CONVENTIONS.items() if isinstance(c.paper, int | float))
+
+#: numbers of a training that override its settings of the same names, unless they are "as given"
+FROM_SETTINGS = ("lam", "shortcut_weight", "lr", "momentum", "weight_decay")
 
 #: names in the first version of the vectors -> today's name, and old values -> today's values
 RENAMED: dict[str, tuple[str, dict[Value, Value]]] = {
@@ -287,12 +462,72 @@ RENAMED: dict[str, tuple[str, dict[Value, Value]]] = {
 
 
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return conventions of the vectors' first version by today's names and values."""
+    """Return conventions of the vectors' first version by today's names and values.
+
+    A name of then may be another convention's now: the value tells them apart.
+    """
     found = {}
     for name, value in values.items():
         now, meant = RENAMED.get(name, (name, {}))
+        if name in CONVENTIONS and CONVENTIONS[name].allows(value):
+            now, meant = name, {}
         found[now] = meant.get(value, value) if isinstance(value, str) else value
     return found
+
+
+def with_old_names(conventions: Mapping[str, Value]) -> Conventions:
+    """Add the names of the vectors' first version, which older implementations read.
+
+    Names that are another convention's now are left out.
+    """
+    old: Conventions = {}
+    for name, (now, meant) in RENAMED.items():
+        if name not in CONVENTIONS:
+            value = conventions[now]
+            back = {v: k for k, v in meant.items() if type(v) is type(value)}
+            old[name] = back.get(value, value)
+    return {**conventions, **old}
+
+
+def is_named(value: Any, values: Iterable[Value]) -> bool:
+    """Tell whether a value is one of these; True is not 1."""
+    return any(
+        value == known and isinstance(value, bool) == isinstance(known, bool) for known in values
+    )
+
+
+#: names that libraries have for conventions
+ELSEWHERE = {
+    **{"beta": "tau", "decay": "leak", "threshold": "v_th", "v_threshold": "v_th"},
+    **{"v_reset": "reset_potential", "alpha": "surrogate_shape", "slope": "surrogate_shape"},
+    **{"detach_reset": "reset_gradient", "reset_mechanism": "reset"},
+    **{"fire": "fire_at_threshold", "fires": "fire_at_threshold"},
+}
+
+
+def require_name(name: str) -> None:
+    """Check that there is such a convention; ValueError names the one that is meant."""
+    if name in ELSEWHERE:
+        raise ValueError(f"convention: got {name!r}, did you mean {ELSEWHERE[name]}?")
+    if name not in CONVENTIONS:
+        got = validate.shown(name)
+        raise ValueError(f"convention: got {got}{validate.nearest(name, CONVENTIONS)}")
+
+
+def check(name: str, value: Any) -> None:
+    """Check a convention's value; ValueError for an unknown name or value."""
+    require_name(name)
+    convention = CONVENTIONS[name]
+    if convention.allows(value):
+        return
+    if convention.own and is_own(value):
+        raise ValueError(
+            f"{name}: {value!r} is not known here; declare it with "
+            f"--as {name}={value.removeprefix(OWN)}"
+        )
+    wanted = [repr(known) for known in convention.values if isinstance(known, str | bool)]
+    wanted += [convention.numbers.wants()] if convention.numbers else []
+    raise ValueError(f"{name}: got {validate.shown(value)}, want {' or '.join(wanted)}")
 
 
 def make_conventions(given: Mapping[str, Value]) -> Conventions:
@@ -301,23 +536,40 @@ def make_conventions(given: Mapping[str, Value]) -> Conventions:
     ValueError for an unknown name or value.
     """
     for name, value in given.items():
-        if name in NUMBERS:
-            validate.positive(name, float(value))
-        else:
-            validate.one_of("convention", name, CONVENTIONS)
-            validate.one_of(name, value, CONVENTIONS[name].values)
+        check(name, value)
     return PAPER | dict(given)
 
 
-def words(deviations: Mapping[str, Value]) -> str:
+def words(deviations: Mapping[str, Value], always: bool = True) -> str:
     """Describe deviations in words, as "fires at the threshold too (>=); detached reset".
 
-    A value that is the paper's is a deviation in the cases that ask for another one.
+    Cases ask for different numbers, and a value that is the paper's is a deviation where a case
+    asks for another; these get the word "always", unless the conventions are a case's own.
     """
     texts = []
     for name, value in sorted(deviations.items(), key=lambda item: list(PAPER).index(item[0])):
-        text = f"{name} = {value:g}" if name in NUMBERS else CONVENTIONS[name].values[value]
-        if value == PAPER[name]:
-            text += ", even where a case asks for another"
+        text = CONVENTIONS[name].describe(value)
+        if name == "surrogate_shape" and "surrogate" in deviations:
+            continue
+        if name == "surrogate" and "surrogate_shape" in deviations:
+            parameter = family_of(str(value)).parameter
+            shape = shown(float(deviations["surrogate_shape"]))
+            text += f", {parameter} = {shape}" if parameter else ""
+        elif always and (value == PAPER[name] or name in VARIED):
+            text += " always"
         texts.append(text)
     return "; ".join(texts) or "the cases' own conventions"
+
+
+def shown(number: float) -> str:
+    """Return a number with six digits, and as exp(-1/n) where it is one."""
+    text = f"{number:.6g}"
+    if 0 < abs(number) < 1e6 and float(text) != number:
+        for name, value in (("/π", number * math.pi), ("π", number / math.pi)):
+            if abs(value - round(value)) < 1e-9 * abs(value):
+                times = f"{round(value)}" if name == "/π" or round(value) != 1 else ""
+                text = f"{number:.4g} (= {times}{name})"
+    n = -1 / math.log(number) if 0 < number < 1 else 0.0
+    if n > 1.5 and abs(n - round(n)) < 1e-6 * n:
+        text = f"{number:.4g} (= exp(-1/{round(n)}))"
+    return text

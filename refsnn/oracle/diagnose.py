@@ -4,10 +4,13 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from refsnn.oracle import evidence
 from refsnn.oracle.comparison import Comparison
 from refsnn.oracle.conventions import CONVENTIONS, LEVELS
-from refsnn.oracle.search import Deviations, Fit, Got, Search, upto_level
+from refsnn.oracle.measure import Measured, measure
+from refsnn.oracle.search import Deviations, Fit, Got, Search, is_open, upto_level
 from refsnn.oracle.texts import diagnosis_text
 from refsnn.oracle.vectors import Case
 
@@ -35,6 +38,9 @@ class Diagnosis(NamedTuple):
     absent: list[str]  # kinds of outputs that were not given
     undecided: list[Deviations]  # would match as well, where there is no deviation
     stopped: float | None = None  # the time limit in seconds, if it ended the search
+    profile: str = ""  # the library whose defaults the best conventions are
+    measured: tuple[str, ...] = ()  # if there are no matches, what was measured, in words
+    contradictions: tuple[str, ...] = ()  # outputs that contradict each other, in words
 
     def __str__(self) -> str:
         return diagnosis_text(self)
@@ -60,6 +66,11 @@ def diagnose(
         problems = [f"{case.id}: {search.compare(case, {}).problems[0]}" for case in named]
         what = f"got {', '.join(got) or 'nothing'}, want outputs of the vectors' cases"
         raise ValueError(f"actual: {problems[0] if problems else what}")
+    try:
+        with np.errstate(all="ignore"):
+            search.measured = measure(given, got)
+    except (np.linalg.LinAlgError, ValueError):  # numbers beyond what a fit can take
+        search.measured = Measured(facts=["nothing: the numbers are too large or too small"])
     for level in LEVELS:
         if search.stopped:
             break
@@ -72,6 +83,8 @@ def diagnose(
     # the nearest conventions must be nearer than no deviation at all
     fits = search.best([{}, *(fit.deviations for fit in fits)], upto)
     nearest = [] if complete else sorted(fits, key=Fit.nearness)[:3]
+    if nearest and not explains_a_case(search, given, nearest[0].deviations):
+        nearest = [fit for fit in fits if not fit.deviations]
     best = [*complete, *nearest][0].deviations
     results = [search.compare(case, best, whole=True) for case in named]
     if nearest:  # count the cases of all levels, not only those searched
@@ -81,9 +94,30 @@ def diagnose(
         nearest[0] = nearest[0]._replace(passed=passed, first=first)
     problems = [f"{found.case}: {text}" for found in results for text in found.problems]
     also_matching = undecided(search, given) if complete and not best else []
+    if complete and best and "fire_at_threshold" not in best:
+        ties = best | {"fire_at_threshold": True}
+        if search.in_time(ties, given) and search.compare_all(ties, given):
+            also_matching = [ties]
     stopped = seconds if search.stopped else None
+    found = search.measured
     return Diagnosis(
-        complete, nearest, problems, len(given), *kinds(results), also_matching, stopped
+        complete,
+        nearest,
+        problems,
+        len(given),
+        *kinds(results),
+        also_matching,
+        stopped,
+        search.profile,
+        () if complete else tuple(found.facts),
+        () if complete else tuple(found.contradictions),
+    )
+
+
+def explains_a_case(search: Search, given: Sequence[Case], state: Deviations) -> bool:
+    """Tell whether deviations explain a case wholly that fails without them."""
+    return bool(state) and any(
+        search.compare(case, state).agrees and not search.compare(case, {}).agrees for case in given
     )
 
 
@@ -98,7 +132,8 @@ def undecided(search: Search, given: Sequence[Case]) -> list[Deviations]:
         for name, convention in CONVENTIONS.items()
         for value in convention.values
         if convention.level in upto_level(cases[-1].level)
-        and any(case.conventions[name] != value for case in cases)
+        and value != "spikes kept"  # which the paper's reset does not read
+        and is_open(name, value, cases)
     ]
     return [
         state

@@ -7,9 +7,11 @@ from typing import Any
 
 from refsnn.oracle.actual import Actual, read_actual
 from refsnn.oracle.catalogue import catalogue, load
+from refsnn.oracle.conform_command import add_as
 from refsnn.oracle.conventions import CONVENTIONS, PRECISIONS, words
+from refsnn.oracle.declare import declared
 from refsnn.oracle.diagnose import SECONDS, Diagnosis, diagnose
-from refsnn.oracle.search import TRIED, Fit
+from refsnn.oracle.search import Fit
 from refsnn.output import open_output, say
 
 
@@ -36,6 +38,7 @@ def add_options(parser: Any) -> None:
         help="read the cases from this folder, which `refsnn vectors generate` wrote (default: "
         "compute them)",
     )
+    add_as(parser)
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
@@ -55,15 +58,17 @@ def add_options(parser: Any) -> None:
 
 def listed() -> str:
     """List every convention with its values, one per line."""
-    lines = [f"  {name}: {' | '.join(map(str, c.values))}" for name, c in CONVENTIONS.items()]
-    numbers = [f"  {name}: {', '.join(map(str, v))}" for name, (_, v) in TRIED.items()]
-    return "\n".join([*lines, *numbers])
+    lines = []
+    for name, c in CONVENTIONS.items():
+        values = [*map(str, c.values), *([c.numbers.wants()] if c.numbers else [])]
+        lines.append(f"  {name}: {' | '.join(values)}")
+    return "\n".join(lines)
 
 
 def run(arguments: argparse.Namespace) -> int:
     if not arguments.seconds > 0:
         raise ValueError(f"seconds: got {arguments.seconds:g}, want more than 0")
-    makers = catalogue(arguments.vectors)
+    makers = catalogue(arguments.vectors, declared(arguments.declared))
     with open_output(arguments.json) as write:
         actual = read_actual(arguments.actual, makers, arguments.case)
         if not actual.got:

@@ -9,29 +9,83 @@ from refsnn.network import init_params
 from refsnn.ops import Array
 from refsnn.oracle.cases import ULP, Arrays
 from refsnn.oracle.compute import network_of
-from refsnn.oracle.conventions import PAPER, Value
+from refsnn.oracle.conventions import PAPER, Conventions
 from refsnn.oracle.layout import param_to_torch
 
 Rng = np.random.Generator
 Draw = Callable[[Rng], Arrays]
 
 
-def grid(given: dict[str, Value]) -> Draw:
+def grid(given: Conventions) -> Draw:
     """Return u_pre: binary fractions, and critical values with the floats beside them.
 
     Critical values are the threshold and the edges of the rectangle and the triangle. The values
     beside them differ by 2^-23 or more, so that float32 holds their distance from the threshold
     too.
     """
-    v_th, a = float(given.get("v_th", 1)), float(given.get("surrogate_shape", 1))
+    given = PAPER | {"surrogate_shape": 1.0} | given
+    v_th, a = float(given["v_th"]), float(given["surrogate_shape"])
     critical = np.array([v_th + d for d in (-v_th, -a / 2, 0, a / 2, v_th)])
     beside = np.maximum(ULP, np.spacing(np.abs(critical).astype(np.float32)))
     near = np.concatenate([critical, critical + beside, critical - beside])
     return lambda rng: {"u_pre": np.concatenate([near, np.arange(-4, 4, 1 / 8)])}
 
 
+def spread(rng: Rng) -> Arrays:
+    """Draw u_pre from -4 to 4, where the critical values round."""
+    u_pre = np.arange(-4, 4, 1 / 16)
+    return {"u_pre": u_pre + rng.uniform(0, 1 / 16, u_pre.shape)}
+
+
+def far(rng: Rng) -> Arrays:
+    """Return u_pre up to a thousand v_th = 1 away, past where exp overflows in either precision."""
+    x = np.array([0, 0.25, 0.75, 2, 10, 43, 44, 88, 89, 100, 300, 355, 700, 711, 1000])
+    return {"u_pre": 1 + np.concatenate([x, -x])}
+
+
+def far_currents(rng: Rng) -> Arrays:
+    """Draw currents that send u_pre up to a thousand v_th = 1 away, and back beside the threshold.
+
+    They are binary fractions, so that float32 does not round: the slope beside the threshold is
+    right although the potential before was far.
+    """
+    size = np.repeat([100.0, -100.0, 1000.0, -1000.0], 8)
+    near = rng.integers(1, 16, (3, len(size))) / 8 + 1 / 16
+    back = np.where(size < 0, -size / 2, 0)
+    c = np.stack([size, back + near[0], size, back + near[1], near[2]])
+    return {"c": c, "do": rng.integers(-8, 9, c.shape) / 8}
+
+
+def tiny_currents(rng: Rng) -> Arrays:
+    """Draw currents of 1e-30, 1e-38, about float32's least normal number, and denormal ones."""
+    size = np.repeat([1e-30, 1e-38, 1e-41], 8)
+    return {"c": size * rng.normal(size=(5, len(size))), "do": rng.normal(size=(5, len(size)))}
+
+
 def currents(steps: int, n: int, mean: float = 0.5, std: float = 0.9) -> Draw:
     return lambda rng: {"c": rng.normal(mean, std, (steps, n)), "do": rng.normal(size=(steps, n))}
+
+
+def connected(steps: int, n: int) -> Draw:
+    """Draw currents, and weights v of connections among the neurons."""
+    return lambda rng: currents(steps, n)(rng) | {"v": rng.normal(0, 0.5, (n, n))}
+
+
+def sweep(rng: Rng) -> Arrays:
+    """Draw the currents of one step, on both sides of the threshold."""
+    c = np.arange(-5, 7, 1 / 100)
+    return {"c": (c + rng.uniform(0, 1 / 100, c.shape))[None], "do": np.ones((1, len(c)))}
+
+
+def last_step(steps: int, n: int) -> Draw:
+    """Draw currents of a few steps of which only the last reaches the loss."""
+
+    def draw(rng: Rng) -> Arrays:
+        given = currents(steps, n)(rng)
+        given["do"][:-1] = 0
+        return given
+
+    return draw
 
 
 def on_grid(steps: int, n: int, unit: float) -> Draw:
@@ -50,7 +104,7 @@ def on_grid(steps: int, n: int, unit: float) -> Draw:
 def at_threshold(rng: Rng) -> Arrays:
     """Draw currents that bring u_pre exactly to v_th = 1, or an ulp beside it.
 
-    It happens at the first step, after a leak and after a reset.
+    It happens at the first step; and with the paper's leak and reset after a leak and a reset.
     """
     e = ULP / 2  # below 1
     columns = [
@@ -65,6 +119,12 @@ def at_threshold(rng: Rng) -> Arrays:
     ]
     c = np.array(columns).T
     return {"c": c, "do": rng.integers(-8, 9, c.shape) / 8}
+
+
+def at_threshold_once(rng: Rng) -> Arrays:
+    """Draw currents of one step that bring u_pre exactly to v_th = 1, or an ulp beside it."""
+    c = np.array([[1.0, 1.0 + ULP, 1.0 - ULP / 2, 2.0, 0.0]])
+    return {"c": c, "do": rng.integers(1, 9, c.shape) / 8}
 
 
 def spikes(rng: Rng, shape: tuple[int, ...]) -> Array:

@@ -13,6 +13,7 @@ from refsnn.oracle.comparison import Comparison
 from refsnn.oracle.conform import Report
 from refsnn.oracle.conform import conform as run_conform
 from refsnn.oracle.conventions import LEVELS
+from refsnn.oracle.declare import Declaration, declared
 from refsnn.oracle.diagnose import SECONDS, Diagnosis
 from refsnn.oracle.diagnose import diagnose as run_diagnose
 from refsnn.oracle.isolate import Answer, Isolated
@@ -43,7 +44,7 @@ class InProcess:
         """Return what the object declares."""
         return self.declared
 
-    def renew(self) -> bool:
+    def renew(self, process: bool = True) -> bool:
         """Make a new object, where a class was given; return whether one was."""
         if not isinstance(self.implementation, type):
             return False
@@ -64,18 +65,23 @@ def cases(
     *,
     pattern: str | Sequence[str] = "*",
     vectors: Path | str | None = None,
+    conventions: Declaration | None = None,
 ) -> list[Case]:
     """Return the test cases of one or several levels whose ids match a pattern.
 
     The levels are surrogate, neuron, layer, block, network and training; an id is LEVEL/NAME, such
     as neuron/tie, and patterns are those of `fnmatch`. `vectors` is a folder that `refsnn vectors
-    generate` wrote; by default the cases are computed. A case has `inputs`, `conventions`,
-    `settings` and the expected `outputs`, with arrays in PyTorch's axis order.
+    generate` wrote; by default the cases are computed, under the `conventions` that are declared:
+    a profile such as "spikingjelly", a TOML file, a dict, or a list of these. Its `surrogate` may
+    be a slope of your own: "module:function" or a function of an array x = u_pre - v_th, or a table
+    of x and h, as an array (n, 2) or a file .csv or .npy. A case has `inputs`,
+    `conventions`, `settings` and the expected `outputs`, with arrays in PyTorch's axis order.
     """
     levels, patterns = as_tuple("level", level), as_tuple("pattern", pattern)
     for name in levels:
         validate.one_of("level", name, LEVELS)
-    makers = catalogue.catalogue(None if vectors is None else Path(vectors))
+    folder = None if vectors is None else Path(vectors)
+    makers = catalogue.catalogue(folder, declared(conventions))
     return [makers[name]() for name in catalogue.choose(makers, levels, patterns)]
 
 
@@ -129,16 +135,19 @@ def diagnose(
     vectors: Path | str | None = None,
     precision: str | None = None,
     seconds: float = SECONDS,
+    conventions: Declaration | None = None,
 ) -> Diagnosis:
     """Find the conventions that reproduce what an implementation computed, by the cases' ids.
 
+    `conventions` are those that the cases were made under, as in `cases`.
     The result's `matches` are sets of conventions that explain all outputs, best first; where there
     are none, `nearest` come nearest. `str` describes them. The search ends after so many `seconds`.
     """
     require_mapping("outputs", outputs, "outputs by case id")
     if not validate.number("seconds", seconds) > 0:
         raise ValueError(f"seconds: got {seconds!r}, want more than 0")
-    makers = catalogue.catalogue(None if vectors is None else Path(vectors))
+    folder = None if vectors is None else Path(vectors)
+    makers = catalogue.catalogue(folder, declared(conventions))
     for name in outputs:
         require_mapping(f"outputs: {name}", outputs[name], "arrays by the outputs' names")
         if name not in makers:
@@ -155,13 +164,18 @@ def conform(
     precision: str | None = None,
     expected: Mapping[str, str] | None = None,
     timeout: float = 60,
+    conventions: Declaration | None = None,
 ) -> Report:
     """Run an implementation through the cases, by default all of the levels that it declares.
 
     `implementation` is an object with `run(case)`, which returns the outputs by name or raises
-    `refsnn.Unsupported`, a class of such objects, a function of a case, or the name `module:object`
-    of one. A named one runs in a process of its own, for at most `timeout` seconds per case, so
-    that one that hangs or dies is reported; an object runs in this process.
+    `refsnn.Unsupported`, a class of such objects, a function of a case, a PyTorch module that is a
+    neuron, or what makes one, or the name `module:object` of any of these. A named one runs in a
+    process of its own, for at most `timeout` seconds per case, so that one that hangs or dies is
+    reported; an object runs in this process.
+
+    `conventions` declares what it is meant to compute, as in `cases`; by default it is the
+    implementation's own attribute of that name, or else the paper's.
 
     The result is true if every case passed (`passed`); `str` is the report with a table by
     level and by clause. `expected` maps patterns of ids to reasons why these cases fail, `omit`
@@ -177,7 +191,11 @@ def conform(
     named = isinstance(implementation, str)
     runner = Isolated(implementation, timeout=timeout) if named else InProcess(implementation)
     with runner:
-        levels = LEVELS if named else runner.start()["levels"]
-        given = all_cases(levels) if cases is None else require_cases("cases", cases)
+        options["ready"] = ready = runner.start()
+        if cases is None:
+            own = ready["conventions"] if conventions is None else conventions
+            given = all_cases(ready["levels"], conventions=own)
+        else:
+            given = require_cases("cases", cases)
         catalogue.check_patterns(options["omits"], given)
         return run_conform(runner, given, **options)

@@ -25,6 +25,7 @@ from refsnn.files.arrays import read_whole
 from refsnn.oracle import worker
 from refsnn.oracle.limits import HEADER_ROOM, ROOM, most_bytes, signal_name
 from refsnn.oracle.pipe import Pipe
+from refsnn.oracle.texts import alike
 
 START_SECONDS = 60  # at least, as imports take time
 MEMORY = 4 * 2**30  # bytes of data
@@ -53,7 +54,9 @@ class Ended(Exception):
 class Isolated:
     """Run cases through the adapter MODULE:OBJECT, or through a program; a context manager.
 
-    The process is started when it is first needed, and again after every case that went wrong.
+    The process is started when it is first needed, and again after every case that went wrong; but
+    after an error that was raised before it goes on. An error may leave anything behind, so that
+    the next case, unless it raises that error too, is run again by a fresh process.
     Whatever it started ends with it, as far as `supervisor` can find it. Files go through a new
     folder for each case, so that no file of the adapter's is in the way. `timeout` is in seconds
     per case, `memory` in bytes; Windows has no memory limit.
@@ -72,6 +75,9 @@ class Isolated:
         self.process: subprocess.Popen[bytes] | None = None
         self.folder = tempfile.TemporaryDirectory(prefix="refsnn-", ignore_cleanup_errors=True)
         self.printed = self.fresh_file()
+        self.raised: set[str] = set()  # messages of wrong answers, as `alike` makes them
+        self.is_whole = True  # whether the process itself gave the last answer
+        self.after = ""  # the one of them after which the process went on
 
     def __enter__(self) -> "Isolated":
         return self
@@ -100,6 +106,7 @@ class Isolated:
         ValueError if the adapter cannot be made.
         """
         self.stop()
+        self.after = ""
         self.printed.close()
         self.printed = self.fresh_file()
         self.process = subprocess.Popen(
@@ -131,13 +138,30 @@ class Isolated:
             raise ValueError(f"adapter: {ready['message']}")
         return ready
 
-    def renew(self) -> bool:
-        """End the process, so that the next case starts a fresh one; return True."""
-        self.stop()
+    def renew(self, process: bool = True) -> bool:
+        """Let the next case start a fresh process, or only a new object; return True."""
+        if process or self.process is None or self.process.stdin is None:
+            self.stop()
+            return True
+        try:
+            self.process.stdin.write(f"{worker.RENEW}\n".encode())
+            self.process.stdin.flush()
+            self.answer(max(START_SECONDS, self.timeout))
+        except (OSError, Ended):
+            self.stop()
         return True
 
     def run(self, case: Any) -> Answer:
         """Run a case and return the answer."""
+        after = self.after
+        answer = self.try_once(case)
+        if after and alike(answer.message) != after:
+            self.stop()
+            answer = self.try_once(case)
+        return answer
+
+    def try_once(self, case: Any) -> Answer:
+        """Run a case in the process as it is; end it where it must not go on."""
         if self.process is None or self.process.poll() is not None:
             try:
                 self.start()
@@ -146,8 +170,12 @@ class Isolated:
         before = self.size()
         status, message, arrays = self.ask(case)
         printed = self.text(before)
-        if status not in ("done", "unsupported"):
+        again = self.is_whole and alike(message) in self.raised
+        if self.is_whole and status in ("raised", "garbage"):
+            self.raised.add(alike(message))
+        if status not in ("done", "unsupported") and not again:
             self.stop()
+        self.after = alike(message) if again else ""
         return Answer(status, message, arrays, printed)
 
     def ask(self, case: Any) -> tuple[str, str, dict[str, np.ndarray]]:
@@ -155,6 +183,7 @@ class Isolated:
         assert self.process is not None
         assert self.process.stdin is not None
         folder = Path(tempfile.mkdtemp(prefix="case-", dir=self.folder.name))
+        self.is_whole = True
         try:
             worker.write_case(folder / worker.CASE, case)
             with contextlib.suppress(OSError):  # a broken pipe: answer() says how the process ended
@@ -165,6 +194,7 @@ class Isolated:
             if answer["status"] == "done":
                 arrays = read_answer(folder / worker.ANSWER, case)
         except Ended as end:
+            self.is_whole = False
             return end.status, str(end), {}
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,12 +1,19 @@
 """The test vectors' recipes, level by level, with cases for the usual mistakes of this field."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from refsnn.oracle import draws
-from refsnn.oracle.cases import Recipe
-from refsnn.oracle.conventions import LEVELS, Value
+from refsnn.oracle.cases import MARGIN, Recipe, critical_potentials
+from refsnn.oracle.compute import overridden
+from refsnn.oracle.conventions import LEVELS, VARIED, Conventions, Value, make_conventions
 from refsnn.oracle.draws import Draw
+from refsnn.oracle.slopes import is_own, jumps_of
+from refsnn.oracle.variant_neuron import gain_of, leak_of
 
 RECTANGLE: dict[str, Value] = {"surrogate": "rectangular", "surrogate_shape": 1.0}
 TRIANGLE: dict[str, Value] = {"surrogate": "triangular", "surrogate_shape": 1.0}
@@ -14,13 +21,74 @@ LITERAL: dict[str, Value] = {"surrogate": "tanh_literal", "surrogate_shape": 0.5
 AUTHORS: dict[str, Value] = {**RECTANGLE, "tau": 0.25, "v_th": 0.5}  # D1, D4
 
 
-def recipes(levels: tuple[str, ...] = LEVELS) -> Iterator[Recipe]:
-    """Yield all recipes of these levels, in the order of levels."""
+#: inputs that set the size of currents
+CURRENTS = re.compile(r"c|v|(.*\.)?bn\d*\.(weight|bias)")
+
+
+def recipes(
+    levels: Iterable[str] = LEVELS, declared: Conventions | None = None
+) -> Iterator[Recipe]:
+    """Yield all recipes of these levels, in the order of levels, under declared conventions.
+
+    A recipe that asks for another value of a declared convention is left out, and so is one that
+    needs exact arithmetic where the declared numbers round. Connections among neurons leave only
+    the surrogates and the recurrent neurons.
+    """
+    declared = declared or {}
     for level in levels:
-        yield from OF_LEVEL[level]()
+        if is_recurrent(declared) and level not in ("surrogate", "neuron"):
+            continue
+        for recipe in OF_LEVEL[level](declared):
+            given = recipe.given | declared
+            asks = any(declared.get(name, v) != v for name, v in recipe.given.items())
+            if declared and "ALTERNATIVE" in recipe.flags.split():
+                asks |= any(name not in (*declared, *VARIED) for name in recipe.given)
+            steps = 1 if recipe.id == AT_START else 2
+            conventions = make_conventions(given)
+            rounds = recipe.exact and level == "neuron" and not is_exact(conventions, steps)
+            if not asks and not rounds:
+                yield replace(recipe, given=given, draw=scaled(recipe, declared))
 
 
-def surrogates() -> Iterator[Recipe]:
+def is_recurrent(declared: Conventions) -> bool:
+    return declared.get("recurrence") == "dense"
+
+
+def scaled(recipe: Recipe, declared: Conventions) -> Draw:
+    """Return the recipe's draw with currents that make a neuron of declared numbers fire.
+
+    A gain of the input other than 1 is taken back, and a declared threshold scales them too.
+    """
+    gain = abs(gain_of(make_conventions(recipe.given | declared))) or 1.0
+    unit = float(declared.get("v_th", 1.0)) / (gain if declared else 1.0)
+    if unit == 1:
+        return recipe.draw
+    return lambda rng: {
+        name: value * unit if CURRENTS.fullmatch(name) else value
+        for name, value in recipe.draw(rng).items()
+    }
+
+
+AT_START = "neuron/tie-at-start"  # which needs exact numbers for one step only
+
+
+def is_exact(conventions: Conventions, steps: int = 2) -> bool:
+    """Tell whether a neuron's constants are binary fractions, so that so many steps don't round."""
+    gain = gain_of(conventions)
+    numbers = [gain, conventions["v_th"], float(conventions["v_th"]) / (gain or 1.0)]
+    if steps == 1:
+        return binary(numbers) and conventions["initial_potential"] == "zero"
+    names = ("tau", "input_gain", "synapse", "reset_potential", "reset_amount")
+    numbers += [conventions[name] for name in (*names, "initial_potential")]
+    return binary([*numbers, *leak_of(conventions)])
+
+
+def binary(values: Iterable[Value]) -> bool:
+    """Tell whether numbers, and not names, are multiples of 1/64."""
+    return all(isinstance(x, str) or float(x) * 64 == round(float(x) * 64) for x in values)
+
+
+def surrogates(declared: Conventions) -> Iterator[Recipe]:
     shapes: list[tuple[str, dict[str, Value]]] = [
         ("tanh", {}),
         ("tanh-k2", {"surrogate_shape": 2.0}),
@@ -37,19 +105,47 @@ def surrogates() -> Iterator[Recipe]:
     for name, given in shapes:
         flags = "SURROGATE SURROGATE_EDGE SURROGATE_SCALE"
         flags += " ALTERNATIVE" * ("surrogate_edge" in given)
+        conventions = make_conventions(given | declared)
+        exact = binary(conventions[name] for name in ("v_th", "surrogate_shape"))
+        surrogate = str(conventions["surrogate"])
+        exact &= not (
+            is_own(surrogate) and jumps_of(surrogate)
+        )  # what holds on their edges is open
         yield Recipe(
             f"surrogate/{name}",
-            "slope over a grid, on its edges and just beside them",
-            draws.grid(given),
+            "slope over a grid, on its edges and just beside them" if exact else "slope",
+            draws.grid(given | declared) if exact else draws.spread,
             "EQ4 D4 D5",
             flags,
             given,
-            exact=True,
+            exact=exact,
         )
+    for name, given in shapes:
+        if name in ("tanh", "tanh-literal", "rectangle", "triangle"):
+            yield Recipe(
+                f"surrogate/far-{name}",
+                "slope up to a thousand v_th from the threshold",
+                draws.far,
+                "EQ4",
+                "RANGE",
+                given,
+                exact=True,
+            )
 
 
-def neurons() -> Iterator[Recipe]:
-    eq3 = "EQ1 EQ2 EQ3 D3"
+def neurons(declared: Conventions) -> Iterator[Recipe]:
+    eq3 = "EQ1 EQ2 EQ3 EQ4 D3 R1"
+    if is_recurrent(declared):
+        for steps, suffix in ((6, ""), (3, "-three-steps")):
+            yield Recipe(
+                f"neuron/recurrent{suffix}",
+                "spikes act on all neurons a step later",
+                draws.connected(steps, 12),
+                eq3,
+                "LEAK RESET RESET_GRADIENT SURROGATE ALTERNATIVE",
+                {"recurrence": "dense"},
+            )
+        return
     variants: list[tuple[str, dict[str, Value]]] = [
         ("tanh", {}),
         ("tanh-literal", LITERAL),
@@ -84,6 +180,15 @@ def neurons() -> Iterator[Recipe]:
         "THRESHOLD_TIE",
         exact=True,
     )
+    if declared and not is_exact(make_conventions(declared)):
+        yield Recipe(
+            AT_START,
+            "u_pre on the threshold, and an ulp beside it, at the first step",
+            draws.at_threshold_once,
+            "EQ2 D2",
+            "THRESHOLD_TIE ONE_STEP",
+            exact=True,
+        )
     yield Recipe(
         "neuron/tie-inclusive",
         "the same, firing at the threshold too",
@@ -113,12 +218,30 @@ def neurons() -> Iterator[Recipe]:
             given,
             exact=True,
         )
+    low: dict[str, Value] = {"tau": 0.75, "v_th": 0.5}
+    for suffix, given in (("", {}), ("-low", low)):
+        yield Recipe(
+            f"neuron/sweep{suffix}",
+            "one step over a range of currents",
+            draws.sweep,
+            "EQ2 EQ3 EQ4",
+            "SURROGATE ONE_STEP",
+            given,
+        )
+        for steps, name in ((2, "two"), (3, "three")):
+            yield Recipe(
+                f"neuron/{name}-steps{suffix}",
+                "the loss sees the last step only",
+                draws.last_step(steps, 512),
+                eq3,
+                "LEAK RESET RESET_GRADIENT",
+                given,
+            )
     yield Recipe("neuron/one-step", "T = 1", draws.currents(1, 33), eq3, "ONE_STEP")
     yield Recipe("neuron/one-neuron", "N = 1, T = 20", draws.currents(20, 1), eq3, "ONE_NEURON")
     yield Recipe("neuron/silent", "no spike at all", draws.currents(5, 16, -2), eq3, "NO_SPIKES")
-    yield Recipe(
-        "neuron/firing", "a spike at every step", draws.currents(5, 16, 6), eq3, "ALL_SPIKES"
-    )
+    close = draws.currents(5, 16, 2.2, 0.25)  # farther off, s (1 - s) loses all digits in float32
+    yield Recipe("neuron/firing", "a spike at every step", close, eq3, "ALL_SPIKES")
     yield Recipe(
         "neuron/fresh",
         "two runs: no state is kept",
@@ -136,11 +259,29 @@ def neurons() -> Iterator[Recipe]:
         exact=True,
     )
 
+    for name, given in variants[:4]:
+        yield Recipe(
+            f"neuron/far-{name}",
+            "potentials up to a thousand v_th, and back",
+            draws.far_currents,
+            eq3,
+            "RANGE",
+            given,
+        )
+    if np.abs(critical_potentials(make_conventions(declared))).min() >= MARGIN:
+        yield Recipe(
+            "neuron/tiny",
+            "currents about float32's least numbers",
+            draws.tiny_currents,
+            eq3,
+            "RANGE",
+        )
+
 
 NEURON = "EQ1 EQ2 EQ3 EQ4"  # clauses that every case with neurons checks
 
 
-def layers() -> Iterator[Recipe]:
+def layers(declared: Conventions) -> Iterator[Recipe]:
     def recipe(
         name: str,
         summary: str,
@@ -225,7 +366,7 @@ def layers() -> Iterator[Recipe]:
     )
 
 
-def blocks() -> Iterator[Recipe]:
+def blocks(declared: Conventions) -> Iterator[Recipe]:
     def recipe(
         name: str,
         summary: str,
@@ -285,7 +426,7 @@ def blocks() -> Iterator[Recipe]:
     )
 
 
-def networks() -> Iterator[Recipe]:
+def networks(declared: Conventions) -> Iterator[Recipe]:
     base = {
         "depths": [1, 1, 1],
         "widths": [3, 4, 5],
@@ -309,7 +450,10 @@ def networks() -> Iterator[Recipe]:
     ) -> Recipe:
         settings = base | changed
         draw = draws.network(settings, (n, 2, size, size), 4)
-        clauses = f"{NEURON if settings['training'] else 'EQ1 EQ2'} {clauses}"
+        clauses += f" EQ5 D9 D10 {NEURON + ' D8 D25' if settings['training'] else 'EQ1 EQ2'}"
+        if settings["training"] and settings["branches"] != "none":
+            clauses += " D13"
+        clauses = " ".join(dict.fromkeys(clauses.split()))
         return Recipe(
             f"network/{name}", summary, draw, clauses, flags, given or {}, settings, repeat
         )
@@ -374,8 +518,8 @@ def networks() -> Iterator[Recipe]:
     )
 
 
-def trainings() -> Iterator[Recipe]:
-    """Yield trainings of ten iterations in five epochs."""
+def trainings(declared: Conventions) -> Iterator[Recipe]:
+    """Yield trainings of ten iterations in five epochs; declared numbers replace the settings'."""
     base = {
         "depths": [1, 1],
         "widths": [2, 3],
@@ -402,10 +546,16 @@ def trainings() -> Iterator[Recipe]:
         given: dict[str, Value] | None = None,
         **changed: Any,
     ) -> Recipe:
-        settings = base | changed
+        settings = overridden(base | changed, declared)
         draw = draws.network(settings, (4, 2, 4, 4), 3, iterations=10)
         return Recipe(
-            f"training/{name}", summary, draw, f"ALG1-TRAIN {clauses}", flags, given or {}, settings
+            f"training/{name}",
+            summary,
+            draw,
+            f"ALG1-TRAIN D25 {clauses}",
+            flags,
+            given or {},
+            settings,
         )
 
     flags = "LAMBDA_CLOCK SCHEDULE WEIGHT_DECAY"
@@ -446,7 +596,7 @@ def trainings() -> Iterator[Recipe]:
     )
 
 
-OF_LEVEL: dict[str, Callable[[], Iterator[Recipe]]] = {
+OF_LEVEL: dict[str, Callable[[Conventions], Iterator[Recipe]]] = {
     "surrogate": surrogates,
     "neuron": neurons,
     "layer": layers,

@@ -7,7 +7,7 @@ import numpy as np
 
 from refsnn.ops import Array
 from refsnn.oracle.compute import compute
-from refsnn.oracle.conventions import Value, make_conventions
+from refsnn.oracle.conventions import CONVENTIONS, Value, make_conventions
 from refsnn.oracle.tolerances import tolerances
 from refsnn.oracle.vectors import Case
 
@@ -26,7 +26,9 @@ def recompute(
     `decided` holds, by the name of an output o, spikes that replace the threshold's; where it is
     NaN, the threshold decides.
     """
-    conventions = make_conventions({**case.conventions, **(changes or {})})
+    # the case that an adapter is given holds old names, too
+    own = {name: value for name, value in case.conventions.items() if name in CONVENTIONS}
+    conventions = make_conventions({**own, **(changes or {})})
     with np.errstate(all="ignore"):  # under some conventions values overflow
         outputs = compute(
             case.level, case.inputs, case.settings, conventions, case.repeat, decided=decided

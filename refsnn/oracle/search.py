@@ -8,7 +8,7 @@ places are in the order of computing, the conventions that act first are found f
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -18,7 +18,17 @@ from refsnn.files.npy import NUMERIC
 from refsnn.ops import SURROGATES
 from refsnn.oracle.compare import compare_case
 from refsnn.oracle.comparison import Comparison
-from refsnn.oracle.conventions import CONVENTIONS, LEVELS, Value, words
+from refsnn.oracle.conventions import (
+    CONVENTIONS,
+    FROM_SETTINGS,
+    LEVELS,
+    PAPER,
+    Value,
+    words,
+)
+from refsnn.oracle.declare import profiles
+from refsnn.oracle.measure import Measured
+from refsnn.oracle.measure.combine import needed
 from refsnn.oracle.order import places
 from refsnn.oracle.recompute import SERIES, beginning, recompute
 from refsnn.oracle.tolerances import tolerances
@@ -28,13 +38,22 @@ from refsnn.output import counted
 Deviations = dict[str, Value]
 Got = Mapping[str, Mapping[str, Any]]  # case id -> output -> array
 
-#: numbers that implementations use, with the lowest level at which they show
-TRIED: dict[str, tuple[str, list[Value]]] = {
-    "tau": ("neuron", [0.25, 0.5, 0.75, 0.9, 1.0]),
-    "v_th": ("surrogate", [0.5, 1.0]),
-    "surrogate_shape": ("surrogate", [0.25, 0.5, 1.0, 2.0, 4.0]),
+#: numbers that are tried beside those that were measured
+TRIED: dict[str, list[Value]] = {
+    "tau": [0.25, 0.5, 0.75, 0.9, 1.0],
+    "v_th": [0.5, 1.0],
+    "input_delay": [1, 2, 3],
+    "refractory": [1, 2, 3],
+    "surrogate_shape": [0.25, 0.5, 1.0, 2.0, 4.0],
+    "norm_eps": [1e-3, 1e-5],
+    "norm_momentum": [0.9, 0.1],
+    "momentum": [0.0],
+    "adam_beta1": [0.5],
+    "adam_beta2": [0.99],
+    "adam_eps": [1e-7, 1e-6],
+    "weight_decay": [0.0],
 }
-ORDER = [*TRIED, *CONVENTIONS]
+ORDER = list(CONVENTIONS)
 BEAM = 6  # explanations that are pursued at a time
 DEPTH = 4  # deviations that one level may add
 FEW = 3  # failing cases that the search takes at a time; the others confirm
@@ -76,6 +95,8 @@ class Search:
     precision: str | None  # None: that of each case's arrays
     seconds: float = math.inf  # time limit
     watch: Callable[[str], None] = lambda text: None  # called with a description of each attempt
+    measured: Measured = field(default_factory=Measured)
+    profile: str = ""  # the library whose defaults explain the neuron
     seen: dict[Any, Comparison] = field(default_factory=dict)
     start: float = field(default_factory=time.monotonic)
     stopped: bool = False  # the time limit left something untried
@@ -113,7 +134,7 @@ class Search:
     def compare_to(self, case: Case, changed: Deviations, got: Mapping[str, Any]) -> Comparison:
         """Compare outputs with the case computed under changed conventions."""
         if changed:
-            case = within_reach(recompute(case, changed), got)
+            case = within_reach(recompute(case, changed), got, case)
         return compare_case(case, got, self.precision, omits=("*",))
 
     def compare_beginning(self, case: Case, changed: Deviations) -> Comparison | None:
@@ -172,18 +193,60 @@ class Search:
         open_levels = [
             name for name in upto_level(level) if given.isdisjoint(LEVELS[LEVELS.index(name) :])
         ]
-        attempts = [(open_levels, DEPTH)]
+        attempts = [(open_levels, 1), (open_levels, DEPTH)]
         if given:  # the cases of a lower level may not show every deviation
             attempts.append((list(upto_level(level)), 1))
+        here = [case for case in upto if case.level == level]
+        if level == "neuron" and not self.compare_all({}, here):
+            few = self.few(here, {}, [])
+            for facts in profiles().values():
+                state = needed(PAPER | facts["conventions"], upto)
+                if self.compare_all(state, few) and self.compare_all(state, upto):
+                    self.profile = str(facts["summary"])
+                    named = needed(facts["conventions"], upto)
+                    return [self.judge(self.pruned(state, upto, keep=named), upto)]
+        measured = self.measured_at(level, starts, here)
         for levels, depth in attempts:
-            states = self.grow(
-                names_of(levels), [c for c in upto if c.level == level], starts, depth
-            )
-            fits = self.best(states, upto)
+            if depth > 1:  # one deviation alone comes first, as numbers of other scales explain all
+                starts = [*starts, *measured]
+            names = names_of(levels, self.measured.numbers)
+            fits = self.best(self.grow(names, here, starts, depth), upto)
             if fits[0].passed == len(upto):
+                states = [self.pruned(f.deviations, upto) for f in fits if f.passed == len(upto)]
+                fits = self.best(states, upto)
                 return [fit for fit in fits if fit.rank()[:3] == fits[0].rank()[:3]]
             starts = [fit.deviations for fit in fits]
         return fits[:BEAM]
+
+    def compare_all(self, state: Deviations, cases: Sequence[Case]) -> bool:
+        """Tell whether the deviations explain all the cases."""
+        return all(self.compare(case, state).agrees for case in cases)
+
+    def measured_at(
+        self, level: str, starts: list[Deviations], cases: list[Case]
+    ) -> list[Deviations]:
+        """Return the measured deviations that show up to this level, the most promising first.
+
+        They are added to the best of `starts`, and judged by a few cases.
+        """
+        levels = upto_level(level)
+        states = [
+            starts[0] | {k: v for k, v in state.items() if CONVENTIONS[k].level in levels}
+            for state in self.measured.states
+        ]
+        some = self.few(cases, {}, [])
+        fits = self.best(states, some) if states and some else []
+        return [fit.deviations for fit in fits[: 2 * BEAM]]
+
+    def pruned(
+        self, state: Deviations, cases: Sequence[Case], keep: Container[str] = ()
+    ) -> Deviations:
+        """Leave out the deviations without which everything is explained too, but those to keep."""
+        for name in reversed(ORDER):
+            less = {k: v for k, v in state.items() if k != name}
+            if name in state and name not in keep and self.compare_all(less, cases):
+                state = less
+        return state
 
     def grow(
         self,
@@ -241,10 +304,11 @@ def right(found: Comparison) -> float:
     return sum(ok) / max(len(ok), 1)
 
 
-def within_reach(case: Case, got: Mapping[str, Any]) -> Case:
+def within_reach(case: Case, got: Mapping[str, Any], asked: Case) -> Case:
     """Return the case with tolerances no larger than the given outputs' own.
 
-    Expected values that overflow would otherwise excuse any error.
+    Expected values that overflow would otherwise excuse any error. They are no smaller than those
+    of the case as it is `asked`, whose size rounding has where outputs are tiny.
     """
     arrays = {
         name: value
@@ -259,7 +323,10 @@ def within_reach(case: Case, got: Mapping[str, Any]) -> Case:
     return replace(
         case,
         tolerances={
-            name: {p: min(most, own.get(name, tolerance)[p]) for p, most in tolerance.items()}
+            name: {
+                p: max(min(most, own.get(name, tolerance)[p]), asked.tolerances[name][p] / 10)
+                for p, most in tolerance.items()
+            }
             for name, tolerance in case.tolerances.items()
         },
     )
@@ -271,15 +338,27 @@ def extended(
     """Yield the deviations with one more added."""
     for name, values in names.items():
         for value in values:
-            if name not in state and any(case.conventions[name] != value for case in cases):
+            if name not in state and is_open(name, value, cases):
                 yield state | {name: value}
     if "surrogate" in names and "surrogate" not in state:  # together with its shape
         yield from (state | shape for shape in shapes())
 
 
+def is_open(name: str, value: Value, cases: Sequence[Case]) -> bool:
+    """Tell whether a value is another than some case asks for, and the cases can be so computed.
+
+    A number that was declared is in the settings too, so that "as given" says nothing else.
+    """
+    if name == "recurrence" and not all("v" in c.inputs for c in cases if c.level != "surrogate"):
+        return False
+    if name in FROM_SETTINGS and value == "as given":
+        return False
+    return any(case.conventions[name] != value for case in cases)
+
+
 def shapes() -> Iterator[Deviations]:
     """Yield every surrogate with every shape and scale, as deviations."""
-    for kind, shape in itertools.product(SURROGATES, TRIED["surrogate_shape"][1]):
+    for kind, shape in itertools.product(SURROGATES, TRIED["surrogate_shape"]):
         for scale in ("as given", "without 1/a" if kind == "rectangular" else "without k"):
             made = {"surrogate": kind, "surrogate_shape": shape, "surrogate_scale": scale}
             yield {k: v for k, v in made.items() if v != "as given"}
@@ -290,7 +369,14 @@ def upto_level(level: str) -> Sequence[str]:
     return LEVELS[: LEVELS.index(level) + 1]
 
 
-def names_of(levels: Sequence[str]) -> dict[str, Sequence[Value]]:
-    """Return the conventions that show first at these levels, with their values."""
-    named = {name: (c.level, list(c.values)) for name, c in CONVENTIONS.items()} | TRIED
-    return {name: values for name, (level, values) in named.items() if level in levels}
+def names_of(
+    levels: Sequence[str], measured: Mapping[str, Sequence[Value]] | None = None
+) -> dict[str, Sequence[Value]]:
+    """Return the conventions that show first at these levels, with the values to try."""
+    return {
+        name: list(
+            dict.fromkeys([*c.values, *TRIED.get(name, ()), *(measured or {}).get(name, ())])
+        )
+        for name, c in CONVENTIONS.items()
+        if c.level in levels
+    }

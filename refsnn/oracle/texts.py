@@ -1,5 +1,6 @@
 """Conformance reports and diagnoses as text, for the commands and for `str`."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from refsnn.oracle.conventions import words
 from refsnn.oracle.report import STATUSES, by_clause, by_level
 from refsnn.output import counted
 
+NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
 SAME = "these cases cannot distinguish that from"
 
 
@@ -22,6 +24,8 @@ def report_text(report: Any, verbose: bool = False) -> str:
         by_clause([r.clauses for r in report.results], statuses),
     ]
     lines = failures(report, verbose)
+    if report.agrees_as:
+        lines.insert(0, agreement(report.agrees_as))
     if report.unsteady:
         lines.insert(0, f"{report.unsteady} (each later case was run by a fresh adapter)")
     lines += [f"FLIPPED {r.case}: {'; '.join(r.flipped)}" for r in report.results if r.flips]
@@ -36,15 +40,38 @@ def report_text(report: Any, verbose: bool = False) -> str:
     return "\n\n".join([*parts, summary(report)])
 
 
+def agreement(precision: str) -> str:
+    """Say what it means that all failures agree as a lower precision."""
+    return (
+        f"agrees as {precision}: something computes in {precision} "
+        f"(--precision {precision} judges it as that)"
+    )
+
+
 def failures(report: Any, verbose: bool) -> list[str]:
-    """Return a line for each failure; cases that fail with the same message share a line."""
+    """Return a line for each failure; cases that fail with the same message share a line.
+
+    Of exceptions that differ in numbers alone, such as shapes, the first one's message is shown.
+    """
     cases: dict[tuple[str, str], list[str]] = {}
+    first: dict[tuple[str, str], str] = {}
     for r in report.results:
         if r.status == "failed" or (verbose and r.status != "passed"):
             text = r.message + (f" [{r.reason}]" if r.reason else "")
-            cases.setdefault((r.status.upper(), text), []).append(r.case)
+            key = r.status.upper(), alike(text) if r.ending == "raised" else text
+            first.setdefault(key, text)
+            cases.setdefault(key, []).append(r.case)
     join = ", ".join if verbose else listed
-    return [f"{status} {join(names)}: {text}" for (status, text), names in cases.items()]
+    return [f"{key[0]} {join(names)}: {first[key]}" for key, names in cases.items()]
+
+
+def alike(message: str) -> str:
+    """Return an error's message without its numbers, which may be the case's, such as shapes.
+
+    The line of code at its end stays.
+    """
+    text, at, place = message.rpartition(" (")
+    return NUMBER.sub("#", text if at else message) + (at + place if at else "")
 
 
 def summary(report: Any) -> str:
@@ -84,18 +111,24 @@ def diagnosis_text(found: Any) -> str:
         if best.deviations:
             which = f"all {count}" if found.cases > 1 else f"the {count}"
             lines.append(f"these conventions reproduce {which}: {words(best.deviations)}")
+            if found.profile:
+                lines.append(f"they are those of {found.profile}, with nothing else set")
         else:
             what = "what could be compared" if found.problems else "everything"
             lines.append(f"{count}: {what} matches, no convention differs")
-            if found.undecided:
-                undecided = few([words(state) for state in found.undecided])
-                lines.append(f"{SAME}: {' | '.join(undecided)}")
-        lines += [f"{SAME}: {words(fit.deviations)}" for fit in others]
+        if found.undecided:
+            undecided = few([difference(state, best.deviations) for state in found.undecided])
+            lines.append(f"{SAME}: {' | '.join(undecided)}")
+        lines += [f"{SAME}: {difference(fit.deviations, best.deviations)}" for fit in others]
     else:
         tried = "known conventions" if found.stopped is None else "conventions tried so far"
+        lines += found.contradictions
         lines.append(f"no combination of {tried} reproduces the {count}")
         so_far = "nearest" if found.stopped is None else "nearest so far"
-        lines += [f"{so_far}: {near(fit)} {fit.first}" for fit in found.nearest[:1]]
+        for fit in found.nearest[:1]:
+            text = f"{so_far}: {near(fit)}" if fit.deviations else "first divergence:"
+            lines.append(f"{text} {fit.first}")
+        lines += [f"measured: {'; '.join(found.measured)}"] if found.measured else []
         agree = f"outputs that then agree: {', '.join(found.agree)}; " if found.agree else ""
         lines.append(f"{agree}outputs that differ: {', '.join(found.differ)}")
     if found.stopped is not None:
@@ -106,6 +139,12 @@ def diagnosis_text(found: Any) -> str:
     if found.absent:
         lines.append(f"not given, so not judged: {', '.join(found.absent)}")
     return "\n".join(lines)
+
+
+def difference(state: Any, best: Any) -> str:
+    """Describe in words what differs in one set of deviations from the best one."""
+    other = {name: value for name, value in state.items() if best.get(name) != value}
+    return words(other or state)
 
 
 def near(fit: Any) -> str:

@@ -27,7 +27,7 @@ from refsnn.ops import (
     make_surrogate,
 )
 from refsnn.oracle import variant_neuron
-from refsnn.oracle.conventions import PAPER, Conventions
+from refsnn.oracle.conventions import CONVENTIONS, PAPER, Conventions
 
 
 @dataclass
@@ -37,6 +37,7 @@ class Tape:
     before: list[tuple[Array, Array]] = field(default_factory=list)  # each layer's last u and o
     watch: Callable[[Array], None] | None = None  # called with every u_pre (T, ...)
     decided: Sequence[Array | None] = ()  # each layer's spikes, NaN where its threshold decides
+    v: Array | None = None  # (N, N) weights of connections among the neurons
     norms: list[Array] = field(default_factory=list)  # outputs of batch norms
     neurons: list[Any] = field(default_factory=list)  # caches of LIF layers
     deltas: dict[int, Array] = field(default_factory=dict)  # dL/du_pre by id() of the cache
@@ -49,7 +50,7 @@ class Tape:
 
 
 def lif_of(conventions: Conventions) -> LIF:
-    """Return the neuron's constants, as far as refsnn implements the conventions."""
+    """Return the neuron's constants, as far as refsnn's own neuron implements the conventions."""
     name = str(conventions["surrogate"]) if conventions["surrogate"] in SURROGATES else "tanh"
     surrogate = make_surrogate(
         name,
@@ -57,7 +58,7 @@ def lif_of(conventions: Conventions) -> LIF:
         str(conventions["surrogate_edge"]) if name == "rectangular" else "outside",
     )
     return LIF(
-        float(conventions["tau"]),
+        float(conventions["tau"]) or 1.0,  # 0 is left to variant_neuron
         float(conventions["v_th"]),
         surrogate,
         "detached" if conventions["reset_gradient"] == "detached" else "full",
@@ -67,16 +68,23 @@ def lif_of(conventions: Conventions) -> LIF:
 
 def norm_of(conventions: Conventions) -> BatchNorm:
     """Return batch norm's constants, as far as refsnn implements the conventions."""
+    statistics = str(conventions["norm_statistics"])
     return BatchNorm(
-        str(conventions["norm_statistics"]),
-        float(conventions["v_th"]) if conventions["norm_scale"] == "v_th" else 1.0,
+        "pooled" if statistics == "frozen" else statistics,
+        float(conventions["v_th" if conventions["norm_scale"] == "v_th" else "norm_scale"]),
         float(conventions["norm_eps"]),
-        0.9 if conventions["norm_running"] == "momentum 0.9" else 0.1,
+        float(conventions["norm_momentum"]),
     )
 
 
 #: conventions of the neuron of which refsnn implements only the paper's
-FIXED = ("leak", "reset", "output", "initial_potential", "surrogate_scale", "surrogate_at")
+FIXED = [
+    name
+    for name, convention in CONVENTIONS.items()
+    if convention.level in ("surrogate", "neuron")
+    and name not in ("tau", "v_th", "fire_at_threshold", "reset_gradient")
+    and name not in ("surrogate", "surrogate_shape", "surrogate_edge")
+]
 
 
 def make_ops(conventions: Conventions, tape: Tape) -> Ops:
@@ -86,16 +94,19 @@ def make_ops(conventions: Conventions, tape: Tape) -> Ops:
         all(conventions[name] == PAPER[name] for name in FIXED)
         and conventions["reset_gradient"] in ("full", "detached")
         and conventions["surrogate"] in SURROGATES
+        and conventions["tau"] != 0
         and not tape.decided
     ):
         ops = taped_neurons(ops, tape)
     else:
         ops = variant_neurons(ops, conventions, tape)
+    if conventions["norm_statistics"] == "frozen":
+        ops = replace(ops, batchnorm_forward=frozen(ops.batchnorm_forward))
     unbiased, biased = (
         conventions["norm_variance"] == "unbiased",
         conventions["norm_running"] == "biased",
     )
-    if unbiased or biased:
+    if (unbiased or biased) and conventions["norm_statistics"] != "frozen":
         ops = replace(ops, **norms(unbiased, biased))
     ops = taped_norms(ops, tape)
     if conventions["norm_gradient"] != "full":
@@ -106,9 +117,12 @@ def make_ops(conventions: Conventions, tape: Tape) -> Ops:
         ops = summed_pooling(ops)
     if conventions["skip"] != "before firing":
         ops = other_skip(ops, str(conventions["skip"]))
-    if conventions["decay_form"] == "in the gradient":
-        ops = replace(ops, adamw_update=adam_update)
-    return objectives(ops, conventions)
+    if any(conventions[name] != PAPER[name] for name in ADAM):
+        ops = replace(ops, adamw_update=adam(conventions))
+    if conventions["nesterov"]:
+        ops = replace(ops, sgd_update=nesterov_update)
+    ops = objectives(ops, conventions)
+    return at_each_step(ops) if conventions["loss_at"] == "each step" else ops
 
 
 def taped_neurons(ops: Ops, tape: Tape) -> Ops:
@@ -133,10 +147,13 @@ def variant_neurons(ops: Ops, conventions: Conventions, tape: Tape) -> Ops:
     def forward(c_seq: Array, u0: Array | None, p: LIF) -> Any:
         index = len(tape.neurons)
         o0 = None
-        if conventions["initial_potential"] == "kept" and index < len(tape.before):
+        kept = conventions["initial_potential"]
+        if kept in ("kept", "spikes kept") and index < len(tape.before):
             u0, o0 = tape.before[index]
+            u0 = u0 if kept == "kept" else None
         decided = tape.decided[index] if tape.decided else None
-        o_seq, cache = variant_neuron.lif_forward(c_seq, u0, p, conventions, o0, decided)
+        v = tape.v if conventions["recurrence"] == "dense" else None
+        o_seq, cache = variant_neuron.lif_forward(c_seq, u0, conventions, o0, decided, v)
         tape.fired(cache)
         return o_seq, cache
 
@@ -202,11 +219,41 @@ def constant_statistics(backward: Any) -> Any:
     return lambda dy_seq, cache: backward(dy_seq, cache._replace(axes=()))
 
 
-def adam_update(
-    w: Array, g: Array, mean: Array, square: Array, i: int, lr: float, decay: float
-) -> Any:
-    """Update by Adam with the weight decay as a part of the gradient."""
-    return NUMPY.adamw_update(w, g + decay * w, mean, square, i, lr, 0.0)
+def frozen(forward: Any) -> Any:
+    """Return batch norm's forward pass by the running statistics, as in evaluation."""
+    return lambda *arguments: forward(*arguments[:-1], False)
+
+
+#: conventions of Adam's update
+ADAM = ("adam_beta1", "adam_beta2", "adam_eps", "optimizer_bias_correction", "decay_form")
+
+
+def adam(conventions: Conventions) -> Any:
+    """Return Adam's update of a parameter under any conventions."""
+    beta1, beta2, eps = (float(conventions[name]) for name in ADAM[:3])
+
+    def update(
+        w: Array, g: Array, mean: Array, square: Array, i: int, lr: float, decay: float
+    ) -> tuple[Array, Array, Array]:
+        if conventions["decay_form"] == "in the gradient":
+            g, decay = g + decay * w, 0.0
+        mean = beta1 * mean + (1 - beta1) * g
+        square = beta2 * square + (1 - beta2) * (g * g)
+        left = (1 - beta1**i, 1 - beta2**i)
+        first, second = left if conventions["optimizer_bias_correction"] else (1.0, 1.0)
+        direction = (mean / first) / (np.sqrt(square / second) + eps)
+        return w * (1 - lr * decay) - lr * direction, mean, square
+
+    return update
+
+
+def nesterov_update(
+    w: Array, g: Array, v: Array, lr: float, momentum: float, decay: float
+) -> tuple[Array, Array]:
+    """Update by SGD with Nesterov's momentum, as PyTorch has it."""
+    g = g + decay * w
+    v = momentum * v + g
+    return w - lr * (g + momentum * v), v
 
 
 def flipped(ops: Ops) -> Ops:
@@ -323,3 +370,46 @@ def objectives(ops: Ops, conventions: Conventions) -> Ops:
 
     made = replace(ops, objective_forward=forward, objective_backward=backward)
     return replace(made, shortcut_backward=detached) if how == "detached" else made
+
+
+def at_each_step(ops: Ops) -> Ops:
+    """Return the operations with the mean of the losses of each time step's logits.
+
+    A head's logits of all steps, (T N, K), are those of its linear layer. The gradients that
+    objective_backward returns are sums over time, in place of which linear_backward takes each
+    step's own. The operations serve one forward and one backward pass.
+    """
+    heads: list[tuple[Array, Any]] = []  # logits (T N, K) and cache of each linear layer
+    by_cache: dict[int, Array] = {}  # dL/dlogits (T N, K) by id() of the cache
+
+    def linear_forward(x: Array, w: Array, b: Array) -> Any:
+        y, cache = ops.linear_forward(x, w, b)
+        heads.append((y, cache))
+        return y, cache
+
+    def linear_backward(dy: Array, cache: Any) -> Any:
+        return ops.linear_backward(by_cache[id(cache)], cache)
+
+    def forward(branches: list[Array], labels: Array, *arguments: Any) -> Any:
+        logits = [y.reshape(-1, *b.shape) for (y, _), b in zip(heads, branches, strict=True)]
+        parts = [
+            ops.objective_forward(list(step), labels, *arguments)
+            for step in zip(*logits, strict=True)
+        ]
+        losses, caches = zip(*parts, strict=True)
+        return float(np.mean(losses)), caches
+
+    def backward(caches: Any) -> list[Array]:
+        by_step = [ops.objective_backward(cache) for cache in caches]
+        by_branch = [np.stack(db) / len(caches) for db in zip(*by_step, strict=True)]
+        for (y, cache), db_seq in zip(heads, by_branch, strict=True):
+            by_cache[id(cache)] = db_seq.reshape(y.shape)
+        return [db_seq.sum(0) for db_seq in by_branch]
+
+    return replace(
+        ops,
+        linear_forward=linear_forward,
+        linear_backward=linear_backward,
+        objective_forward=forward,
+        objective_backward=backward,
+    )

@@ -22,10 +22,10 @@ from refsnn.files.schema import violation
 from refsnn.files.writing import temporary_files, write_atomic
 from refsnn.ops import Array, validate
 from refsnn.oracle import schema
-from refsnn.oracle.conventions import Conventions, renamed
+from refsnn.oracle.conventions import PAPER, Conventions, renamed
 from refsnn.version import __version__
 
-SCHEMA, FORMER = "refsnn-vectors-2", "refsnn-vectors-1"
+SCHEMA, FORMER = "refsnn-vectors-3", ("refsnn-vectors-1", "refsnn-vectors-2")
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished"  # the manifest's list of files while they are written
 FILE = re.compile(rf"[a-z]+/[a-z0-9][a-z0-9._-]*({'|'.join(map(re.escape, SUFFIXES))})")
@@ -155,7 +155,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
     manifest = read_json(path)
     version = manifest.get("schema") if isinstance(manifest, dict) else None
-    if version == FORMER:
+    if version in FORMER:
         manifest, version = from_former(manifest), SCHEMA
     if version != SCHEMA:
         raise ValueError(f"vectors: {path} has schema {validate.shown(version)}, want {SCHEMA!r}")
@@ -176,14 +176,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def from_former(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Convert a manifest of the former version to today's names and values.
+    """Convert a manifest of a former version to today's names and values.
 
-    Errors in it stay.
+    Conventions that it does not have are the paper's. Errors in it stay.
     """
     cases = manifest.get("cases")
     if isinstance(cases, list):
         cases = [
-            case | {"conventions": renamed(case["conventions"])}
+            case | {"conventions": PAPER | renamed(case["conventions"])}
             if isinstance(case, dict) and isinstance(case.get("conventions"), dict)
             else case
             for case in cases

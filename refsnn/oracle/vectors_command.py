@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from refsnn.files.arrays import SUFFIXES
-from refsnn.oracle.conventions import LEVELS, PAPER, make_conventions, words
+from refsnn.oracle.conform_command import add_as
+from refsnn.oracle.conventions import LEVELS, PAPER, Conventions, make_conventions, words
 from refsnn.output import counted, open_output, print_json, table
 
 
@@ -42,6 +43,7 @@ def add_options(parser: Any) -> None:
         default="npz",
         help="format of the files of arrays (default: npz)",
     )
+    add_as(generate)
     generate.set_defaults(run=run_generate)
     listing = actions.add_parser(
         "list",
@@ -68,6 +70,7 @@ def add_options(parser: Any) -> None:
         "plain loops. Exit code 1 if a case differs or a file does not belong to the set.",
     )
     check.add_argument("folder", type=Path, metavar="DIR")
+    add_as(check)
     check.set_defaults(run=run_check)
     schema = actions.add_parser("schema", help="print the JSON Schema of manifest.json")
     schema.set_defaults(run=run_schema)
@@ -80,7 +83,7 @@ def progress(names: Sequence[str]) -> Any:
     return tqdm(names, unit="case", leave=False, disable=not sys.stderr.isatty())
 
 
-def agreed(levels: Sequence[str]) -> Iterator[Any]:
+def agreed(levels: Sequence[str], conventions: Conventions) -> Iterator[Any]:
     """Yield the cases of these levels, once refsnn and the naive loops agree on them.
 
     ValueError at the first on which they do not.
@@ -88,7 +91,8 @@ def agreed(levels: Sequence[str]) -> Iterator[Any]:
     from refsnn.oracle.agreement import disagreements
     from refsnn.oracle.catalogue import catalogue
 
-    makers = {k: make for k, make in catalogue(None).items() if k.split("/")[0] in levels}
+    every = catalogue(None, conventions)
+    makers = {k: make for k, make in every.items() if k.split("/")[0] in levels}
     for name in progress(list(makers)):
         case = makers[name]()
         differs = disagreements(case)
@@ -99,9 +103,11 @@ def agreed(levels: Sequence[str]) -> Iterator[Any]:
 
 def run_generate(arguments: argparse.Namespace) -> int:
     from refsnn.oracle import vectors
+    from refsnn.oracle.declare import declared
 
     folder = arguments.folder
-    manifest = vectors.write(agreed(arguments.level), folder, f".{arguments.format}")
+    cases = agreed(arguments.level, declared(arguments.declared))
+    manifest = vectors.write(cases, folder, f".{arguments.format}")
     count = len(manifest["cases"])
     size = sum((folder / entry["file"]).stat().st_size for entry in manifest["cases"]) / 1e6
     print(f"{count} cases, {size:.1f} MB in {folder}, on which refsnn and the naive loops agree")
@@ -143,7 +149,7 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 def described(entry: dict[str, Any]) -> str:
     """Return the summary with the conventions that are not the paper's."""
-    others = words(entry["conventions"]) if entry["conventions"] else ""
+    others = words(entry["conventions"], always=False) if entry["conventions"] else ""
     return f"{entry['summary']}: {others}" if others else str(entry["summary"])
 
 
@@ -151,9 +157,10 @@ def run_check(arguments: argparse.Namespace) -> int:
     from refsnn.oracle import vectors
     from refsnn.oracle.agreement import changes, disagreements
     from refsnn.oracle.catalogue import catalogue
+    from refsnn.oracle.declare import declared
 
     folder = arguments.folder
-    makers, failures = catalogue(folder), list[str]()
+    makers, failures = catalogue(folder, declared(arguments.declared)), list[str]()
     for name in progress(list(makers)):
         try:
             case = makers[name]()

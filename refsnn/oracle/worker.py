@@ -2,7 +2,8 @@
 
 It prints a line of JSON once the adapter is made, and one for each line that it reads. Each line
 that it reads is the name of a folder in FOLDER; it runs the folder's case.npz and writes the
-outputs, as plain arrays, to answer.npz. Whatever the adapter prints goes to standard error.
+outputs, as plain arrays, to answer.npz. The line "renew" lets it make the adapter
+again. Whatever the adapter prints goes to standard error.
 """
 
 import faulthandler
@@ -13,6 +14,7 @@ import json
 import os
 import queue
 import sys
+import sysconfig
 import threading
 import time
 import traceback
@@ -27,17 +29,21 @@ import numpy as np
 from refsnn import system
 from refsnn.files import npy
 from refsnn.files.arrays import read_whole, write_arrays
+from refsnn.oracle import declare
 from refsnn.oracle.adapters import Unsupported
 from refsnn.oracle.adapters.program import Program, ProgramFailed
-from refsnn.oracle.conventions import LEVELS, PRECISIONS
+from refsnn.oracle.conventions import LEVELS, PRECISIONS, with_old_names
 from refsnn.oracle.limits import most_bytes
 from refsnn.oracle.vectors import Case
 
+REFSNN = Path(__file__).resolve().parents[1]
 CASE, ANSWER = "case.npz", "answer.npz"
+RENEW = "renew"  # in the place of a folder's name: make the adapter again
 FACTS = "case"  # key of everything but the inputs, as JSON
 STATUSES = ("ready", "refused", "done", "unsupported", "raised", "garbage")
 FILE_LIMIT = 2**30  # bytes per file: endless printing must not fill the disk
 MESSAGE_LIMIT = 1000  # characters
+BFLOAT16 = '; NumPy has none: return float32 arrays and declare precision = "bfloat16"'
 GRACE = 2  # seconds in which to end once the parent process is gone
 
 
@@ -56,7 +62,9 @@ def without_values(case: Case) -> Case:
     """Return a copy of the case with inputs of its own, and NaN in place of expected values."""
     inputs = {name: array.copy() for name, array in case.inputs.items()}
     outputs = {name: np.full(array.shape, np.nan) for name, array in case.outputs.items()}
-    return replace(case, inputs=inputs, outputs=outputs)
+    return replace(
+        case, inputs=inputs, outputs=outputs, conventions=with_old_names(case.conventions)
+    )
 
 
 def read_case(path: Path) -> Case:
@@ -70,6 +78,7 @@ def read_case(path: Path) -> Case:
     for name in ("clauses", "flags"):
         fields[name] = tuple(fields[name])
     outputs = {name: np.full(tuple(shape), np.nan) for name, shape in shapes.items()}
+    fields["conventions"] = with_old_names(fields["conventions"])
     return Case(inputs=inputs, outputs=outputs, **fields)
 
 
@@ -97,20 +106,42 @@ def find_adapter(target: str) -> Any:
 def as_adapter(found: Any, target: str) -> Any:
     """Return an object with run(case), made of a class, or of a function of a case.
 
-    Refused if it is no such object.
+    A PyTorch module without run(case), or what makes one, is run as `Module` describes. Refused if
+    it is no such object.
     """
-    if inspect.isclass(found) or (not hasattr(found, "run") and callable(found)):
+    made = found
+    is_class = inspect.isclass(found)
+    if is_class or (not hasattr(found, "run") and not is_module(found) and callable(found)):
         needed = [
             p
             for p in inspect.signature(found).parameters.values()
             if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
         ]
-        if not inspect.isclass(found) and len(needed) == 1:
+        if not is_class and len(needed) == 1:
             return SimpleNamespace(run=found, name=target)
-        found = found()
-    if not callable(getattr(found, "run", None)):
-        raise Refused(f"got {type(found).__name__}, want an object with run(case)")
-    return found
+        if needed:
+            names = ", ".join(p.name for p in needed)
+            raise Refused(
+                f"{target} needs {names}: give a function without arguments that makes it"
+            )
+        made = found()
+    if callable(getattr(made, "run", None)):
+        return made
+    if not is_module(made):
+        raise Refused(f"got {type(made).__name__}, want an object with run(case)")
+    from refsnn.oracle.adapters.module import Module
+
+    fresh = made is not found
+    try:
+        return Module(found if fresh else lambda: found, target, fresh=fresh)
+    except ValueError as error:
+        raise Refused(str(error)) from None
+
+
+def is_module(found: Any) -> bool:
+    """Tell whether an object is a PyTorch module; PyTorch is not imported for that."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(found, torch.nn.Module)
 
 
 def describe(adapter: Any, target: str) -> dict[str, Any]:
@@ -124,6 +155,10 @@ def describe(adapter: Any, target: str) -> dict[str, Any]:
         if not isinstance(value, tuple | list) or not all(isinstance(v, str) for v in value):
             raise Refused(f"{name}: got {value!r}, want a tuple of strings")
         declared[name] = list(value)
+    try:
+        declared["conventions"] = declare.declared(getattr(adapter, "conventions", None))
+    except (TypeError, ValueError, OSError) as error:
+        raise Refused(str(error)) from None
     unknown = set(declared["levels"]) - set(LEVELS)
     if unknown:
         raise Refused(f"levels: got {min(unknown)!r}, want some of {', '.join(LEVELS)}")
@@ -147,7 +182,9 @@ def as_arrays(got: Any, wanted: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
         try:
             array = np.asarray(value)
         except Exception as error:
-            raise TypeError(f"{name}: got {type(value).__name__}, want an array: {error}") from None
+            hint = BFLOAT16 if "bfloat16" in str(error).lower() else ""
+            message = f"{name}: got {type(value).__name__}, want an array: {error}{hint}"
+            raise TypeError(message) from None
         if array.dtype.kind not in npy.NUMERIC:
             raise TypeError(f"{name}: got dtype {array.dtype}, want numbers")
         if array.nbytes > most_bytes(wanted[name].shape):
@@ -192,24 +229,35 @@ def run_adapter(
 
 
 def tell(error: BaseException, home: str | None = None) -> str:
-    """Describe an error with the last line of its traceback outside this module.
+    """Describe an error with the last line of its traceback that its author wrote.
 
-    If any line is in the file `home`, the last of those is taken.
+    That is in the file `home`, or in any outside the libraries; failing that, in a library.
     """
     text = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
     frames = traceback.extract_tb(error.__traceback__)
     ours = (__file__, importlib.__file__)
     outside = [f for f in frames if f.filename not in ours and not f.filename.startswith("<")]
-    own = [f for f in outside if f.filename == home] or outside
+    own = [f for f in outside if f.filename == home or not in_library(f.filename)] or outside
     if not own:  # such as importlib's, if there is no such module
         return text
     last = own[-1]
     return f"{text} ({Path(last.filename).name}:{last.lineno}, in {last.name}: {last.line})"
 
 
+def in_library(file: str) -> bool:
+    """Tell whether a file is refsnn's own, the standard library's or an installed package's."""
+    folders = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders.append(str(REFSNN))
+    path = Path(os.path.realpath(file))
+    return {"site-packages", "dist-packages"} & {*path.parts} != set() or any(
+        path.is_relative_to(os.path.realpath(folder)) for folder in folders
+    )
+
+
 def home_of(adapter: Any) -> str | None:
-    """Return the file that holds the adapter's run(case), None if there is none."""
-    code = getattr(inspect.unwrap(adapter.run), "__code__", None)
+    """Return the file that holds the adapter's run(case), or a module's forward; None without."""
+    source = getattr(adapter, "source", adapter.run)
+    code = getattr(inspect.unwrap(source), "__code__", None)
     return None if code is None else code.co_filename
 
 
@@ -265,7 +313,11 @@ def main(folder: Path, spec: dict[str, Any]) -> None:
         return answer({"status": "refused", "message": tell(error)})
     answer({"status": "ready", "message": "", **ready})
     while name := lines.get().strip():
-        answer(run_case(made, folder / name))
+        if name == RENEW:  # a module that defines an object, rather than a class, keeps it
+            made = made if spec["program"] else find_adapter(spec["target"])
+            answer({"status": "ready", "message": ""})
+        else:
+            answer(run_case(made, folder / name))
     return None
 
 

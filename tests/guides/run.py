@@ -30,7 +30,7 @@ def runnable(guide: Guide, packages: Collection[str]) -> Iterator[tuple[Block, B
     """Yield the blocks that need no more than `packages`, each with the output that is shown."""
     blocks = [*guide.blocks, None]
     for block, after in pairwise(blocks):
-        if block is None or block.language not in ("python", "sh") or not block.is_run:
+        if block is None or block.language not in ("python", "sh", "toml") or not block.is_run:
             continue
         if all(name in packages for name in block.option("needs")):
             yield block, after if after is not None and after.name == "output" else None

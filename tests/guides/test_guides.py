@@ -18,7 +18,7 @@ from refsnn.cli import COMMANDS, build_parser
 from verification.__main__ import build_parser as verification_parser
 
 README = guide("README.md")
-LANGUAGES = ("python", "sh", "text", "json", "powershell")
+LANGUAGES = ("python", "sh", "text", "json", "toml", "powershell")
 NAMES = ("train", "evaluate", "spec", *COMMANDS)
 
 GUIDE_NAME = attrgetter("name")

@@ -157,7 +157,7 @@ def test_nothing_given_is_nothing_compared(odd):
     [
         (["f8"], "float64"),
         (["f8", "f4"], "float32"),
-        (["f2"], "float32"),
+        (["f8", "f4", "f2"], "float16"),
         (["u1", "i4"], "float64"),
         ([], "float64"),
     ],

@@ -85,18 +85,18 @@ def test_float32_is_noticed_and_can_be_refused(mine, compared):
 
 
 def test_omitted_outputs_may_be_missing(mine, compared):
-    mine("neuron/tanh", u_pre=None, u=None)
+    mine("neuron/tanh", o=None, dc=None)
     code, lines = compared()
     assert code == 1
     assert (
-        "missing outputs: u_pre in 1 case, u in 1 case (--verbose names them; --omit NAME if they "
+        "missing outputs: o in 1 case, dc in 1 case (--verbose names them; --omit NAME if they "
         "need not be given)" in lines
     )
     assert not any("is missing" in line for line in lines)
-    assert "neuron/tanh: missing: u_pre, u" in compared("--verbose")[1]
-    assert compared("--omit", "u*")[0] == 0
-    assert compared("--omit", "u_pre", "--omit", "u")[0] == 0
-    assert compared("--omit", "u_pre")[0] == 1
+    assert "neuron/tanh: missing: o, dc" in compared("--verbose")[1]
+    assert compared("--omit", "[od]*")[0] == 0
+    assert compared("--omit", "o", "--omit", "dc")[0] == 0
+    assert compared("--omit", "o")[0] == 1
 
 
 def test_broken_files_do_not_stop_the_others(mine, compared, tmp_path):
@@ -193,7 +193,7 @@ def test_errors_are_one_line(expected, mine, refused, tmp_path):
     )
     assert "holds no .npz file" in refused(["compare", expected, folder])
     assert "--precision: invalid choice" in refused(
-        ["compare", expected, folder, "--precision", "float16"]
+        ["compare", expected, folder, "--precision", "float8"]
     )
 
 
@@ -228,10 +228,11 @@ def test_a_pattern_that_no_output_matches_is_refused(mine, expected, tmp_path, r
 
 
 def test_missing_outputs_are_named_and_judge_nothing(mine, compared):
-    mine("neuron/tanh", u_pre=None, du_pre=None, dc=None)
+    left_out = ("u_pre", "du_pre", "dc", "du0", "dtau", "dv_th")
+    mine("neuron/tanh", **dict.fromkeys(left_out))
     code, lines = compared("--omit", "*")
     assert code == 0
-    assert "not given, so not compared: u_pre, du_pre, dc" in lines
+    assert f"not given, so not compared: {', '.join(left_out)}" in lines
     counts = {line.split()[0]: line.split()[1:] for line in lines if line[:2] in ("EQ", "D3")}
     assert counts["EQ2"] == ["1", "1", "0", "0"]
     assert counts["EQ3"] == counts["D3"] == ["1", "0", "0", "1"]
@@ -252,3 +253,25 @@ def test_more_cases_than_are_expected_are_counted_and_no_fault(mine, cases, tmp_
     assert lines[-1] == (
         "1 case passed, 0 failed, 3 not among the expected ones (tolerances of float64)"
     )
+
+
+def test_hidden_rounding_and_what_is_not_judged_are_said(mine, cases, compared, tmp_path):
+    case = cases["neuron/tanh"]
+    got = {name: value.astype(np.float32).astype(float) for name, value in case.outputs.items()}
+    mine("neuron/tanh", **got)
+    code, lines = compared()
+    assert code == 1
+    line = (
+        "agrees as float32: something computes in float32 (--precision float32 judges it as that)"
+    )
+    assert lines.count(line) == 1
+    assert "neuron/tanh: agrees as float32" in lines
+    vectors.write([case, cases["neuron/far-tanh"]], tmp_path / "v")
+    mine("neuron/far-tanh")
+    mine("neuron/tanh")
+    code, lines = compared("--precision", "float16", wanted=tmp_path / "v")
+    assert code == 0
+    assert any(
+        line.startswith("neuron/far-tanh: not judged in float16: u_pre re") for line in lines
+    )
+    assert "1 case passed, 0 failed, 1 not judged" in lines[-1]

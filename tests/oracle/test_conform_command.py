@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import pytest
 
@@ -61,11 +62,12 @@ def shown(capsys, *arguments):
 def test_a_right_implementation_passes(capsys):
     code, text = shown(capsys, "mine:LIF", "--level", "neuron")
     assert code == 0, text
-    first, levels, clauses, summary = text.strip().split("\n\n")
+    first, levels, clauses, absent, summary = text.strip().split("\n\n")
     assert first == "a LIF of mine, float64"
     assert [line.split()[0] for line in levels.splitlines()] == ["level", "neuron"]
     names = [line.split()[0] for line in clauses.splitlines()]
     assert names[:4] == ["clause", "EQ1", "EQ2", "EQ3"]
+    assert absent == "not returned, so not compared: du0, dtau, dv_th"
     assert " passed, " in summary
     assert "failed" not in summary
     assert "at neuron" not in text, "what it prints must not mix with the report"
@@ -207,10 +209,11 @@ def test_levels_that_it_does_not_declare_are_left_out_unless_asked_for(capsys):
 def test_outputs_are_saved_and_can_be_diagnosed(capsys, tmp_path, refused):
     code, text = shown(capsys, "mine:Inclusive", "--save", tmp_path / "given", "--diagnose")
     assert code == 1
-    said = text.strip().splitlines()[-1]
-    assert said.endswith(" cases: fires at the threshold too (>=)")
+    said = text.strip().splitlines()[-2:]
+    assert said[0].endswith(" cases: fires at the threshold too (>=)")
+    assert said[1] == "not given, so not judged: du0, dtau, dv_th"
     assert main(["diagnose", str(tmp_path / "given")]) == 0
-    assert capsys.readouterr().out.strip() == said
+    assert capsys.readouterr().out.strip().splitlines() == said
     line = refused(["conform", "mine:LIF", "--save", tmp_path / "given"])
     assert line.endswith("given is not empty, want a new or an empty folder")
 
@@ -246,10 +249,13 @@ def test_expected_failures_are_diagnosed_and_blamed_by_clause(capsys, tmp_path):
         tmp_path / "c.json",
     )
     assert code == 0
-    assert text.strip().endswith("reproduce all 2 cases: fires at the threshold too (>=)")
+    last = text.strip().splitlines()[-2:]
+    assert last[0].endswith("reproduce all 2 cases: fires at the threshold too (>=)")
+    assert last[1] == "not given, so not judged: du0, dtau, dv_th"
     results = json.loads((tmp_path / "c.json").read_text())["results"]
     clauses = {r["case"]: r["clauses"] for r in results}
     assert clauses["neuron/tie"] == {"EQ2": "expected", "D2": "expected"}
+    assert clauses["neuron/tanh"].pop("R1") == "not judged"  # it gives no dtau and dv_th
     assert set(clauses["neuron/tanh"].values()) == {"passed"}
 
 
@@ -267,7 +273,7 @@ def test_outputs_that_are_not_returned_are_named(capsys, adapter):
     )
     code, text = shown(capsys, "mine:Silent", "--case", "neuron/tanh")
     assert code == 0, text
-    assert "\nnot returned, so not compared: u_pre, u, du_pre\n" in text
+    assert "\nnot returned, so not compared: u_pre, u, du_pre, du0, dtau, dv_th\n" in text
     (line,) = (line for line in text.splitlines() if line.startswith("EQ1 "))
     assert line.split() == ["EQ1", "1", "0", "0", "0", "0", "1"]
 
@@ -277,3 +283,89 @@ def test_equal_failures_are_reported_once(capsys, adapter):
     _, text = shown(capsys, "mine:run", "--level", "block")
     (line,) = re.findall("FAILED .*", text)
     assert line.startswith("FAILED block/identity, block/stride, block/widen, 6 more: raised")
+
+
+@pytest.mark.usefixtures("mine")
+def test_progress_is_shown_on_a_terminal_in_one_line(capsys, monkeypatch):
+    """Elsewhere nothing is printed beside the report, as `shown` checks everywhere."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    main(["conform", "mine:LIF", "--case", "neuron/tanh", "neuron/one-step"])
+    err = capsys.readouterr().err
+    assert "\n" not in err
+    texts = ["making 2 cases", "case 1: neuron/tanh", "case 2: neuron/one-step", ""]
+    assert err == "".join(f"\r\033[K{text}" for text in texts)
+
+
+def test_an_error_in_every_case_is_one_line_with_the_authors_own_code(capsys, adapter, tmp_path):
+    """Though it was raised by NumPy, with each case's shapes."""
+    adapter("""
+    from model import fire
+
+    def run(case):
+        return {"o": fire(case.inputs["c"])}
+    """)
+    (tmp_path / "model.py").write_text("def fire(c):\n    return c.reshape(-1, 1001)\n")
+    _, text = shown(capsys, "mine:run", "--case", "neuron/t*", "neuron/one*")
+    (line,) = re.findall("FAILED .*", text)
+    assert "neuron/tanh, neuron/tanh-literal, " in line
+    assert " 10 more: raised: ValueError: cannot reshape array of size 288 into shape (1001" in line
+    assert line.endswith(" (model.py:2, in fire: return c.reshape(-1, 1001))")
+
+
+def test_an_error_within_autograd_is_told_by_the_authors_line(capsys, adapter):
+    pytest.importorskip("torch")
+    adapter("""
+    import torch
+
+    class Spike(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return (x > 0).to(x.dtype)
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * slope(*ctx.saved_tensors)
+
+    def run(case):
+        c = torch.tensor(case.inputs["c"], requires_grad=True)
+        o = Spike.apply(c - 1)
+        o.backward(torch.tensor(case.inputs["do"]))
+        return {"o": o.detach(), "dc": c.grad}
+    """)
+    _, text = shown(capsys, "mine:run", "--level", "neuron")
+    (line,) = re.findall("FAILED .*", text)
+    assert re.search("FAILED neuron/tanh, .* more: raised: NameError: name 'slope' is not", line)
+    assert line.endswith(" (mine.py:12, in backward: return grad * slope(*ctx.saved_tensors))")
+
+
+LOWER = """
+    import numpy as np
+    from refsnn.oracle.compute import compute
+
+    def run(case):
+        inputs = {name: value * (1 + 3e-8 * np.cos(np.arange(value.size)).reshape(value.shape))
+                  for name, value in case.inputs.items()}
+        return compute(case.level, inputs, case.settings, case.conventions | WRONG)
+    """
+
+
+@pytest.mark.parametrize("wrong", [{}, {"reset": "subtract"}])
+def test_hidden_rounding_is_said_once_and_the_cases_stay_failed(capsys, adapter, tmp_path, wrong):
+    adapter(LOWER.replace("WRONG", repr(wrong)))
+    path = tmp_path / "report.json"
+    code, text = shown(
+        capsys, "mine:run", "--case", "neuron/tanh", "neuron/leak*", "--diagnose", "--json", path
+    )
+    line = (
+        "agrees as float32: something computes in float32 (--precision float32 judges it as that)"
+    )
+    report = json.loads(path.read_text())
+    assert code == 1
+    assert report["counts"]["failed"] == 3
+    assert text.count(line) == text.count("agrees as") == (not wrong)
+    assert {r["agrees_as"] for r in report["results"]} == {"" if wrong else "float32"}
+    assert report["agrees_as"] == ("" if wrong else "float32")
+    if not wrong:
+        assert text.index(line) < text.index("FAILED")
+        assert "3 cases: everything matches, no convention differs" in text

@@ -85,11 +85,14 @@ def test_nothing_fits(given, capsys, tmp_path):
     code, lines = shown(capsys, path, "--json", tmp_path / "found.json")
     assert code == 1
     assert lines[0] == "no combination of known conventions reproduces the 1 case"
-    assert "first divergence: neuron/tanh: dc at step 5" in lines[1]
-    assert lines[2] == "outputs that then agree: u_pre, o, u, du_pre; outputs that differ: dc"
+    assert lines[1].startswith("first divergence: neuron/tanh: dc at step 5")
+    assert lines[2] == (
+        "outputs that then agree: u_pre, o, u, du_pre, du0, dtau, dv_th; outputs that differ: dc"
+    )
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["matches"] == []
-    assert (found["agree"], found["differ"]) == (["u_pre", "o", "u", "du_pre"], ["dc"])
+    right = ["u_pre", "o", "u", "du_pre", "du0", "dtau", "dv_th"]
+    assert (found["agree"], found["differ"]) == (right, ["dc"])
     assert found["nearest"][0]["first_divergence"].startswith("neuron/tanh: dc at step 5")
 
 
@@ -117,7 +120,7 @@ def test_a_search_that_would_take_long_is_bounded_and_says_so(cases, capsys, tmp
     count = len(networks)
     assert 20 < len(compared) < 20 + 5 * count
     assert lines[0] == f"no combination of conventions tried so far reproduces the {count} cases"
-    assert lines[1].startswith("nearest so far: ")
+    assert lines[1].startswith("first divergence: network/vanilla: stem.lif0.u_pre at step 0")
     assert (
         "stopped after 1 s, before every combination was tried; refsnn diagnose --seconds sets the "
         "limit" in lines
@@ -179,11 +182,11 @@ def test_missing_or_unusable_outputs_are_not_called_right(given, capsys):
     assert code == 1
     assert lines[0].startswith("neuron/tanh: u: got shape (48, 6)")
     assert lines[1] == "1 case: what could be compared matches, no convention differs"
-    assert lines[-1] == "not given, so not judged: u_pre, du_pre, dc"
+    assert lines[-1] == "not given, so not judged: u_pre, du_pre, dc, du0, dtau, dv_th"
     np.savez(path, o=arrays["o"])
     code, lines = shown(capsys, path)
     assert (code, lines[0]) == (0, "1 case: everything matches, no convention differs")
-    assert lines[-1] == "not given, so not judged: u_pre, u, du_pre, dc"
+    assert lines[-1] == "not given, so not judged: u_pre, u, du_pre, dc, du0, dtau, dv_th"
 
 
 def test_damaged_vectors_of_the_only_case_are_named(given, cases, tmp_path, refused):

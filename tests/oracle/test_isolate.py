@@ -193,6 +193,55 @@ def test_after_an_error_another_process_goes_on(adapter, doubling):
         assert isolated.run(doubling()).arrays["y"] != first.arrays["y"]
 
 
+def test_an_error_in_every_case_costs_one_restart(adapter, doubling, tmp_path):
+    adapter("""
+    import os, pathlib
+    with open("started", "a") as file:
+        file.write("x")
+    def run(case):
+        if case.id == "neuron/right":
+            return {"y": os.getpid()}
+        if case.id == "neuron/other":
+            raise TypeError
+        raise ValueError(f"shape {len(case.id)}")
+    """)
+
+    def started():
+        return len((tmp_path / "started").read_text())
+
+    with Isolated("mine:run") as isolated:
+        for count in range(5):
+            answer = isolated.run(doubling("neuron/" + "a" * count))
+            assert answer.message.startswith(f"ValueError: shape {7 + count} (mine.py:10, in run")
+        assert started() == 2
+        # what is right after an error was computed by a process without one
+        first = isolated.run(doubling("neuron/right"))
+        assert (first.status, started()) == ("done", 3)
+        assert isolated.run(doubling("neuron/right")).arrays["y"] == first.arrays["y"]
+        assert isolated.run(doubling("neuron/a")).status == "raised"
+        assert isolated.run(doubling("neuron/other")).message.startswith("TypeError")
+        assert started() == 4
+        isolated.run(doubling("neuron/a"))
+        assert started() == 5
+
+
+def test_state_that_an_error_leaves_is_not_met(adapter, doubling):
+    adapter("""
+    class Adapter:
+        broken = False
+        def run(self, case):
+            if case.id == "neuron/bad":
+                self.broken = True
+                raise ValueError
+            return {"y": case.inputs["x"] * (3 if self.broken else 2)}
+    """)
+    with Isolated("mine:Adapter") as isolated:
+        for name in ("bad", "good", "bad", "bad", "good", "good"):
+            answer = isolated.run(doubling(f"neuron/{name}"))
+            if name == "good":
+                np.testing.assert_array_equal(answer.arrays["y"], doubling().outputs["y"])
+
+
 def test_repeats_run_on_one_object_with_inputs_as_given(adapter, doubling):
     adapter("""
     class Adapter:
@@ -234,7 +283,7 @@ def test_a_process_that_died_between_cases_is_replaced(adapter, doubling):
         ("1 / 0", r"^adapter: ZeroDivisionError: .*\(mine.py:1, in <module>: 1 / 0\)$"),
         ("def", "SyntaxError: invalid syntax"),
         ("import os; os._exit(4)", "^adapter: exit code 4 while it ran"),
-        ("class run:\n    def __init__(self, size): pass", "TypeError: .*'size'"),
+        ("class run:\n    def __init__(self, size): pass", "needs size: give a function without"),
         ("run = 3", "^adapter: got int, want an object"),
     ],
 )

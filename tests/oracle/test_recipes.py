@@ -10,7 +10,12 @@ from refsnn.oracle import compute, conventions, recipes
 from refsnn.oracle.conventions import CONVENTIONS, LEVELS, PAPER
 
 DEVIATIONS = [
-    (name, value) for name, c in CONVENTIONS.items() for value in c.values if value != PAPER[name]
+    (name, value)
+    for name, c in CONVENTIONS.items()
+    for value in c.values
+    if value != PAPER[name]
+    and name != "recurrence"  # whose cases are there if it is declared
+    and value != "spikes kept"  # shows with a late reset only
 ]
 
 
@@ -118,7 +123,7 @@ def test_every_clause_of_what_is_computed_has_a_case(cases):
     """Sizes, initial values, data and constants' gradients are left."""
     covered = {clause for case in cases.values() for clause in case.clauses}
     left = {clause.id for clause in spec.CLAUSES} - covered
-    assert left == {"D18", "D19", "D20", "D21", "D22", "D23", "D24", "R1", "R2", "R4"}
+    assert left == {"D18", "D19", "D20", "D21", "D22", "D23", "D24", "R2", "R4"}
 
 
 @pytest.mark.parametrize("level", [level for level in LEVELS if level != "surrogate"])

@@ -56,15 +56,38 @@ def test_its_conventions_are_those_there_are():
     stated = entry["conventions"]
     assert stated["required"] == list(stated["properties"])
     assert set(stated["properties"]) == set(conventions.PAPER)
+    assert stated["additionalProperties"] is False
     for name, convention in conventions.CONVENTIONS.items():
-        rules = stated["properties"][name]
-        boolean = {"type": "boolean"} if set(convention.values) == {False, True} else None
-        allowed = {"enum": list(convention.values)}
-        assert {k: v for k, v in rules.items() if k != "description"} == (boolean or allowed)
-        assert rules["description"].startswith(", ".join(spec.clauses_of(name)) + ". ")
-        assert all(words in rules["description"] for words in convention.values.values())
+        described = stated["properties"][name]["description"]
+        assert described.startswith(", ".join(spec.clauses_of(name)) + ". ")
+        assert all(words in described for words in convention.values.values())
+        assert convention.numbers is None or convention.numbers.wants() in described
     assert entry["level"]["enum"] == list(conventions.LEVELS)
     assert schema.manifest()["properties"]["schema"]["const"] == vectors.SCHEMA
+
+
+#: values of all kinds, most of which most conventions can't have
+VALUES = [True, False, None, [], "", "v_th", "1", "mean", "zero!", "xzero"]
+VALUES += [-1e7, -1.0, -0.1, 0, 0.0, 0.5, 1, 1.0, 1.5, 2, 3, 99.5, 100, 101, 1e6, 1e7]
+
+
+@pytest.mark.parametrize("name", conventions.CONVENTIONS)
+def test_a_conventions_rules_allow_what_may_be_declared_and_nothing_else(name):
+    """By jsonschema too, to which True is no number and 1.0 a whole one."""
+    jsonschema = pytest.importorskip("jsonschema")
+    entry = schema.manifest()["properties"]["cases"]["items"]["properties"]
+    rules = entry["conventions"]["properties"][name]
+    theirs = jsonschema.Draft202012Validator(rules)
+    for value in [*VALUES, *conventions.CONVENTIONS[name].values]:
+        try:
+            conventions.check(name, value)
+            allowed = True
+        except ValueError:
+            allowed = False
+        assert theirs.is_valid(value) == allowed, value
+        if type(value) is float and "integer" in rules.get("type", ()):
+            allowed = False  # reading wants what is written, which is 1 for 1.0
+        assert (violation(value, rules) is None) == allowed, value
 
 
 def test_entries_spell_everything_out(manifest):
@@ -128,6 +151,13 @@ FAULTS = [
         "cases[0].conventions.fire_at_threshold: got '=>', want a boolean",
     ),
     (["conventions", "tau"], None, "cases[0].conventions.tau is missing"),
+    (["conventions", "tau"], 1.5, "cases[0].conventions.tau: got 1.5, want at most 1"),
+    (["conventions", "reset"], "one", "cases[0].conventions.reset: got 'one', want one of 'zero'"),
+    (
+        ["conventions", "more"],
+        1,
+        "cases[0].conventions: got an object, want nothing named more in it",
+    ),
     (["level"], "galaxy", "cases[0].level: got 'galaxy', want one of 'surrogate'"),
 ]
 

@@ -22,6 +22,7 @@ def test_tolerances_are_shares_of_the_largest():
         ("neuron", "u_pre", FORWARD),
         ("neuron", "du_pre", BACKWARD),
         ("surrogate", "h", BACKWARD),
+        ("neuron", "dtau", BACKWARD),
         ("network", "head.logits", FORWARD),
         ("network", "grad.head.fc.bias", BACKWARD),
         ("network", "loss", FORWARD),

@@ -45,7 +45,7 @@ def test_generate_says_what_it_wrote(tmp_path, capsys):
     folder = tmp_path / "v"
     assert main(["vectors", "generate", str(folder), "--level", "surrogate"]) == 0
     assert capsys.readouterr().out == (
-        f"11 cases, 0.0 MB in {folder}, on which refsnn and the naive loops agree\n"
+        f"15 cases, 0.0 MB in {folder}, on which refsnn and the naive loops agree\n"
     )
 
 

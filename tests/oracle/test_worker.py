@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from refsnn.oracle import worker
+from refsnn.oracle.conventions import with_old_names
+from refsnn.oracle.declare import profiles
 
 ADAPTERS = """
     class Adapter:
@@ -68,13 +70,28 @@ def test_declarations_of_an_adapter():
         "precision": "float32",
         "levels": ["neuron"],
         "omits": ["*u"],
+        "conventions": {},
     }
     assert worker.describe(SimpleNamespace(), "m:o") == {
         "name": "m:o",
         "precision": None,
         "levels": list(worker.LEVELS),
         "omits": [],
+        "conventions": {},
     }
+
+
+@pytest.mark.parametrize(
+    ("conventions", "expected"),
+    [
+        ("norse-box", profiles()["norse-box"]["conventions"]),
+        ({"tau": 0.75}, {"tau": 0.75}),
+        (["authors", "tau=0.75"], profiles()["authors"]["conventions"] | {"tau": 0.75}),
+    ],
+)
+def test_an_adapter_declares_its_conventions(conventions, expected):
+    mine = SimpleNamespace(conventions=conventions)
+    assert worker.describe(mine, "m:o")["conventions"] == expected
 
 
 @pytest.mark.parametrize(
@@ -86,6 +103,10 @@ def test_declarations_of_an_adapter():
         ({"levels": ("neurons",)}, "levels: got 'neurons', want some of surrogate, neuron"),
         ({"omits": "u"}, "omits: got 'u', want a tuple of strings"),
         ({"omits": [3]}, r"omits: got \[3\], want a tuple of strings"),
+        ({"conventions": "nors"}, "conventions: got 'nors'; did you mean norse?"),
+        ({"conventions": {"tau": 2}}, "tau: got 2, want a number from 0 to 1"),
+        ({"conventions": 3}, "conventions: got 3, want a profile, a file, a dict or a list"),
+        ({"conventions": "none.toml"}, "none.toml"),
     ],
 )
 def test_wrong_declarations_are_refused(declared, message):
@@ -97,9 +118,12 @@ def test_a_case_arrives_whole_but_for_its_expected_values(doubling, tmp_path):
     case = doubling(repeat=3)
     worker.write_case(tmp_path / "case.npz", case)
     found = worker.read_case(tmp_path / "case.npz")
-    assert {k: v for k, v in vars(found).items() if k not in ("inputs", "outputs")} == {
-        k: v for k, v in vars(case).items() if k not in ("inputs", "outputs")
+    changed = ("inputs", "outputs", "conventions")
+    assert {k: v for k, v in vars(found).items() if k not in changed} == {
+        k: v for k, v in vars(case).items() if k not in changed
     }
+    assert found.conventions == with_old_names(case.conventions)
+    assert found.conventions.items() > case.conventions.items()
     assert list(found.inputs) == ["x"]
     np.testing.assert_array_equal(found.inputs["x"], case.inputs["x"], strict=True)
     assert found.outputs["y"].shape == case.outputs["y"].shape
@@ -136,6 +160,27 @@ def test_the_names_of_unwanted_outputs_are_passed_on():
 def test_garbage_is_named(got, message):
     with pytest.raises((TypeError, ValueError), match=message):
         worker.as_arrays(got, {"y": np.zeros((1, 2))})
+
+
+def test_it_is_said_how_to_return_bfloat16():
+    class Tensor:
+        def __array__(self, dtype=None, copy=None):
+            raise TypeError("Got unsupported ScalarType BFloat16")
+
+    with pytest.raises(TypeError, match=r"^y: got Tensor, .* BFloat16; .* float32 .* declare prec"):
+        worker.as_arrays({"y": Tensor()}, {"y": np.zeros(2)})
+
+
+def test_libraries_are_told_from_the_authors_files(tmp_path):
+    import json
+
+    packages = tmp_path / "venv" / "lib" / "site-packages" / "snn.py"
+    assert worker.in_library(json.__file__)
+    assert worker.in_library(np.__file__)
+    assert worker.in_library(worker.__file__)
+    assert worker.in_library(str(packages))
+    assert not worker.in_library(str(tmp_path / "mine.py"))
+    assert not worker.in_library(__file__)
 
 
 def test_wrong_shapes_of_reasonable_size_pass_for_the_comparison_to_name():

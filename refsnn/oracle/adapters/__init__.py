@@ -2,10 +2,14 @@
 
 `run(case) -> Mapping[str, array]` computes the case's outputs from `case.inputs`, following the
 case's `conventions` and `settings`, and returns them by name; `numpy.asarray` must accept each
-array. It raises `Unsupported(reason)` for a case that the implementation cannot compute. Optional
-attributes: `name`; `precision`, "float64" or "float32" (default: the arrays' own); `levels`, a
-tuple (default: all); `omits`, fnmatch patterns of outputs that it does not return, such as
-"*u_pre".
+array. It raises `Unsupported(reason)` for a case that it cannot compute. Optional attributes:
+
+- `name`
+- `conventions`: what it is meant to compute, in place of the paper's: a profile's name, a TOML
+  file, a dict, or a list of these (see `refsnn.oracle.declare`)
+- `precision`: "float64", "float32", "float16" or "bfloat16" (default: the arrays' own)
+- `levels`: a tuple (default: all)
+- `omits`: fnmatch patterns of outputs that it does not return, such as "*u_pre"
 """
 
 

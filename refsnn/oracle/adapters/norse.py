@@ -1,6 +1,7 @@
 """The adapter of Norse: LIFBoxCell and IAFCell.
 
-Its LIFCell is another neuron, with a synaptic current before the potential.
+Its LIFCell is another neuron, with a synaptic current before the potential; `NorseLIFCell` runs
+that one as it is.
 """
 
 import math
@@ -11,7 +12,9 @@ import norse.torch as norse
 import torch
 from norse.torch.functional import reset as norse_reset
 
+from refsnn.ops import Array
 from refsnn.oracle.adapters import Unsupported
+from refsnn.oracle.adapters.default_neurons import DefaultNeuron, by_torch
 from refsnn.oracle.adapters.torch_layers import Run, TorchLayers, Trace, before
 from refsnn.pytorch import LIF
 
@@ -104,7 +107,8 @@ class NorseDefaults(TorchLayers):
         "leak": "tau*u + (1-tau)*c",
         "fire_at_threshold": False,
         "reset_gradient": "full",
-        "surrogate": "superspike, alpha 1",  # method "super" leaves its alpha = 100 out
+        "surrogate": "fast_sigmoid",
+        "surrogate_shape": 1.0,  # method "super" leaves its alpha = 100 out
     }
 
     def make(self, s: LIF, leak: str) -> Run:
@@ -119,3 +123,22 @@ class NorseDefaults(TorchLayers):
         v_th = self.number(s.v_th)
         gain = 1 - s.tau
         return neuron(box, norse.LIFBoxFeedForwardState, v_th, 1.0, 1.0, gain)
+
+
+class NorseLIFCell(DefaultNeuron):
+    """Run LIFCell with nothing set."""
+
+    name = "Norse's LIFCell"
+
+    def compute(self, c: Array, do: Array) -> tuple[Array, Array, Array]:
+        cell = norse.LIFCell()
+
+        def run(c: Any) -> Any:
+            spikes, potentials, state = [], [], None
+            for c_t in c:
+                o, state = cell(c_t, state)
+                spikes.append(o)
+                potentials.append(state.v)
+            return torch.stack(spikes), torch.stack(potentials)
+
+        return by_torch(run, c, do)

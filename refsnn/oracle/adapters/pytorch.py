@@ -13,7 +13,8 @@ from torch import nn
 
 from refsnn.ops import validate
 from refsnn.oracle.adapters import Unsupported
-from refsnn.oracle.conventions import PRECISIONS, Value
+from refsnn.oracle.conventions import FROM_SETTINGS, PAPER, PRECISIONS, Value
+from refsnn.oracle.slopes import EQ4
 from refsnn.pytorch import LIF, BatchNorm, Block, Network, decay_groups, objective, side_coefficient
 
 Tensors = dict[str, torch.Tensor]
@@ -28,36 +29,29 @@ NEURON = (
     "reset_gradient",
     "fire_at_threshold",
 )
-#: the supported values of each convention; those of NUMERIC may be any number
+ADAM = ("adam_beta1", "adam_beta2", "adam_eps")
+#: conventions that may be any number
+NUMERIC = (
+    *("tau", "v_th", "surrogate_shape", "norm_eps", "norm_momentum"),
+    *ADAM,
+    *FROM_SETTINGS,  # whose numbers the settings have
+)
+#: the supported values of each other convention: the paper's, or some more
 SUPPORTED: dict[str, tuple[Value, ...]] = {
-    "leak": ("tau*u + c",),
+    name: (value,) for name, value in PAPER.items() if name not in NUMERIC
+} | {
     "fire_at_threshold": (False, True),
-    "reset": ("zero",),
-    "output": ("same step",),
-    "initial_potential": ("zero",),
     "reset_gradient": ("full", "detached"),
-    "surrogate": ("tanh", "tanh_literal", "rectangular", "triangular"),
-    "surrogate_scale": ("as given",),
+    "surrogate": EQ4,
     "surrogate_edge": ("outside", "inside"),
-    "surrogate_at": ("u_pre - v_th",),
-    "convolution": ("cross-correlation",),
-    "norm_statistics": ("pooled", "per_step"),
-    "norm_variance": ("biased",),
-    "norm_running": ("unbiased",),
-    "norm_gradient": ("full",),
+    "norm_statistics": ("pooled", "per_step", "frozen"),
     "norm_scale": ("1", "v_th"),
-    "skip": ("before firing",),
-    "pooling": ("mean",),
     "readout": ("mean", "sum"),
     "branch_sum": ("logits", "losses"),
-    "branches_counted": ("all",),
-    "loss": ("mean",),
     "lam_clock": ("iteration", "epoch"),
-    "decay_form": ("decoupled",),
+    "nesterov": (False, True),
     "decay_on": ("all", "weights"),
-    "schedule": ("from iteration 1",),
 }
-NUMERIC = ("tau", "v_th", "surrogate_shape", "norm_eps")
 STEM = {"convs": 1, "kernel": 3, "stride": 1, "pool": None}
 
 
@@ -78,7 +72,7 @@ def iterations(settings: Mapping[str, Any]) -> int:
 
 
 class PyTorch:
-    """Run cases of all levels by `refsnn.pytorch`, in `precision` "float64" or "float32"."""
+    """Run cases of all levels by `refsnn.pytorch`, in one of PRECISIONS."""
 
     name = "PyTorch"
     levels: tuple[str, ...] = ("surrogate", "neuron", "layer", "block", "network", "training")
@@ -94,21 +88,20 @@ class PyTorch:
         Unsupported for a level or a convention that this adapter does not know.
         """
         self.check(case)
-        self.conventions = {**case.conventions, **self.forced}
+        self.conventions = {**PAPER, **case.conventions, **self.forced}
         self.case = case
         inputs = {name: self.tensor(value) for name, value in case.inputs.items()}
         with one_thread():
             outputs = getattr(self, f"run_{case.level}")(inputs, case.settings)
-        return {
-            name: torch.as_tensor(value).detach().numpy().copy() for name, value in outputs.items()
-        }
+        return {name: plain(torch.as_tensor(value)) for name, value in outputs.items()}
 
     def check(self, case: Any) -> None:
         """Raise Unsupported for a level or a convention that this adapter does not know."""
         if case.level not in self.levels:
             raise Unsupported(f"level {case.level}")
-        for name, value in case.conventions.items():
-            if name not in NUMERIC and value not in SUPPORTED.get(name, ()):
+        for name, values in SUPPORTED.items():
+            value = case.conventions.get(name, PAPER[name])
+            if value not in values:
                 raise Unsupported(f"{name}: {value}")
 
     def tensor(self, value: np.ndarray) -> torch.Tensor:
@@ -128,7 +121,7 @@ class PyTorch:
             "statistics": conventions["norm_statistics"],
             "scale": conventions["v_th"] if conventions["norm_scale"] == "v_th" else 1.0,
             "eps": conventions["norm_eps"],
-            "momentum": 0.1,  # D25
+            "momentum": conventions["norm_momentum"],
         }
 
     def build(self, module: nn.Module, inputs: Tensors, training: bool = True) -> nn.Module:
@@ -136,6 +129,9 @@ class PyTorch:
         module = module.to(getattr(torch, self.precision)).train(training)
         wanted = (name for name in module.state_dict() if not name.endswith("batches_tracked"))
         module.load_state_dict({name: inputs[name] for name in wanted})
+        if self.conventions["norm_statistics"] == "frozen":
+            for part in module.modules():
+                part.train(training and not isinstance(part, nn.BatchNorm2d))
         for layer in layers(module).values():
             layer.record = True
         return module
@@ -268,12 +264,16 @@ class PyTorch:
         decay, decay_on = settings["weight_decay"], str(self.conventions["decay_on"])
         groups = decay_groups(params.values(), decay, decay_on)
         if settings["optimizer"] == "sgd":
-            return torch.optim.SGD(groups, lr=settings["lr"], momentum=settings["momentum"])
+            momentum = settings["momentum"]
+            # PyTorch refuses Nesterov's momentum of 0, which is none
+            nesterov = bool(self.conventions["nesterov"]) and momentum > 0
+            return torch.optim.SGD(groups, lr=settings["lr"], momentum=momentum, nesterov=nesterov)
         return self.adam(groups, settings["lr"])
 
     def adam(self, groups: list[dict[str, Any]], lr: float) -> Any:
         """Make AdamW."""
-        return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), eps=1e-8)
+        beta1, beta2, eps = (float(self.conventions[name]) for name in ADAM)
+        return torch.optim.AdamW(groups, lr=lr, betas=(beta1, beta2), eps=eps)
 
     def states(self, module: nn.Module) -> Tensors:
         """Return u_pre, o and u (T, N, ...) of each layer of neurons by name."""
@@ -315,6 +315,12 @@ class PyTorch:
     def delta(self, layer: Any, gradients: list[torch.Tensor]) -> torch.Tensor:
         """Return dL/du_pre (T, N, ...) of a layer from the gradients of its leaves."""
         return torch.stack(gradients)
+
+
+def plain(value: torch.Tensor) -> np.ndarray:
+    """Copy a tensor into an array, of float32 where NumPy lacks the tensor's dtype."""
+    value = value.detach()
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy().copy()
 
 
 def layers(module: nn.Module) -> dict[str, Any]:

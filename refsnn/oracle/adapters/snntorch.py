@@ -77,6 +77,7 @@ class SnnTorchDefaults(TorchLayers):
         "fire_at_threshold": False,
         "reset": "subtract, next step",
         "surrogate": "atan",
+        "surrogate_shape": 2.0,
         "reset_gradient": "detached",
     }
 

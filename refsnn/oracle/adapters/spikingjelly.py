@@ -80,6 +80,7 @@ class SpikingJellyDefaults(TorchLayers):
         "leak": "tau*u + (1-tau)*c",
         "fire_at_threshold": True,
         "surrogate": "sigmoid",
+        "surrogate_shape": 4.0,
         "reset_gradient": "full",
     }
 

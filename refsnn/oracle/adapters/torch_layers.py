@@ -12,20 +12,20 @@ import torch
 from torch import nn
 
 from refsnn.oracle.adapters import Unsupported
-from refsnn.oracle.adapters.pytorch import PyTorch, Tensors
+from refsnn.oracle.adapters.pytorch import NUMERIC, PyTorch, Tensors
 from refsnn.oracle.conventions import CONVENTIONS, PAPER, Value
+from refsnn.oracle.slopes import EQ4
 from refsnn.pytorch import LIF, State
 
 LEVELS = ("surrogate", "neuron", "layer", "block")
-EQ4 = ("tanh", "tanh_literal", "rectangular", "triangular")
 #: conventions that may have another value than the paper's
 FREE = (
+    *NUMERIC,
     "leak",
     "fire_at_threshold",
     "reset_gradient",
     "surrogate",
     "surrogate_edge",
-    "norm_eps",
     "norm_statistics",
     "norm_scale",
 )
@@ -85,12 +85,13 @@ class TorchLayers(PyTorch):
         """Raise Unsupported for a case that no library is run with."""
         if case.level not in LEVELS:
             raise Unsupported(f"{self.name} has neurons, and no level {case.level}")
+        asked = {n: v for n, v in case.conventions.items() if n not in self.forced}
         for name in FIXED:
-            if case.conventions[name] != PAPER[name]:
+            if asked.get(name, PAPER[name]) != PAPER[name]:
                 raise Unsupported(f"{self.name} is run with {name} {PAPER[name]!r} only")
-        if case.conventions["reset_gradient"] not in ("full", "detached"):
+        if asked.get("reset_gradient", "full") not in ("full", "detached"):
             raise Unsupported(f"{self.name}'s reset gradient is full or detached")
-        if case.conventions["surrogate"] not in EQ4:
+        if asked.get("surrogate", "tanh") not in EQ4:
             raise Unsupported(f"{self.name} is run with Eq. 4's surrogates only")
 
     def kept(self) -> Run:

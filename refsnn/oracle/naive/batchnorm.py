@@ -1,7 +1,8 @@
 """Batch normalisation over a sequence (D8, D25), channel by channel.
 
 Sequences are (T, ..., C). A group is the set of elements that share one mean and variance:
-all steps ("pooled") or one step ("per_step").
+all steps ("pooled") or one step ("per_step"). "frozen" statistics are the running ones in training
+too, which stay as they are.
 """
 
 import math
@@ -17,11 +18,12 @@ def forward(x_seq, gamma, beta, running_mean, running_var, norm, training):
     x, shape = _flat(x_seq)
     gamma, beta = _list(gamma), _list(beta)
     new_mean, new_var = _list(running_mean), _list(running_var)
+    of_batch = training and norm["statistics"] != "frozen"
     y = np.zeros((len(x), len(x[0]), shape[-1]))
     for c in range(shape[-1]):
         for group in _groups(x, norm):
             mean, var = new_mean[c], new_var[c]
-            if training:
+            if of_batch:
                 mean, var = _statistics([x[t][m][c] for t, m in group])
                 unbiased = var * len(group) / max(len(group) - 1, 1)
                 rate = norm["momentum"]
@@ -40,15 +42,16 @@ def backward(dy_seq, x_seq, gamma, running_mean, running_var, norm, training):
     gamma, running_mean, running_var = _list(gamma), _list(running_mean), _list(running_var)
     dx = np.zeros((len(x), len(x[0]), shape[-1]))
     dgamma, dbeta = np.zeros(shape[-1]), np.zeros(shape[-1])
+    of_batch = training and norm["statistics"] != "frozen"
     for c in range(shape[-1]):
         for group in _groups(x, norm):
             values = [x[t][m][c] for t, m in group]
             grads = [dy[t][m][c] for t, m in group]
-            mean, var = _statistics(values) if training else (running_mean[c], running_var[c])
+            mean, var = _statistics(values) if of_batch else (running_mean[c], running_var[c])
             deviations = [value - mean for value in values]
             root = math.sqrt(var + norm["eps"])
             factor = gamma[c] * norm["scale"]
-            if training:
+            if of_batch:
                 dx_group = _through_statistics(grads, deviations, root, factor)
             else:
                 dx_group = [grad * factor / root for grad in grads]
@@ -99,7 +102,7 @@ def _groups(x, norm):
     by_step = [[(t, m) for m in range(len(x[t]))] for t in range(len(x))]
     if norm["statistics"] == "per_step":
         return by_step
-    if norm["statistics"] == "pooled":
+    if norm["statistics"] in ("pooled", "frozen"):
         return [[pair for step in by_step for pair in step]]
     raise ValueError(f"unknown statistics {norm['statistics']!r}")
 

@@ -10,15 +10,121 @@ from refsnn.oracle.naive import batchnorm, layers, network, neuron, objective, t
 PARAMETERS = (".weight", ".bias")
 STATISTICS = (".running_mean", ".running_var")
 
+NUMBER = float  # stands for any number
+FUNCTION = callable  # stands for a function that gives the slope h at one x = u_pre - v_th
+#: what the loops compute: a convention -> its values
+COMPUTED = {
+    "tau": (NUMBER,),
+    "leak": (
+        "tau*u + c",
+        "tau*u + (1-tau)*c",
+        "(1-tau)*u + c",
+        "(1-tau)*u + tau*c",
+        "tau*(u + c)",
+    ),
+    "recurrence": ("none", "dense"),
+    "input_gain": (NUMBER,),
+    "synapse": (NUMBER,),
+    "input_delay": (NUMBER,),
+    "v_th": (NUMBER,),
+    "fire_at_threshold": (False, True),
+    "spikes": ("one", "several"),
+    "refractory": (NUMBER,),
+    "reset": (
+        "zero",
+        "subtract",
+        "none",
+        "zero, next step",
+        "subtract, next step",
+        "subtract o - v_th",
+        "subtract o - v_th, next step",
+    ),
+    "reset_potential": (NUMBER,),
+    "reset_amount": ("v_th", NUMBER),
+    "output": ("same step", "one step late", NUMBER),
+    "initial_potential": ("zero", NUMBER),
+    "surrogate": (
+        "tanh",
+        "tanh_literal",
+        "rectangular",
+        "triangular",
+        "sigmoid",
+        "atan",
+        "fast_sigmoid",
+        "piecewise_quadratic",
+        "exponential",
+        "gaussian",
+        "step",
+        "straight_through",
+        FUNCTION,
+    ),
+    "surrogate_shape": (NUMBER,),
+    "surrogate_scale": ("as given", "without 1/a", "without k", "without any", NUMBER),
+    "surrogate_edge": ("outside", "inside"),
+    "surrogate_unit": ("1", "v_th"),
+    "surrogate_at": ("u_pre - v_th", "u_pre", "u"),
+    "reset_gradient": (
+        "full",
+        "detached",
+        "ignored",
+        "spike path only",
+        "v_th for u_pre",
+        "sign flipped",
+    ),
+    "convolution": ("cross-correlation",),
+    "norm_statistics": ("pooled", "per_step", "frozen"),
+    "norm_variance": ("biased",),
+    "norm_eps": (NUMBER,),
+    "norm_scale": ("1", "v_th", NUMBER),
+    "norm_running": ("unbiased",),
+    "norm_momentum": (NUMBER,),
+    "norm_gradient": ("full",),
+    "skip": ("before firing",),
+    "pooling": ("mean",),
+    "readout": ("mean", "sum"),
+    "loss_at": ("mean", "each step"),
+    "branch_sum": ("logits", "losses"),
+    "branches_counted": ("all",),
+    "loss": ("mean",),
+    "lam": ("as given", NUMBER),
+    "shortcut_weight": ("as given", NUMBER),
+    "lam_clock": ("iteration", "epoch"),
+    "lr": ("as given", NUMBER),
+    "schedule": ("from iteration 1",),
+    "momentum": ("as given", NUMBER),
+    "nesterov": (False, True),
+    "adam_beta1": (NUMBER,),
+    "adam_beta2": (NUMBER,),
+    "adam_eps": (NUMBER,),
+    # a case's settings hold these numbers
+    "optimizer_bias_correction": (True, False),
+    "weight_decay": ("as given", NUMBER),
+    "decay_form": ("decoupled",),
+    "decay_on": ("all", "weights"),
+}
+
 
 def outputs(level, inputs, settings, conventions):
-    """Return all outputs of a case by name."""
+    """Return all outputs of a case by name; ValueError for conventions not computed here."""
+    for name, value in conventions.items():
+        only_neurons = (name, value) == ("recurrence", "dense")
+        if not is_computed(name, value) or (only_neurons and level != "neuron"):
+            raise ValueError(
+                f"{name}: {value} cannot be declared: the plain loops do not compute it"
+            )
     return LEVELS[level](inputs, settings, description(settings, conventions), conventions)
+
+
+def is_computed(name, value):
+    """Tell whether the loops compute this value of a convention."""
+    is_number = not isinstance(value, str | bool)
+    kind = FUNCTION if callable(value) else NUMBER if is_number else value
+    return kind in COMPUTED.get(name, ())
 
 
 def description(settings, conventions):
     """Return the network as the plain dict that the loops read."""
-    scale = conventions["v_th"] if conventions["norm_scale"] == "v_th" else 1.0
+    scale = conventions["norm_scale"]
     return {
         "depths": settings.get("depths"),
         "widths": settings.get("widths"),
@@ -35,19 +141,11 @@ def description(settings, conventions):
         "readout": conventions["readout"],
         "norm": {
             "statistics": conventions["norm_statistics"],
-            "scale": scale,
+            "scale": conventions["v_th"] if scale == "v_th" else float(scale),
             "eps": conventions["norm_eps"],
-            "momentum": 0.1,
+            "momentum": conventions["norm_momentum"],
         },
-        "neuron": {
-            "tau": conventions["tau"],
-            "v_th": conventions["v_th"],
-            "surrogate": conventions["surrogate"],
-            "surrogate_shape": conventions["surrogate_shape"],
-            "surrogate_edge": conventions["surrogate_edge"],
-            "reset_gradient": conventions["reset_gradient"],
-            "fire_at_threshold": conventions["fire_at_threshold"],
-        },
+        "neuron": {name: conventions[name] for name in neuron.PAPER},
     }
 
 
@@ -84,13 +182,27 @@ def gradients(grads, prefix=""):
 
 
 def surrogate(inputs, settings, net, conventions):
-    return {"h": np.array([neuron.slope(u, net["neuron"]) for u in inputs["u_pre"].tolist()])}
+    alone = net["neuron"] | {"reset": "zero", "reset_potential": 0.0}
+    return {"h": np.array([neuron.slope(u, alone) for u in inputs["u_pre"].tolist()])}
 
 
 def one_neuron(inputs, settings, net, conventions):
-    u_pre, o = neuron.lif_forward(inputs["c"], 0.0, net["neuron"])
-    dc = neuron.lif_backward(inputs["do"], inputs["c"], 0.0, net["neuron"])["dc_seq"]
-    return {"u_pre": u_pre, "o": o, "u": u_pre * (1 - o), "du_pre": dc, "dc": dc}
+    c, do, found = inputs["c"], inputs["do"], {}
+    if conventions.get("recurrence", "none") == "dense":
+        states = neuron.coupled_states(c, inputs["v"], None, net["neuron"])
+        grads = neuron.coupled_gradients(do, c, inputs["v"], None, net["neuron"])
+        found["dv"] = grads["dv"]
+    else:
+        states = neuron.states(c, None, net["neuron"])
+        grads = neuron.gradients(do, c, None, net["neuron"])
+    found |= {
+        "du_pre": grads["du_pre_seq"],
+        "dc": grads["dc_seq"],
+        "du0": grads["du0"],
+        "dtau": np.asarray(grads["dtau"]),
+        "dv_th": np.asarray(grads["dv_th"]),
+    }
+    return states | found
 
 
 def start(inputs, net, prefix, is_training):
@@ -101,13 +213,16 @@ def start(inputs, net, prefix, is_training):
         "training": is_training,
         "buffers": numbers(inputs, STATISTICS, prefix),
     }
-    return run | {"inputs": {}, "spikes": {}, "u_pre": {}, "du_pre": {}, "branches": []}
+    return run | {"inputs": {}, "spikes": {}, "u_pre": {}, "u": {}, "du_pre": {}, "branches": []}
 
 
 def seen(run, name, as_):
     """Return u_pre, o and u of a layer of neurons."""
-    u_pre, o = run["u_pre"][name], run["spikes"][name]
-    return {f"{as_}u_pre": first(u_pre), f"{as_}o": first(o), f"{as_}u": first(u_pre * (1 - o))}
+    return {
+        f"{as_}u_pre": first(run["u_pre"][name]),
+        f"{as_}o": first(run["spikes"][name]),
+        f"{as_}u": first(run["u"][name]),
+    }
 
 
 def moved(run, prefix=""):
@@ -127,19 +242,21 @@ def one_layer(inputs, settings, net, conventions):
     names = ("bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
     gamma, beta, mean, var = (inputs[name] for name in names)
     y, *new = batchnorm.forward(c, gamma, beta, mean, var, net["norm"], run["training"])
-    u_pre, o = neuron.lif_forward(y, 0.0, net["neuron"])
-    du_pre = neuron.lif_backward(last(inputs["do"]), y, 0.0, net["neuron"])["dc_seq"]
+    states = neuron.states(y, None, net["neuron"])
+    neurons = neuron.gradients(last(inputs["do"]), y, None, net["neuron"])
     dc, dgamma, dbeta = batchnorm.backward(
-        du_pre, c, gamma, mean, var, net["norm"], run["training"]
+        neurons["dc_seq"], c, gamma, mean, var, net["norm"], run["training"]
     )
     dx, dw = layers.conv_backward(
         network.merge(dc), network.merge(x), run["params"]["conv.weight"], stride, padding
     )
-    run["u_pre"]["lif"], run["spikes"]["lif"] = u_pre, o
+    run["u_pre"]["lif"], run["spikes"]["lif"], run["u"]["lif"] = (
+        states[name] for name in ("u_pre", "o", "u")
+    )
     run["buffers"] = dict(zip(names[2:], new, strict=True))
     grads = {"conv.weight": dw, "bn.weight": dgamma, "bn.bias": dbeta}
     found = {"conv": first(c), "bn": first(y)} | seen(run, "lif", "") | moved(run)
-    found |= {"du_pre": first(du_pre), "dx": first(network.split(dx, x))}
+    found |= {"du_pre": first(neurons["du_pre_seq"]), "dx": first(network.split(dx, x))}
     return found | gradients(grads)
 
 
@@ -176,8 +293,12 @@ def whole_network(inputs, settings, net, conventions):
     found |= {f"{k}.logits": b for k, b in zip([*sides, "head"], run["branches"], strict=True)}
     if not settings["training"]:
         return found
-    loss, db = objective.objective(
-        run["branches"], inputs["labels"], settings["side"], conventions["branch_sum"]
+    loss, db = objective.over_time(
+        run,
+        inputs["labels"],
+        settings["side"],
+        conventions["branch_sum"],
+        conventions.get("loss_at", "mean"),
     )
     grads, du_pre = network.gradients_and_potentials(net, params, buffers, x_seq, db)
     found |= {"loss": np.asarray(loss)} | moved(run | {"training": True})
@@ -195,6 +316,7 @@ def whole_training(inputs, settings, net, conventions):
             "batches_per_epoch": settings["batches"],
         }
         | {name: conventions[name] for name in ("lam_clock", "branch_sum", "decay_on")}
+        | {name: conventions.get(name, value) for name, value in training.PAPER.items()}
     )
     params, buffers = numbers(inputs, PARAMETERS), numbers(inputs, STATISTICS)
     batches = [(last(x), y) for x, y in zip(inputs["images"], inputs["labels"], strict=True)]

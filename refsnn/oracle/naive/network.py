@@ -67,16 +67,19 @@ def shapes(net):
 def forward(net, params, buffers, x_seq, training=True):
     """Compute a forward pass on x_seq (T, N, H, W, C).
 
-    Returns "branches" [(N, K)], "spikes" and "u_pre" by layer, and the new "buffers".
+    Returns "branches" [(N, K)], their "step_logits" [(T, N, K)] before the readout, "spikes",
+    "u_pre" and "u" (after the reset) by layer, and the new "buffers".
     """
     run = _forward(net, params, buffers, x_seq, training)
-    return {key: run[key] for key in ("branches", "spikes", "u_pre", "buffers")}
+    keys = ("branches", "step_logits", "spikes", "u_pre", "u", "buffers")
+    return {key: run[key] for key in keys}
 
 
 def gradients(net, params, buffers, x_seq, db, training=True):
     """Compute the gradients with respect to every parameter.
 
-    db = [dL/db_l] are (N, K), the main branch last. Source: Eq. 9.
+    db = [dL/db_l] are (N, K), the main branch last; or (T, N, K), those of the logits of every step
+    before the readout. Source: Eq. 9.
     """
     return gradients_and_potentials(net, params, buffers, x_seq, db, training)[0]
 
@@ -109,7 +112,8 @@ def _fc_shapes(fc, size_in, size_out):
 def _forward(net, params, buffers, x_seq, training):
     """Compute a forward pass that keeps every layer's input in "inputs"."""
     run = {"net": net, "params": params, "buffers": dict(buffers), "training": training}
-    run |= {"inputs": {}, "spikes": {}, "u_pre": {}, "du_pre": {}, "branches": []}
+    run |= {"inputs": {}, "spikes": {}, "u_pre": {}, "u": {}, "du_pre": {}}
+    run |= {"branches": [], "step_logits": []}
     x = np.asarray(x_seq, dtype=float)
     stem = net["stem"]
     for i in range(stem["convs"]):
@@ -183,7 +187,9 @@ def _head(run, name, x):
     features = split(layers.gap_forward(merge(x)), x)
     if name == "head" and run["net"]["hidden"]:
         features = _lif(run, "head.lif", _fc(run, "head.hidden", features))
-    logits = _fc(run, f"{name}.fc", features).tolist()
+    step_logits = _fc(run, f"{name}.fc", features)
+    run["step_logits"].append(step_logits)
+    logits = step_logits.tolist()
     steps, count, classes = len(logits), len(logits[0]), len(logits[0][0])
     result = np.zeros((count, classes))
     for n in range(count):
@@ -199,11 +205,13 @@ def _head_back(run, grads, name, db):
     x = run["inputs"][f"{name}.gap"]
     steps = len(x)
     db = np.asarray(db, dtype=float)
-    step = np.zeros(db.shape)
-    for n in range(db.shape[0]):
-        for k in range(db.shape[1]):
-            step[n, k] = db[n, k] / _readout_divisor(run, steps)
-    dfeatures = _fc_back(run, grads, f"{name}.fc", np.asarray([step] * steps))
+    if db.ndim == 2:  # of the readout's logits
+        step = np.zeros(db.shape)
+        for n in range(db.shape[0]):
+            for k in range(db.shape[1]):
+                step[n, k] = db[n, k] / _readout_divisor(run, steps)
+        db = np.asarray([step] * steps)
+    dfeatures = _fc_back(run, grads, f"{name}.fc", db)
     if name == "head" and run["net"]["hidden"]:
         dhidden = _lif_back(run, "head.lif", dfeatures)
         dfeatures = _fc_back(run, grads, "head.hidden", dhidden)
@@ -242,16 +250,16 @@ def _conv_bn_back(run, grads, conv, bn, dz, stride):
 
 def _lif(run, name, c):
     run["inputs"][name] = c
-    u_pre, o = neuron.lif_forward(c, 0.0, run["net"]["neuron"])
-    run["u_pre"][name], run["spikes"][name] = u_pre, o
-    return o
+    found = neuron.states(c, None, run["net"]["neuron"])
+    run["u_pre"][name], run["spikes"][name], run["u"][name] = found["u_pre"], found["o"], found["u"]
+    return found["o"]
 
 
 def _lif_back(run, name, do):
-    dc = neuron.lif_backward(do, run["inputs"][name], 0.0, run["net"]["neuron"])["dc_seq"]
-    before = run["du_pre"].get(name)
-    run["du_pre"][name] = dc if before is None else _add(before, dc)  # of the other branches
-    return dc
+    found = neuron.gradients(do, run["inputs"][name], None, run["net"]["neuron"])
+    before, du_pre = run["du_pre"].get(name), found["du_pre_seq"]
+    run["du_pre"][name] = du_pre if before is None else _add(before, du_pre)  # of other branches
+    return found["dc_seq"]
 
 
 def _fc(run, name, x):

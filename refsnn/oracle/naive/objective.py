@@ -65,6 +65,29 @@ def cross_entropy_gradient(logits, labels):
     return gradient
 
 
+def over_time(run, labels, side, branch_sum, loss_at):
+    """Return the loss of a forward pass, and its gradients for `network.gradients`.
+
+    loss_at is "mean": the objective of the logits of the readout; or "each step": the mean of the
+    objectives of every step's logits.
+    """
+    if loss_at == "mean":
+        return objective(run["branches"], labels, side, branch_sum)
+    if loss_at != "each step":
+        raise ValueError(f"unknown loss_at {loss_at!r}")
+    steps = len(run["step_logits"][-1])
+    loss, gradients = 0.0, [np.zeros(np.shape(branch)) for branch in run["step_logits"]]
+    for t in range(steps):
+        now = [branch[t] for branch in run["step_logits"]]
+        loss_now, gradients_now = objective(now, labels, side, branch_sum)
+        loss += loss_now / steps
+        for gradient, gradient_now in zip(gradients, gradients_now, strict=True):
+            for n in range(gradient.shape[1]):
+                for k in range(gradient.shape[2]):
+                    gradient[t, n, k] = gradient_now[n, k] / steps
+    return loss, gradients
+
+
 def objective(branches, labels, side, branch_sum):
     """Return the loss and [dL/db_l] in the order of `branches`.
 

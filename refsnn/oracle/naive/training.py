@@ -5,9 +5,17 @@ import math
 import numpy as np
 
 from refsnn.oracle.naive import network
-from refsnn.oracle.naive.objective import coefficient, objective
+from refsnn.oracle.naive.objective import coefficient, over_time
 
-BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
+#: settings that may be left out
+PAPER = {
+    "loss_at": "mean",
+    "optimizer_bias_correction": True,
+    "nesterov": False,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.999,
+    "adam_eps": 1e-8,
+}
 
 
 def cosine(lr, i, total):
@@ -15,22 +23,26 @@ def cosine(lr, i, total):
     return lr * (1.0 + math.cos(math.pi * (i - 1) / total)) / 2.0
 
 
-def sgd_step(w, g, v, lr, momentum, decay):
+def sgd_step(w, g, v, lr, momentum, decay, nesterov=False):
     """Update one number by PyTorch's SGD with coupled decay; returns (w, v). v starts at 0."""
-    v = momentum * v + (g + decay * w)
-    return w - lr * v, v
+    g = g + decay * w
+    v = momentum * v + g
+    return w - lr * (g + momentum * v if nesterov else v), v
 
 
-def adamw_step(w, g, m, s, i, lr, decay):
+def adamw_step(w, g, m, s, i, lr, decay, given=PAPER):
     """Update one number by PyTorch's AdamW; returns (w, m, s).
 
-    i = 1 at the first step; m and s start at 0.
+    i = 1 at the first step; m and s start at 0. `given` holds the names of `PAPER`.
     """
-    m = BETA1 * m + (1.0 - BETA1) * g
-    s = BETA2 * s + (1.0 - BETA2) * g * g
-    mean = m / (1.0 - BETA1**i)
-    root = math.sqrt(s / (1.0 - BETA2**i))
-    return w * (1.0 - lr * decay) - lr * mean / (root + EPS), m, s
+    beta1, beta2 = given["adam_beta1"], given["adam_beta2"]
+    m = beta1 * m + (1.0 - beta1) * g
+    s = beta2 * s + (1.0 - beta2) * g * g
+    mean, square = m, s
+    if given["optimizer_bias_correction"]:
+        mean, square = m / (1.0 - beta1**i), s / (1.0 - beta2**i)
+    root = math.sqrt(square)
+    return w * (1.0 - lr * decay) - lr * mean / (root + given["adam_eps"]), m, s
 
 
 def train(net, params, buffers, batches, settings):
@@ -38,6 +50,7 @@ def train(net, params, buffers, batches, settings):
 
     Returns the final "params" and "buffers", and "losses" and "sides" of every iteration.
     """
+    settings = PAPER | settings
     params = {name: np.asarray(value, dtype=float) for name, value in params.items()}
     memory = {name: [(0.0, 0.0)] * value.size for name, value in params.items()}
     losses, sides = [], []
@@ -45,7 +58,7 @@ def train(net, params, buffers, batches, settings):
         x_seq = np.asarray([images] * settings["steps"], dtype=float)  # D7
         result = network.forward(net, params, buffers, x_seq, training=True)
         side = side_coefficient(i, settings)
-        loss, db = objective(result["branches"], labels, side, settings["branch_sum"])
+        loss, db = over_time(result, labels, side, settings["branch_sum"], settings["loss_at"])
         grads = network.gradients(net, params, buffers, x_seq, db, training=True)
         params = {
             name: _update(name, params[name], grads[name], memory[name], i, settings)
@@ -77,9 +90,10 @@ def _update(name, weights, gradient, memory, i, settings):
     for j, (w, g) in enumerate(zip(numbers, grads, strict=True)):
         m, s = memory[j]
         if settings["optimizer"] == "sgd":
-            numbers[j], m = sgd_step(w, g, m, lr, settings["momentum"], decay)
+            momentum, nesterov = settings["momentum"], settings["nesterov"]
+            numbers[j], m = sgd_step(w, g, m, lr, momentum, decay, nesterov)
         elif settings["optimizer"] == "adamw":
-            numbers[j], m, s = adamw_step(w, g, m, s, i, lr, decay)
+            numbers[j], m, s = adamw_step(w, g, m, s, i, lr, decay, settings)
         else:
             raise ValueError(f"unknown optimizer {settings['optimizer']!r}")
         memory[j] = (m, s)

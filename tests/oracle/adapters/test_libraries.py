@@ -190,9 +190,9 @@ def test_levels_above_the_block_are_refused(adapter):
         adapter.run(SimpleNamespace(level="training"))
 
 
-def test_a_precision_is_one_of_two():
-    with pytest.raises(ValueError, match="precision: got 'float16', want one of float64, float32"):
-        make("norse", "Norse", {"precision": "float16"})
+def test_a_precision_is_one_that_is_known():
+    with pytest.raises(ValueError, match="precision: got 'float8', want one of float64, float32"):
+        make("norse", "Norse", {"precision": "float8"})
 
 
 def test_norse_has_no_rectangle_and_no_literal_tanh():
@@ -287,6 +287,10 @@ def test_every_case(adapter, cases):
             assert case.conventions["surrogate"] not in NORSE_HAS, case.id
             continue
         compared = compare_case(case, got, adapter.precision)
+        if adapter.name == "snnTorch" and case.id.endswith("/far-tanh"):
+            # its sigmoid's slope is inf/inf far below the threshold
+            assert [text for text in compared.problems if "got nan" in text], case.id
+            continue
         assert compared.passed, compared.lines()
         assert not compared.flips
 

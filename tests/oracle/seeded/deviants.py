@@ -3,6 +3,7 @@
 A deviant is a subclass of the module that it replaces, or of the adapter.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,6 +94,70 @@ class SubtractNextStep(LIF):
         return State(u_pre, self.fire(u_pre - self.v_th), u_pre)
 
 
+class SubtractsOneLessThreshold(LIF):
+    """v_th added where o v_th should be subtracted: a product that became a difference."""
+
+    def reset(self, u_pre: Any, o: Any) -> Any:
+        return u_pre - (seen(self, o) - self.v_th)
+
+
+class SubtractsOneLessThresholdLate(LIF):
+    def step(self, last: State, c: Any) -> State:
+        u_pre = self.charge(last.u, c) - (seen(self, last.o) - self.v_th)
+        return State(u_pre, self.fire(u_pre - self.v_th), u_pre)
+
+
+class ResetToQuarter(LIF):
+    def reset(self, u_pre: Any, o: Any) -> Any:
+        return super().reset(u_pre, o) + 0.25 * seen(self, o)
+
+
+class SubtractsHalf(LIF):
+    def reset(self, u_pre: Any, o: Any) -> Any:
+        return u_pre - 0.5 * seen(self, o)
+
+
+class SynapseNeverDecays(LIF):
+    def forward(self, c: Any, u0: Any = 0.0) -> Any:
+        return super().forward(torch.cat([*itertools.accumulate(c.chunk(self.steps))]), u0)
+
+
+class SynapseOfHalf(LIF):
+    def forward(self, c: Any, u0: Any = 0.0) -> Any:
+        filtered = itertools.accumulate(c.chunk(self.steps), lambda i, c_t: 0.5 * i + c_t)
+        return super().forward(torch.cat([*filtered]), u0)
+
+
+class InputHalved(LIF):
+    def charge(self, u: Any, c: Any) -> Any:
+        return super().charge(u, c / 2)
+
+
+class InputLate(LIF):
+    def forward(self, c: Any, u0: Any = 0.0) -> Any:
+        first, *others = c.chunk(self.steps)
+        return super().forward(torch.cat([0 * first, first, *others][: self.steps]), u0)
+
+
+class SeveralSpikes(LIF):
+    """As Sinabs and Rockpool have them."""
+
+    def fire(self, x: Any) -> Any:
+        one, ratio = super().fire(x), x.detach() / self.v_th + 1
+        passed = torch.floor(ratio) if self.fire_at_threshold else torch.ceil(ratio) - 1
+        return one + (passed.clamp(min=0) - one).detach()
+
+    def reset(self, u_pre: Any, o: Any) -> Any:
+        return super().reset(u_pre, o - (o - o.clamp(max=1)).detach())
+
+
+class Refractory(LIF):
+    def step(self, last: State, c: Any) -> State:
+        u_pre = self.charge(last.u, c)
+        o = self.fire(u_pre - self.v_th) * (1 - torch.as_tensor(last.o).detach())
+        return State(u_pre, o, self.reset(u_pre, o))
+
+
 class OneStepLate(LIF):
     def forward(self, c: Any) -> Any:
         spikes = super().forward(c).chunk(self.steps)
@@ -154,28 +219,58 @@ class ResetSignFlipped(LIF):
 
 class Sigmoid(LIF):
     def slope(self, x: Any) -> Any:
-        s = torch.sigmoid(4 * x)
-        return 4 * s * (1 - s)
+        s = torch.sigmoid(self.surrogate_shape * x)
+        return self.surrogate_shape * s * (1 - s)
 
 
 class Arctan(LIF):
     def slope(self, x: Any) -> Any:
-        return 1 / (1 + (torch.pi * x) ** 2)
+        alpha = self.surrogate_shape
+        return alpha / 2 / (1 + (torch.pi / 2 * alpha * x) ** 2)
 
 
 class FastSigmoid(LIF):
     def slope(self, x: Any) -> Any:
-        return 1 / (1 + 25 * torch.abs(x)) ** 2
+        return 1 / (1 + self.surrogate_shape * torch.abs(x)) ** 2
 
 
-class SuperSpike(LIF):
+class PiecewiseQuadratic(LIF):
     def slope(self, x: Any) -> Any:
-        return 1 / (1 + 100 * torch.abs(x)) ** 2
+        alpha = self.surrogate_shape
+        return alpha * torch.relu(1 - alpha * torch.abs(x))
 
 
-class SuperSpikeOfOne(LIF):
+class Exponential(LIF):
     def slope(self, x: Any) -> Any:
-        return 1 / (1 + torch.abs(x)) ** 2
+        alpha = self.surrogate_shape
+        return alpha / 2 * torch.exp(-alpha * torch.abs(x))
+
+
+class Gaussian(LIF):
+    def slope(self, x: Any) -> Any:
+        sigma = self.surrogate_shape
+        return torch.exp(-((x / sigma) ** 2) / 2) / (sigma * (2 * torch.pi) ** 0.5)
+
+
+class StepSlope(LIF):
+    def slope(self, x: Any) -> Any:
+        return (x >= -self.surrogate_shape).to(x.dtype) / self.v_th
+
+
+class StraightThrough(LIF):
+    def slope(self, x: Any) -> Any:
+        return torch.ones_like(x)
+
+
+class NoSlope(LIF):
+    def slope(self, x: Any) -> Any:
+        return torch.zeros_like(x)
+
+
+class SlopeInUnitsOfThreshold(LIF):
+    def slope(self, x: Any) -> Any:
+        unit = 1 if self.surrogate == "triangular" else self.v_th  # which has that unit already
+        return super().slope(x / unit) / self.v_th
 
 
 class RectangleUnscaled(LIF):
@@ -241,10 +336,6 @@ class RunningBiased(BatchNorm):
         self.running_mean.lerp_(now.mean((0, 2, 3)), self.momentum)
         self.running_var.lerp_(now.var((0, 2, 3), unbiased=False), self.momentum)
         return F.batch_norm(x, None, None, self.weight * self.scale, self.bias, True, eps=self.eps)
-
-
-class MomentumSwapped(BatchNorm):
-    momentum = property(lambda self: 0.9, lambda self, value: None)
 
 
 class SkipAfterFiring(Block):
@@ -319,8 +410,39 @@ class DecayInGradient(PyTorch):
         return torch.optim.Adam(groups, lr=lr, betas=(0.9, 0.999), eps=1e-8)
 
 
+class NoBiasCorrection(PyTorch):
+    """Adam's moments as they are: it takes each step for one of the millionth and later."""
+
+    def adam(self, groups: list[dict[str, Any]], lr: float) -> Any:
+        optimizer = super().adam(groups, lr)
+        for p in (p for group in optimizer.param_groups for p in group["params"]):
+            moments = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+            optimizer.state[p] = {"step": torch.tensor(1e6), **moments}
+        return optimizer
+
+
+class LossAtEachStep(PyTorch):
+    """The mean over time of each step's loss."""
+
+    def loss(self, logits: list[Any], labels: Any, side: float) -> Any:
+        at_steps = zip(*(branch.stepwise for branch in logits), strict=True)
+        losses = [super(LossAtEachStep, self).loss(list(b), labels, side) for b in at_steps]
+        return sum(losses) / len(losses)
+
+    def build(self, module: Any, inputs: Any, training: bool = True) -> Any:
+        return super().build(replaced(module, (ShowsSteps,)), inputs, training)
+
+
+class ShowsSteps(Head):
+    def forward(self, x: Any) -> Any:
+        y = self.fc(self.pool(x)).unflatten(0, (self.steps, -1))
+        logits = y.sum(0) if self.readout == "sum" else y.mean(0)
+        logits.stepwise = y
+        return logits
+
+
 #: convention -> value -> who has it, where the adapter can't simply be told
-DEVIANTS: dict[str, dict[str, type]] = {
+DEVIANTS: dict[str, dict[str | bool, type]] = {
     "leak": {
         "tau*u + (1-tau)*c": InputScaled,
         "(1-tau)*u + c": TauIsLost,
@@ -332,7 +454,16 @@ DEVIANTS: dict[str, dict[str, type]] = {
         "none": NoReset,
         "zero, next step": ResetNextStep,
         "subtract, next step": SubtractNextStep,
+        "subtract o - v_th": SubtractsOneLessThreshold,
+        "subtract o - v_th, next step": SubtractsOneLessThresholdLate,
     },
+    "reset_potential": {0.25: ResetToQuarter},
+    "reset_amount": {0.5: SubtractsHalf},
+    "input_gain": {0.5: InputHalved},
+    "synapse": {1.0: SynapseNeverDecays, 0.5: SynapseOfHalf},
+    "input_delay": {1: InputLate},
+    "spikes": {"several": SeveralSpikes},
+    "refractory": {1: Refractory},
     "output": {"one step late": OneStepLate},
     "initial_potential": {"kept": StateKept},
     "reset_gradient": {
@@ -345,19 +476,24 @@ DEVIANTS: dict[str, dict[str, type]] = {
         "sigmoid": Sigmoid,
         "atan": Arctan,
         "fast_sigmoid": FastSigmoid,
-        "superspike": SuperSpike,
-        "superspike, alpha 1": SuperSpikeOfOne,
+        "piecewise_quadratic": PiecewiseQuadratic,
+        "exponential": Exponential,
+        "gaussian": Gaussian,
+        "step": StepSlope,
+        "straight_through": StraightThrough,
     },
     "surrogate_scale": {
         "without 1/a": RectangleUnscaled,
         "without k": OthersUnscaled,
         "without any": AllUnscaled,
+        0.0: NoSlope,
     },
+    "surrogate_unit": {"v_th": SlopeInUnitsOfThreshold},
     "surrogate_at": {"u_pre": SlopeUnshifted, "u": SlopeAfterReset},
     "convolution": {"flipped": KernelsFlipped},
     "norm_variance": {"unbiased": VarianceUnbiased},
     "norm_gradient": {"statistics detached": StatisticsDetached},
-    "norm_running": {"biased": RunningBiased, "momentum 0.9": MomentumSwapped},
+    "norm_running": {"biased": RunningBiased},
     "skip": {"after firing": SkipAfterFiring, "missing": SkipMissing},
     "pooling": {"sum": SumPooling},
     "branches_counted": {
@@ -369,5 +505,7 @@ DEVIANTS: dict[str, dict[str, type]] = {
     "loss": {"sum": LossSummed},
     "lam_clock": {"iteration from 0": LambdaFromZero, "constant": LambdaConstant},
     "schedule": {"one iteration ahead": RateAhead, "constant": RateConstant},
+    "loss_at": {"each step": LossAtEachStep},
+    "optimizer_bias_correction": {False: NoBiasCorrection},
     "decay_form": {"in the gradient": DecayInGradient},
 }

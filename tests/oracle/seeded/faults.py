@@ -115,20 +115,6 @@ class FirstStepSkipped(LIF):
         return super().forward(torch.cat([0 * first, *others]))
 
 
-class NoBiasCorrection(PyTorch):
-    """Adam's moments as they are."""
-
-    def adam(self, groups: list[dict[str, Any]], lr: float) -> Any:
-        optimizer = super().adam(groups, lr)
-
-        def pretend(*_: Any) -> None:
-            for state in optimizer.state.values():
-                state["step"].fill_(1e6)
-
-        optimizer.register_step_pre_hook(pretend)
-        return optimizer
-
-
 class StaleGradients(PyTorch):
     """Gradients are never set to zero, so they add up over iterations."""
 
@@ -161,8 +147,7 @@ def described(level: str, **conventions: Any) -> Fault:
     """The fault of following these conventions whatever a case says."""
     wanted = [DEVIANTS.get(name, {}).get(value) for name, value in conventions.items()]
     deviants = tuple(deviant for deviant in wanted if deviant)
-    values = {name: value for name, value in conventions.items() if name != "surrogate_shape"}
-    name = ", ".join(f"{name}: {value}" for name, value in values.items())
+    name = ", ".join(f"{name}: {value}" for name, value in conventions.items())
     return Fault(name, conventions, (level,), deviants)
 
 
@@ -174,7 +159,8 @@ def undescribed(deviant: type, *levels: str) -> Fault:
 SINGLE: dict[str, dict[str, tuple[Any, ...]]] = {
     "surrogate": {
         "surrogate": ("tanh_literal", *DEVIANTS["surrogate"]),
-        "surrogate_scale": ("without 1/a", "without k", "without any"),
+        "surrogate_scale": ("without 1/a", "without k", "without any", 0.0),
+        "surrogate_unit": ("v_th",),
         "surrogate_edge": ("inside",),
         "surrogate_at": ("u_pre",),
     },
@@ -182,16 +168,24 @@ SINGLE: dict[str, dict[str, tuple[Any, ...]]] = {
         "surrogate_at": ("u",),
         "leak": tuple(DEVIANTS["leak"]),
         "fire_at_threshold": (True,),
+        "tau": (0.0, 0.83),
+        "input_gain": tuple(DEVIANTS["input_gain"]),
+        "synapse": tuple(DEVIANTS["synapse"]),
+        "input_delay": (1,),
+        "spikes": ("several",),
+        "refractory": (1,),
         "reset": tuple(DEVIANTS["reset"]),
+        "reset_potential": tuple(DEVIANTS["reset_potential"]),
         "output": ("one step late",),
         "initial_potential": ("kept",),
         "reset_gradient": ("detached", *DEVIANTS["reset_gradient"]),
     },
     "layer": {
         "convolution": ("flipped",),
-        "norm_statistics": ("per_step",),
+        "norm_statistics": ("per_step", "frozen"),
         "norm_variance": ("unbiased",),
-        "norm_running": ("biased", "momentum 0.9"),
+        "norm_running": ("biased",),
+        "norm_momentum": (0.9,),
         "norm_gradient": ("statistics detached",),
         "norm_eps": (1e-3,),
         "norm_scale": ("v_th",),
@@ -200,6 +194,7 @@ SINGLE: dict[str, dict[str, tuple[Any, ...]]] = {
     "network": {
         "pooling": ("sum",),
         "readout": ("sum",),
+        "loss_at": ("each step",),
         "branch_sum": ("losses",),
         "branches_counted": tuple(DEVIANTS["branches_counted"]),
         "loss": ("sum",),
@@ -207,6 +202,8 @@ SINGLE: dict[str, dict[str, tuple[Any, ...]]] = {
     "training": {
         "lam_clock": ("iteration from 0", "epoch", "constant"),
         "schedule": ("one iteration ahead", "constant"),
+        "nesterov": (True,),
+        "optimizer_bias_correction": (False,),
         "decay_form": ("in the gradient",),
         "decay_on": ("weights",),
     },
@@ -221,9 +218,29 @@ COMBINED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("surrogate", {**RECTANGLE, "surrogate_shape": 2.0, "surrogate_scale": "without 1/a"}),
     ("neuron", {"fire_at_threshold": True, "reset_gradient": "detached"}),
     ("neuron", {"fire_at_threshold": True, "reset": "subtract"}),
-    ("neuron", {"fire_at_threshold": True, "leak": "tau*u + (1-tau)*c", "surrogate": "sigmoid"}),
-    ("neuron", {"reset": "subtract", "reset_gradient": "detached", "surrogate": "atan"}),
-    ("neuron", {"reset": "subtract, next step", "surrogate": "fast_sigmoid"}),
+    ("neuron", {"reset_amount": 0.5, "reset": "subtract"}),
+    (
+        "neuron",
+        {
+            "fire_at_threshold": True,
+            "leak": "tau*u + (1-tau)*c",
+            "surrogate": "sigmoid",
+            "surrogate_shape": 4.0,
+        },
+    ),
+    (
+        "neuron",
+        {
+            "reset": "subtract",
+            "reset_gradient": "detached",
+            "surrogate": "atan",
+            "surrogate_shape": 2.0,
+        },
+    ),
+    (
+        "neuron",
+        {"reset": "subtract, next step", "surrogate": "fast_sigmoid", "surrogate_shape": 25.0},
+    ),
     ("neuron", {"output": "one step late", "reset_gradient": "ignored"}),
     ("layer", {"norm_statistics": "per_step", "norm_scale": "v_th"}),
     ("layer", {"norm_variance": "unbiased", "norm_running": "biased"}),
@@ -253,7 +270,6 @@ UNDESCRIBED = (
     undescribed(LeakTwiceBackward, "neuron", "layer", "block", "network", "training"),
     undescribed(DeltaOfLastStepOnly, "neuron", "layer", "block", "network"),
     undescribed(FirstStepSkipped, "neuron", "layer", "block", "network", "training"),
-    undescribed(NoBiasCorrection, "training"),
     undescribed(StaleGradients, "training"),
 )
 FAULTS: dict[str, Fault] = {
