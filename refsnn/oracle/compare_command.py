@@ -13,9 +13,9 @@ from refsnn.oracle.actual import read_actual
 from refsnn.oracle.catalogue import catalogue, check_patterns, load
 from refsnn.oracle.compare import compare_case
 from refsnn.oracle.comparison import Comparison
-from refsnn.oracle.conform_command import add_as
 from refsnn.oracle.conventions import PRECISIONS, Conventions
 from refsnn.oracle.declare import declared
+from refsnn.oracle.options import add_as
 from refsnn.oracle.report import by_clause
 from refsnn.oracle.texts import agreement
 from refsnn.output import counted, open_output

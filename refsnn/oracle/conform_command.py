@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from refsnn.oracle.conventions import LEVELS, PRECISIONS, Conventions, words
+from refsnn.oracle.options import add_as
 from refsnn.oracle.texts import report_text
 from refsnn.output import counted, open_output, say
 
@@ -111,24 +112,6 @@ def add_options(parser: Any) -> None:
         metavar="FILE",
         help="write the report as JUnit XML too, with a testcase for each case; unsupported cases "
         "and expected failures count as skipped",
-    )
-
-
-def add_as(parser: Any) -> None:
-    """Add the option --as."""
-    parser.add_argument(
-        "--as",
-        dest="declared",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="WHAT",
-        help="what the implementation is meant to compute, in place of the paper's conventions: a "
-        "profile (paper, authors, spikingjelly, snntorch, norse, …), a TOML file of lines "
-        "name = value, or name=value; later ones override earlier ones, and all what the "
-        "implementation declares itself. refsnn diagnose --help lists the conventions; "
-        "surrogate=MODULE:FUNCTION or surrogate=FILE (.csv or .npy, columns x and h) is a slope of "
-        "your own, a function of an array x = u_pre - v_th",
     )
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from refsnn.oracle.actual import Actual, read_actual
 from refsnn.oracle.catalogue import catalogue, load
-from refsnn.oracle.conform_command import add_as
 from refsnn.oracle.conventions import CONVENTIONS, PRECISIONS, words
 from refsnn.oracle.declare import declared
 from refsnn.oracle.diagnose import SECONDS, Diagnosis, diagnose
+from refsnn.oracle.options import add_as
 from refsnn.oracle.search import Fit
 from refsnn.output import open_output, say
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from refsnn.files.arrays import SUFFIXES
-from refsnn.oracle.conform_command import add_as
 from refsnn.oracle.conventions import LEVELS, PAPER, Conventions, make_conventions, words
+from refsnn.oracle.options import add_as
 from refsnn.output import counted, open_output, print_json, table
 
 

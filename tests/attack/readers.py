@@ -27,7 +27,7 @@ from refsnn.experiments import ablation, table
 from refsnn.export import hdf5
 from refsnn.export.parameters import load_parameters, read_run
 from refsnn.files.arrays import LIMIT
-from refsnn.oracle import conform, isolate, vectors
+from refsnn.oracle import conform, declare, isolate, own_slope, vectors
 from refsnn.oracle.actual import read_actual
 from refsnn.oracle.adapters import program
 from refsnn.oracle.compare import compare_case
@@ -70,6 +70,16 @@ def from_cache(path: Path) -> None:
     with good.cache_in(root):
         found = array_cache.mapped("x", [], {"n": 3}, good.fill_cache)
     assert set(found) == {"a", "b"}, f"the cache gave {found}"
+
+
+DECLARATION = 'profile = "snntorch"\ntau = 0.8\nreset = "subtract"\nsurrogate_shape = 3.0\n'
+SLOPE = "x,h\n-1,0\n0,1\n1,0\n"
+
+
+def table_of_a_slope() -> bytes:
+    file = io.BytesIO()
+    np.save(file, [[-1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    return file.getvalue()
 
 
 @contextlib.contextmanager
@@ -390,6 +400,24 @@ READERS: dict[str, Reader] = {
         ORACLE + "conform",
         good.file("expected.toml", good.EXPECTED.encode),
         conform.read_expected,
+    ),
+    "declaration.toml": Reader(
+        "toml",
+        ORACLE + "declare",
+        good.file("mine.toml", DECLARATION.encode),
+        declare.declared,
+    ),
+    "slope.csv": Reader(
+        "bytes",
+        ORACLE + "own_slope",
+        good.file("slope.csv", SLOPE.encode),
+        own_slope.read_table,
+    ),
+    "slope.npy": Reader(
+        "npy",
+        ORACLE + "own_slope",
+        good.file("slope.npy", table_of_a_slope),
+        own_slope.read_table,
     ),
     "program's answer": Reader(
         "npy",
