@@ -178,7 +178,8 @@ def run(arguments: argparse.Namespace) -> int:
         ties = any("THRESHOLD_TIE" in case.flags for case in cases)
         neurons = any(case.level == "neuron" for case in cases)
         untold = UNTOLD if conventions and neurons and not ties else ""
-        parts.append(judged_by(conventions) + untold + HINT * bool(hint))
+        if conventions or hint:
+            parts.append(judged_by(conventions) + untold + HINT * bool(hint))
         if given and (report.count("failed") or report.count("expected")):
             text, content["diagnosis"] = explained(given, report.agrees_as or report.precision)
             parts.append(text)

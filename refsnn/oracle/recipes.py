@@ -180,7 +180,7 @@ def neurons(declared: Conventions) -> Iterator[Recipe]:
         "THRESHOLD_TIE",
         exact=True,
     )
-    if declared and not is_exact(make_conventions(declared)):
+    if declared:
         yield Recipe(
             AT_START,
             "u_pre on the threshold, and an ulp beside it, at the first step",

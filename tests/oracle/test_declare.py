@@ -9,9 +9,11 @@ import refsnn
 from refsnn.cli import main
 from refsnn.oracle.agreement import disagreements
 from refsnn.oracle.catalogue import catalogue
+from refsnn.oracle.conform_command import judged_by
 from refsnn.oracle.conventions import CONVENTIONS, PAPER, check, make_conventions
 from refsnn.oracle.declare import declared, profiles
 from refsnn.oracle.recipes import recipes
+from refsnn.oracle.recompute import recompute
 from refsnn.oracle.variant_neuron import lif_backward, lif_forward
 
 #: as a neuron of one's own might have them
@@ -371,3 +373,21 @@ def test_numbers_of_profiles_are_what_their_libraries_compute():
     for facts in found.values():
         for name, value in facts["conventions"].items():
             check(name, value)
+
+
+def test_firing_at_the_threshold_shows_whatever_the_leak():
+    """Where the leak rounds, at the first step; where the threshold does, the report says so."""
+    names = {case.id: case for case in refsnn.cases("neuron", conventions={"tau": 0.83})}
+    assert "neuron/tie" not in names
+    case = names["neuron/tie-at-start"]
+    other = recompute(case, {"fire_at_threshold": True})
+    assert (other.outputs["o"] != case.outputs["o"]).sum() == 1
+    untied = refsnn.cases("neuron", conventions={"tau": 0.83, "v_th": 0.7})
+    assert not any("THRESHOLD_TIE" in case.flags for case in untied)
+
+
+def test_the_report_says_what_the_cases_follow():
+    assert judged_by({}).startswith("judged by the paper's conventions")
+    assert judged_by({"tau": 0.83, "reset": "subtract"}) == (
+        "judged by what was declared: tau = 0.83; soft reset (v_th is subtracted)"
+    )
