@@ -12,6 +12,7 @@ import numpy as np
 from refsnn.files.documents import read_toml
 from refsnn.oracle import evidence, hidden
 from refsnn.oracle.compare import compare_case
+from refsnn.oracle.conventions import Conventions
 from refsnn.oracle.isolate import Answer
 from refsnn.oracle.report import STATUSES
 from refsnn.oracle.texts import listed, report_text
@@ -87,6 +88,8 @@ class Report:
     stale: tuple[str, ...] = ()
     damaged: Mapping[str, str] = field(default_factory=dict)  # case that can't be read -> why
     unsteady: str = ""  # how equal runs differ: by state that is kept, or at random
+    conventions: Mapping[str, Any] = field(default_factory=dict)  # declared, not the paper's
+    has_ties: bool = False  # whether a potential of some case lies exactly on the threshold
     seconds: float = field(default=0.0, compare=False)
 
     def __str__(self) -> str:
@@ -136,6 +139,7 @@ def conform(
     keep: Callable[[Case, Mapping[str, Any]], None] = lambda case, arrays: None,
     damaged: Mapping[str, str] | None = None,
     ready: Mapping[str, Any] | None = None,
+    conventions: Conventions | None = None,
 ) -> Report:
     """Run the cases one after the other through the adapter in its process.
 
@@ -145,7 +149,8 @@ def conform(
     omits. With `declared_only`, cases of levels that it does not declare are left out, else they
     count as unsupported. `watch` is called with each case's id before it runs, `keep` with each
     case and its arrays. `damaged` maps further cases that cannot be read to the reasons. `ready` is
-    what the adapter declares, where it was started already. The first
+    what the adapter declares, where it was started already, and `conventions` those under which the
+    cases were made, in place of the paper's. The first
     cases that fail are run again by a fresh adapter: if one passes then, the adapter keeps state
     between runs, and each later case gets a fresh one. ValueError if the adapter cannot be made.
     """
@@ -157,7 +162,9 @@ def conform(
     results: list[Result] = []
     before: Case | None = None
     repeats, unsteady = REPEATS, Unsteady()
+    has_ties = False
     for case in cases:
+        has_ties |= "THRESHOLD_TIE" in case.flags
         if declared_only and case.level not in ready["levels"]:
             continue
         watch(case.id)
@@ -188,6 +195,8 @@ def conform(
         tuple(stale),
         damaged or {},
         unsteady.text,
+        conventions or {},
+        has_ties,
         seconds=perf_counter() - start,
     )
 

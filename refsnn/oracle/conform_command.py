@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from refsnn.oracle.conventions import LEVELS, PRECISIONS, Conventions, words
+from refsnn.oracle.conventions import LEVELS, PRECISIONS
 from refsnn.oracle.options import add_as
 from refsnn.oracle.texts import report_text
 from refsnn.output import counted, open_output, say
@@ -170,16 +170,12 @@ def run(arguments: argparse.Namespace) -> int:
                 declared_only=arguments.level is None and arguments.case is None,
                 damaged=damaged,
                 ready=ready,
+                conventions=conventions,
             )
         say("")
         parts, content = [report_text(report, arguments.verbose)], report.to_dict()
-        content["conventions"] = conventions
-        hint = report.count("failed") and not arguments.diagnose
-        ties = any("THRESHOLD_TIE" in case.flags for case in cases)
-        neurons = any(case.level == "neuron" for case in cases)
-        untold = UNTOLD if conventions and neurons and not ties else ""
-        if conventions or hint:
-            parts.append(judged_by(conventions) + untold + HINT * bool(hint))
+        if report.count("failed") and not arguments.diagnose:
+            parts.append(HINT)
         if given and (report.count("failed") or report.count("expected")):
             text, content["diagnosis"] = explained(given, report.agrees_as or report.precision)
             parts.append(text)
@@ -190,15 +186,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if report.passed else 1
 
 
-UNTOLD = "; no potential lies exactly on the threshold, so > and >= are not told apart"
-HINT = "; --diagnose says what it computes, --as declares what it is meant to compute"
-
-
-def judged_by(conventions: Conventions) -> str:
-    """Describe in words the conventions that the cases follow."""
-    if not conventions:
-        return "judged by the paper's conventions, with the numbers that each case asks for"
-    return f"judged by what was declared: {words(conventions, always=False)}"
+HINT = "--diagnose says what it computes, --as declares what it is meant to compute"
 
 
 def check(arguments: argparse.Namespace) -> list[str] | None:

@@ -193,7 +193,8 @@ def conform(
     with runner:
         options["ready"] = ready = runner.start()
         if cases is None:
-            own = ready["conventions"] if conventions is None else conventions
+            own = ready["conventions"] if conventions is None else declared(conventions)
+            options["conventions"] = own
             given = all_cases(ready["levels"], conventions=own)
         else:
             given = require_cases("cases", cases)

@@ -37,7 +37,20 @@ def report_text(report: Any, verbose: bool = False) -> str:
         parts.append("\n".join(lines))
     if verbose:
         parts += [f"{r.case} printed:\n{r.printed.rstrip()}" for r in report.results if r.printed]
-    return "\n\n".join([*parts, summary(report)])
+    parts.append(summary(report))
+    if report.conventions or report.count("failed"):
+        parts.append(judged_by(report))
+    return "\n\n".join(parts)
+
+
+def judged_by(report: Any) -> str:
+    """Describe in words the conventions that the cases follow."""
+    if not report.conventions:
+        return "judged by the paper's conventions, with the numbers that each case asks for"
+    text = f"judged by what was declared: {words(report.conventions, always=False)}"
+    if any(r.level == "neuron" for r in report.results) and not report.has_ties:
+        text += "; no potential lies exactly on the threshold, so > and >= are not told apart"
+    return text
 
 
 def agreement(precision: str) -> str:

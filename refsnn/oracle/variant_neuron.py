@@ -26,6 +26,9 @@ LEAKS: dict[str, Callable[[float], tuple[float, float]]] = {
 LEAK_SLOPES = {name: np.subtract(leak(1.0), leak(0.0)) for name, leak in LEAKS.items()}
 
 
+LATE = ", next step"  # ends the names of resets that come a step late
+
+
 class VariantCache(NamedTuple):
     """The values that the backward pass needs."""
 
@@ -57,7 +60,7 @@ def lif_forward(
     add v o[t-1] to the currents c[t] (N,).
     """
     a, b = leak_of(conventions)
-    reset, amount, v_reset = constants_of(conventions)
+    is_late = str(conventions["reset"]).endswith(LATE)
     if u0 is None:
         start = conventions["initial_potential"]
         u0 = np.full_like(c_seq[0], 0.0 if isinstance(start, str) else start)
@@ -66,23 +69,13 @@ def lif_forward(
     i_seq, u, f = currents(c_seq, conventions), u0, o0
     for t, i in enumerate(i_seq):
         drive_seq[t] = u_pre = a * u + b * i
-        if reset == "zero, next step":
-            u_pre = u_pre * (1 - np.minimum(f, 1)) + v_reset * np.minimum(f, 1)
-        elif reset == "subtract, next step":
-            u_pre = u_pre - amount * f
-        elif reset == "subtract o - v_th, next step":
-            u_pre = u_pre - (f - float(conventions["v_th"]))
+        if is_late:
+            u_pre = after_reset(u_pre, f, conventions)
         f = fires(u_pre, conventions).astype(c_seq.dtype)
         f = np.where(is_refractory(fired_seq, t, conventions), 0, f)
         if decided is not None:
             f = np.where(np.isnan(decided[t]), f, decided[t])
-        u = u_pre
-        if reset == "zero":
-            u = u_pre * (1 - np.minimum(f, 1)) + v_reset * np.minimum(f, 1)
-        elif reset == "subtract":
-            u = u_pre - amount * f
-        elif reset == "subtract o - v_th":
-            u = u_pre - (f - float(conventions["v_th"]))
+        u = u_pre if is_late else after_reset(u_pre, f, conventions)
         u_pre_seq[t], fired_seq[t], u_seq[t] = u_pre, f, u
         if v is not None:
             i_seq += recurrent(f, t, len(c_seq), v, conventions)
@@ -90,6 +83,20 @@ def lif_forward(
     return o_seq, VariantCache(
         u_pre_seq, o_seq, u0, conventions, fired_seq, u_seq, drive_seq, i_seq, o0, v
     )
+
+
+def after_reset(u: Array, f: Array, conventions: Conventions) -> Array:
+    """Return potentials after the reset that the spikes f cause, now or a step late."""
+    reset, amount, v_reset = constants_of(conventions)
+    kind = reset.removesuffix(LATE)
+    if kind == "zero":
+        fired = np.minimum(f, 1)
+        return u * (1 - fired) + v_reset * fired
+    if kind == "subtract":
+        return u - amount * f
+    if kind == "subtract o - v_th":
+        return u - (f - float(conventions["v_th"]))
+    return u
 
 
 def leak_of(conventions: Conventions) -> tuple[float, float]:

@@ -9,7 +9,6 @@ import refsnn
 from refsnn.cli import main
 from refsnn.oracle.agreement import disagreements
 from refsnn.oracle.catalogue import catalogue
-from refsnn.oracle.conform_command import judged_by
 from refsnn.oracle.conventions import CONVENTIONS, PAPER, check, make_conventions
 from refsnn.oracle.declare import declared, profiles
 from refsnn.oracle.recipes import recipes
@@ -386,8 +385,25 @@ def test_firing_at_the_threshold_shows_whatever_the_leak():
     assert not any("THRESHOLD_TIE" in case.flags for case in untied)
 
 
-def test_the_report_says_what_the_cases_follow():
-    assert judged_by({}).startswith("judged by the paper's conventions")
-    assert judged_by({"tau": 0.83, "reset": "subtract"}) == (
-        "judged by what was declared: tau = 0.83; soft reset (v_th is subtracted)"
-    )
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        ({}, "judged by the paper's conventions, with the numbers that each case asks for"),
+        (
+            {"tau": 0.83, "reset": "subtract"},
+            "judged by what was declared: tau = 0.83; soft reset (v_th is subtracted)",
+        ),
+        (
+            {"v_th": 0.7},
+            "judged by what was declared: v_th = 0.7; no potential lies exactly on the threshold, "
+            "so > and >= are not told apart",
+        ),
+    ],
+)
+def test_the_report_says_what_the_cases_follow(declared, told):
+    def silent(case):
+        return {"o": 0 * case.inputs["c"], "dc": 0 * case.inputs["c"]}
+
+    report = refsnn.conform(silent, conventions=declared)
+    assert not report
+    assert str(report).splitlines()[-1] == told

@@ -372,3 +372,15 @@ def test_deviations_that_lower_levels_hide_are_found_above(vectors):
     names = ("neuron/one-step", "network/one-step", "network/evolutionary")
     got = given([case for case in vectors if case.id in names], told)
     assert diagnose(vectors, got).matches[0].deviations == told
+
+
+def test_numbers_beyond_measure_are_no_hindrance(vectors):
+    """Squares of these vanish or overflow."""
+    half = [case for case in vectors if case.id in ("neuron/tanh", "neuron/one-step")]
+    for factor in (1e-170, 1e300):
+        got = {case.id: {k: factor * v for k, v in case.outputs.items()} for case in half}
+        found = diagnose(half, got, seconds=5)
+        assert found.matches == []
+        assert "first divergence: neuron/" in str(found)
+    masked = {c.id: {k: np.ma.masked_array(v) for k, v in c.outputs.items()} for c in half}
+    assert [fit.deviations for fit in diagnose(half, masked).matches] == [{}]

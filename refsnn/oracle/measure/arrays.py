@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refsnn.ops import Array
+from refsnn.oracle.comparable import precision_of
 from refsnn.oracle.conventions import Value
 from refsnn.oracle.vectors import Case
 
@@ -14,6 +15,7 @@ Deviations = dict[str, Value]
 Got = Mapping[str, Mapping[str, Any]]  # case id -> output -> array
 
 EXACT, ROUNDED = 1e-8, 3e-4  # largest relative residual of a fit, for float64 and for less
+MOST = 1e100  # larger numbers are not measured, as their squares overflow
 
 
 class Neurons(NamedTuple):
@@ -31,16 +33,27 @@ class Neurons(NamedTuple):
 
 
 def usable(case: Case, got: Mapping[str, Any]) -> dict[str, Array]:
-    """Return the finite arrays of a case that have the right shapes, as float64."""
+    """Return the arrays of a case that have the right shapes and numbers below MOST, as float64."""
     arrays = {}
     for name, expected in case.outputs.items():
         value = got.get(name)
         value = np.asarray(value) if isinstance(value, np.ma.MaskedArray) else value
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
             continue
-        if value.shape == expected.shape and np.isfinite(value).all():
+        if value.shape == expected.shape and (np.abs(value) < MOST).all():
             arrays[name] = value.astype(float)
     return arrays
+
+
+def near_of(got: Mapping[str, Any]) -> float:
+    """Return the largest relative residual of a fit to arrays of this precision."""
+    return EXACT if precision_of(got) == "float64" else ROUNDED
+
+
+def factor_to(h: Array, model: Array) -> float:
+    """Return the factor by which a model comes nearest to h, in least squares."""
+    square = float((model**2).sum())
+    return float((model * h).sum()) / square if square > 0 else 0.0
 
 
 def neurons(cases: Iterable[Case], got: Got) -> Iterator[Neurons]:
@@ -50,15 +63,11 @@ def neurons(cases: Iterable[Case], got: Got) -> Iterator[Neurons]:
             continue
         given = got[case.id]
         arrays = usable(case, given)
-        low = any(
-            isinstance(v, np.ndarray) and v.dtype.kind == "f" and v.dtype.itemsize < 8
-            for v in given.values()
-        )
         named = {name: arrays.get(name) for name in ("o", "u_pre", "u", "du_pre", "dc")}
         o, u_pre, u, delta, dc = named.values()
         inputs = driven(case, o, dc)
         if inputs is not None:
-            yield Neurons(case, *inputs, o, u_pre, u, delta, dc, ROUNDED if low else EXACT)
+            yield Neurons(case, *inputs, o, u_pre, u, delta, dc, near_of(given))
 
 
 def driven(case: Case, o: Array | None, dc: Array | None) -> tuple[Array, Array] | None:

@@ -14,7 +14,7 @@ from scipy import optimize
 
 from refsnn.ops import Array
 from refsnn.oracle.conventions import Value
-from refsnn.oracle.measure.arrays import Deviations, Neurons, constant, nice, nice_within
+from refsnn.oracle.measure.arrays import Deviations, Neurons, constant, factor_to, nice, nice_within
 from refsnn.oracle.measure.combine import combined, needed
 from refsnn.oracle.measure.slopes import Samples, slope_states
 from refsnn.oracle.measure.spikes import bounds, threshold_states
@@ -98,8 +98,7 @@ def fit_curve(c: Array, h: Array, start: float, near: float) -> Curve | None:
         def error_of(p: Array, name: str = name) -> Array:
             center, shape = p[0], math.exp(min(p[1], 50.0))
             model = FAMILIES[name].slope(c - center, shape, 1.0)
-            square = float((model**2).sum()) or 1.0
-            return np.asarray(model * (float((model * h).sum()) / square) - h)
+            return np.asarray(factor_to(h, model) * model - h)
 
         shapes = [math.log(s) for s in (0.3, 1.0, 3.0, 10.0, 30.0)]
         first = min(shapes, key=lambda s: float((error_of(np.array([start, s])) ** 2).sum()))
@@ -108,7 +107,7 @@ def fit_curve(c: Array, h: Array, start: float, near: float) -> Curve | None:
         )
         center, shape = float(found.x[0]), math.exp(min(float(found.x[1]), 50.0))
         model = FAMILIES[name].slope(c - center, shape, 1.0)
-        factor = float((model * h).sum()) / (float((model**2).sum()) or 1.0)
+        factor = factor_to(h, model)
         residual = float(np.abs(factor * model - h).max() / np.abs(h).max())
         if best is None or residual < best[0]:
             best = residual, Curve(center, name, shape, factor)

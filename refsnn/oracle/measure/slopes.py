@@ -9,12 +9,12 @@ from scipy import optimize
 
 from refsnn.ops import Array
 from refsnn.oracle.measure.arrays import (
-    EXACT,
-    ROUNDED,
     Deviations,
     Got,
     Neurons,
     constant,
+    factor_to,
+    near_of,
     nice,
     nice_within,
     same,
@@ -42,8 +42,7 @@ def fitted(name: str, x: Array, h: Array, v_th: float) -> tuple[float, float, fl
 
     def factor_of(shape: float) -> tuple[float, float]:
         model = family.slope(x, shape, v_th)
-        square = float((model**2).sum())
-        factor = float((model * h).sum()) / square if square > 0 else 0.0
+        factor = factor_to(h, model)
         return factor, float(np.abs(factor * model - h).max()) / largest
 
     def errors(log_shape: float) -> Array:
@@ -122,7 +121,7 @@ def described(
     rounded = nice(shape, loose)
     if rounded != shape:  # the factor that goes with it
         model = FAMILIES[name].slope(x, rounded, 1.0)
-        again = float((model * h).sum() / ((model**2).sum() or 1.0))
+        again = factor_to(h, model)
         if np.abs(again * model - h).max() <= 100 * near * np.abs(h).max():
             shape, factor = rounded, again
     factor = nice(factor, near)
@@ -145,7 +144,7 @@ def ratio(s: Samples, deviations: Deviations | None = None) -> float | None:
     big = np.abs(want) > max(near, 1e-12)
     if not big.any():
         return None if (np.abs(s.h) <= near).all() else math.nan
-    found = float((want * s.h).sum() / (want**2).sum())
+    found = factor_to(s.h, want)
     return found if (np.abs(found * want - s.h) <= near * max(abs(found), 1e-3)).all() else math.nan
 
 
@@ -198,6 +197,4 @@ def level_surrogate(
         if case.level == "surrogate" and "h" in (arrays := usable(case, got[case.id])):
             v_th = float(threshold.get("v_th", case.conventions["v_th"]))
             x = case.inputs["u_pre"] - (0.0 if at == "u_pre" else v_th)
-            value = got[case.id]["h"]
-            near = ROUNDED if value.dtype.kind == "f" and value.dtype.itemsize < 8 else EXACT
-            yield Samples(case, x, arrays["h"], near)
+            yield Samples(case, x, arrays["h"], near_of(got[case.id]))

@@ -42,7 +42,7 @@ def regress(columns: Sequence[Array], y: Array) -> tuple[Array, float]:
     found = np.full(len(columns), np.nan)
     if not used.any() or len(y) < LEAST:
         return found, np.inf
-    norms = np.sqrt((matrix[:, used] ** 2).sum(0))
+    norms = np.abs(matrix[:, used]).max(0)  # squares of tiny numbers would vanish
     scaled = matrix[:, used] / norms
     solution, _, rank, _ = np.linalg.lstsq(scaled, y, rcond=1e-10)
     residual = float(np.abs(scaled @ solution - y).max() / (np.abs(y).max() or 1.0))
