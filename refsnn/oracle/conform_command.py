@@ -186,7 +186,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if report.passed else 1
 
 
-HINT = "--diagnose says what it computes, --as declares what it is meant to compute"
+HINT = (
+    "--diagnose says what it computes, --as declares what it is meant to compute; "
+    "refsnn spec states each clause"
+)
 
 
 def check(arguments: argparse.Namespace) -> list[str] | None:

@@ -1,6 +1,7 @@
 """Declared conventions: a profile by name, a TOML file, `name=value`, or a dict."""
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -83,6 +84,8 @@ def from_word(word: str) -> Conventions:
             )
         return dict(known[word]["conventions"])
     require_name(name)
+    if text not in CONVENTIONS[name].values and re.search(r",\s*\w+=", text):
+        raise ValueError(f"conventions: got {word!r}, want name=value, the next after a space")
     return {name: value_of(name, text)}
 
 

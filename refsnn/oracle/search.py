@@ -213,8 +213,9 @@ class Search:
             fits = self.best(self.grow(names, here, starts, depth), upto)
             if fits[0].passed == len(upto):
                 states = [self.pruned(f.deviations, upto) for f in fits if f.passed == len(upto)]
-                fits = self.best(states, upto)
-                return [fit for fit in fits if fit.rank()[:3] == fits[0].rank()[:3]]
+                best, *others = self.best(states, upto)
+                others = [fit for fit in others if fit.rank()[:3] == best.rank()[:3]]
+                return [best, *(f for f in others if not is_same(f.deviations, best.deviations))]
             starts = [fit.deviations for fit in fits]
         return fits[:BEAM]
 
@@ -354,6 +355,19 @@ def is_open(name: str, value: Value, cases: Sequence[Case]) -> bool:
     if name in FROM_SETTINGS and value == "as given":
         return False
     return any(case.conventions[name] != value for case in cases)
+
+
+def is_same(state: Deviations, best: Deviations) -> bool:
+    """Tell whether deviations are the best ones by definition, whatever the inputs are.
+
+    With a soft reset whose amount has no gradient, ∂u/∂u_pre is 1 as where the gradient is
+    ignored; and a factor of 1 may be left out.
+    """
+    differ = {name for name in {*state, *best} if state.get(name) != best.get(name)}
+    ways = {state.get("reset_gradient"), best.get("reset_gradient")}
+    if differ == {"reset_gradient"} and ways == {"detached", "ignored"}:
+        return str(best.get("reset", "")).startswith("subtract")
+    return differ == {"surrogate_scale"} and best.get("surrogate_shape") == 1
 
 
 def shapes() -> Iterator[Deviations]:

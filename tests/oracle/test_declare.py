@@ -98,6 +98,10 @@ def test_a_file_has_lines_and_a_profile_as_its_base(tmp_path):
         ),
         ("xyz", r"conventions: got 'xyz', want a profile \(paper, authors, .*name=value$"),
         ("beta=0.5", "convention: got 'beta', did you mean tau?"),
+        (
+            "tau=0.8,reset=zero",
+            "conventions: got 'tau=0.8,reset=zero', want name=value, the next after a space$",
+        ),
         ("taau=0.5", "convention: got 'taau', did you mean tau?"),
         ("tau=half", "tau: got 'half', want a number from 0 to 1$"),
         ("tau=2", "tau: got 2.0, want a number from 0 to 1$"),
@@ -221,6 +225,9 @@ def test_of_recipes_that_ask_for_another_value_none_is_left():
     assert "neuron/tie" not in {recipe.id for recipe in recipes(declared={"tau": 0.8})}  # rounds
     assert "neuron/tie-inclusive" in {r.id for r in recipes(declared={"fire_at_threshold": True})}
     assert "neuron/tie-inclusive" not in left
+    assert "block/zero-init" not in left  # whose spike lands on no other threshold than 1
+    for given in ({}, {"tau": 0.8}, {"input_gain": 0.5, "v_th": 0.5}):
+        assert "block/zero-init" in {recipe.id for recipe in recipes(declared=given)}, given
 
 
 @pytest.mark.parametrize(
@@ -401,9 +408,12 @@ def test_firing_at_the_threshold_shows_whatever_the_leak():
     ],
 )
 def test_the_report_says_what_the_cases_follow(declared, told):
-    def silent(case):
-        return {"o": 0 * case.inputs["c"], "dc": 0 * case.inputs["c"]}
+    class Silent:
+        levels = ("neuron",)
 
-    report = refsnn.conform(silent, conventions=declared)
+        def run(self, case):
+            return {"o": 0 * case.inputs["c"], "dc": 0 * case.inputs["c"]}
+
+    report = refsnn.conform(Silent(), conventions=declared)
     assert not report
     assert str(report).splitlines()[-1] == told

@@ -78,11 +78,14 @@ def test_numbers_are_measured(vectors, name, value):
     "deviations",
     [
         {"fire_at_threshold": True, "reset_gradient": "detached"},
-        {"reset": "subtract", "surrogate": "atan", "leak": "tau*u + (1-tau)*c"},
+        pytest.param(
+            {"reset": "subtract", "surrogate": "atan", "leak": "tau*u + (1-tau)*c"},
+            marks=pytest.mark.slow,
+        ),
         {"surrogate": "rectangular", "surrogate_shape": 2.0, "surrogate_scale": "without 1/a"},
         {"surrogate": "rectangular", "surrogate_shape": 1.0, "surrogate_edge": "inside"},
         {"norm_statistics": "per_step", "norm_scale": "v_th"},
-        {"tau": 0.9, "v_th": 0.5},
+        pytest.param({"tau": 0.9, "v_th": 0.5}, marks=pytest.mark.slow),
         {"reset": "subtract", "reset_amount": 0.77},
         {"v_th": 1.21, "surrogate": "atan", "surrogate_shape": 3.3},
     ],

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from refsnn.oracle.conventions import CONVENTIONS
 from refsnn.oracle.recompute import recompute
-from refsnn.oracle.search import Search, within_reach
+from refsnn.oracle.search import Search, is_same, within_reach
 
 
 @pytest.mark.parametrize(
@@ -48,3 +49,29 @@ def test_expectations_that_explode_are_held_to_what_was_given(cases):
     tiny = {name: 1e-9 * value for name, value in case.outputs.items()}
     for name, tolerance in within_reach(case, tiny, case).tolerances.items():
         assert tolerance["float64"] >= case.tolerances[name]["float64"] / 10
+
+
+@pytest.mark.parametrize(
+    ("state", "best"),
+    [
+        (
+            {"reset": "subtract", "reset_gradient": "ignored"},
+            {"reset": "subtract", "reset_gradient": "detached"},
+        ),
+        (
+            {"surrogate_shape": 1.0, "surrogate_scale": "without k"},
+            {"surrogate_shape": 1.0},
+        ),
+    ],
+    ids=str,
+)
+def test_the_same_by_definition_is_not_told_twice(cases, state, best):
+    """And what differs for some inputs is told, whether or not the given ones show it."""
+    assert is_same(state, best)
+    assert is_same(best, state)
+    case = cases["neuron/tanh"]
+    for name, value in recompute(case, state).outputs.items():
+        np.testing.assert_allclose(value, recompute(case, best).outputs[name], rtol=1e-13)
+    assert not is_same(state | {"fire_at_threshold": True}, best)
+    assert not is_same({"reset_gradient": "ignored"}, {"reset_gradient": "detached"})
+    assert not is_same({"reset": "subtract", "reset_gradient": "ignored"}, {"reset": "subtract"})

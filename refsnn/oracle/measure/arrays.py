@@ -40,8 +40,9 @@ def usable(case: Case, got: Mapping[str, Any]) -> dict[str, Array]:
         value = np.asarray(value) if isinstance(value, np.ma.MaskedArray) else value
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
             continue
+        value = value.astype(float)
         if value.shape == expected.shape and (np.abs(value) < MOST).all():
-            arrays[name] = value.astype(float)
+            arrays[name] = value
     return arrays
 
 
