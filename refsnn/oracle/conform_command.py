@@ -119,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
     from refsnn.files.arrays import write_arrays
     from refsnn.oracle.catalogue import catalogue, check_patterns, choose, load
     from refsnn.oracle.conform import conform, read_expected
-    from refsnn.oracle.declare import declared
+    from refsnn.oracle.declare import declared, meant
     from refsnn.oracle.isolate import Isolated
     from refsnn.oracle.junit import junit_text
 
@@ -149,8 +149,11 @@ def run(arguments: argparse.Namespace) -> int:
             memory=int(arguments.memory * 2**30),
         ) as isolated:
             ready = isolated.start()
-            if not arguments.declared and arguments.vectors is None:
-                conventions = ready["conventions"]
+            if arguments.vectors is None:
+                own = ready["has_own_numbers"]
+                conventions = (
+                    meant(conventions, own) if arguments.declared else ready["conventions"]
+                )
             makers = catalogue(arguments.vectors, conventions)
             levels = arguments.level or (LEVELS if arguments.case else ready["levels"])
             chosen = choose(makers, levels, arguments.case)

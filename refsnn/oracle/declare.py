@@ -11,10 +11,20 @@ from typing import Any
 
 from refsnn.files.documents import read_toml
 from refsnn.ops import validate
-from refsnn.oracle.conventions import CONVENTIONS, Conventions, Value, check, require_name
+from refsnn.oracle.conventions import (
+    CONVENTIONS,
+    PAPER,
+    Conventions,
+    Value,
+    check,
+    require_name,
+)
 from refsnn.oracle.own_slope import resolved
 
 Declaration = str | Path | Mapping[str, Any] | Iterable[Any]
+
+#: what an implementation whose numbers are its own is meant to have, where nothing else is declared
+USUAL: Conventions = {name: PAPER[name] for name in ("tau", "v_th", "surrogate", "surrogate_shape")}
 
 
 @cache
@@ -51,6 +61,11 @@ def declared(given: Declaration | None) -> Conventions:
     for name, value in made.items():
         check(name, value)
     return {name: as_written(name, value) for name, value in made.items()}
+
+
+def meant(given: Declaration | None, has_own_numbers: bool) -> Conventions:
+    """Return what is declared, with the paper's numbers where an implementation has its own."""
+    return (USUAL if has_own_numbers else {}) | declared(given)
 
 
 def as_written(name: str, value: Value) -> Value:

@@ -13,7 +13,7 @@ from refsnn.oracle.comparison import Comparison
 from refsnn.oracle.conform import Report
 from refsnn.oracle.conform import conform as run_conform
 from refsnn.oracle.conventions import LEVELS
-from refsnn.oracle.declare import Declaration, declared
+from refsnn.oracle.declare import Declaration, declared, meant
 from refsnn.oracle.diagnose import SECONDS, Diagnosis
 from refsnn.oracle.diagnose import diagnose as run_diagnose
 from refsnn.oracle.isolate import Answer, Isolated
@@ -193,7 +193,9 @@ def conform(
     with runner:
         options["ready"] = ready = runner.start()
         if cases is None:
-            own = ready["conventions"] if conventions is None else declared(conventions)
+            own = ready["conventions"]
+            if conventions is not None:
+                own = meant(conventions, ready["has_own_numbers"])
             options["conventions"] = own
             given = all_cases(ready["levels"], conventions=own)
         else:

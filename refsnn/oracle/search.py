@@ -54,6 +54,8 @@ TRIED: dict[str, list[Value]] = {
     "weight_decay": [0.0],
 }
 ORDER = list(CONVENTIONS)
+#: met less often than others that would explain as much
+RARE = {"synapse", "input_delay", "refractory"}
 BEAM = 6  # explanations that are pursued at a time
 DEPTH = 4  # deviations that one level may add
 FEW = 3  # failing cases that the search takes at a time; the others confirm
@@ -79,12 +81,13 @@ class Fit(NamedTuple):
     def rank(self) -> tuple[Any, ...]:
         """Return a sorting key for deviations; the smallest is the best.
 
-        Most that agrees, fewest deviations; then, if everything is explained, the order of the
-        conventions, else the error.
+        Most that agrees, fewest deviations; then, if everything is explained, fewest rare ones and
+        the order of the conventions, else the error.
         """
         order = sorted(ORDER.index(name) for name in self.deviations)
         error = math.log(self.error + 1e-300) if self.first else 0.0
-        return (-self.passed, -round(self.agreed, 9), len(self.deviations), error, order)
+        rare = len(RARE & {*self.deviations})
+        return (-self.passed, -round(self.agreed, 9), len(self.deviations), error, rare, order)
 
 
 @dataclass

@@ -7,6 +7,7 @@ from typing import Any
 from refsnn.oracle import evidence
 from refsnn.oracle.comparison import few
 from refsnn.oracle.conventions import words
+from refsnn.oracle.declare import USUAL
 from refsnn.oracle.report import STATUSES, by_clause, by_level
 from refsnn.output import counted
 
@@ -47,6 +48,8 @@ def judged_by(report: Any) -> str:
     """Describe in words the conventions that the cases follow."""
     if not report.conventions:
         return "judged by the paper's conventions, with the numbers that each case asks for"
+    if report.conventions == USUAL:
+        return f"judged by the paper's conventions: {words(USUAL, always=False)}"
     text = f"judged by what was declared: {words(report.conventions, always=False)}"
     if any(r.level == "neuron" for r in report.results) and not report.has_ties:
         text += "; no potential lies exactly on the threshold, so > and >= are not told apart"

@@ -155,8 +155,9 @@ def describe(adapter: Any, target: str) -> dict[str, Any]:
         if not isinstance(value, tuple | list) or not all(isinstance(v, str) for v in value):
             raise Refused(f"{name}: got {value!r}, want a tuple of strings")
         declared[name] = list(value)
+    declared["has_own_numbers"] = own = getattr(adapter, "has_own_numbers", False) is True
     try:
-        declared["conventions"] = declare.declared(getattr(adapter, "conventions", None))
+        declared["conventions"] = declare.meant(getattr(adapter, "conventions", None), own)
     except (TypeError, ValueError, OSError) as error:
         raise Refused(str(error)) from None
     unknown = set(declared["levels"]) - set(LEVELS)

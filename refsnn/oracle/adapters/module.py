@@ -1,6 +1,7 @@
 """The adapter of a PyTorch module, taken as it is: a neuron whose constants are its own.
 
-A case's conventions are ignored, as a module has no common way to set them. Nothing says how a
+A case's conventions are ignored, as a module has no common way to set them: the cases are made for
+the paper's numbers, or for those that are declared. Nothing says how a
 module is called either, so three ways are tried on a small input, in this order:
 
 1. on the whole sequence: `m(c)`, with currents (T, N);
@@ -49,12 +50,14 @@ class Module:
     """
 
     levels = ("neuron",)
+    has_own_numbers = True
 
     def __init__(self, make: Callable[[], nn.Module], name: str, *, fresh: bool) -> None:
         self.make, self.fresh = make, fresh
         self.module, self.left = make(), 0  # runs that are left of the case
         kind = type(self.module)  # its file is where to look for the line of an error
         self.source = None if kind.__module__.startswith("torch.") else kind.forward
+        self.conventions = getattr(self.module, "conventions", None)
         self.like = floats(self.module)
         said, self.way, self.kinds = find_way(self.module, trial(self.like))
         called = dict.fromkeys(reset.__name__ for reset in resets(self.module))

@@ -10,6 +10,7 @@ import refsnn
 
 torch = pytest.importorskip("torch")
 from refsnn.oracle.adapters.module import kind_of  # noqa: E402  # needs torch
+from refsnn.oracle.declare import USUAL  # noqa: E402
 
 (TANH,) = refsnn.cases(pattern="neuron/tanh")
 (FRESH,) = refsnn.cases(pattern="neuron/fresh")
@@ -425,3 +426,52 @@ def test_torch_is_not_imported_for_others():
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["False"]
+
+
+class Leaky(torch.nn.Module):
+    """Declares its numbers itself, and has them."""
+
+    conventions = "tau=0.75"
+
+    def forward(self, c_t, u):
+        u_pre = 0.75 * u + c_t
+        o = Spike.apply(u_pre - 1)
+        return o, u_pre * (1 - o)
+
+
+class Undeclared(Leaky):
+    conventions = None
+
+
+def test_the_papers_numbers_are_asked_of_a_module_where_none_are_declared():
+    """As it cannot be told those of each case; so one that is right passes every case."""
+    report = refsnn.conform(FromZeros)
+    assert report.passed, str(report)
+    assert report.count("passed") >= 10
+    told = (
+        "judged by the paper's conventions: tau = 0.5; v_th = 1; surrogate k (1 - tanh²), k = 0.5"
+    )
+    assert str(refsnn.conform(Undeclared)).splitlines()[-1] == told
+
+
+def test_what_is_declared_is_added_to_them():
+    assert refsnn.conform(Undeclared, conventions="tau=0.75").passed
+    assert refsnn.conform(Leaky).passed
+    report = refsnn.conform(Leaky, conventions="tau=0.5")
+    assert not report.passed
+    assert report.conventions == USUAL
+    assert refsnn.conform(Leaky, conventions="spikingjelly").conventions["surrogate_shape"] == 4
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"), [(True, USUAL | {"tau": 0.25}), (False, {"tau": 0.25})]
+)
+def test_any_adapter_may_say_that_its_numbers_are_its_own(own, expected):
+    class Adapter:
+        levels = ("surrogate",)
+        has_own_numbers = own
+
+        def run(self, case):
+            return {"h": case.outputs["h"]}
+
+    assert refsnn.conform(Adapter, conventions="tau=0.25").conventions == expected
