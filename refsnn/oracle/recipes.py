@@ -73,11 +73,15 @@ AT_START = "neuron/tie-at-start"  # which needs exact numbers for one step only
 
 
 def is_exact(conventions: Conventions, steps: int = 2) -> bool:
-    """Tell whether a neuron's constants are binary fractions, so that so many steps don't round."""
+    """Tell whether a neuron's constants are binary fractions, so that so many steps don't round.
+
+    A single step must also show its own current, alone.
+    """
     gain = gain_of(conventions)
     numbers = [gain, conventions["v_th"], float(conventions["v_th"]) / (gain or 1.0)]
     if steps == 1:
-        return binary(numbers) and conventions["initial_potential"] == "zero"
+        is_late = conventions["input_delay"] != 0 or conventions["output"] != "same step"
+        return binary(numbers) and conventions["initial_potential"] == "zero" and not is_late
     names = ("tau", "input_gain", "synapse", "reset_potential", "reset_amount")
     numbers += [conventions[name] for name in (*names, "initial_potential")]
     return binary([*numbers, *leak_of(conventions)])

@@ -85,3 +85,12 @@ def test_a_file_that_may_not_be_opened_stops_none_but_itself(doubling):
     found, problems = load({"neuron/a": refuse, "neuron/b": doubling}, ["neuron/a", "neuron/b"])
     assert len(found) == 1
     assert problems == {"neuron/a": "no right to read it"}
+
+
+def test_vectors_keep_to_every_convention_that_is_declared(cases, tmp_path):
+    """One that is as declared excuses no other."""
+    vectors.write([cases["neuron/tanh"]], tmp_path / "v")
+    assert list(catalogue(tmp_path / "v", {"reset": "zero", "tau": 0.5})) == ["neuron/tanh"]
+    for given in ({"reset": "zero", "tau": 0.8}, {"reset": "subtract", "tau": 0.5}):
+        with pytest.raises(ValueError, match=r"^conventions: those of the cases in .* can't be"):
+            catalogue(tmp_path / "v", given)

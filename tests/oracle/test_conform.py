@@ -266,6 +266,7 @@ SHAPES = """
             raise ValueError("of another shape than before")
         return {"y": 2 * case.inputs["x"]}
     """
+NOT_A_NUMBER = "def run(case): return {'y': case.inputs['x'] * float('nan')}"
 RANDOM = """
     import numpy as np
 
@@ -278,12 +279,13 @@ RANDOM = """
     ("code", "name", "unsteady", "failed"),
     [
         (STEADY, "run", "", []),
+        (NOT_A_NUMBER, "run", "", "abcd"),
         (KEPT, "Adapter", "state is kept between runs: neuron/b fails after neuron/a, passes", "b"),
         (GROWS, "run", "state is kept between runs: neuron/b gives other numbers after", "abcd"),
         (SHAPES, "run", "state is kept between runs: neuron/c raises after neuron/b, passes", "c"),
         (RANDOM, "run", "random: neuron/b gives other numbers in each fresh process", "abcd"),
     ],
-    ids=["steady", "kept", "grows", "shapes", "random"],
+    ids=["steady", "not a number", "kept", "grows", "shapes", "random"],
 )
 def test_runs_that_differ_are_told_from_wrong_ones(code, name, unsteady, failed, adapter, doubling):
     """A case that fails is run again by itself; from then on no case follows another."""
@@ -321,3 +323,14 @@ def test_wrong_cases_are_run_again_twice_at_most(adapter, doubling, tmp_path):
         report = conform(isolated, [doubling(f"neuron/{name}") for name in "abcd"])
     assert not report.unsteady
     assert (tmp_path / "runs").read_text() == "abbccd"
+
+
+@pytest.mark.parametrize("flagged", ["", "a", "b", "ab"])
+def test_a_tie_of_any_case_tells_firing_at_the_threshold_apart(flagged, adapter, doubling):
+    adapter(STEADY)
+    flags = {name: ("THRESHOLD_TIE",) * (name in flagged) for name in "ab"}
+    with Isolated("mine:run") as isolated:
+        cases = [doubling(f"neuron/{name}", flags=flags[name]) for name in "ab"]
+        report = conform(isolated, cases, conventions={"tau": 0.83})
+    assert report.has_ties == bool(flagged)
+    assert ("so > and >= are not told apart" in show(report)) == (not flagged)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from refsnn.oracle.compare import compare_case
-from refsnn.oracle.halves import rounded, unfit
+from refsnn.oracle.halves import across, rounded, unfit
 from refsnn.oracle.tolerances import HALVES
 
 OMITS = ("du0", "dtau", "dv_th")
@@ -104,6 +104,17 @@ def test_slopes_beside_an_edge_are_excused_alone(cases, precision):
     assert not compare_case(case, {"h": h}, precision).passed
 
 
+def test_an_edge_excuses_potentials_beyond_it_or_rounded_to_it(cases):
+    """The edge lies at 1.5, and what is expected beside it; the last is too far away."""
+    case = cases["neuron/rectangle"]
+    expected = np.array([1.52, 1.52, 1.52, 1.52, 1.48, 1.48, 1.6])
+    given = np.array([1.53, 1.505, 1.495, 1.3, 1.47, 1.7, 1.4])
+    want = [False, True, True, True, False, True, False]
+    assert across(case, expected, given, 0.03, np.full(7, 0.01)).tolist() == want
+    close = across(case, expected, None, 0.03, np.full(7, 0.01))
+    assert close.tolist() == [True] * 6 + [False]
+
+
 def test_a_layers_gradients_are_not_judged_where_a_potential_crosses_the_edge(cases):
     case = cases["layer/rectangle"]
     x = np.abs(case.outputs["u_pre"] - 1) - 0.5
@@ -139,6 +150,10 @@ def test_what_a_half_precision_cannot_hold_is_not_judged(cases):
     assert unfit(given(100.0), "float16") == ""
     assert unfit(given(100.0), "bfloat16") == "u_pre reaches 100, where rounding moves it by 0.39"
     assert unfit(given(1e5), "float32") == ""
+    low = case.conventions | {"v_th": 0.25}
+    assert unfit(given(10.0), "bfloat16") == ""
+    told = unfit(replace(given(10.0), conventions=low), "bfloat16")
+    assert told == "u_pre reaches 10, where rounding moves it by 0.039"
     training = cases["training/vanilla"]
     result = compare_case(training, {}, "bfloat16")
     assert result.unjudged == "not judged in bfloat16: rounding adds up over its iterations"

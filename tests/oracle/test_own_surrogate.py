@@ -241,6 +241,17 @@ def test_a_step_at_the_threshold_is_a_jump():
     np.testing.assert_allclose(jumps_of(name), [0], atol=1e-8)
 
 
+def test_slopes_are_shown_on_the_threshold_unless_they_jump_there():
+    """What holds on a jump is open."""
+
+    def at_threshold(slope):
+        (case,) = refsnn.cases(pattern="surrogate/tanh", conventions={"surrogate": slope})
+        return (case.inputs["u_pre"] == case.conventions["v_th"]).any()
+
+    assert at_threshold(bump)
+    assert not at_threshold(lambda x: np.where(x >= 0, 1.0, 0.5))
+
+
 TABLE = np.array([[-1.0, 0.125], [0.0, 1.0], [0.5, 0.5], [2.0, 0.0]])
 
 

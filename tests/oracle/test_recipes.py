@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from refsnn import spec
+from refsnn.oracle import cases as building
 from refsnn.oracle import compute, conventions, recipes
 from refsnn.oracle.conventions import CONVENTIONS, LEVELS, PAPER
 
@@ -73,6 +74,31 @@ def test_every_trap_is_caught_by_a_case_that_is_flagged_for_it(cases, trap):
     flag, changed = TRAPS[trap]
     flagged = [case for case in cases.values() if flag in case.flags]
     assert any(error(case, **changed) > 10 for case in flagged)
+
+
+@pytest.mark.parametrize(
+    ("declared", "names"),
+    [
+        ({"tau": 0.75}, ["tie", "tie-at-start", "grid", "zero-init"]),
+        ({"tau": 0.83}, ["tie-at-start", "zero-init"]),  # rounds after the first step
+        ({"tau": 0.83, "initial_potential": 0.25}, ["zero-init"]),
+        ({"tau": 0.83, "input_delay": 1}, ["zero-init"]),
+        ({"tau": 0.83, "output": "one step late"}, ["zero-init"]),
+        ({"v_th": 0.5}, ["tie", "tie-at-start", "grid"]),
+        ({"v_th": 0.5, "input_gain": 0.5}, ["tie", "tie-at-start", "grid", "zero-init"]),
+    ],
+    ids=str,
+)
+def test_firing_at_the_threshold_shows_wherever_a_tie_is_flagged(declared, names):
+    """Also under declared numbers; where none shows it, none is flagged."""
+    flagged = [
+        recipe
+        for recipe in recipes.recipes(("neuron", "block"), declared)
+        if "THRESHOLD_TIE" in recipe.flags.split()
+    ]
+    assert [recipe.id.split("/")[1] for recipe in flagged] == names
+    for recipe in flagged:
+        assert error(building.build(recipe), fire_at_threshold=True) > 10, recipe.id
 
 
 def test_the_rectangles_edge_at_rest_is_met(cases):

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from refsnn.oracle.conventions import CONVENTIONS
+from refsnn.oracle.conventions import CONVENTIONS, PAPER
+from refsnn.oracle.declare import profiles
 from refsnn.oracle.recompute import recompute
 from refsnn.oracle.search import Search, is_same, within_reach
 
@@ -75,3 +76,19 @@ def test_the_same_by_definition_is_not_told_twice(cases, state, best):
     assert not is_same(state | {"fire_at_threshold": True}, best)
     assert not is_same({"reset_gradient": "ignored"}, {"reset_gradient": "detached"})
     assert not is_same({"reset": "subtract", "reset_gradient": "ignored"}, {"reset": "subtract"})
+
+
+def test_a_librarys_defaults_must_explain_every_case(cases):
+    """Not only the few smallest, by which they are chosen."""
+    neurons = [c for c in cases.values() if c.level == "neuron" and c.id != "neuron/large"]
+    given = PAPER | profiles()["snntorch"]["conventions"]
+    got = {case.id: recompute(case, given).outputs for case in neurons}
+    search = Search(got, "float64", seconds=0)
+    search.explain("neuron", neurons, [{}])
+    assert search.profile == profiles()["snntorch"]["summary"]
+    last = max(neurons, key=lambda case: sum(a.size for a in case.outputs.values())).id
+    got[last] = got[last] | {"dc": 2 * got[last]["dc"]}
+    search = Search(got, "float64", seconds=0)
+    assert not any(fit.passed == len(neurons) for fit in search.explain("neuron", neurons, [{}]))
+    assert search.profile == ""
+    assert search.stopped

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from refsnn.oracle.tolerances import BACKWARD, FORWARD, TRAINED, pass_of, tolerances
+from refsnn.oracle.tolerances import (
+    BACKWARD,
+    FORWARD,
+    ROUNDOFF,
+    TRAINED,
+    pass_of,
+    tolerance,
+    tolerances,
+)
 
 
 def test_tolerances_are_shares_of_the_largest():
@@ -34,3 +42,29 @@ def test_tolerances_are_shares_of_the_largest():
 )
 def test_each_output_is_of_its_pass(level, name, expected):
     assert pass_of(level, name) is expected
+
+
+def test_sums_are_held_to_what_they_add_up_and_loosen_nothing_else():
+    outputs = {"u_pre": np.array([3.0]), "du_pre": np.array([2.0]), "du0": np.zeros(1)}
+    found = tolerances("neuron", outputs | {"dtau": np.array(1e-9), "dv_th": np.array(1e6)})
+    backward = BACKWARD["float64"]
+    assert found["dtau"]["float64"] == 6 * backward
+    assert found["dv_th"]["float64"] == 1e6 * backward
+    assert found["du0"]["float64"] == pytest.approx(2e-3 * backward)
+
+
+@pytest.mark.parametrize(("precision", "unit"), [("float16", 2.0**-11), ("bfloat16", 2.0**-8)])
+def test_half_precisions_are_allowed_some_units_of_rounding(cases, precision, unit):
+    """More for gradients beyond a neuron, and for a sum as errors at random add up."""
+
+    def units(name, output):
+        case, share = cases[name], pass_of(cases[name].level, output)
+        scale = case.tolerances[output]["float32"] / share["float32"]
+        return tolerance(case, output, precision) / scale / unit
+
+    assert ROUNDOFF[precision] == unit
+    assert units("network/vanilla", "stem.lif0.u_pre") == pytest.approx(16)
+    assert units("network/vanilla", "stem.lif0.du_pre") == pytest.approx(64)
+    assert units("neuron/tanh", "du_pre") == pytest.approx(16)
+    assert units("surrogate/tanh", "h") == pytest.approx(16)
+    assert units("neuron/tanh", "dtau") == pytest.approx(16 * np.sqrt(6 * 48))

@@ -89,7 +89,7 @@ def measure(cases: Sequence[Case], got: Got) -> Measured:
         states += filter(is_allowed, from_gradients(seen))
         states += filter(is_allowed, slope_states(list(expected_samples(seen))))
     found = Measured(states, facts=facts_of(parts, cases))
-    found.contradictions += list(contradictions(shown, steps))
+    found.contradictions += list(contradictions(shown, times.delay))
     for state in found.states:
         for name, value in state.items():
             if value not in found.numbers.setdefault(name, []):
@@ -175,15 +175,15 @@ def facts_of(parts: Mapping[str, Sequence[Deviations]], cases: Sequence[Case]) -
     return [words(state) for state in states if state]
 
 
-def contradictions(
-    shown: Sequence[Potentials], steps: Sequence[tuple[Neurons, Step]]
-) -> Iterator[str]:
-    """Describe in words where o contradicts u_pre, or u contradicts both."""
+def contradictions(shown: Sequence[Potentials], delay: int) -> Iterator[str]:
+    """Describe in words where o contradicts u_pre, or u contradicts both.
+
+    Spikes are passed on `delay` steps late, so that those of the last steps are not known.
+    """
     for one in shown:
         seen = one.seen
         if seen.u_pre is None or seen.o is None:
             continue
-        is_silent, is_firing = seen.o <= 0, seen.o > 0
         low, high = bounds(seen.u_pre, seen.o)
         if timing([(seen, seen.u_pre)])[0] == Timing() and low > high:
             yield (
@@ -193,11 +193,13 @@ def contradictions(
             return
         if seen.u is None:
             continue
-        kept = seen.u[is_silent] - seen.u_pre[is_silent]
+        fired = seen.o[delay:]
+        u, u_pre = seen.u[: len(fired)], seen.u_pre[: len(fired)]
+        kept = (u - u_pre)[fired <= 0]
         if kept.size and np.ptp(kept) > seen.near * np.abs(seen.u_pre).max():
             yield f"{seen.case.id}: u contradicts u_pre and o: without a spike it is not u_pre"
             return
-        after, before = seen.u[is_firing], seen.u_pre[is_firing]
+        after, before = u[fired > 0], u_pre[fired > 0]
         spread = min(np.ptp(after), np.ptp(after - before)) if after.size else 0.0
         if not (seen.o > 1).any() and spread > seen.near * np.abs(seen.u_pre).max():
             yield (
