@@ -53,13 +53,16 @@ def refused(read):
     def check(content, text):
         with pytest.raises(ValueError, match=text):
             read(content)  # what this imports is not to be measured
-        tracemalloc.start()
-        try:
-            with pytest.raises(ValueError, match=text) as caught:
-                read(content)
-            assert tracemalloc.get_traced_memory()[1] < 1_000_000 + 20 * len(content)
-        finally:
-            tracemalloc.stop()
+        peaks = []
+        for _ in range(3):  # other threads of the tests may allocate in between
+            tracemalloc.start()
+            try:
+                with pytest.raises(ValueError, match=text) as caught:
+                    read(content)
+                peaks.append(tracemalloc.get_traced_memory()[1])
+            finally:
+                tracemalloc.stop()
+        assert min(peaks) < 1_000_000 + 20 * len(content)
         message = str(caught.value)
         assert re.match(r"dataset: \S*/data_batch_1: not of CIFAR's Python version: .", message)
         assert len(message) < 500

@@ -7,7 +7,7 @@ import pytest
 
 from refsnn.oracle import worker
 from refsnn.oracle.conventions import with_old_names
-from refsnn.oracle.declare import profiles
+from refsnn.oracle.declare import USUAL, profiles
 
 ADAPTERS = """
     class Adapter:
@@ -71,6 +71,7 @@ def test_declarations_of_an_adapter():
         "levels": ["neuron"],
         "omits": ["*u"],
         "conventions": {},
+        "has_own_numbers": False,
     }
     assert worker.describe(SimpleNamespace(), "m:o") == {
         "name": "m:o",
@@ -78,7 +79,9 @@ def test_declarations_of_an_adapter():
         "levels": list(worker.LEVELS),
         "omits": [],
         "conventions": {},
+        "has_own_numbers": False,
     }
+    assert worker.describe(SimpleNamespace(has_own_numbers=True), "m:o")["conventions"] == USUAL
 
 
 @pytest.mark.parametrize(
