@@ -114,15 +114,23 @@ def judged(vectors, seeds, shown):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shown", "seeds"), [("all", range(9)), ("u", range(60, 66)), ("spikes", range(120, 126))]
+)
+def test_some_neurons(vectors, shown, seeds):
+    assert len(judged(vectors, seeds, shown)) >= len(seeds) - 1
+
+
+@pytest.mark.attack
 def test_sixty_neurons_with_all_potentials(vectors):
     assert len(judged(vectors, range(60), "all")) >= 57
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 def test_neurons_that_show_the_potential_after_the_reset(vectors):
     assert len(judged(vectors, range(60, 80), "u")) >= 19
 
 
-@pytest.mark.slow
+@pytest.mark.attack
 def test_neurons_that_show_their_spikes_alone(vectors):
     assert len(judged(vectors, range(120, 140), "spikes")) >= 19
