@@ -248,6 +248,8 @@ def tell(error: BaseException, home: str | None = None) -> str:
 def in_library(file: str) -> bool:
     """Tell whether a file is refsnn's own, the standard library's or an installed package's."""
     folders = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    # pip install --target DIR installs into a folder of any name
+    folders += [folder for folder in sys.path if folder and any(Path(folder).glob("*.dist-info"))]
     folders.append(str(REFSNN))
     path = Path(os.path.realpath(file))
     return {"site-packages", "dist-packages"} & {*path.parts} != set() or any(

@@ -87,7 +87,10 @@ def test_inference_gives_the_logits_of_the_reference(library, arch):
 @pytest.mark.parametrize("phase", workload.PHASES)
 def test_a_comparison_measures_each_library_and_its_ratio(phase, tiny):
     libraries = ["refsnn", "torch"]
-    spec, peaks = replace(tiny, phase=phase), {"gemm_gflops": 1.0, "copy_gib_s": 1.0}
+    # with 4 channels, channels last and one thread, PyTorch 2.13 writes beyond its memory on an
+    # AMD EPYC: it ended by signals 6 and 11 in three of three runs; with 8 channels in none
+    spec = replace(tiny, phase=phase, arch="1-1:8-16")
+    peaks = {"gemm_gflops": 1.0, "copy_gib_s": 1.0}
     results, ratios = measure.compare(spec, libraries, 1, peaks, lambda text: None)
     assert [row["library"] for row in results] == libraries
     assert [row["library"] for row in ratios] == ["torch"]

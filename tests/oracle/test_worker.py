@@ -174,7 +174,7 @@ def test_it_is_said_how_to_return_bfloat16():
         worker.as_arrays({"y": Tensor()}, {"y": np.zeros(2)})
 
 
-def test_libraries_are_told_from_the_authors_files(tmp_path):
+def test_libraries_are_told_from_the_authors_files(tmp_path, monkeypatch):
     import json
 
     packages = tmp_path / "venv" / "lib" / "site-packages" / "snn.py"
@@ -183,6 +183,10 @@ def test_libraries_are_told_from_the_authors_files(tmp_path):
     assert worker.in_library(worker.__file__)
     assert worker.in_library(str(packages))
     assert not worker.in_library(str(tmp_path / "mine.py"))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not worker.in_library(str(tmp_path / "mine.py"))
+    (tmp_path / "torch-2.0.dist-info").mkdir()  # as pip install --target leaves it
+    assert worker.in_library(str(tmp_path / "torch" / "tensor.py"))
     assert not worker.in_library(__file__)
 
 
