@@ -63,8 +63,13 @@ def add_options(parser: Any) -> None:
     parser.add_argument(
         "--peers",
         action="store_true",
-        help="also measure the same network in PyTorch, with the neurons of SpikingJelly, of "
-        "snnTorch and of a plain loop over time",
+        help="also measure the same network in PyTorch: with a plain loop over time, under "
+        "torch.compile and without, and with the neurons of SpikingJelly and of snnTorch",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="give ratios to the other libraries even where other programs use the cores",
     )
     parser.add_argument(
         "--contiguous",
@@ -116,7 +121,7 @@ def check(arguments: argparse.Namespace) -> None:
         )
     if arguments.peers:
         for name in LIBRARIES[:0:-1]:  # torch first: the others need it
-            if find_spec(name) is None:
+            if find_spec(name.partition(".")[0]) is None:
                 raise ValueError(f"peers: {name} is not installed; pip install 'refsnn[peers]'")
 
 
@@ -142,10 +147,12 @@ def measure_all(arguments: argparse.Namespace, made: list[Spec]) -> dict[str, An
     machine = describe_machine(peaks, load)
     show(report.machine_lines(machine))
     libraries = LIBRARIES if arguments.peers else LIBRARIES[:1]
+    busy = machine["load"] > report.BUSY and not arguments.force
     found: dict[str, Any] = {"machine": machine, "results": [], "ratios": []}
     for spec in made:
         results, ratios = compare(spec, libraries, arguments.repeats, peaks, say)
         found["results"] += results
+        ratios = [] if busy else ratios
         found["ratios"] += ratios
         show(report.workload(results, ratios))
     if arguments.scaling:

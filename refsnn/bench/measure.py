@@ -40,8 +40,8 @@ def compare(
             worker = stack.enter_context(Worker(replace(ready, library=library)))
             facts.append(worker.answer())
             workers.append(worker)
-            for _ in range(WARM_UP):
-                step(worker)
+            first, *_ = [step(worker) for _ in range(WARM_UP)]
+            facts[-1]["first_step_seconds"] = first["seconds"]
         rounds = []
         for index in range(repeats):
             say(f"{spec.arch} {spec.phase}: round {index + 1} of {repeats}")

@@ -85,4 +85,5 @@ NEURONS: dict[str, Callable[[int, LIF], nn.Module]] = {
     "spikingjelly": SpikingJellyNeuron,
     "snntorch": SnnTorchNeuron,
     "torch": plain,
+    "torch.compile": plain,
 }

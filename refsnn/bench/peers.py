@@ -84,8 +84,11 @@ def peer_step(spec: Spec, params: Params, buffers: Params) -> Callable[[], Any]:
     """
     library, config = spec.library, config_of(spec)
     images, labels = batch_of(spec)
-    model = build(network_of(spec), library, spec.steps, params | buffers, spec.channels_last)
+    model: Any = build(network_of(spec), library, spec.steps, params | buffers, spec.channels_last)
     x, targets = to_images(images, spec.channels_last), torch.from_numpy(labels)
+
+    if library == "torch.compile":
+        model = torch.compile(model)  # in its default mode, when it is first called
 
     def infer() -> Any:
         reset(model, library)

@@ -22,7 +22,7 @@ def machine_lines(machine: Row) -> str:
     if machine["load"] > BUSY:
         text += (
             f"\nother programs use the cores (load {machine['load']:.1f} in the last minute): "
-            "neither times nor ratios mean much"
+            "times mean little, and ratios are given only with --force"
         )
     return text
 
@@ -37,7 +37,7 @@ def comparison(results: Sequence[Row], ratios: Sequence[Row]) -> str:
         f"{first['size']}x{first['size']} pixels, {first['density']:.3f} spikes per neuron "
         f"and step ({low:.3f} to {high:.3f} by layer)"
     )
-    head = ["library", "images/s", "peak MiB", "imports MiB", "threads"]
+    head = ["library", "images/s", "first step s", "peak MiB", "imports MiB", "threads"]
     if ratios:
         head += ["refsnn is faster by", "rounds", "refsnn's memory is"]
     rows = []
@@ -45,6 +45,7 @@ def comparison(results: Sequence[Row], ratios: Sequence[Row]) -> str:
         cells = [
             row["library"],
             f"{row['images_per_second']:.1f}",
+            f"{row['first_step_seconds']:.1f}",
             f"{row['peak_mib']:.0f}",
             f"{row['baseline_mib']:.0f}",
             str(row["threads"]),

@@ -15,7 +15,7 @@ from refsnn.training.checkpoint import State
 from refsnn.training.config import TrainConfig, make_config
 from refsnn.training.optimizer import init_state
 
-LIBRARIES = ("refsnn", "spikingjelly", "snntorch", "torch")
+LIBRARIES = ("refsnn", "torch.compile", "spikingjelly", "snntorch", "torch")
 PHASES = ("train", "inference")
 CHANNELS, CLASSES = 3, 10
 LR = 1e-8  # so low that firing rates do not change, with the same arithmetic

@@ -101,6 +101,25 @@ def test_a_worker_that_dies_ends_the_run_in_a_line(refused, monkeypatch, tmp_pat
     assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    ("load", "options", "given"), [(0.1, [], 1), (3.0, [], 0), (3.0, ["--force"], 1)]
+)
+def test_a_busy_machine_gives_ratios_only_by_force(
+    load, options, given, capsys, monkeypatch, tmp_path
+):
+    found = {"gemm_gflops": 1.0, "copy_gib_s": 1.0, "threads": 1}
+    monkeypatch.setattr(command, "single", lambda spec: found)
+    monkeypatch.setattr(command, "load_average", lambda: load)
+    monkeypatch.setattr(command, "compare", lambda *_: ([], [{"library": "torch"}]))
+    monkeypatch.setattr(command.report, "workload", lambda results, ratios: f"{len(ratios)} ratios")
+    path = tmp_path / "bench.json"
+    assert main([*TINY, "--json", str(path), *options]) == 0
+    assert len(json.loads(path.read_text())["ratios"]) == 2 * given  # of two phases
+    shown = capsys.readouterr().out
+    assert f"{given} ratios" in shown
+    assert ("--force" in shown) == (load > 0.5)
+
+
 def test_json_alone_on_standard_output(capsys, monkeypatch):
     monkeypatch.setattr(
         command, "single", lambda spec: {"gemm_gflops": 1.0, "copy_gib_s": 1.0, "threads": 1}

@@ -12,6 +12,7 @@ def test_ratios_stand_beside_the_other_library():
         "size": 32,
         "density": 0.15,
         "density_range": [0.1, 0.2],
+        "first_step_seconds": 7.5,
         "baseline_mib": 50.0,
         "threads": 2,
     }
@@ -25,10 +26,11 @@ def test_ratios_stand_beside_the_other_library():
     }
     title, _, first, second = report.comparison([ours, theirs], [ratio]).splitlines()
     assert "resnet8, train: T = 4, batch 2, 32x32 pixels, 0.150 spikes" in title
-    assert first.split() == ["refsnn", "30.0", "100", "50", "2"]
+    assert first.split() == ["refsnn", "30.0", "7.5", "100", "50", "2"]
     assert second.split() == [
         "torch",
         "10.0",
+        "7.5",
         "400",
         "50",
         "2",
