@@ -31,15 +31,15 @@ SIDES = {"vanilla": 0.0, "shortcut": 1.0, "evolutionary": 0.25}
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Compute on one thread in this context, since waiting threads would slow such small layers."""
-    import numba
+    from refsnn.kernels.threads import get_num_threads, set_num_threads
 
-    threads = numba.get_num_threads()
-    numba.set_num_threads(1)
+    threads = get_num_threads()
+    set_num_threads(1)
     try:
         with threadpool_limits(1):
             yield
     finally:
-        numba.set_num_threads(threads)
+        set_num_threads(threads)
 
 
 def of_depth(depth: int) -> str:

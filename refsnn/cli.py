@@ -1,5 +1,5 @@
 """The command line: `refsnn train`, `refsnn evaluate RUN`, `refsnn ablation`,
-`refsnn gradients [RUN]`, `refsnn export RUN FILE`, `refsnn data`, `refsnn bench`,
+`refsnn gradients [RUN]`, `refsnn export RUN FILE`, `refsnn data`, `refsnn warmup`, `refsnn bench`,
 `refsnn vectors`, `refsnn compare`, `refsnn diagnose`, `refsnn conform ADAPTER`,
 `refsnn spec [CLAUSE]`.
 
@@ -166,6 +166,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 #: name -> module with `add_options` and, unless it has actions of its own, `run`; help; description
 COMMANDS = {
+    "warmup": (
+        "refsnn.training.warmup_command",
+        "compile the kernels now, not at the first training",
+        "Compile the kernels that training calls, and keep them in Numba's cache, so that the "
+        "first training starts at once: for an image of a container, or a cache of a CI.",
+    ),
     "ablation": (
         "refsnn.experiments.ablation_command",
         "train methods x architectures x T x seeds and tabulate them",

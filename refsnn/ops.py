@@ -4,7 +4,7 @@ Networks and training take an `Ops` as an argument and compute with it alone, so
 replace the other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, Protocol
@@ -51,6 +51,7 @@ __all__ = [
     "NormGrads",
     "NormInput",
     "Ops",
+    "Precompile",
     "Pullback",
     "Running",
     "Surrogate",
@@ -209,6 +210,17 @@ class AddInto(Protocol):
     def __call__(self, total: Array, x: Array, /) -> None: ...
 
 
+class Precompile(Protocol):
+    """Compile what a training step calls; `watch` gets the parts done, all parts, and the next.
+
+    The number of functions that were compiled, rather than found in the cache, is returned.
+    """
+
+    def __call__(
+        self, dtype: str, optimizer: str, watch: Callable[[int, int, str], None] = ..., /
+    ) -> int: ...
+
+
 class FusedCache(Protocol):
     """The fields of a fused pass's cache that other modules read."""
 
@@ -248,9 +260,9 @@ class NormNeuronBackward(Protocol):
 class Ops:
     """Each field is the function of that name in `equations`, or its twin in `kernels`.
 
-    The last four are of the kernels alone: batch norm, sum and LIF in one pass over float32
-    (None: they are computed one after the other), the surrogates that this pass knows, and which
-    method a convolution takes.
+    The last five are of the kernels alone: batch norm, sum and LIF in one pass over float32
+    (None: they are computed one after the other), the surrogates that this pass knows, which
+    method a convolution takes, and what compiles them.
     """
 
     name: str
@@ -278,6 +290,7 @@ class Ops:
     norm_neuron_backward: NormNeuronBackward | None = None
     fused_surrogates: tuple[type[Surrogate], ...] = ()
     conv_choice: ConvChoice | None = None
+    precompile: Precompile | None = None
 
     def fuses(self, dtype: Any, p: LIF, norm: BatchNorm) -> bool:
         """Tell whether norm_neuron_forward and _backward serve: in float32, for the classes that
@@ -332,7 +345,7 @@ def get_ops(name: str, conv_method: str = "auto") -> Ops:
     validate.one_of("conv", conv_method, CONV_METHODS)
     if name == "numpy":
         return NUMPY
-    from refsnn.kernels import add, conv, lif, norm_neuron, pool, slopes, update
+    from refsnn.kernels import add, conv, lif, norm_neuron, pool, precompile, slopes, update
 
     return replace(
         NUMPY,
@@ -352,4 +365,5 @@ def get_ops(name: str, conv_method: str = "auto") -> Ops:
         norm_neuron_backward=norm_neuron.norm_neuron_backward,
         fused_surrogates=slopes.SURROGATES,
         conv_choice=partial(conv.conv_choice, method=conv_method),
+        precompile=precompile.precompile,
     )

@@ -1,5 +1,6 @@
 """Output of commands: tables on a terminal, JSON in a file."""
 
+import io
 import json
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -37,6 +38,28 @@ def say(text: str) -> None:
     """Show the progress on one line of the terminal, replacing the last; "" clears the line."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+class Lines(io.TextIOBase):
+    """Standard error for a progress bar where it is no terminal: each state is a line."""
+
+    def write(self, text: str) -> int:
+        if state := text.strip("\r\n "):
+            print(state, file=sys.stderr, flush=True)
+        return len(text)
+
+
+SECONDS = 5.0  # from one line of a progress to the next where it is no terminal
+
+
+def progress_bar(**options: Any) -> Any:
+    """Return a tqdm bar on standard error; a line every few seconds where it is no terminal."""
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        return tqdm(dynamic_ncols=True, **options)
+    options = {"mininterval": SECONDS, "maxinterval": 2 * SECONDS} | options
+    return tqdm(file=Lines(), ascii=True, ncols=100, **options)
 
 
 def print_json(text: str) -> None:

@@ -36,17 +36,12 @@ def keep_freed_memory() -> bool:
 
 
 def limit_threads(threads: int | None) -> None:
-    """Limit the threads of Numba's kernels and of BLAS; None leaves them to the environment."""
+    """Limit the threads of the kernels and of BLAS; None leaves them to the environment."""
     if threads is None:
         return
-    import numba
+    from refsnn.kernels.threads import set_num_threads
 
-    most = numba.config.NUMBA_NUM_THREADS
-    if not 1 <= threads <= most:
-        raise ValueError(
-            f"threads: got {threads}, want 1 to {most} (the cores, or NUMBA_NUM_THREADS)"
-        )
-    numba.set_num_threads(threads)
+    set_num_threads(threads)
     threadpool_limits(threads)
 
 

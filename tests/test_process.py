@@ -17,7 +17,7 @@ pytestmark = pytest.mark.processes
 
 def printed_by(code, **environment):
     """The words that a fresh interpreter prints."""
-    pools = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT")
+    pools = ("OMP_NUM_THREADS",)
     known = {k: v for k, v in os.environ.items() if k not in pools}
     return subprocess.run(
         [sys.executable, "-c", code],
@@ -53,12 +53,13 @@ def test_freed_memory_is_kept_for_reuse():
     assert int(without) > 1000, "nothing was to be gained, so nothing is shown"
 
 
-def test_threads_are_limited_in_numba_and_in_blas():
+def test_threads_are_limited_in_kernels_and_in_blas():
     code = (
-        "import numba, numpy, scipy.linalg, threadpoolctl\n"
+        "import numpy, scipy.linalg, threadpoolctl\n"
+        "from refsnn.kernels.threads import get_num_threads\n"
         "from refsnn.process import limit_threads\n"
         "limit_threads(1)\n"
-        "print(numba.get_num_threads(),"
+        "print(get_num_threads(),"
         " *(pool['num_threads'] for pool in threadpoolctl.threadpool_info()))"
     )
     found = printed_by(code, NUMBA_NUM_THREADS="2")
@@ -68,8 +69,9 @@ def test_threads_are_limited_in_numba_and_in_blas():
 
 def test_none_leaves_the_environments_number():
     code = (
-        "import numba\nfrom refsnn.process import limit_threads\nlimit_threads(None)\n"
-        "print(numba.get_num_threads())"
+        "from refsnn.kernels.threads import get_num_threads\n"
+        "from refsnn.process import limit_threads\nlimit_threads(None)\n"
+        "print(get_num_threads())"
     )
     assert printed_by(code, NUMBA_NUM_THREADS="2") == ["2"]
 
@@ -81,16 +83,6 @@ def test_more_threads_than_cores_are_refused(threads, capsys):
     for command in (["train"], ["evaluate", "nowhere"]):
         assert main([*command, "--threads", str(threads)]) == 2
         assert capsys.readouterr().err.startswith(f"refsnn: error: threads: got {threads}")
-
-
-def test_waiting_threads_soon_sleep_unless_the_environment_says_otherwise():
-    code = (
-        "import os, refsnn.kernels\n"
-        "print(os.environ['OMP_WAIT_POLICY'], os.environ.get('GOMP_SPINCOUNT'))"
-    )
-    assert printed_by(code) == ["PASSIVE", "20000"]
-    assert printed_by(code, GOMP_SPINCOUNT="5") == ["PASSIVE", "5"]
-    assert printed_by(code, OMP_WAIT_POLICY="ACTIVE") == ["ACTIVE", "None"]
 
 
 def test_a_console_that_is_no_file_is_kept():

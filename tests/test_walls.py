@@ -25,7 +25,17 @@ BELOW = {
     "files": {"ops", "system"},
     "data": {"ops", "files", "system", "references"},
     "training": {"ops", "network", "data", "files", "output", "spec", "references"},
-    "bench": {"ops", "network", "training", "data", "process", "output", "pytorch", "system"},
+    "bench": {
+        "ops",
+        "kernels",
+        "network",
+        "training",
+        "data",
+        "process",
+        "output",
+        "pytorch",
+        "system",
+    },
     "experiments": {"ops", "network", "data", "training", "process", "output", "files", "system"},
     "oracle": {
         *("ops", "network", "training", "process", "output", "files", "pytorch", "spec", "system"),
@@ -38,7 +48,7 @@ BELOW = {
     "gradcheck": set(),
     "testing": {"oracle"},
     "pytorch": set(),
-    "process": {"files", "system"},
+    "process": {"files", "system", "kernels"},
     "output": {"files"},
     "cli": {
         "training",

@@ -6,12 +6,12 @@ Sizes are too large for loops in Python: more neurons than a task, more channels
 from dataclasses import replace
 from typing import Any
 
-import numba
 import numpy as np
 from hypothesis import strategies as st
 
 from refsnn.equations.conv import ConvCache
 from refsnn.equations.surrogate import Tanh
+from refsnn.kernels.threads import get_num_threads, set_num_threads
 from refsnn.ops import LIF, NUMPY, AvgPool, BatchNorm, Conv
 from verification import cases
 from verification.poison import poisoned
@@ -25,15 +25,15 @@ def on_each_count_of_threads(call: Any) -> list[Any]:
     Each time, the kernels' uninitialised memory holds other values, so that an element that no
     kernel writes differs.
     """
-    most = numba.get_num_threads()
+    most = get_num_threads()
     results = []
     for threads, held in ((1, np.nan), (most, 1e30), (most, -0.5)):
-        numba.set_num_threads(threads)
+        set_num_threads(threads)
         try:
             with poisoned(held):
                 results.append(call())
         finally:
-            numba.set_num_threads(most)
+            set_num_threads(most)
     return results
 
 

@@ -71,9 +71,9 @@ def refsnn_ready(spec: Spec) -> Ready:
 
     ops, threads = ops_of(spec), 1
     if spec.ops == "numba":
-        import numba
+        from refsnn.kernels.threads import get_num_threads
 
-        threads = numba.get_num_threads()
+        threads = get_num_threads()
     keep_freed_memory()
     baseline = peak_mib()
     step = refsnn_step(spec, *load_numbers(spec))

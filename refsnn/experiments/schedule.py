@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from refsnn.experiments.ablation import Planned
 from refsnn.experiments.presets import DataSize
 from refsnn.files.writing import write_json
 from refsnn.ops import get_ops
+from refsnn.output import progress_bar
 from refsnn.process import Signals, keep_freed_memory, limit_threads
 from refsnn.system import block_interrupt
 from refsnn.training.algorithm import main_logits, train_step
@@ -211,9 +211,7 @@ def train_all(runs: Sequence[Planned], workers: Workers, stopping: Stop) -> Coun
     states: Counter[str] = Counter()
     pending = {workers.submit(str(run.folder), train_run, *run): run for run in runs}
     total, told = sum(run.config.epochs for run in runs), False
-    with tqdm(
-        total=total, initial=epochs_done(runs), unit="epoch", mininterval=1, dynamic_ncols=True
-    ) as bar:
+    with progress_bar(total=total, initial=epochs_done(runs), unit="epoch") as bar:
         while pending:
             if stopping() and not told:
                 workers.stop()

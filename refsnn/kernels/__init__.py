@@ -15,13 +15,6 @@ from pathlib import Path
 
 import numba
 
-# Threads that wait for work spin for some 50 us, then sleep: a step takes no longer than if they
-# went on spinning, and other programs on the cores (another run, BLAS) are not slowed down.
-# Read when the first kernel starts.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-
 
 def keeps_compiled() -> bool:
     """Tell whether Numba finds a folder for its cache: beside this file, or in the home."""

@@ -1,20 +1,23 @@
 """Numba twin of `total += x`, bit for bit: NumPy would do it on one core, bound by memory."""
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from refsnn.equations.surrogate import Array
 from refsnn.equations.validate import like
+from refsnn.kernels.threads import share, take
 
 BLOCK = 1 << 14  # elements per task
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def add_loop(total, x):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def add_loop(tasks, own, total, x):  # type: ignore[no-untyped-def]
     """Add x to total, both flat."""
-    for block in prange((total.size + BLOCK - 1) // BLOCK):
+    block = take(tasks)
+    while block >= 0:
         for k in range(block * BLOCK, min((block + 1) * BLOCK, total.size)):
             total[k] += x[k]
+        block = take(tasks)
 
 
 def add_into(total: Array, x: Array) -> None:
@@ -26,4 +29,4 @@ def add_into(total: Array, x: Array) -> None:
     if not total.flags.carray or np.may_share_memory(total, x):
         total += x
         return
-    add_loop(total.reshape(-1), np.ravel(x))
+    share(add_loop, -(-total.size // BLOCK), total.reshape(-1), np.ravel(x))

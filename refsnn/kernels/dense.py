@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads, get_thread_id, njit, prange
+from numba import njit
 
 from refsnn.equations.conv import Conv
 from refsnn.equations.surrogate import Array
@@ -17,12 +17,14 @@ from refsnn.kernels.layout import (
     Correlation,
     Span,
     forward_correlation,
+    images_of,
     pack,
     packed_columns,
-    pad_image,
+    pad_one,
     padded_of,
 )
 from refsnn.kernels.simd import LANES, ROWS, Flat, aligned, whole_vectors
+from refsnn.kernels.threads import get_num_threads, share, take
 from refsnn.kernels.tile import Loops, Rows, narrow_tile, tile
 from refsnn.kernels.transform import copy_vector
 
@@ -63,18 +65,18 @@ def product(a, b, panel, loops, c, accumulate):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def correlate_images(x, packed, window, source, target, y, scratch):  # type: ignore[no-untyped-def]
-    """Write into the flat y the correlation of a few images x (n, H, W, C_in) with packed weights.
+def correlate_images(x, some, packed, window, source, target, y, scratch):  # type: ignore[no-untyped-def]
+    """Write into the flat y the correlation of a few of the `Images` x with packed weights.
 
     `source` holds where windows begin in the padded images, `target` where their results begin in
     y.
     """
     c_in, c_out, padded = window.c_in, window.c_out, padded_of(window)
-    for n in range(x.shape[0]):
-        pad_image(x[n], padded, scratch, n * padded.height * padded.width * c_in)
+    for n in range(some.size):
+        pad_one(x, some.first + n, padded, scratch, n * padded.height * padded.width * c_in)
     depth, row = window.kh * window.kw * c_in, window.kw * c_in
     aside, lines = scratch.size - GROUP * PANEL, np.arange(GROUP)
-    count = x.shape[0] * window.out_height * window.out_width
+    count = some.size * window.out_height * window.out_width
     for first in range(0, c_out, PANEL):
         panel = PANEL if c_out - first > LANES else LANES
         loops = Loops((1, window.kh, row), (0, padded.width * c_in, 1), (0, row * panel, panel))
@@ -103,12 +105,16 @@ def correlate_images(x, packed, window, source, target, y, scratch):  # type: ig
                     y[target[group + q] + c] = scratch[at + c]
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def correlate_tasks(x, packed, window, images, source, target, y, scratch):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def correlate_tasks(tasks, own, x, packed, window, images, source, target, y, scratch):  # type: ignore[no-untyped-def]
     """Split the images into tasks of `images` each."""
-    for task in prange((x.shape[0] + images - 1) // images):
-        some, own = slice(task * images, (task + 1) * images), get_thread_id()
-        correlate_images(x[some], packed, window, source, target, y[some].reshape(-1), scratch[own])
+    task = take(tasks)
+    while task >= 0:
+        first = task * images
+        some = Span(first, min(images, y.shape[0] - first))
+        flat = y[first : first + some.size].reshape(-1)
+        correlate_images(x, some, packed, window, source, target, flat, scratch[own])
+        task = take(tasks)
 
 
 def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
@@ -129,7 +135,9 @@ def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
     size = whole_vectors(images * padded.height * padded.width * window.c_in) + GROUP * PANEL
     scratch = aligned(get_num_threads(), size)
     source = np.concatenate([source, surplus])
-    correlate_tasks(x, packed, window, images, source, target, y, scratch)
+    tasks = -(-len(x) // images)
+    given = images_of(x)
+    share(correlate_tasks, tasks, given, packed, window, images, source, target, y, scratch)
 
 
 @njit(cache=True, error_model="numpy")
@@ -169,8 +177,8 @@ def copy_row(x, at, count, target, to):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def gather(x, window, pixels, inputs, taps):  # type: ignore[no-untyped-def]
-    """Copy the elements of the flat x under each tap, for some pixels of y and some input channels.
+def gather(flat, window, pixels, inputs, taps):  # type: ignore[no-untyped-def]
+    """Copy what lies in flat images under each tap, for some pixels of y and some input channels.
 
     `taps` is a stack of matrices (pixel, channel), one per tap.
     """
@@ -188,14 +196,24 @@ def gather(x, window, pixels, inputs, taps):  # type: ignore[no-untyped-def]
                 at = taps.at + (i * window.kw + j) * taps.pitch + k * taps.row
                 if 0 <= r + i < height and 0 <= s + j < width:
                     place = ((image + r + i) * width + s + j) * window.c_in + inputs.first
-                    copy_row(x, place, inputs.size, taps.data, at)
+                    copy_row(flat, place, inputs.size, taps.data, at)
                 else:
                     taps.data[at : at + taps.row] = 0
 
 
 @njit(cache=True, error_model="numpy")
-def gradient_block(x, dy, window, block, scratch, dw):  # type: ignore[no-untyped-def]
-    """Sum a block of dw, which is flat (kh, kw, C_in, C_out), over a few images.
+def gather_some(x, some, window, pixels, inputs, taps):  # type: ignore[no-untyped-def]
+    """Do as `gather` with some of the `Images` x."""
+    first, last = some.first, some.first + some.size
+    if x.spikes.size:
+        gather(x.spikes[first:last].reshape(-1), window, pixels, inputs, taps)
+    else:
+        gather(x.numbers[first:last].reshape(-1), window, pixels, inputs, taps)
+
+
+@njit(cache=True, error_model="numpy")
+def gradient_block(x, some, dy, window, block, scratch, dw):  # type: ignore[no-untyped-def]
+    """Sum a block of dw, which is flat (kh, kw, C_in, C_out), over some of the `Images` x.
 
     The scratch memory holds the pixels under each tap (tap, pixel, channel), the pixels of dy
     (pixel, channel), and the block (tap, input channel, output channel).
@@ -207,11 +225,11 @@ def gradient_block(x, dy, window, block, scratch, dw):  # type: ignore[no-untype
     turned = Stack(scratch, met.at, met.pitch, 1, high)
     cotangent = Stack(scratch, taps * met.pitch, 0, wide, 1)
     sums = Stack(scratch, cotangent.at + PIXELS * wide, high * wide + LANES, wide, 1)
-    flat_x, flat_dy = x.reshape(-1), dy.reshape(-1)
-    total = x.shape[0] * window.out_height * window.out_width
+    flat_dy = dy[some.first : some.first + some.size].reshape(-1)
+    total = some.size * window.out_height * window.out_width
     for begun in range(0, total, PIXELS):
         pixels = Span(begun, min(PIXELS, total - begun))
-        gather(flat_x, window, pixels, inputs, met)
+        gather_some(x, some, window, pixels, inputs, met)
         for k in range(pixels.size):
             at = (begun + k) * c_out + outputs.first
             copy_row(flat_dy, at, outputs.size, scratch, cotangent.at + k * wide)
@@ -233,24 +251,28 @@ def block_of(task, c_in, c_out):  # type: ignore[no-untyped-def]
     return task // (high * wide), Block(inputs, outputs)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def gradient_tasks(x, dy, window, images, tasks, scratch, partial):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def gradient_tasks(tasks, own, x, dy, window, images, scratch, partial):  # type: ignore[no-untyped-def]
     """Sum each task's block over its images, into its part of `partial`."""
-    for task in prange(tasks):
-        part, block = block_of(task, x.shape[3], dy.shape[3])
-        some = slice(part * images, (part + 1) * images)
-        gradient_block(x[some], dy[some], window, block, scratch[get_thread_id()], partial[part])
+    task = take(tasks)
+    while task >= 0:
+        part, block = block_of(task, window.c_in, window.c_out)
+        some = Span(part * images, min(images, dy.shape[0] - part * images))
+        gradient_block(x, some, dy, window, block, scratch[own], partial[part])
+        task = take(tasks)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def add_parts(partial, dw):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def add_parts(tasks, own, partial, dw):  # type: ignore[no-untyped-def]
     """Write the sum of all parts into dw, which is flat."""
-    for task in prange((dw.size + SUM - 1) // SUM):
+    task = take(tasks)
+    while task >= 0:
         for k in range(task * SUM, min((task + 1) * SUM, dw.size)):
             dw[k] = partial[0, k]
         for part in range(1, partial.shape[0]):
             for k in range(task * SUM, min((task + 1) * SUM, dw.size)):
                 dw[k] += partial[part, k]
+        task = take(tasks)
 
 
 def in_parts(images: int, dw: Array, work: Callable[[int, int, Array], None]) -> None:
@@ -260,12 +282,12 @@ def in_parts(images: int, dw: Array, work: Callable[[int, int, Array], None]) ->
     task is a block of a part.
     """
     blocks = -(-dw.shape[2] // SIDE) * -(-dw.shape[3] // SIDE)
-    share = -(-images // max(1, min(images, -(-PARTS // blocks))))
-    parts = -(-images // share)
+    some = -(-images // max(1, min(images, -(-PARTS // blocks))))
+    parts = -(-images // some)
     partial = dw.reshape(1, -1) if parts == 1 else aligned(parts, dw.size)
-    work(share, parts * blocks, partial)
+    work(some, parts * blocks, partial)
     if parts > 1:
-        add_parts(partial, dw.reshape(-1))
+        share(add_parts, -(-dw.size // SUM), partial, dw.reshape(-1))
 
 
 def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
@@ -278,9 +300,9 @@ def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
     size = kh * kw * (PIXELS * high + high * wide + 2 * LANES) + PIXELS * wide
     scratch = aligned(get_num_threads(), size)
     out = (dy.shape[1], dy.shape[2])
-    window = forward_correlation(out, (kh, kw), p).window(x.shape, c_out)
+    window, given = forward_correlation(out, (kh, kw), p).window(x.shape, c_out), images_of(x)
 
-    def work(share: int, tasks: int, partial: Array) -> None:
-        gradient_tasks(x, dy, window, share, tasks, scratch, partial)
+    def work(images: int, tasks: int, partial: Array) -> None:
+        share(gradient_tasks, tasks, given, dy, window, images, scratch, partial)
 
     in_parts(len(x), dw, work)

@@ -13,10 +13,11 @@ of the exact one (Higham, Accuracy and Stability, 2nd ed., eq. 3.5), so they dif
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from refsnn.equations.conv import Conv
 from refsnn.equations.surrogate import Array
+from refsnn.kernels.threads import share, take
 
 CHANNELS = 16  # input channels per task of the weight gradient
 
@@ -74,16 +75,18 @@ def gather_row(x, w, row, rows, columns, y):  # type: ignore[no-untyped-def]
                     add_product(acc, x[r // rows.down, s // columns.down], w[i, j])
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def gather(x, w, rows, columns, y):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def gather(tasks, own, x, w, rows, columns, y):  # type: ignore[no-untyped-def]
     """Write y[n, r, s], the sum over all taps of the pixel of x under it times its weights.
 
     `rows` and `columns` are of type Axis.
     """
     height = y.shape[1]
-    for task in prange(y.shape[0] * height):
+    task = take(tasks)
+    while task >= 0:
         n, row = task // height, task % height
         gather_row(x[n], w, row, rows, columns, y[n, row])
+        task = take(tasks)
 
 
 @njit(cache=True, error_model="numpy")
@@ -117,31 +120,38 @@ def tap_gradient(x, dy, tap, first, stride, padding, dw):  # type: ignore[no-unt
                 dw[c, k] += acc[c, k]
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def sum_taps(x, dy, stride, padding, dw):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def sum_taps(tasks, own, x, dy, stride, padding, dw):  # type: ignore[no-untyped-def]
     """Write dw; each task owns one tap and up to CHANNELS input channels of it."""
     kw, c_in = dw.shape[1:3]
     blocks = (c_in + CHANNELS - 1) // CHANNELS
-    for task in prange(dw.shape[0] * kw * blocks):
+    task = take(tasks)
+    while task >= 0:
         i, j = task // blocks // kw, task // blocks % kw
         first = task % blocks * CHANNELS
         last = min(first + CHANNELS, c_in)
         tap_gradient(x, dy, (i, j), first, stride, padding, dw[i, j, first:last])
+        task = take(tasks)
 
 
 def forward(x: Array, w: Array, p: Conv, y: Array) -> None:
     """Write y."""
     rows, columns = (Axis(step, 1, pad, 1) for step, pad in zip(p.stride, p.padding, strict=True))
-    gather(np.ascontiguousarray(x), np.ascontiguousarray(w), rows, columns, y)
+    images, weights = np.ascontiguousarray(x), np.ascontiguousarray(w)
+    share(gather, y.shape[0] * y.shape[1], images, weights, rows, columns, y)
 
 
 def input_gradient(dy: Array, w: Array, p: Conv, dx: Array) -> None:
     """Write dx."""
     w_t = np.ascontiguousarray(w.swapaxes(2, 3))
     rows, columns = (Axis(1, step, pad, -1) for step, pad in zip(p.stride, p.padding, strict=True))
-    gather(np.ascontiguousarray(dy), w_t, rows, columns, dx)
+    images = np.ascontiguousarray(dy)
+    share(gather, dx.shape[0] * dx.shape[1], images, w_t, rows, columns, dx)
 
 
 def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
     """Write dw."""
-    sum_taps(np.ascontiguousarray(x), np.ascontiguousarray(dy), p.stride, p.padding, dw)
+    kh, kw, c_in, _ = dw.shape
+    images, cotangent = np.ascontiguousarray(x), np.ascontiguousarray(dy)
+    tasks = kh * kw * -(-c_in // CHANNELS)
+    share(sum_taps, tasks, images, cotangent, p.stride, p.padding, dw)

@@ -9,7 +9,7 @@ product.
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads, get_thread_id, njit, prange
+from numba import njit
 from numpy import empty
 
 from refsnn.equations.conv import Conv
@@ -17,6 +17,7 @@ from refsnn.equations.surrogate import Array
 from refsnn.kernels.add_rows import Lists, Table, add_rows1, add_rows2, add_rows4
 from refsnn.kernels.layout import Correlation, Padded, Residue, Span, pack, padded_of, residues
 from refsnn.kernels.simd import LANES, Flat, aligned
+from refsnn.kernels.threads import get_num_threads, share, take
 
 CHUNK = 1 << 17  # floats of a panel of dy to which the lists of a weight gradient refer
 MOST = 16  # channels per task of the weight gradient
@@ -24,7 +25,7 @@ PIXELS = 256  # pixels of y per task, for which each panel of the weights is rea
 CACHE = 3 << 15  # bytes of weights that a task uses at a time
 
 
-class Share(NamedTuple):
+class Sizes(NamedTuple):
     """The size of a task's work at a time."""
 
     images: int
@@ -80,16 +81,16 @@ def list_spikes(x, padded, panel, indices, count, indptr):  # type: ignore[no-un
 
 
 @njit(cache=True, error_model="numpy")
-def correlate_images(x, packed, window, share, y, indices, indptr):  # type: ignore[no-untyped-def]
+def correlate_images(x, packed, window, sizes, y, indices, indptr):  # type: ignore[no-untyped-def]
     """Write into the flat y the correlation of images x (n, H, W, C_in) with packed weights."""
-    padded, panel, kw, taps = padded_of(window), share.panel, window.kw, window.kh * window.kw
+    padded, panel, kw, taps = padded_of(window), sizes.panel, window.kw, window.kh * window.kw
     pixels, count = padded.height * padded.width + 1, 0
     for n in range(x.shape[0]):
         own = indptr[n * pixels : (n + 1) * pixels]
         count = list_spikes(x[n], padded, panel, indices, count, own)
     size = window.c_in * panel  # of a tap's weights
     for first in range(0, window.c_out, panel):
-        for tap in range(0, taps, share.rows * share.columns):
+        for tap in range(0, taps, sizes.rows * sizes.columns):
             i, j = tap // kw, tap % kw
             for n in range(x.shape[0]):
                 for r in range(window.out_height):
@@ -99,7 +100,7 @@ def correlate_images(x, packed, window, share, y, indices, indptr):  # type: ign
                         begin_of_table = first * taps * window.c_in + (tap - column) * size
                         pixel = (n * window.out_height + r) * window.out_width + s
                         add_rows(
-                            Lists(indices, indptr, begin, padded.width, share.columns, share.rows),
+                            Lists(indices, indptr, begin, padded.width, sizes.columns, sizes.rows),
                             Table(packed, begin_of_table, kw * size),
                             Flat(y, pixel * window.c_out + first),
                             panel,
@@ -107,15 +108,16 @@ def correlate_images(x, packed, window, share, y, indices, indptr):  # type: ign
                         )
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def correlate_tasks(x, packed, window, share, y, indices, indptr):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def correlate_tasks(tasks, own, x, packed, window, sizes, y, indices, indptr):  # type: ignore[no-untyped-def]
     """Split the images into tasks."""
-    images = share.images
-    for task in prange((x.shape[0] + images - 1) // images):
-        own, some = get_thread_id(), slice(task * images, (task + 1) * images)
+    task = take(tasks)
+    while task >= 0:
+        some = slice(task * sizes.images, (task + 1) * sizes.images)
         correlate_images(
-            x[some], packed, window, share, y[some].reshape(-1), indices[own], indptr[own]
+            x[some], packed, window, sizes, y[some].reshape(-1), indices[own], indptr[own]
         )
+        task = take(tasks)
 
 
 def taps_at_once(kh: int, kw: int, size: int) -> tuple[int, int]:
@@ -142,18 +144,20 @@ def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
     window, threads = g.window(x.shape, c_out), get_num_threads()
     padded = padded_of(window)
     images = min(len(x), max(1, PIXELS // (g.out[0] * g.out[1])))
-    share = Share(images, panel, *taps_at_once(kh, kw, c_in * panel))
+    sizes = Sizes(images, panel, *taps_at_once(kh, kw, c_in * panel))
     indices = empty((threads, images * x[0].size + 1), np.uint32)
     indptr = empty((threads, images * (padded.height * padded.width + 1)), np.int64)
-    correlate_tasks(x, packed, window, share, y, indices, indptr)
+    tasks = -(-len(x) // images)
+    share(correlate_tasks, tasks, x, packed, window, sizes, y, indices, indptr)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def lay_out(dy, padded, panel, target):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def lay_out(tasks, own, dy, padded, panel, target):  # type: ignore[no-untyped-def]
     """Copy dy (n, H', W', C_out) to panels of its channels (n, height, width, panel), padded."""
     images, height, width, c_out = dy.shape
     high, wide = padded.height, padded.width
-    for n in prange(images):
+    n = take(tasks)
+    while n >= 0:
         for first in range(0, c_out, panel):
             last = min(c_out, first + panel)
             for r in range(high):
@@ -166,6 +170,7 @@ def lay_out(dy, padded, panel, target):  # type: ignore[no-untyped-def]
                             target[at - first + c] = dy[n, row, column, c]
                     for c in range(last - first if inside else 0, panel):
                         target[at + c] = 0
+        n = take(tasks)
 
 
 @njit(cache=True, error_model="numpy")
@@ -190,16 +195,22 @@ def list_pixels(x, channels, rows, columns, panel, indices, indptr):  # type: ig
                     indptr[2 * c + 1] += np.int64(pixel[channels.first + c])
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def weight_tasks(x, padded_dy, panel, rows, columns, accumulate, dw, scratch):  # type: ignore[no-untyped-def]
+@njit(cache=True, error_model="numpy")
+def channels_at_once(c_in):  # type: ignore[no-untyped-def]
+    """Return how many input channels a task of the weight gradient has."""
+    return max(1, min(MOST, c_in // 8))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def weight_tasks(tasks, own, x, padded_dy, panel, rows, columns, accumulate, dw, scratch):  # type: ignore[no-untyped-def]
     """Write or add the gradient of the taps of two residues; a task owns a few input channels."""
     images, c_in, c_out = x.shape[0], x.shape[3], dw.shape[3]
-    share = max(1, min(MOST, c_in // 8))
+    some = channels_at_once(c_in)
     high, wide = rows.pixels + rows.taps - 1, columns.pixels + columns.taps - 1  # padded
-    for task in prange((c_in + share - 1) // share):
-        own = get_thread_id()
+    task = take(tasks)
+    while task >= 0:
         indices, indptr, sums = scratch.indices[own], scratch.indptr[own], scratch.sums[own]
-        channels = Span(task * share, min(share, c_in - task * share))
+        channels = Span(task * some, min(some, c_in - task * some))
         list_pixels(x, channels, rows, columns, panel, indices, indptr)
         for first in range(0, c_out, panel):
             last = min(c_out, first + panel)
@@ -218,6 +229,7 @@ def weight_tasks(x, padded_dy, panel, rows, columns, accumulate, dw, scratch):  
                         else:
                             for k in range(first, last):
                                 target[k] = sums[k - first]
+        task = take(tasks)
 
 
 def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
@@ -251,7 +263,10 @@ def residue_gradient(
         empty((threads, 2 * MOST), np.int64),
         aligned(threads, panel),
     )
+    tasks = -(-x.shape[3] // channels_at_once(x.shape[3]))
     for first in range(0, len(x), images):
         some = slice(first, first + images)
-        lay_out(dy[some], padded, panel, padded_dy)
-        weight_tasks(x[some], padded_dy, panel, rows, columns, first > 0, dw, scratch)
+        given = dy[some]
+        share(lay_out, len(given), given, padded, panel, padded_dy)
+        sizes = panel, rows, columns, first > 0
+        share(weight_tasks, tasks, x[some], padded_dy, *sizes, dw, scratch)

@@ -6,14 +6,15 @@ Every loop is a function of few arrays, as the compiler does not vectorise loops
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from refsnn.equations.batchnorm import NormGrads
 from refsnn.equations.surrogate import Array
 from refsnn.kernels.fused_forward import NORMED, load_currents
 from refsnn.kernels.layout import Span
-from refsnn.kernels.norm_blocks import SHARE, Normed, along_block
+from refsnn.kernels.norm_blocks import SHARE, Normed, along_block, tasks_of
 from refsnn.kernels.slopes import slopes
+from refsnn.kernels.threads import share, take
 
 
 class Sums(NamedTuple):
@@ -62,13 +63,14 @@ def add_products(delta, c, mean, inv_std, total):  # type: ignore[no-untyped-def
         total[m] += delta[m] * ((c[m] - mean[m]) * inv_std[m])
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def backward_blocks(do_seq, c, skip, affine, skip_affine, neuron, slope, delta_seq, sums):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def backward_blocks(tasks, own, do, c, skip, affine, skip_affine, neuron, slope, delta_seq, sums):  # type: ignore[no-untyped-def]
     """Write delta (Eq. 3), and the sums (3, task, T, C) of delta, delta x_hat, delta x_hat_skip."""
     steps, count = c.shape
     block, channels = affine.mean.shape[1], sums.shape[3]
     size = block * SHARE
-    for task in prange((count + size - 1) // size):
+    task = take(tasks)
+    while task >= 0:
         u_pre, h = np.empty((steps, block), np.float32), np.empty(block, np.float32)
         u = np.empty(block, np.float32)
         total = np.zeros((3, steps, block), np.float32)
@@ -82,7 +84,7 @@ def backward_blocks(do_seq, c, skip, affine, skip_affine, neuron, slope, delta_s
             for t in range(steps - 1, -1, -1):
                 row, delta = u_pre[t, :width], delta_seq[t, at : at + width]
                 slopes(slope, neuron.v_th, row, h)
-                step_back(neuron, do_seq[t, at : at + width], h, row, u, delta)
+                step_back(neuron, do[t, at : at + width], h, row, u, delta)
                 add_values(delta, total[0, t])
                 mean, inv_std = affine.mean[t], affine.inv_std[t]
                 add_products(delta, c[t, at : at + width], mean, inv_std, total[1, t])
@@ -97,6 +99,7 @@ def backward_blocks(do_seq, c, skip, affine, skip_affine, neuron, slope, delta_s
                     for m in range(k, block, channels):
                         value += total[which, t, m]
                     sums[which, task, t, k] = value
+        task = take(tasks)
 
 
 class Tilt(NamedTuple):
@@ -107,13 +110,14 @@ class Tilt(NamedTuple):
     tilt: Array
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def through_statistics(delta, c, affine, factors, dc):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def through_statistics(tasks, own, delta, c, affine, factors, dc):  # type: ignore[no-untyped-def]
     """Write dc (T, M), the gradient at a batch norm's input, by the formula of `Tilt`."""
     steps, count = c.shape
     block = affine.mean.shape[1]
     size = block * SHARE
-    for task in prange((count + size - 1) // size):
+    task = take(tasks)
+    while task >= 0:
         for at in range(task * size, min((task + 1) * size, count), block):
             width = min(block, count - at)
             for t in range(steps):
@@ -127,6 +131,7 @@ def through_statistics(delta, c, affine, factors, dc):  # type: ignore[no-untype
                 for m in range(width):
                     x_hat = (row[m] - mean[m]) * inv_std[m]
                     out[m] = given[m] * a[m] - b[m] - x_hat * d[m]
+        task = take(tasks)
 
 
 def norm_gradients(
@@ -144,7 +149,9 @@ def norm_gradients(
         level, tilt = (
             inv_std * weight * x.reshape(groups, -1, channels).sum(axis=1) / count for x in sums
         )
-    through_statistics(
+    share(
+        through_statistics,
+        tasks_of(delta_seq),
         delta_seq.reshape(steps, -1),
         normed.x_seq.reshape(steps, -1),
         normed.blocks,

@@ -3,30 +3,36 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from refsnn.equations.batchnorm import NormInput
 from refsnn.equations.surrogate import Array
 from refsnn.kernels.layout import Span
 from refsnn.kernels.norm_blocks import SHARE
+from refsnn.kernels.threads import take
 
-NONE, PLAIN, NORMED = 0, 1, 2  # kinds of skips
+NONE, SPIKES, PLAIN, NORMED = 0, 1, 2, 3  # kinds of skips
 
 
 class Skip(NamedTuple):
     """The skip, which is added to the batch norm."""
 
-    kind: int  # NONE, PLAIN, or NORMED: it has a batch norm of its own
-    rows: Array  # (T, M), float32 or uint8; (T, 0) without a skip
+    kind: int  # NONE, SPIKES, PLAIN, or NORMED: it has a batch norm of its own
+    spikes: Array  # (T, M), uint8; (T, 0) for another kind
+    rows: Array  # (T, M), float32; (T, 0) for another kind
 
 
 def skip_rows(skip: Array | NormInput | None, steps: int) -> Skip:
     """Return the skip in the form that the loops take."""
+    no_spikes, no_rows = np.zeros((steps, 0), np.uint8), np.zeros((steps, 0), np.float32)
     if skip is None:
-        return Skip(NONE, np.zeros((steps, 0), np.uint8))
+        return Skip(NONE, no_spikes, no_rows)
     if isinstance(skip, NormInput):
-        return Skip(NORMED, skip.x_seq.reshape(steps, -1))
-    return Skip(PLAIN, np.ascontiguousarray(skip).reshape(steps, -1))
+        return Skip(NORMED, no_spikes, skip.x_seq.reshape(steps, -1))
+    rows = np.ascontiguousarray(skip).reshape(steps, -1)
+    if rows.dtype == np.uint8:
+        return Skip(SPIKES, rows, no_rows)
+    return Skip(PLAIN, no_spikes, rows)
 
 
 @njit(cache=True, error_model="numpy")
@@ -39,11 +45,16 @@ def load_currents(c, skip, block, affine, skip_affine, y):  # type: ignore[no-un
         weight, bias = affine.weight[t], affine.bias[t]
         for m in range(width):
             out[m] = (row[m] - mean[m]) * inv_std[m] * weight[m] + bias[m]
-    if skip.kind == PLAIN:
+    if skip.kind == SPIKES:
+        for t in range(c.shape[0]):
+            fired, out = skip.spikes[t, first:last], y[t]
+            for m in range(width):
+                out[m] += np.float32(fired[m])
+    elif skip.kind == PLAIN:
         for t in range(c.shape[0]):
             other, out = skip.rows[t, first:last], y[t]
             for m in range(width):
-                out[m] += np.float32(other[m])
+                out[m] += other[m]
     elif skip.kind == NORMED:
         for t in range(c.shape[0]):
             other, out = skip.rows[t, first:last], y[t]
@@ -53,14 +64,15 @@ def load_currents(c, skip, block, affine, skip_affine, y):  # type: ignore[no-un
                 out[m] += (other[m] - mean[m]) * inv_std[m] * weight[m] + bias[m]
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def forward_blocks(c, skip, affine, skip_affine, neuron, o_seq):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def forward_blocks(tasks, own, c, skip, affine, skip_affine, neuron, o_seq):  # type: ignore[no-untyped-def]
     """Write the spikes (T, M) of c (T, M)."""
     steps, count = c.shape
     block = affine.mean.shape[1]
     zero, size = np.float32(0), block * SHARE
     tau, v_th, at_threshold = neuron.tau, neuron.v_th, neuron.fire_at_threshold
-    for task in prange((count + size - 1) // size):
+    task = take(tasks)
+    while task >= 0:
         y_seq, u = np.empty((steps, block), np.float32), np.empty(block, np.float32)
         for at in range(task * size, min((task + 1) * size, count), block):
             width = min(block, count - at)
@@ -73,3 +85,4 @@ def forward_blocks(c, skip, affine, skip_affine, neuron, o_seq):  # type: ignore
                     fired = u_pre > v_th or (at_threshold and u_pre == v_th)
                     o[m] = fired
                     u[m] = zero if fired else u_pre
+        task = take(tasks)

@@ -2,10 +2,13 @@
 
 from typing import NamedTuple
 
-from numba import njit, prange
+import numpy as np
+from numba import njit
 
 from refsnn.equations.conv import Conv
+from refsnn.equations.surrogate import Array
 from refsnn.kernels.simd import LANES
+from refsnn.kernels.threads import share, take
 
 SQUARE = 16  # side of the squares that are transposed at a time: a cache line of floats
 
@@ -32,6 +35,20 @@ class Window(NamedTuple):
     sw: int
     top: int  # padding
     left: int
+
+
+class Images(NamedTuple):
+    """Images of one of two dtypes, so that loops are compiled once for both; the other has none."""
+
+    spikes: Array  # (N or 0, H, W, C), uint8
+    numbers: Array  # (N or 0, H, W, C), float32
+
+
+def images_of(x: Array) -> Images:
+    """Return x (N, H, W, C), uint8 or float32, in the form that the loops take."""
+    is_spikes = x.dtype == np.uint8
+    none = np.empty((0, *x.shape[1:]), np.float32 if is_spikes else np.uint8)
+    return Images(x, none) if is_spikes else Images(none, x)
 
 
 class Padded(NamedTuple):
@@ -148,14 +165,24 @@ def pad_image(x, padded, target, at):  # type: ignore[no-untyped-def]
         target[start + end * channels : start + row] = 0
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def pack(w, panel, packed):  # type: ignore[no-untyped-def]
+@njit(cache=True, error_model="numpy")
+def pad_one(images, n, padded, target, at):  # type: ignore[no-untyped-def]
+    """Do as `pad_image` with the n-th of `Images`."""
+    if images.spikes.size:
+        pad_image(images.spikes[n], padded, target, at)
+    else:
+        pad_image(images.numbers[n], padded, target, at)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def pack_panels(tasks, own, w, panel, packed):  # type: ignore[no-untyped-def]
     """Copy w (K, C_out) to panels (K, panel) of its columns, padded by zeros.
 
     The last panel has only LANES columns if those are enough.
     """
     depth, c_out = w.shape
-    for index in prange((c_out + panel - 1) // panel):
+    index = take(tasks)
+    while index >= 0:
         first = index * panel
         step = panel if c_out - first > LANES else LANES
         last = min(c_out, first + step)
@@ -165,6 +192,12 @@ def pack(w, panel, packed):  # type: ignore[no-untyped-def]
                 packed[at + c] = w[k, c]
             for c in range(last, first + step):
                 packed[at + c] = 0
+        index = take(tasks)
+
+
+def pack(w: Array, panel: int, packed: Array) -> None:
+    """Do as `pack_panels`, whose tasks are the panels."""
+    share(pack_panels, -(-w.shape[1] // panel), w, panel, packed)
 
 
 def packed_columns(c_out: int, panel: int) -> int:
@@ -173,14 +206,21 @@ def packed_columns(c_out: int, panel: int) -> int:
     return first + (panel if c_out - first > LANES else LANES)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def transpose(w, turned):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def transpose_squares(tasks, own, w, turned):  # type: ignore[no-untyped-def]
     """Copy w (K, A, B) to turned (K, B, A), a square of cache lines at a time."""
     taps, height, width = w.shape
-    for block in prange((width + SQUARE - 1) // SQUARE):
+    block = take(tasks)
+    while block >= 0:
         first, last = block * SQUARE, min((block + 1) * SQUARE, width)
         for k in range(taps):
             for top in range(0, height, SQUARE):
                 for b in range(first, last):
                     for a in range(top, min(top + SQUARE, height)):
                         turned[k, b, a] = w[k, a, b]
+        block = take(tasks)
+
+
+def transpose(w: Array, turned: Array) -> None:
+    """Do as `transpose_squares`, whose tasks are rows of squares."""
+    share(transpose_squares, -(-w.shape[2] // SQUARE), w, turned)

@@ -5,7 +5,7 @@ as in `equations`, since libraries differ in the last bit of tanh.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy import empty
 
 from refsnn.equations import lif as equations
@@ -13,17 +13,19 @@ from refsnn.equations.lif import LIF, LIFCache, LIFGrads, initial_potential
 from refsnn.equations.surrogate import Array, slopes
 from refsnn.equations.validate import like
 from refsnn.kernels.neuron import neuron_of
+from refsnn.kernels.threads import share, take
 
 BLOCK = 1024  # neurons per task: u stays in the first-level cache
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def forward_loop(c_seq, u0, neuron, u_pre_seq, o_seq):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def forward_loop(tasks, own, c_seq, u0, neuron, u_pre_seq, o_seq):  # type: ignore[no-untyped-def]
     """Write u_pre and o (T, neurons), Eq. 1 and 2."""
     steps, count = c_seq.shape
     tau, v_th, at_threshold = neuron.tau, neuron.v_th, neuron.fire_at_threshold
     one, zero = u0.dtype.type(1), u0.dtype.type(0)
-    for block in prange((count + BLOCK - 1) // BLOCK):
+    block = take(tasks)
+    while block >= 0:
         first, last = block * BLOCK, min((block + 1) * BLOCK, count)
         u = u0[first:last].copy()
         for t in range(steps):
@@ -34,15 +36,17 @@ def forward_loop(c_seq, u0, neuron, u_pre_seq, o_seq):  # type: ignore[no-untype
                 u_pre_seq[t, first + m] = u_pre
                 o_seq[t, first + m] = o
                 u[m] = u_pre * (one - o)
+        block = take(tasks)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def backward_loop(do_seq, h_seq, u_pre_seq, o_seq, neuron, delta_seq, du0):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def backward_loop(tasks, own, do_seq, h_seq, u_pre_seq, o_seq, neuron, delta_seq, du0):  # type: ignore[no-untyped-def]
     """Write delta (T, neurons), Eq. 3, and tau delta[0] into du0, which holds zeros before."""
     steps, count = do_seq.shape
     tau, detach = neuron.tau, neuron.detach
     one = du0.dtype.type(1)
-    for block in prange((count + BLOCK - 1) // BLOCK):
+    block = take(tasks)
+    while block >= 0:
         first, last = block * BLOCK, min((block + 1) * BLOCK, count)
         for t in range(steps - 1, -1, -1):
             for m in range(first, last):
@@ -52,6 +56,7 @@ def backward_loop(do_seq, h_seq, u_pre_seq, o_seq, neuron, delta_seq, du0):  # t
                 delta = do_seq[t, m] * h_seq[t, m] + du0[m] * bracket
                 delta_seq[t, m] = delta
                 du0[m] = tau * delta
+        block = take(tasks)
 
 
 def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache]:
@@ -60,7 +65,9 @@ def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache
         return equations.lif_forward(c_seq, u0, p)
     u0 = initial_potential(c_seq, u0)
     u_pre_seq, o_seq = empty(c_seq.shape, c_seq.dtype), empty(c_seq.shape, c_seq.dtype)
-    forward_loop(
+    share(
+        forward_loop,
+        -(-u0.size // BLOCK),
         rows(c_seq),
         np.ascontiguousarray(u0).reshape(-1),
         neuron_of(p, c_seq.dtype.type),
@@ -78,7 +85,9 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
     like("do_seq", do_seq, o_seq.shape, o_seq.dtype, "o_seq")
     h_seq = slopes(p.surrogate, u_pre_seq - p.v_th, p.v_th)
     delta_seq, du0 = empty(do_seq.shape, do_seq.dtype), np.zeros(u0.shape, u0.dtype)
-    backward_loop(
+    share(
+        backward_loop,
+        -(-u0.size // BLOCK),
         rows(do_seq),
         rows(h_seq),
         rows(u_pre_seq),

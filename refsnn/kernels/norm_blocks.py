@@ -42,6 +42,11 @@ def block_size(channels: int) -> int:
     return channels * -(-BLOCK // channels)
 
 
+def tasks_of(x_seq: Array) -> int:
+    """Return the number of tasks of x_seq (T, ..., C), of SHARE blocks each."""
+    return -(-x_seq[0].size // (block_size(x_seq.shape[-1]) * SHARE))
+
+
 def along_block(values: Array, steps: int) -> Array:
     """Return values (1 or T, C) as (T, block), repeated along whole pixels."""
     channels = values.shape[-1]

@@ -19,10 +19,11 @@ from refsnn.equations.validate import like
 from refsnn.kernels.fused_backward import Sums, backward_blocks, norm_gradients
 from refsnn.kernels.fused_forward import forward_blocks, skip_rows
 from refsnn.kernels.neuron import neuron_of
-from refsnn.kernels.norm_blocks import SHARE, Affine, Normed, affine_blocks, block_size, normalise
+from refsnn.kernels.norm_blocks import Affine, Normed, affine_blocks, normalise, tasks_of
 from refsnn.kernels.norm_statistics import make_affine
 from refsnn.kernels.simd import aligned
 from refsnn.kernels.slopes import slope_of
+from refsnn.kernels.threads import share
 
 
 class FusedCache(NamedTuple):
@@ -91,7 +92,9 @@ def norm_neuron_forward(
         skip_affine, moved = make_affine(skip, norm, training)
         running.append(moved)
     o_seq = empty(c_seq.shape, np.uint8)
-    forward_blocks(
+    share(
+        forward_blocks,
+        tasks_of(c_seq),
         c_seq.reshape(steps, -1),
         skip_rows(skip, steps),
         affine_blocks(affine, steps),
@@ -116,9 +119,11 @@ def norm_neuron_backward(
     steps, channels = len(x_seq), x_seq.shape[-1]
     c, delta_seq = x_seq.reshape(steps, -1), aligned(*x_seq.shape)
     blocks, skip_blocks = affine_blocks(affine, steps), affine_blocks(skip_affine, steps)
-    tasks = -(-c.shape[1] // (block_size(channels) * SHARE))
+    tasks = tasks_of(x_seq)
     sums = empty((3, tasks, steps, channels), np.float32)
-    backward_blocks(
+    share(
+        backward_blocks,
+        tasks,
         np.ascontiguousarray(do_seq).reshape(steps, -1),
         c,
         skip_rows(skip, steps),

@@ -5,12 +5,13 @@ on the number of threads.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy import empty
 
 from refsnn.equations.batchnorm import BatchNorm, NormInput, Running, update_running
 from refsnn.equations.surrogate import Array
 from refsnn.kernels.norm_blocks import SHARE, Affine, block_size
+from refsnn.kernels.threads import share, take
 
 
 @njit(cache=True, error_model="numpy")
@@ -22,18 +23,18 @@ def add_moments(c, centre, total, square):  # type: ignore[no-untyped-def]
         square[m] += away * away
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def moments(c, channels, block, mean, spread):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def moments(tasks, own, c, channels, block, mean, spread):  # type: ignore[no-untyped-def]
     """Write each channel's mean and sum of squares around it, for each step and task, of c (T, M).
 
     One pass is enough, around the mean of the task's first block: as it is one of SHARE blocks,
     that mean is so close that the squares' rounding error grows at most SHARE-fold.
     """
-    steps, count = c.shape
-    tasks = mean.shape[1]
+    count, parts = c.shape[1], mean.shape[1]
     size = block * SHARE
-    for task in prange(steps * tasks):
-        t, part = task // tasks, task % tasks
+    task = take(tasks)
+    while task >= 0:
+        t, part = task // parts, task % parts
         first, last = part * size, min((part + 1) * size, count)
         lanes = min(block, last - first)
         centre = np.empty(lanes, np.float32)
@@ -53,6 +54,7 @@ def moments(c, channels, block, mean, spread):  # type: ignore[no-untyped-def]
                 squares += square[m]
             mean[t, part, k] = centre[k] + away / pixels
             spread[t, part, k] = max(squares - away * away / pixels, 0.0)
+        task = take(tasks)
 
 
 def statistics(c_seq: Array, p: BatchNorm) -> tuple[Array, Array]:
@@ -62,7 +64,7 @@ def statistics(c_seq: Array, p: BatchNorm) -> tuple[Array, Array]:
     size = block_size(channels)
     tasks = -(-c.shape[1] // (size * SHARE))
     mean, square = (empty((steps, tasks, channels)) for _ in range(2))
-    moments(c, channels, size, mean, square)
+    share(moments, steps * tasks, c, channels, size, mean, square)
     edges = np.minimum(np.arange(tasks + 1) * size * SHARE, c.shape[1])
     weights = np.tile(np.diff(edges) // channels, steps).astype(float)
     rows = 1 if p.statistics == "pooled" else steps

@@ -3,21 +3,23 @@
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy import empty
 
 from refsnn.equations import pool as equations
 from refsnn.equations.pool import AvgPool, AvgPoolCache, check_cotangent, pooled_shape
 from refsnn.equations.surrogate import Array
 from refsnn.equations.validate import ndim
+from refsnn.kernels.threads import share, take
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def forward_loop(x, kernel, stride, padding, y):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def forward_loop(tasks, own, x, kernel, stride, padding, y):  # type: ignore[no-untyped-def]
     """Write y (N, H', W', C), the means of x's windows."""
-    images, height, width, channels = x.shape
+    _, height, width, channels = x.shape
     area = y.dtype.type(kernel * kernel)
-    for n in prange(images):
+    n = take(tasks)
+    while n >= 0:
         y[n] = 0
         for r in range(y.shape[1]):
             for s in range(y.shape[2]):
@@ -29,14 +31,16 @@ def forward_loop(x, kernel, stride, padding, y):  # type: ignore[no-untyped-def]
                                 y[n, r, s, c] += x[n, row, column, c]
                 for c in range(channels):
                     y[n, r, s, c] /= area
+        n = take(tasks)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def backward_loop(dy, kernel, stride, padding, dx):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def backward_loop(tasks, own, dy, kernel, stride, padding, dx):  # type: ignore[no-untyped-def]
     """Write dx (N, H, W, C): each window's pixels get an equal share of its dy."""
-    images, height, width, channels = dx.shape
+    _, height, width, channels = dx.shape
     area = dx.dtype.type(kernel * kernel)
-    for n in prange(images):
+    n = take(tasks)
+    while n >= 0:
         dx[n] = 0
         for i in range(kernel):
             for j in range(kernel):
@@ -46,6 +50,7 @@ def backward_loop(dy, kernel, stride, padding, dx):  # type: ignore[no-untyped-d
                         if 0 <= row < height and 0 <= column < width:
                             for c in range(channels):
                                 dx[n, row, column, c] += dy[n, r, s, c] / area
+        n = take(tasks)
 
 
 def mean_dtype(x: Array) -> Any:
@@ -56,14 +61,16 @@ def mean_dtype(x: Array) -> Any:
     return x.dtype
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def count_spikes(x, y):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def count_spikes(tasks, own, x, y):  # type: ignore[no-untyped-def]
     """Count in y (N, C) how many of the pixels of x (N, H W, C) fired."""
-    for n in prange(x.shape[0]):
+    n = take(tasks)
+    while n >= 0:
         y[n] = 0
         for pixel in range(x.shape[1]):
             for c in range(x.shape[2]):
                 y[n, c] += x[n, pixel, c]
+        n = take(tasks)
 
 
 def global_avgpool_forward(x: Array) -> tuple[Array, tuple[int, ...]]:
@@ -72,7 +79,8 @@ def global_avgpool_forward(x: Array) -> tuple[Array, tuple[int, ...]]:
         return equations.global_avgpool_forward(x)
     images, height, width, channels = x.shape
     y = empty((images, channels), np.float32)
-    count_spikes(np.ascontiguousarray(x).reshape(images, height * width, channels), y)
+    pixels = np.ascontiguousarray(x).reshape(images, height * width, channels)
+    share(count_spikes, images, pixels, y)
     return y / (height * width), x.shape
 
 
@@ -80,7 +88,7 @@ def avgpool_forward(x: Array, p: AvgPool) -> tuple[Array, AvgPoolCache]:
     """Do as `equations.pool.avgpool_forward`."""
     dtype = mean_dtype(x)
     y = empty(pooled_shape(x.shape, p), dtype)
-    forward_loop(np.ascontiguousarray(x), p.kernel, p.stride, p.padding, y)
+    share(forward_loop, len(x), np.ascontiguousarray(x), p.kernel, p.stride, p.padding, y)
     return y, AvgPoolCache(x.shape, dtype, p)
 
 
@@ -89,5 +97,5 @@ def avgpool_backward(dy: Array, cache: AvgPoolCache) -> Array:
     check_cotangent(dy, cache)
     dx = empty(cache.shape, dy.dtype)
     p = cache.p
-    backward_loop(np.ascontiguousarray(dy), p.kernel, p.stride, p.padding, dx)
+    share(backward_loop, len(dx), np.ascontiguousarray(dy), p.kernel, p.stride, p.padding, dx)
     return dx

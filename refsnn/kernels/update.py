@@ -4,12 +4,13 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy import empty
 
 from refsnn.equations import update as equations
 from refsnn.equations.surrogate import Array
 from refsnn.equations.update import BETA1, BETA2, EPS
+from refsnn.kernels.threads import share, take
 
 BLOCK = 1 << 14  # elements per task
 
@@ -28,22 +29,25 @@ class AdamW(NamedTuple):
     lr: Any
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def sgd_loop(w, g, v, numbers, new_w, new_v):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def sgd_loop(tasks, own, w, g, v, numbers, new_w, new_v):  # type: ignore[no-untyped-def]
     """Write the new parameters and velocities, all flat."""
     lr, momentum, decay = numbers
-    for block in prange((w.size + BLOCK - 1) // BLOCK):
+    block = take(tasks)
+    while block >= 0:
         for k in range(block * BLOCK, min((block + 1) * BLOCK, w.size)):
             new_v[k] = momentum * v[k] + (g[k] + decay * w[k])
             new_w[k] = w[k] - lr * new_v[k]
+        block = take(tasks)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def adamw_loop(w, g, moments, numbers, new_w, new_moments):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def adamw_loop(tasks, own, w, g, moments, numbers, new_w, new_moments):  # type: ignore[no-untyped-def]
     """Write the new parameters and moments, all flat."""
     (mean, square), (new_mean, new_square) = moments, new_moments
     beta1, rest1, beta2, rest2, whole1, whole2, eps, keep, lr = numbers
-    for block in prange((w.size + BLOCK - 1) // BLOCK):
+    block = take(tasks)
+    while block >= 0:
         for k in range(block * BLOCK, min((block + 1) * BLOCK, w.size)):
             m = beta1 * mean[k] + rest1 * g[k]
             s = beta2 * square[k] + rest2 * (g[k] * g[k])
@@ -51,6 +55,7 @@ def adamw_loop(w, g, moments, numbers, new_w, new_moments):  # type: ignore[no-u
             new_w[k] = w[k] * keep - lr * direction
             new_mean[k] = m
             new_square[k] = s
+        block = take(tasks)
 
 
 def known(arrays: tuple[Array, ...], numbers: tuple[Any, ...]) -> bool:
@@ -74,7 +79,8 @@ def sgd_update(
         return equations.sgd_update(w, g, v, lr, momentum, decay)
     numbers = tuple(w.dtype.type(x) for x in (lr, momentum, decay))
     new = empty(w.shape, w.dtype), empty(w.shape, w.dtype)
-    sgd_loop(*(np.ravel(x) for x in (w, g, v)), numbers, *(x.reshape(-1) for x in new))
+    flat = (np.ravel(x) for x in (w, g, v))
+    share(sgd_loop, -(-w.size // BLOCK), *flat, numbers, *(x.reshape(-1) for x in new))
     return new
 
 
@@ -99,5 +105,6 @@ def adamw_update(
     new = empty(w.shape, w.dtype), empty(w.shape, w.dtype), empty(w.shape, w.dtype)
     new_w, *new_moments = (x.reshape(-1) for x in new)
     moments = np.ravel(mean), np.ravel(square)
-    adamw_loop(np.ravel(w), np.ravel(g), moments, numbers, new_w, tuple(new_moments))
+    flat = np.ravel(w), np.ravel(g)
+    share(adamw_loop, -(-w.size // BLOCK), *flat, moments, numbers, new_w, tuple(new_moments))
     return new

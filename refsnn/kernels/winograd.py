@@ -11,12 +11,13 @@ that of the direct sum, so it is not used in float64.
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads, get_thread_id, njit, prange
+from numba import njit
 
 from refsnn.equations.surrogate import Array
 from refsnn.kernels.dense import GROUP, SIDE, Block, Stack, block_of, in_parts, products
-from refsnn.kernels.layout import Correlation, Span
+from refsnn.kernels.layout import Correlation, Span, images_of
 from refsnn.kernels.simd import LANES, aligned
+from refsnn.kernels.threads import get_num_threads, share, take
 from refsnn.kernels.transform import Grid, Inside, transformer
 
 AT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
@@ -53,6 +54,13 @@ class Tiling(NamedTuple):
     left: int
 
 
+class Tilings(NamedTuple):
+    """The tilings of a convolution's input and output."""
+
+    x: Tiling
+    y: Tiling
+
+
 class Filters(NamedTuple):
     """Weights (3, 3, C_in, C_out) in a flat array, from the first tap or, flipped, the last."""
 
@@ -74,11 +82,10 @@ def tiles_at_once(c_in, c_out):  # type: ignore[no-untyped-def]
     return TILES * SIDE // min(SIDE, max(c_in, c_out)) // GROUP * GROUP
 
 
-@njit(cache=True, error_model="numpy")
-def tiling_of(x, y, padding):  # type: ignore[no-untyped-def]
-    """Return the tiling of x (N, H, W, C) for outputs y."""
-    down, across = -(-y.shape[1] // 4), -(-y.shape[2] // 4)
-    return Tiling(x.shape[1], x.shape[2], x.shape[3], down, across, padding[0], padding[1])
+def tiling_of(x: tuple[int, ...], y: tuple[int, ...], padding: tuple[int, int] = (0, 0)) -> Tiling:
+    """Return the tiling of images of a shape (N, H, W, C) for outputs of another."""
+    (_, height, width, channels), (top, left) = x, padding
+    return Tiling(height, width, channels, -(-y[1] // 4), -(-y[2] // 4), top, left)
 
 
 @njit(cache=True, error_model="numpy")
@@ -98,8 +105,8 @@ def tile_of(tiling, t):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def transform_tiles(x, tiling, tiles, inputs, v):  # type: ignore[no-untyped-def]
-    """Write B^T x B for some tiles and channels of a flat x to 36 matrices (tile, channel)."""
+def transform_flat(x, tiling, tiles, inputs, v):  # type: ignore[no-untyped-def]
+    """Do as `transform_tiles` with a flat x."""
     row = tiling.width * tiling.channels
     for k in range(tiles.size):
         place, inside = tile_of(tiling, tiles.first + k)
@@ -109,6 +116,15 @@ def transform_tiles(x, tiling, tiles, inputs, v):  # type: ignore[no-untyped-def
                 inside,
                 Grid(v.data, v.at + k * v.row + c, 6 * v.pitch, v.pitch),
             )
+
+
+@njit(cache=True, error_model="numpy")
+def transform_tiles(x, tiling, tiles, inputs, v):  # type: ignore[no-untyped-def]
+    """Write B^T x B for some tiles and channels of `Images` to 36 matrices (tile, channel)."""
+    if x.spikes.size:
+        transform_flat(x.spikes.reshape(-1), tiling, tiles, inputs, v)
+    else:
+        transform_flat(x.numbers.reshape(-1), tiling, tiles, inputs, v)
 
 
 @njit(cache=True, error_model="numpy")
@@ -164,13 +180,13 @@ def write_tiles(m, y, tiling, tiles, outputs):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def correlate_block(x, filters, padding, tiles, outputs, scratch, y):  # type: ignore[no-untyped-def]
+def correlate_block(x, filters, tilings, tiles, outputs, scratch, y):  # type: ignore[no-untyped-def]
     """Write a few tiles and output channels of y (N, H', W', C_out), by SIDE input channels.
 
     The scratch holds v, u and m: 36 matrices (tile, input channel), (input channel, output
     channel), (tile, output channel) each.
     """
-    c_in, flat_x, tiling = x.shape[3], x.reshape(-1), tiling_of(x, y, padding)
+    c_in = tilings.x.channels
     columns, side = outputs.size, min(SIDE, c_in)
     whole = tiles.size + -tiles.size % GROUP
     v_pitch, u_pitch = whole * side + LANES, side * columns + LANES
@@ -179,29 +195,31 @@ def correlate_block(x, filters, padding, tiles, outputs, scratch, y):  # type: i
     for begin in range(0, c_in, SIDE):
         inputs = Span(begin, min(SIDE, c_in - begin))
         v = Stack(scratch, 0, v_pitch, inputs.size, 1)
-        transform_tiles(flat_x, tiling, tiles, inputs, v)
+        transform_tiles(x, tilings.x, tiles, inputs, v)
         for place in range(36):  # surplus tiles of the last group
             surplus = place * v_pitch + tiles.size * v.row
             scratch[surplus : place * v_pitch + whole * v.row] = 0
         transform_weights(filters, Block(inputs, outputs), u)
         products((36, whole, inputs.size, columns), v, u, m, begin > 0)
-    write_tiles(m, y.reshape(-1), tiling_of(y, y, (0, 0)), tiles, outputs)
+    write_tiles(m, y.reshape(-1), tilings.y, tiles, outputs)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def correlate_tasks(x, filters, padding, scratch, y):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def correlate_tasks(tasks, own, x, filters, tilings, scratch, y):  # type: ignore[no-untyped-def]
     """Split y into tasks, each of some tiles and output channels."""
     c_out = y.shape[3]
     blocks = -(-c_out // SIDE)
     total = y.shape[0] * -(-y.shape[1] // 4) * -(-y.shape[2] // 4)
-    step = tiles_at_once(x.shape[3], c_out)
-    for task in prange(-(-total // step) * blocks):
+    step = tiles_at_once(tilings.x.channels, c_out)
+    task = take(tasks)
+    while task >= 0:
         begun, first = task // blocks * step, task % blocks * SIDE
         tiles, outputs = (
             Span(begun, min(step, total - begun)),
             Span(first, min(SIDE, c_out - first)),
         )
-        correlate_block(x, filters, padding, tiles, outputs, scratch[get_thread_id()], y)
+        correlate_block(x, filters, tilings, tiles, outputs, scratch[own], y)
+        task = take(tasks)
 
 
 def correlate(x: Array, w: Array, flip: bool, g: Correlation, y: Array) -> None:
@@ -214,32 +232,33 @@ def correlate(x: Array, w: Array, flip: bool, g: Correlation, y: Array) -> None:
     size = w.shape[2] * c_out
     at, row, column = (8 * size, -3 * size, -size) if flip else (0, 3 * size, size)
     filters = Filters(np.ascontiguousarray(w).reshape(-1), at, row, column, c_out)
-    correlate_tasks(x, filters, g.before, aligned(get_num_threads(), SCRATCH), y)
+    scratch = aligned(get_num_threads(), SCRATCH)
+    total = len(y) * -(-y.shape[1] // 4) * -(-y.shape[2] // 4)
+    tasks = -(-total // tiles_at_once(x.shape[3], c_out)) * -(-c_out // SIDE)
+    tilings = Tilings(tiling_of(x.shape, y.shape, g.before), tiling_of(y.shape, y.shape))
+    share(correlate_tasks, tasks, images_of(x), filters, tilings, scratch, y)
 
 
 @njit(cache=True, error_model="numpy")
-def gradient_block(x, dy, padding, block, scratch, dw):  # type: ignore[no-untyped-def]
-    """Sum a block of dw, which is flat (3, 3, C_in, C_out), over a few images.
+def gradient_block(x, dy, tilings, tiles, block, scratch, dw):  # type: ignore[no-untyped-def]
+    """Sum a block of dw, which is flat (3, 3, C_in, C_out), over the tiles of a few images.
 
     The scratch holds v, d and du: 36 matrices (tile, input channel), (tile, output channel),
     (input channel, output channel) each.
     """
     high, wide = block.inputs.size, block.outputs.size
-    flat_x, flat_dy = x.reshape(-1), dy.reshape(-1)
-    x_tiling, dy_tiling = tiling_of(x, dy, padding), tiling_of(dy, dy, (0, 0))
-    step = tiles_at_once(x.shape[3], dy.shape[3])
+    c_in, c_out, flat_dy = tilings.x.channels, tilings.y.channels, dy.reshape(-1)
+    step = tiles_at_once(c_in, c_out)
     v = Stack(scratch, 0, step * high + LANES, high, 1)
     turned = Stack(scratch, 0, v.pitch, 1, high)
     d = Stack(scratch, 36 * v.pitch, step * wide + LANES, wide, 1)
     du = Stack(scratch, 36 * (v.pitch + d.pitch), high * wide + LANES, wide, 1)
-    total = x.shape[0] * x_tiling.down * x_tiling.across
-    for begun in range(0, total, step):
-        tiles = Span(begun, min(step, total - begun))
-        transform_tiles(flat_x, x_tiling, tiles, block.inputs, v)
-        transform_cotangents(flat_dy, dy_tiling, tiles, block.outputs, d)
-        products((36, high, tiles.size, wide), turned, d, du, begun > 0)
-    c_out = dy.shape[3]
-    size = x.shape[3] * c_out
+    for begun in range(0, tiles.size, step):
+        some = Span(tiles.first + begun, min(step, tiles.size - begun))
+        transform_tiles(x, tilings.x, some, block.inputs, v)
+        transform_cotangents(flat_dy, tilings.y, some, block.outputs, d)
+        products((36, high, some.size, wide), turned, d, du, begun > 0)
+    size = c_in * c_out
     place = block.inputs.first * c_out + block.outputs.first
     for c in range(high):
         for k in range(0, wide, LANES):
@@ -250,13 +269,16 @@ def gradient_block(x, dy, padding, block, scratch, dw):  # type: ignore[no-untyp
             )
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def gradient_tasks(x, dy, padding, images, tasks, scratch, partial):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def gradient_tasks(tasks, own, x, dy, tilings, images, scratch, partial):  # type: ignore[no-untyped-def]
     """Sum each task's block over its images, into its part of `partial`."""
-    for task in prange(tasks):
-        part, block = block_of(task, x.shape[3], dy.shape[3])
-        some = slice(part * images, (part + 1) * images)
-        gradient_block(x[some], dy[some], padding, block, scratch[get_thread_id()], partial[part])
+    each = tilings.x.down * tilings.x.across
+    task = take(tasks)
+    while task >= 0:
+        part, block = block_of(task, tilings.x.channels, tilings.y.channels)
+        tiles = Span(part * images * each, min(images, dy.shape[0] - part * images) * each)
+        gradient_block(x, dy, tilings, tiles, block, scratch[own], partial[part])
+        task = take(tasks)
 
 
 def weight_gradient(x: Array, dy: Array, padding: tuple[int, int], dw: Array) -> None:
@@ -264,9 +286,10 @@ def weight_gradient(x: Array, dy: Array, padding: tuple[int, int], dw: Array) ->
 
     It is split into tasks as `dense.weight_gradient`.
     """
-    scratch = aligned(get_num_threads(), SCRATCH)
+    scratch, given = aligned(get_num_threads(), SCRATCH), images_of(x)
+    tilings = Tilings(tiling_of(x.shape, dy.shape, padding), tiling_of(dy.shape, dy.shape))
 
-    def work(share: int, tasks: int, partial: Array) -> None:
-        gradient_tasks(x, dy, padding, share, tasks, scratch, partial)
+    def work(images: int, tasks: int, partial: Array) -> None:
+        share(gradient_tasks, tasks, given, dy, tilings, images, scratch, partial)
 
     in_parts(len(x), dw, work)

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from refsnn.data import Batch, Dataset, Loader, in_order
 from refsnn.network import Network, init_buffers, init_params
-from refsnn.ops import get_ops
+from refsnn.ops import Precompile, get_ops
+from refsnn.output import progress_bar
 from refsnn.training.algorithm import Step, evaluate, train_step
 from refsnn.training.checkpoint import State
 from refsnn.training.compatible import check_fit
@@ -90,13 +90,12 @@ class Trainer:
         """Show how many images have been trained on, unless `quiet`."""
         epoch, position = divmod(self.state.iteration, self.batches)
         images = len(self.dataset.train.labels)
-        with tqdm(
+        with progress_bar(
             total=self.config.epochs * images,
             initial=epoch * images + position * self.config.batch_size,
             unit="img",
             disable=quiet,
             smoothing=0.1,
-            dynamic_ncols=True,
         ) as bar:
             yield bar
 
@@ -112,12 +111,24 @@ class Trainer:
         `save` is called every few minutes within an epoch, and where `stop` says so, which raises
         Interrupted; what is given at an epoch's end, the caller saves.
         """
+        if self.ops.precompile is not None and self.state.iteration < self.total:
+            self.compile(bar, self.ops.precompile)
         while self.state.iteration < self.total:
             with np.errstate(all="ignore"):  # require_finite looks itself
                 row = self.train_epoch(loader, bar, stop, save)
             yield row
             if stop() and self.state.iteration < self.total:
                 raise Interrupted
+
+    def compile(self, bar: Any, precompile: Precompile) -> None:
+        """Compile the kernels, where they are not in the cache, and show how far that is."""
+
+        def watch(done: int, count: int, name: str) -> None:
+            bar.set_description(f"compiling {done + 1} of {count}: {name}")
+
+        precompile(self.config.dtype, self.config.optimizer.optimizer, watch)
+        bar.set_description()
+        bar.unpause()  # the time left is that of training
 
     def plan(self, epoch: int, first: int) -> Iterator[Batch]:
         """Give the batches of an epoch (from 0), from the one at position `first` on."""
@@ -138,17 +149,13 @@ class Trainer:
         saved = start = time.monotonic()
         first = position
         batches = loader.batches("train", self.plan(epoch, position), self.config.dtype)
-        if not self.compiled:
-            bar.set_description("compiling")
         for position, batch in enumerate(batches, first):
             step = train_step(state, self.net, self.config, self.ops, batch, self.batches)
             self.record(step, batch[1])
             side, lr = step.side, step.lr
             if not self.compiled and position < self.batches - 1:
                 first, start = position + 1, time.monotonic()  # the speed leaves compiling out
-            if not self.compiled:
-                self.compiled = True
-                bar.set_description()
+            self.compiled = True
             del step  # or its gradients would live through the next step
             bar.update(len(batch[1]))
             bar.set_postfix(self.progress(side, epoch), refresh=False)

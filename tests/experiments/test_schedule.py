@@ -271,9 +271,10 @@ def test_a_run_that_was_told_to_stop_by_itself_has_failed(tmp_path):
 
 PROBE = """
 def threads(stop):
-    import os, numba, threadpoolctl
+    import os, threadpoolctl
+    from refsnn.kernels.threads import get_num_threads
     pools = {pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
-    return numba.get_num_threads(), os.environ["OMP_NUM_THREADS"], pools
+    return get_num_threads(), os.environ["OMP_NUM_THREADS"], pools
 
 def ignored(stop):
     import signal

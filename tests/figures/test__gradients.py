@@ -1,10 +1,10 @@
 """The measurements that the figures of gradients share."""
 
-import numba
 import numpy as np
 import pytest
 
 from refsnn.data import load
+from refsnn.kernels.threads import get_num_threads
 from refsnn.network import (
     Network,
     architecture,
@@ -27,14 +27,14 @@ def gradients(script):
 
 
 def test_one_thread_computes_within_the_context(gradients):
-    before = numba.get_num_threads()
+    before = get_num_threads()
 
     @gradients.one_thread()
     def threads():
-        return numba.get_num_threads()
+        return get_num_threads()
 
     assert [threads(), threads()] == [1, 1]
-    assert numba.get_num_threads() == before
+    assert get_num_threads() == before
 
 
 def test_networks_of_a_depth(gradients):

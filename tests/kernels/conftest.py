@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numba import get_num_threads, set_num_threads
 from numba.core.dispatcher import Dispatcher
 
+from refsnn.kernels.threads import get_num_threads, set_num_threads
 from verification.poison import poisoned
 
 

@@ -22,11 +22,11 @@ from convolutions import (
     expected,
     in_all_directions,
 )
-from numba import get_num_threads
 
 from refsnn.equations.conv import Conv
 from refsnn.kernels import conv as kernels
 from refsnn.kernels import dense, direct, event, layout, winograd
+from refsnn.kernels.threads import get_num_threads
 
 
 def views(problem: Problem):

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from fused_layers import COMPILED, MODES, SKIPS, SURROGATES, Given, arrays, drawn, everything
-from numba import get_num_threads
 
 from refsnn.equations.batchnorm import BatchNorm
 from refsnn.equations.lif import LIF
 from refsnn.kernels import fused_backward, fused_forward, norm_statistics, slopes
 from refsnn.kernels.norm_neuron import norm_neuron_backward, norm_neuron_forward
+from refsnn.kernels.threads import get_num_threads
 
 
 @SKIPS

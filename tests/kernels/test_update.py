@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import config, get_num_threads
+from numba import config
 
 from refsnn.equations import update as equations
 from refsnn.kernels import update as kernels
+from refsnn.kernels.threads import get_num_threads
 
 BLOCK = kernels.BLOCK
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -1,0 +1,187 @@
+"""Compile the kernels of a training step before it, by two processes into one cache.
+
+Each part calls some kernels on tiny arrays, as Numba compiles a function for the types of its
+arguments when it is first called. What is in Numba's cache already is only loaded.
+
+python -m refsnn.kernels.precompile DTYPE OPTIMIZER is the second process: it reads the names of
+parts, and answers each when it is compiled.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numba
+import numpy as np
+from numba.core import event
+
+from refsnn.equations.batchnorm import BatchNorm, NormInput, Running
+from refsnn.equations.conv import Conv, ConvCache
+from refsnn.equations.lif import LIF
+from refsnn.equations.surrogate import Array
+from refsnn.kernels import add, conv, lif, norm_neuron, pool, update
+
+Watch = Callable[[int, int, str], None]  # number of parts compiled, of all parts, the next one
+Parts = dict[str, Callable[[], Any]]
+
+STEPS, CHANNELS, SIDE = 2, 16, 4  # of the tiny arrays
+CONV = Conv((1, 1), (1, 1))
+
+
+def parts(dtype: str, optimizer: str) -> Parts:
+    """Return what compiles the kernels of a training step, by what they compute.
+
+    The parts that take longest come first and last, where the two processes begin.
+    """
+    numbers = np.ones((1, SIDE, SIDE, CHANNELS), dtype)
+    updates = {"updates": partial(updated, optimizer, numbers)}
+    if dtype == "float64":
+        return {
+            "convolution": partial(convolve, "direct", numbers),
+            "neurons": partial(plain_neurons, numbers),
+            **updates,
+            "gradients of convolution": partial(gradients_of, "direct", numbers),
+        }
+    spikes = numbers.astype(np.uint8)
+    return {
+        "batch norm and neurons": partial(neurons, numbers),
+        "Winograd convolution": partial(convolve, "winograd", spikes),
+        "convolution of spikes": partial(convolve, "event", spikes),
+        "pooling": partial(pool.global_avgpool_forward, spikes),
+        **updates,
+        "weight gradient of spikes": partial(weight_gradient, "event", spikes),
+        "Winograd weight gradient": partial(weight_gradient, "winograd", spikes),
+        "dense convolution": partial(convolve, "dense", numbers),
+        "dense gradients": partial(gradients_of, "dense", numbers),
+    }
+
+
+def convolve(method: str, x: Array) -> Array:
+    w = np.ones((3, 3, CHANNELS, CHANNELS), np.float64 if x.dtype == np.float64 else np.float32)
+    return conv.conv_forward(x, w, CONV, method=method)[0]
+
+
+def weight_gradient(method: str, x: Array) -> Array:
+    w = np.ones((3, 3, CHANNELS, CHANNELS), np.float64 if x.dtype == np.float64 else np.float32)
+    cotangent = np.ones(x.shape, w.dtype)
+    return conv.conv_weight_gradient(cotangent, ConvCache(x, w, CONV), method=method)
+
+
+def gradients_of(method: str, x: Array) -> None:
+    w = np.ones((3, 3, CHANNELS, CHANNELS), x.dtype)
+    conv.conv_input_gradient(x, ConvCache(x, w, CONV), method=method)
+    weight_gradient(method, x)
+
+
+def neurons(numbers: Array) -> None:
+    c_seq, ones = np.stack([numbers] * STEPS), np.ones(CHANNELS, numbers.dtype)
+    norm_input = NormInput(c_seq, ones, ones, Running(ones, ones))
+    _, _, cache = norm_neuron.norm_neuron_forward(norm_input, None, BatchNorm(), LIF(), True)
+    norm_neuron.norm_neuron_backward(c_seq, cache)
+
+
+def plain_neurons(numbers: Array) -> None:
+    o_seq, cache = lif.lif_forward(np.stack([numbers] * STEPS), None, LIF())
+    lif.lif_backward(o_seq, cache, constants=False)
+
+
+def updated(optimizer: str, numbers: Array) -> None:
+    if optimizer == "sgd":
+        update.sgd_update(numbers, numbers, numbers, 0.1, 0.9, 0.1)
+    else:
+        update.adamw_update(numbers, numbers, numbers, numbers, 1, 0.1, 0.1)
+    add.add_into(numbers.copy(), numbers)
+
+
+class Compiled(event.Listener):  # type: ignore[misc]
+    """Count what Numba compiles, and does not find in its cache."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_start(self, event: Any) -> None:
+        self.count += 1
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+def precompile(dtype: str, optimizer: str, watch: Watch = lambda done, count, name: None) -> int:
+    """Compile the kernels of a training step; return how many functions were not cached.
+
+    A second process helps where there are two cores and something is to be compiled.
+    """
+    left = deque(parts(dtype, optimizer).items())
+    count, compiled = len(left), Compiled()
+    helper: Helper | None = None
+    with event.install_listener("numba:compile", compiled):
+        try:
+            while left or (helper is not None and helper.wait()):
+                name, part = left.popleft()
+                busy = helper is not None and helper.asked is not None
+                watch(count - len(left) - 1 - busy, count, name)
+                part()
+                if helper is None and compiled.count and numba.config.NUMBA_NUM_THREADS > 1:
+                    helper = Helper([dtype, optimizer], left)
+        finally:
+            if helper is not None:
+                helper.process.kill()
+                helper.process.communicate()
+    return compiled.count
+
+
+class Helper:
+    """A process that compiles parts from the end of a list on, until none is left."""
+
+    def __init__(self, arguments: list[str], left: deque[Any]) -> None:
+        self.left = left
+        self.asked: tuple[str, Callable[[], Any]] | None = None  # the part that it compiles
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", __name__, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            text=True,
+        )
+        self.thread = threading.Thread(target=self.feed, daemon=True)
+        self.thread.start()
+
+    def feed(self) -> None:
+        """Give the process one part after the other; what it does not answer is left again."""
+        to, answers = self.process.stdin, self.process.stdout
+        assert to is not None
+        assert answers is not None
+        try:
+            while answers.readline():  # it is ready, or has compiled the part
+                self.asked = None
+                self.asked = name, _ = self.left.pop()
+                print(name, file=to, flush=True)
+        except (IndexError, OSError):  # nothing is left, or it has ended
+            pass
+        if self.asked is not None:
+            self.left.append(self.asked)
+            self.asked = None
+
+    def wait(self) -> bool:
+        """Wait until it has nothing more to do; tell whether it left a part."""
+        self.thread.join()
+        return bool(self.left)
+
+
+def main(dtype: str, optimizer: str) -> None:
+    """Compile the parts whose names are read."""
+    known = parts(dtype, optimizer)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        known[line.rstrip("\n")]()
+        print(line, end="", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

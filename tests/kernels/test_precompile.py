@@ -1,0 +1,113 @@
+"""Kernels are compiled before training, by two processes into one cache."""
+
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+from numba import config, njit
+
+from refsnn.kernels import precompile
+
+pytestmark = pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
+SEVERAL = pytest.mark.skipif(config.NUMBA_NUM_THREADS < 2, reason="one core")
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Replace the parts by some that compile a tiny function; return those that were called."""
+    called = []
+
+    def part(name):
+        called.append((name, threading.current_thread() is threading.main_thread()))
+        njit(lambda: name)()
+
+    made = {f"part {i}": lambda i=i: part(f"part {i}") for i in range(4)}
+    monkeypatch.setattr(precompile, "parts", lambda dtype, optimizer: dict(made))
+    return called
+
+
+@pytest.mark.parametrize("helper", ["cannot start", "ends at once", "ends when it is asked"])
+@SEVERAL
+def test_all_is_compiled_here_where_the_second_process_fails(
+    helper, recorded, monkeypatch, tmp_path
+):
+    script = tmp_path / "python"
+    lines = {
+        "cannot start": "exit 3",
+        "ends at once": "echo ready; exit 0",
+        "ends when it is asked": "echo ready; read name; exit 1",
+    }
+    script.write_text(f"#!/bin/sh\n{lines[helper]}\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    seen = []
+    assert precompile.precompile("float32", "adamw", lambda *state: seen.append(state)) == 4
+    assert sorted(name for name, _ in recorded) == [f"part {i}" for i in range(4)]
+    assert seen[0] == (0, 4, "part 0")
+    assert all(0 <= done < count == 4 for done, count, _ in seen)
+
+
+def test_no_process_is_started_where_nothing_is_to_be_compiled(monkeypatch):
+    monkeypatch.setattr(precompile, "parts", lambda dtype, optimizer: {"nothing": lambda: None})
+    monkeypatch.setattr(precompile, "Helper", None)
+    assert precompile.precompile("float32", "adamw") == 0
+
+
+def test_an_error_in_a_part_ends_the_second_process(recorded, monkeypatch):
+    made = precompile.parts("float32", "adamw")
+
+    def fail():
+        raise KeyboardInterrupt
+
+    started = []
+    kept = precompile.Helper
+
+    def helper(*arguments):
+        started.append(kept(*arguments))
+        return started[-1]
+
+    monkeypatch.setattr(precompile, "Helper", helper)
+    monkeypatch.setattr(precompile, "parts", lambda d, o: {**made, "part 1": fail})
+    with pytest.raises(KeyboardInterrupt):
+        precompile.precompile("float32", "adamw")
+    assert all(one.process.poll() is not None for one in started)
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_training_then_compiles_nothing_more(dtype, tmp_path, monkeypatch):
+    """In a process of its own, after another has filled an empty cache."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    code = f"""
+    import sys
+    from refsnn.kernels.precompile import precompile
+    print(precompile("{dtype}", "adamw"))
+    """
+    train = f"""
+    from pathlib import Path
+    from numba.core import event
+    from refsnn.kernels.precompile import Compiled
+    from refsnn.training.config import make_config
+    from refsnn.training.run import start
+    compiled = Compiled()
+    with event.install_listener("numba:compile", compiled):
+        config = make_config(arch="1-1:16-32", epochs=1, batch_size=721, dtype="{dtype}")
+        start(Path(r"{tmp_path}") / "run", config).train(quiet=True)
+    print(compiled.count)
+    """
+    counts = [
+        int(
+            subprocess.run(
+                [sys.executable, "-c", textwrap.dedent(text)],
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
+            ).stdout
+        )
+        for text in (code, code, train)
+    ]
+    assert counts[0] > 5
+    assert counts[1:] == [0, 0]
