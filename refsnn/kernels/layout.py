@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from numpy import empty
 
 from refsnn.equations.conv import Conv
 from refsnn.equations.surrogate import Array
@@ -47,7 +48,7 @@ class Images(NamedTuple):
 def images_of(x: Array) -> Images:
     """Return x (N, H, W, C), uint8 or float32, in the form that the loops take."""
     is_spikes = x.dtype == np.uint8
-    none = np.empty((0, *x.shape[1:]), np.float32 if is_spikes else np.uint8)
+    none = empty((0, *x.shape[1:]), np.float32 if is_spikes else np.uint8)
     return Images(x, none) if is_spikes else Images(none, x)
 
 

@@ -148,6 +148,7 @@ class Helper:
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             text=True,
+            encoding="utf-8",
         )
         self.thread = threading.Thread(target=self.feed, daemon=True)
         self.thread.start()

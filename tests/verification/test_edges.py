@@ -16,7 +16,12 @@ from verification.suite import checks
 #: Whole numbers that are no sizes, or follow from others
 OTHERS = {
     "fused_forward.NONE": "a sort of skip",
+    "fused_forward.SPIKES": "a sort of skip",
     "fused_forward.PLAIN": "a sort of skip",
+    "precompile.STEPS": "of the arrays for which kernels are compiled",
+    "precompile.CHANNELS": "of the arrays for which kernels are compiled",
+    "precompile.SIDE": "of the arrays for which kernels are compiled",
+    "threads.ROUNDS": "how long threads wait without sleep",
     "fused_forward.NORMED": "a sort of skip",
     "winograd.SCRATCH": "holds what TILES and SIDE ask for",
 }
