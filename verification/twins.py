@@ -272,6 +272,7 @@ def choice_of_operations(case: Any, record: Recorder) -> None:
                 "norm_neuron_backward",
                 "fused_surrogates",
                 "conv_choice",
+                "precompile",
             )
         },
     )
