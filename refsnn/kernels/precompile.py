@@ -29,7 +29,7 @@ from refsnn.kernels import add, conv, lif, norm_neuron, pool, update
 Watch = Callable[[int, int, str], None]  # number of parts compiled, of all parts, the next one
 Parts = dict[str, Callable[[], Any]]
 
-STEPS, CHANNELS, SIDE = 2, 16, 4  # of the tiny arrays
+STEPS, IMAGES, CHANNELS, SIDE = 2, 2, 16, 4  # of the tiny arrays; gradients are added over images
 CONV = Conv((1, 1), (1, 1))
 
 
@@ -38,7 +38,7 @@ def parts(dtype: str, optimizer: str) -> Parts:
 
     The parts that take longest come first and last, where the two processes begin.
     """
-    numbers = np.ones((1, SIDE, SIDE, CHANNELS), dtype)
+    numbers = np.ones((IMAGES, SIDE, SIDE, CHANNELS), dtype)
     updates = {"updates": partial(updated, optimizer, numbers)}
     if dtype == "float64":
         return {

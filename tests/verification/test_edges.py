@@ -19,6 +19,7 @@ OTHERS = {
     "fused_forward.SPIKES": "a sort of skip",
     "fused_forward.PLAIN": "a sort of skip",
     "precompile.STEPS": "of the arrays for which kernels are compiled",
+    "precompile.IMAGES": "of the arrays for which kernels are compiled",
     "precompile.CHANNELS": "of the arrays for which kernels are compiled",
     "precompile.SIDE": "of the arrays for which kernels are compiled",
     "threads.ROUNDS": "how long threads wait without sleep",
