@@ -36,7 +36,7 @@ def test_each_task_is_computed_once(with_threads, count):
 
 
 @SEVERAL
-def test_all_threads_take_part(with_threads):
+def test_all_take_part(with_threads):
     """A thread holds its first task until every other thread has one."""
     number = config.NUMBA_NUM_THREADS
     everybody, by = threading.Barrier(number, timeout=30), np.full(number, -1)
@@ -111,7 +111,7 @@ def child(queue):
 
 @pytest.mark.processes
 @pytest.mark.skipif(not hasattr(sys, "getswitchinterval") or sys.platform == "win32", reason="fork")
-def test_a_forked_process_starts_threads_of_its_own():
+def test_a_forked_process_starts_its_own():
     seen = np.zeros(100, np.int64)
     share(mark, 100, 1, seen, seen.copy())
     context = multiprocessing.get_context("fork")
@@ -122,7 +122,7 @@ def test_a_forked_process_starts_threads_of_its_own():
     process.join()
 
 
-def test_the_number_of_threads_is_one_to_the_cores():
+def test_the_number_is_one_to_the_cores():
     before = get_num_threads()
     for number in (0, config.NUMBA_NUM_THREADS + 1):
         with pytest.raises(ValueError, match=rf"^threads: got {number}, want 1 to \d+ \(the cores"):
@@ -130,7 +130,7 @@ def test_the_number_of_threads_is_one_to_the_cores():
     assert get_num_threads() == before
 
 
-def test_threads_are_started_when_first_needed(with_threads):
+def test_they_are_started_when_first_needed(with_threads):
     with_threads(1, share, mark, 10, 1, np.zeros(10, np.int64), np.zeros(10, np.int64))
     assert len(threads.helpers_of(0)) == 0
 
