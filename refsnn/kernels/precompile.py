@@ -16,7 +16,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 from numba.core import event
 
@@ -25,6 +24,7 @@ from refsnn.equations.conv import Conv, ConvCache
 from refsnn.equations.lif import LIF
 from refsnn.equations.surrogate import Array
 from refsnn.kernels import add, conv, lif, norm_neuron, pool, update
+from refsnn.kernels.threads import get_num_threads
 
 Watch = Callable[[int, int, str], None]  # number of parts compiled, of all parts, the next one
 Parts = dict[str, Callable[[], Any]]
@@ -118,35 +118,38 @@ def precompile(dtype: str, optimizer: str, watch: Watch = lambda done, count, na
     """
     left = deque(parts(dtype, optimizer).items())
     count, compiled = len(left), Compiled()
-    helper: Helper | None = None
+    second: SecondProcess | None = None
     with event.install_listener("numba:compile", compiled):
         try:
-            while left or (helper is not None and helper.wait()):
-                name, part = left.popleft()
-                busy = helper is not None and helper.asked is not None
+            while left or (second is not None and second.wait()):
+                try:
+                    name, part = left.popleft()
+                except IndexError:  # the second process has got it in the meantime
+                    continue
+                busy = second is not None and second.asked is not None
                 watch(count - len(left) - 1 - busy, count, name)
                 part()
-                if helper is None and compiled.count and numba.config.NUMBA_NUM_THREADS > 1:
-                    helper = Helper([dtype, optimizer], left)
+                if second is None and compiled.count and get_num_threads() > 1:
+                    second = SecondProcess([dtype, optimizer], left)
         finally:
-            if helper is not None:
-                helper.process.kill()
-                helper.process.communicate()
+            if second is not None:
+                second.end()
     return compiled.count
 
 
-class Helper:
+class SecondProcess:
     """A process that compiles parts from the end of a list on, until none is left."""
 
     def __init__(self, arguments: list[str], left: deque[Any]) -> None:
         self.left = left
         self.asked: tuple[str, Callable[[], Any]] | None = None  # the part that it compiles
         self.process = subprocess.Popen(
-            [sys.executable, "-m", __name__, *arguments],
+            # -P: no module of the current folder is imported that this process would not import
+            [sys.executable, "-P", "-m", __name__, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},
             text=True,
             encoding="utf-8",
         )
@@ -173,6 +176,12 @@ class Helper:
         """Wait until it has nothing more to do; tell whether it left a part."""
         self.thread.join()
         return bool(self.left)
+
+    def end(self) -> None:
+        """End it, whatever it does."""
+        self.process.kill()
+        self.thread.join()
+        self.process.communicate()
 
 
 def main(dtype: str, optimizer: str) -> None:

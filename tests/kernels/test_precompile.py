@@ -49,9 +49,37 @@ def test_all_is_compiled_here_where_the_second_process_fails(
     assert all(0 <= done < count == 4 for done, count, _ in seen)
 
 
+def test_the_last_part_may_go_to_the_second_process(monkeypatch):
+    """After this one saw that it was left."""
+
+    class Emptied(precompile.deque):
+        def popleft(self):
+            found = super().popleft()
+            if len(self) == 1:  # the second process takes the last one just now
+                taken.append(self.pop())
+                self.looked = True
+            return found
+
+        def __bool__(self):
+            return len(self) > 0 or not self.__dict__.setdefault("looked", False)
+
+    taken, called = [], []
+    made = {name: lambda name=name: called.append(name) for name in "abc"}
+    monkeypatch.setattr(precompile, "parts", lambda dtype, optimizer: made)
+    monkeypatch.setattr(precompile, "deque", Emptied)
+    assert precompile.precompile("float32", "adamw") == 0
+    assert [called, [name for name, _ in taken]] == [["a", "b"], ["c"]]
+
+
+def test_one_thread_is_one_process(recorded, monkeypatch):
+    monkeypatch.setattr(precompile, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(precompile, "SecondProcess", None)
+    assert precompile.precompile("float32", "adamw") == 4
+
+
 def test_no_process_is_started_where_nothing_is_to_be_compiled(monkeypatch):
     monkeypatch.setattr(precompile, "parts", lambda dtype, optimizer: {"nothing": lambda: None})
-    monkeypatch.setattr(precompile, "Helper", None)
+    monkeypatch.setattr(precompile, "SecondProcess", None)
     assert precompile.precompile("float32", "adamw") == 0
 
 
@@ -62,13 +90,13 @@ def test_an_error_in_a_part_ends_the_second_process(recorded, monkeypatch):
         raise KeyboardInterrupt
 
     started = []
-    kept = precompile.Helper
+    kept = precompile.SecondProcess
 
     def helper(*arguments):
         started.append(kept(*arguments))
         return started[-1]
 
-    monkeypatch.setattr(precompile, "Helper", helper)
+    monkeypatch.setattr(precompile, "SecondProcess", helper)
     monkeypatch.setattr(precompile, "parts", lambda d, o: {**made, "part 1": fail})
     with pytest.raises(KeyboardInterrupt):
         precompile.precompile("float32", "adamw")
