@@ -53,15 +53,13 @@ def test_the_last_part_may_go_to_the_second_process(monkeypatch):
     """After this one saw that it was left."""
 
     class Emptied(precompile.deque):
-        def popleft(self):
-            found = super().popleft()
-            if len(self) == 1:  # the second process takes the last one just now
-                taken.append(self.pop())
-                self.looked = True
-            return found
+        """It is full when looked at, and then the second process takes its last part."""
 
         def __bool__(self):
-            return len(self) > 0 or not self.__dict__.setdefault("looked", False)
+            was_full = len(self) > 0
+            if len(self) == 1:
+                taken.append(self.pop())
+            return was_full
 
     taken, called = [], []
     made = {name: lambda name=name: called.append(name) for name in "abc"}
