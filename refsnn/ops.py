@@ -24,6 +24,7 @@ from refsnn.equations.lif import LIF, RESET_GRADIENTS, LIFCache, LIFGrads
 from refsnn.equations.linear import LinearCache
 from refsnn.equations.loss import CROSS_ENTROPY, Loss, loss_value
 from refsnn.equations.pool import AvgPool, AvgPoolCache
+from refsnn.equations.sequence import is_still
 from refsnn.equations.shortcut import METHODS, ObjectiveCache, Pullback
 from refsnn.equations.surrogate import EDGES, SURROGATES, Array, Surrogate, make_surrogate
 
@@ -56,6 +57,7 @@ __all__ = [
     "Running",
     "Surrogate",
     "get_ops",
+    "is_still",
     "loss_value",
     "make_surrogate",
     "validate",

@@ -13,7 +13,18 @@ import numpy as np
 from hypothesis import strategies as st
 
 from refsnn.equations.conv import output_size
-from refsnn.kernels import add, dense, direct, event, layout, lif, norm_blocks, simd, update
+from refsnn.kernels import (
+    add,
+    dense,
+    direct,
+    event,
+    layout,
+    lif,
+    norm_blocks,
+    norm_statistics,
+    simd,
+    update,
+)
 from refsnn.kernels import winograd as minimal
 from refsnn.ops import Conv
 from verification.float32 import conv_methods, optimiser_updates
@@ -237,32 +248,52 @@ class Fused(NamedTuple):
     fire_at_threshold: bool = False
 
     @property
-    def blocks(self) -> int:
-        """Return the number of blocks per step."""
-        channels = self.shape[-1]
-        return -(-int(np.prod(self.shape[1:])) // norm_blocks.block_size(channels))
+    def size(self) -> int:
+        """Return the number of elements of a step."""
+        return int(np.prod(self.shape[1:]))
 
 
-SHARE = norm_blocks.SHARE
+#: pixels of 16 channels, two more than a strip of many steps has
+NARROW = norm_blocks.NARROW // 16 + 2
 FUSED = [
     Edge(
-        "norm_blocks.BLOCK",
-        lambda x: x.shape[-1],  # channels
-        [Fused((2, 1, 2, 3, n), "spikes") for n in three(norm_blocks.BLOCK)],
+        "norm_blocks.STRIP",
+        lambda x: x.size,
+        [Fused((2, 1, 1, n, 1), "normed") for n in three(norm_blocks.STRIP)],
     ),
     Edge(
-        "norm_blocks.BLOCK",
-        lambda x: int(np.prod(x.shape[1:])),  # elements of a step
-        [Fused((2, 1, 1, n, 1), "normed") for n in three(norm_blocks.BLOCK)],
-    ),
-    Edge(
-        "norm_blocks.SHARE",
-        lambda x: x.blocks,
+        "norm_blocks.NARROW",
+        lambda x: x.size,
         [
-            Fused((2, 1, n, norm_blocks.BLOCK // 16, 16), skip, training)
-            for n in three(SHARE)
-            for skip, training in (("normed", True), ("spikes", False))
+            Fused((steps, 1, 1, n, 1), "spikes")
+            for n in three(norm_blocks.NARROW)
+            for steps in (2, 8 * norm_blocks.STRIP // norm_blocks.NARROW)  # strips are narrow
         ],
+    ),
+    Edge(
+        "norm_blocks.TASK",
+        lambda x: x.size,
+        [
+            Fused((2, 1, n, NARROW, 16), skip, training)
+            for n in three(-(-norm_blocks.TASK // (16 * NARROW)))
+            for skip, training in (("normed", True), ("spikes", False))
+        ]
+        + [Fused((2, 1, 1, norm_blocks.TASK // 16, 16), "spikes")],
+    ),
+    Edge(
+        "norm_blocks.TASK",
+        lambda x: x.shape[-1],  # channels
+        [Fused((2, 1, 1, 2, n), "spikes") for n in three(norm_blocks.TASK)],
+    ),
+    Edge(
+        "norm_blocks.SUM",
+        lambda x: x.shape[2] * x.shape[3],  # pixels
+        [Fused((2, 1, n, 1, 16), "normed") for n in three(norm_blocks.SUM)],
+    ),
+    Edge(
+        "norm_statistics.FEW",
+        lambda x: x.shape[2],  # pixels
+        [Fused((2, 1, n, 1, 16), "normed") for n in three(norm_statistics.FEW)],
     ),
 ]
 #: thresholds that float32 rounds, with each surrogate, reset gradient and rule for ties

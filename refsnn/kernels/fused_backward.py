@@ -1,20 +1,27 @@
-"""Loops of the fused backward pass of batch norm, residual sum and LIF.
-
-Every loop is a function of few arrays, as the compiler does not vectorise loops of many.
-"""
+"""Loops of the fused backward pass of batch norm, residual sum and LIF."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from refsnn.equations.batchnorm import NormGrads
+from refsnn.equations.batchnorm import NormGrads, NormInput
 from refsnn.equations.surrogate import Array
-from refsnn.kernels.fused_forward import NORMED, load_currents
-from refsnn.kernels.layout import Span
-from refsnn.kernels.norm_blocks import SHARE, Normed, along_block, tasks_of
-from refsnn.kernels.slopes import slopes
+from refsnn.kernels.fused_forward import NORMED, current, x_hat
+from refsnn.kernels.norm_blocks import (
+    SUM,
+    Affine,
+    Sizes,
+    along_period,
+    constants_of,
+    sequence,
+    tasks_of,
+    unflat,
+)
+from refsnn.kernels.simd import LANES
+from refsnn.kernels.slopes import slope_at
 from refsnn.kernels.threads import share, take
+from refsnn.kernels.vector import load, splat, store, where
 
 
 class Sums(NamedTuple):
@@ -25,139 +32,145 @@ class Sums(NamedTuple):
 
 
 @njit(cache=True, error_model="numpy")
-def charge(neuron, u, u_pre):  # type: ignore[no-untyped-def]
-    """Compute Eq. 1, 2 for one step: u_pre, which holds the current, and the new u."""
-    tau, v_th, at_threshold = neuron.tau, neuron.v_th, neuron.fire_at_threshold
-    for m in range(u.size):
-        now = tau * u[m] + u_pre[m]
-        u_pre[m] = now
-        u[m] = np.float32(0) if now > v_th or (at_threshold and now == v_th) else now
+def step_back(neuron, slope, u_pre, do, du):  # type: ignore[no-untyped-def]
+    """Return delta of Eq. 3 for a vector, from do and du = tau delta[t+1]."""
+    h = slope_at(slope, u_pre - splat(neuron.v_th))
+    bracket = where(u_pre > splat(neuron.ceiling), splat(0), splat(1))
+    if not neuron.detach:
+        bracket = bracket - u_pre * h
+    return do * h + du * bracket
 
 
 @njit(cache=True, error_model="numpy")
-def step_back(neuron, do, h, u_pre, du, delta):  # type: ignore[no-untyped-def]
-    """Compute Eq. 3 for one step: delta from do and du = tau delta[t+1], and the new du."""
-    tau, v_th, at_threshold = neuron.tau, neuron.v_th, neuron.fire_at_threshold
-    for m in range(u_pre.size):
-        now = u_pre[m]
-        fired = now > v_th or (at_threshold and now == v_th)
-        bracket = np.float32(0) if fired else np.float32(1)
-        if not neuron.detach:
-            bracket -= now * h[m]
-        value = do[m] * h[m] + du[m] * bracket
-        delta[m] = value
-        du[m] = tau * value
+def add_to(total, at, value):  # type: ignore[no-untyped-def]
+    """Add a vector to total[at:]."""
+    store(total, at, load(total, at) + value)
 
 
 @njit(cache=True, error_model="numpy")
-def add_values(delta, total):  # type: ignore[no-untyped-def]
-    """Add delta to total."""
-    for m in range(delta.size):
-        total[m] += delta[m]
-
-
-@njit(cache=True, error_model="numpy")
-def add_products(delta, c, mean, inv_std, total):  # type: ignore[no-untyped-def]
-    """Add delta x_hat to total."""
-    for m in range(delta.size):
-        total[m] += delta[m] * ((c[m] - mean[m]) * inv_std[m])
+def move_sums(total, sums):  # type: ignore[no-untyped-def]
+    """Add the sums in float32 to those in float64, and begin again."""
+    for k in range(total.size):
+        sums[k] += total[k]
+        total[k] = 0
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def backward_blocks(tasks, own, do, c, skip, affine, skip_affine, neuron, slope, delta_seq, sums):  # type: ignore[no-untyped-def]
-    """Write delta (Eq. 3), and the sums (3, task, T, C) of delta, delta x_hat, delta x_hat_skip."""
-    steps, count = c.shape
-    block, channels = affine.mean.shape[1], sums.shape[3]
-    size = block * SHARE
+def backward_tasks(  # type: ignore[no-untyped-def]
+    tasks, own, do_seq, c, skip, norm, skip_norm, sizes, neuron, slope, delta_seq, sums
+):
+    """Write delta (Eq. 3), and each task's sums of delta, delta x_hat and delta x_hat_skip.
+
+    The sums are (task, 3 T period), float64.
+    """
+    tau, ceiling, zero = splat(neuron.tau), splat(neuron.ceiling), splat(0)
+    steps, strip, each = sizes.steps, sizes.strip, sizes.steps * sizes.period
+    u, u_pre_seq = np.empty(strip, np.float32), np.empty(steps * strip, np.float32)
+    total = np.zeros(3 * each, np.float32)
     task = take(tasks)
     while task >= 0:
-        u_pre, h = np.empty((steps, block), np.float32), np.empty(block, np.float32)
-        u = np.empty(block, np.float32)
-        total = np.zeros((3, steps, block), np.float32)
-        for at in range(task * size, min((task + 1) * size, count), block):
-            width = min(block, count - at)
-            load_currents(c, skip, Span(at, width), affine, skip_affine, u_pre)
+        end, summed = min((task + 1) * sizes.task, sizes.width), 0
+        sums[task] = 0
+        for first in range(task * sizes.task, end, strip):
+            last = min(first + strip, end)
             u[:] = 0
             for t in range(steps):
-                charge(neuron, u[:width], u_pre[t, :width])
-            u[:] = 0  # holds du on the way back
+                k = first % sizes.period
+                for m in range(first, last, LANES):
+                    y = current(c, skip, norm, skip_norm, sizes, t, m, k)
+                    u_pre = tau * load(u, m - first) + y  # Eq. (1)
+                    store(u_pre_seq, t * strip + m - first, u_pre)
+                    store(u, m - first, where(u_pre > ceiling, zero, u_pre))
+                    k = k + LANES if k + LANES < sizes.period else 0
+            du = u  # tau delta[t+1]
+            du[:] = 0
             for t in range(steps - 1, -1, -1):
-                row, delta = u_pre[t, :width], delta_seq[t, at : at + width]
-                slopes(slope, neuron.v_th, row, h)
-                step_back(neuron, do[t, at : at + width], h, row, u, delta)
-                add_values(delta, total[0, t])
-                mean, inv_std = affine.mean[t], affine.inv_std[t]
-                add_products(delta, c[t, at : at + width], mean, inv_std, total[1, t])
-                if skip.kind == NORMED:
-                    mean, inv_std = skip_affine.mean[t], skip_affine.inv_std[t]
-                    other = skip.rows[t, at : at + width]
-                    add_products(delta, other, mean, inv_std, total[2, t])
-        for which in range(3):
-            for t in range(steps):
-                for k in range(channels):
-                    value = np.float32(0)
-                    for m in range(k, block, channels):
-                        value += total[which, t, m]
-                    sums[which, task, t, k] = value
+                k = first % sizes.period
+                for m in range(first, last, LANES):
+                    at, place = t * sizes.width + m, t * sizes.period + k
+                    u_pre = load(u_pre_seq, t * strip + m - first)
+                    delta = step_back(neuron, slope, u_pre, load(do_seq, at), load(du, m - first))
+                    store(du, m - first, tau * delta)
+                    store(delta_seq, at, delta)
+                    add_to(total, place, delta)
+                    product = delta * x_hat(c.data, t * c.row + m, norm, t, k)
+                    add_to(total, each + place, product)
+                    if skip.kind == NORMED:
+                        product = delta * x_hat(skip.numbers, at, skip_norm, t, k)
+                        add_to(total, 2 * each + place, product)
+                    k = k + LANES if k + LANES < sizes.period else 0
+            summed += last - first
+            if summed >= SUM * sizes.period or last == end:
+                move_sums(total, sums[task])
+                summed = 0
         task = take(tasks)
 
 
 class Tilt(NamedTuple):
-    """The factors of dx = delta factor - level - x_hat tilt, along the block for each step."""
+    """The factors of dx = delta factor - level - x_hat tilt, along a period."""
 
-    factor: Array  # (T, block)
-    level: Array
-    tilt: Array
+    factor: Array  # (period,), or (T period,) per step
+    level: Array  # like factor
+    tilt: Array  # like factor
+    row: int  # from one step's factors to the next, 0 if all steps have the same
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def through_statistics(tasks, own, delta, c, affine, factors, dc):  # type: ignore[no-untyped-def]
-    """Write dc (T, M), the gradient at a batch norm's input, by the formula of `Tilt`."""
-    steps, count = c.shape
-    block = affine.mean.shape[1]
-    size = block * SHARE
+def through_statistics(tasks, own, delta_seq, c, norm, tilt, sizes, dc_seq):  # type: ignore[no-untyped-def]
+    """Write dc (T M,), the gradient at a batch norm's input, by the formula of `Tilt`."""
     task = take(tasks)
     while task >= 0:
-        for at in range(task * size, min((task + 1) * size, count), block):
-            width = min(block, count - at)
-            for t in range(steps):
-                mean, inv_std = affine.mean[t], affine.inv_std[t]
-                a, b, d = factors.factor[t], factors.level[t], factors.tilt[t]
-                row, given, out = (
-                    c[t, at : at + width],
-                    delta[t, at : at + width],
-                    dc[t, at : at + width],
-                )
-                for m in range(width):
-                    x_hat = (row[m] - mean[m]) * inv_std[m]
-                    out[m] = given[m] * a[m] - b[m] - x_hat * d[m]
+        first, end = task * sizes.task, min((task + 1) * sizes.task, sizes.width)
+        for t in range(sizes.steps):
+            k = first % sizes.period
+            for m in range(first, end, LANES):
+                at, place = t * sizes.width + m, t * tilt.row + k
+                straight = load(delta_seq, at) * load(tilt.factor, place) - load(tilt.level, place)
+                along = x_hat(c.data, t * c.row + m, norm, t, k) * load(tilt.tilt, place)
+                store(dc_seq, at, straight - along)
+                k = k + LANES if k + LANES < sizes.period else 0
         task = take(tasks)
 
 
+def tilt_of(affine: Affine, sums: Sums, groups: int, count: int) -> Tilt:
+    """Return the factors for statistics over `groups` of `count` pixels each; 0: running ones."""
+    weight, inv_std = affine.weight.astype(float), affine.inv_std.astype(float)
+    level = tilt = np.zeros((1, weight.size))
+    if groups:
+        level, tilt = (
+            inv_std * weight * x.reshape(groups, -1, weight.size).sum(axis=1) / count for x in sums
+        )
+    factor, level, tilt = (along_period(x) for x in (weight * inv_std, level, tilt))
+    return Tilt(factor, level, tilt, factor.size // groups if groups > 1 else 0)
+
+
 def norm_gradients(
-    delta_seq: Array, normed: Normed, sums: Sums, groups: int, scale: float, out: Array
+    delta_seq: Array,
+    norm_input: NormInput,
+    affine: Affine,
+    sums: Sums,
+    groups: int,
+    sizes: Sizes,
+    scale: float,
+    out: Array,
 ) -> NormGrads:
     """Compute what `equations.batchnorm.batchnorm_backward` does, from sums, into `out`.
 
     `groups` is the number of statistics over the steps; 0 if the running ones were used.
     """
-    (steps, channels), affine = sums.delta.shape, normed.affine
-    weight, inv_std = affine.weight.astype(float), affine.inv_std.astype(float)
-    level = tilt = np.zeros((1, channels))
-    if groups:
-        count = delta_seq.size // channels // groups
-        level, tilt = (
-            inv_std * weight * x.reshape(groups, -1, channels).sum(axis=1) / count for x in sums
-        )
+    x_seq = norm_input.x_seq
+    count = x_seq.size // sizes.channels // max(groups, 1)
     share(
         through_statistics,
-        tasks_of(delta_seq),
-        delta_seq.reshape(steps, -1),
-        normed.x_seq.reshape(steps, -1),
-        normed.blocks,
-        Tilt(*(along_block(x, steps) for x in (weight * inv_std, level, tilt))),
-        out.reshape(steps, -1),
+        tasks_of(sizes),
+        delta_seq,
+        sequence(x_seq, sizes.width),
+        constants_of(affine),
+        tilt_of(affine, sums, groups, count),
+        sizes,
+        out,
     )
-    dtype = normed.x_seq.dtype
     dgamma, dbeta = sums.product.sum(axis=0) * scale, sums.delta.sum(axis=0)
-    return NormGrads(out, dgamma.astype(dtype), dbeta.astype(dtype))
+    return NormGrads(
+        unflat(out, x_seq.shape), dgamma.astype(x_seq.dtype), dbeta.astype(x_seq.dtype)
+    )

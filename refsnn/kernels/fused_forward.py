@@ -7,9 +7,10 @@ from numba import njit
 
 from refsnn.equations.batchnorm import NormInput
 from refsnn.equations.surrogate import Array
-from refsnn.kernels.layout import Span
-from refsnn.kernels.norm_blocks import SHARE
+from refsnn.kernels.norm_blocks import Sizes, flat
+from refsnn.kernels.simd import LANES
 from refsnn.kernels.threads import take
+from refsnn.kernels.vector import load, splat, store, store_mask, where
 
 NONE, SPIKES, PLAIN, NORMED = 0, 1, 2, 3  # kinds of skips
 
@@ -18,71 +19,62 @@ class Skip(NamedTuple):
     """The skip, which is added to the batch norm."""
 
     kind: int  # NONE, SPIKES, PLAIN, or NORMED: it has a batch norm of its own
-    spikes: Array  # (T, M), uint8; (T, 0) for another kind
-    rows: Array  # (T, M), float32; (T, 0) for another kind
+    spikes: Array  # (T M,), uint8; empty for another kind
+    numbers: Array  # (T M,), float32; empty for another kind
 
 
-def skip_rows(skip: Array | NormInput | None, steps: int) -> Skip:
+def skip_of(skip: Array | NormInput | None, sizes: Sizes) -> Skip:
     """Return the skip in the form that the loops take."""
-    no_spikes, no_rows = np.zeros((steps, 0), np.uint8), np.zeros((steps, 0), np.float32)
+    no_spikes, no_numbers = np.zeros(0, np.uint8), np.zeros(0, np.float32)
     if skip is None:
-        return Skip(NONE, no_spikes, no_rows)
+        return Skip(NONE, no_spikes, no_numbers)
     if isinstance(skip, NormInput):
-        return Skip(NORMED, no_spikes, skip.x_seq.reshape(steps, -1))
-    rows = np.ascontiguousarray(skip).reshape(steps, -1)
-    if rows.dtype == np.uint8:
-        return Skip(SPIKES, rows, no_rows)
-    return Skip(PLAIN, no_spikes, rows)
+        return Skip(NORMED, no_spikes, flat(skip.x_seq, sizes.width))
+    if skip.dtype == np.uint8:
+        return Skip(SPIKES, flat(skip, sizes.width), no_numbers)
+    return Skip(PLAIN, no_spikes, flat(skip, sizes.width))
 
 
 @njit(cache=True, error_model="numpy")
-def load_currents(c, skip, block, affine, skip_affine, y):  # type: ignore[no-untyped-def]
-    """Write y (T, block), the batch norm of a block of c (T, M) plus the skip's block."""
-    first, last, width = block.first, block.first + block.size, block.size
-    for t in range(c.shape[0]):
-        row, out = c[t, first:last], y[t]
-        mean, inv_std = affine.mean[t], affine.inv_std[t]
-        weight, bias = affine.weight[t], affine.bias[t]
-        for m in range(width):
-            out[m] = (row[m] - mean[m]) * inv_std[m] * weight[m] + bias[m]
+def x_hat(x, at, norm, t, k):  # type: ignore[no-untyped-def]
+    """Return the normalised vector x[at:] of step t, whose channels begin at k of the period."""
+    place = t * norm.row + k
+    return (load(x, at) - load(norm.mean, place)) * load(norm.inv_std, place)
+
+
+@njit(cache=True, error_model="numpy")
+def current(c, skip, norm, skip_norm, sizes, t, m, k):  # type: ignore[no-untyped-def]
+    """Return the vector m of step t: the batch norm of c, plus the skip."""
+    y = x_hat(c.data, t * c.row + m, norm, t, k) * load(norm.weight, k) + load(norm.bias, k)
+    at = t * sizes.width + m
     if skip.kind == SPIKES:
-        for t in range(c.shape[0]):
-            fired, out = skip.spikes[t, first:last], y[t]
-            for m in range(width):
-                out[m] += np.float32(fired[m])
-    elif skip.kind == PLAIN:
-        for t in range(c.shape[0]):
-            other, out = skip.rows[t, first:last], y[t]
-            for m in range(width):
-                out[m] += other[m]
-    elif skip.kind == NORMED:
-        for t in range(c.shape[0]):
-            other, out = skip.rows[t, first:last], y[t]
-            mean, inv_std = skip_affine.mean[t], skip_affine.inv_std[t]
-            weight, bias = skip_affine.weight[t], skip_affine.bias[t]
-            for m in range(width):
-                out[m] += (other[m] - mean[m]) * inv_std[m] * weight[m] + bias[m]
+        return y + load(skip.spikes, at)
+    if skip.kind == PLAIN:
+        return y + load(skip.numbers, at)
+    if skip.kind == NORMED:
+        other = x_hat(skip.numbers, at, skip_norm, t, k)
+        return y + (other * load(skip_norm.weight, k) + load(skip_norm.bias, k))
+    return y
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def forward_blocks(tasks, own, c, skip, affine, skip_affine, neuron, o_seq):  # type: ignore[no-untyped-def]
-    """Write the spikes (T, M) of c (T, M)."""
-    steps, count = c.shape
-    block = affine.mean.shape[1]
-    zero, size = np.float32(0), block * SHARE
-    tau, v_th, at_threshold = neuron.tau, neuron.v_th, neuron.fire_at_threshold
+def forward_tasks(tasks, own, c, skip, norm, skip_norm, sizes, neuron, o_seq):  # type: ignore[no-untyped-def]
+    """Write the spikes of a task's elements, a strip through all steps after the other."""
+    tau, ceiling, zero = splat(neuron.tau), splat(neuron.ceiling), splat(0)
+    u = np.empty(sizes.strip, np.float32)
     task = take(tasks)
     while task >= 0:
-        y_seq, u = np.empty((steps, block), np.float32), np.empty(block, np.float32)
-        for at in range(task * size, min((task + 1) * size, count), block):
-            width = min(block, count - at)
-            load_currents(c, skip, Span(at, width), affine, skip_affine, y_seq)
+        end = min((task + 1) * sizes.task, sizes.width)
+        for first in range(task * sizes.task, end, sizes.strip):
+            last = min(first + sizes.strip, end)
             u[:] = 0
-            for t in range(steps):
-                o, y = o_seq[t, at : at + width], y_seq[t]
-                for m in range(width):
-                    u_pre = tau * u[m] + y[m]
-                    fired = u_pre > v_th or (at_threshold and u_pre == v_th)
-                    o[m] = fired
-                    u[m] = zero if fired else u_pre
+            for t in range(sizes.steps):
+                k = first % sizes.period
+                for m in range(first, last, LANES):
+                    y = current(c, skip, norm, skip_norm, sizes, t, m, k)
+                    u_pre = tau * load(u, m - first) + y  # Eq. (1)
+                    fired = u_pre > ceiling  # Eq. (2)
+                    store_mask(o_seq, t * sizes.width + m, fired)
+                    store(u, m - first, where(fired, zero, u_pre))
+                    k = k + LANES if k + LANES < sizes.period else 0
         task = take(tasks)

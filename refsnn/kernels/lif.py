@@ -22,7 +22,7 @@ BLOCK = 1024  # neurons per task: u stays in the first-level cache
 def forward_loop(tasks, own, c_seq, u0, neuron, u_pre_seq, o_seq):  # type: ignore[no-untyped-def]
     """Write u_pre and o (T, neurons), Eq. 1 and 2."""
     steps, count = c_seq.shape
-    tau, v_th, at_threshold = neuron.tau, neuron.v_th, neuron.fire_at_threshold
+    tau, ceiling = neuron.tau, neuron.ceiling
     one, zero = u0.dtype.type(1), u0.dtype.type(0)
     block = take(tasks)
     while block >= 0:
@@ -31,8 +31,7 @@ def forward_loop(tasks, own, c_seq, u0, neuron, u_pre_seq, o_seq):  # type: igno
         for t in range(steps):
             for m in range(last - first):
                 u_pre = tau * u[m] + c_seq[t, first + m]
-                fired = u_pre > v_th or (at_threshold and u_pre == v_th)
-                o = one if fired else zero
+                o = one if u_pre > ceiling else zero
                 u_pre_seq[t, first + m] = u_pre
                 o_seq[t, first + m] = o
                 u[m] = u_pre * (one - o)

@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from refsnn.equations.lif import LIF
 
 
@@ -10,12 +12,12 @@ class Neuron(NamedTuple):
 
     tau: Any
     v_th: Any
-    fire_at_threshold: bool  # a potential of exactly v_th fires
+    ceiling: Any  # the highest potential that does not fire
     detach: bool  # no gradient passes through the reset
 
 
 def neuron_of(p: LIF, scalar: Any) -> Neuron:
     """Return the constants as `scalar`, which is np.float32 or np.float64."""
-    return Neuron(
-        scalar(p.tau), scalar(p.v_th), bool(p.fire_at_threshold), p.reset_gradient == "detached"
-    )
+    v_th = scalar(p.v_th)
+    ceiling = np.nextafter(v_th, scalar(-np.inf)) if p.fire_at_threshold else v_th
+    return Neuron(scalar(p.tau), v_th, ceiling, p.reset_gradient == "detached")

@@ -1,17 +1,23 @@
-"""The blocks in which the fused passes go over a layer, and batch norm's constants along a block.
+"""The parts in which the fused passes go over a layer, and batch norm's constants along them.
 
-A sequence is viewed as (T, M), channels innermost, and cut along M into blocks of whole pixels.
-Each channel's constants are repeated along a block, so that the loops run over whole blocks.
+A sequence is viewed as (T, M), channels innermost, and read vector by vector. A channel's constants
+come back every C elements, so those of whole pixels that fill whole vectors are laid out once, as a
+period.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
+from refsnn.equations.sequence import is_still
 from refsnn.equations.surrogate import Array
+from refsnn.kernels.simd import LANES, whole_vectors
 
-BLOCK = 1024  # least number of elements: all steps of a block stay in the cache
-SHARE = 32  # blocks per task
+TASK = 1 << 13  # least number of elements per task
+STRIP = 1 << 9  # most elements that go through all steps at a time: they stay in the cache
+NARROW = 1 << 6  # elements of a strip where there are many steps
+SUM = 64  # pixels that are summed in float32 before they are added up in float64
 
 
 class Affine(NamedTuple):
@@ -23,12 +29,32 @@ class Affine(NamedTuple):
     bias: Array  # (C,)
 
 
-class Normed(NamedTuple):
-    """A batch norm's input and its constants."""
+class Constants(NamedTuple):
+    """The constants of a batch norm along a period, in flat arrays."""
 
-    x_seq: Array  # (T, N, H, W, C)
-    affine: Affine
-    blocks: Affine  # repeated along a block
+    mean: Array  # (period,), or (T period,) per step
+    inv_std: Array  # like mean
+    weight: Array  # (period,)
+    bias: Array  # (period,)
+    row: int  # from one step's mean to the next, 0 if all steps have the same
+
+
+class Sequence(NamedTuple):
+    """A sequence (T, M) in a flat array."""
+
+    data: Array
+    row: int  # from one step to the next, 0 if all steps are the same
+
+
+class Sizes(NamedTuple):
+    """The sizes of a layer, in elements."""
+
+    steps: int
+    width: int  # of a step: M, in whole vectors
+    channels: int
+    period: int
+    task: int
+    strip: int
 
 
 def normalise(c_seq: Array, affine: Affine) -> Array:
@@ -37,26 +63,59 @@ def normalise(c_seq: Array, affine: Affine) -> Array:
     return (c_seq - mean) * inv_std * affine.weight + affine.bias
 
 
-def block_size(channels: int) -> int:
-    """Return the number of elements of a block."""
-    return channels * -(-BLOCK // channels)
+def period_of(channels: int) -> int:
+    """Return the number of elements of a period."""
+    return math.lcm(channels, LANES)
 
 
-def tasks_of(x_seq: Array) -> int:
-    """Return the number of tasks of x_seq (T, ..., C), of SHARE blocks each."""
-    return -(-x_seq[0].size // (block_size(x_seq.shape[-1]) * SHARE))
+def sizes_of(x_seq: Array) -> Sizes:
+    """Return the sizes of x_seq (T, ..., C)."""
+    steps, channels = len(x_seq), x_seq.shape[-1]
+    period = period_of(channels)
+    strip = max(NARROW, min(STRIP, STRIP * 8 // steps // LANES * LANES))
+    width = whole_vectors(x_seq[0].size)
+    return Sizes(steps, width, channels, period, period * -(-TASK // period), strip)
 
 
-def along_block(values: Array, steps: int) -> Array:
-    """Return values (1 or T, C) as (T, block), repeated along whole pixels."""
-    channels = values.shape[-1]
-    rows = np.broadcast_to(values, (steps, channels)).astype(np.float32, copy=False)
-    return np.ascontiguousarray(np.tile(rows, block_size(channels) // channels))
+def tasks_of(sizes: Sizes) -> int:
+    """Return the number of tasks."""
+    return -(-sizes.width // sizes.task)
 
 
-def affine_blocks(affine: Affine | None, steps: int) -> Affine:
-    """Return the constants along a block, (T, block) each, or (0, 0) without a batch norm."""
+def flat(x_seq: Array, width: int) -> Array:
+    """Return x_seq (T, ...) as (T width,), with each step filled up by zeros."""
+    rows = np.ascontiguousarray(x_seq).reshape(len(x_seq), -1)
+    if rows.shape[1] == width:
+        return rows.reshape(-1)
+    filled = np.zeros((len(rows), width), rows.dtype)
+    filled[:, : rows.shape[1]] = rows
+    return filled.reshape(-1)
+
+
+def unflat(values: Array, shape: tuple[int, ...]) -> Array:
+    """Return what `flat` made of an array of a shape (T, ...), without what it filled up."""
+    rows, size = values.reshape(shape[0], -1), int(np.prod(shape[1:]))
+    return (rows if rows.shape[1] == size else rows[:, :size].copy()).reshape(shape)
+
+
+def sequence(x_seq: Array, width: int) -> Sequence:
+    """Return x_seq (T, ...) with each step filled up by zeros."""
+    if is_still(x_seq):
+        return Sequence(flat(x_seq[:1], width), 0)
+    return Sequence(flat(x_seq, width), width)
+
+
+def along_period(values: Array) -> Array:
+    """Return values (rows, C) as (rows period,), in float32."""
+    rows, channels = values.astype(np.float32, copy=False), values.shape[-1]
+    times = period_of(channels) // channels
+    return (np.tile(rows, times) if times > 1 else np.ascontiguousarray(rows)).reshape(-1)
+
+
+def constants_of(affine: Affine | None) -> Constants:
+    """Return the constants along a period; empty arrays without a batch norm."""
     if affine is None:
-        nothing = np.zeros((0, 0), np.float32)
-        return Affine(nothing, nothing, nothing, nothing)
-    return Affine(*(along_block(np.atleast_2d(x), steps) for x in affine))
+        nothing = np.zeros(0, np.float32)
+        return Constants(nothing, nothing, nothing, nothing, 0)
+    mean, inv_std, weight, bias = (along_period(np.atleast_2d(x)) for x in affine)
+    return Constants(mean, inv_std, weight, bias, weight.size if len(affine.mean) > 1 else 0)

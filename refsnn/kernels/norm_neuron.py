@@ -16,10 +16,19 @@ from refsnn.equations.lif import LIF, LIFCache
 from refsnn.equations.lif import lif_forward as reference_lif
 from refsnn.equations.surrogate import Array
 from refsnn.equations.validate import like
-from refsnn.kernels.fused_backward import Sums, backward_blocks, norm_gradients
-from refsnn.kernels.fused_forward import forward_blocks, skip_rows
+from refsnn.kernels.fused_backward import Sums, backward_tasks, norm_gradients
+from refsnn.kernels.fused_forward import forward_tasks, skip_of
 from refsnn.kernels.neuron import neuron_of
-from refsnn.kernels.norm_blocks import Affine, Normed, affine_blocks, normalise, tasks_of
+from refsnn.kernels.norm_blocks import (
+    Affine,
+    constants_of,
+    flat,
+    normalise,
+    sequence,
+    sizes_of,
+    tasks_of,
+    unflat,
+)
 from refsnn.kernels.norm_statistics import make_affine
 from refsnn.kernels.simd import aligned
 from refsnn.kernels.slopes import slope_of
@@ -85,23 +94,26 @@ def norm_neuron_forward(
     potential is reset to 0, where the equations have NaN.
     """
     check_layer(norm_input, skip, norm, p)
-    c_seq, steps = norm_input.x_seq, len(norm_input.x_seq)
+    c_seq = norm_input.x_seq
     affine, moved = make_affine(norm_input, norm, training)
     running, skip_affine = [moved], None
     if isinstance(skip, NormInput):
         skip_affine, moved = make_affine(skip, norm, training)
         running.append(moved)
-    o_seq = empty(c_seq.shape, np.uint8)
+    sizes = sizes_of(c_seq)
+    o_seq = empty(sizes.steps * sizes.width, np.uint8)
     share(
-        forward_blocks,
-        tasks_of(c_seq),
-        c_seq.reshape(steps, -1),
-        skip_rows(skip, steps),
-        affine_blocks(affine, steps),
-        affine_blocks(skip_affine, steps),
+        forward_tasks,
+        tasks_of(sizes),
+        sequence(c_seq, sizes.width),
+        skip_of(skip, sizes),
+        constants_of(affine),
+        constants_of(skip_affine),
+        sizes,
         neuron_of(p, np.float32),
-        o_seq.reshape(steps, -1),
+        o_seq,
     )
+    o_seq = unflat(o_seq, c_seq.shape)
     return (
         o_seq,
         running,
@@ -116,35 +128,37 @@ def norm_neuron_backward(
     norm_input, affine, skip, skip_affine, _, norm, p, training = cache
     x_seq = norm_input.x_seq
     like("do_seq", do_seq, x_seq.shape, x_seq.dtype, "o_seq")
-    steps, channels = len(x_seq), x_seq.shape[-1]
-    c, delta_seq = x_seq.reshape(steps, -1), aligned(*x_seq.shape)
-    blocks, skip_blocks = affine_blocks(affine, steps), affine_blocks(skip_affine, steps)
-    tasks = tasks_of(x_seq)
-    sums = empty((3, tasks, steps, channels), np.float32)
+    sizes = sizes_of(x_seq)
+    tasks, steps, channels = tasks_of(sizes), sizes.steps, sizes.channels
+    delta_seq = aligned(steps * sizes.width)
+    sums = empty((tasks, 3 * steps * sizes.period))
     share(
-        backward_blocks,
+        backward_tasks,
         tasks,
-        np.ascontiguousarray(do_seq).reshape(steps, -1),
-        c,
-        skip_rows(skip, steps),
-        blocks,
-        skip_blocks,
+        flat(do_seq, sizes.width),
+        sequence(x_seq, sizes.width),
+        skip_of(skip, sizes),
+        constants_of(affine),
+        constants_of(skip_affine),
+        sizes,
         neuron_of(p, np.float32),
         slope_of(p),
-        delta_seq.reshape(steps, -1),
+        delta_seq,
         sums,
     )
-    delta, product, skip_product = sums.sum(axis=1, dtype=float)  # (T, C) each
+    over_tasks = sums.sum(axis=0).reshape(3, steps, -1, channels)
+    delta, product, skip_product = over_tasks.sum(axis=2)  # (T, C) each
     groups = 0 if not training else 1 if norm.statistics == "pooled" else steps
+
+    def gradients(given: NormInput, constants: Affine, product: Array, out: Array) -> NormGrads:
+        both = Sums(delta, product)
+        return norm_gradients(delta_seq, given, constants, both, groups, sizes, norm.scale, out)
+
     dskip: Array | NormGrads | None = None
     if isinstance(skip, NormInput):
         assert skip_affine is not None
-        normed, out = Normed(skip.x_seq, skip_affine, skip_blocks), aligned(*x_seq.shape)
-        skip_sums = Sums(delta, skip_product)
-        dskip = norm_gradients(delta_seq, normed, skip_sums, groups, norm.scale, out)
+        dskip = gradients(skip, skip_affine, skip_product, aligned(delta_seq.size))
     elif skip is not None:
-        dskip = delta_seq
-    out = delta_seq if dskip is not delta_seq else aligned(*x_seq.shape)
-    normed = Normed(x_seq, affine, blocks)
-    d = norm_gradients(delta_seq, normed, Sums(delta, product), groups, norm.scale, out)
-    return d, dskip
+        dskip = unflat(delta_seq, x_seq.shape)
+    out = aligned(delta_seq.size) if isinstance(dskip, np.ndarray) else delta_seq
+    return gradients(norm_input, affine, product, out), dskip

@@ -1,7 +1,7 @@
 """A batch norm's statistics in one pass over memory.
 
-Pixels are summed block by block, and the blocks' sums in float64, in an order that does not depend
-on the number of threads.
+Few pixels are summed in float32, and their sums in float64, in an order that does not depend on the
+number of threads.
 """
 
 import numpy as np
@@ -9,63 +9,89 @@ from numba import njit
 from numpy import empty
 
 from refsnn.equations.batchnorm import BatchNorm, NormInput, Running, update_running
+from refsnn.equations.sequence import is_still
 from refsnn.equations.surrogate import Array
-from refsnn.kernels.norm_blocks import SHARE, Affine, block_size
+from refsnn.kernels.norm_blocks import SUM, Affine, sizes_of, tasks_of
+from refsnn.kernels.simd import LANES
 from refsnn.kernels.threads import share, take
+from refsnn.kernels.vector import load, store
+
+FEW = 16  # a part's elements, as many times those whose mean is its centre
 
 
 @njit(cache=True, error_model="numpy")
-def add_moments(c, centre, total, square):  # type: ignore[no-untyped-def]
-    """Add the distances from the centre, and their squares."""
-    for m in range(c.size):
-        away = c[m] - centre[m]
-        total[m] += away
-        square[m] += away * away
+def add_moments(x, first, last, period, centre, total, square):  # type: ignore[no-untyped-def]
+    """Add the distances of x[first:last] from the centre, and their squares, channel by channel."""
+    whole = first + (last - first) // LANES * LANES
+    k = 0
+    for m in range(first, whole, LANES):
+        away = load(x, m) - load(centre, k)
+        store(total, k, load(total, k) + away)
+        store(square, k, load(square, k) + away * away)
+        k = k + LANES if k + LANES < period else 0
+    for m in range(whole, last):
+        rest = x[m] - centre[k]
+        total[k] += rest
+        square[k] += rest * rest
+        k += 1
+
+
+@njit(cache=True, error_model="numpy")
+def centre_of(x, first, last, channels, centre):  # type: ignore[no-untyped-def]
+    """Write the mean of each channel over x[first:last] along a period."""
+    for k in range(channels):
+        value = np.float32(0)
+        for m in range(first + k, last, channels):
+            value += x[m]
+        centre[k::channels] = value / np.float32((last - first) // channels)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def moments(tasks, own, c, channels, block, mean, spread):  # type: ignore[no-untyped-def]
-    """Write each channel's mean and sum of squares around it, for each step and task, of c (T, M).
+def moments(tasks, own, x, count, sizes, mean, spread):  # type: ignore[no-untyped-def]
+    """Write each channel's mean and sum of squares around it, (step, part, channel), of x.
 
-    One pass is enough, around the mean of the task's first block: as it is one of SHARE blocks,
-    that mean is so close that the squares' rounding error grows at most SHARE-fold.
+    x is flat, and a step has `count` elements. One pass is enough, around the mean of a part's
+    first elements: as these are one in FEW, that mean is so close that the squares' rounding error
+    grows at most FEW-fold.
     """
-    count, parts = c.shape[1], mean.shape[1]
-    size = block * SHARE
+    channels, period, parts = sizes.channels, sizes.period, mean.shape[1]
+    centre, total = np.zeros(period, np.float32), np.zeros(period, np.float32)
+    square = np.zeros(period, np.float32)
     task = take(tasks)
     while task >= 0:
         t, part = task // parts, task % parts
-        first, last = part * size, min((part + 1) * size, count)
-        lanes = min(block, last - first)
-        centre = np.empty(lanes, np.float32)
-        for k in range(channels):
-            value = np.float32(0)
-            for m in range(k, lanes, channels):
-                value += c[t, first + m]
-            centre[k::channels] = value / np.float32(lanes // channels)
-        total, square = np.zeros(lanes, np.float32), np.zeros(lanes, np.float32)
-        for at in range(first, last, block):
-            add_moments(c[t, at : min(at + block, last)], centre, total, square)
+        first, last = t * count + part * sizes.task, t * count + min((part + 1) * sizes.task, count)
+        some = -(-(last - first) // (FEW * channels)) * channels
+        centre_of(x, first, first + some, channels, centre)
+        away, squares = np.zeros(period), np.zeros(period)
+        for at in range(first, last, SUM * period):
+            add_moments(x, at, min(at + SUM * period, last), period, centre, total, square)
+            for k in range(period):
+                away[k] += total[k]
+                squares[k] += square[k]
+            total[:] = 0
+            square[:] = 0
         pixels = (last - first) // channels
         for k in range(channels):
-            away, squares = np.float64(0), np.float64(0)
-            for m in range(k, lanes, channels):
-                away += total[m]
-                squares += square[m]
-            mean[t, part, k] = centre[k] + away / pixels
-            spread[t, part, k] = max(squares - away * away / pixels, 0.0)
+            all_away, all_squares = away[k::channels].sum(), squares[k::channels].sum()
+            mean[t, part, k] = centre[k] + all_away / pixels
+            spread[t, part, k] = max(all_squares - all_away * all_away / pixels, 0.0)
         task = take(tasks)
 
 
 def statistics(c_seq: Array, p: BatchNorm) -> tuple[Array, Array]:
-    """Return mean and biased variance (D8), (1, C) or (T, C); tasks are combined in float64."""
-    steps, channels = len(c_seq), c_seq.shape[-1]
-    c = c_seq.reshape(steps, -1)
-    size = block_size(channels)
-    tasks = -(-c.shape[1] // (size * SHARE))
-    mean, square = (empty((steps, tasks, channels)) for _ in range(2))
-    share(moments, steps * tasks, c, channels, size, mean, square)
-    edges = np.minimum(np.arange(tasks + 1) * size * SHARE, c.shape[1])
+    """Return mean and biased variance (D8), (1, C) or (T, C); parts are combined in float64."""
+    if is_still(c_seq):
+        mean, var = statistics(c_seq[:1], p)
+        rows = 1 if p.statistics == "pooled" else len(c_seq)
+        return mean.repeat(rows, axis=0), var.repeat(rows, axis=0)
+    sizes = sizes_of(c_seq)
+    steps, channels, count = len(c_seq), sizes.channels, c_seq[0].size
+    parts = tasks_of(sizes)
+    mean, square = (empty((steps, parts, channels)) for _ in range(2))
+    x = np.ascontiguousarray(c_seq).reshape(-1)
+    share(moments, steps * parts, x, count, sizes, mean, square)
+    edges = np.minimum(np.arange(parts + 1) * sizes.task, count)
     weights = np.tile(np.diff(edges) // channels, steps).astype(float)
     rows = 1 if p.statistics == "pooled" else steps
     weights = weights.reshape(rows, -1, 1)
@@ -73,7 +99,7 @@ def statistics(c_seq: Array, p: BatchNorm) -> tuple[Array, Array]:
     total = weights.sum(axis=1)
     centre = (weights * means).sum(axis=1) / total
     spread = (squares + weights * (means - centre[:, None]) ** 2).sum(axis=1)
-    return centre.astype(c.dtype), (spread / total).astype(c.dtype)
+    return centre.astype(c_seq.dtype), (spread / total).astype(c_seq.dtype)
 
 
 def make_affine(norm_input: NormInput, p: BatchNorm, training: bool) -> tuple[Affine, Running]:

@@ -11,6 +11,7 @@ from numba import njit
 
 from refsnn.equations.lif import LIF
 from refsnn.equations.surrogate import Rectangular, Tanh, TanhLiteral, Triangular
+from refsnn.kernels.vector import absolute, multiply_add, splat, where
 
 #: the classes whose slopes are compiled, by `Slope.kind`; a subclass may have another slope
 SURROGATES = Tanh, TanhLiteral, Rectangular, Triangular
@@ -55,25 +56,32 @@ def slope_of(p: LIF) -> Slope:
 
 
 @njit(cache=True, error_model="numpy")
-def slopes(slope, v_th, u_pre, h):  # type: ignore[no-untyped-def]
-    """Write Eq. 4 for the potentials u_pre into h."""
-    one, kind, shape = np.float32(1), slope.kind, slope.shape
-    if kind <= 1:
-        for m in range(u_pre.size):
-            x = min(max(u_pre[m] - v_th, -EDGE), EDGE)
-            square = x * x
-            odd = ODD[0] * square + ODD[1]
-            odd = (odd * square + ODD[2]) * square + ODD[3]
-            odd = ((odd * square + ODD[4]) * square + ODD[5]) * square + ODD[6]
-            even = EVEN[0] * square + EVEN[1]
-            even = (even * square + EVEN[2]) * square + EVEN[3]
-            tanh = x * odd / even
-            h[m] = shape * (one - tanh * tanh) if kind == 0 else shape * (one - tanh) * (one - tanh)
-    elif kind == 2:
-        half, height = shape / np.float32(2), one / shape
-        for m in range(u_pre.size):
-            x = abs(u_pre[m] - v_th)
-            h[m] = height if x < half or (slope.edge_inside and x == half) else np.float32(0)
-    else:
-        for m in range(u_pre.size):
-            h[m] = shape * max(np.float32(0), one - abs((u_pre[m] - v_th) / slope.width))
+def tanh(x):  # type: ignore[no-untyped-def]
+    """Return the hyperbolic tangent of a vector."""
+    edge = splat(EDGE)
+    x = where(x > edge, edge, where(splat(-EDGE) > x, splat(-EDGE), x))  # keeps NaN
+    square, odd, even = x * x, splat(ODD[0]), splat(EVEN[0])
+    for k in range(1, len(ODD)):
+        odd = multiply_add(odd, square, splat(ODD[k]))
+    for k in range(1, len(EVEN)):
+        even = multiply_add(even, square, splat(EVEN[k]))
+    return x * odd / even
+
+
+@njit(cache=True, error_model="numpy")
+def slope_at(slope, x):  # type: ignore[no-untyped-def]
+    """Return Eq. 4 for a vector of x = u_pre - v_th."""
+    one, zero, shape = splat(1), splat(0), splat(slope.shape)
+    if slope.kind == 0:
+        y = tanh(x)
+        return shape * (one - y * y)
+    if slope.kind == 1:
+        y = tanh(x)
+        return shape * (one - y) * (one - y)
+    if slope.kind == 2:
+        height, half = one / shape, shape / splat(2)
+        edge = where(half > absolute(x), height, zero)
+        outside = absolute(x) > half
+        return where(outside, zero, height) if slope.edge_inside else edge
+    peak = one - absolute(x / splat(slope.width))
+    return shape * where(zero > peak, zero, peak)

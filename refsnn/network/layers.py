@@ -7,6 +7,8 @@ gradients. Sequences are (T, N, H, W, C).
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from refsnn.network.network import Network, Params
 from refsnn.ops import (
     Array,
@@ -21,6 +23,7 @@ from refsnn.ops import (
     NormInput,
     Ops,
     Running,
+    is_still,
 )
 
 Grads = dict[str, Any]
@@ -42,6 +45,7 @@ class ConvLayer(NamedTuple):
     conv_name: str
     norm_name: str
     conv: ConvCache
+    still: bool  # it convolved one step's images, which are those of all steps
 
 
 class Parts(NamedTuple):
@@ -78,14 +82,19 @@ def split(x: Array, steps: int) -> Array:
 def conv_forward(
     x_seq: Array, conv_name: str, norm_name: str, conv: Conv, context: Context
 ) -> tuple[NormInput, ConvLayer]:
-    """Convolve every step of x_seq; the result still has to be normalised."""
-    params, buffers = context.params, context.buffers
-    c, cache = context.ops.conv_forward(merge(x_seq), params[f"{conv_name}.weight"], conv)
+    """Convolve every step of x_seq; the result still has to be normalised.
+
+    Images that are the same at every step (D7) are convolved once.
+    """
+    params, buffers, still = context.params, context.buffers, is_still(x_seq)
+    x = merge(x_seq[:1] if still else x_seq)
+    c, cache = context.ops.conv_forward(x, params[f"{conv_name}.weight"], conv)
+    c_seq = np.broadcast_to(c, (len(x_seq), *c.shape)) if still else split(c, len(x_seq))
     running = Running(buffers[f"{norm_name}.running_mean"], buffers[f"{norm_name}.running_var"])
     norm_input = NormInput(
-        split(c, len(x_seq)), params[f"{norm_name}.weight"], params[f"{norm_name}.bias"], running
+        c_seq, params[f"{norm_name}.weight"], params[f"{norm_name}.bias"], running
     )
-    return norm_input, ConvLayer(conv_name, norm_name, cache)
+    return norm_input, ConvLayer(conv_name, norm_name, cache, still)
 
 
 def conv_backward(
@@ -95,15 +104,29 @@ def conv_backward(
 
     `need_dx=False` leaves out the former, for a convolution of the data.
     """
-    dc = merge(d.dx_seq)
+    ops, dc_seq = context.ops, d.dx_seq
+    dc = sum_over_steps(dc_seq, ops) if layer.still else merge(dc_seq)
     grads = {
-        f"{layer.conv_name}.weight": context.ops.conv_weight_gradient(dc, layer.conv),
+        f"{layer.conv_name}.weight": ops.conv_weight_gradient(dc, layer.conv),
         f"{layer.norm_name}.weight": d.dgamma,
         f"{layer.norm_name}.bias": d.dbeta,
     }
     if not need_dx:
         return None, grads
-    return split(context.ops.conv_input_gradient(dc, layer.conv), len(d.dx_seq)), grads
+    if layer.still:
+        return np.stack([ops.conv_input_gradient(step, layer.conv) for step in dc_seq]), grads
+    return split(ops.conv_input_gradient(dc, layer.conv), len(dc_seq)), grads
+
+
+def sum_over_steps(x_seq: Array, ops: Ops) -> Array:
+    """Return the sum (N, ...) of x_seq (T, N, ...).
+
+    forward: all steps had the same input, so that their gradients add up.
+    """
+    total = x_seq[0].copy()
+    for x in x_seq[1:]:
+        ops.add_into(total, x)
+    return total
 
 
 def neuron_forward(

@@ -94,7 +94,7 @@ def test_parts_make_up_the_step(tiny):
     by_shape = {
         row["shape"]: row for row in result["convolutions"] if row["direction"] == "forward"
     }
-    assert by_shape["4x8x8x3 3x3/1 -> 4"]["density"] == 1
+    assert by_shape["2x8x8x3 3x3/1 -> 4"]["density"] == 1  # the stem: images, at one step
     same = by_shape["4x8x8x4 3x3/1 -> 4"]  # both of the first block
     assert same["calls"] == 2
     assert 0 < same["density"] < 0.5

@@ -34,7 +34,7 @@ SKIPS = pytest.mark.parametrize("skip", ["none", "numbers", "spikes", "normed"])
 MODES = pytest.mark.parametrize(
     ("statistics", "training"), [("pooled", True), ("per_step", True), ("pooled", False)]
 )
-#: (T, N, H, W, C); powers of two but for C, and no block parts a pair of pixels: `drawn`'s means
+#: (T, N, H, W, C); powers of two but for C, and no part parts a pair of pixels: `drawn`'s means
 #: of whole numbers are exact
 SIZES = [
     (1, 1, 1, 1, 1),

@@ -75,6 +75,21 @@ def test_a_skip_the_same_at_every_step_may_stand_in_memory_once(assert_same_bits
         assert_same_bits(a, b)
 
 
+@MODES
+@pytest.mark.parametrize("size", [(4, 2, 3, 3, 5), (3, 9, 8, 8, 16)], ids=str)
+def test_an_input_the_same_at_every_step_may_stand_in_memory_once(size, statistics, training):
+    """Its statistics are those of one step, which sum in another order."""
+    norm_input, skip, do = drawn(size, "spikes", whole=True)
+    once = np.broadcast_to(norm_input.x_seq[:1], size)
+    both = []
+    for x_seq in (once, once.copy()):
+        layer = Given(norm_input._replace(x_seq=x_seq), skip, do)
+        both.append(everything(layer, BatchNorm(statistics), LIF(), training))
+    for a, b in zip(*both, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    assert np.array_equal(both[0][0], both[1][0])
+
+
 @pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
 def test_neither_sizes_nor_layouts_make_anything_compile_again(compiled):
     def all_kinds(size):

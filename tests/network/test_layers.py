@@ -1,5 +1,7 @@
 """The pieces of a block and of a head, against the operations that they are made of."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,34 @@ def test_a_convolution_without_input_gradient_has_the_same_weight_gradient(setti
     assert nothing is None
     assert list(same) == list(grads) == ["stem.conv0.weight", "stem.bn0.weight", "stem.bn0.bias"]
     assert all(np.array_equal(same[name], grads[name]) for name in grads)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("need_dx", [False, True])
+def test_images_that_stay_are_convolved_once_with_the_same_result(build, need_dx, dtype):
+    net, params, buffers = build("1-1:2-3")
+    params, buffers = ({k: v.astype(dtype) for k, v in x.items()} for x in (params, buffers))
+    rng, seen = np.random.default_rng(0), []
+    images, dc_seq = (rng.normal(size=s).astype(dtype) for s in ((2, 5, 4, 2), (6, 2, 5, 4, 2)))
+
+    def watched(x, w, p):
+        seen.append(x.shape)
+        return NUMPY.conv_forward(x, w, p)
+
+    context = Context(net, params, buffers, replace(NUMPY, conv_forward=watched), True)
+    still = np.broadcast_to(images, (6, *images.shape))
+    found = []
+    for x_seq in (still, still.copy()):
+        f, layer = conv_forward(x_seq, "stem.conv0", "stem.bn0", Conv((1, 1), (1, 1)), context)
+        d = NormGrads(dc_seq, f.gamma, f.beta)
+        dx_seq, grads = conv_backward(d, layer, context, need_dx)
+        found.append((f.x_seq, grads["stem.conv0.weight"], dx_seq))
+    (c, dw, dx), (want_c, want_dw, want_dx) = found
+    assert seen == [(2, 5, 4, 2), (12, 5, 4, 2)]
+    assert np.array_equal(c, want_c)
+    largest = np.abs(want_dw).max()
+    np.testing.assert_allclose(dw, want_dw, rtol=0, atol=40 * np.finfo(dtype).eps * largest)
+    assert (dx is None and want_dx is None) or np.array_equal(dx, want_dx)
 
 
 def test_neurons_start_at_zero_at_every_call(setting, sequence):
