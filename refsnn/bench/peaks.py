@@ -5,7 +5,7 @@ from time import perf_counter
 import numpy as np
 from numba import njit
 
-from refsnn.kernels.threads import get_num_threads, share, take
+from refsnn.kernels.threads import begin, get_num_threads, share, take
 
 SIDE, REPEATS = 2048, 5
 COPY_BYTES = 2**28
@@ -15,7 +15,7 @@ CHUNK = 2**14  # elements per task
 @njit(nogil=True, cache=True)
 def copy(tasks, own, x, y):  # type: ignore[no-untyped-def]
     """Copy `x` into `y`; a task is a chunk."""
-    chunk = take(tasks)
+    chunk = begin(tasks, own)
     while chunk >= 0:
         first = chunk * CHUNK
         y[first : first + CHUNK] = x[first : first + CHUNK]

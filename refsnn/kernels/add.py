@@ -5,7 +5,7 @@ from numba import njit
 
 from refsnn.equations.surrogate import Array
 from refsnn.equations.validate import like
-from refsnn.kernels.threads import share, take
+from refsnn.kernels.threads import begin, share, take
 
 BLOCK = 1 << 14  # elements per task
 
@@ -13,7 +13,7 @@ BLOCK = 1 << 14  # elements per task
 @njit(nogil=True, cache=True, error_model="numpy")
 def add_loop(tasks, own, total, x):  # type: ignore[no-untyped-def]
     """Add x to total, both flat."""
-    block = take(tasks)
+    block = begin(tasks, own)
     while block >= 0:
         for k in range(block * BLOCK, min((block + 1) * BLOCK, total.size)):
             total[k] += x[k]

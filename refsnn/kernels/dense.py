@@ -24,7 +24,7 @@ from refsnn.kernels.layout import (
     padded_of,
 )
 from refsnn.kernels.simd import LANES, ROWS, Flat, aligned, whole_vectors
-from refsnn.kernels.threads import get_num_threads, share, take
+from refsnn.kernels.threads import begin, get_num_threads, share, take
 from refsnn.kernels.tile import Loops, Rows, narrow_tile, tile
 from refsnn.kernels.transform import copy_vector
 
@@ -108,7 +108,7 @@ def correlate_images(x, some, packed, window, source, target, y, scratch):  # ty
 @njit(nogil=True, cache=True, error_model="numpy")
 def correlate_tasks(tasks, own, x, packed, window, images, source, target, y, scratch):  # type: ignore[no-untyped-def]
     """Split the images into tasks of `images` each."""
-    task = take(tasks)
+    task = begin(tasks, own)
     while task >= 0:
         first = task * images
         some = Span(first, min(images, y.shape[0] - first))
@@ -254,7 +254,7 @@ def block_of(task, c_in, c_out):  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True, error_model="numpy")
 def gradient_tasks(tasks, own, x, dy, window, images, scratch, partial):  # type: ignore[no-untyped-def]
     """Sum each task's block over its images, into its part of `partial`."""
-    task = take(tasks)
+    task = begin(tasks, own)
     while task >= 0:
         part, block = block_of(task, window.c_in, window.c_out)
         some = Span(part * images, min(images, dy.shape[0] - part * images))
@@ -265,7 +265,7 @@ def gradient_tasks(tasks, own, x, dy, window, images, scratch, partial):  # type
 @njit(nogil=True, cache=True, error_model="numpy")
 def add_parts(tasks, own, partial, dw):  # type: ignore[no-untyped-def]
     """Write the sum of all parts into dw, which is flat."""
-    task = take(tasks)
+    task = begin(tasks, own)
     while task >= 0:
         for k in range(task * SUM, min((task + 1) * SUM, dw.size)):
             dw[k] = partial[0, k]

@@ -17,7 +17,7 @@ from numba import njit
 
 from refsnn.equations.conv import Conv
 from refsnn.equations.surrogate import Array
-from refsnn.kernels.threads import share, take
+from refsnn.kernels.threads import begin, share, take
 
 CHANNELS = 16  # input channels per task of the weight gradient
 
@@ -82,7 +82,7 @@ def gather(tasks, own, x, w, rows, columns, y):  # type: ignore[no-untyped-def]
     `rows` and `columns` are of type Axis.
     """
     height = y.shape[1]
-    task = take(tasks)
+    task = begin(tasks, own)
     while task >= 0:
         n, row = task // height, task % height
         gather_row(x[n], w, row, rows, columns, y[n, row])
@@ -125,7 +125,7 @@ def sum_taps(tasks, own, x, dy, stride, padding, dw):  # type: ignore[no-untyped
     """Write dw; each task owns one tap and up to CHANNELS input channels of it."""
     kw, c_in = dw.shape[1:3]
     blocks = (c_in + CHANNELS - 1) // CHANNELS
-    task = take(tasks)
+    task = begin(tasks, own)
     while task >= 0:
         i, j = task // blocks // kw, task // blocks % kw
         first = task % blocks * CHANNELS

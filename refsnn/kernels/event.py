@@ -17,7 +17,7 @@ from refsnn.equations.surrogate import Array
 from refsnn.kernels.add_rows import Lists, Table, add_rows1, add_rows2, add_rows4
 from refsnn.kernels.layout import Correlation, Padded, Residue, Span, pack, padded_of, residues
 from refsnn.kernels.simd import LANES, Flat, aligned
-from refsnn.kernels.threads import get_num_threads, share, take
+from refsnn.kernels.threads import begin, get_num_threads, share, take
 
 CHUNK = 1 << 17  # floats of a panel of dy to which the lists of a weight gradient refer
 MOST = 16  # channels per task of the weight gradient
@@ -111,7 +111,7 @@ def correlate_images(x, packed, window, sizes, y, indices, indptr):  # type: ign
 @njit(nogil=True, cache=True, error_model="numpy")
 def correlate_tasks(tasks, own, x, packed, window, sizes, y, indices, indptr):  # type: ignore[no-untyped-def]
     """Split the images into tasks."""
-    task = take(tasks)
+    task = begin(tasks, own)
     while task >= 0:
         some = slice(task * sizes.images, (task + 1) * sizes.images)
         correlate_images(
@@ -156,7 +156,7 @@ def lay_out(tasks, own, dy, padded, panel, target):  # type: ignore[no-untyped-d
     """Copy dy (n, H', W', C_out) to panels of its channels (n, height, width, panel), padded."""
     images, height, width, c_out = dy.shape
     high, wide = padded.height, padded.width
-    n = take(tasks)
+    n = begin(tasks, own)
     while n >= 0:
         for first in range(0, c_out, panel):
             last = min(c_out, first + panel)
@@ -207,7 +207,7 @@ def weight_tasks(tasks, own, x, padded_dy, panel, rows, columns, accumulate, dw,
     images, c_in, c_out = x.shape[0], x.shape[3], dw.shape[3]
     some = channels_at_once(c_in)
     high, wide = rows.pixels + rows.taps - 1, columns.pixels + columns.taps - 1  # padded
-    task = take(tasks)
+    task = begin(tasks, own)
     while task >= 0:
         indices, indptr, sums = scratch.indices[own], scratch.indptr[own], scratch.sums[own]
         channels = Span(task * some, min(some, c_in - task * some))

@@ -20,7 +20,7 @@ from refsnn.kernels.norm_blocks import (
 )
 from refsnn.kernels.simd import LANES
 from refsnn.kernels.slopes import slope_at
-from refsnn.kernels.threads import share, take
+from refsnn.kernels.threads import begin, share, take
 from refsnn.kernels.vector import load, splat, store, where
 
 
@@ -67,7 +67,7 @@ def backward_tasks(  # type: ignore[no-untyped-def]
     steps, strip, each = sizes.steps, sizes.strip, sizes.steps * sizes.period
     u, u_pre_seq = np.empty(strip, np.float32), np.empty(steps * strip, np.float32)
     total = np.zeros(3 * each, np.float32)
-    task = take(tasks)
+    task = begin(tasks, own)
     while task >= 0:
         end, summed = min((task + 1) * sizes.task, sizes.width), 0
         sums[task] = 0
@@ -118,7 +118,7 @@ class Tilt(NamedTuple):
 @njit(nogil=True, cache=True, error_model="numpy")
 def through_statistics(tasks, own, delta_seq, c, norm, tilt, sizes, dc_seq):  # type: ignore[no-untyped-def]
     """Write dc (T M,), the gradient at a batch norm's input, by the formula of `Tilt`."""
-    task = take(tasks)
+    task = begin(tasks, own)
     while task >= 0:
         first, end = task * sizes.task, min((task + 1) * sizes.task, sizes.width)
         for t in range(sizes.steps):

@@ -9,7 +9,7 @@ from refsnn.equations.batchnorm import NormInput
 from refsnn.equations.surrogate import Array
 from refsnn.kernels.norm_blocks import Sizes, flat
 from refsnn.kernels.simd import LANES
-from refsnn.kernels.threads import take
+from refsnn.kernels.threads import begin, take
 from refsnn.kernels.vector import load, splat, store, store_mask, where
 
 NONE, SPIKES, PLAIN, NORMED = 0, 1, 2, 3  # kinds of skips
@@ -62,7 +62,7 @@ def forward_tasks(tasks, own, c, skip, norm, skip_norm, sizes, neuron, o_seq):  
     """Write the spikes of a task's elements, a strip through all steps after the other."""
     tau, ceiling, zero = splat(neuron.tau), splat(neuron.ceiling), splat(0)
     u = np.empty(sizes.strip, np.float32)
-    task = take(tasks)
+    task = begin(tasks, own)
     while task >= 0:
         end = min((task + 1) * sizes.task, sizes.width)
         for first in range(task * sizes.task, end, sizes.strip):

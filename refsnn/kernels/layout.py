@@ -9,7 +9,7 @@ from numpy import empty
 from refsnn.equations.conv import Conv
 from refsnn.equations.surrogate import Array
 from refsnn.kernels.simd import LANES
-from refsnn.kernels.threads import share, take
+from refsnn.kernels.threads import begin, share, take
 
 SQUARE = 16  # side of the squares that are transposed at a time: a cache line of floats
 
@@ -182,7 +182,7 @@ def pack_panels(tasks, own, w, panel, packed):  # type: ignore[no-untyped-def]
     The last panel has only LANES columns if those are enough.
     """
     depth, c_out = w.shape
-    index = take(tasks)
+    index = begin(tasks, own)
     while index >= 0:
         first = index * panel
         step = panel if c_out - first > LANES else LANES
@@ -211,7 +211,7 @@ def packed_columns(c_out: int, panel: int) -> int:
 def transpose_squares(tasks, own, w, turned):  # type: ignore[no-untyped-def]
     """Copy w (K, A, B) to turned (K, B, A), a square of cache lines at a time."""
     taps, height, width = w.shape
-    block = take(tasks)
+    block = begin(tasks, own)
     while block >= 0:
         first, last = block * SQUARE, min((block + 1) * SQUARE, width)
         for k in range(taps):

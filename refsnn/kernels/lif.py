@@ -13,7 +13,7 @@ from refsnn.equations.lif import LIF, LIFCache, LIFGrads, initial_potential
 from refsnn.equations.surrogate import Array, slopes
 from refsnn.equations.validate import like
 from refsnn.kernels.neuron import neuron_of
-from refsnn.kernels.threads import share, take
+from refsnn.kernels.threads import begin, share, take
 
 BLOCK = 1024  # neurons per task: u stays in the first-level cache
 
@@ -24,7 +24,7 @@ def forward_loop(tasks, own, c_seq, u0, neuron, u_pre_seq, o_seq):  # type: igno
     steps, count = c_seq.shape
     tau, ceiling = neuron.tau, neuron.ceiling
     one, zero = u0.dtype.type(1), u0.dtype.type(0)
-    block = take(tasks)
+    block = begin(tasks, own)
     while block >= 0:
         first, last = block * BLOCK, min((block + 1) * BLOCK, count)
         u = u0[first:last].copy()
@@ -44,7 +44,7 @@ def backward_loop(tasks, own, do_seq, h_seq, u_pre_seq, o_seq, neuron, delta_seq
     steps, count = do_seq.shape
     tau, detach = neuron.tau, neuron.detach
     one = du0.dtype.type(1)
-    block = take(tasks)
+    block = begin(tasks, own)
     while block >= 0:
         first, last = block * BLOCK, min((block + 1) * BLOCK, count)
         for t in range(steps - 1, -1, -1):

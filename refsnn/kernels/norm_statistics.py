@@ -13,7 +13,7 @@ from refsnn.equations.sequence import is_still
 from refsnn.equations.surrogate import Array
 from refsnn.kernels.norm_blocks import SUM, Affine, sizes_of, tasks_of
 from refsnn.kernels.simd import LANES
-from refsnn.kernels.threads import share, take
+from refsnn.kernels.threads import begin, share, take
 from refsnn.kernels.vector import load, store
 
 FEW = 16  # a part's elements, as many times those whose mean is its centre
@@ -57,7 +57,7 @@ def moments(tasks, own, x, count, sizes, mean, spread):  # type: ignore[no-untyp
     channels, period, parts = sizes.channels, sizes.period, mean.shape[1]
     centre, total = np.zeros(period, np.float32), np.zeros(period, np.float32)
     square = np.zeros(period, np.float32)
-    task = take(tasks)
+    task = begin(tasks, own)
     while task >= 0:
         t, part = task // parts, task % parts
         first, last = t * count + part * sizes.task, t * count + min((part + 1) * sizes.task, count)

@@ -10,7 +10,7 @@ from refsnn.equations import pool as equations
 from refsnn.equations.pool import AvgPool, AvgPoolCache, check_cotangent, pooled_shape
 from refsnn.equations.surrogate import Array
 from refsnn.equations.validate import ndim
-from refsnn.kernels.threads import share, take
+from refsnn.kernels.threads import begin, share, take
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -18,7 +18,7 @@ def forward_loop(tasks, own, x, kernel, stride, padding, y):  # type: ignore[no-
     """Write y (N, H', W', C), the means of x's windows."""
     _, height, width, channels = x.shape
     area = y.dtype.type(kernel * kernel)
-    n = take(tasks)
+    n = begin(tasks, own)
     while n >= 0:
         y[n] = 0
         for r in range(y.shape[1]):
@@ -39,7 +39,7 @@ def backward_loop(tasks, own, dy, kernel, stride, padding, dx):  # type: ignore[
     """Write dx (N, H, W, C): each window's pixels get an equal share of its dy."""
     _, height, width, channels = dx.shape
     area = dx.dtype.type(kernel * kernel)
-    n = take(tasks)
+    n = begin(tasks, own)
     while n >= 0:
         dx[n] = 0
         for i in range(kernel):
@@ -64,7 +64,7 @@ def mean_dtype(x: Array) -> Any:
 @njit(nogil=True, cache=True, error_model="numpy")
 def count_spikes(tasks, own, x, y):  # type: ignore[no-untyped-def]
     """Count in y (N, C) how many of the pixels of x (N, H W, C) fired."""
-    n = take(tasks)
+    n = begin(tasks, own)
     while n >= 0:
         y[n] = 0
         for pixel in range(x.shape[1]):

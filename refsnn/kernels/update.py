@@ -10,7 +10,7 @@ from numpy import empty
 from refsnn.equations import update as equations
 from refsnn.equations.surrogate import Array
 from refsnn.equations.update import BETA1, BETA2, EPS
-from refsnn.kernels.threads import share, take
+from refsnn.kernels.threads import begin, share, take
 
 BLOCK = 1 << 14  # elements per task
 
@@ -33,7 +33,7 @@ class AdamW(NamedTuple):
 def sgd_loop(tasks, own, w, g, v, numbers, new_w, new_v):  # type: ignore[no-untyped-def]
     """Write the new parameters and velocities, all flat."""
     lr, momentum, decay = numbers
-    block = take(tasks)
+    block = begin(tasks, own)
     while block >= 0:
         for k in range(block * BLOCK, min((block + 1) * BLOCK, w.size)):
             new_v[k] = momentum * v[k] + (g[k] + decay * w[k])
@@ -46,7 +46,7 @@ def adamw_loop(tasks, own, w, g, moments, numbers, new_w, new_moments):  # type:
     """Write the new parameters and moments, all flat."""
     (mean, square), (new_mean, new_square) = moments, new_moments
     beta1, rest1, beta2, rest2, whole1, whole2, eps, keep, lr = numbers
-    block = take(tasks)
+    block = begin(tasks, own)
     while block >= 0:
         for k in range(block * BLOCK, min((block + 1) * BLOCK, w.size)):
             m = beta1 * mean[k] + rest1 * g[k]

@@ -17,7 +17,7 @@ from refsnn.equations.surrogate import Array
 from refsnn.kernels.dense import GROUP, SIDE, Block, Stack, block_of, in_parts, products
 from refsnn.kernels.layout import Correlation, Span, images_of
 from refsnn.kernels.simd import LANES, aligned
-from refsnn.kernels.threads import get_num_threads, share, take
+from refsnn.kernels.threads import begin, get_num_threads, share, take
 from refsnn.kernels.transform import Grid, Inside, transformer
 
 AT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
@@ -192,15 +192,15 @@ def correlate_block(x, filters, tilings, tiles, outputs, scratch, y):  # type: i
     v_pitch, u_pitch = whole * side + LANES, side * columns + LANES
     u = Stack(scratch, 36 * v_pitch, u_pitch, columns, 1)
     m = Stack(scratch, 36 * (v_pitch + u_pitch), whole * columns + LANES, columns, 1)
-    for begin in range(0, c_in, SIDE):
-        inputs = Span(begin, min(SIDE, c_in - begin))
+    for first in range(0, c_in, SIDE):
+        inputs = Span(first, min(SIDE, c_in - first))
         v = Stack(scratch, 0, v_pitch, inputs.size, 1)
         transform_tiles(x, tilings.x, tiles, inputs, v)
         for place in range(36):  # surplus tiles of the last group
             surplus = place * v_pitch + tiles.size * v.row
             scratch[surplus : place * v_pitch + whole * v.row] = 0
         transform_weights(filters, Block(inputs, outputs), u)
-        products((36, whole, inputs.size, columns), v, u, m, begin > 0)
+        products((36, whole, inputs.size, columns), v, u, m, first > 0)
     write_tiles(m, y.reshape(-1), tilings.y, tiles, outputs)
 
 
@@ -211,7 +211,7 @@ def correlate_tasks(tasks, own, x, filters, tilings, scratch, y):  # type: ignor
     blocks = -(-c_out // SIDE)
     total = y.shape[0] * -(-y.shape[1] // 4) * -(-y.shape[2] // 4)
     step = tiles_at_once(tilings.x.channels, c_out)
-    task = take(tasks)
+    task = begin(tasks, own)
     while task >= 0:
         begun, first = task // blocks * step, task % blocks * SIDE
         tiles, outputs = (
@@ -273,7 +273,7 @@ def gradient_block(x, dy, tilings, tiles, block, scratch, dw):  # type: ignore[n
 def gradient_tasks(tasks, own, x, dy, tilings, images, scratch, partial):  # type: ignore[no-untyped-def]
     """Sum each task's block over its images, into its part of `partial`."""
     each = tilings.x.down * tilings.x.across
-    task = take(tasks)
+    task = begin(tasks, own)
     while task >= 0:
         part, block = block_of(task, tilings.x.channels, tilings.y.channels)
         tiles = Span(part * images * each, min(images, dy.shape[0] - part * images) * each)

@@ -4,6 +4,7 @@ import gc
 import multiprocessing
 import sys
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -11,14 +12,16 @@ import pytest
 from numba import config, njit
 
 from refsnn.kernels import threads
-from refsnn.kernels.threads import get_num_threads, set_num_threads, share, take, take_twin
+from refsnn.kernels.tasks import add, look, take_twin
+from refsnn.kernels.threads import begin, get_num_threads, set_num_threads, share, take
 
 SEVERAL = pytest.mark.skipif(config.NUMBA_NUM_THREADS < 2, reason="one core")
+ROUNDS = 10**9  # of waiting for another thread, some seconds
 
 
 @njit(nogil=True)
 def mark(tasks, own, rounds, seen, by):
-    task = take(tasks)
+    task = begin(tasks, own)
     while task >= 0:
         for _ in range(rounds):
             seen[task] += 1
@@ -35,36 +38,98 @@ def test_each_task_is_computed_once(with_threads, count):
         assert ((by >= 0) & (by < number)).all()
 
 
+@njit(nogil=True, error_model="numpy")
+def meet(tasks, own, met, by):
+    """Hold the first task until every other thread has one."""
+    task = begin(tasks, own)
+    add(met, 0, 1)
+    for _ in range(ROUNDS):
+        if look(met, 0) == by.size:
+            break
+    by[task] = own
+
+
+def compile_first(kernel, *args):
+    """Helpers fall asleep while the caller's kernel compiles."""
+    kernel(np.array([1, 1, 0]), 0, *args)
+
+
 @SEVERAL
 def test_all_take_part(with_threads):
-    """A thread holds its first task until every other thread has one."""
     number = config.NUMBA_NUM_THREADS
-    everybody, by = threading.Barrier(number, timeout=30), np.full(number, -1)
-
-    def meet(tasks, own, by):
-        task = take_twin(tasks)
-        everybody.wait()
-        by[task] = own
-
-    with_threads(number, share, meet, number, by)
-    assert sorted(by) == list(range(number))
+    compile_first(meet, np.zeros(1, np.int64), np.zeros(1, np.int64))
+    for _ in range(20):
+        by = np.full(number, -1)
+        with_threads(number, share, meet, number, np.zeros(1, np.int64), by)
+        assert sorted(by) == list(range(number))
 
 
 @SEVERAL
-@pytest.mark.parametrize("who", ["caller", "helper"])
-def test_an_error_in_any_thread_arrives_and_later_kernels_run(with_threads, who):
-    both = threading.Barrier(2, timeout=30)
+def test_threads_that_sleep_are_woken(with_threads):
+    compile_first(meet, np.zeros(1, np.int64), np.zeros(1, np.int64))
+    by = np.full(2, -1)
+    with_threads(2, share, meet, 2, np.zeros(1, np.int64), by)
+    (helper, *_) = threads._team.helpers
+    for _ in range(1000):
+        if not helper.awake:
+            break
+        time.sleep(0.01)
+    assert not helper.awake
+    with_threads(2, share, meet, 2, np.zeros(1, np.int64), by)
+    assert sorted(by) == [0, 1]
 
-    def fail(tasks, own):
-        both.wait()
-        if (own == 0) == (who == "caller"):
-            raise ArithmeticError(who)
 
-    with pytest.raises(ArithmeticError, match=who):
-        with_threads(2, share, fail, 2)
-    seen = np.zeros(10, np.int64)
-    with_threads(2, share, mark, 10, 1, seen, seen.copy())
-    assert (seen == 1).all()
+@njit(nogil=True, error_model="numpy")
+def fail(tasks, own, met, who):
+    begin(tasks, own)
+    add(met, 0, 1)
+    for _ in range(ROUNDS):
+        if look(met, 0) >= 2:
+            break
+    if own == who:
+        raise ArithmeticError("kernel")
+
+
+@SEVERAL
+@pytest.mark.parametrize(
+    ("who", "error", "message"),
+    [(0, ArithmeticError, "^kernel$"), (1, MemoryError, "^1 of 2 threads of fail failed$")],
+)
+def test_an_error_in_any_thread_arrives_and_later_kernels_run(with_threads, who, error, message):
+    compile_first(fail, np.ones(1, np.int64), 2)
+    for _ in range(20):
+        with pytest.raises(error, match=message):
+            with_threads(2, share, fail, 2, np.zeros(1, np.int64), who)
+        seen = np.zeros(10, np.int64)
+        with_threads(2, share, mark, 10, 1, seen, seen.copy())
+        assert (seen == 1).all()
+
+
+@SEVERAL
+def test_a_helper_gets_every_argument(with_threads):
+    """Numbers, flags, tuples in tuples and arrays of any layout: the helper writes what it got."""
+
+    @njit(nogil=True, error_model="numpy")
+    def write(tasks, own, met, number, flag, nested, strided, out):
+        task = begin(tasks, own)
+        add(met, 0, 1)
+        for _ in range(ROUNDS):
+            if look(met, 0) >= 2:
+                break
+        while task >= 0:
+            out[own, 0] = number
+            out[own, 1] = 1.0 if flag else 0.0
+            out[own, 2] = nested[0] + nested[1][0] + nested[1][1][2]
+            out[own, 3] = strided[1, 2] + strided.shape[1]
+            task = take(tasks)
+
+    out, met = np.zeros((2, 4)), np.zeros(1, np.int64)
+    nested = (1, (2.5, np.arange(3.0)))
+    strided = np.arange(24.0).reshape(4, 6).T[::2]
+    given = np.float32(0.1), True, nested, strided, out
+    compile_first(write, np.ones(1, np.int64), *given)
+    with_threads(2, share, write, 2, met, *given)
+    assert out[0].tolist() == out[1].tolist() == [np.float32(0.1), 1, 5.5, strided[1, 2] + 4]
 
 
 @SEVERAL
@@ -89,18 +154,23 @@ def test_two_callers_at_once_do_not_mix(with_threads):
 
 @SEVERAL
 def test_no_array_is_kept_after_its_kernel(with_threads):
-    class Held(np.ndarray):
-        pass
-
-    def nothing(tasks, own, x):
-        pass
-
-    held = np.zeros(3).view(Held)
-    with_threads(2, share, nothing, 2, held)
+    held = np.zeros(3, np.int64)
+    with_threads(2, share, mark, 3, 1, held, held.copy())
     alive = weakref.ref(held)
     del held
     gc.collect()
     assert alive() is None
+
+
+@SEVERAL
+def test_many_kernels_one_after_the_other(with_threads):
+    def everything():
+        for count in range(2, 2000):
+            seen = np.zeros(count % 7 + 1, np.int64)
+            share(mark, len(seen), count % 5, seen, seen.copy())
+            assert (seen == count % 5).all()
+
+    with_threads(config.NUMBA_NUM_THREADS, everything)
 
 
 def child(queue):
@@ -130,16 +200,27 @@ def test_the_number_is_one_to_the_cores():
     assert get_num_threads() == before
 
 
-def test_they_are_started_when_first_needed(with_threads):
+def test_they_are_started_when_first_needed(with_threads, monkeypatch):
+    monkeypatch.setattr(threads, "_team", threads.Team())
     with_threads(1, share, mark, 10, 1, np.zeros(10, np.int64), np.zeros(10, np.int64))
-    assert len(threads.helpers_of(0)) == 0
+    assert threads._team.helpers == []
 
 
-def test_the_compiled_counter_does_as_its_twin():
+@njit
+def taken(tasks):
+    return [take(tasks) for _ in range(5)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 9])
+def test_the_compiled_counter_does_as_its_twin(count):
+    tasks = np.array([0, count])
+    assert taken(np.array([0, count])) == [take_twin(tasks) for _ in range(5)]
+
+
+def test_too_many_arguments_are_refused():
     @njit
-    def taken(tasks):
-        return [take(tasks) for _ in range(5)]
+    def many(tasks, own, arrays):
+        return begin(tasks, own)
 
-    for count in (0, 1, 3, 9):
-        tasks = np.array([0, count])
-        assert taken(np.array([0, count])) == [take_twin(tasks) for _ in range(5)]
+    with pytest.raises(TypeError, match="take more than 253 entries"):
+        many(np.zeros(256, np.int64), 0, tuple(np.zeros(1) for _ in range(40)))

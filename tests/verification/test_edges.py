@@ -22,7 +22,15 @@ OTHERS = {
     "precompile.IMAGES": "of the arrays for which kernels are compiled",
     "precompile.CHANNELS": "of the arrays for which kernels are compiled",
     "precompile.SIDE": "of the arrays for which kernels are compiled",
-    "threads.ROUNDS": "how long threads wait without sleep",
+    "tasks.ROUNDS": "how long threads wait without sleep",
+    "tasks.OFTEN": "how often waiting threads give way",
+    **{
+        f"tasks.{name}": "a place in memory that threads share"
+        for name in (
+            *("TAKEN", "ALL", "DESK", "ARGUMENTS", "ROOM", "OPEN", "JOINED"),
+            *("WORD", "KERNEL", "TASKS", "HELPERS", "LEFT", "FAILED", "ENTRIES"),
+        )
+    },
     "fused_forward.NORMED": "a sort of skip",
     "winograd.SCRATCH": "holds what TILES and SIDE ask for",
 }

@@ -1,0 +1,274 @@
+"""A kernel's tasks, and how threads hand a running kernel to one another without the GIL.
+
+A kernel that is shared is a compiled function `kernel(tasks, own, *args)` which releases the GIL
+and computes one task after the other, each taken from `tasks`, until none is left:
+
+    task = begin(tasks, own)
+    while task >= 0:
+        ...
+        task = take(tasks)
+
+`own` is the number of the thread, for memory of its own; 0 is the caller's. There, `begin` writes
+the kernel's address and its arguments to `tasks`, and opens the `desk`, where the other threads
+wait: they call the same kernel with the same arguments and another `own`. `close` lets nobody in
+any more, and waits for those that are.
+
+The desk's word is 2^16 times the number of the kernel, plus OPEN, plus the number of threads that
+have joined. All of it is in arrays of int64, so that compiled code reads and writes it.
+"""
+
+import ctypes
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import config, njit, types
+from numba.extending import intrinsic
+
+from refsnn.equations.surrogate import Array
+
+INDEX = ir.IntType(64)
+OPEN, JOINED = 1 << 15, (1 << 15) - 1  # a bit of the desk's word, and the bits below it
+
+#: entries of `tasks`: tasks taken, all tasks, and the desk's address, 0 where none may help
+TAKEN, ALL, DESK, ARGUMENTS, ROOM = 0, 1, 2, 3, 256
+#: entries of the desk, in cache lines of their own: its word; the kernel, its tasks, how many may
+#: help; how many have left; how many of them failed
+WORD, KERNEL, TASKS, HELPERS, LEFT, FAILED, ENTRIES = 0, 8, 9, 10, 16, 24, 32
+
+#: times that a thread looks at the desk before it sleeps, some 200 us: longer than most kernels are
+#: apart, so that they do not wait until threads wake
+ROUNDS = 60_000
+OFTEN = 1024  # looks between which a waiting thread lets programs run that wait for its core
+
+
+def make_tasks(count: int, desk: Array | None) -> Array:
+    """Return the tasks of a kernel."""
+    tasks = np.empty(ROOM, np.int64)
+    tasks[TAKEN], tasks[ALL] = 0, count
+    tasks[DESK] = 0 if desk is None else desk.ctypes.data
+    return tasks
+
+
+def name_yield() -> Any:
+    """Give the system's function that lets other threads run a name for compiled code."""
+    if sys.platform == "win32":
+        function = ctypes.windll.kernel32.SwitchToThread
+    else:
+        function = ctypes.CDLL(None).sched_yield
+    binding.add_symbol("refsnn_yield", ctypes.cast(function, ctypes.c_void_p).value)
+    return function
+
+
+let_others_run = name_yield()
+
+
+def take_twin(tasks: Array) -> int:
+    """Return the next task, -1 if none is left."""
+    tasks[TAKEN] += 1
+    return int(tasks[TAKEN]) - 1 if tasks[TAKEN] <= tasks[ALL] else -1
+
+
+def begin_twin(tasks: Array, own: int) -> int:
+    """Return the first task of a thread, -1 if none is left."""
+    return take_twin(tasks)
+
+
+def entry(context: Any, builder: Any, kind: Any, array: Any, index: int) -> Any:
+    """Return the pointer to an entry of an array of int64."""
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.gep(data, [INDEX(index)])
+
+
+def emit_take(builder: Any, data: Any) -> Any:
+    """Emit what `take_twin` does, for all threads at once."""
+    task = builder.atomic_rmw("add", builder.gep(data, [INDEX(TAKEN)]), INDEX(1), "seq_cst")
+    count = builder.load(builder.gep(data, [INDEX(ALL)]))
+    return builder.select(builder.icmp_signed("<", task, count), task, INDEX(-1))
+
+
+def emit_helping(context: Any, module: Any, kernel: Any) -> Any:
+    """Emit the function by which a thread helps: it calls the kernel with arguments in memory.
+
+    It takes the arguments' address and the thread's number, and returns Numba's code of an error.
+    """
+    kinds = ir.LiteralStructType([value.type for value in kernel.args[2:]])
+    if context.get_abi_sizeof(kinds) > 8 * (ROOM - ARGUMENTS):
+        raise TypeError(f"{kernel.name}: its arguments take more than {ROOM - ARGUMENTS} entries")
+    signature = ir.FunctionType(ir.IntType(32), [INDEX, INDEX])
+    helping = ir.Function(module, signature, name=f"{kernel.name}.helping")
+    helping.linkage = "internal"
+    builder = ir.IRBuilder(helping.append_basic_block())
+    given = builder.inttoptr(helping.args[0], kinds.as_pointer())
+    values = [
+        builder.load(builder.gep(given, [INDEX(0), ir.IntType(32)(i)]))
+        for i in range(len(kinds.elements))
+    ]
+    (place,) = (i for i, value in enumerate(kernel.args[2:]) if value.name == "arg.own")
+    values[place] = helping.args[1]
+    results = [builder.alloca(value.type.pointee) for value in kernel.args[:2]]
+    for result in results:
+        builder.store(ir.Constant(result.type.pointee, None), result)
+    builder.ret(builder.call(kernel, [*results, *values]))
+    return helping
+
+
+@intrinsic
+def compiled_begin(context, tasks, own):  # type: ignore[no-untyped-def]
+    """Let other threads help where the caller's begins; then do as `take`."""
+
+    def codegen(context, builder, kinds, values):  # type: ignore[no-untyped-def]
+        data = entry(context, builder, kinds.args[0], values[0], 0)
+        address = builder.load(builder.gep(data, [INDEX(DESK)]))
+        opens = builder.and_(
+            builder.icmp_signed("==", values[1], INDEX(0)),
+            builder.icmp_signed("!=", address, INDEX(0)),
+        )
+        kernel = builder.function
+        helping = emit_helping(context, builder.module, kernel)
+        with builder.if_then(opens):
+            kinds_of = [value.type for value in kernel.args[2:]]
+            room = builder.gep(data, [INDEX(ARGUMENTS)])
+            given = builder.bitcast(room, ir.LiteralStructType(kinds_of).as_pointer())
+            for i, value in enumerate(kernel.args[2:]):
+                builder.store(value, builder.gep(given, [INDEX(0), ir.IntType(32)(i)]))
+            desk = builder.inttoptr(address, INDEX.as_pointer())
+            word = builder.gep(desk, [INDEX(WORD)])
+            builder.store(builder.ptrtoint(helping, INDEX), builder.gep(desk, [INDEX(KERNEL)]))
+            builder.store(builder.ptrtoint(room, INDEX), builder.gep(desk, [INDEX(TASKS)]))
+            number = builder.add(builder.lshr(builder.load(word), INDEX(16)), INDEX(1))
+            opened = builder.or_(builder.shl(number, INDEX(16)), INDEX(OPEN))
+            builder.store_atomic(opened, word, "seq_cst", 8)
+        return emit_take(builder, data)
+
+    return types.int64(tasks, own), codegen
+
+
+@intrinsic
+def compiled_take(context, tasks):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, kinds, values):  # type: ignore[no-untyped-def]
+        return emit_take(builder, entry(context, builder, kinds.args[0], values[0], 0))
+
+    return types.int64(tasks), codegen
+
+
+if config.DISABLE_JIT:
+    begin: Callable[[Array, int], int] = begin_twin
+    take: Callable[[Array], int] = take_twin
+else:
+    begin, take = compiled_begin, compiled_take
+
+
+@intrinsic
+def look(context, desk, index):  # type: ignore[no-untyped-def]
+    """Return an entry of the desk as it is now."""
+
+    def codegen(context, builder, kinds, values):  # type: ignore[no-untyped-def]
+        data = context.make_array(kinds.args[0])(context, builder, values[0]).data
+        at = context.cast(builder, values[1], kinds.args[1], types.int64)
+        return builder.load_atomic(builder.gep(data, [at]), "seq_cst", 8)
+
+    return types.int64(desk, index), codegen
+
+
+@intrinsic
+def add(context, desk, index, number):  # type: ignore[no-untyped-def]
+    """Add to an entry of the desk; return what it was."""
+
+    def codegen(context, builder, kinds, values):  # type: ignore[no-untyped-def]
+        data = context.make_array(kinds.args[0])(context, builder, values[0]).data
+        at, number = (
+            context.cast(builder, value, kind, types.int64)
+            for value, kind in zip(values[1:], kinds.args[1:], strict=True)
+        )
+        return builder.atomic_rmw("add", builder.gep(data, [at]), number, "seq_cst")
+
+    return types.int64(desk, index, number), codegen
+
+
+@intrinsic
+def join(context, desk, word):  # type: ignore[no-untyped-def]
+    """Join if the desk's word is still this one; tell whether it was."""
+
+    def codegen(context, builder, kinds, values):  # type: ignore[no-untyped-def]
+        place = entry(context, builder, kinds.args[0], values[0], WORD)
+        one_more = builder.add(values[1], INDEX(1))
+        found = builder.cmpxchg(place, values[1], one_more, "seq_cst", "seq_cst")
+        return builder.extract_value(found, 1)
+
+    return types.boolean(desk, word), codegen
+
+
+@intrinsic
+def shut(context, desk):  # type: ignore[no-untyped-def]
+    """Keep only the kernel's number in the desk's word; return what the word was."""
+
+    def codegen(context, builder, kinds, values):  # type: ignore[no-untyped-def]
+        place = entry(context, builder, kinds.args[0], values[0], WORD)
+        return builder.atomic_rmw("and", place, INDEX(~(OPEN | JOINED)), "seq_cst")
+
+    return types.int64(desk), codegen
+
+
+@intrinsic
+def help_out(context, desk, own):  # type: ignore[no-untyped-def]
+    """Call the desk's kernel as thread `own`; return Numba's code of an error."""
+
+    def codegen(context, builder, kinds, values):  # type: ignore[no-untyped-def]
+        kernel, tasks = (
+            builder.load(entry(context, builder, kinds.args[0], values[0], index))
+            for index in (KERNEL, TASKS)
+        )
+        signature = ir.FunctionType(ir.IntType(32), [INDEX, INDEX])
+        function = builder.inttoptr(kernel, signature.as_pointer())
+        return builder.call(function, [tasks, values[1]])
+
+    return types.int32(desk, own), codegen
+
+
+@intrinsic
+def give_way(context):  # type: ignore[no-untyped-def]
+    """Let other programs run that wait for this core."""
+
+    def codegen(context, builder, kinds, values):  # type: ignore[no-untyped-def]
+        signature = ir.FunctionType(ir.IntType(32), [])
+        name = "refsnn_yield"
+        function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
+        builder.call(function, [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def serve(desk, own, seen):  # type: ignore[no-untyped-def]
+    """Help with each kernel, until none has come for some time; return the last one's number.
+
+    The kernel of number `seen` is over.
+    """
+    rounds = 0
+    while rounds < ROUNDS:
+        word = look(desk, WORD)
+        if word & OPEN and word >> 16 != seen and own <= look(desk, HELPERS) and join(desk, word):
+            code = help_out(desk, own)
+            if code != 0 and code != -2:  # of None; other codes are errors
+                add(desk, FAILED, 1)
+            add(desk, LEFT, 1)
+            seen, rounds = word >> 16, 0
+        rounds += 1
+        if rounds % OFTEN == 0:
+            give_way()
+    return seen
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def close(desk):  # type: ignore[no-untyped-def]
+    """Let no more threads help, and wait for those that do; return how many of them failed."""
+    joined, rounds = shut(desk) & JOINED, 0
+    while look(desk, LEFT) < joined:
+        rounds += 1
+        if rounds % OFTEN == 0:
+            give_way()
+    return look(desk, FAILED)
