@@ -64,7 +64,7 @@ __all__ = [
 ]
 
 
-CONV_METHODS = ("auto", "direct", "dense", "event", "winograd")
+CONV_METHODS = ("auto", "direct", "dense", "event", "lookup", "winograd")
 
 
 class LIFForward(Protocol):

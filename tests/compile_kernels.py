@@ -20,7 +20,7 @@ def convolve(x_dtype: type, w_dtype: type) -> None:
     """Call each direction of a convolution by each method."""
     x, w = np.ones((1, 4, 4, 16), x_dtype), np.ones((3, 3, 16, 16), w_dtype)
     p = Conv((1, 1), (1, 1))
-    for method in ("winograd", "dense", "event", "direct"):
+    for method in ("winograd", "dense", "event", "lookup", "direct"):
         y, cache = conv.conv_forward(x, w, p, method=method)
         conv.conv_input_gradient(y, ConvCache(*cache), method=method)
         conv.conv_weight_gradient(y, ConvCache(*cache), method=method)

@@ -20,8 +20,10 @@ from refsnn.kernels import (
     event,
     layout,
     lif,
+    lookup,
     norm_blocks,
     norm_statistics,
+    patterns,
     simd,
     update,
 )
@@ -89,6 +91,7 @@ def pointwise(**given: Any) -> Layer:
 
 
 SIDE, WIDE = dense.SIDE, event.panel_of(dense.SIDE)  # widths of blocks of columns
+TABLE = patterns.QUARTERS * patterns.PATTERNS  # rows of a table for 16 channels
 TAPS = (2, 3)  # a window whose weights, or whose row's weights, exceed an event-driven task's
 FITS = event.CACHE // (4 * WIDE)  # rows of weights that an event-driven task holds
 TILES = minimal.TILES * SIDE // 16  # tiles of 16 channels
@@ -176,6 +179,25 @@ CONVS = [
         "event.CACHE",
         lambda x: 4 * WIDE * 3 * x.channels[0],  # of a row of it
         [Layer(size=(3, 3), channels=(n, SIDE), kernel=TAPS) for n in three(FITS // 3)],
+    ),
+    Edge("lookup.PIXELS", lambda x: x.pixels, [Layer(size=(1, n)) for n in three(lookup.PIXELS)]),
+    Edge(
+        "lookup.PIXELS",
+        lambda x: x.images * x.pixels,
+        [Layer(images=n, size=(4, lookup.PIXELS // 16)) for n in three(4)],
+    ),
+    Edge(
+        "lookup.CACHE",
+        lambda x: 4 * TABLE * simd.LANES * 6 * -(-x.channels[0] // 16),  # a window's table
+        [
+            Layer(size=(3, 3), channels=(16 * words - 3, simd.LANES), kernel=TAPS)
+            for words in three(lookup.CACHE // (4 * TABLE * simd.LANES * 6))
+        ],
+    ),
+    Edge(
+        "lookup.PARTS",
+        lambda x: x.images,
+        [pointwise(images=n, size=(2, 3)) for n in (*three(lookup.PARTS), 3 * lookup.PARTS - 1)],
     ),
     Edge(
         "winograd.TILES",

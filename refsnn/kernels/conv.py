@@ -6,6 +6,7 @@ the density of its spikes, so that the same input gives the same bits on any mac
 direct    loops as in the equations (`direct`)
 dense     register-blocked sums (`dense`): any layer
 event     sums over spikes (`event`): forward and weight gradient, where x is uint8
+lookup    sums over patterns of four channels (`lookup`): where `event` can be used
 winograd  F(4x4, 3x3) (`winograd`): 3x3, stride 1, padding up to 2, whole vectors of channels
 
 Each element differs from the direct sum by less than 1e-4 of the largest element.
@@ -19,19 +20,22 @@ from numpy import empty
 from refsnn.equations.conv import Conv, ConvCache, output_shape
 from refsnn.equations.surrogate import Array
 from refsnn.equations.validate import floating, like, one_of
-from refsnn.kernels import dense, direct, event, layout, winograd
+from refsnn.kernels import dense, direct, event, layout, lookup, winograd
 from refsnn.kernels.simd import aligned
 
-METHODS = ("auto", "direct", "dense", "event", "winograd")
-#: (direction, whether Winograd is possible) -> (channels, few, many): on AVX-512 cores `event` is
-#: about the fastest below the density `few` with fewer channels, below `many` with at least as
-#: many. The channels are the outputs' in the forward pass, the inputs' in the weight gradient.
+METHODS = ("auto", "direct", "dense", "event", "lookup", "winograd")
+#: (direction, kind of layer) -> channels and densities: with at least so many input channels,
+#: `event` was the fastest below this density. A layer is `minimal` where Winograd can be used, else
+#: a `window` or, of one tap, a `point`.
 EVENT_BELOW = {
-    ("forward", True): (64, 0.03, 0.18),
-    ("forward", False): (64, 0.2, 0.4),
-    ("weight_gradient", True): (64, 0.0, 0.04),
-    ("weight_gradient", False): (128, 0.0, 0.2),
+    ("forward", "minimal"): ((32, 0.12), (64, 0.18)),
+    ("forward", "window"): ((32, 0.1), (64, 0.2), (128, 0.3), (256, 0.4)),
+    ("forward", "point"): ((128, 0.1), (256, 0.3)),
+    ("weight_gradient", "minimal"): ((64, 0.04),),
+    ("weight_gradient", "window"): ((64, 0.08), (128, 0.15), (256, 0.35)),
+    ("weight_gradient", "point"): ((128, 0.08), (256, 0.2)),
 }
+LOOKUP = 16  # with at most so many input channels, `lookup` was faster than Winograd, forward
 
 
 def conv_choice(direction: str, x: Array, w: Array, p: Conv, method: str = "auto") -> str:
@@ -53,21 +57,26 @@ def conv_choice(direction: str, x: Array, w: Array, p: Conv, method: str = "auto
     )
     if method == "auto":
         return automatic(direction, x, w, spikes, minimal)
-    usable = {"event": spikes, "winograd": minimal}
+    usable = {"event": spikes, "lookup": spikes, "winograd": minimal}
     return method if usable.get(method, True) else "dense"
 
 
 def automatic(direction: str, x: Array, w: Array, spikes: bool, minimal: bool) -> str:
     """Return the method that was fastest in measurements."""
-    if spikes and event_pays(direction, density(x), w, minimal):
+    if not spikes:
+        return "winograd" if minimal else "dense"
+    kind = "minimal" if minimal else "point" if w.shape[:2] == (1, 1) else "window"
+    if density(x) < event_below(direction, kind, w.shape[2]):
         return "event"
-    return "winograd" if minimal else "dense"
+    if minimal and not (direction == "forward" and w.shape[2] <= LOOKUP):
+        return "winograd"
+    return "lookup"
 
 
-def event_pays(direction: str, density: float, w: Array, minimal: bool) -> bool:
-    """Tell whether there are so few spikes that `event` is the fastest; see `EVENT_BELOW`."""
-    channels, few, many = EVENT_BELOW[direction, minimal]
-    return density < (many if w.shape[3 if direction == "forward" else 2] >= channels else few)
+def event_below(direction: str, kind: str, c_in: int) -> float:
+    """Return the density below which `event` is the fastest; see `EVENT_BELOW`."""
+    fitting = [below for channels, below in EVENT_BELOW[direction, kind] if c_in >= channels]
+    return fitting[-1] if fitting else 0.0
 
 
 def density(x: Array) -> float:
@@ -90,6 +99,8 @@ def conv_forward(x: Array, w: Array, p: Conv, method: str = "auto") -> tuple[Arr
     images = np.ascontiguousarray(x)
     if chosen == "event":
         event.correlate(images, w, correlation, y)
+    elif chosen == "lookup":
+        lookup.correlate(images, w, correlation, y)
     elif chosen == "winograd":
         winograd.correlate(images, w, False, correlation, y)
     else:
@@ -155,6 +166,8 @@ def conv_weight_gradient(dy: Array, cache: ConvCache, method: str = "auto") -> A
         direct.weight_gradient(images, cotangent, p, dw)
     elif chosen == "event":
         event.weight_gradient(images, cotangent, p, dw)
+    elif chosen == "lookup":
+        lookup.weight_gradient(images, cotangent, p, dw)
     elif chosen == "winograd":
         winograd.weight_gradient(images, cotangent, p.padding, dw)
     else:

@@ -55,6 +55,7 @@ def parts(dtype: str, optimizer: str) -> Parts:
         "pooling": partial(pool.global_avgpool_forward, spikes),
         **updates,
         "weight gradient of spikes": partial(weight_gradient, "event", spikes),
+        "sums of patterns": partial(patterns, spikes),
         "Winograd weight gradient": partial(weight_gradient, "winograd", spikes),
         "dense convolution": partial(convolve, "dense", numbers),
         "dense gradients": partial(gradients_of, "dense", numbers),
@@ -70,6 +71,11 @@ def weight_gradient(method: str, x: Array) -> Array:
     w = np.ones((3, 3, CHANNELS, CHANNELS), np.float64 if x.dtype == np.float64 else np.float32)
     cotangent = np.ones(x.shape, w.dtype)
     return conv.conv_weight_gradient(cotangent, ConvCache(x, w, CONV), method=method)
+
+
+def patterns(x: Array) -> None:
+    convolve("lookup", x)
+    weight_gradient("lookup", x)
 
 
 def gradients_of(method: str, x: Array) -> None:

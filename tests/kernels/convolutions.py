@@ -14,7 +14,7 @@ from refsnn.kernels import conv as kernels
 
 COMPILED = not config.DISABLE_JIT
 DIRECTIONS = "forward", "input_gradient", "weight_gradient"
-METHODS = "direct", "dense", "event", "winograd"
+METHODS = "direct", "dense", "event", "lookup", "winograd"
 F4, F8, U1 = np.float32, np.float64, np.uint8
 
 
@@ -82,7 +82,13 @@ LARGER_ODD = [
 ]
 LAYERS = [*ODD, *(NETWORKS + LARGER_ODD if COMPILED else [])]
 USED = [layer for layer in LAYERS if layer not in NETWORKS]  # quick ones
-KINDS = {"direct": (F4, U1), "dense": (F4, U1), "event": (U1,), "winograd": (F4, U1)}
+KINDS = {
+    "direct": (F4, U1),
+    "dense": (F4, U1),
+    "event": (U1,),
+    "lookup": (U1,),
+    "winograd": (F4, U1),
+}
 
 
 def drawn(layer: Layer, x_dtype=F4, w_dtype=F4, density=0.15, numbers=False, seed=0) -> Problem:

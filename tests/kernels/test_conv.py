@@ -1,6 +1,6 @@
 """Every method of convolution against the NumPy equations in float64.
 
-direct, dense and event sum the products of the equations in orders of their own, so each
+direct, dense, event and lookup sum the products of the equations in orders of their own, so each
 element is within n eps sum |x||w| of the exact one (see `kernels.direct`); of whole numbers
 nothing is rounded. winograd multiplies other numbers: 1e-4 of the largest element.
 """
@@ -35,7 +35,7 @@ from hypothesis import strategies as st
 
 from refsnn.equations.conv import Conv
 from refsnn.kernels import conv as kernels
-from refsnn.kernels import event
+from refsnn.kernels import event, lookup
 
 
 @crossed(LAYERS)
@@ -83,14 +83,18 @@ def test_float64_is_direct_and_within_its_bound_whatever_is_forced(layer, densit
 
 
 @pytest.mark.parametrize(
-    ("module", "limit"), [(event, "CHUNK"), (event, "CACHE"), (event, "PIXELS")]
+    ("module", "limit"),
+    [
+        *((event, name) for name in ("CHUNK", "CACHE", "PIXELS")),
+        *((lookup, name) for name in ("CACHE", "PIXELS", "PARTS")),
+    ],
 )
 @DIRECTION
 def test_working_in_the_smallest_parts_changes_nothing(direction, module, limit, monkeypatch):
     monkeypatch.setattr(module, limit, 1)
     for layer in ODD:
         problem, want = expected(layer, direction, U1, numbers=True)
-        for method in ("event", "dense"):
+        for method in ("event", "lookup", "dense"):
             assert np.array_equal(by_kernel(direction, problem, method), want)
 
 

@@ -42,19 +42,29 @@ def test_the_method_for_numbers_follows_from_the_layer(direction):
     assert choose(direction, STEM) == "dense"
 
 
-@pytest.mark.parametrize("layer", [BLOCK3X3, *halving(128, 8)[:1]], ids=str)
-def test_few_spikes_are_summed_and_many_are_as_numbers(layer):
+@pytest.mark.parametrize(
+    ("layer", "otherwise"),
+    [(BLOCK3X3, "winograd"), *zip(halving(128, 8), ("lookup", "lookup"), strict=True)],
+    ids=str,
+)
+def test_few_spikes_are_summed_one_by_one(layer, otherwise):
     for direction in ("forward", "weight_gradient"):
         rising = [choose(direction, layer, x_dtype=U1, density=d) for d in np.linspace(0, 1, 21)]
-        as_numbers = choose(direction, layer)
         events = rising.count("event")
-        assert rising == ["event"] * events + [as_numbers] * (21 - events)
+        assert rising == ["event"] * events + [otherwise] * (21 - events)
         assert 1 <= events <= 10
-    # narrow layers have little to add for a spike, in the weight gradient above all
-    assert choose("weight_gradient", TURN, x_dtype=U1, density=0) == "dense"
-    assert choose("forward", TURN, x_dtype=U1, density=0) == "event"
     # the input gradient reads no spikes
     assert choose("input_gradient", layer, x_dtype=U1, density=0) == choose("input_gradient", layer)
+
+
+def test_sums_of_few_channels_are_looked_up():
+    narrow = same(16, 32)
+    for density in (0, 0.1, 0.9):
+        assert choose("forward", narrow, x_dtype=U1, density=density) == "lookup"
+        assert choose("weight_gradient", narrow, x_dtype=U1, density=density) == "winograd"
+        for direction in ("forward", "weight_gradient"):
+            for layer in halving(16, 8):
+                assert choose(direction, layer, x_dtype=U1, density=density) == "lookup"
 
 
 @DIRECTION
@@ -65,8 +75,10 @@ def test_a_forced_method_gives_way_to_the_dense_one_where_it_cannot_serve(direct
     for layer in (BLOCK3X3, TURN, STEM):
         assert forced("direct", layer) == "direct"
         assert forced("dense", layer, U1) == "dense"
-        assert forced("event", layer) == "dense"
-        assert forced("event", layer, U1) == ("dense" if direction == "input_gradient" else "event")
+        for method in ("event", "lookup"):
+            assert forced(method, layer) == "dense"
+            served = "dense" if direction == "input_gradient" else method
+            assert forced(method, layer, U1) == served
     assert forced("winograd", BLOCK3X3) == forced("winograd", BLOCK3X3, U1) == "winograd"
     for layer in (
         TURN,
@@ -96,4 +108,4 @@ def test_a_choice_is_made_for_floats_alone():
     for dtype in (np.float16, np.longdouble, int):
         with pytest.raises(TypeError, match=r"^w: got dtype .*, want float32 or float64"):
             kernels.conv_choice("forward", x, w.astype(dtype), p)
-    assert kernels.conv_choice("forward", x[:0].astype(U1), w, p) == "event"
+    assert kernels.conv_choice("forward", x[:0].astype(U1), w, p) == "lookup"

@@ -101,7 +101,11 @@ def test_nothing_given_is_written_and_each_call_gives_the_same_bits(layer, metho
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "direction"),
-    [*zip(("direct", "dense", "event"), DIRECTIONS, strict=True), ("winograd", "forward")],
+    [
+        *zip(("direct", "dense", "event"), DIRECTIONS, strict=True),
+        ("lookup", "forward"),
+        ("winograd", "forward"),
+    ],
 )
 def test_read_only_arrays_give_the_same_bits(method, direction):
     """They are other types to Numba: for them it compiles all again."""

@@ -108,7 +108,7 @@ def unforced():
 
 
 def test_the_method_of_convolutions_reaches_every_kernel_that_a_check_asks_for(unforced):
-    assert cases.conv_methods() == ["auto", "direct", "dense", "event", "winograd"]
+    assert cases.conv_methods() == ["auto", "direct", "dense", "event", "lookup", "winograd"]
     assert command.main(["--clause=R4", "--quick", "--jobs=1", "--conv=event", "--json"]) == 0
     assert cases.conv_methods() == ["event"]
     assert cases.get_ops("numba") is get_ops("numba", "event")

@@ -32,6 +32,11 @@ OTHERS = {
         )
     },
     "fused_forward.NORMED": "a sort of skip",
+    "conv.LOOKUP": "which method is chosen",
+    "patterns.GATHER": "a factor",
+    "patterns.QUARTERS": "of 16 channels",
+    "patterns.PATTERNS": "of four channels",
+    "patterns.SUMS": "how many sums are kept apart: a table has them all",
     "winograd.SCRATCH": "holds what TILES and SIDE ask for",
 }
 SIZES = sorted({edge.constant for edge in EDGES})
