@@ -347,7 +347,7 @@ def get_ops(name: str, conv_method: str = "auto") -> Ops:
     validate.one_of("conv", conv_method, CONV_METHODS)
     if name == "numpy":
         return NUMPY
-    from refsnn.kernels import add, conv, lif, norm_neuron, pool, precompile, slopes, update
+    from refsnn.kernels import add, conv, lif, linear, norm_neuron, pool, precompile, slopes, update
 
     return replace(
         NUMPY,
@@ -360,6 +360,8 @@ def get_ops(name: str, conv_method: str = "auto") -> Ops:
         avgpool_forward=pool.avgpool_forward,
         avgpool_backward=pool.avgpool_backward,
         global_avgpool_forward=pool.global_avgpool_forward,
+        linear_forward=linear.linear_forward,
+        linear_backward=linear.linear_backward,
         sgd_update=update.sgd_update,
         adamw_update=update.adamw_update,
         add_into=add.add_into,

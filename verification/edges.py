@@ -20,6 +20,7 @@ from refsnn.kernels import (
     event,
     layout,
     lif,
+    linear,
     lookup,
     norm_blocks,
     norm_statistics,
@@ -28,7 +29,7 @@ from refsnn.kernels import (
     update,
 )
 from refsnn.kernels import winograd as minimal
-from refsnn.ops import Conv
+from refsnn.ops import NUMPY, Conv, get_ops
 from verification.float32 import conv_methods, optimiser_updates
 from verification.float32_layers import (
     LAYER,
@@ -41,7 +42,7 @@ from verification.float32_layers import (
 )
 from verification.record import Recorder
 from verification.registry import check
-from verification.twins import lif_twins
+from verification.twins import agree, lif_twins
 
 
 class Edge(NamedTuple):
@@ -367,6 +368,11 @@ def elements(case: Any) -> int:
 
 NEURONS = [
     Edge("lif.BLOCK", elements, list(product(("float32", "float64"), three(lif.BLOCK)))),
+    Edge(
+        "lif.VECTORS",
+        elements,  # the slopes are those of three times as many
+        [("float32", n) for n in (lif.VECTORS // 3, *three(lif.VECTORS))],
+    ),
 ]
 NEURON_CASES, NEURON_DRAWS = drawn(NEURONS)
 
@@ -397,6 +403,75 @@ def lif_edges(case: Any, record: Recorder) -> None:
     lif_twins((neuron, c_seq, u0, do_seq), record)
 
 
+class Linear(NamedTuple):
+    """A fully connected layer: its numbers of rows, inputs and outputs."""
+
+    rows: int
+    inputs: int
+    outputs: int
+
+    @property
+    def products(self) -> int:
+        """Return the number of products of a pass."""
+        return self.rows * self.inputs * self.outputs
+
+
+WIDTH = linear.LARGE // (16 * 1024)
+LINEARS = [
+    Edge(
+        "linear.LARGE",
+        lambda x: x.products,
+        [Linear(16, 1024, n) for n in three(WIDTH)],
+    ),
+    Edge(
+        "linear.ROWS",
+        lambda x: x.rows,
+        [Linear(n, 700, linear.LARGE // (700 * (linear.ROWS - 2))) for n in three(linear.ROWS)],
+    ),
+    Edge(
+        "dense.POINT_SIDE",
+        lambda x: x.outputs,
+        [Linear(40, 600, n) for n in three(dense.POINT_SIDE)],
+    ),
+]
+LINEAR_CASES, LINEAR_DRAWS = drawn(LINEARS)
+
+
+@check(
+    "linear layers at the edges",
+    "float32",
+    "D12 EQ8",
+    LINEAR_CASES,
+    quick=LINEAR_DRAWS,
+    full=LINEAR_DRAWS,
+)
+def linear_edges(case: Linear, record: Recorder) -> None:
+    """Compare with float64: a sum of n products is off by n eps of the sum of their sizes."""
+    rng, eps = np.random.default_rng(case.products), float(np.finfo(np.float32).eps)
+    given = (case.rows, case.inputs), (case.inputs, case.outputs), (case.outputs,)
+    x, w, b, dy = (
+        rng.normal(size=s).astype(np.float32) for s in (*given, (case.rows, case.outputs))
+    )
+    y, cache = agree(record, "D12", "y", lambda: get_ops("numba").linear_forward(x, w, b))
+    wide = [a.astype(float) for a in (x, w, b, dy)]
+    (want, exact), sizes = NUMPY.linear_forward(*wide[:3]), [np.abs(a) for a in wide]
+    bound, absolute = NUMPY.linear_forward(*sizes[:3])
+    record.true("D12", "y is near", (np.abs(y - want) <= (case.inputs + 1) * eps * bound).all())
+    record.values_ok()
+    got = agree(record, "EQ8", "gradient", lambda: get_ops("numba").linear_backward(dy, cache))
+    gradients = zip(
+        ("dx", "dw", "db"),
+        got,
+        NUMPY.linear_backward(wide[3], exact),
+        NUMPY.linear_backward(sizes[3], absolute),
+        (case.outputs, case.rows, case.rows),
+        strict=True,
+    )
+    for name, a, b_exact, limit, terms in gradients:
+        near = (np.abs(a - b_exact) <= terms * eps * limit).all()
+        record.true("EQ8", f"{name} is near", near)
+
+
 UPDATES = [
     Edge(constant, elements, list(product(("float32", "float64"), three(block))))
     for constant, block in (("add.BLOCK", add.BLOCK), ("update.BLOCK", update.BLOCK))
@@ -418,4 +493,4 @@ def update_edges(case: Any, record: Recorder) -> None:
     optimiser_updates((list(arrays), 2, 0.01, 0.02), record)
 
 
-EDGES = [*CONVS, *FUSED, *NEURONS, *UPDATES]
+EDGES = [*CONVS, *FUSED, *NEURONS, *LINEARS, *UPDATES]

@@ -19,7 +19,7 @@ def copy(tasks, own, x, y):  # type: ignore[no-untyped-def]
     while chunk >= 0:
         first = chunk * CHUNK
         y[first : first + CHUNK] = x[first : first + CHUNK]
-        chunk = take(tasks)
+        chunk = take(tasks, own)
 
 
 def gemm_gflops() -> float:

@@ -17,7 +17,7 @@ def add_loop(tasks, own, total, x):  # type: ignore[no-untyped-def]
     while block >= 0:
         for k in range(block * BLOCK, min((block + 1) * BLOCK, total.size)):
             total[k] += x[k]
-        block = take(tasks)
+        block = take(tasks, own)
 
 
 def add_into(total: Array, x: Array) -> None:

@@ -32,7 +32,9 @@ PANEL = 2 * LANES  # columns of a panel of weights; the last may have LANES
 GROUP = 2 * ROWS  # pixels or channels per group; equals LANES
 PIXELS = 128  # least number of pixels per task
 SIDE = 64  # input and output channels of a block of the weights' gradient
+POINT_SIDE = 192  # the same for a single tap, as fewer blocks read x and dy less often
 PARTS = 16  # tasks of a weight gradient at least, if there are images enough
+LINE = 16  # floats in a cache line
 SUM = 1 << 12  # elements per task when the parts are summed
 
 
@@ -114,7 +116,7 @@ def correlate_tasks(tasks, own, x, packed, window, images, source, target, y, sc
         some = Span(first, min(images, y.shape[0] - first))
         flat = y[first : first + some.size].reshape(-1)
         correlate_images(x, some, packed, window, source, target, flat, scratch[own])
-        task = take(tasks)
+        task = take(tasks, own)
 
 
 def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
@@ -212,6 +214,15 @@ def gather_some(x, some, window, pixels, inputs, taps):  # type: ignore[no-untyp
 
 
 @njit(cache=True, error_model="numpy")
+def apart(row):  # type: ignore[no-untyped-def]
+    """Return a row's length, in an odd number of cache lines: rows fall on all sets of the cache.
+
+    With four lines a row, 32 rows would fill a first-level cache of eight ways.
+    """
+    return (-(-row // LINE) | 1) * LINE
+
+
+@njit(cache=True, error_model="numpy")
 def gradient_block(x, some, dy, window, block, scratch, dw):  # type: ignore[no-untyped-def]
     """Sum a block of dw, which is flat (kh, kw, C_in, C_out), over some of the `Images` x.
 
@@ -221,10 +232,11 @@ def gradient_block(x, some, dy, window, block, scratch, dw):  # type: ignore[no-
     inputs, outputs = block.inputs, block.outputs
     taps, c_out = window.kh * window.kw, window.c_out
     high, wide = -(-inputs.size // LANES) * LANES, -(-outputs.size // LANES) * LANES
-    met = Stack(scratch, 0, PIXELS * high + LANES, high, 1)
-    turned = Stack(scratch, met.at, met.pitch, 1, high)
-    cotangent = Stack(scratch, taps * met.pitch, 0, wide, 1)
-    sums = Stack(scratch, cotangent.at + PIXELS * wide, high * wide + LANES, wide, 1)
+    row, column = apart(high), apart(wide)
+    met = Stack(scratch, 0, PIXELS * row + LANES, row, 1)
+    turned = Stack(scratch, met.at, met.pitch, 1, row)
+    cotangent = Stack(scratch, taps * met.pitch, 0, column, 1)
+    sums = Stack(scratch, cotangent.at + PIXELS * column, high * wide + LANES, wide, 1)
     flat_dy = dy[some.first : some.first + some.size].reshape(-1)
     total = some.size * window.out_height * window.out_width
     for begun in range(0, total, PIXELS):
@@ -232,7 +244,7 @@ def gradient_block(x, some, dy, window, block, scratch, dw):  # type: ignore[no-
         gather_some(x, some, window, pixels, inputs, met)
         for k in range(pixels.size):
             at = (begun + k) * c_out + outputs.first
-            copy_row(flat_dy, at, outputs.size, scratch, cotangent.at + k * wide)
+            copy_row(flat_dy, at, outputs.size, scratch, cotangent.at + k * column)
         products((taps, high, pixels.size, wide), turned, cotangent, sums, begun > 0)
     for tap in range(taps):
         for c in range(inputs.size):
@@ -243,23 +255,23 @@ def gradient_block(x, some, dy, window, block, scratch, dw):  # type: ignore[no-
 
 
 @njit(cache=True, error_model="numpy")
-def block_of(task, c_in, c_out):  # type: ignore[no-untyped-def]
+def block_of(task, c_in, c_out, side):  # type: ignore[no-untyped-def]
     """Return the part of the images that a task belongs to, and its block of the weights."""
-    high, wide = -(-c_in // SIDE), -(-c_out // SIDE)
-    first, begin = task // wide % high * SIDE, task % wide * SIDE
-    inputs, outputs = Span(first, min(SIDE, c_in - first)), Span(begin, min(SIDE, c_out - begin))
+    high, wide = -(-c_in // side), -(-c_out // side)
+    first, start = task // wide % high * side, task % wide * side
+    inputs, outputs = Span(first, min(side, c_in - first)), Span(start, min(side, c_out - start))
     return task // (high * wide), Block(inputs, outputs)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def gradient_tasks(tasks, own, x, dy, window, images, scratch, partial):  # type: ignore[no-untyped-def]
+def gradient_tasks(tasks, own, x, dy, window, side, images, scratch, partial):  # type: ignore[no-untyped-def]
     """Sum each task's block over its images, into its part of `partial`."""
     task = begin(tasks, own)
     while task >= 0:
-        part, block = block_of(task, window.c_in, window.c_out)
+        part, block = block_of(task, window.c_in, window.c_out, side)
         some = Span(part * images, min(images, dy.shape[0] - part * images))
         gradient_block(x, some, dy, window, block, scratch[own], partial[part])
-        task = take(tasks)
+        task = take(tasks, own)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -272,16 +284,18 @@ def add_parts(tasks, own, partial, dw):  # type: ignore[no-untyped-def]
         for part in range(1, partial.shape[0]):
             for k in range(task * SUM, min((task + 1) * SUM, dw.size)):
                 dw[k] += partial[part, k]
-        task = take(tasks)
+        task = take(tasks, own)
 
 
-def in_parts(images: int, dw: Array, work: Callable[[int, int, Array], None]) -> None:
+def in_parts(
+    images: int, dw: Array, work: Callable[[int, int, Array], None], side: int = SIDE
+) -> None:
     """Compute dw as the sum of parts, each over some of the images.
 
     `work(images per part, tasks, partial)` writes each part's sum to partial (part, dw.size). A
-    task is a block of a part.
+    task is a block of a part, of up to `side` times `side` channels.
     """
-    blocks = -(-dw.shape[2] // SIDE) * -(-dw.shape[3] // SIDE)
+    blocks = -(-dw.shape[2] // side) * -(-dw.shape[3] // side)
     some = -(-images // max(1, min(images, -(-PARTS // blocks))))
     parts = -(-images // some)
     partial = dw.reshape(1, -1) if parts == 1 else aligned(parts, dw.size)
@@ -293,16 +307,17 @@ def in_parts(images: int, dw: Array, work: Callable[[int, int, Array], None]) ->
 def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
     """Write into dw (kh, kw, C_in, C_out) from x (N, H, W, C_in), float32 or uint8, and dy.
 
-    A task owns a block of dw, SIDE by SIDE, and some images; its data fits in its core's cache.
+    A task owns a block of dw and some images; its data fits in its core's cache.
     """
     kh, kw, c_in, c_out = dw.shape
-    high, wide = (whole_vectors(min(SIDE, n)) for n in (c_in, c_out))
-    size = kh * kw * (PIXELS * high + high * wide + 2 * LANES) + PIXELS * wide
+    side = POINT_SIDE if (kh, kw) == (1, 1) else SIDE
+    high, wide = (whole_vectors(min(side, n)) for n in (c_in, c_out))
+    size = kh * kw * (PIXELS * apart(high) + high * wide + 2 * LANES) + PIXELS * apart(wide)
     scratch = aligned(get_num_threads(), size)
     out = (dy.shape[1], dy.shape[2])
     window, given = forward_correlation(out, (kh, kw), p).window(x.shape, c_out), images_of(x)
 
     def work(images: int, tasks: int, partial: Array) -> None:
-        share(gradient_tasks, tasks, given, dy, window, images, scratch, partial)
+        share(gradient_tasks, tasks, given, dy, window, side, images, scratch, partial)
 
-    in_parts(len(x), dw, work)
+    in_parts(len(x), dw, work, side)

@@ -86,7 +86,7 @@ def gather(tasks, own, x, w, rows, columns, y):  # type: ignore[no-untyped-def]
     while task >= 0:
         n, row = task // height, task % height
         gather_row(x[n], w, row, rows, columns, y[n, row])
-        task = take(tasks)
+        task = take(tasks, own)
 
 
 @njit(cache=True, error_model="numpy")
@@ -131,7 +131,7 @@ def sum_taps(tasks, own, x, dy, stride, padding, dw):  # type: ignore[no-untyped
         first = task % blocks * CHANNELS
         last = min(first + CHANNELS, c_in)
         tap_gradient(x, dy, (i, j), first, stride, padding, dw[i, j, first:last])
-        task = take(tasks)
+        task = take(tasks, own)
 
 
 def forward(x: Array, w: Array, p: Conv, y: Array) -> None:

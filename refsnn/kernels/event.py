@@ -117,7 +117,7 @@ def correlate_tasks(tasks, own, x, packed, window, sizes, y, indices, indptr):  
         correlate_images(
             x[some], packed, window, sizes, y[some].reshape(-1), indices[own], indptr[own]
         )
-        task = take(tasks)
+        task = take(tasks, own)
 
 
 def taps_at_once(kh: int, kw: int, size: int) -> tuple[int, int]:
@@ -170,7 +170,7 @@ def lay_out(tasks, own, dy, padded, panel, target):  # type: ignore[no-untyped-d
                             target[at - first + c] = dy[n, row, column, c]
                     for c in range(last - first if inside else 0, panel):
                         target[at + c] = 0
-        n = take(tasks)
+        n = take(tasks, own)
 
 
 @njit(cache=True, error_model="numpy")
@@ -229,7 +229,7 @@ def weight_tasks(tasks, own, x, padded_dy, panel, rows, columns, accumulate, dw,
                         else:
                             for k in range(first, last):
                                 target[k] = sums[k - first]
-        task = take(tasks)
+        task = take(tasks, own)
 
 
 def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:

@@ -103,7 +103,7 @@ def backward_tasks(  # type: ignore[no-untyped-def]
             if summed >= SUM * sizes.period or last == end:
                 move_sums(total, sums[task])
                 summed = 0
-        task = take(tasks)
+        task = take(tasks, own)
 
 
 class Tilt(NamedTuple):
@@ -129,7 +129,7 @@ def through_statistics(tasks, own, delta_seq, c, norm, tilt, sizes, dc_seq):  # 
                 along = x_hat(c.data, t * c.row + m, norm, t, k) * load(tilt.tilt, place)
                 store(dc_seq, at, straight - along)
                 k = k + LANES if k + LANES < sizes.period else 0
-        task = take(tasks)
+        task = take(tasks, own)
 
 
 def tilt_of(affine: Affine, sums: Sums, groups: int, count: int) -> Tilt:

@@ -77,4 +77,4 @@ def forward_tasks(tasks, own, c, skip, norm, skip_norm, sizes, neuron, o_seq):  
                     store_mask(o_seq, t * sizes.width + m, fired)
                     store(u, m - first, where(fired, zero, u_pre))
                     k = k + LANES if k + LANES < sizes.period else 0
-        task = take(tasks)
+        task = take(tasks, own)

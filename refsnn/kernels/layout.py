@@ -193,7 +193,7 @@ def pack_panels(tasks, own, w, panel, packed):  # type: ignore[no-untyped-def]
                 packed[at + c] = w[k, c]
             for c in range(last, first + step):
                 packed[at + c] = 0
-        index = take(tasks)
+        index = take(tasks, own)
 
 
 def pack(w: Array, panel: int, packed: Array) -> None:
@@ -219,7 +219,7 @@ def transpose_squares(tasks, own, w, turned):  # type: ignore[no-untyped-def]
                 for b in range(first, last):
                     for a in range(top, min(top + SQUARE, height)):
                         turned[k, b, a] = w[k, a, b]
-        block = take(tasks)
+        block = take(tasks, own)
 
 
 def transpose(w: Array, turned: Array) -> None:

@@ -1,7 +1,8 @@
 """Numba twin of `equations.lif`, bit for bit: the same operations in the same order.
 
-Each thread computes a range of neurons over all steps. The surrogate's slope is computed by NumPy
-as in `equations`, since libraries differ in the last bit of tanh.
+Each thread computes a range of neurons over all steps. In float64 the surrogate's slope is computed
+by NumPy as in `equations`, since libraries differ in the last bit of tanh; in float32 by `slopes`,
+whose tanh differs by up to 4 eps.
 """
 
 import numpy as np
@@ -10,11 +11,17 @@ from numpy import empty
 
 from refsnn.equations import lif as equations
 from refsnn.equations.lif import LIF, LIFCache, LIFGrads, initial_potential
-from refsnn.equations.surrogate import Array, slopes
+from refsnn.equations.surrogate import Array
+from refsnn.equations.surrogate import slopes as equations_slopes
 from refsnn.equations.validate import like
 from refsnn.kernels.neuron import neuron_of
+from refsnn.kernels.norm_blocks import flat
+from refsnn.kernels.simd import LANES, aligned, whole_vectors
+from refsnn.kernels.slopes import SURROGATES, slope_at, slope_of
 from refsnn.kernels.threads import begin, share, take
+from refsnn.kernels.vector import load, splat, store
 
+VECTORS = 1 << 14  # slopes per task
 BLOCK = 1024  # neurons per task: u stays in the first-level cache
 
 
@@ -35,7 +42,7 @@ def forward_loop(tasks, own, c_seq, u0, neuron, u_pre_seq, o_seq):  # type: igno
                 u_pre_seq[t, first + m] = u_pre
                 o_seq[t, first + m] = o
                 u[m] = u_pre * (one - o)
-        block = take(tasks)
+        block = take(tasks, own)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -55,7 +62,18 @@ def backward_loop(tasks, own, do_seq, h_seq, u_pre_seq, o_seq, neuron, delta_seq
                 delta = do_seq[t, m] * h_seq[t, m] + du0[m] * bracket
                 delta_seq[t, m] = delta
                 du0[m] = tau * delta
-        block = take(tasks)
+        block = take(tasks, own)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def slope_tasks(tasks, own, u_pre, v_th, slope, h):  # type: ignore[no-untyped-def]
+    """Write Eq. 4 for potentials, whole vectors of them."""
+    threshold = splat(v_th)
+    task = begin(tasks, own)
+    while task >= 0:
+        for m in range(task * VECTORS, min((task + 1) * VECTORS, u_pre.size), LANES):
+            store(h, m, slope_at(slope, load(u_pre, m) - threshold))
+        task = take(tasks, own)
 
 
 def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache]:
@@ -82,7 +100,7 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
     if type(p) is not LIF:
         return equations.lif_backward(do_seq, cache, constants)
     like("do_seq", do_seq, o_seq.shape, o_seq.dtype, "o_seq")
-    h_seq = slopes(p.surrogate, u_pre_seq - p.v_th, p.v_th)
+    h_seq = slopes_of(u_pre_seq, p)
     delta_seq, du0 = empty(do_seq.shape, do_seq.dtype), np.zeros(u0.shape, u0.dtype)
     share(
         backward_loop,
@@ -99,6 +117,16 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
         return LIFGrads(delta_seq, du0, None, None)
     constant = equations.constant_gradients(do_seq, h_seq, delta_seq, cache)
     return LIFGrads(delta_seq, du0, *constant)
+
+
+def slopes_of(u_pre_seq: Array, p: LIF) -> Array:
+    """Return the surrogate's slopes (Eq. 4) at potentials of any shape."""
+    if u_pre_seq.dtype != np.float32 or type(p.surrogate) not in SURROGATES:
+        return equations_slopes(p.surrogate, u_pre_seq - p.v_th, p.v_th)
+    width = whole_vectors(u_pre_seq.size)
+    given, h = flat(u_pre_seq[None], width), aligned(width)
+    share(slope_tasks, -(-width // VECTORS), given, np.float32(p.v_th), slope_of(p), h)
+    return h[: u_pre_seq.size].reshape(u_pre_seq.shape)
 
 
 def rows(x_seq: Array) -> Array:

@@ -89,7 +89,7 @@ def pack_bits(tasks, own, x, padded, bits):  # type: ignore[no-untyped-def]
                     target[c // 16] |= np.uint16(byte_of(flat, at + c)) << np.uint16(c % 16)
                 for c in range(whole, channels):
                     target[c // 16] |= np.uint16(flat[at + c]) << np.uint16(c % 16)
-        n = take(tasks)
+        n = take(tasks, own)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -116,7 +116,7 @@ def fill_table(tasks, own, w, panel, table):  # type: ignore[no-untyped-def]
                 if channel < c_in:
                     for k in range(first, last):
                         rows[quarter, pattern, k - first] += w[tap, channel, k]
-        task = take(tasks)
+        task = take(tasks, own)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -147,7 +147,7 @@ def correlate_tasks(tasks, own, bits, table, window, sizes, y):  # type: ignore[
                             )
                             at += window.sw * size
                             place += window.c_out
-        task = take(tasks)
+        task = take(tasks, own)
 
 
 def bits_of(x: Array, window: Window) -> Array:
@@ -221,7 +221,7 @@ def gradient_tasks(tasks, own, bits, dy, window, sizes, scratch, partial):  # ty
                         if pattern >> c % 4 & 1:
                             total += table[source + pattern * panel + k]
                     partial[part, target + first + k] = total
-        task = take(tasks)
+        task = take(tasks, own)
 
 
 def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:

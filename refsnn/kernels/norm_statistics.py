@@ -76,7 +76,7 @@ def moments(tasks, own, x, count, sizes, mean, spread):  # type: ignore[no-untyp
             all_away, all_squares = away[k::channels].sum(), squares[k::channels].sum()
             mean[t, part, k] = centre[k] + all_away / pixels
             spread[t, part, k] = max(all_squares - all_away * all_away / pixels, 0.0)
-        task = take(tasks)
+        task = take(tasks, own)
 
 
 def statistics(c_seq: Array, p: BatchNorm) -> tuple[Array, Array]:

@@ -31,7 +31,7 @@ def forward_loop(tasks, own, x, kernel, stride, padding, y):  # type: ignore[no-
                                 y[n, r, s, c] += x[n, row, column, c]
                 for c in range(channels):
                     y[n, r, s, c] /= area
-        n = take(tasks)
+        n = take(tasks, own)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -50,7 +50,7 @@ def backward_loop(tasks, own, dy, kernel, stride, padding, dx):  # type: ignore[
                         if 0 <= row < height and 0 <= column < width:
                             for c in range(channels):
                                 dx[n, row, column, c] += dy[n, r, s, c] / area
-        n = take(tasks)
+        n = take(tasks, own)
 
 
 def mean_dtype(x: Array) -> Any:
@@ -70,7 +70,7 @@ def count_spikes(tasks, own, x, y):  # type: ignore[no-untyped-def]
         for pixel in range(x.shape[1]):
             for c in range(x.shape[2]):
                 y[n, c] += x[n, pixel, c]
-        n = take(tasks)
+        n = take(tasks, own)
 
 
 def global_avgpool_forward(x: Array) -> tuple[Array, tuple[int, ...]]:

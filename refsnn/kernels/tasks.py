@@ -6,12 +6,13 @@ and computes one task after the other, each taken from `tasks`, until none is le
     task = begin(tasks, own)
     while task >= 0:
         ...
-        task = take(tasks)
+        task = take(tasks, own)
 
 `own` is the number of the thread, for memory of its own; 0 is the caller's. There, `begin` writes
 the kernel's address and its arguments to `tasks`, and opens the `desk`, where the other threads
-wait: they call the same kernel with the same arguments and another `own`. `close` lets nobody in
-any more, and waits for those that are.
+wait: they call the same kernel with the same arguments and another `own`. Where the caller finds no
+task left, it closes the desk, and waits within the kernel for those that joined: its arguments
+would not outlive it.
 
 The desk's word is 2^16 times the number of the kernel, plus OPEN, plus the number of threads that
 have joined. All of it is in arrays of int64, so that compiled code reads and writes it.
@@ -65,7 +66,7 @@ def name_yield() -> Any:
 let_others_run = name_yield()
 
 
-def take_twin(tasks: Array) -> int:
+def take_twin(tasks: Array, own: int) -> int:
     """Return the next task, -1 if none is left."""
     tasks[TAKEN] += 1
     return int(tasks[TAKEN]) - 1 if tasks[TAKEN] <= tasks[ALL] else -1
@@ -73,7 +74,7 @@ def take_twin(tasks: Array) -> int:
 
 def begin_twin(tasks: Array, own: int) -> int:
     """Return the first task of a thread, -1 if none is left."""
-    return take_twin(tasks)
+    return take_twin(tasks, own)
 
 
 def entry(context: Any, builder: Any, kind: Any, array: Any, index: int) -> Any:
@@ -82,11 +83,57 @@ def entry(context: Any, builder: Any, kind: Any, array: Any, index: int) -> Any:
     return builder.gep(data, [INDEX(index)])
 
 
-def emit_take(builder: Any, data: Any) -> Any:
-    """Emit what `take_twin` does, for all threads at once."""
+def emit_take(builder: Any, data: Any, own: Any) -> Any:
+    """Emit what `take_twin` does, for all threads at once; the caller waits for the others."""
     task = builder.atomic_rmw("add", builder.gep(data, [INDEX(TAKEN)]), INDEX(1), "seq_cst")
     count = builder.load(builder.gep(data, [INDEX(ALL)]))
-    return builder.select(builder.icmp_signed("<", task, count), task, INDEX(-1))
+    desk = builder.load(builder.gep(data, [INDEX(DESK)]))
+    over = builder.icmp_signed(">=", task, count)
+    shared = builder.icmp_signed("!=", desk, INDEX(0))
+    callers = builder.and_(builder.icmp_signed("==", own, INDEX(0)), shared)
+    with builder.if_then(builder.and_(over, callers), likely=False):
+        builder.call(closing(builder.module), [desk])
+    return builder.select(over, INDEX(-1), task)
+
+
+def closing(module: Any) -> Any:
+    """Return the function that closes the desk and waits for the threads that joined."""
+    name = "refsnn.close"
+    if name in module.globals:
+        return module.globals[name]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [INDEX]), name)
+    function.linkage = "internal"
+    before, loop, rest, after = (
+        function.append_basic_block(text) for text in ("before", "loop", "rest", "after")
+    )
+    builder = ir.IRBuilder(before)
+    desk = builder.inttoptr(function.args[0], INDEX.as_pointer())
+    word, left = (builder.gep(desk, [INDEX(index)]) for index in (WORD, LEFT))
+    joined = builder.and_(
+        builder.atomic_rmw("and", word, INDEX(~(OPEN | JOINED)), "seq_cst"), INDEX(JOINED)
+    )
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    rounds = builder.phi(INDEX)
+    rounds.add_incoming(INDEX(1), before)
+    here = builder.icmp_signed("<", builder.load_atomic(left, "seq_cst", 8), joined)
+    builder.cbranch(here, rest, after)
+    builder.position_at_end(rest)
+    often = builder.and_(rounds, INDEX(OFTEN - 1))
+    with builder.if_then(builder.icmp_signed("==", often, INDEX(0))):
+        emit_yield(builder)
+    rounds.add_incoming(builder.add(rounds, INDEX(1)), builder.block)
+    builder.branch(loop)
+    builder.position_at_end(after)
+    builder.ret_void()
+    return function
+
+
+def emit_yield(builder: Any) -> None:
+    """Emit a call of the function that lets other programs run."""
+    signature, name = ir.FunctionType(ir.IntType(32), []), "refsnn_yield"
+    function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
+    builder.call(function, [])
 
 
 def emit_helping(context: Any, module: Any, kernel: Any) -> Any:
@@ -141,22 +188,22 @@ def compiled_begin(context, tasks, own):  # type: ignore[no-untyped-def]
             number = builder.add(builder.lshr(builder.load(word), INDEX(16)), INDEX(1))
             opened = builder.or_(builder.shl(number, INDEX(16)), INDEX(OPEN))
             builder.store_atomic(opened, word, "seq_cst", 8)
-        return emit_take(builder, data)
+        return emit_take(builder, data, values[1])
 
     return types.int64(tasks, own), codegen
 
 
 @intrinsic
-def compiled_take(context, tasks):  # type: ignore[no-untyped-def]
+def compiled_take(context, tasks, own):  # type: ignore[no-untyped-def]
     def codegen(context, builder, kinds, values):  # type: ignore[no-untyped-def]
-        return emit_take(builder, entry(context, builder, kinds.args[0], values[0], 0))
+        return emit_take(builder, entry(context, builder, kinds.args[0], values[0], 0), values[1])
 
-    return types.int64(tasks), codegen
+    return types.int64(tasks, own), codegen
 
 
 if config.DISABLE_JIT:
     begin: Callable[[Array, int], int] = begin_twin
-    take: Callable[[Array], int] = take_twin
+    take: Callable[[Array, int], int] = take_twin
 else:
     begin, take = compiled_begin, compiled_take
 
@@ -202,14 +249,13 @@ def join(context, desk, word):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def shut(context, desk):  # type: ignore[no-untyped-def]
-    """Keep only the kernel's number in the desk's word; return what the word was."""
-
+def compiled_close(context, desk):  # type: ignore[no-untyped-def]
     def codegen(context, builder, kinds, values):  # type: ignore[no-untyped-def]
-        place = entry(context, builder, kinds.args[0], values[0], WORD)
-        return builder.atomic_rmw("and", place, INDEX(~(OPEN | JOINED)), "seq_cst")
+        place = entry(context, builder, kinds.args[0], values[0], 0)
+        builder.call(closing(builder.module), [builder.ptrtoint(place, INDEX)])
+        return context.get_dummy_value()
 
-    return types.int64(desk), codegen
+    return types.void(desk), codegen
 
 
 @intrinsic
@@ -233,10 +279,7 @@ def give_way(context):  # type: ignore[no-untyped-def]
     """Let other programs run that wait for this core."""
 
     def codegen(context, builder, kinds, values):  # type: ignore[no-untyped-def]
-        signature = ir.FunctionType(ir.IntType(32), [])
-        name = "refsnn_yield"
-        function = builder.module.globals.get(name) or ir.Function(builder.module, signature, name)
-        builder.call(function, [])
+        emit_yield(builder)
         return context.get_dummy_value()
 
     return types.void(), codegen
@@ -265,10 +308,9 @@ def serve(desk, own, seen):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def close(desk):  # type: ignore[no-untyped-def]
-    """Let no more threads help, and wait for those that do; return how many of them failed."""
-    joined, rounds = shut(desk) & JOINED, 0
-    while look(desk, LEFT) < joined:
-        rounds += 1
-        if rounds % OFTEN == 0:
-            give_way()
+    """Close the desk, and wait for those that joined; return how many of them failed.
+
+    It is closed by then, unless the caller's kernel raised an error.
+    """
+    compiled_close(desk)
     return look(desk, FAILED)

@@ -38,7 +38,7 @@ def sgd_loop(tasks, own, w, g, v, numbers, new_w, new_v):  # type: ignore[no-unt
         for k in range(block * BLOCK, min((block + 1) * BLOCK, w.size)):
             new_v[k] = momentum * v[k] + (g[k] + decay * w[k])
             new_w[k] = w[k] - lr * new_v[k]
-        block = take(tasks)
+        block = take(tasks, own)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -55,7 +55,7 @@ def adamw_loop(tasks, own, w, g, moments, numbers, new_w, new_moments):  # type:
             new_w[k] = w[k] * keep - lr * direction
             new_mean[k] = m
             new_square[k] = s
-        block = take(tasks)
+        block = take(tasks, own)
 
 
 def known(arrays: tuple[Array, ...], numbers: tuple[Any, ...]) -> bool:

@@ -219,7 +219,7 @@ def correlate_tasks(tasks, own, x, filters, tilings, scratch, y):  # type: ignor
             Span(first, min(SIDE, c_out - first)),
         )
         correlate_block(x, filters, tilings, tiles, outputs, scratch[own], y)
-        task = take(tasks)
+        task = take(tasks, own)
 
 
 def correlate(x: Array, w: Array, flip: bool, g: Correlation, y: Array) -> None:
@@ -275,10 +275,10 @@ def gradient_tasks(tasks, own, x, dy, tilings, images, scratch, partial):  # typ
     each = tilings.x.down * tilings.x.across
     task = begin(tasks, own)
     while task >= 0:
-        part, block = block_of(task, tilings.x.channels, tilings.y.channels)
+        part, block = block_of(task, tilings.x.channels, tilings.y.channels, SIDE)
         tiles = Span(part * images * each, min(images, dy.shape[0] - part * images) * each)
         gradient_block(x, dy, tilings, tiles, block, scratch[own], partial[part])
-        task = take(tasks)
+        task = take(tasks, own)
 
 
 def weight_gradient(x: Array, dy: Array, padding: tuple[int, int], dw: Array) -> None:

@@ -26,7 +26,7 @@ def mark(tasks, own, rounds, seen, by):
         for _ in range(rounds):
             seen[task] += 1
         by[task] = own
-        task = take(tasks)
+        task = take(tasks, own)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 1000])
@@ -121,7 +121,7 @@ def test_a_helper_gets_every_argument(with_threads):
             out[own, 1] = 1.0 if flag else 0.0
             out[own, 2] = nested[0] + nested[1][0] + nested[1][1][2]
             out[own, 3] = strided[1, 2] + strided.shape[1]
-            task = take(tasks)
+            task = take(tasks, own)
 
     out, met = np.zeros((2, 4)), np.zeros(1, np.int64)
     nested = (1, (2.5, np.arange(3.0)))
@@ -208,13 +208,13 @@ def test_they_are_started_when_first_needed(with_threads, monkeypatch):
 
 @njit
 def taken(tasks):
-    return [take(tasks) for _ in range(5)]
+    return [take(tasks, 1) for _ in range(5)]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 9])
 def test_the_compiled_counter_does_as_its_twin(count):
     tasks = np.array([0, count])
-    assert taken(np.array([0, count])) == [take_twin(tasks) for _ in range(5)]
+    assert taken(np.array([0, count, 0])) == [take_twin(tasks, 1) for _ in range(5)]
 
 
 def test_too_many_arguments_are_refused():

@@ -13,7 +13,7 @@ def test_a_training_says_what_is_compiled_before_its_first_step(capsys, tmp_path
     start(tmp_path / "run", config).train()
     before, after = capsys.readouterr().err.split("loss=", 1)
     lines = [line for line in before.splitlines() if "compiling" in line]
-    assert lines[0].startswith("compiling 1 of 9: batch norm and neurons:")
+    assert lines[0].startswith("compiling 1 of 10: batch norm and neurons:")
     assert "compiling" not in after
 
 

@@ -32,6 +32,7 @@ OTHERS = {
         )
     },
     "fused_forward.NORMED": "a sort of skip",
+    "dense.LINE": "of the cache",
     "conv.LOOKUP": "which method is chosen",
     "patterns.GATHER": "a factor",
     "patterns.QUARTERS": "of 16 channels",
