@@ -6,12 +6,12 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
-from refsnn.bench import report
+from refsnn.bench import linear_lif, report
 from refsnn.bench.machine import describe_machine
 from refsnn.bench.measure import compare
 from refsnn.bench.processes import single
 from refsnn.bench.scaling import scaling
-from refsnn.bench.workload import LIBRARIES, PHASES, Spec
+from refsnn.bench.workload import LIBRARIES, LINEAR_LIF, PHASES, Spec
 from refsnn.ops import CONV_METHODS, validate
 from refsnn.output import open_output, say
 from refsnn.system import load_average, usable_cores
@@ -19,7 +19,9 @@ from refsnn.system import load_average, usable_cores
 DEFAULT_ARCHS = ("resnet20", "resnet18")
 BATCH_SIZES = {"resnet20": 32}
 OTHER_BATCH_SIZE = 16
+STEPS = 4
 INFERENCE_DENSITY = 0.15
+UNROLLING = ("torch.compile",)  # it would compile each of 500 steps, for more than half an hour
 
 
 def add_options(parser: Any) -> None:
@@ -29,10 +31,11 @@ def add_options(parser: Any) -> None:
         nargs="+",
         action="extend",
         metavar="NAME",
-        help="architectures by name, or as depths:widths (default: resnet20 resnet18)",
+        help="architectures by name, or as depths:widths, or linear-lif, a linear layer and LIF "
+        "neurons (linear-lif:N of N neurons) (default: resnet20 resnet18)",
     )
     for name, default, text in (
-        ("steps", 4, "time steps T (default: 4)"),
+        ("steps", None, "time steps T (default: 4, or 500 for linear-lif)"),
         ("batch-size", None, "images per batch (default: 32 for resnet20, otherwise 16)"),
         ("size", 32, "height and width of the images in pixels (default: 32)"),
         ("threads", None, "threads per library (default: as set by the environment)"),
@@ -89,17 +92,21 @@ def add_options(parser: Any) -> None:
 def specs(arguments: argparse.Namespace) -> list[Spec]:
     """Return a spec for each architecture and phase; ValueError for a setting that is wrong."""
     made = []
-    for arch in dict.fromkeys(arguments.arch or DEFAULT_ARCHS):
-        size = arguments.batch_size
+    given = [one for arch in arguments.arch or DEFAULT_ARCHS for one in linear_lif.names(arch)]
+    for arch in dict.fromkeys(given):
+        size, is_linear = arguments.batch_size, arch.startswith(LINEAR_LIF)
+        if is_linear:
+            linear_lif.width_of(arch)
+        steps = linear_lif.STEPS if is_linear else STEPS
         for phase in PHASES:
             density = arguments.density
-            if density is None and phase == "inference":
+            if density is None and phase == "inference" and not is_linear:
                 density = INFERENCE_DENSITY
             made.append(
                 Spec(
                     arch=arch,
                     phase=phase,
-                    steps=arguments.steps,
+                    steps=steps if arguments.steps is None else arguments.steps,
                     size=arguments.size,
                     batch_size=BATCH_SIZES.get(arch, OTHER_BATCH_SIZE) if size is None else size,
                     density=density,
@@ -150,14 +157,15 @@ def measure_all(arguments: argparse.Namespace, made: list[Spec]) -> dict[str, An
     busy = machine["load"] > report.BUSY and not arguments.force
     found: dict[str, Any] = {"machine": machine, "results": [], "ratios": []}
     for spec in made:
-        results, ratios = compare(spec, libraries, arguments.repeats, peaks, say)
+        some = [name for name in libraries if not (spec.is_linear and name in UNROLLING)]
+        results, ratios = compare(spec, some, arguments.repeats, peaks, say)
         found["results"] += results
         ratios = [] if busy else ratios
         found["ratios"] += ratios
         show(report.workload(results, ratios))
     if arguments.scaling:
         found["scaling"] = []
-        for spec in (spec for spec in made if spec.phase == "train"):
+        for spec in (spec for spec in made if spec.phase == "train" and not spec.is_linear):
             for row in scaling(spec, arguments.repeats, say):
                 found["scaling"].append(row)
                 show(report.scaling_table(row))

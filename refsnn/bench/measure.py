@@ -70,7 +70,7 @@ def describe(spec: Spec, library: str) -> Row:
         "library": library,
         "steps": spec.steps,
         "batch_size": spec.batch_size,
-        "size": spec.size,
+        "size": 0 if spec.is_linear else spec.size,  # of images
         "density_asked": spec.density,
     }
 

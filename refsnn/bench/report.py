@@ -32,11 +32,12 @@ def comparison(results: Sequence[Row], ratios: Sequence[Row]) -> str:
     first = results[0]
     by_library = {row["library"]: row for row in ratios}
     low, high = first["density_range"]
-    title = (
-        f"{first['arch']}, {first['phase']}: T = {first['steps']}, batch {first['batch_size']}, "
-        f"{first['size']}x{first['size']} pixels, {first['density']:.3f} spikes per neuron "
-        f"and step ({low:.3f} to {high:.3f} by layer)"
-    )
+    title = f"{first['arch']}, {first['phase']}: T = {first['steps']}, batch {first['batch_size']}"
+    if first["size"]:
+        title += f", {first['size']}x{first['size']} pixels"
+    title += f", {first['density']:.3f} spikes per neuron and step"
+    if low < high:
+        title += f" ({low:.3f} to {high:.3f} by layer)"
     head = ["library", "images/s", "first step s", "peak MiB", "imports MiB", "threads"]
     if ratios:
         head += ["refsnn is faster by", "rounds", "refsnn's memory is"]
@@ -65,13 +66,10 @@ def workload(results: Sequence[Row], ratios: Sequence[Row]) -> str:
     """Return the comparison, and the tables that show where refsnn's time goes."""
     breakdown = results[0]["breakdown"]
     parts = f"parts of refsnn's step, which takes {1e3 * breakdown['seconds']:.0f} ms with timers"
-    return "\n\n".join(
-        [
-            comparison(results, ratios),
-            f"{parts}\n{parts_table(breakdown)}",
-            f"{convolutions_table(breakdown)}\n{KEY}",
-        ]
-    )
+    tables = [comparison(results, ratios), f"{parts}\n{parts_table(breakdown)}"]
+    if breakdown["convolutions"]:
+        tables.append(f"{convolutions_table(breakdown)}\n{KEY}")
+    return "\n\n".join(tables)
 
 
 def parts_table(breakdown: Row) -> str:

@@ -10,12 +10,15 @@ import numpy as np
 from refsnn.ops import Ops
 
 FORWARD, DX, DW = "convolution forward", "convolution dx", "convolution dw"
+LINEAR = "linear"
 NEURON, REST = "norm and neuron", "rest"
 #: operation -> part of the step; every other operation belongs to the rest
 PARTS = {
     "conv_forward": FORWARD,
     "conv_input_gradient": DX,
     "conv_weight_gradient": DW,
+    "linear_forward": LINEAR,
+    "linear_backward": LINEAR,
     "batchnorm_forward": NEURON,
     "batchnorm_backward": NEURON,
     "lif_forward": NEURON,
@@ -88,6 +91,9 @@ class Watch:
     def describe(self, name: str, own: float, args: Any, options: Any, result: Any) -> Call:
         """Return the record of a call that took `own` seconds."""
         size = sum(distinct((args, options, result)).values()) if PARTS.get(name) == NEURON else 0
+        if name.startswith("linear_"):
+            (x, w), passes = (args[:2], 1) if name == "linear_forward" else (args[1], 2)
+            return Call(name, own, 2e-9 * passes * len(x) * w.size, 0, None, 0.0)
         if not name.startswith("conv_"):
             return Call(name, own, 0.0, size, None, 0.0)
         y, cache = result if name == "conv_forward" else args[:2]

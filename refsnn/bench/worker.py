@@ -12,7 +12,9 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any, NamedTuple, TextIO
 
-from refsnn.bench.workload import Spec, load_numbers, network_of, ops_of, refsnn_step
+from refsnn.bench import density, linear_lif
+from refsnn.bench.workload import Spec, load_numbers, ops_of, read_numbers, refsnn_step
+from refsnn.ops import LIF, Ops
 from refsnn.process import keep_freed_memory
 from refsnn.system import peak_memory
 
@@ -27,9 +29,7 @@ def peak_mib() -> float:
 def main(spec: Spec, commands: TextIO, answer: Callable[[dict[str, Any]], None]) -> None:
     """Run the spec's task."""
     if spec.task == "prepare":
-        from refsnn.bench.density import prepare
-
-        answer(prepare(spec))
+        answer((linear_lif if spec.is_linear else density).prepare(spec))
     elif spec.task == "peaks":
         from refsnn.bench.peaks import peaks
 
@@ -54,7 +54,7 @@ def serve(spec: Spec, commands: TextIO, answer: Callable[[dict[str, Any]], None]
 class Ready(NamedTuple):
     """A library that is ready to run steps."""
 
-    step: Callable[[], None]
+    step: Callable[[], Any]
     analyse: Callable[..., dict[str, Any]]  # returns a step's breakdown, given the peaks
     threads: int
     baseline_mib: float  # peak memory after the imports
@@ -76,7 +76,10 @@ def refsnn_ready(spec: Spec) -> Ready:
         threads = get_num_threads()
     keep_freed_memory()
     baseline = peak_mib()
-    step = refsnn_step(spec, *load_numbers(spec))
+    if spec.is_linear:
+        step: Callable[[Ops], Any] = linear_lif.refsnn_step(spec, read_numbers(spec))
+    else:
+        step = refsnn_step(spec, *load_numbers(spec))
 
     def analyse(gemm_gflops: float, copy_gib_s: float) -> dict[str, Any]:
         return breakdown(*watch(step, ops, BREAKDOWN_REPEATS), gemm_gflops, copy_gib_s)
@@ -93,9 +96,12 @@ def peer_ready(spec: Spec) -> Ready:
 
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
-    NEURONS[spec.library](1, network_of(spec).lif)  # imports the library
+    NEURONS[spec.library](1, LIF())  # imports the library
     baseline = peak_mib()
-    step = peer_step(spec, *load_numbers(spec))
+    if spec.is_linear:
+        step = linear_lif.peer_step(spec, read_numbers(spec))
+    else:
+        step = peer_step(spec, *load_numbers(spec))
 
     def refuse(**peaks: float) -> dict[str, Any]:
         raise ValueError(f"library: got {spec.library}, want refsnn for a breakdown")

@@ -17,6 +17,7 @@ from refsnn.training.optimizer import init_state
 
 LIBRARIES = ("refsnn", "torch.compile", "spikingjelly", "snntorch", "torch")
 PHASES = ("train", "inference")
+LINEAR_LIF = "linear-lif"  # the name of the workload without a network
 CHANNELS, CLASSES = 3, 10
 LR = 1e-8  # so low that firing rates do not change, with the same arithmetic
 BATCHES = 10**6  # batches per epoch: so many that LR does not decay
@@ -42,7 +43,8 @@ class Spec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        architecture(self.arch)
+        if not self.is_linear:
+            architecture(self.arch)
         validate.one_of("phase", self.phase, PHASES)
         validate.one_of("library", self.library, LIBRARIES)
         validate.one_of("ops", self.ops, ("numba", "numpy"))
@@ -57,6 +59,11 @@ class Spec:
             raise ValueError(
                 f"density: got {self.density!r}, want spikes per neuron and step in (0, 1)"
             )
+
+    @property
+    def is_linear(self) -> bool:
+        """Tell whether it is one linear layer and one of neurons (`bench.linear_lif`)."""
+        return self.arch.partition(":")[0] == LINEAR_LIF
 
     def to_json(self) -> str:
         """Return the spec as JSON."""
@@ -106,11 +113,15 @@ def save_numbers(path: str, params: Params, buffers: Params) -> None:
     np.savez(Path(path), **numbers)
 
 
+def read_numbers(spec: Spec) -> Params:
+    """Read the arrays of the spec's file."""
+    with np.load(spec.numbers) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
 def load_numbers(spec: Spec) -> tuple[Params, Params]:
     """Read parameters and running statistics from the spec's file."""
-    with np.load(spec.numbers) as archive:
-        numbers = {name: archive[name] for name in archive.files}
-    shapes = network_of(spec).shapes()
+    numbers, shapes = read_numbers(spec), network_of(spec).shapes()
     params = {name: numbers[name] for name in shapes}
     return params, {name: value for name, value in numbers.items() if name not in shapes}
 

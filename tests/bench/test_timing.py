@@ -23,25 +23,25 @@ def passes(monkeypatch):
 
 def test_an_inner_call_is_not_its_callers_time(passes):
     watch = timing.Watch(
-        replace(NUMPY, linear_forward=lambda: passes(2), side_coefficient=lambda f: f())
+        replace(NUMPY, add_into=lambda: passes(2), side_coefficient=lambda f: f())
     )
 
     def outer():
         passes(3)
-        watch.ops.linear_forward()
-        watch.ops.linear_forward()
+        watch.ops.add_into()
+        watch.ops.add_into()
 
     watch.ops.side_coefficient(outer)
     assert [(call.name, call.seconds) for call in watch.calls] == [
-        ("linear_forward", 2),
-        ("linear_forward", 2),
+        ("add_into", 2),
+        ("add_into", 2),
         ("side_coefficient", 3),
     ]
 
 
 def test_time_spent_on_recording_is_not_counted(passes, monkeypatch):
     watch = timing.Watch(
-        replace(NUMPY, linear_forward=lambda: None, side_coefficient=lambda f: f())
+        replace(NUMPY, add_into=lambda: None, side_coefficient=lambda f: f())
     )
     describe = watch.describe
 
@@ -50,7 +50,7 @@ def test_time_spent_on_recording_is_not_counted(passes, monkeypatch):
         return describe(*args)
 
     monkeypatch.setattr(watch, "describe", slowly)
-    watch.ops.side_coefficient(watch.ops.linear_forward)
+    watch.ops.side_coefficient(watch.ops.add_into)
     assert [call.seconds for call in watch.calls] == [0, 0]
     assert watch.aside == 4
 
