@@ -146,6 +146,17 @@ def peak_memory() -> int:
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
 
 
+def available_memory() -> int:
+    """Return the bytes of memory that this process can still use, within a container's limit."""
+    available = int(psutil.virtual_memory().available)
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
+    except (OSError, ValueError):  # no such files, or no limit, which is "max"
+        return available
+    return max(0, min(available, limit - used))
+
+
 def usable_cores() -> int:
     """Return the number of cores that this process may use; on macOS, of all cores."""
     if hasattr(psutil.Process, "cpu_affinity"):

@@ -24,7 +24,7 @@ BELOW = {
     "system": set(),
     "files": {"ops", "system"},
     "data": {"ops", "files", "system", "references"},
-    "training": {"ops", "network", "data", "files", "output", "spec", "references"},
+    "training": {"ops", "network", "data", "files", "output", "spec", "system", "references"},
     "bench": {
         "ops",
         "kernels",

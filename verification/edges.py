@@ -29,7 +29,8 @@ from refsnn.kernels import (
     update,
 )
 from refsnn.kernels import winograd as minimal
-from refsnn.ops import NUMPY, Conv, get_ops
+from refsnn.ops import NUMPY, Conv
+from verification import cases
 from verification.float32 import conv_methods, optimiser_updates
 from verification.float32_layers import (
     LAYER,
@@ -452,13 +453,15 @@ def linear_edges(case: Linear, record: Recorder) -> None:
     x, w, b, dy = (
         rng.normal(size=s).astype(np.float32) for s in (*given, (case.rows, case.outputs))
     )
-    y, cache = agree(record, "D12", "y", lambda: get_ops("numba").linear_forward(x, w, b))
+    y, cache = agree(record, "D12", "y", lambda: cases.get_ops("numba").linear_forward(x, w, b))
     wide = [a.astype(float) for a in (x, w, b, dy)]
     (want, exact), sizes = NUMPY.linear_forward(*wide[:3]), [np.abs(a) for a in wide]
     bound, absolute = NUMPY.linear_forward(*sizes[:3])
     record.true("D12", "y is near", (np.abs(y - want) <= (case.inputs + 1) * eps * bound).all())
     record.values_ok()
-    got = agree(record, "EQ8", "gradient", lambda: get_ops("numba").linear_backward(dy, cache))
+    got = agree(
+        record, "EQ8", "gradient", lambda: cases.get_ops("numba").linear_backward(dy, cache)
+    )
     gradients = zip(
         ("dx", "dw", "db"),
         got,

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from refsnn.network import Forward, Network, Params, backward, encode, forward, neuron_caches
+from refsnn.network.kept import whole
 from refsnn.ops import CROSS_ENTROPY, Array, ConvCache, LIFCache, Loss, Ops, validate
 from refsnn.training.monitor import finite, norm, share
 
@@ -123,7 +124,8 @@ def first_only(run: Forward) -> Forward:
     It also skips convolutions of gradients that are all zero, as those behind a branch are. Both
     together are most of the cost.
     """
-    ops, first = run.context.ops, run.stem.units[0][0].conv
+    assert run.context.keeps_all
+    ops, first = run.context.ops, whole(run.stem).units[0][0].conv
 
     def conv_input_gradient(dy: Array, cache: ConvCache) -> Array:
         return ops.conv_input_gradient(dy, cache) if dy.any() else np.zeros_like(cache.x)

@@ -27,6 +27,7 @@ import numpy as np
 from llvmlite import binding, ir
 from numba import config, njit, types
 from numba.extending import intrinsic
+from numpy import empty
 
 from refsnn.equations.surrogate import Array
 
@@ -47,7 +48,7 @@ OFTEN = 1024  # looks between which a waiting thread lets programs run that wait
 
 def make_tasks(count: int, desk: Array | None) -> Array:
     """Return the tasks of a kernel."""
-    tasks = np.empty(ROOM, np.int64)
+    tasks = empty(ROOM, np.int64)
     tasks[TAKEN], tasks[ALL] = 0, count
     tasks[DESK] = 0 if desk is None else desk.ctypes.data
     return tasks

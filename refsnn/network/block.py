@@ -28,6 +28,11 @@ class BlockCache(NamedTuple):
     skip: ConvLayer | None  # None: identity
     outer: NeuronCache
 
+    @property
+    def neurons(self) -> list[NeuronCache]:
+        """Return the layers of neurons."""
+        return [self.inner, self.outer]
+
 
 def block_forward(x_seq: Array, block: Block, context: Context) -> tuple[Array, BlockCache]:
     """Compute a block's spikes from `x_seq` (T, N, H, W, C_in); returns (T, N, H', W', C_out).
@@ -39,10 +44,11 @@ def block_forward(x_seq: Array, block: Block, context: Context) -> tuple[Array, 
     """
     name, stride = block.name, (block.stride, block.stride)
     f, first = conv_forward(x_seq, f"{name}.conv1", f"{name}.bn1", Conv(stride, (1, 1)), context)
-    y_seq, inner = neuron_forward(f, None, f"{name}.lif1", context)
+    y_seq, inner = neuron_forward(f, None, f"{name}.lif1", (first.norm_name,), context)
     f, second = conv_forward(y_seq, f"{name}.conv2", f"{name}.bn2", Conv((1, 1), (1, 1)), context)
     skip, pool, skip_layer = skip_forward(x_seq, block, context)
-    o_seq, outer = neuron_forward(f, skip, f"{name}.lif2", context)  # Eq. (5)  # D9
+    norms = (second.norm_name, *([skip_layer.norm_name] if skip_layer else []))
+    o_seq, outer = neuron_forward(f, skip, f"{name}.lif2", norms, context)  # Eq. (5)  # D9
     return o_seq, BlockCache(first, inner, second, pool, skip_layer, outer)
 
 
@@ -53,13 +59,20 @@ def block_backward(do_seq: Array, cache: BlockCache, context: Context) -> tuple[
 
     The primes are vector-Jacobian products. forward: x went into f and into the skip.
     """
-    df, dskip = neuron_backward(do_seq, cache.outer, context)
+    first, inner, second, pool, skip, outer = cache
+    del cache  # here and below: what is done with leaves its memory to what follows
+    df, dskip = neuron_backward(do_seq, outer, context)
+    del do_seq, outer
     assert dskip is not None
-    dskip_seq, skip_grads = skip_backward(dskip, cache, context)
-    dy_seq, second_grads = conv_backward(df, cache.second, context)
+    dskip_seq, skip_grads = skip_backward(dskip, skip, pool, context)
+    del dskip
+    dy_seq, second_grads = conv_backward(df, second, context)
+    del df
     assert dy_seq is not None
-    df, _ = neuron_backward(dy_seq, cache.inner, context)
-    dx_seq, first_grads = conv_backward(df, cache.first, context)
+    df, _ = neuron_backward(dy_seq, inner, context)
+    del dy_seq, inner
+    dx_seq, first_grads = conv_backward(df, first, context)
+    del df
     assert dx_seq is not None
     context.ops.add_into(dx_seq, dskip_seq)
     return dx_seq, first_grads | second_grads | skip_grads
@@ -87,15 +100,15 @@ def skip_forward(
 
 
 def skip_backward(
-    dskip: Array | NormGrads, cache: BlockCache, context: Context
+    dskip: Array | NormGrads, skip: ConvLayer | None, pool: AvgPoolCache | None, context: Context
 ) -> tuple[Array, Grads]:
     """Compute the skip's dL/dx and the gradients of its weights."""
-    if cache.skip is None:
+    if skip is None:
         assert not isinstance(dskip, NormGrads)
         return dskip, {}
     assert isinstance(dskip, NormGrads)
-    dx_seq, grads = conv_backward(dskip, cache.skip, context)
+    dx_seq, grads = conv_backward(dskip, skip, context)
     assert dx_seq is not None
-    if cache.pool is not None:
-        dx_seq = pool_backward(dx_seq, cache.pool, context)
+    if pool is not None:
+        dx_seq = pool_backward(dx_seq, pool, context)
     return dx_seq, grads

@@ -37,6 +37,7 @@ class Context(NamedTuple):
     buffers: Params  # running statistics
     ops: Ops
     training: bool  # batch norm uses the batch's statistics
+    keeps_all: bool = True  # False: the backward pass computes again what is not kept (`kept`)
 
 
 class ConvLayer(NamedTuple):
@@ -61,12 +62,21 @@ class Parts(NamedTuple):
         return self.lif.o_seq
 
 
+NormNames = tuple[str, ...]  # of a layer's batch norms, the skip's last
+
+
 class NeuronCache(NamedTuple):
     """The values that the backward pass of batch norm, sum and LIF needs."""
 
     name: str
+    norms: NormNames
     running: list[Running]  # the batch norms' statistics after this batch
     cache: Parts | FusedCache  # of operations one after the other, or of a fused one
+
+    @property
+    def o_seq(self) -> Array:
+        """Return the spikes (T, N, H, W, C)."""
+        return self.cache.o_seq
 
 
 def merge(x_seq: Array) -> Array:
@@ -130,14 +140,17 @@ def sum_over_steps(x_seq: Array, ops: Ops) -> Array:
 
 
 def neuron_forward(
-    f: NormInput, skip: Array | NormInput | None, name: str, context: Context
+    f: NormInput, skip: Array | NormInput | None, name: str, norms: NormNames, context: Context
 ) -> tuple[Array, NeuronCache]:
-    """Return the spikes of LIF(batch norm of f + skip); the skip may have a batch norm too."""
+    """Return the spikes of LIF(batch norm of f + skip); the skip may have a batch norm too.
+
+    `name` is that of the neurons, `norms` are those of the batch norms.
+    """
     net, ops, training = context.net, context.ops, context.training
     if ops.fuses(f.x_seq.dtype, net.lif, net.norm):
         assert ops.norm_neuron_forward is not None
         o_seq, running, cache = ops.norm_neuron_forward(f, skip, net.norm, net.lif, training)
-        return o_seq, NeuronCache(name, running, cache)
+        return o_seq, NeuronCache(name, norms, running, cache)
     c_seq, moved, norm = ops.batchnorm_forward(*f, net.norm, training)
     running, skip_norm = [moved], None
     if isinstance(skip, NormInput):
@@ -146,7 +159,7 @@ def neuron_forward(
     if skip is not None:
         c_seq = c_seq + skip  # Eq. (5)  # D9
     o_seq, lif = ops.lif_forward(c_seq, None, net.lif)
-    return o_seq, NeuronCache(name, running, Parts(norm, skip_norm, lif))
+    return o_seq, NeuronCache(name, norms, running, Parts(norm, skip_norm, lif))
 
 
 def neuron_backward(

@@ -3,13 +3,15 @@
 A segment is the blocks from one branch to the next. Sequences are (T, N, H, W, C).
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from refsnn.network.block import BlockCache, block_backward, block_forward
 from refsnn.network.head import HeadCache, head_backward, head_forward
+from refsnn.network.kept import Kept, KeptNeurons, keep, pack, whole
 from refsnn.network.layers import (
     Context,
     ConvLayer,
@@ -25,6 +27,8 @@ from refsnn.network.layers import (
 from refsnn.network.network import Block, Network, Params, check_buffers, check_params
 from refsnn.ops import Array, AvgPoolCache, LIFCache, Ops, Pullback, Running, validate
 
+Compute = Callable[[Array], tuple[Array, Any]]
+
 
 class StemCache(NamedTuple):
     """The values that the stem's backward pass needs."""
@@ -32,14 +36,19 @@ class StemCache(NamedTuple):
     units: list[tuple[ConvLayer, NeuronCache]]
     pool: AvgPoolCache | None
 
+    @property
+    def neurons(self) -> list[NeuronCache]:
+        """Return the layers of neurons."""
+        return [neuron for _, neuron in self.units]
+
 
 class Forward(NamedTuple):
     """The result of a forward pass: the branches' logits b_1 … b_n, and the caches."""
 
     branches: list[Array]  # each (N, K); the main branch last
     buffers: Params  # running statistics after this batch
-    stem: StemCache
-    segments: list[list[BlockCache]]
+    stem: StemCache | Kept
+    segments: list[list[BlockCache | Kept]]
     heads: list[HeadCache]
     context: Context
 
@@ -61,13 +70,20 @@ def encode(images: Array, steps: int) -> Array:
 
 
 def forward(
-    net: Network, params: Params, buffers: Params, x_seq: Array, ops: Ops, training: bool = True
+    net: Network,
+    params: Params,
+    buffers: Params,
+    x_seq: Array,
+    ops: Ops,
+    training: bool = True,
+    keeps_all: bool = True,
 ) -> Forward:
     """Compute all branches' logits b_l for the input sequence (T, N, H, W, C).
 
     If `training`, batch norm uses the batch's statistics and updates the running ones (in the
-    result's `buffers`); otherwise it uses the running ones. Potentials start at 0 (D6). ValueError
-    names an argument that does not fit. Source: Eq. 7, D11.
+    result's `buffers`); otherwise it uses the running ones. Potentials start at 0 (D6). Without
+    `keeps_all`, only the spikes are kept for the backward pass, which computes the rest again, to
+    the same bits. ValueError names an argument that does not fit. Source: Eq. 7, D11.
     """
     validate.ndim("x_seq", x_seq, 5, "(T, N, H, W, C)")
     if x_seq.shape[4] != net.in_channels:
@@ -76,8 +92,8 @@ def forward(
         raise ValueError(f"x_seq: got {x_seq.shape[4]} channels, want {net.in_channels}{hint}")
     check_params(net, params)
     check_buffers(net, buffers)
-    context = Context(net, params, buffers, ops, training)
-    x_seq, stem = stem_forward(x_seq, context)
+    context = Context(net, params, buffers, ops, training, keeps_all)
+    x_seq, stem = part_forward(partial(stem_forward, context=context), x_seq, context)
     branches, segments, heads = [], [], []
     for blocks in net.segments():
         x_seq, caches = segment_forward(x_seq, blocks, context)
@@ -103,7 +119,7 @@ def backward(run: Forward, db: Sequence[Array]) -> Grads:
         def pull(do_seq: Array) -> tuple[Array, Grads]:
             dx_seq, grads = segment_backward(do_seq, run.segments[index], context)
             if index == 0:
-                grads |= stem_backward(dx_seq, run.stem, context)
+                grads |= stem_backward(dx_seq, whole(run.stem), context)
             return dx_seq, grads
 
         return pull
@@ -120,7 +136,7 @@ def stem_forward(x_seq: Array, context: Context) -> tuple[Array, StemCache]:
         f, conv = conv_forward(
             x_seq, f"stem.conv{index}", f"stem.bn{index}", stem.conv(index), context
         )
-        x_seq, neuron = neuron_forward(f, None, f"stem.lif{index}", context)
+        x_seq, neuron = neuron_forward(f, None, f"stem.lif{index}", (conv.norm_name,), context)
         units.append((conv, neuron))
     if stem.pool is not None:
         x_seq, pool = pool_forward(x_seq, stem.pool, context)
@@ -141,51 +157,64 @@ def stem_backward(do_seq: Array, cache: StemCache, context: Context) -> Grads:
     return grads
 
 
+def part_forward(compute: Compute, x_seq: Array, context: Context) -> tuple[Array, Any]:
+    """Compute the stem or a block; keep all its caches, or as `context` says only the spikes."""
+    y_seq, cache = compute(x_seq)
+    if context.keeps_all:
+        return y_seq, cache
+    packed = pack(x_seq)
+    return y_seq, keep(cache.neurons, lambda: compute(packed.unpack())[1])
+
+
 def segment_forward(
     x_seq: Array, blocks: list[Block], context: Context
-) -> tuple[Array, list[BlockCache]]:
+) -> tuple[Array, list[BlockCache | Kept]]:
     """Compute blocks one after the other."""
     caches = []
     for block in blocks:
-        x_seq, cache = block_forward(x_seq, block, context)
+        x_seq, cache = part_forward(
+            partial(block_forward, block=block, context=context), x_seq, context
+        )
         caches.append(cache)
     return x_seq, caches
 
 
 def segment_backward(
-    do_seq: Array, caches: list[BlockCache], context: Context
+    do_seq: Array, caches: list[BlockCache | Kept], context: Context
 ) -> tuple[Array, Grads]:
     """Compute the gradients at the segment's input and of all its weights from dL/do."""
     grads: Grads = {}
     for cache in reversed(caches):
-        do_seq, block_grads = block_backward(do_seq, cache, context)
+        do_seq, block_grads = block_backward(do_seq, whole(cache), context)
         grads |= block_grads
     return do_seq, grads
 
 
-def neurons(run: Forward) -> Iterator[tuple[NeuronCache, list[str]]]:
-    """Yield every layer of neurons with the names of its batch norms, from input to output.
+def neurons(run: Forward) -> Iterator[NeuronCache | KeptNeurons]:
+    """Yield every layer of neurons that has a batch norm, from input to output.
 
-    The hidden neurons of a head have no batch norm and are left out.
+    The hidden neurons of a head have none and are left out.
     """
-    for conv, neuron in run.stem.units:
-        yield neuron, [conv.norm_name]
-    for cache in (cache for segment in run.segments for cache in segment):
-        yield cache.inner, [cache.first.norm_name]
-        skip = [] if cache.skip is None else [cache.skip.norm_name]
-        yield cache.outer, [cache.second.norm_name, *skip]
+    for part in (run.stem, *(cache for segment in run.segments for cache in segment)):
+        yield from part.neurons
+
+
+def whole_neurons(run: Forward) -> Iterator[NeuronCache]:
+    """Do as `neurons`, and compute again what was not kept."""
+    for part in (run.stem, *(cache for segment in run.segments for cache in segment)):
+        yield from whole(part).neurons
 
 
 def neuron_caches(run: Forward) -> Iterator[tuple[str, LIFCache]]:
     """Yield the name and cache of every layer of neurons, from input to output."""
-    yield from ((neuron.name, neuron.cache.lif) for neuron, _ in neurons(run))
+    yield from ((neuron.name, neuron.cache.lif) for neuron in whole_neurons(run))
     yield from ((h.hidden.name, h.hidden.lif) for h in run.heads if h.hidden is not None)
 
 
 def moved_norms(run: Forward) -> Iterator[tuple[str, Running]]:
     """Yield every batch norm's name and running statistics after this batch."""
-    for neuron, names in neurons(run):
-        yield from zip(names, neuron.running, strict=True)
+    for neuron in neurons(run):
+        yield from zip(neuron.norms, neuron.running, strict=True)
 
 
 def moved_buffers(run: Forward) -> Params:

@@ -168,7 +168,7 @@ def layer(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -
     context = make_context(x, settings, conventions, tape)
     conv = Conv((settings["stride"],) * 2, (settings["padding"],) * 2)
     f, cache = conv_forward(sequence_from_torch(x["x"]), "conv", "bn", conv, context)
-    _, neurons = norm_neuron_forward(f, None, "lif", context)
+    _, neurons = norm_neuron_forward(f, None, "lif", ("bn",), context)
     yield "conv", sequence_to_torch(f.x_seq)
     yield "bn", sequence_to_torch(tape.norms[0])
     yield from seen(tape.neurons[0], sequence_to_torch)

@@ -8,7 +8,7 @@ from refsnn.ops import Array, Ops, loss_value
 from refsnn.training.checkpoint import State
 from refsnn.training.config import TrainConfig
 from refsnn.training.monitor import firing_rates, require_finite, require_finite_update
-from refsnn.training.optimizer import OPTIMIZERS, cosine
+from refsnn.training.optimizer import OPTIMIZERS, Stepped, cosine
 
 
 class Step(NamedTuple):
@@ -30,11 +30,15 @@ def gradients(
     ops: Ops,
     batch: tuple[Array, Array],
     side: float,
+    keeps_all: bool = True,
 ) -> tuple[float, Forward, Params]:
-    """Compute loss, forward pass and gradients, with the side branches weighted by `side`."""
+    """Compute loss, forward pass and gradients, with the side branches weighted by `side`.
+
+    Without `keeps_all`, they take less memory and more time (`network.kept`).
+    """
     images, labels = batch  # Alg. 1 line 2
     x_seq = encode(images, config.steps)
-    run = forward(net, params, buffers, x_seq, ops)  # Alg. 1 line 3
+    run = forward(net, params, buffers, x_seq, ops, keeps_all=keeps_all)  # Alg. 1 line 3
     loss, cache = ops.objective_forward(
         run.branches, labels, side, config.objective.branch_sum, config.objective.make_loss()
     )  # Alg. 1 line 5
@@ -48,24 +52,41 @@ def train_step(
     ops: Ops,
     batch: tuple[Array, Array],
     batches: int,
+    keeps_all: bool = True,
 ) -> Step:
     """Do iteration i = state.iteration + 1 of I = epochs * batches, and move `state` on.
 
-    Diverged is raised before anything has moved. Source: Algorithm 1.
+    Diverged is raised before anything has moved. Without `keeps_all`, the step takes less memory
+    and more time, and its results have the same bits. Source: Algorithm 1.
     """
     i = state.iteration + 1
     side = config.side_coefficient(i, batches)  # Alg. 1 line 4
-    loss, run, grads = gradients(net, state.params, state.buffers, config, ops, batch, side)
+    numbers = net, state.params, state.buffers
+    loss, run, grads = gradients(*numbers, config, ops, batch, side, keeps_all)
     require_finite(i, loss, run, grads)
     logits, rates, buffers = run.branches[-1], firing_rates(run), run.buffers
     del run  # its memory serves the update, which holds old and new numbers at once
     lr = cosine(config.optimizer.lr, i, config.epochs * batches)
     update = OPTIMIZERS[config.optimizer.optimizer]
-    params, moments = update(
-        state.params, grads, state.optimizer, i, lr, config.optimizer, ops
-    )  # Alg. 1 line 8
-    require_finite_update(i, loss, params)
-    state.params, state.optimizer, state.buffers, state.iteration = params, moments, buffers, i
+
+    def stepped(names: Iterable[str]) -> Stepped:
+        given = ({name: x[name] for name in names} for x in (state.params, grads))
+        return update(*given, state.optimizer, i, lr, config.optimizer, ops)  # Alg. 1 line 8
+
+    if keeps_all:
+        params, moments = stepped(list(state.params))
+        require_finite_update(i, loss, params)
+        state.params, state.optimizer = params, moments
+    else:
+        for name in state.params:
+            require_finite_update(i, loss, stepped([name])[0])
+        order: list[str] = []
+        for name in state.params:  # again, one after the other: no two copies of all at once
+            moved, moments = stepped([name])
+            state.params, state.optimizer = state.params | moved, state.optimizer | moments
+            order += moments
+        state.optimizer = {name: state.optimizer[name] for name in order}
+    state.buffers, state.iteration = buffers, i
     return Step(loss, side, lr, logits, rates, grads)
 
 

@@ -41,6 +41,12 @@ class TrainConfig:
     seed: int = setting(0, "seed of every random draw", least=0)
     dtype: str = setting("float32", "precision", choices=("float32", "float64"))
     ops: str = setting("numba", "kernels or reference equations", choices=("numba", "numpy"))
+    memory: str = setting(
+        "auto",
+        "keep all for the backward pass (normal), or the spikes alone, and compute the rest again "
+        "(low): same bits, less memory, more time; auto: low where a step would not fit",
+        choices=("auto", "normal", "low"),
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from refsnn.network import Forward, Params
-from refsnn.network.model import neurons
+from refsnn.network.model import neurons, whole_neurons
 from refsnn.ops import Array
 
 
@@ -15,7 +15,7 @@ class Diverged(ArithmeticError):
 
 def firing_rates(run: Forward) -> dict[str, float]:
     """Compute each layer's firing rate, spikes per neuron and step."""
-    rates = {neuron.name: share(neuron.cache.o_seq) for neuron, _ in neurons(run)}
+    rates = {neuron.name: share(neuron.o_seq) for neuron in neurons(run)}
     hidden = (head.hidden for head in run.heads if head.hidden is not None)
     return rates | {name: share(lif.o_seq) for _, name, lif in hidden}
 
@@ -61,8 +61,8 @@ def finite(x: Array) -> bool:
 
 def in_order_of_computing(run: Forward, loss: float, grads: Params) -> Iterator[tuple[str, Array]]:
     """Yield the values of layers from input to output, then gradients from output to input."""
-    for neuron, names in neurons(run):
-        for name, running in zip(names, neuron.running, strict=True):
+    for neuron in whole_neurons(run):
+        for name, running in zip(neuron.norms, neuron.running, strict=True):
             yield from ((name, x) for x in running)
         yield neuron.name, neuron.cache.lif.u_pre_seq
     for head, logits in zip(run.heads, run.branches, strict=True):

@@ -15,6 +15,7 @@ from refsnn.training.algorithm import Step, evaluate, train_step
 from refsnn.training.checkpoint import State
 from refsnn.training.compatible import check_fit
 from refsnn.training.config import TrainConfig
+from refsnn.training.memory import keeps_all
 from refsnn.training.monitor import first_gradient_norm
 from refsnn.training.optimizer import init_state
 
@@ -72,6 +73,7 @@ class Trainer:
         self.config, self.dataset, self.tests = config, dataset, tests
         self.net = network_for(config, dataset)
         self.ops = get_ops(config.ops)
+        self.keeps_all = keeps_all(self.net, config, dataset.train.images.shape)
         self.batches = batches_of(config, dataset)
         self.state = self.first_state()
         self.compiled = False  # by the first step of this process
@@ -150,7 +152,9 @@ class Trainer:
         first = position
         batches = loader.batches("train", self.plan(epoch, position), self.config.dtype)
         for position, batch in enumerate(batches, first):
-            step = train_step(state, self.net, self.config, self.ops, batch, self.batches)
+            step = train_step(
+                state, self.net, self.config, self.ops, batch, self.batches, self.keeps_all
+            )
             self.record(step, batch[1])
             side, lr = step.side, step.lr
             if not self.compiled and position < self.batches - 1:

@@ -22,9 +22,7 @@ def passes(monkeypatch):
 
 
 def test_an_inner_call_is_not_its_callers_time(passes):
-    watch = timing.Watch(
-        replace(NUMPY, add_into=lambda: passes(2), side_coefficient=lambda f: f())
-    )
+    watch = timing.Watch(replace(NUMPY, add_into=lambda: passes(2), side_coefficient=lambda f: f()))
 
     def outer():
         passes(3)
@@ -40,9 +38,7 @@ def test_an_inner_call_is_not_its_callers_time(passes):
 
 
 def test_time_spent_on_recording_is_not_counted(passes, monkeypatch):
-    watch = timing.Watch(
-        replace(NUMPY, add_into=lambda: None, side_coefficient=lambda f: f())
-    )
+    watch = timing.Watch(replace(NUMPY, add_into=lambda: None, side_coefficient=lambda f: f()))
     describe = watch.describe
 
     def slowly(*args):

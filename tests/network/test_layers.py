@@ -75,8 +75,8 @@ def test_neurons_start_at_zero_at_every_call(setting, sequence):
     context, (x_seq, _) = setting(), sequence()
     one, zero = np.ones(x_seq.shape[-1]), np.zeros(x_seq.shape[-1])
     f = NormInput(x_seq, one, zero, Running(zero, one))
-    first, cache = neuron_forward(f, None, "lif", context)
-    again, _ = neuron_forward(f, None, "lif", context)
+    first, cache = neuron_forward(f, None, "lif", ("bn",), context)
+    again, _ = neuron_forward(f, None, "lif", ("bn",), context)
     assert np.array_equal(first, again)
     assert np.array_equal(
         cache.cache.lif.u_pre_seq[0], NUMPY.batchnorm_forward(*f, context.net.norm, True)[0][0]

@@ -229,7 +229,9 @@ def test_each_setting_belongs_to_one_group_and_the_flat_form_holds_all():
 
 
 def test_the_ledger_names_every_setting_that_decides_something():
-    of_the_run = {"steps", "seed", "dtype", "ops"} | {item.name for item in fields(DataSettings)}
+    of_the_run = {"steps", "seed", "dtype", "ops", "memory"} | {
+        item.name for item in fields(DataSettings)
+    }
     unnamed = {item.name for _, item in settings_fields() if not spec.clauses_of(item.name)}
     assert unnamed == of_the_run - {"cutout", "event_slices"}
 
