@@ -190,11 +190,16 @@ CONVS = [
     ),
     Edge(
         "lookup.CACHE",
-        lambda x: 4 * TABLE * simd.LANES * 6 * -(-x.channels[0] // 16),  # a window's table
+        lambda x: 4 * TABLE * 16 * 6 * -(-x.channels[0] // 16),  # a window's table
         [
-            Layer(size=(3, 3), channels=(16 * words - 3, simd.LANES), kernel=TAPS)
-            for words in three(lookup.CACHE // (4 * TABLE * simd.LANES * 6))
+            Layer(size=(3, 3), channels=(16 * words - 3, 16), kernel=TAPS)
+            for words in three(lookup.CACHE // (4 * TABLE * 16 * 6))
         ],
+    ),
+    Edge(
+        "lookup.COLUMNS",
+        lambda x: x.channels[1],
+        [Layer(channels=(5, n)) for n in three(lookup.COLUMNS)],
     ),
     Edge(
         "lookup.PARTS",
@@ -280,6 +285,11 @@ class Fused(NamedTuple):
 #: pixels of 16 channels, two more than a strip of many steps has
 NARROW = norm_blocks.NARROW // 16 + 2
 FUSED = [
+    Edge(
+        "norm_blocks.WHOLE",
+        lambda x: x.size,
+        [Fused((2, 1, 1, n, 1), "spikes") for n in three(norm_blocks.WHOLE)],
+    ),
     Edge(
         "norm_blocks.STRIP",
         lambda x: x.size,

@@ -36,6 +36,7 @@ from refsnn.kernels.threads import begin, get_num_threads, share, take
 
 PIXELS = 256  # pixels of y per task, for which each part of the table is read once
 CACHE = 3 << 14  # bytes of the table that are used at a time
+COLUMNS = 32  # of a panel, as counted where the machine's own must not matter
 PARTS = 16  # tasks of a weight gradient at least, if there are images enough
 
 
@@ -158,9 +159,13 @@ def bits_of(x: Array, window: Window) -> Array:
     return bits
 
 
-def rows_at_once(kh: int, kw: int, size: int, panel: int) -> int:
-    """Return the number of rows of taps whose part of the table fits: all, or one."""
-    return kh if 4 * QUARTERS * PATTERNS * panel * kh * kw * size <= CACHE else 1
+def rows_at_once(kh: int, kw: int, words: int, c_out: int) -> int:
+    """Return the number of rows of taps whose part of the table fits: all, or one.
+
+    It decides the order of sums, and so must not depend on the machine's vectors.
+    """
+    columns = min(COLUMNS, -(-c_out // 16) * 16)
+    return kh if 4 * QUARTERS * PATTERNS * columns * kh * kw * words <= CACHE else 1
 
 
 def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
@@ -176,7 +181,7 @@ def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
     weights = np.ascontiguousarray(w).reshape(kh * kw, c_in, c_out)
     share(fill_table, columns // panel * kh * kw, weights, panel, table)
     images = min(len(x), max(1, PIXELS // (g.out[0] * g.out[1])))
-    sizes = Sizes(images, panel, rows_at_once(kh, kw, size, panel), size)
+    sizes = Sizes(images, panel, rows_at_once(kh, kw, size, c_out), size)
     share(correlate_tasks, -(-len(x) // images), bits, table, window, sizes, target)
     if target is not y:
         y[:] = target[..., :c_out]
@@ -234,9 +239,10 @@ def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
     window, panel = forward_correlation(out, (kh, kw), p).window(x.shape, c_out), panel_of(c_out)
     bits = bits_of(x, window)
     size = bits.shape[3]
-    rows = rows_at_once(kh, kw, size, panel)
-    tasks = -(-c_out // panel) * (kh // rows)  # of a part
-    images = -(-len(x) // max(1, min(len(x), -(-PARTS // tasks))))
+    rows = rows_at_once(kh, kw, size, c_out)
+    about = -(-c_out // COLUMNS) * (kh // rows)  # tasks of a part
+    images = -(-len(x) // max(1, min(len(x), -(-PARTS // about))))
+    tasks = -(-c_out // panel) * (kh // rows)
     parts = -(-len(x) // images)
     partial = dw.reshape(1, -1) if parts == 1 else aligned(parts, dw.size)
     scratch = aligned(get_num_threads(), rows * kw * size * QUARTERS * PATTERNS * panel)

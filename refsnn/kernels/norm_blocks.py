@@ -2,7 +2,7 @@
 
 A sequence is viewed as (T, M), channels innermost, and read vector by vector. A channel's constants
 come back every C elements, so those of whole pixels that fill whole vectors are laid out once, as a
-period.
+period. Sums depend on the period, so vectors count as WHOLE elements long here on any machine.
 """
 
 import math
@@ -12,8 +12,8 @@ import numpy as np
 
 from refsnn.equations.sequence import is_still
 from refsnn.equations.surrogate import Array
-from refsnn.kernels.simd import LANES, whole_vectors
 
+WHOLE = 16  # elements, of which any machine's vectors are a part
 TASK = 1 << 13  # least number of elements per task
 STRIP = 1 << 9  # most elements that go through all steps at a time: they stay in the cache
 NARROW = 1 << 6  # elements of a strip where there are many steps
@@ -50,7 +50,7 @@ class Sizes(NamedTuple):
     """The sizes of a layer, in elements."""
 
     steps: int
-    width: int  # of a step: M, in whole vectors
+    width: int  # of a step: M, or more to make it whole vectors
     channels: int
     period: int
     task: int
@@ -65,15 +65,15 @@ def normalise(c_seq: Array, affine: Affine) -> Array:
 
 def period_of(channels: int) -> int:
     """Return the number of elements of a period."""
-    return math.lcm(channels, LANES)
+    return math.lcm(channels, WHOLE)
 
 
 def sizes_of(x_seq: Array) -> Sizes:
     """Return the sizes of x_seq (T, ..., C)."""
     steps, channels = len(x_seq), x_seq.shape[-1]
     period = period_of(channels)
-    strip = max(NARROW, min(STRIP, STRIP * 8 // steps // LANES * LANES))
-    width = whole_vectors(x_seq[0].size)
+    strip = max(NARROW, min(STRIP, STRIP * 8 // steps // WHOLE * WHOLE))
+    width = -(-x_seq[0].size // WHOLE) * WHOLE
     return Sizes(steps, width, channels, period, period * -(-TASK // period), strip)
 
 

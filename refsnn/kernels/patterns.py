@@ -28,7 +28,7 @@ from refsnn.kernels.simd import (
 #: a product with it gathers the lowest bits of eight bytes in the highest byte
 GATHER = 0x0102040810204080
 QUARTERS, PATTERNS = 4, 16  # of a word, and of a quarter
-SUMS = 8  # most vectors of sums that are kept apart: half of the registers, or a quarter
+SUMS = 2  # sums that are kept apart, each of every second quarter
 
 
 class Words(NamedTuple):
@@ -91,25 +91,21 @@ def make_sum_patterns(vectors: int) -> Any:
             target = arguments.flat("total")
             places = [builder.gep(target, [INDEX(v * LANES)]) for v in range(vectors)]
             begun = held_or_zero(builder, places, arguments.integer("accumulate"))
-            apart = max(1, min(QUARTERS, SUMS // vectors))  # sums for each vector
             zero = ir.Constant(begun[0].type, None)
-            begun += [zero] * (vectors * (apart - 1))
+            begun += [zero] * (vectors * (SUMS - 1))
 
             def add(chosen: list[Value], sums: list[Value]) -> list[Value]:
                 sums = list(sums)
                 for quarter, row in enumerate(chosen):
                     for v in range(vectors):
-                        which = quarter % apart * vectors + v
+                        which = quarter % SUMS * vectors + v
                         value = load(builder, builder.gep(row, [INDEX(v * LANES)]))
                         sums[which] = builder.fadd(sums[which], value)
                 return sums
 
             sums = each_row(builder, arguments, vectors, begun, add)
-            while len(sums) > vectors:
-                half = len(sums) // 2
-                sums = [builder.fadd(a, b) for a, b in zip(sums[:half], sums[half:], strict=True)]
-            for value, place in zip(sums, places, strict=True):
-                store(builder, value, place)
+            for v, place in enumerate(places):
+                store(builder, builder.fadd(sums[v], sums[vectors + v]), place)
             return context.get_dummy_value()
 
         return types.void(bits, table, total, accumulate), codegen

@@ -77,3 +77,42 @@ def test_the_default_run_has_the_recorded_bits(epochs, threads, tmp_path):
 @pytest.mark.usefixtures("same_numpy")
 def test_the_kind_of_blas_changes_no_bit(tmp_path):
     assert trained(tmp_path / "run", 1, OPENBLAS_CORETYPE="Prescott") == RECORDED["epochs=1"]
+
+
+WIDE = """
+import sys
+from refsnn.kernels import target
+features = target.target_features()
+target.target_features = lambda: features + sys.argv[3]
+import hashlib
+from pathlib import Path
+from refsnn.kernels import simd
+from refsnn.training.config import make_config
+from refsnn.training.run import start
+settings = {"arch": "1-1:5-24", "batch_size": 31, "steps": 3, "norm_statistics": "per_step"}
+run = start(Path(sys.argv[1]), make_config(epochs=int(sys.argv[2]), **settings))
+run.train(quiet=True)
+digest = hashlib.sha256()
+for name, array in sorted(run.state.params.items()):
+    digest.update(name.encode() + array.tobytes())
+print(simd.LANES, digest.hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_vectors_of_another_width_give_the_same_bits(tmp_path):
+    """Those of AVX-512, which other processors compute in halves."""
+    found = {}
+    for extra in ("", ",+avx512f"):
+        folder = tmp_path / f"cache{extra}"
+        done = subprocess.run(
+            [sys.executable, "-c", WIDE, str(tmp_path / f"run{extra}"), "1", extra],
+            # one thread: a second process would compile for the narrow vectors
+            env=os.environ | {"NUMBA_CACHE_DIR": str(folder), "NUMBA_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            check=True,
+        )
+        lanes, found[extra] = done.stdout.split()
+        assert lanes == ("16" if extra else lanes)
+    assert found[""] == found[",+avx512f"]

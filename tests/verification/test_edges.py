@@ -37,7 +37,7 @@ OTHERS = {
     "patterns.GATHER": "a factor",
     "patterns.QUARTERS": "of 16 channels",
     "patterns.PATTERNS": "of four channels",
-    "patterns.SUMS": "how many sums are kept apart: a table has them all",
+    "patterns.SUMS": "of the quarters of a word",
     "winograd.SCRATCH": "holds what TILES and SIDE ask for",
 }
 SIZES = sorted({edge.constant for edge in EDGES})
