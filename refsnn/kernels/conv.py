@@ -21,7 +21,7 @@ from refsnn.equations.conv import Conv, ConvCache, output_shape
 from refsnn.equations.surrogate import Array
 from refsnn.equations.validate import floating, like, one_of
 from refsnn.kernels import dense, direct, event, layout, lookup, winograd
-from refsnn.kernels.simd import aligned
+from refsnn.kernels.simd import aligned, contiguous
 
 METHODS = ("auto", "direct", "dense", "event", "lookup", "winograd")
 #: (direction, kind of layer) -> channels and densities: with at least so many input channels,
@@ -96,7 +96,7 @@ def conv_forward(x: Array, w: Array, p: Conv, method: str = "auto") -> tuple[Arr
         direct.forward(x, w, p, y)
         return y, ConvCache(x, w, p)
     correlation = layout.forward_correlation(shape[1:3], w.shape[:2], p)
-    images = np.ascontiguousarray(x)
+    images = contiguous(x)
     if chosen == "event":
         event.correlate(images, w, correlation, y)
     elif chosen == "lookup":
@@ -139,8 +139,8 @@ def conv_input_gradient(dy: Array, cache: ConvCache, method: str = "auto") -> Ar
         return dx
     kh, kw, c_in, c_out = w.shape
     w_t = empty((kh, kw, c_out, c_in), w.dtype)
-    layout.transpose(np.ascontiguousarray(w).reshape(-1, c_in, c_out), w_t.reshape(-1, c_out, c_in))
-    images = np.ascontiguousarray(dy)
+    layout.transpose(contiguous(w).reshape(-1, c_in, c_out), w_t.reshape(-1, c_out, c_in))
+    images = contiguous(dy)
     correlations = layout.input_correlations(x.shape[1:3], w.shape[:2], p)
     if chosen == "winograd":
         winograd.correlate(images, w_t, True, correlations[0][1], dx)
@@ -161,7 +161,7 @@ def conv_weight_gradient(dy: Array, cache: ConvCache, method: str = "auto") -> A
     check_spikes(x)
     chosen = conv_choice("weight_gradient", x, w, p, method)
     dw = empty(w.shape, w.dtype)
-    images, cotangent = np.ascontiguousarray(x), np.ascontiguousarray(dy)
+    images, cotangent = contiguous(x), contiguous(dy)
     if chosen == "direct":
         direct.weight_gradient(images, cotangent, p, dw)
     elif chosen == "event":

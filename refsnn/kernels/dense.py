@@ -23,7 +23,7 @@ from refsnn.kernels.layout import (
     pad_one,
     padded_of,
 )
-from refsnn.kernels.simd import LANES, ROWS, Flat, aligned, whole_vectors
+from refsnn.kernels.simd import LANES, ROWS, Flat, aligned, contiguous, whole_vectors
 from refsnn.kernels.threads import begin, get_num_threads, share, take
 from refsnn.kernels.tile import Loops, Rows, narrow_tile, tile
 from refsnn.kernels.transform import copy_vector
@@ -125,7 +125,7 @@ def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
     window = g.window(x.shape, c_out)
     depth = window.kh * window.kw * window.c_in
     packed = aligned(depth * packed_columns(c_out, PANEL))
-    pack(np.ascontiguousarray(w).reshape(depth, c_out), PANEL, packed)
+    pack(contiguous(w).reshape(depth, c_out), PANEL, packed)
     padded = padded_of(window)
     images = min(len(x), max(1, PIXELS // (g.out[0] * g.out[1])))
     n, r, s = (i.reshape(-1) for i in np.indices((images, *g.out)))

@@ -17,6 +17,7 @@ from numba import njit
 
 from refsnn.equations.conv import Conv
 from refsnn.equations.surrogate import Array
+from refsnn.kernels.simd import contiguous
 from refsnn.kernels.threads import begin, share, take
 
 CHANNELS = 16  # input channels per task of the weight gradient
@@ -137,21 +138,21 @@ def sum_taps(tasks, own, x, dy, stride, padding, dw):  # type: ignore[no-untyped
 def forward(x: Array, w: Array, p: Conv, y: Array) -> None:
     """Write y."""
     rows, columns = (Axis(step, 1, pad, 1) for step, pad in zip(p.stride, p.padding, strict=True))
-    images, weights = np.ascontiguousarray(x), np.ascontiguousarray(w)
+    images, weights = contiguous(x), contiguous(w)
     share(gather, y.shape[0] * y.shape[1], images, weights, rows, columns, y)
 
 
 def input_gradient(dy: Array, w: Array, p: Conv, dx: Array) -> None:
     """Write dx."""
-    w_t = np.ascontiguousarray(w.swapaxes(2, 3))
+    w_t = contiguous(w.swapaxes(2, 3))
     rows, columns = (Axis(1, step, pad, -1) for step, pad in zip(p.stride, p.padding, strict=True))
-    images = np.ascontiguousarray(dy)
+    images = contiguous(dy)
     share(gather, dx.shape[0] * dx.shape[1], images, w_t, rows, columns, dx)
 
 
 def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
     """Write dw."""
     kh, kw, c_in, _ = dw.shape
-    images, cotangent = np.ascontiguousarray(x), np.ascontiguousarray(dy)
+    images, cotangent = contiguous(x), contiguous(dy)
     tasks = kh * kw * -(-c_in // CHANNELS)
     share(sum_taps, tasks, images, cotangent, p.stride, p.padding, dw)

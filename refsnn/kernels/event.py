@@ -16,7 +16,7 @@ from refsnn.equations.conv import Conv
 from refsnn.equations.surrogate import Array
 from refsnn.kernels.add_rows import Lists, Table, add_rows1, add_rows2, add_rows4
 from refsnn.kernels.layout import Correlation, Padded, Residue, Span, pack, padded_of, residues
-from refsnn.kernels.simd import LANES, Flat, aligned
+from refsnn.kernels.simd import LANES, Flat, aligned, contiguous
 from refsnn.kernels.threads import begin, get_num_threads, share, take
 
 CHUNK = 1 << 17  # floats of a panel of dy to which the lists of a weight gradient refer
@@ -140,7 +140,7 @@ def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
         return
     depth = kh * kw * c_in
     packed = aligned(depth * c_out)
-    pack(np.ascontiguousarray(w).reshape(depth, c_out), panel, packed)
+    pack(contiguous(w).reshape(depth, c_out), panel, packed)
     window, threads = g.window(x.shape, c_out), get_num_threads()
     padded = padded_of(window)
     images = min(len(x), max(1, PIXELS // (g.out[0] * g.out[1])))

@@ -16,7 +16,7 @@ from refsnn.equations.surrogate import slopes as equations_slopes
 from refsnn.equations.validate import like
 from refsnn.kernels.neuron import neuron_of
 from refsnn.kernels.norm_blocks import flat
-from refsnn.kernels.simd import LANES, aligned, whole_vectors
+from refsnn.kernels.simd import LANES, aligned, contiguous, whole_vectors
 from refsnn.kernels.slopes import SURROGATES, slope_at, slope_of
 from refsnn.kernels.threads import begin, share, take
 from refsnn.kernels.vector import load, splat, store
@@ -86,7 +86,7 @@ def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache
         forward_loop,
         -(-u0.size // BLOCK),
         rows(c_seq),
-        np.ascontiguousarray(u0).reshape(-1),
+        contiguous(u0).reshape(-1),
         neuron_of(p, c_seq.dtype.type),
         rows(u_pre_seq),
         rows(o_seq),
@@ -131,4 +131,4 @@ def slopes_of(u_pre_seq: Array, p: LIF) -> Array:
 
 def rows(x_seq: Array) -> Array:
     """Return x_seq as (T, neurons), a view if it is contiguous."""
-    return np.ascontiguousarray(x_seq).reshape(len(x_seq), -1)
+    return contiguous(x_seq).reshape(len(x_seq), -1)

@@ -14,7 +14,7 @@ from refsnn.equations.linear import LinearCache
 from refsnn.equations.surrogate import Array
 from refsnn.equations.validate import like
 from refsnn.kernels import dense, layout
-from refsnn.kernels.simd import aligned
+from refsnn.kernels.simd import aligned, contiguous
 from refsnn.kernels.threads import begin, share, take
 
 LARGE = 1 << 22  # products, from which the convolution is faster than `einsum`
@@ -42,9 +42,9 @@ def is_large(x: Array, w: Array) -> bool:
 
 def product(x: Array, w: Array) -> Array:
     """Return x w, (N, out), for x (N, in) and w (in, out)."""
-    images, y = np.ascontiguousarray(x)[:, None, None], aligned(len(x), 1, 1, w.shape[1])
+    images, y = contiguous(x)[:, None, None], aligned(len(x), 1, 1, w.shape[1])
     correlation = layout.forward_correlation((1, 1), (1, 1), POINT)
-    dense.correlate(images, np.ascontiguousarray(w)[None, None], correlation, y)
+    dense.correlate(images, contiguous(w)[None, None], correlation, y)
     return y.reshape(len(x), -1)
 
 
@@ -55,7 +55,7 @@ def linear_forward(x: Array, w: Array, b: Array) -> tuple[Array, LinearCache]:
     like("w", w, (x.shape[1], w.shape[1]), x.dtype, "x")
     like("b", b, w.shape[1:], x.dtype, "w")
     y = product(x, w)
-    share(add_bias, -(-len(y) // ROWS), np.ascontiguousarray(b), y)
+    share(add_bias, -(-len(y) // ROWS), contiguous(b), y)
     return y, LinearCache(x, w)
 
 
@@ -65,6 +65,6 @@ def linear_backward(dy: Array, cache: LinearCache) -> tuple[Array, Array, Array]
     if not is_large(x, w):
         return equations.linear_backward(dy, cache)
     like("dy", dy, (len(x), w.shape[1]), x.dtype, "y")
-    x, dy, dw = np.ascontiguousarray(x), np.ascontiguousarray(dy), empty((1, 1, *w.shape), w.dtype)
+    x, dy, dw = contiguous(x), contiguous(dy), empty((1, 1, *w.shape), w.dtype)
     dense.weight_gradient(x[:, None, None], dy[:, None, None], POINT, dw)
     return product(dy, w.T), dw[0, 0], dy.sum(axis=0)

@@ -31,7 +31,7 @@ from refsnn.kernels.patterns import (
     sum_patterns2,
     sum_patterns4,
 )
-from refsnn.kernels.simd import LANES, Flat, aligned
+from refsnn.kernels.simd import LANES, Flat, aligned, contiguous
 from refsnn.kernels.threads import begin, get_num_threads, share, take
 
 PIXELS = 256  # pixels of y per task, for which each part of the table is read once
@@ -178,7 +178,7 @@ def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
     bits = bits_of(x, window)
     size = bits.shape[3]
     table = aligned(columns // panel, kh * kw, QUARTERS * size, PATTERNS, panel)
-    weights = np.ascontiguousarray(w).reshape(kh * kw, c_in, c_out)
+    weights = contiguous(w).reshape(kh * kw, c_in, c_out)
     share(fill_table, columns // panel * kh * kw, weights, panel, table)
     images = min(len(x), max(1, PIXELS // (g.out[0] * g.out[1])))
     sizes = Sizes(images, panel, rows_at_once(kh, kw, size, c_out), size)

@@ -12,6 +12,7 @@ import numpy as np
 
 from refsnn.equations.sequence import is_still
 from refsnn.equations.surrogate import Array
+from refsnn.kernels.simd import contiguous
 
 WHOLE = 16  # elements, of which any machine's vectors are a part
 TASK = 1 << 13  # least number of elements per task
@@ -84,7 +85,7 @@ def tasks_of(sizes: Sizes) -> int:
 
 def flat(x_seq: Array, width: int) -> Array:
     """Return x_seq (T, ...) as (T width,), with each step filled up by zeros."""
-    rows = np.ascontiguousarray(x_seq).reshape(len(x_seq), -1)
+    rows = contiguous(x_seq).reshape(len(x_seq), -1)
     if rows.shape[1] == width:
         return rows.reshape(-1)
     filled = np.zeros((len(rows), width), rows.dtype)
@@ -109,7 +110,7 @@ def along_period(values: Array) -> Array:
     """Return values (rows, C) as (rows period,), in float32."""
     rows, channels = values.astype(np.float32, copy=False), values.shape[-1]
     times = period_of(channels) // channels
-    return (np.tile(rows, times) if times > 1 else np.ascontiguousarray(rows)).reshape(-1)
+    return (np.tile(rows, times) if times > 1 else contiguous(rows)).reshape(-1)
 
 
 def constants_of(affine: Affine | None) -> Constants:

@@ -12,7 +12,7 @@ from refsnn.equations.batchnorm import BatchNorm, NormInput, Running, update_run
 from refsnn.equations.sequence import is_still
 from refsnn.equations.surrogate import Array
 from refsnn.kernels.norm_blocks import SUM, Affine, sizes_of, tasks_of
-from refsnn.kernels.simd import LANES
+from refsnn.kernels.simd import LANES, contiguous
 from refsnn.kernels.threads import begin, share, take
 from refsnn.kernels.vector import load, store
 
@@ -89,7 +89,7 @@ def statistics(c_seq: Array, p: BatchNorm) -> tuple[Array, Array]:
     steps, channels, count = len(c_seq), sizes.channels, c_seq[0].size
     parts = tasks_of(sizes)
     mean, square = (empty((steps, parts, channels)) for _ in range(2))
-    x = np.ascontiguousarray(c_seq).reshape(-1)
+    x = contiguous(c_seq).reshape(-1)
     share(moments, steps * parts, x, count, sizes, mean, square)
     edges = np.minimum(np.arange(parts + 1) * sizes.task, count)
     weights = np.tile(np.diff(edges) // channels, steps).astype(float)

@@ -10,6 +10,7 @@ from refsnn.equations import pool as equations
 from refsnn.equations.pool import AvgPool, AvgPoolCache, check_cotangent, pooled_shape
 from refsnn.equations.surrogate import Array
 from refsnn.equations.validate import ndim
+from refsnn.kernels.simd import contiguous
 from refsnn.kernels.threads import begin, share, take
 
 
@@ -79,7 +80,7 @@ def global_avgpool_forward(x: Array) -> tuple[Array, tuple[int, ...]]:
         return equations.global_avgpool_forward(x)
     images, height, width, channels = x.shape
     y = empty((images, channels), np.float32)
-    pixels = np.ascontiguousarray(x).reshape(images, height * width, channels)
+    pixels = contiguous(x).reshape(images, height * width, channels)
     share(count_spikes, images, pixels, y)
     return y / (height * width), x.shape
 
@@ -88,7 +89,7 @@ def avgpool_forward(x: Array, p: AvgPool) -> tuple[Array, AvgPoolCache]:
     """Do as `equations.pool.avgpool_forward`."""
     dtype = mean_dtype(x)
     y = empty(pooled_shape(x.shape, p), dtype)
-    share(forward_loop, len(x), np.ascontiguousarray(x), p.kernel, p.stride, p.padding, y)
+    share(forward_loop, len(x), contiguous(x), p.kernel, p.stride, p.padding, y)
     return y, AvgPoolCache(x.shape, dtype, p)
 
 
@@ -97,5 +98,5 @@ def avgpool_backward(dy: Array, cache: AvgPoolCache) -> Array:
     check_cotangent(dy, cache)
     dx = empty(cache.shape, dy.dtype)
     p = cache.p
-    share(backward_loop, len(dx), np.ascontiguousarray(dy), p.kernel, p.stride, p.padding, dx)
+    share(backward_loop, len(dx), contiguous(dy), p.kernel, p.stride, p.padding, dx)
     return dx

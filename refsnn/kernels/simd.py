@@ -47,6 +47,26 @@ def aligned(*shape: int) -> Array:
     return raw[start : start + 4 * count].view(np.float32).reshape(shape)
 
 
+class Shown:
+    """Memory that NumPy takes for its own, of which it may write."""
+
+    def __init__(self, x: Array) -> None:
+        self.kept = x
+        self.__array_interface__ = x.__array_interface__ | {
+            "data": (x.__array_interface__["data"][0], False)
+        }
+
+
+def contiguous(x: Array) -> Array:
+    """Return x in C order, for a kernel that only reads it.
+
+    Numba compiles a kernel again for arrays that must not be written, such as those of a file in
+    memory, or images that are broadcast to all steps; so they pass for others.
+    """
+    x = np.ascontiguousarray(x)
+    return x if x.flags.writeable or x.size == 0 else np.asarray(Shown(x))
+
+
 def whole_vectors(channels: int) -> int:
     """Return `channels` rounded up to whole vectors."""
     return -(-channels // LANES) * LANES

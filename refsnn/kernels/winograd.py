@@ -16,7 +16,7 @@ from numba import njit
 from refsnn.equations.surrogate import Array
 from refsnn.kernels.dense import GROUP, SIDE, Block, Stack, block_of, in_parts, products
 from refsnn.kernels.layout import Correlation, Span, images_of
-from refsnn.kernels.simd import LANES, aligned
+from refsnn.kernels.simd import LANES, aligned, contiguous
 from refsnn.kernels.threads import begin, get_num_threads, share, take
 from refsnn.kernels.transform import Grid, Inside, transformer
 
@@ -231,7 +231,7 @@ def correlate(x: Array, w: Array, flip: bool, g: Correlation, y: Array) -> None:
     c_out = w.shape[3]
     size = w.shape[2] * c_out
     at, row, column = (8 * size, -3 * size, -size) if flip else (0, 3 * size, size)
-    filters = Filters(np.ascontiguousarray(w).reshape(-1), at, row, column, c_out)
+    filters = Filters(contiguous(w).reshape(-1), at, row, column, c_out)
     scratch = aligned(get_num_threads(), SCRATCH)
     total = len(y) * -(-y.shape[1] // 4) * -(-y.shape[2] // 4)
     tasks = -(-total // tiles_at_once(x.shape[3], c_out)) * -(-c_out // SIDE)
