@@ -66,7 +66,7 @@ def product(a, b, panel, loops, c, accumulate):  # type: ignore[no-untyped-def]
         tile(upper, b, loops, Rows(c.data, c.at, c.offsets, c.first + half), accumulate)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def correlate_images(x, some, packed, window, source, target, y, scratch):  # type: ignore[no-untyped-def]
     """Write into the flat y the correlation of a few of the `Images` x with packed weights.
 
@@ -203,7 +203,7 @@ def gather(flat, window, pixels, inputs, taps):  # type: ignore[no-untyped-def]
                     taps.data[at : at + taps.row] = 0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def gather_some(x, some, window, pixels, inputs, taps):  # type: ignore[no-untyped-def]
     """Do as `gather` with some of the `Images` x."""
     first, last = some.first, some.first + some.size
@@ -222,7 +222,7 @@ def apart(row):  # type: ignore[no-untyped-def]
     return (-(-row // LINE) | 1) * LINE
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def gradient_block(x, some, dy, window, block, scratch, dw):  # type: ignore[no-untyped-def]
     """Sum a block of dw, which is flat (kh, kw, C_in, C_out), over some of the `Images` x.
 

@@ -80,7 +80,7 @@ def list_spikes(x, padded, panel, indices, count, indptr):  # type: ignore[no-un
     return count
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def correlate_images(x, packed, window, sizes, y, indices, indptr):  # type: ignore[no-untyped-def]
     """Write into the flat y the correlation of images x (n, H, W, C_in) with packed weights."""
     padded, panel, kw, taps = padded_of(window), sizes.panel, window.kw, window.kh * window.kw

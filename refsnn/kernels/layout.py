@@ -166,7 +166,7 @@ def pad_image(x, padded, target, at):  # type: ignore[no-untyped-def]
         target[start + end * channels : start + row] = 0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def pad_one(images, n, padded, target, at):  # type: ignore[no-untyped-def]
     """Do as `pad_image` with the n-th of `Images`."""
     if images.spikes.size:

@@ -19,7 +19,7 @@ from refsnn.kernels.vector import load, store
 FEW = 16  # a part's elements, as many times those whose mean is its centre
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def add_moments(x, first, last, period, centre, total, square):  # type: ignore[no-untyped-def]
     """Add the distances of x[first:last] from the centre, and their squares, channel by channel."""
     whole = first + (last - first) // LANES * LANES

@@ -118,7 +118,7 @@ def transform_flat(x, tiling, tiles, inputs, v):  # type: ignore[no-untyped-def]
             )
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def transform_tiles(x, tiling, tiles, inputs, v):  # type: ignore[no-untyped-def]
     """Write B^T x B for some tiles and channels of `Images` to 36 matrices (tile, channel)."""
     if x.spikes.size:
@@ -179,7 +179,7 @@ def write_tiles(m, y, tiling, tiles, outputs):  # type: ignore[no-untyped-def]
                         ]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def correlate_block(x, filters, tilings, tiles, outputs, scratch, y):  # type: ignore[no-untyped-def]
     """Write a few tiles and output channels of y (N, H', W', C_out), by SIDE input channels.
 
@@ -239,7 +239,7 @@ def correlate(x: Array, w: Array, flip: bool, g: Correlation, y: Array) -> None:
     share(correlate_tasks, tasks, images_of(x), filters, tilings, scratch, y)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def gradient_block(x, dy, tilings, tiles, block, scratch, dw):  # type: ignore[no-untyped-def]
     """Sum a block of dw, which is flat (3, 3, C_in, C_out), over the tiles of a few images.
 
