@@ -82,7 +82,8 @@ def add_options(parser: Any) -> None:
     parser.add_argument(
         "--scaling",
         action="store_true",
-        help="also measure how time and memory of a training step grow with T and batch size",
+        help="also measure how time and memory of a training step change with T, batch size and "
+        "threads",
     )
     parser.add_argument(
         "--json", metavar="FILE", help="also write all results as JSON; - prints only the JSON"

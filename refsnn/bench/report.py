@@ -128,16 +128,24 @@ products were computed; event and winograd leave out most of them, so they may e
 
 
 def scaling_table(row: Row) -> str:
-    """Return the table of time and memory, and their distance from a straight line."""
-    name = {"steps": "T", "batch_size": "batch"}
+    """Return the table of time and memory, and their distance from a straight line.
+
+    Against threads, it has how many times as fast as with one they are instead.
+    """
+    name = {"steps": "T", "batch_size": "batch", "threads": "threads"}
     fixed = ", ".join(f"{name[key]} = {value}" for key, value in row["fixed"].items())
     body = [
         [str(value), f"{seconds:.3f}", f"{mib:.0f}"]
         for value, seconds, mib in zip(row["values"], row["seconds"], row["peak_mib"], strict=True)
     ]
+    title, head = f"{row['arch']}, {row['phase']}, {fixed}", ["s per step", "peak MiB"]
+    if row["against"] == "threads":
+        for cells, seconds in zip(body, row["seconds"], strict=True):
+            cells.append(f"{row['seconds'][0] / seconds:.2f}x")
+        head.append("one thread's speed")
+        return f"{title}\n{table([name[row['against']], *head], body, LEFT)}"
     return (
-        f"{row['arch']}, {row['phase']}, {fixed}\n"
-        f"{table([name[row['against']], 's per step', 'peak MiB'], body, LEFT)}\n"
+        f"{title}\n{table([name[row['against']], *head], body, LEFT)}\n"
         f"at most {row['seconds_deviation_percent']:.0f} % (time) and "
         f"{row['peak_mib_deviation_percent']:.0f} % (memory) off a straight line"
     )

@@ -1,4 +1,4 @@
-"""Measurement of how time and memory of a step grow with T and batch size."""
+"""Measurement of how a step's time and memory grow with T and batch size, and fall with threads."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -10,14 +10,18 @@ import numpy as np
 from refsnn.bench.measure import WARM_UP, Row, Say, prepared, step
 from refsnn.bench.processes import Worker
 from refsnn.bench.workload import Spec
+from refsnn.system import usable_cores
 
 POINTS = {"steps": (1, 2, 4, 8, 16), "batch_size": (4, 8, 16, 32)}
+THREADS = (1, 2, 4, 8, 16)  # those of which there are cores
 
 
 def scaling(spec: Spec, repeats: int, say: Say) -> Iterator[Row]:
-    """Yield the results against T and against batch size, the other as in the spec."""
+    """Yield the results against T, batch size and threads, the others as in the spec."""
+    threads = tuple(n for n in THREADS if n <= usable_cores())
+    points = POINTS | ({"threads": threads} if len(threads) > 1 else {})
     with prepared(spec) as (ready, _):
-        for against, values in POINTS.items():
+        for against, values in points.items():
             seconds, mib = [], []
             for value in values:
                 say(f"{spec.arch} {spec.phase}: {against} {value}")
