@@ -124,7 +124,7 @@ def convolutions_table(breakdown: Row) -> str:
 KEY = """\
 convolution: images (T N) x height x width x channels, kernel / stride -> channels; one line for
 each algorithm that was chosen. density: fraction of the input that is not 0. GFLOP/s: as if all
-products were computed; event and winograd leave out most of them, so they may exceed the peak."""
+products were computed; event, lookup and winograd leave out most, so they may exceed the peak."""
 
 
 def scaling_table(row: Row) -> str:
