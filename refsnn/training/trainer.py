@@ -1,5 +1,6 @@
 """Training in memory, epoch by epoch; `run` adds the folder that it can be resumed from."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,10 @@ from refsnn.training.memory import keeps_all
 from refsnn.training.monitor import first_gradient_norm
 from refsnn.training.optimizer import init_state
 
+LOW_MEMORY = (
+    "memory: a step would not fit into what is available, so only spikes are kept for the backward "
+    "pass, and the rest is computed again (setting memory)"
+)
 CHECKPOINT_SECONDS = 300.0  # within an epoch; there is one more at each epoch's end
 
 
@@ -113,6 +118,8 @@ class Trainer:
         `save` is called every few minutes within an epoch, and where `stop` says so, which raises
         Interrupted; what is given at an epoch's end, the caller saves.
         """
+        if self.config.memory == "auto" and not self.keeps_all and not bar.disable:
+            bar.write(LOW_MEMORY, file=sys.stderr)
         if self.ops.precompile is not None and self.state.iteration < self.total:
             self.compile(bar, self.ops.precompile)
         while self.state.iteration < self.total:

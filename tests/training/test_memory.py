@@ -11,6 +11,7 @@ from refsnn.ops import get_ops
 from refsnn.training import algorithm, memory
 from refsnn.training.config import make_config
 from refsnn.training.monitor import Diverged
+from refsnn.training.run import start
 from refsnn.training.trainer import initial_state
 
 SHAPE = (16, 16, 3)
@@ -88,3 +89,11 @@ def test_it_is_low_where_a_step_would_not_fit(monkeypatch):
         for name, wanted in (("normal", True), ("low", False)):
             forced = prepared(memory=name)[0]
             assert memory.keeps_all(net, forced, (8, *SHAPE)) == wanted
+
+
+@pytest.mark.parametrize("available", [0, 1 << 40])
+def test_a_training_says_that_memory_is_low(available, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(memory, "available_memory", lambda: available)
+    config = make_config(arch="1-1:4-8", epochs=1, batch_size=721, ops="numpy", steps=1)
+    start(tmp_path / "run", config).train(quiet=False)
+    assert ("only spikes are kept" in capsys.readouterr().err) == (available == 0)
