@@ -5,6 +5,7 @@ No other module of the package asks which system it runs on.
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -152,6 +153,9 @@ def available_memory() -> int:
     try:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
         used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
+        stat = Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii")
+        files = re.findall(r"^(?:in)?active_file (\d+)$", stat, re.MULTILINE)
+        used -= sum(map(int, files))  # of files, which the system drops where it needs the memory
     except (OSError, ValueError):  # no such files, or no limit, which is "max"
         return available
     return max(0, min(available, limit - used))

@@ -380,9 +380,9 @@ def elements(case: Any) -> int:
 NEURONS = [
     Edge("lif.BLOCK", elements, list(product(("float32", "float64"), three(lif.BLOCK)))),
     Edge(
-        "lif.VECTORS",
+        "lif.SLOPES",
         elements,  # the slopes are those of three times as many
-        [("float32", n) for n in (lif.VECTORS // 3, *three(lif.VECTORS))],
+        [("float32", n) for n in (lif.SLOPES // 3, *three(lif.SLOPES))],
     ),
 ]
 NEURON_CASES, NEURON_DRAWS = drawn(NEURONS)

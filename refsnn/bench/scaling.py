@@ -17,8 +17,8 @@ THREADS = (1, 2, 4, 8, 16)  # those of which there are cores
 
 
 def scaling(spec: Spec, repeats: int, say: Say) -> Iterator[Row]:
-    """Yield the results against T, batch size and threads, the others as in the spec."""
-    threads = tuple(n for n in THREADS if n <= usable_cores())
+    """Yield the results against T, batch size and, unless the spec sets them, threads."""
+    threads = tuple(n for n in THREADS if n <= usable_cores() and spec.threads is None)
     points = POINTS | ({"threads": threads} if len(threads) > 1 else {})
     with prepared(spec) as (ready, _):
         for against, values in points.items():

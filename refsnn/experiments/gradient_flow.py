@@ -124,7 +124,7 @@ def first_only(run: Forward) -> Forward:
     It also skips convolutions of gradients that are all zero, as those behind a branch are. Both
     together are most of the cost.
     """
-    assert run.context.keeps_all
+    assert run.context.keep == "all"
     ops, first = run.context.ops, whole(run.stem).units[0][0].conv
 
     def conv_input_gradient(dy: Array, cache: ConvCache) -> Array:

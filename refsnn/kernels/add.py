@@ -5,6 +5,7 @@ from numba import njit
 
 from refsnn.equations.surrogate import Array
 from refsnn.equations.validate import like
+from refsnn.kernels.simd import contiguous
 from refsnn.kernels.threads import begin, share, take
 
 BLOCK = 1 << 14  # elements per task
@@ -29,4 +30,4 @@ def add_into(total: Array, x: Array) -> None:
     if not total.flags.carray or np.may_share_memory(total, x):
         total += x
         return
-    share(add_loop, -(-total.size // BLOCK), total.reshape(-1), np.ravel(x))
+    share(add_loop, -(-total.size // BLOCK), total.reshape(-1), contiguous(x).reshape(-1))

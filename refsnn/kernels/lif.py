@@ -1,6 +1,6 @@
 """Numba twin of `equations.lif`, bit for bit: the same operations in the same order.
 
-Each thread computes a range of neurons over all steps. In float64 the surrogate's slope is computed
+Each task is a range of neurons over all steps. In float64 the surrogate's slope is computed
 by NumPy as in `equations`, since libraries differ in the last bit of tanh; in float32 by `slopes`,
 whose tanh differs by up to 4 eps.
 """
@@ -21,7 +21,7 @@ from refsnn.kernels.slopes import SURROGATES, slope_at, slope_of
 from refsnn.kernels.threads import begin, share, take
 from refsnn.kernels.vector import load, splat, store
 
-VECTORS = 1 << 14  # slopes per task
+SLOPES = 1 << 14  # per task
 BLOCK = 1024  # neurons per task: u stays in the first-level cache
 
 
@@ -71,7 +71,7 @@ def slope_tasks(tasks, own, u_pre, v_th, slope, h):  # type: ignore[no-untyped-d
     threshold = splat(v_th)
     task = begin(tasks, own)
     while task >= 0:
-        for m in range(task * VECTORS, min((task + 1) * VECTORS, u_pre.size), LANES):
+        for m in range(task * SLOPES, min((task + 1) * SLOPES, u_pre.size), LANES):
             store(h, m, slope_at(slope, load(u_pre, m) - threshold))
         task = take(tasks, own)
 
@@ -125,7 +125,7 @@ def slopes_of(u_pre_seq: Array, p: LIF) -> Array:
         return equations_slopes(p.surrogate, u_pre_seq - p.v_th, p.v_th)
     width = whole_vectors(u_pre_seq.size)
     given, h = flat(u_pre_seq[None], width), aligned(width)
-    share(slope_tasks, -(-width // VECTORS), given, np.float32(p.v_th), slope_of(p), h)
+    share(slope_tasks, -(-width // SLOPES), given, np.float32(p.v_th), slope_of(p), h)
     return h[: u_pre_seq.size].reshape(u_pre_seq.shape)
 
 

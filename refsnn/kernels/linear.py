@@ -1,7 +1,7 @@
 """Numba twin of `equations.linear` in float32, for layers large enough: as a 1x1 convolution.
 
-Each element is summed in one order, as in `equations`, but in blocks; the bits do not depend on the
-number of threads. Small layers and float64 are left to the equations.
+Each element is summed in one order, block by block, so the bits do not depend on the number of
+threads. Small layers and float64 are left to the equations.
 """
 
 import numpy as np

@@ -15,10 +15,10 @@ from refsnn.equations.surrogate import Array
 from refsnn.kernels.simd import contiguous
 
 WHOLE = 16  # elements, of which any machine's vectors are a part
-TASK = 1 << 13  # least number of elements per task
+TASK = 1 << 13  # least number of a step's elements per task, but for the last
 STRIP = 1 << 9  # most elements that go through all steps at a time: they stay in the cache
 NARROW = 1 << 6  # elements of a strip where there are many steps
-SUM = 64  # pixels that are summed in float32 before they are added up in float64
+SUM = 64  # periods that are summed in float32 before they are added up in float64
 
 
 class Affine(NamedTuple):

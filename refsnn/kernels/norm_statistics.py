@@ -16,7 +16,7 @@ from refsnn.kernels.simd import LANES, contiguous
 from refsnn.kernels.threads import begin, share, take
 from refsnn.kernels.vector import load, store
 
-FEW = 16  # a part's elements, as many times those whose mean is its centre
+FEW = 16  # the centre of a part is the mean of the first of so many equal pieces
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -56,14 +56,15 @@ def moments(tasks, own, x, count, sizes, mean, spread):  # type: ignore[no-untyp
     """
     channels, period, parts = sizes.channels, sizes.period, mean.shape[1]
     centre, total = np.zeros(period, np.float32), np.zeros(period, np.float32)
-    square = np.zeros(period, np.float32)
+    square, away, squares = np.zeros(period, np.float32), np.zeros(period), np.zeros(period)
     task = begin(tasks, own)
     while task >= 0:
         t, part = task // parts, task % parts
         first, last = t * count + part * sizes.task, t * count + min((part + 1) * sizes.task, count)
         some = -(-(last - first) // (FEW * channels)) * channels
         centre_of(x, first, first + some, channels, centre)
-        away, squares = np.zeros(period), np.zeros(period)
+        away[:] = 0
+        squares[:] = 0
         for at in range(first, last, SUM * period):
             add_moments(x, at, min(at + SUM * period, last), period, centre, total, square)
             for k in range(period):

@@ -61,7 +61,8 @@ def contiguous(x: Array) -> Array:
     """Return x in C order, for a kernel that only reads it.
 
     Numba compiles a kernel again for arrays that must not be written, such as those of a file in
-    memory, or images that are broadcast to all steps; so they pass for others.
+    memory, or images that are broadcast to all steps; so they pass for others. What this returns
+    must not be written, nor given to a user.
     """
     x = np.ascontiguousarray(x)
     return x if x.flags.writeable or x.size == 0 else np.asarray(Shown(x))

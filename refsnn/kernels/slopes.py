@@ -26,7 +26,7 @@ TANH_ODD = (
     4.89352455891786e-03,
 )
 TANH_EVEN = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
-TANH_EDGE = 7.90531110763549805  # where tanh is 1 in float32
+TANH_EDGE = 7.90531110763549805  # from here on, tanh is taken for 1, which is 2 eps off
 ODD, EVEN = (tuple(np.float32(c) for c in terms) for terms in (TANH_ODD, TANH_EVEN))
 EDGE = np.float32(TANH_EDGE)
 
@@ -36,7 +36,7 @@ class Slope(NamedTuple):
 
     kind: int  # index in SURROGATES
     shape: np.float32  # k, a or gamma
-    width: np.float32  # half the triangle's base
+    other: np.float32  # half the triangle's base, or the rectangle's height
     edge_inside: bool  # the rectangle's edge has its height
 
 
@@ -48,7 +48,7 @@ def slope_of(p: LIF) -> Slope:
         raise TypeError(f"surrogate: got {type(s).__name__}, want one of {names}")
     kind = SURROGATES.index(type(s))
     if isinstance(s, Rectangular):
-        return Slope(kind, np.float32(s.a), one, s.edge == "inside")
+        return Slope(kind, np.float32(s.a), np.float32(1 / s.a), s.edge == "inside")
     if isinstance(s, Triangular):
         return Slope(kind, np.float32(s.gamma), np.float32(s.width or p.v_th), False)
     assert isinstance(s, Tanh | TanhLiteral)
@@ -58,14 +58,14 @@ def slope_of(p: LIF) -> Slope:
 @njit(cache=True, error_model="numpy")
 def tanh(x):  # type: ignore[no-untyped-def]
     """Return the hyperbolic tangent of a vector."""
-    edge = splat(EDGE)
-    x = where(x > edge, edge, where(splat(-EDGE) > x, splat(-EDGE), x))  # keeps NaN
+    one, edge = splat(1), splat(EDGE)
     square, odd, even = x * x, splat(ODD[0]), splat(EVEN[0])
     for k in range(1, len(ODD)):
         odd = multiply_add(odd, square, splat(ODD[k]))
     for k in range(1, len(EVEN)):
         even = multiply_add(even, square, splat(EVEN[k]))
-    return x * odd / even
+    y = x * odd / even
+    return where(x > edge, one, where(splat(-EDGE) > x, splat(-1), y))  # keeps NaN
 
 
 @njit(cache=True, error_model="numpy")
@@ -77,11 +77,11 @@ def slope_at(slope, x):  # type: ignore[no-untyped-def]
         return shape * (one - y * y)
     if slope.kind == 1:
         y = tanh(x)
-        return shape * (one - y) * (one - y)
+        return shape * ((one - y) * (one - y))
     if slope.kind == 2:
-        height, half = one / shape, shape / splat(2)
+        height, half = splat(slope.other), shape / splat(2)
         edge = where(half > absolute(x), height, zero)
         outside = absolute(x) > half
         return where(outside, zero, height) if slope.edge_inside else edge
-    peak = one - absolute(x / splat(slope.width))
+    peak = one - absolute(x / splat(slope.other))
     return shape * where(zero > peak, zero, peak)

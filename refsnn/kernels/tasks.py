@@ -12,14 +12,13 @@ and computes one task after the other, each taken from `tasks`, until none is le
 the kernel's address and its arguments to `tasks`, and opens the `desk`, where the other threads
 wait: they call the same kernel with the same arguments and another `own`. Where the caller finds no
 task left, it closes the desk, and waits within the kernel for those that joined: its arguments
-would not outlive it.
+would not outlive it. `begin` stands in the kernel itself, whose second parameter is called `own`.
 
 The desk's word is 2^16 times the number of the kernel, plus OPEN, plus the number of threads that
 have joined. All of it is in arrays of int64, so that compiled code reads and writes it.
 """
 
 import ctypes
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -36,8 +35,8 @@ OPEN, JOINED = 1 << 15, (1 << 15) - 1  # a bit of the desk's word, and the bits 
 
 #: entries of `tasks`: tasks taken, all tasks, and the desk's address, 0 where none may help
 TAKEN, ALL, DESK, ARGUMENTS, ROOM = 0, 1, 2, 3, 256
-#: entries of the desk, in cache lines of their own: its word; the kernel, its tasks, how many may
-#: help; how many have left; how many of them failed
+#: entries of the desk, those that are written apart from others: its word; the kernel, its tasks,
+#: how many may help; how many have left; how many of them failed
 WORD, KERNEL, TASKS, HELPERS, LEFT, FAILED, ENTRIES = 0, 8, 9, 10, 16, 24, 32
 
 #: times that a thread looks at the desk before it sleeps, some 200 us: longer than most kernels are
@@ -55,11 +54,15 @@ def make_tasks(count: int, desk: Array | None) -> Array:
 
 
 def name_yield() -> Any:
-    """Give the system's function that lets other threads run a name for compiled code."""
-    if sys.platform == "win32":
-        function = ctypes.windll.kernel32.SwitchToThread
-    else:
-        function = ctypes.CDLL(None).sched_yield
+    """Give the system's function that lets other threads run a name for compiled code.
+
+    Where it is not found, it is a function that does nothing that would be seen.
+    """
+    windows = getattr(ctypes, "windll", None)
+    try:
+        function = windows.kernel32.SwitchToThread if windows else ctypes.CDLL(None).sched_yield
+    except (AttributeError, OSError, TypeError):
+        function = ctypes.pythonapi.Py_GetVersion
     binding.add_symbol("refsnn_yield", ctypes.cast(function, ctypes.c_void_p).value)
     return function
 

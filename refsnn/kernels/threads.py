@@ -60,10 +60,18 @@ class Team:
         self.busy = threading.Lock()  # held by the caller of the kernel that is shared
         self.helpers: list[Helper] = []
 
+    def grow(self, number: int) -> int:
+        """Start helpers until there are so many, or no more can be started; return how many."""
+        try:
+            while len(self.helpers) < number:
+                self.helpers.append(Helper(self.desk, len(self.helpers) + 1))
+        except RuntimeError:  # the system allows no more threads
+            pass
+        return len(self.helpers)
+
     def run(self, kernel: Kernel, count: int, args: tuple[Any, ...], number: int) -> None:
-        """Compute all tasks with so many helpers; MemoryError if one of them failed."""
-        while len(self.helpers) < number:
-            self.helpers.append(Helper(self.desk, len(self.helpers) + 1))
+        """Compute all tasks with up to so many helpers; MemoryError if one of them failed."""
+        number = min(number, self.grow(number))
         self.desk[HELPERS], self.desk[LEFT], self.desk[FAILED] = number, 0, 0
         for helper in self.helpers[:number]:
             helper.wake()

@@ -10,6 +10,7 @@ from numpy import empty
 from refsnn.equations import update as equations
 from refsnn.equations.surrogate import Array
 from refsnn.equations.update import BETA1, BETA2, EPS
+from refsnn.kernels.simd import contiguous
 from refsnn.kernels.threads import begin, share, take
 
 BLOCK = 1 << 14  # elements per task
@@ -79,7 +80,7 @@ def sgd_update(
         return equations.sgd_update(w, g, v, lr, momentum, decay)
     numbers = tuple(w.dtype.type(x) for x in (lr, momentum, decay))
     new = empty(w.shape, w.dtype), empty(w.shape, w.dtype)
-    flat = (np.ravel(x) for x in (w, g, v))
+    flat = (contiguous(x).reshape(-1) for x in (w, g, v))
     share(sgd_loop, -(-w.size // BLOCK), *flat, numbers, *(x.reshape(-1) for x in new))
     return new
 
@@ -104,7 +105,7 @@ def adamw_update(
     numbers = AdamW(*(w.dtype.type(x) for x in constants))
     new = empty(w.shape, w.dtype), empty(w.shape, w.dtype), empty(w.shape, w.dtype)
     new_w, *new_moments = (x.reshape(-1) for x in new)
-    moments = np.ravel(mean), np.ravel(square)
-    flat = np.ravel(w), np.ravel(g)
+    moments = contiguous(mean).reshape(-1), contiguous(square).reshape(-1)
+    flat = contiguous(w).reshape(-1), contiguous(g).reshape(-1)
     share(adamw_loop, -(-w.size // BLOCK), *flat, moments, numbers, new_w, tuple(new_moments))
     return new

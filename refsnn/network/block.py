@@ -60,9 +60,9 @@ def block_backward(do_seq: Array, cache: BlockCache, context: Context) -> tuple[
     The primes are vector-Jacobian products. forward: x went into f and into the skip.
     """
     first, inner, second, pool, skip, outer = cache
-    del cache  # here and below: what is done with leaves its memory to what follows
+    del cache  # here and below: what was computed again leaves its memory to what follows
     df, dskip = neuron_backward(do_seq, outer, context)
-    del do_seq, outer
+    del outer
     assert dskip is not None
     dskip_seq, skip_grads = skip_backward(dskip, skip, pool, context)
     del dskip

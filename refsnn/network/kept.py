@@ -1,6 +1,7 @@
-"""What is kept of a part of the network where memory is low: its spikes, a bit each.
+"""What is kept of a part of the network where memory is low: spikes, which are a bit each.
 
-The rest is computed again when the backward pass comes to the part, by the same operations from the
+Spikes that are floats, as in float64, and other input, as images are, are kept as they are. The
+rest is computed again when the backward pass comes to the part, by the same operations from the
 same numbers, so that the results have the same bits.
 """
 
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refsnn.network.layers import NeuronCache, NormNames
-from refsnn.ops import Array, Running
+from refsnn.ops import Array, Running, is_still
 
 
 class Packed(NamedTuple):
@@ -29,7 +30,7 @@ class Packed(NamedTuple):
 
 def pack(x: Array) -> Packed:
     """Return spikes, which are uint8, as bits, and any other array as it is."""
-    if x.dtype != np.uint8:
+    if x.dtype != np.uint8 or is_still(x):
         return Packed(x, None)
     return Packed(np.packbits(x.reshape(-1)), x.shape)
 

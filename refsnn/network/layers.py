@@ -37,7 +37,7 @@ class Context(NamedTuple):
     buffers: Params  # running statistics
     ops: Ops
     training: bool  # batch norm uses the batch's statistics
-    keeps_all: bool = True  # False: the backward pass computes again what is not kept (`kept`)
+    keep: str = "all"  # for the backward pass: all, spikes, or nothing (`kept`)
 
 
 class ConvLayer(NamedTuple):

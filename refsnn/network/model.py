@@ -76,14 +76,15 @@ def forward(
     x_seq: Array,
     ops: Ops,
     training: bool = True,
-    keeps_all: bool = True,
+    keep: str = "all",
 ) -> Forward:
     """Compute all branches' logits b_l for the input sequence (T, N, H, W, C).
 
     If `training`, batch norm uses the batch's statistics and updates the running ones (in the
-    result's `buffers`); otherwise it uses the running ones. Potentials start at 0 (D6). Without
-    `keeps_all`, only the spikes are kept for the backward pass, which computes the rest again, to
-    the same bits. ValueError names an argument that does not fit. Source: Eq. 7, D11.
+    result's `buffers`); otherwise it uses the running ones. Potentials start at 0 (D6). `keep`
+    says what is kept for the backward pass: `all`, or `spikes` alone, from which it computes the
+    rest again, to the same bits, or `nothing`, where no backward pass follows and nothing is
+    trained. ValueError names an argument that does not fit. Source: Eq. 7, D11.
     """
     validate.ndim("x_seq", x_seq, 5, "(T, N, H, W, C)")
     if x_seq.shape[4] != net.in_channels:
@@ -92,7 +93,8 @@ def forward(
         raise ValueError(f"x_seq: got {x_seq.shape[4]} channels, want {net.in_channels}{hint}")
     check_params(net, params)
     check_buffers(net, buffers)
-    context = Context(net, params, buffers, ops, training, keeps_all)
+    validate.one_of("keep", keep, ("all", "spikes") if training else ("all", "spikes", "nothing"))
+    context = Context(net, params, buffers, ops, training, keep)
     x_seq, stem = part_forward(partial(stem_forward, context=context), x_seq, context)
     branches, segments, heads = [], [], []
     for blocks in net.segments():
@@ -158,10 +160,10 @@ def stem_backward(do_seq: Array, cache: StemCache, context: Context) -> Grads:
 
 
 def part_forward(compute: Compute, x_seq: Array, context: Context) -> tuple[Array, Any]:
-    """Compute the stem or a block; keep all its caches, or as `context` says only the spikes."""
+    """Compute the stem or a block, and keep of its caches what `context` says."""
     y_seq, cache = compute(x_seq)
-    if context.keeps_all:
-        return y_seq, cache
+    if context.keep != "spikes":
+        return y_seq, cache if context.keep == "all" else None
     packed = pack(x_seq)
     return y_seq, keep(cache.neurons, lambda: compute(packed.unpack())[1])
 

@@ -38,7 +38,8 @@ def gradients(
     """
     images, labels = batch  # Alg. 1 line 2
     x_seq = encode(images, config.steps)
-    run = forward(net, params, buffers, x_seq, ops, keeps_all=keeps_all)  # Alg. 1 line 3
+    keep = "all" if keeps_all else "spikes"
+    run = forward(net, params, buffers, x_seq, ops, keep=keep)  # Alg. 1 line 3
     loss, cache = ops.objective_forward(
         run.branches, labels, side, config.objective.branch_sum, config.objective.make_loss()
     )  # Alg. 1 line 5
@@ -57,12 +58,14 @@ def train_step(
     """Do iteration i = state.iteration + 1 of I = epochs * batches, and move `state` on.
 
     Diverged is raised before anything has moved. Without `keeps_all`, the step takes less memory
-    and more time, and its results have the same bits. Source: Algorithm 1.
+    and more time, and its results have the same bits; another error while parameters are updated
+    leaves some of them moved. Source: Algorithm 1.
     """
     i = state.iteration + 1
     side = config.side_coefficient(i, batches)  # Alg. 1 line 4
-    numbers = net, state.params, state.buffers
-    loss, run, grads = gradients(*numbers, config, ops, batch, side, keeps_all)
+    loss, run, grads = gradients(
+        net, state.params, state.buffers, config, ops, batch, side, keeps_all
+    )
     require_finite(i, loss, run, grads)
     logits, rates, buffers = run.branches[-1], firing_rates(run), run.buffers
     del run  # its memory serves the update, which holds old and new numbers at once
@@ -81,7 +84,7 @@ def train_step(
         for name in state.params:
             require_finite_update(i, loss, stepped([name])[0])
         order: list[str] = []
-        for name in state.params:  # again, one after the other: no two copies of all at once
+        for name in list(state.params):  # again, one after the other: no two copies of all at once
             moved, moments = stepped([name])
             state.params, state.optimizer = state.params | moved, state.optimizer | moments
             order += moments
@@ -100,7 +103,7 @@ def main_logits(
     The side branches are removed before computing. Source: Algorithm 1, inference.
     """
     net, params = without_branches(net, params)
-    run = forward(net, params, buffers, encode(images, steps), ops, training=False)
+    run = forward(net, params, buffers, encode(images, steps), ops, training=False, keep="nothing")
     return run.branches[-1]  # Alg. 1 inference line 5
 
 

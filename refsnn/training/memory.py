@@ -9,7 +9,7 @@ COPIES = {"sgd": 5, "adamw": 7}  # of the parameters in an update: gradients, ol
 
 
 def step_bytes(net: Network, config: TrainConfig, shape: tuple[int, ...]) -> int:
-    """Estimate the bytes that a training step takes at most, where all is kept.
+    """Estimate the bytes that the arrays of a training step take, where all is kept.
 
     The forward pass keeps each convolution's output (in NumPy some more arrays of its size) and the
     spikes; the backward pass holds a few arrays of the largest layer.

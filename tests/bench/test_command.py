@@ -21,7 +21,7 @@ def test_a_run_prints_tables_and_writes_an_object(tmp_path, capsys, monkeypatch)
     assert main([*TINY, *options]) == 0
     shown, found = capsys.readouterr(), json.loads(path.read_text())
     assert not shown.err
-    for words in ("images/s", "convolution forward", "norm and neuron", "4x8x8x3", "straight line"):
+    for words in ("images/s", "convolution forward", "norm and neuron", "2x8x8x3", "straight line"):
         assert words in shown.out
     assert {"cpu", "cores", "threads", "versions", "gemm_gflops", "copy_gib_s"} <= set(
         found["machine"]

@@ -1,5 +1,7 @@
 """Growth of time and memory with T and with the batch size."""
 
+from dataclasses import replace
+
 import pytest
 
 from refsnn.bench import report, scaling
@@ -36,7 +38,7 @@ def test_each_point_is_measured_and_reported(tiny, monkeypatch):
 def test_threads_are_compared_with_one(tiny, monkeypatch):
     monkeypatch.setattr(scaling, "POINTS", {})
     monkeypatch.setattr(scaling, "usable_cores", lambda: 3)
-    (row,) = scaling.scaling(tiny, 1, lambda text: None)
+    (row,) = scaling.scaling(replace(tiny, threads=None), 1, lambda text: None)
     assert row["values"] == [1, 2]
     assert row["fixed"] == {"steps": 2, "batch_size": tiny.batch_size}
     row["seconds"] = [3.0, 1.5]

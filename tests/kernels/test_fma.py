@@ -154,7 +154,7 @@ for channels in (5, 16, 32):
         y, _ = conv.conv_forward(x, w, Conv((1, 1), (1, 1)), method)
         found.update(y.tobytes())
         assert np.abs(y).max() > 1
-loops = dense.products, dense.correlate_images, winograd.correlate_block
+loops = dense.products, dense.correlate_tasks, winograd.correlate_tasks
 assembly = [text for loop in loops for text in loop.inspect_asm().values()]
 print(target.has_fma(), any("fmaf" in text for text in assembly),
       all("vfmadd" in text for text in assembly), len(assembly) >= len(loops), found.hexdigest())

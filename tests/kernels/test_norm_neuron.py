@@ -161,6 +161,22 @@ def test_statistics_of_numbers_far_from_zero(size, statistics):
     )
 
 
+@pytest.mark.parametrize("size", [1e2, 1e4, 1e6, 1e7, 1e30])
+@pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
+def test_large_potentials_let_no_gradient_of_the_slope_through(surrogate, size):
+    """Eq. 3 multiplies the slope by the potential, so that a slope of some eps would count."""
+    norm_input, *_ = drawn((3, 1, 1, 16, 1))
+    norm_input = norm_input._replace(gamma=np.zeros(1, np.float32), beta=np.zeros(1, np.float32))
+    skip = np.full(norm_input.x_seq.shape, -size, np.float32)
+    skip[-1] = 1
+    do = np.zeros_like(skip)
+    do[-1] = 1
+    p = LIF(0.5, 1.0, surrogate)
+    _, _, cache = norm_neuron_forward(norm_input, skip, BatchNorm(), p, False)
+    got, want = norm_neuron_backward(do, cache)[1], lif_backward(do, cache.lif, False).dc_seq
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
 def test_a_skip_of_bytes_is_added_as_numbers(assert_forward):
     norm_input, _, _ = drawn((3, 2, 4, 4, 5), v_th=0.7)
     skip = np.random.default_rng(0).integers(0, 256, norm_input.x_seq.shape).astype(np.uint8)

@@ -37,9 +37,9 @@ def test_results_have_the_same_bits(arch, ops, dtype, training):
     net = Network(replace(architecture(arch)).scaled(1 if ":" in arch else 1 / 16), 3, 4)
     params, buffers, images = numbers(net, dtype)
     found = []
-    for keeps_all in (True, False):
+    for keep in ("all", "spikes"):
         x_seq = encode(images, 3)
-        run = forward(net, params, buffers, x_seq, get_ops(ops), training, keeps_all)
+        run = forward(net, params, buffers, x_seq, get_ops(ops), training, keep)
         grads = backward(run, [np.sin(b) for b in run.branches])
         caches = {name: cache.u_pre_seq for name, cache in neuron_caches(run)}
         found.append(
@@ -61,8 +61,8 @@ def test_recordings_are_kept_as_they_are():
     params, buffers, _ = numbers(net, np.float32)
     frames = np.random.default_rng(3).normal(size=(2, 3, 8, 8, 3)).astype(np.float32)
     found = []
-    for keeps_all in (True, False):
-        run = forward(net, params, buffers, encode(frames, 3), get_ops("numba"), True, keeps_all)
+    for keep in ("all", "spikes"):
+        run = forward(net, params, buffers, encode(frames, 3), get_ops("numba"), True, keep)
         found.append(backward(run, [np.sin(b) for b in run.branches]))
     assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
 
@@ -83,30 +83,43 @@ def test_memory_grows_with_the_steps_by_the_packed_spikes_alone():
     images = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype(np.float32)
     ops = get_ops("numba")
 
-    def kept(steps, keeps_all):
+    def kept(steps, keep):
         tracemalloc.start()
-        run = forward(net, params, buffers, encode(images, steps), ops, True, keeps_all)
+        run = forward(net, params, buffers, encode(images, steps), ops, True, keep)
         size = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
         assert len(run.segments) == 2
         return size
 
-    kept(2, False)  # compiles
+    kept(2, "spikes")  # compiles
     elements = sum(
         cache.o_seq.size
         for _, cache in neuron_caches(forward(net, params, buffers, encode(images, 1), ops))
     )
-    growth = (kept(24, False) - kept(8, False)) / 16
+    growth = (kept(24, "spikes") - kept(8, "spikes")) / 16
     # each layer's spikes, and those that go into a block, a bit each
     assert growth <= 2 * elements / 8
-    assert (kept(24, True) - kept(8, True)) / 16 >= 5 * elements * 0.9  # four bytes and one
+    assert (kept(24, "all") - kept(8, "all")) / 16 >= 5 * elements * 0.9  # four bytes and one
 
 
 def test_parts_are_computed_again_only_where_they_were_not_kept():
     net = Network(architecture("1-1:4-8"), 3, 4)
     params, buffers, images = numbers(net, np.float64)
-    run = forward(net, params, buffers, encode(images, 2), NUMPY, True, False)
+    run = forward(net, params, buffers, encode(images, 2), NUMPY, True, "spikes")
     assert isinstance(run.stem, Kept)
     assert whole(run.stem).units
     run = forward(net, params, buffers, encode(images, 2), NUMPY)
     assert whole(run.stem) is run.stem
+
+
+def test_nothing_is_kept_where_no_backward_pass_follows():
+    net = Network(architecture("1-1:4-8"), 3, 4)
+    params, buffers, images = numbers(net, np.float64)
+    given = net, params, buffers, encode(images, 2), NUMPY
+    run, want = (forward(*given, training=False, keep=keep) for keep in ("nothing", "all"))
+    assert all(np.array_equal(a, b) for a, b in zip(run.branches, want.branches, strict=True))
+    assert run.stem is None
+    assert run.segments == [[None], [None]]
+    for wrong, training in (("nothing", True), ("spike", False)):
+        with pytest.raises(ValueError, match=f"^keep: got '{wrong}'"):
+            forward(*given, training=training, keep=wrong)
