@@ -43,7 +43,10 @@ class StemCache(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """The result of a forward pass: the branches' logits b_1 … b_n, and the caches."""
+    """The result of a forward pass: the branches' logits b_1 … b_n, and the caches.
+
+    Where nothing was kept, the stem's and the blocks' caches are None.
+    """
 
     branches: list[Array]  # each (N, K); the main branch last
     buffers: Params  # running statistics after this batch

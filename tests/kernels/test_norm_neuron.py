@@ -161,6 +161,7 @@ def test_statistics_of_numbers_far_from_zero(size, statistics):
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
 @pytest.mark.parametrize("size", [1e2, 1e4, 1e6, 1e7, 1e30])
 @pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
 def test_large_potentials_let_no_gradient_of_the_slope_through(surrogate, size):

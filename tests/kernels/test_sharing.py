@@ -15,7 +15,10 @@ from refsnn.kernels import threads
 from refsnn.kernels.tasks import add, look, take_twin
 from refsnn.kernels.threads import begin, get_num_threads, set_num_threads, share, take
 
-SEVERAL = pytest.mark.skipif(config.NUMBA_NUM_THREADS < 2, reason="one core")
+COMPILED = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
+SEVERAL = pytest.mark.skipif(
+    config.NUMBA_NUM_THREADS < 2 or bool(config.DISABLE_JIT), reason="one core, or not compiled"
+)
 ROUNDS = 10**9  # of waiting for another thread, some seconds
 
 
@@ -217,6 +220,7 @@ def test_the_compiled_counter_does_as_its_twin(count):
     assert taken(np.array([0, count, 0])) == [take_twin(tasks, 1) for _ in range(5)]
 
 
+@COMPILED
 def test_too_many_arguments_are_refused():
     @njit
     def many(tasks, own, arrays):
