@@ -21,7 +21,7 @@ BATCH_SIZES = {"resnet20": 32}
 OTHER_BATCH_SIZE = 16
 STEPS = 4
 INFERENCE_DENSITY = 0.15
-UNROLLING = ("torch.compile",)  # it would compile each of 500 steps, for more than half an hour
+UNROLLING = ("torch.compile",)  # it would compile each of 500 steps
 
 
 def add_options(parser: Any) -> None:
