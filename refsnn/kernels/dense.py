@@ -17,10 +17,9 @@ from refsnn.kernels.layout import (
     Correlation,
     Span,
     forward_correlation,
-    images_of,
     pack,
     packed_columns,
-    pad_one,
+    pad_image,
     padded_of,
 )
 from refsnn.kernels.simd import LANES, ROWS, Flat, aligned, contiguous, whole_vectors
@@ -68,14 +67,14 @@ def product(a, b, panel, loops, c, accumulate):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy", inline="always")
 def correlate_images(x, some, packed, window, source, target, y, scratch):  # type: ignore[no-untyped-def]
-    """Write into the flat y the correlation of a few of the `Images` x with packed weights.
+    """Write into the flat y the correlation of some of the images x with packed weights.
 
     `source` holds where windows begin in the padded images, `target` where their results begin in
     y.
     """
     c_in, c_out, padded = window.c_in, window.c_out, padded_of(window)
     for n in range(some.size):
-        pad_one(x, some.first + n, padded, scratch, n * padded.height * padded.width * c_in)
+        pad_image(x[some.first + n], padded, scratch, n * padded.height * padded.width * c_in)
     depth, row = window.kh * window.kw * c_in, window.kw * c_in
     aside, lines = scratch.size - GROUP * PANEL, np.arange(GROUP)
     count = some.size * window.out_height * window.out_width
@@ -83,28 +82,21 @@ def correlate_images(x, some, packed, window, source, target, y, scratch):  # ty
         panel = PANEL if c_out - first > LANES else LANES
         loops = Loops((1, window.kh, row), (0, padded.width * c_in, 1), (0, row * panel, panel))
         for group in range(0, count, GROUP):
-            if first + panel <= c_out and group + GROUP <= count:
-                product(
-                    Rows(scratch, 0, source, group),
-                    Flat(packed, first * depth),
-                    panel,
-                    loops,
-                    Rows(y, first, target, group),
-                    False,
-                )
-                continue
+            whole = first + panel <= c_out and group + GROUP <= count
+            there, fresh = Rows(y, first, target, group), Rows(scratch, aside, lines * panel, 0)
             product(
                 Rows(scratch, 0, source, group),
                 Flat(packed, first * depth),
                 panel,
                 loops,
-                Rows(scratch, aside, lines * panel, 0),
+                there if whole else fresh,
                 False,
             )
-            for q in range(min(GROUP, count - group)):
-                at = aside + q * panel - first
-                for c in range(first, min(c_out, first + panel)):
-                    y[target[group + q] + c] = scratch[at + c]
+            if not whole:
+                for q in range(min(GROUP, count - group)):
+                    at = aside + q * panel - first
+                    for c in range(first, min(c_out, first + panel)):
+                        y[target[group + q] + c] = scratch[at + c]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -138,8 +130,7 @@ def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
     scratch = aligned(get_num_threads(), size)
     source = np.concatenate([source, surplus])
     tasks = -(-len(x) // images)
-    given = images_of(x)
-    share(correlate_tasks, tasks, given, packed, window, images, source, target, y, scratch)
+    share(correlate_tasks, tasks, x, packed, window, images, source, target, y, scratch)
 
 
 @njit(cache=True, error_model="numpy")
@@ -203,16 +194,6 @@ def gather(flat, window, pixels, inputs, taps):  # type: ignore[no-untyped-def]
                     taps.data[at : at + taps.row] = 0
 
 
-@njit(cache=True, error_model="numpy", inline="always")
-def gather_some(x, some, window, pixels, inputs, taps):  # type: ignore[no-untyped-def]
-    """Do as `gather` with some of the `Images` x."""
-    first, last = some.first, some.first + some.size
-    if x.spikes.size:
-        gather(x.spikes[first:last].reshape(-1), window, pixels, inputs, taps)
-    else:
-        gather(x.numbers[first:last].reshape(-1), window, pixels, inputs, taps)
-
-
 @njit(cache=True, error_model="numpy")
 def apart(row):  # type: ignore[no-untyped-def]
     """Return a row's length, in an odd number of cache lines: rows fall on all sets of the cache.
@@ -224,7 +205,7 @@ def apart(row):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy", inline="always")
 def gradient_block(x, some, dy, window, block, scratch, dw):  # type: ignore[no-untyped-def]
-    """Sum a block of dw, which is flat (kh, kw, C_in, C_out), over some of the `Images` x.
+    """Sum a block of dw, which is flat (kh, kw, C_in, C_out), over some of the images x.
 
     The scratch memory holds the pixels under each tap (tap, pixel, channel), the pixels of dy
     (pixel, channel), and the block (tap, input channel, output channel).
@@ -237,11 +218,12 @@ def gradient_block(x, some, dy, window, block, scratch, dw):  # type: ignore[no-
     turned = Stack(scratch, met.at, met.pitch, 1, row)
     cotangent = Stack(scratch, taps * met.pitch, 0, column, 1)
     sums = Stack(scratch, cotangent.at + PIXELS * column, high * wide + LANES, wide, 1)
-    flat_dy = dy[some.first : some.first + some.size].reshape(-1)
+    last = some.first + some.size
+    flat, flat_dy = x[some.first : last].reshape(-1), dy[some.first : last].reshape(-1)
     total = some.size * window.out_height * window.out_width
     for begun in range(0, total, PIXELS):
         pixels = Span(begun, min(PIXELS, total - begun))
-        gather_some(x, some, window, pixels, inputs, met)
+        gather(flat, window, pixels, inputs, met)
         for k in range(pixels.size):
             at = (begun + k) * c_out + outputs.first
             copy_row(flat_dy, at, outputs.size, scratch, cotangent.at + k * column)
@@ -315,9 +297,9 @@ def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
     size = kh * kw * (PIXELS * apart(high) + high * wide + 2 * LANES) + PIXELS * apart(wide)
     scratch = aligned(get_num_threads(), size)
     out = (dy.shape[1], dy.shape[2])
-    window, given = forward_correlation(out, (kh, kw), p).window(x.shape, c_out), images_of(x)
+    window = forward_correlation(out, (kh, kw), p).window(x.shape, c_out)
 
     def work(images: int, tasks: int, partial: Array) -> None:
-        share(gradient_tasks, tasks, given, dy, window, side, images, scratch, partial)
+        share(gradient_tasks, tasks, x, dy, window, side, images, scratch, partial)
 
     in_parts(len(x), dw, work, side)

@@ -84,7 +84,7 @@ def list_spikes(x, padded, panel, indices, count, indptr):  # type: ignore[no-un
 def correlate_images(x, packed, window, sizes, y, indices, indptr):  # type: ignore[no-untyped-def]
     """Write into the flat y the correlation of images x (n, H, W, C_in) with packed weights."""
     padded, panel, kw, taps = padded_of(window), sizes.panel, window.kw, window.kh * window.kw
-    pixels, count = padded.height * padded.width + 1, 0
+    pixels, count = padded.height * padded.width + 1, np.int64(0)
     for n in range(x.shape[0]):
         own = indptr[n * pixels : (n + 1) * pixels]
         count = list_spikes(x[n], padded, panel, indices, count, own)

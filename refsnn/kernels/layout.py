@@ -166,15 +166,6 @@ def pad_image(x, padded, target, at):  # type: ignore[no-untyped-def]
         target[start + end * channels : start + row] = 0
 
 
-@njit(cache=True, error_model="numpy", inline="always")
-def pad_one(images, n, padded, target, at):  # type: ignore[no-untyped-def]
-    """Do as `pad_image` with the n-th of `Images`."""
-    if images.spikes.size:
-        pad_image(images.spikes[n], padded, target, at)
-    else:
-        pad_image(images.numbers[n], padded, target, at)
-
-
 @njit(nogil=True, cache=True, error_model="numpy")
 def pack_panels(tasks, own, w, panel, packed):  # type: ignore[no-untyped-def]
     """Copy w (K, C_out) to panels (K, panel) of its columns, padded by zeros.

@@ -1,18 +1,20 @@
-"""Compile the kernels of a training step before it, by two processes into one cache.
+"""Compile the kernels of a training step before it, by several processes into one cache.
 
 Each part calls some kernels on tiny arrays, as Numba compiles a function for the types of its
 arguments when it is first called. What is in Numba's cache already is only loaded.
 
-python -m refsnn.kernels.precompile DTYPE OPTIMIZER is the second process: it reads the names of
+python -m refsnn.kernels.precompile DTYPE OPTIMIZER is one of the other processes: it reads names of
 parts, and answers each when it is compiled.
 """
 
+import gc
 import os
 import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -31,12 +33,13 @@ Parts = dict[str, Callable[[], Any]]
 
 STEPS, IMAGES, CHANNELS, SIDE = 2, 2, 16, 4  # of the tiny arrays; gradients are added over images
 CONV = Conv((1, 1), (1, 1))
+PROCESSES = 4  # at most: each imports Numba before it compiles, and the longest part takes a fifth
 
 
 def parts(dtype: str, optimizer: str) -> Parts:
     """Return what compiles the kernels of a training step, by what they compute.
 
-    The parts that take longest come first and last, where the two processes begin.
+    The parts that take longest come first and last, where the processes begin.
     """
     numbers = np.ones((IMAGES, SIDE, SIDE, CHANNELS), dtype)
     updates = {"updates": partial(updated, optimizer, numbers)}
@@ -105,13 +108,15 @@ def updated(optimizer: str, numbers: Array) -> None:
 
 
 class Compiled(event.Listener):  # type: ignore[misc]
-    """Count what Numba compiles, and does not find in its cache."""
+    """Count what Numba compiles, and does not find in its cache; call `first` at the first one."""
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, first: Callable[[], None] = lambda: None) -> None:
+        self.count, self.first = 0, first
 
     def on_start(self, event: Any) -> None:
         self.count += 1
+        if self.count == 1:
+            self.first()
 
     def on_end(self, event: Any) -> None:
         pass
@@ -120,30 +125,46 @@ class Compiled(event.Listener):  # type: ignore[misc]
 def precompile(dtype: str, optimizer: str, watch: Watch = lambda done, count, name: None) -> int:
     """Compile the kernels of a training step; return how many functions were not cached.
 
-    A second process helps where there are two cores and something is to be compiled.
+    As soon as something is to be compiled, other processes help, where there are cores for them.
     """
     left = deque(parts(dtype, optimizer).items())
-    count, compiled = len(left), Compiled()
-    second: SecondProcess | None = None
-    with event.install_listener("numba:compile", compiled):
+    count = len(left)
+    others: list[OtherProcess] = []
+
+    def get_help() -> None:
+        for _ in range(min(get_num_threads(), PROCESSES) - 1):
+            others.append(OtherProcess([dtype, optimizer], left))
+
+    compiled = Compiled(get_help)
+    with event.install_listener("numba:compile", compiled), no_garbage_collection():
         try:
-            while left or (second is not None and second.wait()):
+            while left or any(other.wait() for other in others):
                 try:
                     name, part = left.popleft()
-                except IndexError:  # the second process has got it in the meantime
+                except IndexError:  # another process has got it in the meantime
                     continue
-                busy = second is not None and second.asked is not None
+                busy = sum(other.asked is not None for other in others)
                 watch(count - len(left) - 1 - busy, count, name)
                 part()
-                if second is None and compiled.count and get_num_threads() > 1:
-                    second = SecondProcess([dtype, optimizer], left)
         finally:
-            if second is not None:
-                second.end()
+            for other in others:
+                other.end()
     return compiled.count
 
 
-class SecondProcess:
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Keep Python from looking for garbage, which takes a tenth of the time to compile."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class OtherProcess:
     """A process that compiles parts from the end of a list on, until none is left."""
 
     def __init__(self, arguments: list[str], left: deque[Any]) -> None:
@@ -194,9 +215,10 @@ def main(dtype: str, optimizer: str) -> None:
     """Compile the parts whose names are read."""
     known = parts(dtype, optimizer)
     print("ready", flush=True)
-    for line in sys.stdin:
-        known[line.rstrip("\n")]()
-        print(line, end="", flush=True)
+    with no_garbage_collection():
+        for line in sys.stdin:
+            known[line.rstrip("\n")]()
+            print(line, end="", flush=True)
 
 
 if __name__ == "__main__":

@@ -200,7 +200,7 @@ def correlate_block(x, filters, tilings, tiles, outputs, scratch, y):  # type: i
             surplus = place * v_pitch + tiles.size * v.row
             scratch[surplus : place * v_pitch + whole * v.row] = 0
         transform_weights(filters, Block(inputs, outputs), u)
-        products((36, whole, inputs.size, columns), v, u, m, first > 0)
+        products((np.int64(36), whole, inputs.size, columns), v, u, m, first > 0)
     write_tiles(m, y.reshape(-1), tilings.y, tiles, outputs)
 
 
@@ -257,7 +257,7 @@ def gradient_block(x, dy, tilings, tiles, block, scratch, dw):  # type: ignore[n
         some = Span(tiles.first + begun, min(step, tiles.size - begun))
         transform_tiles(x, tilings.x, some, block.inputs, v)
         transform_cotangents(flat_dy, tilings.y, some, block.outputs, d)
-        products((36, high, some.size, wide), turned, d, du, begun > 0)
+        products((np.int64(36), high, some.size, wide), turned, d, du, begun > 0)
     size = c_in * c_out
     place = block.inputs.first * c_out + block.outputs.first
     for c in range(high):

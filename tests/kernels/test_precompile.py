@@ -1,5 +1,6 @@
-"""Kernels are compiled before training, by two processes into one cache."""
+"""Kernels are compiled before training, by several processes into one cache."""
 
+import gc
 import subprocess
 import sys
 import textwrap
@@ -30,7 +31,7 @@ def recorded(monkeypatch):
 
 @pytest.mark.parametrize("helper", ["cannot start", "ends at once", "ends when it is asked"])
 @SEVERAL
-def test_all_is_compiled_here_where_the_second_process_fails(
+def test_all_is_compiled_here_where_the_other_process_fails(
     helper, recorded, monkeypatch, tmp_path
 ):
     script = tmp_path / "python"
@@ -49,11 +50,11 @@ def test_all_is_compiled_here_where_the_second_process_fails(
     assert all(0 <= done < count == 4 for done, count, _ in seen)
 
 
-def test_the_last_part_may_go_to_the_second_process(monkeypatch):
+def test_the_last_part_may_go_to_another_process(monkeypatch):
     """After this one saw that it was left."""
 
     class Emptied(precompile.deque):
-        """It is full when looked at, and then the second process takes its last part."""
+        """It is full when looked at, and then another process takes its last part."""
 
         def __bool__(self):
             was_full = len(self) > 0
@@ -69,32 +70,73 @@ def test_the_last_part_may_go_to_the_second_process(monkeypatch):
     assert [called, [name for name, _ in taken]] == [["a", "b"], ["c"]]
 
 
+@pytest.mark.parametrize(("threads", "others"), [(2, 1), (3, 2), (16, 3)])
+def test_up_to_four_processes_help(threads, others, recorded, monkeypatch):
+    started = []
+
+    class Idle:
+        asked = None
+
+        def __init__(self, arguments, left):
+            started.append((arguments, len(left)))
+
+        def wait(self):
+            return False
+
+        def end(self):
+            started.append("ended")
+
+    monkeypatch.setattr(precompile, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(precompile, "OtherProcess", Idle)
+    assert precompile.precompile("float32", "adamw") == 4
+    assert started == [(["float32", "adamw"], 3)] * others + ["ended"] * others
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_collected_again_after_an_error(enabled):
+    was, inside = gc.isenabled(), []
+
+    @precompile.no_garbage_collection()
+    def fail():
+        inside.append(gc.isenabled())
+        raise KeyError
+
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with pytest.raises(KeyError):
+            fail()
+        assert inside == [False]
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if was else gc.disable)()
+
+
 def test_one_thread_is_one_process(recorded, monkeypatch):
     monkeypatch.setattr(precompile, "get_num_threads", lambda: 1)
-    monkeypatch.setattr(precompile, "SecondProcess", None)
+    monkeypatch.setattr(precompile, "OtherProcess", None)
     assert precompile.precompile("float32", "adamw") == 4
 
 
 def test_no_process_is_started_where_nothing_is_to_be_compiled(monkeypatch):
     monkeypatch.setattr(precompile, "parts", lambda dtype, optimizer: {"nothing": lambda: None})
-    monkeypatch.setattr(precompile, "SecondProcess", None)
+    monkeypatch.setattr(precompile, "OtherProcess", None)
     assert precompile.precompile("float32", "adamw") == 0
 
 
-def test_an_error_in_a_part_ends_the_second_process(recorded, monkeypatch):
+def test_an_error_in_a_part_ends_the_other_processes(recorded, monkeypatch):
     made = precompile.parts("float32", "adamw")
 
     def fail():
         raise KeyboardInterrupt
 
     started = []
-    kept = precompile.SecondProcess
+    kept = precompile.OtherProcess
 
     def helper(*arguments):
         started.append(kept(*arguments))
         return started[-1]
 
-    monkeypatch.setattr(precompile, "SecondProcess", helper)
+    monkeypatch.setattr(precompile, "OtherProcess", helper)
     monkeypatch.setattr(precompile, "parts", lambda d, o: {**made, "part 1": fail})
     with pytest.raises(KeyboardInterrupt):
         precompile.precompile("float32", "adamw")

@@ -107,7 +107,7 @@ def test_vectors_of_another_width_give_the_same_bits(tmp_path):
         folder = tmp_path / f"cache{extra}"
         done = subprocess.run(
             [sys.executable, "-c", WIDE, str(tmp_path / f"run{extra}"), "1", extra],
-            # one thread: a second process would compile for the narrow vectors
+            # one thread: another process would compile for the narrow vectors
             env=os.environ | {"NUMBA_CACHE_DIR": str(folder), "NUMBA_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             encoding="utf-8",
