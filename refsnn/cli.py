@@ -283,7 +283,6 @@ def run_train(arguments: argparse.Namespace) -> int:
     from refsnn.training.trainer import Interrupted
 
     limit_threads(arguments.threads)
-    keep_freed_memory()
     given = given_settings(arguments)
     if arguments.resume:
         if arguments.resume is True and arguments.out is None:
@@ -304,6 +303,7 @@ def run_train(arguments: argparse.Namespace) -> int:
         config = make_config(arguments.preset or "digits", **given)
         folder = arguments.out or unused_folder(config)
         run = start(folder, config)
+    keep_freed_memory(large=run.keeps_all)
     with Signals() as signals:
         try:
             run.train(lambda: signals.caught is not None, workers=arguments.workers)

@@ -251,10 +251,11 @@ class NormNeuronForward(Protocol):
 
 
 class NormNeuronBackward(Protocol):
-    """do_seq (T, N, H, W, C) -> the gradients at the batch norm's input and at the skip."""
+    """do_seq (T, N, H, W, C) -> the gradients at the batch norm's input and at the skip; with
+    `overwrite` they may take do_seq's memory."""
 
     def __call__(
-        self, do_seq: Array, cache: Any, /
+        self, do_seq: Array, cache: Any, overwrite: bool = False, /
     ) -> tuple[NormGrads, Array | NormGrads | None]: ...
 
 

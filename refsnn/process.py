@@ -18,21 +18,27 @@ from threadpoolctl import threadpool_limits
 from refsnn import system
 from refsnn.files.writing import naming_path
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # from glibc's malloc.h
 MOST = 2**31 - 1
+LARGE = 4 << 20  # bytes
 STREAMS = ("standard input", "standard output", "standard error")  # by their descriptors
 
 
-def keep_freed_memory() -> bool:
+def keep_freed_memory(large: bool = True) -> bool:
     """Keep freed memory for the next training step; return whether the C library can (glibc).
 
     The system zeroes new pages when they are first touched, which costs as much as a kernel's pass
     over them. A step that frees its arrays and allocates the same again would pay this every time.
+    Without `large`, arrays of 4 MiB and more are given back all the same: kept between others that
+    live longer, their memory fits no later array, and the process grows.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
         return False
-    return bool(mallopt(M_TRIM_THRESHOLD, MOST) and mallopt(M_MMAP_MAX, 0))
+    settings = {M_TRIM_THRESHOLD: MOST, M_MMAP_MAX: 0 if large else MOST}
+    if not large:
+        settings[M_MMAP_THRESHOLD] = LARGE
+    return all(mallopt(name, value) for name, value in settings.items())
 
 
 def limit_threads(threads: int | None) -> None:

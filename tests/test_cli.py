@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from refsnn import spec
+from refsnn import process, spec
 from refsnn.cli import main
 from refsnn.training.config import PRESETS, make_config, settings_fields
 
@@ -50,6 +50,14 @@ def test_train_leaves_a_run_folder_and_says_what_it_reached(tmp_path, capsys, mo
     assert "compiling" not in shown.err  # by NumPy nothing is
     assert main(["train", *SMALL]) == 0  # a second run gets a folder of its own
     assert folder.with_name(folder.name + "-2").exists()
+
+
+@pytest.mark.parametrize("memory", ["normal", "low"])
+def test_large_arrays_are_given_back_where_memory_is_low(memory, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(process, "keep_freed_memory", lambda large: seen.append(large))
+    assert main(["train", "--out", str(tmp_path / "run"), *SMALL, f"--memory={memory}"]) == 0
+    assert seen == [memory == "normal"]
 
 
 def test_help_gives_every_setting_with_its_default(capsys):

@@ -37,7 +37,7 @@ def faults():
     for _ in range(20):
         np.empty(3 << 20, np.uint8).fill(1)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print(keep_freed_memory() if KEEP else True)
+print(keep_freed_memory(large=LARGE) if KEEP else True)
 faults()
 print(faults())
 """
@@ -45,10 +45,17 @@ print(faults())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_freed_memory_is_kept_for_reuse():
-    kept, faults = printed_by(FAULTS.replace("KEEP", "True"))
+    keeping = FAULTS.replace("KEEP", "True")
+    kept, faults = printed_by(keeping.replace("LARGE", "True"))
     if kept == "False":
         pytest.skip("no glibc")
     assert int(faults) < 100
+    kept, faults = printed_by(keeping.replace("LARGE", "False"))  # 3 MiB are not large
+    assert int(faults) < 100
+    larger = keeping.replace("LARGE", "False").replace("3 << 20", "5 << 20")
+    kept, faults = printed_by(larger)
+    assert kept == "True"
+    assert int(faults) > 1000
     _, without = printed_by(FAULTS.replace("KEEP", "False"), MALLOC_MMAP_THRESHOLD_="100000")
     assert int(without) > 1000, "nothing was to be gained, so nothing is shown"
 

@@ -64,6 +64,13 @@ def add_options(parser: Any) -> None:
         "which chooses by shape and firing rate)",
     )
     parser.add_argument(
+        "--memory",
+        default="normal",
+        choices=("normal", "low"),
+        help="low: refsnn keeps spikes alone in training, and computes the rest again (default: "
+        "normal)",
+    )
+    parser.add_argument(
         "--peers",
         action="store_true",
         help="also measure the same network in PyTorch: with a plain loop over time, under "
@@ -114,6 +121,7 @@ def specs(arguments: argparse.Namespace) -> list[Spec]:
                     threads=arguments.threads,
                     ops=arguments.ops,
                     conv=arguments.conv,
+                    memory=arguments.memory,
                     channels_last=not arguments.contiguous,
                 )
             )

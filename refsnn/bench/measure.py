@@ -72,6 +72,7 @@ def describe(spec: Spec, library: str) -> Row:
         "batch_size": spec.batch_size,
         "size": 0 if spec.is_linear else spec.size,  # of images
         "density_asked": spec.density,
+        "memory": spec.memory,  # refsnn's
     }
 
 

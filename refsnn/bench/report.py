@@ -38,6 +38,8 @@ def comparison(results: Sequence[Row], ratios: Sequence[Row]) -> str:
     title += f", {first['density']:.3f} spikes per neuron and step"
     if low < high:
         title += f" ({low:.3f} to {high:.3f} by layer)"
+    if first["memory"] == "low":
+        title += ", low memory"
     head = ["library", "images/s", "first step s", "peak MiB", "imports MiB", "threads"]
     if ratios:
         head += ["refsnn is faster by", "rounds", "refsnn's memory is"]

@@ -74,7 +74,7 @@ def refsnn_ready(spec: Spec) -> Ready:
         from refsnn.kernels.threads import get_num_threads
 
         threads = get_num_threads()
-    keep_freed_memory()
+    keep_freed_memory(large=spec.memory != "low")
     baseline = peak_mib()
     if spec.is_linear:
         step: Callable[[Ops], Any] = linear_lif.refsnn_step(spec, read_numbers(spec))

@@ -37,6 +37,7 @@ class Spec:
     threads: int | None = None  # None: as set by the environment
     ops: str = "numba"
     conv: str = "auto"
+    memory: str = "normal"  # or low, as in training
     channels_last: bool = True  # memory format in PyTorch
     numbers: str = ""  # file of parameters and running statistics
     task: str = "steps"  # or prepare, peaks
@@ -49,6 +50,9 @@ class Spec:
         validate.one_of("library", self.library, LIBRARIES)
         validate.one_of("ops", self.ops, ("numba", "numpy"))
         validate.one_of("conv", self.conv, CONV_METHODS)
+        validate.one_of("memory", self.memory, ("normal", "low"))
+        if self.memory == "low" and self.is_linear:
+            raise ValueError(f"memory: got 'low', but {self.arch} has no layers to compute again")
         if self.ops == "numpy" and self.conv != "auto":
             raise ValueError(f"conv: got {self.conv!r}, but ops numpy has one algorithm")
         for name in ("steps", "batch_size", "size"):
@@ -138,7 +142,7 @@ def refsnn_step(spec: Spec, params: Params, buffers: Params) -> Callable[[Ops], 
     state = State(params, buffers, init_state(params, config.optimizer), np.random.default_rng(0))
 
     def train(ops: Ops) -> None:
-        train_step(state, net, config, ops, (images, labels), BATCHES)
+        train_step(state, net, config, ops, (images, labels), BATCHES, spec.memory == "normal")
 
     return train
 

@@ -125,7 +125,7 @@ def first_only(run: Forward) -> Forward:
     together are most of the cost.
     """
     assert run.context.keep == "all"
-    ops, first = run.context.ops, whole(run.stem).units[0][0].conv
+    ops, first = run.context.ops, whole(run.stem.units[0]).conv.conv
 
     def conv_input_gradient(dy: Array, cache: ConvCache) -> Array:
         return ops.conv_input_gradient(dy, cache) if dy.any() else np.zeros_like(cache.x)

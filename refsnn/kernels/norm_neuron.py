@@ -122,20 +122,25 @@ def norm_neuron_forward(
 
 
 def norm_neuron_backward(
-    do_seq: Array, cache: FusedCache
+    do_seq: Array, cache: FusedCache, overwrite: bool = False
 ) -> tuple[NormGrads, Array | NormGrads | None]:
-    """Return the gradients at the batch norm's input and at the skip."""
+    """Return the gradients at the batch norm's input and at the skip.
+
+    With `overwrite` one of them may take the memory of do_seq, which is lost then.
+    """
     norm_input, affine, skip, skip_affine, _, norm, p, training = cache
     x_seq = norm_input.x_seq
     like("do_seq", do_seq, x_seq.shape, x_seq.dtype, "o_seq")
     sizes = sizes_of(x_seq)
     tasks, steps, channels = tasks_of(sizes), sizes.steps, sizes.channels
-    delta_seq = aligned(steps * sizes.width)
+    given = flat(do_seq, sizes.width)
+    own = overwrite and do_seq.flags.writeable  # delta takes the place of the gradient it is of
+    delta_seq = given if own else aligned(steps * sizes.width)
     sums = empty((tasks, 3 * steps * sizes.period))
     share(
         backward_tasks,
         tasks,
-        flat(do_seq, sizes.width),
+        given,
         sequence(x_seq, sizes.width),
         skip_of(skip, sizes),
         constants_of(affine),
@@ -150,9 +155,9 @@ def norm_neuron_backward(
     delta, product, skip_product = over_tasks.sum(axis=2)  # (T, C) each
     groups = 0 if not training else 1 if norm.statistics == "pooled" else steps
 
-    def gradients(given: NormInput, constants: Affine, product: Array, out: Array) -> NormGrads:
+    def gradients(at: NormInput, constants: Affine, product: Array, out: Array) -> NormGrads:
         both = Sums(delta, product)
-        return norm_gradients(delta_seq, given, constants, both, groups, sizes, norm.scale, out)
+        return norm_gradients(delta_seq, at, constants, both, groups, sizes, norm.scale, out)
 
     dskip: Array | NormGrads | None = None
     if isinstance(skip, NormInput):

@@ -1,7 +1,11 @@
 """The spiking residual block (Eq. 5, D9)."""
 
+from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+
+from refsnn.network.kept import Kept, KeptNeurons, part_forward, whole
 from refsnn.network.layers import (
     Context,
     ConvLayer,
@@ -18,20 +22,30 @@ from refsnn.network.network import Block
 from refsnn.ops import Array, AvgPool, AvgPoolCache, Conv, NormGrads, NormInput
 
 
-class BlockCache(NamedTuple):
-    """The values that a block's backward pass needs."""
+class Unit(NamedTuple):
+    """The values that the backward pass of a convolution and of the neurons after it needs."""
 
-    first: ConvLayer
-    inner: NeuronCache
-    second: ConvLayer
-    pool: AvgPoolCache | None  # the skip's average pooling
-    skip: ConvLayer | None  # None: identity
-    outer: NeuronCache
+    conv: ConvLayer
+    neuron: NeuronCache
+    pool: AvgPoolCache | None = None  # the skip's average pooling
+    skip: ConvLayer | None = None  # None: identity, or no skip
 
     @property
     def neurons(self) -> list[NeuronCache]:
         """Return the layers of neurons."""
-        return [self.inner, self.outer]
+        return [self.neuron]
+
+
+class BlockCache(NamedTuple):
+    """The values that a block's backward pass needs."""
+
+    inner: Unit | Kept
+    outer: Unit | Kept
+
+    @property
+    def neurons(self) -> list[NeuronCache | KeptNeurons]:
+        """Return the layers of neurons."""
+        return [*self.inner.neurons, *self.outer.neurons]
 
 
 def block_forward(x_seq: Array, block: Block, context: Context) -> tuple[Array, BlockCache]:
@@ -42,14 +56,31 @@ def block_forward(x_seq: Array, block: Block, context: Context) -> tuple[Array, 
     f is conv-BN-LIF-conv-BN, g the LIF neuron; where the shape changes, x goes through the skip's
     layers first (`skip_forward`). Source: Eq. 5, D9.
     """
-    name, stride = block.name, (block.stride, block.stride)
-    f, first = conv_forward(x_seq, f"{name}.conv1", f"{name}.bn1", Conv(stride, (1, 1)), context)
-    y_seq, inner = neuron_forward(f, None, f"{name}.lif1", (first.norm_name,), context)
-    f, second = conv_forward(y_seq, f"{name}.conv2", f"{name}.bn2", Conv((1, 1), (1, 1)), context)
+    y_seq, inner = part_forward(
+        partial(inner_forward, block=block, context=context), [x_seq], context
+    )
+    o_seq, outer = part_forward(
+        partial(outer_forward, block=block, context=context), [y_seq, x_seq], context
+    )
+    return o_seq, BlockCache(inner, outer)
+
+
+def inner_forward(x_seq: Array, block: Block, context: Context) -> tuple[Array, Unit]:
+    """Compute a block's first conv-BN-LIF."""
+    name, conv = block.name, Conv((block.stride, block.stride), (1, 1))
+    f, layer = conv_forward(x_seq, f"{name}.conv1", f"{name}.bn1", conv, context)
+    y_seq, neuron = neuron_forward(f, None, f"{name}.lif1", (layer.norm_name,), context)
+    return y_seq, Unit(layer, neuron)
+
+
+def outer_forward(y_seq: Array, x_seq: Array, block: Block, context: Context) -> tuple[Array, Unit]:
+    """Compute a block's second conv-BN, add the skip of x, and fire."""
+    name = block.name
+    f, layer = conv_forward(y_seq, f"{name}.conv2", f"{name}.bn2", Conv((1, 1), (1, 1)), context)
     skip, pool, skip_layer = skip_forward(x_seq, block, context)
-    norms = (second.norm_name, *([skip_layer.norm_name] if skip_layer else []))
-    o_seq, outer = neuron_forward(f, skip, f"{name}.lif2", norms, context)  # Eq. (5)  # D9
-    return o_seq, BlockCache(first, inner, second, pool, skip_layer, outer)
+    norms = (layer.norm_name, *([skip_layer.norm_name] if skip_layer else []))
+    o_seq, neuron = neuron_forward(f, skip, f"{name}.lif2", norms, context)  # Eq. (5)  # D9
+    return o_seq, Unit(layer, neuron, pool, skip_layer)
 
 
 def block_backward(do_seq: Array, cache: BlockCache, context: Context) -> tuple[Array, Grads]:
@@ -59,23 +90,23 @@ def block_backward(do_seq: Array, cache: BlockCache, context: Context) -> tuple[
 
     The primes are vector-Jacobian products. forward: x went into f and into the skip.
     """
-    first, inner, second, pool, skip, outer = cache
-    del cache  # here and below: what was computed again leaves its memory to what follows
-    df, dskip = neuron_backward(do_seq, outer, context)
-    del outer
-    assert dskip is not None
+    layer, neuron, pool, skip = whole(cache.outer)
+    df, dskip = neuron_backward(do_seq, neuron, context)
+    del neuron  # here and below: what was computed again leaves its memory to what follows
     dskip_seq, skip_grads = skip_backward(dskip, skip, pool, context)
-    del dskip
-    dy_seq, second_grads = conv_backward(df, second, context)
-    del df
+    del dskip, skip
+    dy_seq, outer_grads = conv_backward(df, layer, context)
+    del df, layer
     assert dy_seq is not None
-    df, _ = neuron_backward(dy_seq, inner, context)
-    del dy_seq, inner
-    dx_seq, first_grads = conv_backward(df, first, context)
-    del df
+    layer, neuron, _, _ = whole(cache.inner)
+    df, _ = neuron_backward(dy_seq, neuron, context)
+    del dy_seq, neuron
+    dx_seq, inner_grads = conv_backward(df, layer, context)
     assert dx_seq is not None
-    context.ops.add_into(dx_seq, dskip_seq)
-    return dx_seq, first_grads | second_grads | skip_grads
+    low = context.packer is not None  # then the skip's gradient has do_seq's memory, and keeps it
+    total, other = (dskip_seq, dx_seq) if low else (dx_seq, dskip_seq)
+    context.ops.add_into(total, other)
+    return total, inner_grads | outer_grads | skip_grads
 
 
 def skip_forward(
@@ -100,11 +131,14 @@ def skip_forward(
 
 
 def skip_backward(
-    dskip: Array | NormGrads, skip: ConvLayer | None, pool: AvgPoolCache | None, context: Context
+    dskip: Array | NormGrads | None,
+    skip: ConvLayer | None,
+    pool: AvgPoolCache | None,
+    context: Context,
 ) -> tuple[Array, Grads]:
     """Compute the skip's dL/dx and the gradients of its weights."""
     if skip is None:
-        assert not isinstance(dskip, NormGrads)
+        assert isinstance(dskip, np.ndarray)
         return dskip, {}
     assert isinstance(dskip, NormGrads)
     dx_seq, grads = conv_backward(dskip, skip, context)

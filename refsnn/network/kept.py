@@ -1,38 +1,16 @@
 """What is kept of a part of the network where memory is low: spikes, which are a bit each.
 
-Spikes that are floats, as in float64, and other input, as images are, are kept as they are. The
-rest is computed again when the backward pass comes to the part, by the same operations from the
-same numbers, so that the results have the same bits.
+The rest is computed again when the backward pass comes to the part, by the same operations from the
+same numbers, so that the results have the same bits. A part is a convolution with the neurons that
+it goes to, and at a block's end with the block's skip.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from refsnn.network.layers import NeuronCache, NormNames
-from refsnn.ops import Array, Running, is_still
-
-
-class Packed(NamedTuple):
-    """Spikes as bits, or any other array as it is."""
-
-    values: Array
-    shape: tuple[int, ...] | None  # of the spikes, None for another array
-
-    def unpack(self) -> Array:
-        """Return the array: spikes as uint8."""
-        if self.shape is None:
-            return self.values
-        size = int(np.prod(self.shape))
-        return np.unpackbits(self.values, count=size).reshape(self.shape)
-
-
-def pack(x: Array) -> Packed:
-    """Return spikes, which are uint8, as bits, and any other array as it is."""
-    if x.dtype != np.uint8 or is_still(x):
-        return Packed(x, None)
-    return Packed(np.packbits(x.reshape(-1)), x.shape)
+from refsnn.network.layers import Context, NormNames
+from refsnn.network.packed import Packed
+from refsnn.ops import Array, Running
 
 
 class KeptNeurons(NamedTuple):
@@ -56,10 +34,17 @@ class Kept(NamedTuple):
     again: Callable[[], Any]
 
 
-def keep(neurons: list[NeuronCache], again: Callable[[], Any]) -> Kept:
-    """Return what is kept of a part with these layers of neurons."""
-    kept = [KeptNeurons(n.name, n.norms, n.running, pack(n.cache.o_seq)) for n in neurons]
-    return Kept(kept, again)
+def part_forward(
+    compute: Callable[..., tuple[Array, Any]], inputs: list[Array], context: Context
+) -> tuple[Array, Any]:
+    """Compute a part of the network, and keep of its caches what `context` says."""
+    y_seq, cache = compute(*inputs)
+    if context.packer is None:
+        return y_seq, cache if context.keep == "all" else None
+    pack = context.packer.pack
+    packed = [pack(x) for x in inputs]
+    neurons = [KeptNeurons(n.name, n.norms, n.running, pack(n.cache.o_seq)) for n in cache.neurons]
+    return y_seq, Kept(neurons, lambda: compute(*(x.unpack() for x in packed))[1])
 
 
 def whole(cache: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refsnn.network.network import Network, Params
+from refsnn.network.packed import Packer
 from refsnn.ops import (
     Array,
     AvgPool,
@@ -38,6 +39,7 @@ class Context(NamedTuple):
     ops: Ops
     training: bool  # batch norm uses the batch's statistics
     keep: str = "all"  # for the backward pass: all, spikes, or nothing (`kept`)
+    packer: Packer | None = None  # where spikes alone are kept
 
 
 class ConvLayer(NamedTuple):
@@ -167,11 +169,13 @@ def neuron_backward(
 ) -> tuple[NormGrads, Array | NormGrads | None]:
     """Return the gradients at both terms of the sum, each through its own batch norm.
 
-    forward: the neuron took their sum, so its gradient goes to both.
+    forward: the neuron took their sum, so its gradient goes to both. Where memory is low, the
+    result may take do_seq's.
     """
     if not isinstance(cache.cache, Parts):
         assert context.ops.norm_neuron_backward is not None
-        return context.ops.norm_neuron_backward(do_seq, cache.cache)
+        low = context.packer is not None
+        return context.ops.norm_neuron_backward(do_seq, cache.cache, low)
     norm, skip, lif = cache.cache
     dc_seq = context.ops.lif_backward(do_seq, lif, constants=False).dc_seq
     d = context.ops.batchnorm_backward(dc_seq, norm)

@@ -3,18 +3,17 @@
 A segment is the blocks from one branch to the next. Sequences are (T, N, H, W, C).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from refsnn.network.block import BlockCache, block_backward, block_forward
+from refsnn.network.block import BlockCache, Unit, block_backward, block_forward
 from refsnn.network.head import HeadCache, head_backward, head_forward
-from refsnn.network.kept import Kept, KeptNeurons, keep, pack, whole
+from refsnn.network.kept import Kept, KeptNeurons, part_forward, whole
 from refsnn.network.layers import (
     Context,
-    ConvLayer,
     Grads,
     NeuronCache,
     conv_backward,
@@ -25,33 +24,32 @@ from refsnn.network.layers import (
     pool_forward,
 )
 from refsnn.network.network import Block, Network, Params, check_buffers, check_params
+from refsnn.network.packed import Packer
 from refsnn.ops import Array, AvgPoolCache, LIFCache, Ops, Pullback, Running, validate
-
-Compute = Callable[[Array], tuple[Array, Any]]
 
 
 class StemCache(NamedTuple):
     """The values that the stem's backward pass needs."""
 
-    units: list[tuple[ConvLayer, NeuronCache]]
+    units: list[Unit | Kept]
     pool: AvgPoolCache | None
 
     @property
-    def neurons(self) -> list[NeuronCache]:
+    def neurons(self) -> list[NeuronCache | KeptNeurons]:
         """Return the layers of neurons."""
-        return [neuron for _, neuron in self.units]
+        return [neuron for unit in self.units for neuron in unit.neurons]
 
 
 class Forward(NamedTuple):
     """The result of a forward pass: the branches' logits b_1 … b_n, and the caches.
 
-    Where nothing was kept, the stem's and the blocks' caches are None.
+    Where nothing was kept, the caches of the stem's and of the blocks' units are None.
     """
 
     branches: list[Array]  # each (N, K); the main branch last
     buffers: Params  # running statistics after this batch
-    stem: StemCache | Kept
-    segments: list[list[BlockCache | Kept]]
+    stem: StemCache
+    segments: list[list[BlockCache]]
     heads: list[HeadCache]
     context: Context
 
@@ -97,8 +95,9 @@ def forward(
     check_params(net, params)
     check_buffers(net, buffers)
     validate.one_of("keep", keep, ("all", "spikes") if training else ("all", "spikes", "nothing"))
-    context = Context(net, params, buffers, ops, training, keep)
-    x_seq, stem = part_forward(partial(stem_forward, context=context), x_seq, context)
+    packer = Packer() if keep == "spikes" else None
+    context = Context(net, params, buffers, ops, training, keep, packer)
+    x_seq, stem = stem_forward(x_seq, context)
     branches, segments, heads = [], [], []
     for blocks in net.segments():
         x_seq, caches = segment_forward(x_seq, blocks, context)
@@ -124,7 +123,7 @@ def backward(run: Forward, db: Sequence[Array]) -> Grads:
         def pull(do_seq: Array) -> tuple[Array, Grads]:
             dx_seq, grads = segment_backward(do_seq, run.segments[index], context)
             if index == 0:
-                grads |= stem_backward(dx_seq, whole(run.stem), context)
+                grads |= stem_backward(dx_seq, run.stem, context)
             return dx_seq, grads
 
         return pull
@@ -138,14 +137,21 @@ def stem_forward(x_seq: Array, context: Context) -> tuple[Array, StemCache]:
     """Compute the spikes of the input (D7): the stem's conv-BN-LIF units, then its pooling."""
     stem, units, pool = context.net.arch.stem, [], None
     for index in range(stem.convs):
-        f, conv = conv_forward(
-            x_seq, f"stem.conv{index}", f"stem.bn{index}", stem.conv(index), context
+        x_seq, unit = part_forward(
+            partial(stem_unit_forward, index=index, context=context), [x_seq], context
         )
-        x_seq, neuron = neuron_forward(f, None, f"stem.lif{index}", (conv.norm_name,), context)
-        units.append((conv, neuron))
+        units.append(unit)
     if stem.pool is not None:
         x_seq, pool = pool_forward(x_seq, stem.pool, context)
     return x_seq, StemCache(units, pool)
+
+
+def stem_unit_forward(x_seq: Array, index: int, context: Context) -> tuple[Array, Unit]:
+    """Compute one of the stem's conv-BN-LIF units."""
+    conv = context.net.arch.stem.conv(index)
+    f, layer = conv_forward(x_seq, f"stem.conv{index}", f"stem.bn{index}", conv, context)
+    o_seq, neuron = neuron_forward(f, None, f"stem.lif{index}", (layer.norm_name,), context)
+    return o_seq, Unit(layer, neuron)
 
 
 def stem_backward(do_seq: Array, cache: StemCache, context: Context) -> Grads:
@@ -153,44 +159,34 @@ def stem_backward(do_seq: Array, cache: StemCache, context: Context) -> Grads:
     if cache.pool is not None:
         do_seq = pool_backward(do_seq, cache.pool, context)
     grads: Grads = {}
-    for index, (conv, neuron) in reversed(list(enumerate(cache.units))):
+    for index, unit in reversed(list(enumerate(cache.units))):
+        layer, neuron, _, _ = whole(unit)
         df, _ = neuron_backward(do_seq, neuron, context)
-        dx_seq, unit_grads = conv_backward(df, conv, context, need_dx=index > 0)
+        dx_seq, unit_grads = conv_backward(df, layer, context, need_dx=index > 0)
         grads |= unit_grads
         if dx_seq is not None:
             do_seq = dx_seq
     return grads
 
 
-def part_forward(compute: Compute, x_seq: Array, context: Context) -> tuple[Array, Any]:
-    """Compute the stem or a block, and keep of its caches what `context` says."""
-    y_seq, cache = compute(x_seq)
-    if context.keep != "spikes":
-        return y_seq, cache if context.keep == "all" else None
-    packed = pack(x_seq)
-    return y_seq, keep(cache.neurons, lambda: compute(packed.unpack())[1])
-
-
 def segment_forward(
     x_seq: Array, blocks: list[Block], context: Context
-) -> tuple[Array, list[BlockCache | Kept]]:
+) -> tuple[Array, list[BlockCache]]:
     """Compute blocks one after the other."""
     caches = []
     for block in blocks:
-        x_seq, cache = part_forward(
-            partial(block_forward, block=block, context=context), x_seq, context
-        )
+        x_seq, cache = block_forward(x_seq, block, context)
         caches.append(cache)
     return x_seq, caches
 
 
 def segment_backward(
-    do_seq: Array, caches: list[BlockCache | Kept], context: Context
+    do_seq: Array, caches: list[BlockCache], context: Context
 ) -> tuple[Array, Grads]:
     """Compute the gradients at the segment's input and of all its weights from dL/do."""
     grads: Grads = {}
     for cache in reversed(caches):
-        do_seq, block_grads = block_backward(do_seq, whole(cache), context)
+        do_seq, block_grads = block_backward(do_seq, cache, context)
         grads |= block_grads
     return do_seq, grads
 
@@ -200,14 +196,22 @@ def neurons(run: Forward) -> Iterator[NeuronCache | KeptNeurons]:
 
     The hidden neurons of a head have none and are left out.
     """
-    for part in (run.stem, *(cache for segment in run.segments for cache in segment)):
-        yield from part.neurons
+    for unit in units(run):
+        yield from unit.neurons
 
 
 def whole_neurons(run: Forward) -> Iterator[NeuronCache]:
     """Do as `neurons`, and compute again what was not kept."""
-    for part in (run.stem, *(cache for segment in run.segments for cache in segment)):
-        yield from whole(part).neurons
+    for unit in units(run):
+        yield whole(unit).neuron
+
+
+def units(run: Forward) -> Iterator[Unit | Kept]:
+    """Yield the caches of the stem's and the blocks' units, from input to output."""
+    yield from run.stem.units
+    for segment in run.segments:
+        for block in segment:
+            yield from (block.inner, block.outer)
 
 
 def neuron_caches(run: Forward) -> Iterator[tuple[str, LIFCache]]:

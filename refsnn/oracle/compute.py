@@ -198,9 +198,9 @@ def block(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -
     _, cache = block_forward(sequence_from_torch(x["x"]), shape, context)
     for name, lif in zip(LIFS, tape.neurons, strict=True):
         yield from ((f"{name}.{what}", a) for what, a in seen(lif, sequence_to_torch))
-    yield from moved(["bn1"], cache.inner.running, context)
-    skip = [] if cache.skip is None else ["skip.bn"]
-    yield from moved(["bn2", *skip], cache.outer.running, context)
+    yield from moved(["bn1"], cache.inner.neurons[0].running, context)
+    norms = [name.removeprefix("block.") for name in cache.outer.neurons[0].norms]
+    yield from moved(norms, cache.outer.neurons[0].running, context)
     dx_seq, grads = block_backward(sequence_from_torch(x["do"]), cache, context)
     for name, lif in reversed(list(zip(LIFS, tape.neurons, strict=True))):
         yield f"{name}.du_pre", sequence_to_torch(tape.deltas[id(lif)])

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from refsnn.bench import command, scaling
+from refsnn.bench import command, measure, report, scaling, workload
 from refsnn.cli import build_parser, main
 
 TINY = ["bench", "--arch=1-1:4-8", "--size=8", "--batch-size=2", "--steps=2", "--repeats=1"]
@@ -60,6 +60,19 @@ def test_both_phases_of_both_resnets_are_measured_by_default():
     ]
 
 
+@pytest.mark.parametrize("memory", ["normal", "low"])
+def test_a_step_takes_the_memory_that_is_asked_for(memory, monkeypatch):
+    seen = []
+    monkeypatch.setattr(workload, "train_step", lambda *given: seen.append(given[-1]))
+    spec, _ = command.specs(build_parser().parse_args([*TINY, f"--memory={memory}"]))
+    workload.refsnn_step(spec, *workload.fresh_numbers(spec))(workload.ops_of(spec))
+    assert seen == [memory == "normal"]
+    row = measure.describe(spec, "refsnn") | {"density": 0.1, "density_range": [0.1, 0.1]}
+    results = {"images_per_second": 1, "first_step_seconds": 1, "peak_mib": 1, "baseline_mib": 1}
+    title = report.comparison([row | results | {"threads": 1}], []).splitlines()[0]
+    assert title.endswith(", low memory") == (memory == "low")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -71,6 +84,8 @@ def test_both_phases_of_both_resnets_are_measured_by_default():
         (["--repeats=0"], "repeats: got 0"),
         (["--density=1.5"], "density: got 1.5"),
         (["--ops=cuda"], "cuda"),
+        (["--memory=none"], "none"),
+        (["--memory=low", "--arch=linear-lif:64"], "memory: got 'low', but linear-lif:64 has no"),
         (["--ops=numpy", "--conv=event"], "conv: got 'event', but ops numpy has one"),
         (["--threads=99999"], "threads: got 99999, want at most"),
         (["--json=missing/bench.json"], "missing/bench.json"),

@@ -15,6 +15,7 @@ def test_ratios_stand_beside_the_other_library():
         "first_step_seconds": 7.5,
         "baseline_mib": 50.0,
         "threads": 2,
+        "memory": "normal",
     }
     ours = common | {"library": "refsnn", "images_per_second": 30.0, "peak_mib": 100.0}
     theirs = common | {"library": "torch", "images_per_second": 10.0, "peak_mib": 400.0}

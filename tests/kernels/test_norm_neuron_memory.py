@@ -41,6 +41,28 @@ def test_nothing_given_is_written_and_each_call_gives_the_same_bits(skip, assert
     assert not np.shares_memory(d.dx_seq, again.dx_seq)
 
 
+@SKIPS
+@pytest.mark.parametrize("memory", ["its own", "read-only", "of every second element"])
+def test_the_gradient_may_take_the_memory_of_the_one_it_comes_from(skip, memory, assert_same_bits):
+    """But not where that may not be written, nor what lies between its elements."""
+    layer = drawn((3, 2, 4, 4, 20), skip)
+    _, _, cache = norm_neuron_forward(*layer[:2], BatchNorm(), LIF(), True)
+    want = norm_neuron_backward(layer.do, cache)
+    do = {
+        "its own": layer.do.copy(),
+        "read-only": np.broadcast_to(layer.do, layer.do.shape),
+        "of every second element": np.repeat(layer.do, 2, axis=-1)[..., ::2],
+    }[memory]
+    d, dskip = norm_neuron_backward(do, cache, True)
+    given = [dskip] if isinstance(dskip, np.ndarray) else [] if dskip is None else [dskip.dx_seq]
+    wanted = [x if isinstance(x, np.ndarray) else x.dx_seq for x in want if x is not None]
+    for a, b in zip([d.dx_seq, *given], wanted, strict=True):
+        assert_same_bits(a, b)
+    assert any(np.shares_memory(do, x) for x in [d.dx_seq, *given]) == (memory == "its own")
+    if memory != "its own":
+        assert_same_bits(do, layer.do)
+
+
 @pytest.mark.slow
 def test_read_only_arrays_give_the_same_bits(assert_same_bits):
     layer, *setting = drawn((3, 2, 4, 4, 20), "normed"), BatchNorm(), LIF(), True

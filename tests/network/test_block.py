@@ -45,7 +45,7 @@ def test_a_block_fires_the_sum_of_both_paths(build, index, downsample, training)
         p = Conv((s, s), (0, 0))
         skip_seq = conv_norm(skip_seq, f"{name}.skip.conv", f"{name}.skip.bn", p, context)
     assert np.array_equal(o_seq, fire(f_seq + skip_seq, context))
-    assert np.array_equal(cache.inner.cache.lif.o_seq, y_seq)
+    assert np.array_equal(cache.inner.neuron.cache.lif.o_seq, y_seq)
     assert 0 < o_seq.mean() < 1
 
 

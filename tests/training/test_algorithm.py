@@ -228,7 +228,7 @@ def test_the_update_has_the_memory_of_the_activations(digits, monkeypatch):
 
     def watched(*arguments):
         loss, run, grads = gradients(*arguments)
-        seen.append(weakref.ref(run.stem.units[0][1].cache.o_seq))
+        seen.append(weakref.ref(run.stem.units[0].neuron.cache.o_seq))
         return loss, run, grads
 
     def update(*arguments):

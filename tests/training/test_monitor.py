@@ -44,7 +44,7 @@ def test_firing_rates_are_the_share_of_spikes_of_each_layer(step, params):
     assert list(rates)[:3] == ["stem.lif0", "stage1.block0.lif1", "stage1.block0.lif2"]
     assert list(rates)[-1] == "head.lif"
     assert len(rates) == 1 + 2 * 8 + 1
-    cache = run.segments[1][0].outer.cache.lif
+    cache = run.segments[1][0].outer.neuron.cache.lif
     fired = np.count_nonzero(cache.u_pre_seq > 1) / cache.u_pre_seq.size
     assert rates["stage2.block0.lif2"] == fired > 0
     assert all(0 <= rate <= 1 for rate in rates.values())
