@@ -22,6 +22,7 @@ OTHERS = {
     "precompile.IMAGES": "of the arrays for which kernels are compiled",
     "precompile.CHANNELS": "of the arrays for which kernels are compiled",
     "precompile.SIDE": "of the arrays for which kernels are compiled",
+    "precompile.PROCESSES": "how many compile",
     "tasks.ROUNDS": "how long threads wait without sleep",
     "tasks.OFTEN": "how often waiting threads give way",
     **{
