@@ -8,7 +8,7 @@ from typing import Any
 
 from refsnn.bench import linear_lif, report
 from refsnn.bench.machine import describe_machine
-from refsnn.bench.measure import compare
+from refsnn.bench.measure import compare, prepared
 from refsnn.bench.processes import single
 from refsnn.bench.scaling import scaling
 from refsnn.bench.workload import LIBRARIES, LINEAR_LIF, PHASES, Spec
@@ -93,6 +93,11 @@ def add_options(parser: Any) -> None:
         "threads",
     )
     parser.add_argument(
+        "--choices",
+        action="store_true",
+        help="also time every algorithm of each convolution, beside the one that is chosen",
+    )
+    parser.add_argument(
         "--json", metavar="FILE", help="also write all results as JSON; - prints only the JSON"
     )
 
@@ -130,6 +135,9 @@ def specs(arguments: argparse.Namespace) -> list[Spec]:
 
 def check(arguments: argparse.Namespace) -> None:
     """Raise ValueError for a setting that would fail only after some time."""
+    if arguments.choices and (arguments.ops, arguments.conv) != ("numba", "auto"):
+        given = f"--ops {arguments.ops} --conv {arguments.conv}"
+        raise ValueError(f"choices: got {given}, which leave no choice")
     validate.whole("repeats", arguments.repeats, 1)
     if arguments.threads is not None and arguments.threads > usable_cores():
         raise ValueError(
@@ -178,5 +186,13 @@ def measure_all(arguments: argparse.Namespace, made: list[Spec]) -> dict[str, An
             for row in scaling(spec, arguments.repeats, say):
                 found["scaling"].append(row)
                 show(report.scaling_table(row))
+    if arguments.choices:
+        found["choices"] = []
+        for spec in (spec for spec in made if not spec.is_linear):
+            say(f"{spec.arch} {spec.phase}: choices")
+            with prepared(spec) as (ready, _):
+                rows = single(replace(ready, task="choices"))["choices"]
+            found["choices"] += [{"arch": spec.arch, "phase": spec.phase, **row} for row in rows]
+            show(report.choices_table(spec.arch, spec.phase, rows))
     say("")
     return found

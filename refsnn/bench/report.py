@@ -6,7 +6,7 @@ from typing import Any
 from refsnn.output import table
 
 Row = dict[str, Any]
-LEFT = ("library", "part", "convolution", "direction", "algorithm")
+LEFT = ("library", "part", "convolution", "direction", "algorithm", "fastest")
 BUSY = 0.5  # load average above which other programs disturb the measurement
 
 
@@ -121,6 +121,25 @@ def convolutions_table(breakdown: Row) -> str:
         ],
         LEFT,
     )
+
+
+def choices_table(arch: str, phase: str, rows: Sequence[Row]) -> str:
+    """Return the table of the algorithms that were chosen, beside the fastest ones."""
+    head = ["convolution", "direction", "density", "algorithm", "ms", "fastest", "its ms", "ratio"]
+    cells = [
+        [
+            row["shape"],
+            row["direction"],
+            f"{row['density']:.3f}",
+            row["choice"],
+            f"{1e3 * row['seconds'][row['choice']]:.2f}",
+            row["best"],
+            f"{1e3 * row['seconds'][row['best']]:.2f}",
+            f"{row['ratio']:.2f}",
+        ]
+        for row in rows
+    ]
+    return f"{arch}, {phase}: the algorithm of each convolution\n{table(head, cells, LEFT)}"
 
 
 KEY = """\

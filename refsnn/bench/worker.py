@@ -34,6 +34,10 @@ def main(spec: Spec, commands: TextIO, answer: Callable[[dict[str, Any]], None])
         from refsnn.bench.peaks import peaks
 
         answer(peaks())
+    elif spec.task == "choices":
+        from refsnn.bench.choices import choices
+
+        answer({"choices": choices(spec)})
     else:
         serve(spec, commands, answer)
 

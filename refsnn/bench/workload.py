@@ -40,7 +40,7 @@ class Spec:
     memory: str = "normal"  # or low, as in training
     channels_last: bool = True  # memory format in PyTorch
     numbers: str = ""  # file of parameters and running statistics
-    task: str = "steps"  # or prepare, peaks
+    task: str = "steps"  # or prepare, peaks, choices
     seed: int = 0
 
     def __post_init__(self) -> None:

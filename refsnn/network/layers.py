@@ -174,8 +174,8 @@ def neuron_backward(
     """
     if not isinstance(cache.cache, Parts):
         assert context.ops.norm_neuron_backward is not None
-        low = context.packer is not None
-        return context.ops.norm_neuron_backward(do_seq, cache.cache, low)
+        overwrite = () if context.packer is None else (True,)
+        return context.ops.norm_neuron_backward(do_seq, cache.cache, *overwrite)
     norm, skip, lif = cache.cache
     dc_seq = context.ops.lif_backward(do_seq, lif, constants=False).dc_seq
     d = context.ops.batchnorm_backward(dc_seq, norm)

@@ -42,6 +42,20 @@ def test_a_run_prints_tables_and_writes_an_object(tmp_path, capsys, monkeypatch)
     assert len(found["scaling"][0]["seconds"]) == 3
 
 
+@pytest.mark.slow
+@pytest.mark.processes
+def test_choices_are_shown_beside_the_fastest(tmp_path, capsys):
+    path = tmp_path / "bench.json"
+    assert main([*TINY, "--choices", "--json", str(path)]) == 0
+    shown, rows = capsys.readouterr().out, json.loads(path.read_text())["choices"]
+    assert "1-1:4-8, inference: the algorithm of each convolution" in shown
+    assert {(row["arch"], row["phase"]) for row in rows} == {
+        ("1-1:4-8", "train"),
+        ("1-1:4-8", "inference"),
+    }
+    assert all(row["ratio"] >= 1 for row in rows)
+
+
 def test_both_phases_of_both_resnets_are_measured_by_default():
     specs = command.specs(build_parser().parse_args(["bench"]))
     assert [(s.arch, s.phase, s.batch_size, s.density) for s in specs] == [
@@ -85,6 +99,8 @@ def test_a_step_takes_the_memory_that_is_asked_for(memory, monkeypatch):
         (["--density=1.5"], "density: got 1.5"),
         (["--ops=cuda"], "cuda"),
         (["--memory=none"], "none"),
+        (["--choices", "--conv=dense"], "choices: got --ops numba --conv dense, which leave no"),
+        (["--choices", "--ops=numpy"], "choices: got --ops numpy --conv auto, which leave no"),
         (["--memory=low", "--arch=linear-lif:64"], "memory: got 'low', but linear-lif:64 has no"),
         (["--ops=numpy", "--conv=event"], "conv: got 'event', but ops numpy has one"),
         (["--threads=99999"], "threads: got 99999, want at most"),
