@@ -26,13 +26,13 @@ from refsnn.kernels.simd import aligned, contiguous
 METHODS = ("auto", "direct", "dense", "event", "lookup", "winograd")
 #: (direction, kind of layer) -> channels and densities: with at least so many input channels,
 #: `event` was the fastest below this density. Beside Winograd the densities lie between those of
-#: processors with AVX-512 (0.12 for 32 channels, 0.18 for 64) and AVX2 (0.25, 0.28). A layer is `minimal` where Winograd can be used, else
-#: a `window` or, of one tap, a `point`.
+#: processors with AVX-512 (0.12 for 32 channels, 0.18 for 64) and AVX2 (0.25, 0.28). A layer is
+#: `minimal` where Winograd can be used, else a `window` or, of one tap, a `point`.
 EVENT_BELOW = {
     ("forward", "minimal"): ((32, 0.16), (64, 0.22), (128, 0.26)),
     ("forward", "window"): ((32, 0.1), (64, 0.2), (128, 0.3), (256, 0.4)),
     ("forward", "point"): ((128, 0.1), (256, 0.3)),
-    ("weight_gradient", "minimal"): ((64, 0.04),),
+    ("weight_gradient", "minimal"): ((64, 0.04), (256, 0.1)),
     ("weight_gradient", "window"): ((64, 0.08), (128, 0.15), (256, 0.35)),
     ("weight_gradient", "point"): ((128, 0.08), (256, 0.2)),
 }

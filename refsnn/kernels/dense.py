@@ -130,7 +130,8 @@ def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
     scratch = aligned(get_num_threads(), size)
     source = np.concatenate([source, surplus])
     tasks = -(-len(x) // images)
-    share(correlate_tasks, tasks, x, packed, window, images, source, target, y, scratch)
+    given = x, packed, window, images, source, target, y, scratch
+    share(correlate_tasks, tasks, *given, threads=len(scratch))
 
 
 @njit(cache=True, error_model="numpy")
@@ -300,6 +301,7 @@ def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
     window = forward_correlation(out, (kh, kw), p).window(x.shape, c_out)
 
     def work(images: int, tasks: int, partial: Array) -> None:
-        share(gradient_tasks, tasks, x, dy, window, side, images, scratch, partial)
+        given = x, dy, window, side, images, scratch, partial
+        share(gradient_tasks, tasks, *given, threads=len(scratch))
 
     in_parts(len(x), dw, work, side)

@@ -148,7 +148,8 @@ def correlate(x: Array, w: Array, g: Correlation, y: Array) -> None:
     indices = empty((threads, images * x[0].size + 1), np.uint32)
     indptr = empty((threads, images * (padded.height * padded.width + 1)), np.int64)
     tasks = -(-len(x) // images)
-    share(correlate_tasks, tasks, x, packed, window, sizes, y, indices, indptr)
+    given = x, packed, window, sizes, y, indices, indptr
+    share(correlate_tasks, tasks, *given, threads=threads)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -269,4 +270,4 @@ def residue_gradient(
         given = dy[some]
         share(lay_out, len(given), given, padded, panel, padded_dy)
         sizes = panel, rows, columns, first > 0
-        share(weight_tasks, tasks, x[some], padded_dy, *sizes, dw, scratch)
+        share(weight_tasks, tasks, x[some], padded_dy, *sizes, dw, scratch, threads=threads)

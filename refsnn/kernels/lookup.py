@@ -247,6 +247,7 @@ def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
     partial = dw.reshape(1, -1) if parts == 1 else aligned(parts, dw.size)
     scratch = aligned(get_num_threads(), rows * kw * size * QUARTERS * PATTERNS * panel)
     sizes = Sizes(images, panel, rows, size)
-    share(gradient_tasks, parts * tasks, bits, dy, window, sizes, scratch, partial)
+    given = bits, dy, window, sizes, scratch, partial
+    share(gradient_tasks, parts * tasks, *given, threads=len(scratch))
     if parts > 1:
         share(add_parts, -(-dw.size // SUM), partial, dw.reshape(-1))

@@ -126,12 +126,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=start_anew)
 
 
-def share(kernel: Kernel, count: int, *args: Any) -> None:
+def share(kernel: Kernel, count: int, *args: Any, threads: int | None = None) -> None:
     """Compute the tasks 0 to count - 1 of a kernel, on up to `get_num_threads()` threads.
 
-    While another thread's kernel is shared, the caller computes all tasks by itself.
+    A kernel with scratch memory for each thread gives the number of `threads` that it is for, as
+    another Python thread may set another number in the meantime. While another thread's kernel is
+    shared, the caller computes all tasks by itself.
     """
-    number, team = min(_number, count) - 1, _team
+    number, team = min(_number if threads is None else threads, count) - 1, _team
     if number > 0 and not config.DISABLE_JIT and team.busy.acquire(blocking=False):
         try:
             team.run(kernel, count, args, number)

@@ -236,7 +236,8 @@ def correlate(x: Array, w: Array, flip: bool, g: Correlation, y: Array) -> None:
     total = len(y) * -(-y.shape[1] // 4) * -(-y.shape[2] // 4)
     tasks = -(-total // tiles_at_once(x.shape[3], c_out)) * -(-c_out // SIDE)
     tilings = Tilings(tiling_of(x.shape, y.shape, g.before), tiling_of(y.shape, y.shape))
-    share(correlate_tasks, tasks, images_of(x), filters, tilings, scratch, y)
+    given = images_of(x), filters, tilings, scratch, y
+    share(correlate_tasks, tasks, *given, threads=len(scratch))
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -290,6 +291,7 @@ def weight_gradient(x: Array, dy: Array, padding: tuple[int, int], dw: Array) ->
     tilings = Tilings(tiling_of(x.shape, dy.shape, padding), tiling_of(dy.shape, dy.shape))
 
     def work(images: int, tasks: int, partial: Array) -> None:
-        share(gradient_tasks, tasks, given, dy, tilings, images, scratch, partial)
+        arguments = given, dy, tilings, images, scratch, partial
+        share(gradient_tasks, tasks, *arguments, threads=len(scratch))
 
     in_parts(len(x), dw, work)

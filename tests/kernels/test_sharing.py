@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numba import config, njit
 
-from refsnn.kernels import threads
+from refsnn.equations.conv import Conv
+from refsnn.kernels import conv, dense, event, lookup, threads, winograd
 from refsnn.kernels.tasks import add, look, take_twin
 from refsnn.kernels.threads import begin, get_num_threads, set_num_threads, share, take
 
@@ -201,6 +202,54 @@ def test_the_number_is_one_to_the_cores():
         with pytest.raises(ValueError, match=rf"^threads: got {number}, want 1 to \d+ \(the cores"):
             set_num_threads(number)
     assert get_num_threads() == before
+
+
+def convolve(direction, method, x, w):
+    p = Conv((1, 1), (1, 1))
+    dy = np.ones((*x.shape[:3], w.shape[3]), np.float32)
+    if direction == "forward":
+        return conv.conv_forward(x, w, p, method=method)[0]
+    gradient = conv.conv_input_gradient if direction == "dx" else conv.conv_weight_gradient
+    return gradient(dy, conv.ConvCache(x, w, p), method=method)
+
+
+def test_a_number_of_threads_that_is_given_is_the_most(monkeypatch):
+    seen, by = np.zeros(50, np.int64), np.zeros(50, np.int64)
+    monkeypatch.setattr(threads.Team, "run", lambda *given: pytest.fail("helpers were called"))
+    share(mark, 50, 1, seen, by, threads=1)
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("direction", "method"),
+    [
+        ("forward", "dense"),
+        ("forward", "event"),
+        ("forward", "winograd"),
+        ("dx", "dense"),
+        ("dx", "winograd"),
+        ("dw", "dense"),
+        ("dw", "event"),
+        ("dw", "lookup"),
+        ("dw", "winograd"),
+    ],
+)
+def test_no_more_threads_share_a_kernel_than_have_scratch_memory(
+    direction, method, with_threads, monkeypatch
+):
+    """Another Python thread may set a larger number after the memory was allocated."""
+    numbers = {}
+
+    def shared(kernel, count, *args, threads=None):
+        numbers[kernel.__name__] = threads
+        share(kernel, count, *args, threads=threads)
+
+    for module in (dense, event, lookup, winograd):
+        monkeypatch.setattr(module, "share", shared)
+    x = (np.random.default_rng(0).random((9, 8, 8, 16)) < 0.3).astype(np.uint8)
+    w = np.ones((3, 3, 16, 16), np.float32)
+    with_threads(1, convolve, direction, method, x, w)
+    assert 1 in [numbers.get(f"{kind}_tasks") for kind in ("correlate", "gradient", "weight")]
 
 
 def test_they_are_started_when_first_needed(with_threads, monkeypatch):
