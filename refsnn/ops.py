@@ -252,7 +252,7 @@ class NormNeuronForward(Protocol):
 
 class NormNeuronBackward(Protocol):
     """do_seq (T, N, H, W, C) -> the gradients at the batch norm's input and at the skip; with
-    `overwrite` they may take do_seq's memory."""
+    `overwrite` one of them is computed in place of do_seq."""
 
     def __call__(
         self, do_seq: Array, cache: Any, overwrite: bool = False, /

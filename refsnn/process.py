@@ -29,8 +29,8 @@ def keep_freed_memory(large: bool = True) -> bool:
 
     The system zeroes new pages when they are first touched, which costs as much as a kernel's pass
     over them. A step that frees its arrays and allocates the same again would pay this every time.
-    Without `large`, arrays of 4 MiB and more are given back all the same: kept between others that
-    live longer, their memory fits no later array, and the process grows.
+    Without `large`, arrays of 4 MiB and more are given back to the system as usual, which costs
+    that time, but avoids fragmentation: holes between arrays that live longer.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:

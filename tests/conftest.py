@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import FunctionType
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -74,9 +75,11 @@ def pytest_collection_modifyitems(config, items):
     links or a shell."""
     if config.option.part is not None:
         part, parts = map(int, config.option.part.split("/"))
-        others = [item for item in items if crc32(item.nodeid.encode()) % parts != part]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item not in set(others)]
+        split: list[list[Any]] = [[], []]
+        for item in items:
+            split[crc32(item.nodeid.encode()) % parts == part].append(item)
+        config.hook.pytest_deselected(items=split[False])
+        items[:] = split[True]
     if os.name == "posix":
         return
     for item in items:

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from refsnn.network import Forward, backward, forward, neuron_caches
-from refsnn.network.model import whole_neurons
+from refsnn.network.model import recomputed_neurons
 from refsnn.ops import NUMPY
 from refsnn.oracle.naive import network as naive
 from refsnn.oracle.naive import objective
@@ -77,7 +77,7 @@ def network_values(case: Any, record: Recorder) -> None:
 
 def condition(run: Forward) -> float:
     """Return how much batch norm's backward pass magnifies rounding: the largest 1 / deviation."""
-    parts = [neuron.cache for neuron in whole_neurons(run)]
+    parts = [neuron.cache for neuron in recomputed_neurons(run)]
     norms = [norm for part in parts for norm in (part.norm, part.skip) if norm is not None]
     return max(1.0, *(float(norm.inv_std.max()) for norm in norms))
 

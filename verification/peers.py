@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from refsnn.network import ARCHITECTURES, neuron_caches
-from refsnn.network.model import whole_neurons
+from refsnn.network.model import recomputed_neurons
 from verification import cases, pytorch
 from verification.networks import compare_spikes, gradient_unit, run_network, side_clause
 from verification.record import Recorder
@@ -115,7 +115,7 @@ def compare(case: Any, record: Recorder, floor: float) -> None:
     record.equal("EQ2", "layers", len(dict(neuron_caches(run))), len(want["spikes"]))
     for name, cache in neuron_caches(run):
         record.close("EQ1", f"u_pre of {name}", cache.u_pre_seq, want["u_pre"][name], TOLERANCE)
-    for neuron in whole_neurons(run):
+    for neuron in recomputed_neurons(run):
         for name, norm in zip(neuron.norms, (neuron.cache.norm, neuron.cache.skip), strict=False):
             y = norm.x_hat * norm.gamma * norm.p.scale + case.params[f"{name}.bias"]
             record.close("D8", f"output of {name}", y, want["norms"][name], TOLERANCE)

@@ -38,7 +38,7 @@ def comparison(results: Sequence[Row], ratios: Sequence[Row]) -> str:
     title += f", {first['density']:.3f} spikes per neuron and step"
     if low < high:
         title += f" ({low:.3f} to {high:.3f} by layer)"
-    if first["memory"] == "low":
+    if first["memory"] == "low" and first["phase"] == "train":
         title += ", low memory"
     head = ["library", "images/s", "first step s", "peak MiB", "imports MiB", "threads"]
     if ratios:

@@ -78,7 +78,7 @@ def refsnn_ready(spec: Spec) -> Ready:
         from refsnn.kernels.threads import get_num_threads
 
         threads = get_num_threads()
-    keep_freed_memory(large=spec.memory != "low")
+    keep_freed_memory(large=not spec.is_low)
     baseline = peak_mib()
     if spec.is_linear:
         step: Callable[[Ops], Any] = linear_lif.refsnn_step(spec, read_numbers(spec))

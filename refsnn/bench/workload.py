@@ -69,6 +69,11 @@ class Spec:
         """Tell whether it is one linear layer and one of neurons (`bench.linear_lif`)."""
         return self.arch.partition(":")[0] == LINEAR_LIF
 
+    @property
+    def is_low(self) -> bool:
+        """Tell whether it is a training step that keeps only spikes."""
+        return self.memory == "low" and self.phase == "train"
+
     def to_json(self) -> str:
         """Return the spec as JSON."""
         return json.dumps(asdict(self))
@@ -142,7 +147,7 @@ def refsnn_step(spec: Spec, params: Params, buffers: Params) -> Callable[[Ops], 
     state = State(params, buffers, init_state(params, config.optimizer), np.random.default_rng(0))
 
     def train(ops: Ops) -> None:
-        train_step(state, net, config, ops, (images, labels), BATCHES, spec.memory == "normal")
+        train_step(state, net, config, ops, (images, labels), BATCHES, not spec.is_low)
 
     return train
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from refsnn.network import Forward, Network, Params, backward, encode, forward, neuron_caches
-from refsnn.network.kept import whole
+from refsnn.network.kept import recomputed
 from refsnn.ops import CROSS_ENTROPY, Array, ConvCache, LIFCache, Loss, Ops, validate
 from refsnn.training.monitor import finite, norm, share
 
@@ -125,7 +125,7 @@ def first_only(run: Forward) -> Forward:
     together are most of the cost.
     """
     assert run.context.keep == "all"
-    ops, first = run.context.ops, whole(run.stem.units[0]).conv.conv
+    ops, first = run.context.ops, recomputed(run.stem.units[0]).conv.conv
 
     def conv_input_gradient(dy: Array, cache: ConvCache) -> Array:
         return ops.conv_input_gradient(dy, cache) if dy.any() else np.zeros_like(cache.x)

@@ -64,6 +64,8 @@ class Workers(NamedTuple):
 def train_run(folder: Path, config: TrainConfig, stop: Stop) -> Outcome:
     """Start or resume the run and write its summary.json or, where it diverges, diverged.json."""
     run = opened(folder, config, stop)
+    if not run.keeps_all:
+        keep_freed_memory(large=False)
     try:
         run.train(stop, quiet=True)
     except Interrupted:

@@ -24,10 +24,10 @@ from refsnn.kernels import dense, direct, event, layout, lookup, winograd
 from refsnn.kernels.simd import aligned, contiguous
 
 METHODS = ("auto", "direct", "dense", "event", "lookup", "winograd")
-#: (direction, kind of layer) -> channels and densities: with at least so many input channels,
-#: `event` was the fastest below this density. Beside Winograd the densities lie between those of
-#: processors with AVX-512 (0.12 for 32 channels, 0.18 for 64) and AVX2 (0.25, 0.28). A layer is
-#: `minimal` where Winograd can be used, else a `window` or, of one tap, a `point`.
+#: (direction, kind of layer) -> pairs of input channels and density: a layer with at least so many
+#: channels takes `event` below this density. The kind is `minimal` where Winograd can be used, else
+#: `window` or, with one tap, `point`. Against Winograd, `event` was faster below 0.12 (32 channels)
+#: and 0.18 (64) with AVX-512, below 0.25, 0.28 and (128) 0.35 with AVX2: these lie between.
 EVENT_BELOW = {
     ("forward", "minimal"): ((32, 0.16), (64, 0.22), (128, 0.26)),
     ("forward", "window"): ((32, 0.1), (64, 0.2), (128, 0.3), (256, 0.4)),

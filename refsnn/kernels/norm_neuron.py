@@ -126,7 +126,7 @@ def norm_neuron_backward(
 ) -> tuple[NormGrads, Array | NormGrads | None]:
     """Return the gradients at the batch norm's input and at the skip.
 
-    With `overwrite` one of them may take the memory of do_seq, which is lost then.
+    With `overwrite`, do_seq is overwritten: one of them is computed in place.
     """
     norm_input, affine, skip, skip_affine, _, norm, p, training = cache
     x_seq = norm_input.x_seq
@@ -134,8 +134,8 @@ def norm_neuron_backward(
     sizes = sizes_of(x_seq)
     tasks, steps, channels = tasks_of(sizes), sizes.steps, sizes.channels
     given = flat(do_seq, sizes.width)
-    own = overwrite and do_seq.flags.writeable  # delta takes the place of the gradient it is of
-    delta_seq = given if own else aligned(steps * sizes.width)
+    in_place = overwrite and do_seq.flags.writeable
+    delta_seq = given if in_place else aligned(steps * sizes.width)
     sums = empty((tasks, 3 * steps * sizes.period))
     share(
         backward_tasks,

@@ -33,7 +33,7 @@ Parts = dict[str, Callable[[], Any]]
 
 STEPS, IMAGES, CHANNELS, SIDE = 2, 2, 16, 4  # of the tiny arrays; gradients are added over images
 CONV = Conv((1, 1), (1, 1))
-PROCESSES = 4  # at most: each imports Numba before it compiles, and the longest part takes a fifth
+PROCESSES = 4  # at most: each takes a second to import Numba, and one part is a fifth of the work
 
 
 def parts(dtype: str, optimizer: str) -> Parts:
@@ -132,8 +132,11 @@ def precompile(dtype: str, optimizer: str, watch: Watch = lambda done, count, na
     others: list[OtherProcess] = []
 
     def get_help() -> None:
-        for _ in range(min(get_num_threads(), PROCESSES) - 1):
-            others.append(OtherProcess([dtype, optimizer], left))
+        for _ in range(min(get_num_threads() - 1, PROCESSES - 1, len(left))):
+            try:
+                others.append(OtherProcess([dtype, optimizer], left))
+            except (OSError, RuntimeError):  # the system allows no more processes or threads
+                break
 
     compiled = Compiled(get_help)
     with event.install_listener("numba:compile", compiled), no_garbage_collection():
@@ -167,6 +170,8 @@ def no_garbage_collection() -> Iterator[None]:
 class OtherProcess:
     """A process that compiles parts from the end of a list on, until none is left."""
 
+    taking = threading.Lock()  # held while a part goes from the list to a process
+
     def __init__(self, arguments: list[str], left: deque[Any]) -> None:
         self.left = left
         self.asked: tuple[str, Callable[[], Any]] | None = None  # the part that it compiles
@@ -181,7 +186,12 @@ class OtherProcess:
             encoding="utf-8",
         )
         self.thread = threading.Thread(target=self.feed, daemon=True)
-        self.thread.start()
+        try:
+            self.thread.start()
+        except RuntimeError:
+            self.process.kill()
+            self.process.communicate()
+            raise
 
     def feed(self) -> None:
         """Give the process one part after the other; what it does not answer is left again."""
@@ -190,18 +200,23 @@ class OtherProcess:
         assert answers is not None
         try:
             while answers.readline():  # it is ready, or has compiled the part
-                self.asked = None
-                self.asked = name, _ = self.left.pop()
+                with self.taking:
+                    self.asked = None
+                    self.asked = name, _ = self.left.pop()
                 print(name, file=to, flush=True)
         except (IndexError, OSError):  # nothing is left, or it has ended
             pass
-        if self.asked is not None:
-            self.left.append(self.asked)
-            self.asked = None
+        with self.taking:
+            if self.asked is not None:
+                self.left.append(self.asked)
+                self.asked = None
 
     def wait(self) -> bool:
-        """Wait until it has nothing more to do; tell whether it left a part."""
-        self.thread.join()
+        """Wait until it has compiled what it was asked for; tell whether it left a part."""
+        with self.taking:
+            busy = self.asked is not None
+        if busy:  # else nothing is left that it could be asked for
+            self.thread.join()
         return bool(self.left)
 
     def end(self) -> None:

@@ -127,11 +127,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def share(kernel: Kernel, count: int, *args: Any, threads: int | None = None) -> None:
-    """Compute the tasks 0 to count - 1 of a kernel, on up to `get_num_threads()` threads.
+    """Compute the tasks 0 to count - 1 of a kernel, on up to `threads` threads.
 
-    A kernel with scratch memory for each thread gives the number of `threads` that it is for, as
-    another Python thread may set another number in the meantime. While another thread's kernel is
-    shared, the caller computes all tasks by itself.
+    By default that is `get_num_threads()`. A caller that has allocated memory for each thread must
+    give the number that it allocated for, since another Python thread may have changed it. While
+    another thread's kernel is shared, the caller computes all tasks by itself.
     """
     number, team = min(_number if threads is None else threads, count) - 1, _team
     if number > 0 and not config.DISABLE_JIT and team.busy.acquire(blocking=False):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refsnn.network.kept import Kept, KeptNeurons, part_forward, whole
+from refsnn.network.kept import Kept, recomputed, unit_forward
 from refsnn.network.layers import (
     Context,
     ConvLayer,
@@ -23,7 +23,10 @@ from refsnn.ops import Array, AvgPool, AvgPoolCache, Conv, NormGrads, NormInput
 
 
 class Unit(NamedTuple):
-    """The values that the backward pass of a convolution and of the neurons after it needs."""
+    """The values that the backward pass of a unit needs: a convolution, its batch norm, and LIF.
+
+    A block's second unit also has the skip: its pooling and its convolution, if any.
+    """
 
     conv: ConvLayer
     neuron: NeuronCache
@@ -32,7 +35,7 @@ class Unit(NamedTuple):
 
     @property
     def neurons(self) -> list[NeuronCache]:
-        """Return the layers of neurons."""
+        """Return the layers of neurons, as `Kept` has them."""
         return [self.neuron]
 
 
@@ -41,11 +44,6 @@ class BlockCache(NamedTuple):
 
     inner: Unit | Kept
     outer: Unit | Kept
-
-    @property
-    def neurons(self) -> list[NeuronCache | KeptNeurons]:
-        """Return the layers of neurons."""
-        return [*self.inner.neurons, *self.outer.neurons]
 
 
 def block_forward(x_seq: Array, block: Block, context: Context) -> tuple[Array, BlockCache]:
@@ -56,12 +54,10 @@ def block_forward(x_seq: Array, block: Block, context: Context) -> tuple[Array, 
     f is conv-BN-LIF-conv-BN, g the LIF neuron; where the shape changes, x goes through the skip's
     layers first (`skip_forward`). Source: Eq. 5, D9.
     """
-    y_seq, inner = part_forward(
-        partial(inner_forward, block=block, context=context), [x_seq], context
-    )
-    o_seq, outer = part_forward(
-        partial(outer_forward, block=block, context=context), [y_seq, x_seq], context
-    )
+    first = partial(inner_forward, block=block, context=context)
+    second = partial(outer_forward, block=block, context=context)
+    y_seq, inner = unit_forward(first, [x_seq], context)
+    o_seq, outer = unit_forward(second, [y_seq, x_seq], context)  # Eq. (5)  # D9
     return o_seq, BlockCache(inner, outer)
 
 
@@ -88,22 +84,23 @@ def block_backward(do_seq: Array, cache: BlockCache, context: Context) -> tuple[
 
         ds = g'(do);  dx = f'(ds) + ds
 
-    The primes are vector-Jacobian products. forward: x went into f and into the skip.
+    The primes are vector-Jacobian products. forward: x went into f and into the skip. Where memory
+    is low (`context.packer`), do_seq is overwritten.
     """
-    layer, neuron, pool, skip = whole(cache.outer)
+    layer, neuron, pool, skip = recomputed(cache.outer)
     df, dskip = neuron_backward(do_seq, neuron, context)
-    del neuron  # here and below: what was computed again leaves its memory to what follows
+    del neuron  # here and below: frees recomputed arrays before the next ones are made
     dskip_seq, skip_grads = skip_backward(dskip, skip, pool, context)
     del dskip, skip
     dy_seq, outer_grads = conv_backward(df, layer, context)
     del df, layer
     assert dy_seq is not None
-    layer, neuron, _, _ = whole(cache.inner)
+    layer, neuron, _, _ = recomputed(cache.inner)
     df, _ = neuron_backward(dy_seq, neuron, context)
     del dy_seq, neuron
     dx_seq, inner_grads = conv_backward(df, layer, context)
     assert dx_seq is not None
-    low = context.packer is not None  # then the skip's gradient has do_seq's memory, and keeps it
+    low = context.packer is not None  # then dskip_seq is do_seq, computed in place, if it can be
     total, other = (dskip_seq, dx_seq) if low else (dx_seq, dskip_seq)
     context.ops.add_into(total, other)
     return total, inner_grads | outer_grads | skip_grads

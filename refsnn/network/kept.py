@@ -1,8 +1,8 @@
-"""What is kept of a part of the network where memory is low: spikes, which are a bit each.
+"""Recomputation of activations, for where memory is low (as `torch.utils.checkpoint` does).
 
-The rest is computed again when the backward pass comes to the part, by the same operations from the
-same numbers, so that the results have the same bits. A part is a convolution with the neurons that
-it goes to, and at a block's end with the block's skip.
+Of each unit, a convolution with its batch norm and LIF, only the spikes are kept, packed to a bit
+each. The backward pass computes the rest again when it comes to the unit, by the same operations
+from the same numbers, so that the results have the same bits.
 """
 
 from collections.abc import Callable
@@ -28,25 +28,26 @@ class KeptNeurons(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What is kept of a part, and what computes its caches again."""
+    """What is kept of a unit, and what computes its caches again."""
 
     neurons: list[KeptNeurons]
     again: Callable[[], Any]
 
 
-def part_forward(
+def unit_forward(
     compute: Callable[..., tuple[Array, Any]], inputs: list[Array], context: Context
 ) -> tuple[Array, Any]:
-    """Compute a part of the network, and keep of its caches what `context` says."""
+    """Compute a unit, and keep of its caches what `context.keep` says."""
     y_seq, cache = compute(*inputs)
-    if context.packer is None:
+    if context.keep != "spikes":
         return y_seq, cache if context.keep == "all" else None
+    assert context.packer is not None
     pack = context.packer.pack
     packed = [pack(x) for x in inputs]
     neurons = [KeptNeurons(n.name, n.norms, n.running, pack(n.cache.o_seq)) for n in cache.neurons]
     return y_seq, Kept(neurons, lambda: compute(*(x.unpack() for x in packed))[1])
 
 
-def whole(cache: Any) -> Any:
-    """Return a part's caches, which are computed again if they were not kept."""
+def recomputed(cache: Any) -> Any:
+    """Return a unit's caches, which are computed again if they were not kept."""
     return cache.again() if isinstance(cache, Kept) else cache

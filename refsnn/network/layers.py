@@ -39,7 +39,7 @@ class Context(NamedTuple):
     ops: Ops
     training: bool  # batch norm uses the batch's statistics
     keep: str = "all"  # for the backward pass: all, spikes, or nothing (`kept`)
-    packer: Packer | None = None  # where spikes alone are kept
+    packer: Packer | None = None  # packs the spikes if they are all that is kept
 
 
 class ConvLayer(NamedTuple):
@@ -169,8 +169,8 @@ def neuron_backward(
 ) -> tuple[NormGrads, Array | NormGrads | None]:
     """Return the gradients at both terms of the sum, each through its own batch norm.
 
-    forward: the neuron took their sum, so its gradient goes to both. Where memory is low, the
-    result may take do_seq's.
+    forward: the neuron took their sum, so its gradient goes to both. Where memory is low
+    (`context.packer`), do_seq is overwritten.
     """
     if not isinstance(cache.cache, Parts):
         assert context.ops.norm_neuron_backward is not None

@@ -11,7 +11,7 @@ import numpy as np
 
 from refsnn.network.block import BlockCache, Unit, block_backward, block_forward
 from refsnn.network.head import HeadCache, head_backward, head_forward
-from refsnn.network.kept import Kept, KeptNeurons, part_forward, whole
+from refsnn.network.kept import Kept, KeptNeurons, recomputed, unit_forward
 from refsnn.network.layers import (
     Context,
     Grads,
@@ -33,11 +33,6 @@ class StemCache(NamedTuple):
 
     units: list[Unit | Kept]
     pool: AvgPoolCache | None
-
-    @property
-    def neurons(self) -> list[NeuronCache | KeptNeurons]:
-        """Return the layers of neurons."""
-        return [neuron for unit in self.units for neuron in unit.neurons]
 
 
 class Forward(NamedTuple):
@@ -123,7 +118,7 @@ def backward(run: Forward, db: Sequence[Array]) -> Grads:
         def pull(do_seq: Array) -> tuple[Array, Grads]:
             dx_seq, grads = segment_backward(do_seq, run.segments[index], context)
             if index == 0:
-                grads |= stem_backward(dx_seq, run.stem, context)
+                grads |= stem_backward(dx_seq, run.stem, context)  # may overwrite dx_seq
             return dx_seq, grads
 
         return pull
@@ -137,7 +132,7 @@ def stem_forward(x_seq: Array, context: Context) -> tuple[Array, StemCache]:
     """Compute the spikes of the input (D7): the stem's conv-BN-LIF units, then its pooling."""
     stem, units, pool = context.net.arch.stem, [], None
     for index in range(stem.convs):
-        x_seq, unit = part_forward(
+        x_seq, unit = unit_forward(
             partial(stem_unit_forward, index=index, context=context), [x_seq], context
         )
         units.append(unit)
@@ -160,7 +155,7 @@ def stem_backward(do_seq: Array, cache: StemCache, context: Context) -> Grads:
         do_seq = pool_backward(do_seq, cache.pool, context)
     grads: Grads = {}
     for index, unit in reversed(list(enumerate(cache.units))):
-        layer, neuron, _, _ = whole(unit)
+        layer, neuron, _, _ = recomputed(unit)
         df, _ = neuron_backward(do_seq, neuron, context)
         dx_seq, unit_grads = conv_backward(df, layer, context, need_dx=index > 0)
         grads |= unit_grads
@@ -200,10 +195,10 @@ def neurons(run: Forward) -> Iterator[NeuronCache | KeptNeurons]:
         yield from unit.neurons
 
 
-def whole_neurons(run: Forward) -> Iterator[NeuronCache]:
+def recomputed_neurons(run: Forward) -> Iterator[NeuronCache]:
     """Do as `neurons`, and compute again what was not kept."""
     for unit in units(run):
-        yield whole(unit).neuron
+        yield recomputed(unit).neuron
 
 
 def units(run: Forward) -> Iterator[Unit | Kept]:
@@ -216,7 +211,7 @@ def units(run: Forward) -> Iterator[Unit | Kept]:
 
 def neuron_caches(run: Forward) -> Iterator[tuple[str, LIFCache]]:
     """Yield the name and cache of every layer of neurons, from input to output."""
-    yield from ((neuron.name, neuron.cache.lif) for neuron in whole_neurons(run))
+    yield from ((neuron.name, neuron.cache.lif) for neuron in recomputed_neurons(run))
     yield from ((h.hidden.name, h.hidden.lif) for h in run.heads if h.hidden is not None)
 
 

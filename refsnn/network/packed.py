@@ -33,7 +33,7 @@ def pack(x: Array) -> Packed:
 
 
 class Packer:
-    """Pack spikes once that are kept several times: as an output, and as the input of parts."""
+    """Pack each array of spikes once, though it is a unit's output and other units' input."""
 
     def __init__(self) -> None:
         self.known: dict[int, tuple[Any, Packed]] = {}

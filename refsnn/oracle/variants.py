@@ -309,7 +309,7 @@ def other_skip(ops: Ops, skip_is: str) -> Ops:
             o_seq = o_seq + skip
         return o_seq, running, SkipCache(Parts(f_cache, skip_cache, lif), lif, skip is not None)
 
-    def backward(do_seq: Array, cache: Any) -> Any:
+    def backward(do_seq: Array, cache: Any, overwrite: bool = False) -> Any:
         (f_cache, skip_cache, lif), _, has_skip = cache
         dc_seq = made.lif_backward(do_seq, lif, constants=False).dc_seq
         dskip = do_seq if has_skip and skip_is == "after firing" else np.zeros_like(do_seq)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from refsnn.network import Forward, Params
-from refsnn.network.model import neurons, whole_neurons
+from refsnn.network.model import neurons, recomputed_neurons
 from refsnn.ops import Array
 
 
@@ -61,7 +61,7 @@ def finite(x: Array) -> bool:
 
 def in_order_of_computing(run: Forward, loss: float, grads: Params) -> Iterator[tuple[str, Array]]:
     """Yield the values of layers from input to output, then gradients from output to input."""
-    for neuron in whole_neurons(run):
+    for neuron in recomputed_neurons(run):
         for name, running in zip(neuron.norms, neuron.running, strict=True):
             yield from ((name, x) for x in running)
         yield neuron.name, neuron.cache.lif.u_pre_seq

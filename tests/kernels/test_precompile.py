@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import pytest
 from numba import config, njit
@@ -29,14 +30,14 @@ def recorded(monkeypatch):
     return called
 
 
-@pytest.mark.parametrize("helper", ["cannot start", "ends at once", "ends when it is asked"])
+@pytest.mark.parametrize("helper", ["fails", "ends at once", "ends when it is asked"])
 @SEVERAL
 def test_all_is_compiled_here_where_the_other_process_fails(
     helper, recorded, monkeypatch, tmp_path
 ):
     script = tmp_path / "python"
     lines = {
-        "cannot start": "exit 3",
+        "fails": "exit 3",
         "ends at once": "echo ready; exit 0",
         "ends when it is asked": "echo ready; read name; exit 1",
     }
@@ -70,9 +71,52 @@ def test_the_last_part_may_go_to_another_process(monkeypatch):
     assert [called, [name for name, _ in taken]] == [["a", "b"], ["c"]]
 
 
-@pytest.mark.parametrize(("threads", "others"), [(2, 1), (3, 2), (16, 3)])
-def test_up_to_four_processes_help(threads, others, recorded, monkeypatch):
-    started = []
+@pytest.mark.parametrize("error", [BlockingIOError(11, "no more"), RuntimeError("no thread")])
+def test_all_is_compiled_here_where_no_process_can_be_started(error, recorded, monkeypatch):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(precompile, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(precompile, "OtherProcess", fail)
+    assert precompile.precompile("float32", "adamw") == 4
+    assert [name for name, _ in recorded] == [f"part {i}" for i in range(4)]
+
+
+def test_a_process_whose_thread_can_not_be_started_is_ended(monkeypatch):
+    started, popen = [], subprocess.Popen
+
+    def seen(*arguments, **options):
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    def fail(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(precompile.subprocess, "Popen", seen)
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(RuntimeError, match="new thread"):
+        precompile.OtherProcess(["float32", "adamw"], precompile.deque())
+    assert started[0].returncode is not None
+
+
+@SEVERAL
+def test_a_process_that_is_not_ready_in_time_is_not_waited_for(recorded, monkeypatch, tmp_path):
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\nexec sleep 600\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    begin = time.monotonic()
+    assert precompile.precompile("float32", "adamw") == 4
+    assert time.monotonic() - begin < 60
+    assert len(recorded) == 4
+
+
+@pytest.mark.parametrize(
+    ("threads", "count", "others"), [(2, 4, 1), (3, 4, 2), (16, 4, 3), (16, 2, 1), (16, 1, 0)]
+)
+def test_up_to_three_processes_help(threads, count, others, recorded, monkeypatch):
+    """But no more than there are parts."""
+    started, made = [], precompile.parts("float32", "adamw")
 
     class Idle:
         asked = None
@@ -88,8 +132,10 @@ def test_up_to_four_processes_help(threads, others, recorded, monkeypatch):
 
     monkeypatch.setattr(precompile, "get_num_threads", lambda: threads)
     monkeypatch.setattr(precompile, "OtherProcess", Idle)
-    assert precompile.precompile("float32", "adamw") == 4
-    assert started == [(["float32", "adamw"], 3)] * others + ["ended"] * others
+    some = dict(list(made.items())[:count])
+    monkeypatch.setattr(precompile, "parts", lambda dtype, optimizer: dict(some))
+    assert precompile.precompile("float32", "adamw") == count
+    assert started == [(["float32", "adamw"], count - 1)] * others + ["ended"] * others
 
 
 @pytest.mark.parametrize("enabled", [True, False])

@@ -17,7 +17,7 @@ from refsnn.network import (
     neuron_caches,
 )
 from refsnn.network.block import Unit
-from refsnn.network.kept import Kept, whole
+from refsnn.network.kept import Kept, recomputed
 from refsnn.network.model import units
 from refsnn.network.packed import Packer, pack
 from refsnn.ops import NUMPY, get_ops
@@ -35,10 +35,13 @@ def numbers(net, dtype):
 @pytest.mark.parametrize(
     ("ops", "dtype"), [("numpy", np.float64), ("numba", np.float32), ("numba", np.float64)]
 )
-@pytest.mark.parametrize("training", [True, False])
-def test_results_have_the_same_bits(arch, ops, dtype, training):
-    net = Network(replace(architecture(arch)).scaled(1 if ":" in arch else 1 / 16), 3, 4)
+@pytest.mark.parametrize(("training", "downsample"), [(True, "conv"), (False, "avgpool")])
+def test_results_have_the_same_bits(arch, ops, dtype, training, downsample):
+    arch = replace(architecture(arch)).scaled(1 if ":" in arch else 1 / 16)
+    net = Network(arch, 3, 4, downsample=downsample)
     params, buffers, images = numbers(net, dtype)
+    if downsample == "avgpool":  # which wants even sizes in every stage
+        images = np.random.default_rng(1).normal(size=(2, 32, 32, 3)).astype(dtype)
     found = []
     for keep in ("all", "spikes"):
         x_seq = encode(images, 3)
@@ -57,6 +60,24 @@ def test_results_have_the_same_bits(arch, ops, dtype, training):
     assert list(found[0]) == list(found[1])
     for name, value in found[0].items():
         assert np.array_equal(value, found[1][name], equal_nan=True), name
+
+
+@pytest.mark.parametrize("keep", ["all", "spikes"])
+def test_gradients_are_computed_in_place_where_memory_is_low(keep):
+    net = Network(architecture("1-1:4-8"), 3, 4)
+    params, buffers, images = numbers(net, np.float32)
+    ops, in_place = get_ops("numba"), []
+
+    def watched(do_seq, cache, *overwrite):
+        d, dskip = ops.norm_neuron_backward(do_seq, cache, *overwrite)
+        given = [d.dx_seq, *([dskip] if isinstance(dskip, np.ndarray) else [])]
+        in_place.append(any(np.shares_memory(do_seq, x) for x in given))
+        return d, dskip
+
+    watching = replace(ops, norm_neuron_backward=watched)
+    run = forward(net, params, buffers, encode(images[:, :8], 2), watching, True, keep)
+    backward(run, [np.sin(b) for b in run.branches])
+    assert in_place == [keep == "spikes"] * 5
 
 
 def test_recordings_are_kept_as_they_are():
@@ -119,9 +140,9 @@ def test_parts_are_computed_again_only_where_they_were_not_kept():
     params, buffers, images = numbers(net, np.float64)
     run = forward(net, params, buffers, encode(images, 2), NUMPY, True, "spikes")
     assert all(isinstance(unit, Kept) for unit in units(run))
-    assert all(isinstance(whole(unit), Unit) for unit in units(run))
+    assert all(isinstance(recomputed(unit), Unit) for unit in units(run))
     run = forward(net, params, buffers, encode(images, 2), NUMPY)
-    assert all(whole(unit) is unit for unit in units(run))
+    assert all(recomputed(unit) is unit for unit in units(run))
 
 
 def test_nothing_is_kept_where_no_backward_pass_follows():
