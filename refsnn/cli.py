@@ -143,13 +143,6 @@ def build_parser() -> argparse.ArgumentParser:
         "training on the handwritten digits that come with the package.",
     )
     train.add_options = add_train
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="test a trained network with its side branches removed",
-        description="Compute the accuracy of the main branch on the test images, with the side "
-        "branches removed.",
-    )
-    evaluate.add_options = add_evaluate
     for name, (module, text, description) in COMMANDS.items():
         # no abbreviations: --seed is not --seeds
         command = commands.add_parser(name, help=text, description=description, allow_abbrev=False)
@@ -166,6 +159,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 #: name -> module with `add_options` and, unless it has actions of its own, `run`; help; description
 COMMANDS = {
+    "evaluate": (
+        "refsnn.training.evaluate_command",
+        "test a trained network: accuracy by class and time step, confusion, predictions",
+        "Compute the accuracy of the main branch on the held-out images, with the side branches "
+        "removed: as a whole, by class and by time step, and which classes are confused.",
+    ),
     "warmup": (
         "refsnn.training.warmup_command",
         "compile the kernels now, not at the first training",
@@ -263,6 +262,13 @@ def add_train(train: Any) -> None:
         choices=PRESETS,
         help="settings to start from; options override them (default: digits)",
     )
+    train.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="settings by name from a .toml file, or from the config.json of a run, over those of "
+        "the preset; options override them",
+    )
     add_settings(train)
     add_threads(train)
     add_workers(train)
@@ -278,6 +284,7 @@ def folder_name(text: str) -> Path:
 def run_train(arguments: argparse.Namespace) -> int:
     from refsnn.process import Signals, keep_freed_memory, limit_threads
     from refsnn.training.config import make_config
+    from refsnn.training.folder import read_settings
     from refsnn.training.options import given_settings
     from refsnn.training.run import resume, start
     from refsnn.training.trainer import Interrupted
@@ -292,15 +299,17 @@ def run_train(arguments: argparse.Namespace) -> int:
                 f"out: got {arguments.out}, but --resume names the run's folder already"
             )
         folder = Path(arguments.out if arguments.resume is True else arguments.resume)
-        if arguments.preset is not None:
-            raise ValueError(f"preset: got {arguments.preset!r}, but {folder} has its settings")
+        for name in ("preset", "config"):
+            if (value := getattr(arguments, name)) is not None:
+                raise ValueError(f"{name}: got {str(value)!r}, but {folder} has its settings")
         run = resume(folder)
         for name, value in given.items():
             has = run.config.to_dict()[name]
             if value != has:
                 raise ValueError(f"{name}: got {value!r}, but the run to resume has {has!r}")
     else:
-        config = make_config(arguments.preset or "digits", **given)
+        base = {} if arguments.config is None else read_settings(arguments.config)
+        config = make_config(arguments.preset or "digits", **(base | given))
         folder = arguments.out or unused_folder(config)
         run = start(folder, config)
     keep_freed_memory(large=run.keeps_all)
@@ -327,34 +336,6 @@ def unused_folder(config: Any) -> Path:
     while folder.exists():
         folder, number = Path("runs") / f"{stem.replace(':', '_')}-{number}", number + 1
     return folder
-
-
-def add_evaluate(evaluate: Any) -> None:
-    from refsnn.training.options import add_threads, add_workers
-
-    evaluate.add_argument("folder", type=Path, metavar="RUN", help="the run's folder")
-    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
-    add_threads(evaluate)
-    add_workers(evaluate)
-    evaluate.set_defaults(run=run_evaluate)
-
-
-def run_evaluate(arguments: argparse.Namespace) -> int:
-    from refsnn.process import limit_threads
-    from refsnn.training.evaluate import evaluate_run
-
-    limit_threads(arguments.threads)
-    result = evaluate_run(arguments.folder, arguments.workers)
-    if arguments.json:
-        print(json.dumps(result, indent=2))
-        return 0
-    print(
-        f"test accuracy {result['test_accuracy']:.4f}, test loss {result['test_loss']:.4f} "
-        f"on {result['images']} images of {result['dataset']}\n"
-        f"{result['parameters']} parameters; {result['parameters_removed']} of side branches "
-        f"removed; after iteration {result['iteration']}"
-    )
-    return 0
 
 
 def add_spec(spec: Any) -> None:

@@ -17,7 +17,7 @@ from refsnn.export.network_json import MissingConfig
 from refsnn.export.parameters import Trained, load_trained, save_parameters, trained_in
 from refsnn.network import Network, Params, encode, forward, neuron_caches, without_branches
 from refsnn.ops import Array, Ops, get_ops, validate
-from refsnn.training.algorithm import gradients, main_logits
+from refsnn.training.algorithm import gradients, logits_by_step, main_forward, main_logits
 from refsnn.training.config import TrainConfig, make_config
 from refsnn.training.folder import open_run, read_metrics
 from refsnn.training.trainer import Trainer
@@ -73,6 +73,19 @@ class Model:
                 for batch in self.batches_of(images)
             ]
         return np.concatenate(logits)
+
+    def predict_by_step(self, images: Any) -> Array:
+        """Return the class (T, N) with the highest logit after the first 1, 2, … T steps.
+
+        The last row is `predict`; one forward pass gives them all.
+        """
+        net, steps = self.net, self.config.steps
+        found = []
+        with np.errstate(all="ignore"):
+            for batch in self.batches_of(images):
+                run = main_forward(net, self.params, self.buffers, batch, steps, self.ops)
+                found.append(np.stack([b.argmax(axis=1) for b in logits_by_step(run)]))
+        return np.concatenate(found, axis=1)
 
     def score(self, images: Any, labels: Any) -> float:
         """Return the accuracy, the share of images whose predicted class is the label."""

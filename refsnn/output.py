@@ -3,12 +3,12 @@
 import io
 import json
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from refsnn.files.writing import naming_path
+from refsnn.files.writing import naming_path, write_atomic
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[str]) -> str:
@@ -72,25 +72,32 @@ def print_json(text: str) -> None:
 
 
 @contextmanager
-def open_output(name: str | None) -> Iterator[Any]:
-    """Yield a function that writes a text to the file `name`, or prints it where `name` is `-`.
+def open_output(
+    name: str | None, show: Callable[[str], None] = print_json
+) -> Iterator[Callable[[str | bytes], None]]:
+    """Yield a function that writes a text or bytes to the file `name`; `-` prints by `show`.
 
     With None the function does nothing. A file that can't be written raises OSError, which names
-    it, at once and not only when the text is ready.
+    it, at once and not only when the content is ready; one that is there already stays as it is
+    until the content is written as a whole.
     """
     if name is None:
-        yield lambda text: None
+        yield lambda content: None
         return
     if name == "-":
-        yield print_json
+        yield lambda content: show(str(content))
         return
     path = Path(name)
     new = not path.exists()
     path.open("a", encoding="utf-8").close()
 
-    def write(text: str) -> None:
-        with naming_path(path):
-            path.write_text(text + "\n", encoding="utf-8")
+    def write(content: str | bytes) -> None:
+        data = content if isinstance(content, bytes) else f"{content}\n".encode()
+        if path.is_file():
+            write_atomic(path.resolve(), data)
+            return
+        with naming_path(path):  # a pipe, or a device
+            path.write_bytes(data)
 
     try:
         yield write

@@ -60,6 +60,49 @@ def test_large_arrays_are_given_back_where_memory_is_low(memory, tmp_path, monke
     assert seen == [memory == "normal"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'arch = "1-1:4-8"\nepochs = 1\nbatch_size = 160\nops = "numpy"\ntau = 0.25\n',
+        'epochs = 1\nbatch_size = 160\nops = "numpy"\n[network]\narch = "1-1:4-8"\n'
+        "[neuron]\ntau = 0.25\n",
+    ],
+)
+def test_settings_come_from_a_file(text, tmp_path):
+    path, folder = tmp_path / "mine.toml", tmp_path / "run"
+    path.write_text(text)
+    assert main(["train", "--config", str(path), "--out", str(folder), "--seed=3"]) == 0
+    config = json.loads((folder / "config.json").read_text())
+    wanted = make_config(arch="1-1:4-8", epochs=1, batch_size=160, ops="numpy", tau=0.25, seed=3)
+    assert config == json.loads(json.dumps(wanted.to_dict()))
+    again = ["train", "--config", str(folder / "config.json"), "--out", str(tmp_path / "again")]
+    assert main(again) == 0
+    other = tmp_path / "again"
+    assert (other / "config.json").read_bytes() == (folder / "config.json").read_bytes()
+    assert (other / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.toml", "tua = 0.5", "a.toml: setting: got 'tua', did you mean tau"),
+        ("a.toml", "tau = 2.0", "a.toml: tau: got 2.0"),
+        ("a.toml", "tau = 0.5\n[neuron]\ntau = 0.5", "a.toml: tau: got it twice"),
+        ("a.toml", "[nerve]\ntau = 0.5", "a.toml: setting: got 'nerve'"),
+        ("a.toml", "tau = ", "a.toml: not valid TOML"),
+        ("a.json", "[1]", "a.json"),
+        ("a.yaml", "tau: 0.5", "a.yaml, want a file ending in .toml or .json"),
+        ("a.json", None, "a.json"),
+    ],
+)
+def test_a_file_of_settings_that_does_not_fit(name, text, words, tmp_path, refused, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    assert words in refused(["train", "--config", name])
+    assert {path.name for path in tmp_path.iterdir()} <= {name}
+
+
 def test_help_gives_every_setting_with_its_default(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])
@@ -141,6 +184,14 @@ def test_a_run_is_never_overwritten(run_folder, refused):
     assert "lr" in line
     assert "0.5" in line
     assert snapshot(run_folder) == before
+
+
+def test_a_run_to_resume_takes_no_config(run_folder, refused, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("tau = 0.5")
+    line = refused(["train", "--resume", str(run_folder), "--config", str(path)])
+    assert "config: got" in line
+    assert "has its settings" in line
 
 
 @pytest.mark.parametrize("preset", ["paper", "digits"])

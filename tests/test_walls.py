@@ -24,7 +24,9 @@ BELOW = {
     "system": set(),
     "files": {"ops", "system"},
     "data": {"ops", "files", "system", "references"},
-    "training": {"ops", "network", "data", "files", "output", "spec", "system", "references"},
+    "training": {
+        *("ops", "network", "data", "files", "output", "process", "spec", "system", "references"),
+    },
     "bench": {
         "ops",
         "kernels",

@@ -15,6 +15,8 @@ from refsnn.ops import Array
 
 #: what an `.npz` file must hold to be a data set
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+#: what it may hold instead where a trained network is tested on it
+IMAGES = ("images", "labels")
 
 
 def from_npz(path: Path, dtype: str = "float32", any_range: bool = False) -> Dataset:
@@ -42,6 +44,30 @@ def from_npz(path: Path, dtype: str = "float32", any_range: bool = False) -> Dat
         for remark in remarks:
             print(f"warning: {path}: {remark}", file=sys.stderr)
     return dataset
+
+
+def of_images(path: Path) -> Split | None:
+    """Read the `images` and `labels` of a file; None if it holds the arrays of a data set instead.
+
+    Their shapes are those of `from_npz`. ValueError names the file and the array.
+    """
+    try:
+        arrays = read_whole(path, None, (*IMAGES, *ARRAYS))
+    except FileNotFoundError:
+        raise ValueError(f"data: {path} does not exist") from None
+    except ValueError as error:
+        raise ValueError(f"data: {error}") from None
+    if set(ARRAYS) & arrays.keys():
+        return None
+    for name in IMAGES:
+        if name not in arrays:
+            want = f"{' and '.join(IMAGES)}, or {', '.join(ARRAYS)}"
+            raise ValueError(f"data: {path}: {name} is missing, want {want}")
+    try:
+        check_channels_last("images", arrays["images"].shape)
+        return make_split(arrays["images"], labels_of("labels", arrays["labels"]))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"data: {path}: {error}") from None
 
 
 #: how an error or remark names the arrays and options of a file, and those of `from_arrays`
@@ -118,14 +144,16 @@ def dataset_of(
 
 
 def split_of(part: str, arrays: dict[str, Array]) -> Split:
-    images = arrays[f"{part}_images"]
     labels = labels_of(f"{part}_labels", arrays[f"{part}_labels"])
-    if images.ndim == 3:
-        images = images[..., None]
     try:
-        return Split(images, labels)
+        return make_split(arrays[f"{part}_images"], labels)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{part}_{error}") from None
+
+
+def make_split(images: Array, labels: Array) -> Split:
+    """Return a split of images, which have one channel where they are (N, H, W)."""
+    return Split(images[..., None] if images.ndim == 3 else images, labels)
 
 
 def labels_of(name: str, labels: Array) -> Array:

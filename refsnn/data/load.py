@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from refsnn.data.arrays import from_npz
+from refsnn.data.arrays import from_npz, of_images
 from refsnn.data.augment import cutout, random_crop, random_flip
 from refsnn.data.dataset import CHANNEL_STATISTICS, Augmentation, Dataset, Split
 from refsnn.data.digits import load_digits
@@ -210,6 +210,24 @@ def load(name: str, options: Options = Options()) -> Dataset:
     with naming_memory(name):
         dataset = read(name, options)
     return augmented(dataset, options)
+
+
+def load_images(name: str, options: Options, classes: int) -> tuple[Split, str]:
+    """Return images to test a network of so many classes on, and a name for them.
+
+    `name` is a data set as in `load`, whose held-out images are taken, or a `.npz` file that holds
+    `images` and `labels`. Not every class needs to be there; ValueError where there are others.
+    """
+    if name.endswith(".npz") and (split := of_images(Path(name))) is not None:
+        shown = Path(name).stem
+    else:
+        dataset = load(name, options)
+        split, shown = dataset.test, dataset.name
+    try:
+        validate.labels("labels", split.labels, split.images.shape[0], classes)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"data: {name}: {error}") from None
+    return split, shown
 
 
 def augmented(dataset: Dataset, options: Options) -> Dataset:

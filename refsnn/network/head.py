@@ -24,6 +24,7 @@ class HeadCache(NamedTuple):
     shape: tuple[int, ...]  # (T N, H, W, C) before pooling
     hidden: HiddenCache | None
     fc: LinearCache
+    y_seq: Array  # each step's output (T, N, K)
 
 
 def head_forward(x_seq: Array, name: str, context: Context) -> tuple[Array, HeadCache]:
@@ -40,10 +41,14 @@ def head_forward(x_seq: Array, name: str, context: Context) -> tuple[Array, Head
     y, fc = context.ops.linear_forward(
         features, params[f"{name}.fc.weight"], params[f"{name}.fc.bias"]
     )  # D12
-    logits = split(y, steps).sum(axis=0)  # D10
-    if context.net.readout == "mean":
-        logits = logits / steps  # D10
-    return logits, HeadCache(name, steps, shape, hidden, fc)
+    y_seq = split(y, steps)
+    return read_out(y_seq, context.net.readout), HeadCache(name, steps, shape, hidden, fc, y_seq)
+
+
+def read_out(y_seq: Array, readout: str) -> Array:
+    """Return the logits (N, K) of each step's output (T, N, K): their mean or sum (D10)."""
+    logits = y_seq.sum(axis=0)  # D10
+    return logits / len(y_seq) if readout == "mean" else logits  # D10
 
 
 def head_backward(dlogits: Array, cache: HeadCache, context: Context) -> tuple[Array, Grads]:

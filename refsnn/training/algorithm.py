@@ -1,9 +1,10 @@
 """Algorithm 1 of the paper: one iteration of training, and inference."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from refsnn.network import Forward, Network, Params, backward, encode, forward, without_branches
+from refsnn.network.head import read_out
 from refsnn.ops import Array, Ops, loss_value
 from refsnn.training.checkpoint import State
 from refsnn.training.config import TrainConfig
@@ -102,9 +103,28 @@ def main_logits(
 
     The side branches are removed before computing. Source: Algorithm 1, inference.
     """
+    return main_forward(net, params, buffers, images, steps, ops).branches[
+        -1
+    ]  # Alg. 1 inference line 5
+
+
+def main_forward(
+    net: Network, params: Params, buffers: Params, images: Array, steps: int, ops: Ops
+) -> Forward:
+    """Compute the forward pass of the main branch, by running statistics."""
     net, params = without_branches(net, params)
-    run = forward(net, params, buffers, encode(images, steps), ops, training=False, keep="nothing")
-    return run.branches[-1]  # Alg. 1 inference line 5
+    return forward(net, params, buffers, encode(images, steps), ops, training=False, keep="nothing")
+
+
+def logits_by_step(run: Forward) -> Iterator[Array]:
+    """Yield the main branch's logits (N, K) after the first 1, 2, … T steps.
+
+    A step's output depends on the steps until then alone, so one forward pass gives them all. The
+    last ones are the logits of `main_logits`.
+    """
+    y_seq = run.heads[-1].y_seq
+    for steps in range(1, len(y_seq) + 1):
+        yield read_out(y_seq[:steps], run.context.net.readout)
 
 
 def evaluate(

@@ -8,13 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from refsnn.files.documents import read_json, read_json_lines
+from refsnn.files.documents import read_json, read_json_lines, read_toml
 from refsnn.files.schema import object_with
 from refsnn.network import Network, check_params, init_buffers
 from refsnn.ops import Array, validate
 from refsnn.training import checkpoint
 from refsnn.training.checkpoint import CheckpointError, State
-from refsnn.training.config import TrainConfig, from_dict, renamed
+from refsnn.training.config import (
+    TrainConfig,
+    from_dict,
+    make_config,
+    renamed,
+    settings_fields,
+)
 from refsnn.training.optimizer import init_state
 
 COUNT, SHARE = {"type": "integer", "minimum": 0}, {"type": "number", "minimum": 0, "maximum": 1}
@@ -52,6 +58,29 @@ def read_config(folder: Path) -> TrainConfig:
         return from_dict(values)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read settings by name from a `.toml` file, or a `.json` file such as a run's config.json.
+
+    In TOML they may stand in tables of their groups' names, such as [neuron]. ValueError names the
+    file and the setting.
+    """
+    if path.suffix not in (".toml", ".json"):
+        raise ValueError(f"config: got {path}, want a file ending in .toml or .json")
+    values = (read_toml if path.suffix == ".toml" else read_json)(path, {"type": "object"})
+    groups, found = dict.fromkeys(group for group, _ in settings_fields()), dict[str, Any]()
+    for name, value in values.items():
+        inner = value if name in groups and isinstance(value, dict) else {name: value}
+        for one in inner.keys() & found.keys():
+            raise ValueError(f"{path}: {one}: got it twice")
+        found |= inner
+    try:
+        found = renamed(found)
+        make_config("digits", **found)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    return found
 
 
 def load_state(folder: Path, config: TrainConfig, net: Network) -> State:

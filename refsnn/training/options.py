@@ -43,6 +43,22 @@ def add_option(parser: Any, item: Any, of_preset: bool) -> None:
     parser.add_argument("--" + item.name.replace("_", "-"), **options)
 
 
+PICTURES = (".png", ".svg", ".pdf")
+
+
+def add_picture(parser: Any, text: str) -> None:
+    """Add --picture, the file of a picture; `text` says what it shows."""
+    help_text = f"{text} ({', '.join(PICTURES)})"
+    parser.add_argument("--picture", type=picture_file, metavar="FILE", help=help_text)
+
+
+def picture_file(text: str) -> Path:
+    """Return the path of a picture; argparse's error where its suffix is of no known format."""
+    if Path(text).suffix not in PICTURES:
+        raise argparse.ArgumentTypeError(f"got {text}, want a name ending in {', '.join(PICTURES)}")
+    return Path(text)
+
+
 def add_threads(parser: Any) -> None:
     parser.add_argument(
         "--threads",

@@ -3,6 +3,7 @@
 import io
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator
@@ -24,6 +25,15 @@ def log_scale(axes: Any, rows: list[dict[str, Any]], *names: str) -> None:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(PlainLog())
         axes.yaxis.set_minor_formatter(PlainLog())
+
+
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """Return a figure as bytes of a file of the kind `png`, `svg` or `pdf`, the same each time."""
+    dates = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    file = io.BytesIO()
+    with rc_context({"svg.hashsalt": "refsnn"}):  # names in the file, otherwise random
+        figure.savefig(file, format=kind, dpi=120, metadata=dates[kind])
+    return file.getvalue()
 
 
 def draw_curves(rows: list[dict[str, Any]], config: TrainConfig) -> bytes:
@@ -71,6 +81,4 @@ def draw_curves(rows: list[dict[str, Any]], config: TrainConfig) -> bytes:
         axes.legend(fontsize="small")
     for axes in (loss, accuracy, balance, rates):
         axes.grid(alpha=0.3)
-    png = io.BytesIO()
-    figure.savefig(png, dpi=120, metadata={"Software": None})
-    return png.getvalue()
+    return figure_bytes(figure, "png")

@@ -302,4 +302,4 @@ def test_a_run_that_began_before_units_were_checked_goes_on(tmp_path, monkeypatc
         run.train(lambda: run.state.iteration >= 1, quiet=True)
     monkeypatch.undo()
     resume(tmp_path / "old").train(quiet=True)
-    assert evaluate_run(tmp_path / "old")["images"] == 12
+    assert evaluate_run(tmp_path / "old")[0]["images"] == 12
