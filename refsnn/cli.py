@@ -165,6 +165,21 @@ COMMANDS = {
         "Compute the accuracy of the main branch on the held-out images, with the side branches "
         "removed: as a whole, by class and by time step, and which classes are confused.",
     ),
+    "show": (
+        "refsnn.experiments.show_command",
+        "draw a run: firing rates, potentials, spikes, weights, curves; compare runs",
+        "Draw what a trained network's neurons do on the held-out images, its first weights and "
+        "the curves of its training; with several runs, all their curves, and which images one "
+        "classifies correctly and the other does not.",
+    ),
+    "energy": (
+        "refsnn.experiments.energy_command",
+        "count a trained network's synaptic operations, and the energy that they would take",
+        "Count the operations of a trained network on the held-out images: a spike's additions to "
+        "the neurons it reaches, with borders and strides exact, multiply-accumulates of numbers, "
+        "updates of neurons; beside them the usual estimate, firing rate x FLOPs, and the dense "
+        "network of the same shape.",
+    ),
     "warmup": (
         "refsnn.training.warmup_command",
         "compile the kernels now, not at the first training",
