@@ -103,9 +103,8 @@ def main_logits(
 
     The side branches are removed before computing. Source: Algorithm 1, inference.
     """
-    return main_forward(net, params, buffers, images, steps, ops).branches[
-        -1
-    ]  # Alg. 1 inference line 5
+    run = main_forward(net, params, buffers, images, steps, ops)
+    return run.branches[-1]  # Alg. 1 inference line 5
 
 
 def main_forward(

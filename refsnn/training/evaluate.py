@@ -87,8 +87,7 @@ def evaluate_run(
     `data` names another data set than the run's, or a file of images and labels (`load_images`);
     its images are standardised as those of the training. ValueError says what does not fit.
     """
-    config, net, state, make = open_for_test(folder, data)
-    dataset = make()
+    config, net, state, dataset, make = open_for_test(folder, data)
     with Loader(dataset, make, workers) as loader:
         batches = loader.batches("test", in_order(len(dataset.test.labels)), config.dtype)
         outputs = compute_outputs(state, net, config, batches)
@@ -103,17 +102,27 @@ def evaluate_run(
     }, outputs
 
 
-def open_for_test(
-    folder: Path, data: str | None
-) -> tuple[TrainConfig, Network, State, Callable[[], Dataset]]:
-    """Return a run's settings, network and state, and what loads the images to test it on."""
+class Opened(NamedTuple):
+    """A run with images to test it on, and what loads these in another process."""
+
+    config: TrainConfig
+    net: Network
+    state: State
+    dataset: Dataset
+    make: Callable[[], Dataset]
+
+
+def open_for_test(folder: Path, data: str | None) -> Opened:
+    """Read a run, and the images that it is tested on: its own held-out ones, or `data`."""
     if data is not None:
         config, net, state = open_run(folder)
-        return config, net, state, partial(other_data, data, config, net, state)
+        make = partial(other_data, data, config, net, state)
+        return Opened(config, net, state, make(), make)
     config = read_config(folder)
     make = partial(load, config.data.dataset, config.data_options(begun=True))
-    net = network_for(config, make())
-    return config, net, load_state(folder, config, net), make
+    dataset = make()
+    net = network_for(config, dataset)
+    return Opened(config, net, load_state(folder, config, net), dataset, make)
 
 
 def other_data(name: str, config: TrainConfig, net: Network, state: State) -> Dataset:
@@ -148,8 +157,8 @@ def forward_passes(
     They are those of the first `images` (None: all) of the held-out ones, or of `data` as for
     `evaluate_run`. The side branches are removed, and batch norm uses its running statistics.
     """
-    config, net, state, make = open_for_test(folder, data)
-    dataset, ops = make(), get_ops(config.ops)
+    config, net, state, dataset, make = open_for_test(folder, data)
+    ops = get_ops(config.ops)
     net, params = without_branches(net, state.params)
     count = len(dataset.test.labels)
     plan = in_order(count if images is None else min(images, count), BATCH)
