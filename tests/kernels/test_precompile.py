@@ -102,7 +102,7 @@ def test_a_process_whose_thread_can_not_be_started_is_ended(monkeypatch):
 @SEVERAL
 def test_a_process_that_is_not_ready_in_time_is_not_waited_for(recorded, monkeypatch, tmp_path):
     script = tmp_path / "python"
-    script.write_text("#!/bin/sh\nexec sleep 600\n")
+    script.write_text("#!/bin/sh\nexec sleep 90\n")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
     begin = time.monotonic()
