@@ -144,6 +144,9 @@ def emit_helping(context: Any, module: Any, kernel: Any) -> Any:
     """Emit the function by which a thread helps: it calls the kernel with arguments in memory.
 
     It takes the arguments' address and the thread's number, and returns Numba's code of an error.
+    Its arrays have no owner: Numba counts an array's users where it is passed to a function, and
+    two threads that count one array's users wait for each other, up to ten times as long as they
+    compute. The caller holds the arrays until the helpers have left.
     """
     kinds = ir.LiteralStructType([value.type for value in kernel.args[2:]])
     if context.get_abi_sizeof(kinds) > 8 * (ROOM - ARGUMENTS):
@@ -159,11 +162,24 @@ def emit_helping(context: Any, module: Any, kernel: Any) -> Any:
     ]
     (place,) = (i for i, value in enumerate(kernel.args[2:]) if value.name == "arg.own")
     values[place] = helping.args[1]
+    for i in owners([value.type for value in values]):
+        values[i] = ir.Constant(values[i].type, None)
     results = [builder.alloca(value.type.pointee) for value in kernel.args[:2]]
     for result in results:
         builder.store(ir.Constant(result.type.pointee, None), result)
     builder.ret(builder.call(kernel, [*results, *values]))
     return helping
+
+
+def owners(kinds: list[Any]) -> list[int]:
+    """Return the indices of the arguments that are an array's owner.
+
+    Numba passes an array as owner, Python object, sizes of the array and of an element, data, shape
+    and strides. An owner of null is one whose users are not counted.
+    """
+    whole, byte = INDEX, ir.IntType(8).as_pointer()
+    heads = (kinds[i : i + 4] for i in range(len(kinds)))
+    return [i for i, head in enumerate(heads) if head == [byte, byte, whole, whole]]
 
 
 @intrinsic

@@ -65,6 +65,7 @@ ODD = [
     Layer((2, 3, 4), (6, 7), (3, 1), Conv((1, 3), (4, 2))),  # paddings larger than the kernel
     Layer((3, 9, 4), (7, 35), (5, 3), Conv((1, 1), (2, 4))),
     Layer((1, 2, 3), (2, 1), (2, 2), Conv((4, 5), (1, 2))),  # strides larger than all
+    Layer((2, 4, 1), (3, 5), (3, 3), Conv((4, 4), (5, 5))),  # columns that no window reaches
     Layer((1, 13, 12), (2, 3), (2, 3), Conv((1, 1), (1, 1))),  # more pixels than one part
     Layer((3, 5, 6), (16, 32), (3, 3), Conv((1, 1), (1, 1))),
     Layer((2, 3, 7), (16, 16), (3, 3), Conv((1, 1), (0, 2))),

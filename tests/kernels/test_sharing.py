@@ -9,7 +9,9 @@ import weakref
 
 import numpy as np
 import pytest
-from numba import config, njit
+from numba import config, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from refsnn.equations.conv import Conv
 from refsnn.kernels import conv, dense, event, lookup, threads, winograd
@@ -134,6 +136,37 @@ def test_a_helper_gets_every_argument(with_threads):
     compile_first(write, np.ones(1, np.int64), *given)
     with_threads(2, share, write, 2, met, *given)
     assert out[0].tolist() == out[1].tolist() == [np.float32(0.1), 1, 5.5, strided[1, 2] + 4]
+
+
+@SEVERAL
+def test_a_helpers_arrays_have_no_owner_whose_users_two_threads_would_count(with_threads):
+    """Also arrays of bytes, whose data has the type of an owner, and arrays in a tuple."""
+
+    @intrinsic
+    def owned(context, array):
+        def codegen(context, builder, kinds, values):
+            owner = context.make_array(kinds.args[0])(context, builder, values[0]).meminfo
+            return cgutils.is_not_null(builder, owner)
+
+        return types.boolean(array), codegen
+
+    @njit(nogil=True, error_model="numpy")
+    def look_at(tasks, own, met, spikes, pair, out):
+        task = begin(tasks, own)
+        add(met, 0, 1)
+        for _ in range(ROUNDS):
+            if look(met, 0) >= 2:
+                break
+        while task >= 0:
+            out[own, 0] = owned(spikes) or owned(pair[0]) or owned(pair[1]) or owned(out)
+            out[own, 1] = 100 * spikes[2] + 10 * pair[0][1] + pair[1][0]
+            task = take(tasks, own)
+
+    out, met = np.zeros((2, 2), np.int64), np.zeros(1, np.int64)
+    given = np.arange(3, dtype=np.uint8), (np.arange(5, 9, dtype=np.uint8), np.ones(4)), out
+    compile_first(look_at, np.ones(1, np.int64), *given)
+    with_threads(2, share, look_at, 2, met, *given)
+    assert out.tolist() == [[1, 261], [0, 261]]
 
 
 @SEVERAL
