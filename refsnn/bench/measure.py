@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from tempfile import TemporaryDirectory
 from time import sleep
 from typing import Any
@@ -14,7 +14,8 @@ from refsnn.bench.processes import Worker, single
 from refsnn.bench.workload import Spec
 
 WARM_UP = 2  # steps that do not count
-PAUSE = 0.2  # seconds of pause after a step, since threads spin for a while before they sleep
+TURN = 0.5  # seconds of steps, at least, that a worker runs in a round
+PAUSE = 0.2  # seconds of pause after a turn, since threads spin for a while before they sleep
 
 Say = Callable[[str], None]
 Row = dict[str, Any]
@@ -40,12 +41,12 @@ def compare(
             worker = stack.enter_context(Worker(replace(ready, library=library)))
             facts.append(worker.answer())
             workers.append(worker)
-            first, *_ = [step(worker) for _ in range(WARM_UP)]
+            first, *_ = [turn(worker, least=0) for _ in range(WARM_UP)]
             facts[-1]["first_step_seconds"] = first["seconds"]
         rounds = []
         for index in range(repeats):
             say(f"{spec.arch} {spec.phase}: round {index + 1} of {repeats}")
-            rounds.append([step(worker) for worker in workers])
+            rounds.append([turn(worker) for worker in workers])
         results = []
         for library, fact, steps in zip(libraries, facts, zip(*rounds, strict=True), strict=True):
             row = describe(spec, library) | known | fact | summary(spec, steps)
@@ -55,11 +56,17 @@ def compare(
     return results, ratios(results)
 
 
-def step(worker: Worker) -> Row:
-    """Run one step in the worker, wait a moment, and return its time and memory."""
-    answer = worker.ask("step")
+def turn(worker: Worker, least: float = TURN) -> Row:
+    """Run steps for at least so many seconds, then wait a moment.
+
+    Their mean time and the peak memory are returned. A short step by itself would show how fast the
+    processor wakes up, and finds nothing in its caches.
+    """
+    steps = [worker.ask("step")]
+    while sum(row["seconds"] for row in steps) < least:
+        steps.append(worker.ask("step"))
     sleep(PAUSE)
-    return answer
+    return steps[-1] | {"seconds": mean(row["seconds"] for row in steps)}
 
 
 def describe(spec: Spec, library: str) -> Row:

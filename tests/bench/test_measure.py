@@ -40,6 +40,26 @@ def test_summary_is_the_median_of_the_rounds(tiny):
     assert found["peak_mib"] == 7
 
 
+class Scripted:
+    """A worker whose steps take the given seconds."""
+
+    def __init__(self, seconds):
+        self.left = [{"seconds": s, "peak_mib": 10 * s} for s in seconds]
+
+    def ask(self, command):
+        assert command == "step"
+        return self.left.pop(0)
+
+
+def test_a_turn_is_steps_for_long_enough_and_their_mean(monkeypatch):
+    monkeypatch.setattr(measure, "PAUSE", 0)
+    short, long = Scripted([0.1, 0.2, 0.3, 9]), Scripted([2, 9])
+    assert measure.turn(short) == {"seconds": pytest.approx(0.2), "peak_mib": 3}
+    assert measure.turn(long) == {"seconds": 2, "peak_mib": 20}
+    assert measure.turn(Scripted([0.1, 9]), least=0)["seconds"] == 0.1
+    assert (len(short.left), len(long.left)) == (1, 1)
+
+
 def test_threads_reach_every_pool(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert processes.environment(None)["OMP_NUM_THREADS"] == "7"
