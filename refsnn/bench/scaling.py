@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from refsnn.bench.measure import WARM_UP, Row, Say, prepared, step
+from refsnn.bench.measure import WARM_UP, Row, Say, prepared, turn
 from refsnn.bench.processes import Worker
 from refsnn.bench.workload import Spec
 from refsnn.system import usable_cores
@@ -28,7 +28,7 @@ def scaling(spec: Spec, repeats: int, say: Say) -> Iterator[Row]:
                 change: dict[str, Any] = {against: value}
                 with Worker(replace(ready, **change)) as worker:
                     worker.answer()
-                    answers = [step(worker) for _ in range(WARM_UP + repeats)]
+                    answers = [turn(worker) for _ in range(WARM_UP + repeats)]
                 seconds.append(median(a["seconds"] for a in answers[WARM_UP:]))
                 mib.append(max(a["peak_mib"] for a in answers))
             yield {
