@@ -88,6 +88,12 @@ class Layer(NamedTuple):
         return rows * columns * min(minimal.SIDE, max(self.channels)) // minimal.SIDE
 
 
+def groups(layer: Layer) -> int:
+    """Return the number of groups of tiles that Winograd's method transforms at a time."""
+    rows, columns = (-(-n // 4) for n in layer.out)
+    return -(-layer.images * rows * columns // minimal.tiles_at_once(*layer.channels))
+
+
 def pointwise(**given: Any) -> Layer:
     return Layer(kernel=(1, 1), padding=(0, 0), **given)
 
@@ -210,6 +216,22 @@ CONVS = [
         "winograd.TILES",
         lambda x: x.tiles,
         [Layer(images=1, size=(4 * n, TILES // 2), channels=(16, 16)) for n in three(8)],
+    ),
+    Edge(
+        "winograd.TASKS",
+        lambda x: groups(x) // 2,  # as many tasks if each has two groups of tiles
+        [
+            Layer(images=1, size=(16, TILES * n), channels=(16, 16))
+            for n in (2 * m for m in three(minimal.TASKS))
+        ],
+    ),
+    Edge(
+        "winograd.SHARING",
+        lambda x: groups(x) // minimal.TASKS,
+        [
+            Layer(images=1, size=(8, 2 * minimal.TILES * n), channels=(SIDE + 16, 16))
+            for n in (minimal.TASKS * m + m // 2 for m in three(minimal.SHARING))
+        ],
     ),
 ]
 

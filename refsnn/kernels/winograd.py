@@ -39,7 +39,9 @@ weight_transform, cotangent_transform = transformer(G), transformer(AT.T)
 product_transform = transformer(G.T)
 
 TILES = 32  # tiles of SIDE channels at a time: the 36 products stay in the second-level cache
-SCRATCH = 36 * (2 * TILES * SIDE + SIDE * SIDE + 3 * LANES) + 16 * LANES  # floats per thread
+SHARING = 2  # groups of TILES that share transformed weights, with more than SIDE input channels
+TASKS = 8  # tasks of a correlation at least, if there are tiles enough
+SCRATCH = 36 * ((1 + SHARING) * TILES * SIDE + SIDE * SIDE + 4 * LANES) + 16 * LANES  # floats
 
 
 class Tiling(NamedTuple):
@@ -181,36 +183,37 @@ def write_tiles(m, y, tiling, tiles, outputs):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy", inline="always")
 def correlate_block(x, filters, tilings, tiles, outputs, scratch, y):  # type: ignore[no-untyped-def]
-    """Write a few tiles and output channels of y (N, H', W', C_out), by SIDE input channels.
+    """Write some tiles and output channels of y (N, H', W', C_out), by SIDE input channels.
 
-    The scratch holds v, u and m: 36 matrices (tile, input channel), (input channel, output
-    channel), (tile, output channel) each.
+    The tiles are taken `tiles_at_once`; they share the transformed weights. The scratch holds v, u
+    and m: 36 matrices (tile, input channel), (input channel, output channel), (tile, output
+    channel) each. With more than SIDE input channels it holds an m for each of SHARING groups.
     """
-    c_in = tilings.x.channels
-    columns, side = outputs.size, min(SIDE, c_in)
-    whole = tiles.size + -tiles.size % GROUP
-    v_pitch, u_pitch = whole * side + LANES, side * columns + LANES
+    c_in, columns = tilings.x.channels, outputs.size
+    step, side = tiles_at_once(c_in, tilings.y.channels), min(SIDE, c_in)
+    v_pitch, u_pitch, m_pitch = step * side + LANES, side * columns + LANES, step * columns + LANES
     u = Stack(scratch, 36 * v_pitch, u_pitch, columns, 1)
-    m = Stack(scratch, 36 * (v_pitch + u_pitch), whole * columns + LANES, columns, 1)
     for first in range(0, c_in, SIDE):
         inputs = Span(first, min(SIDE, c_in - first))
         v = Stack(scratch, 0, v_pitch, inputs.size, 1)
-        transform_tiles(x, tilings.x, tiles, inputs, v)
-        for place in range(36):  # surplus tiles of the last group
-            surplus = place * v_pitch + tiles.size * v.row
-            scratch[surplus : place * v_pitch + whole * v.row] = 0
         transform_weights(filters, Block(inputs, outputs), u)
-        products((np.int64(36), whole, inputs.size, columns), v, u, m, first > 0)
-    write_tiles(m, y.reshape(-1), tilings.y, tiles, outputs)
+        for begun in range(0, tiles.size, step):
+            some = Span(tiles.first + begun, min(step, tiles.size - begun))
+            whole = some.size + -some.size % GROUP  # products of surplus tiles are not used
+            group = begun // step if c_in > SIDE else 0
+            m = Stack(scratch, 36 * (v_pitch + u_pitch + group * m_pitch), m_pitch, columns, 1)
+            transform_tiles(x, tilings.x, some, inputs, v)
+            products((np.int64(36), whole, inputs.size, columns), v, u, m, first > 0)
+            if first + SIDE >= c_in:
+                write_tiles(m, y.reshape(-1), tilings.y, some, outputs)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def correlate_tasks(tasks, own, x, filters, tilings, scratch, y):  # type: ignore[no-untyped-def]
-    """Split y into tasks, each of some tiles and output channels."""
+def correlate_tasks(tasks, own, x, filters, tilings, step, scratch, y):  # type: ignore[no-untyped-def]
+    """Split y into tasks, each of `step` tiles and some output channels."""
     c_out = y.shape[3]
     blocks = -(-c_out // SIDE)
-    total = y.shape[0] * -(-y.shape[1] // 4) * -(-y.shape[2] // 4)
-    step = tiles_at_once(tilings.x.channels, c_out)
+    total = y.shape[0] * tilings.y.down * tilings.y.across
     task = begin(tasks, own)
     while task >= 0:
         begun, first = task // blocks * step, task % blocks * SIDE
@@ -228,16 +231,18 @@ def correlate(x: Array, w: Array, flip: bool, g: Correlation, y: Array) -> None:
     With `flip`, the taps are used from last to first, as in the input gradient. A task owns some
     tiles and channels of y; its data fits in its core's cache.
     """
-    c_out = w.shape[3]
-    size = w.shape[2] * c_out
+    c_in, c_out = w.shape[2:]
+    size = c_in * c_out
     at, row, column = (8 * size, -3 * size, -size) if flip else (0, 3 * size, size)
     filters = Filters(contiguous(w).reshape(-1), at, row, column, c_out)
     scratch = aligned(get_num_threads(), SCRATCH)
-    total = len(y) * -(-y.shape[1] // 4) * -(-y.shape[2] // 4)
-    tasks = -(-total // tiles_at_once(x.shape[3], c_out)) * -(-c_out // SIDE)
     tilings = Tilings(tiling_of(x.shape, y.shape, g.before), tiling_of(y.shape, y.shape))
-    given = images_of(x), filters, tilings, scratch, y
-    share(correlate_tasks, tasks, *given, threads=len(scratch))
+    total, blocks = len(y) * tilings.y.down * tilings.y.across, -(-c_out // SIDE)
+    groups = -(-total // tiles_at_once(c_in, c_out))
+    sharing = max(1, min(SHARING if c_in > SIDE else groups, groups * blocks // TASKS))
+    step = sharing * tiles_at_once(c_in, c_out)
+    given = images_of(x), filters, tilings, step, scratch, y
+    share(correlate_tasks, -(-total // step) * blocks, *given, threads=len(scratch))
 
 
 @njit(cache=True, error_model="numpy", inline="always")
