@@ -21,6 +21,7 @@ from refsnn.equations.conv import Conv, ConvCache, output_shape
 from refsnn.equations.surrogate import Array
 from refsnn.equations.validate import floating, like, one_of
 from refsnn.kernels import dense, direct, event, layout, lookup, winograd
+from refsnn.kernels.count import count_spikes
 from refsnn.kernels.simd import aligned, contiguous
 
 METHODS = ("auto", "direct", "dense", "event", "lookup", "winograd")
@@ -42,7 +43,8 @@ LOOKUP = 16  # with at most so many input channels, `lookup` was faster than Win
 def conv_choice(direction: str, x: Array, w: Array, p: Conv, method: str = "auto") -> str:
     """Return the method for `forward`, `input_gradient` or `weight_gradient`.
 
-    A `method` that cannot be used for the layer is replaced by the dense one.
+    A `method` that cannot be used for the layer is replaced by the dense one. ValueError if x is
+    uint8 and has other numbers than 0 and 1.
     """
     one_of("direction", direction, ("forward", "input_gradient", "weight_gradient"))
     one_of("conv", method, METHODS)
@@ -50,6 +52,7 @@ def conv_choice(direction: str, x: Array, w: Array, p: Conv, method: str = "auto
     if w.dtype == np.float64:
         return "direct"
     spikes = x.dtype == np.uint8 and direction != "input_gradient"
+    density = count_spikes(x) / max(x.size, 1) if spikes else 1.0
     minimal = (
         w.shape[:2] == (3, 3)
         and p.stride == (1, 1)
@@ -57,17 +60,17 @@ def conv_choice(direction: str, x: Array, w: Array, p: Conv, method: str = "auto
         and winograd.fits(*w.shape[2:])
     )
     if method == "auto":
-        return automatic(direction, x, w, spikes, minimal)
+        return automatic(direction, w, spikes, density, minimal)
     usable = {"event": spikes, "lookup": spikes, "winograd": minimal}
     return method if usable.get(method, True) else "dense"
 
 
-def automatic(direction: str, x: Array, w: Array, spikes: bool, minimal: bool) -> str:
-    """Return the method that was fastest in measurements."""
+def automatic(direction: str, w: Array, spikes: bool, density: float, minimal: bool) -> str:
+    """Return the method that was fastest in measurements; `density` is the spikes per element."""
     if not spikes:
         return "winograd" if minimal else "dense"
     kind = "minimal" if minimal else "point" if w.shape[:2] == (1, 1) else "window"
-    if density(x) < event_below(direction, kind, w.shape[2]):
+    if density < event_below(direction, kind, w.shape[2]):
         return "event"
     if minimal and not (direction == "forward" and w.shape[2] <= LOOKUP):
         return "winograd"
@@ -80,17 +83,11 @@ def event_below(direction: str, kind: str, c_in: int) -> float:
     return fitting[-1] if fitting else 0.0
 
 
-def density(x: Array) -> float:
-    """Return the number of spikes per element."""
-    return np.count_nonzero(x) / max(x.size, 1)
-
-
 def conv_forward(x: Array, w: Array, p: Conv, method: str = "auto") -> tuple[Array, ConvCache]:
     """Do as `equations.conv.conv_forward`; x may be spikes, 0 and 1 as uint8, if w is float32."""
     shape = checked_shape(x, w, p)
     if not (x.size and w.size):
         return np.zeros(shape, w.dtype), ConvCache(x, w, p)
-    check_spikes(x)
     y = aligned(*shape) if w.dtype == np.float32 else empty(shape, w.dtype)
     chosen = conv_choice("forward", x, w, p, method)
     if chosen == "direct":
@@ -107,12 +104,6 @@ def conv_forward(x: Array, w: Array, p: Conv, method: str = "auto") -> tuple[Arr
     else:
         dense.correlate(images, w, correlation, y)
     return y, ConvCache(x, w, p)
-
-
-def check_spikes(x: Array) -> None:
-    """Check that spikes (uint8) are 0 or 1; ValueError if not."""
-    if x.dtype == np.uint8 and x.max() > 1:
-        raise ValueError(f"x: got {x.max()} among spikes, want 0 and 1")
 
 
 def checked_shape(x: Any, w: Array, p: Conv) -> tuple[int, int, int, int]:
@@ -159,7 +150,6 @@ def conv_weight_gradient(dy: Array, cache: ConvCache, method: str = "auto") -> A
     x, w, p = cache
     if not (x.size and w.size):
         return np.zeros(w.shape, w.dtype)
-    check_spikes(x)
     chosen = conv_choice("weight_gradient", x, w, p, method)
     dw = empty(w.shape, w.dtype)
     images, cotangent = contiguous(x), contiguous(dy)
