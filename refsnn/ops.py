@@ -91,6 +91,12 @@ class ConvGradient(Protocol):
     def __call__(self, dy: Array, cache: ConvCache, /) -> Array: ...
 
 
+class ConvAddInputGradient(Protocol):
+    """total (N, H, W, C_in) += dx, from dy (N, H', W', C_out)."""
+
+    def __call__(self, dy: Array, cache: ConvCache, total: Array, /) -> None: ...
+
+
 class ConvChoice(Protocol):
     """A direction, x (N, H, W, C_in) and w (kh, kw, C_in, C_out) -> one of CONV_METHODS."""
 
@@ -263,9 +269,10 @@ class NormNeuronBackward(Protocol):
 class Ops:
     """Each field is the function of that name in `equations`, or its twin in `kernels`.
 
-    The last five are of the kernels alone: batch norm, sum and LIF in one pass over float32
-    (None: they are computed one after the other), the surrogates that this pass knows, which
-    method a convolution takes, and what compiles them.
+    `add_into` and `conv_add_input_gradient` are sums in place, where gradients meet. The last five
+    fields are of the kernels alone: batch norm, sum and LIF in one pass over float32 (None: they
+    are computed one after the other), the surrogates that this pass knows, which method a
+    convolution takes, and what compiles them.
     """
 
     name: str
@@ -273,6 +280,7 @@ class Ops:
     lif_backward: LIFBackward
     conv_forward: ConvForward
     conv_input_gradient: ConvGradient
+    conv_add_input_gradient: ConvAddInputGradient
     conv_weight_gradient: ConvGradient
     batchnorm_forward: BatchNormForward
     batchnorm_backward: BatchNormBackward
@@ -313,12 +321,18 @@ def add_into(total: Array, x: Array) -> None:
     total += x
 
 
+def conv_add_input_gradient(dy: Array, cache: ConvCache, total: Array) -> None:
+    """Add a convolution's input gradient to `total`."""
+    total += conv.conv_input_gradient(dy, cache)
+
+
 NUMPY = Ops(
     name="numpy",
     lif_forward=lif.lif_forward,
     lif_backward=lif.lif_backward,
     conv_forward=conv.conv_forward,
     conv_input_gradient=conv.conv_input_gradient,
+    conv_add_input_gradient=conv_add_input_gradient,
     conv_weight_gradient=conv.conv_weight_gradient,
     batchnorm_forward=batchnorm.batchnorm_forward,
     batchnorm_backward=batchnorm.batchnorm_backward,
@@ -357,6 +371,7 @@ def get_ops(name: str, conv_method: str = "auto") -> Ops:
         lif_backward=lif.lif_backward,
         conv_forward=partial(conv.conv_forward, method=conv_method),
         conv_input_gradient=partial(conv.conv_input_gradient, method=conv_method),
+        conv_add_input_gradient=partial(conv.conv_add_input_gradient, method=conv_method),
         conv_weight_gradient=partial(conv.conv_weight_gradient, method=conv_method),
         avgpool_forward=pool.avgpool_forward,
         avgpool_backward=pool.avgpool_backward,

@@ -269,6 +269,7 @@ def choice_of_operations(case: Any, record: Recorder) -> None:
                 "lif_backward",
                 "conv_forward",
                 "conv_input_gradient",
+                "conv_add_input_gradient",
                 "conv_weight_gradient",
                 "avgpool_forward",
                 "avgpool_backward",

@@ -16,6 +16,7 @@ NEURON, REST = "norm and neuron", "rest"
 PARTS = {
     "conv_forward": FORWARD,
     "conv_input_gradient": DX,
+    "conv_add_input_gradient": DX,
     "conv_weight_gradient": DW,
     "linear_forward": LINEAR,
     "linear_backward": LINEAR,
@@ -30,6 +31,7 @@ PARTS = {
 DIRECTIONS = {
     "conv_forward": "forward",
     "conv_input_gradient": "input_gradient",
+    "conv_add_input_gradient": "input_gradient",
     "conv_weight_gradient": "weight_gradient",
 }
 

@@ -130,11 +130,18 @@ def first_only(run: Forward) -> Forward:
     def conv_input_gradient(dy: Array, cache: ConvCache) -> Array:
         return ops.conv_input_gradient(dy, cache) if dy.any() else np.zeros_like(cache.x)
 
+    def conv_add_input_gradient(dy: Array, cache: ConvCache, total: Array) -> None:
+        if dy.any():
+            ops.conv_add_input_gradient(dy, cache, total)
+
     def conv_weight_gradient(dy: Array, cache: ConvCache) -> Any:  # None of all but the first
         return ops.conv_weight_gradient(dy, cache) if cache is first else None
 
     skipping = replace(
-        ops, conv_input_gradient=conv_input_gradient, conv_weight_gradient=conv_weight_gradient
+        ops,
+        conv_input_gradient=conv_input_gradient,
+        conv_add_input_gradient=conv_add_input_gradient,
+        conv_weight_gradient=conv_weight_gradient,
     )
     return run._replace(context=run.context._replace(ops=skipping))
 

@@ -21,6 +21,7 @@ from refsnn.equations.conv import Conv, ConvCache, output_shape
 from refsnn.equations.surrogate import Array
 from refsnn.equations.validate import floating, like, one_of
 from refsnn.kernels import dense, direct, event, layout, lookup, winograd
+from refsnn.kernels.add import add_into
 from refsnn.kernels.count import count_spikes
 from refsnn.kernels.simd import aligned, contiguous
 
@@ -129,19 +130,40 @@ def conv_input_gradient(dy: Array, cache: ConvCache, method: str = "auto") -> Ar
     if chosen == "direct":
         direct.input_gradient(dy, w, p, dx)
         return dx
-    kh, kw, c_in, c_out = w.shape
-    w_t = empty((kh, kw, c_out, c_in), w.dtype)
-    layout.transpose(contiguous(w).reshape(-1, c_in, c_out), w_t.reshape(-1, c_out, c_in))
-    images = contiguous(dy)
+    images, w_t = contiguous(dy), transposed(w)
     correlations = layout.input_correlations(x.shape[1:3], w.shape[:2], p)
     if chosen == "winograd":
         winograd.correlate(images, w_t, True, correlations[0][1], dx)
         return dx
-    if min(kh, kw) < max(p.stride):
+    if min(w.shape[:2]) < max(p.stride):
         dx[:] = 0  # for pixels under no tap
     for taps, correlation in correlations:
         dense.correlate(images, w_t[taps][::-1, ::-1], correlation, dx)
     return dx
+
+
+def conv_add_input_gradient(
+    dy: Array, cache: ConvCache, total: Array, method: str = "auto"
+) -> None:
+    """Add the input gradient to `total`; Winograd's method does so while it writes."""
+    check_cotangent(dy, cache)
+    x, w, p = cache
+    like("total", total, x.shape, w.dtype, "x")
+    chosen = conv_choice("input_gradient", x, w, p, method)
+    alone = total.flags.carray and not np.may_share_memory(total, dy)
+    if chosen == "winograd" and alone and x.size and w.size:
+        ((_, correlation),) = layout.input_correlations(x.shape[1:3], w.shape[:2], p)
+        winograd.correlate(contiguous(dy), transposed(w), True, correlation, total, adds=True)
+    else:
+        add_into(total, conv_input_gradient(dy, cache, method))
+
+
+def transposed(w: Array) -> Array:
+    """Return w (kh, kw, C_in, C_out) as (kh, kw, C_out, C_in)."""
+    kh, kw, c_in, c_out = w.shape
+    w_t = empty((kh, kw, c_out, c_in), w.dtype)
+    layout.transpose(contiguous(w).reshape(-1, c_in, c_out), w_t.reshape(-1, c_out, c_in))
+    return w_t
 
 
 def conv_weight_gradient(dy: Array, cache: ConvCache, method: str = "auto") -> Array:

@@ -94,7 +94,7 @@ def within(builder: Value, low: Value, high: Value, size: int) -> list[Value]:
     ]
 
 
-def make_transform(matrix: Array) -> Any:
+def make_transform(matrix: Array, adds: bool) -> Any:
     """Make `transform_twin` of the matrix."""
     m, n = matrix.shape
 
@@ -124,7 +124,10 @@ def make_transform(matrix: Array) -> Any:
             for i in range(m):
                 row = [half[j][i] for j in range(n)]
                 for j in range(m):
-                    store(builder, combine(builder, matrix[j], row), y_at[i][j])
+                    value = combine(builder, matrix[j], row)
+                    if adds:
+                        value = builder.fadd(load(builder, y_at[i][j]), value)
+                    store(builder, value, y_at[i][j])
             return context.get_dummy_value()
 
         return types.void(x, inside, y), codegen
@@ -132,8 +135,8 @@ def make_transform(matrix: Array) -> Any:
     return transform
 
 
-def transform_twin(matrix: Array) -> Callable[[Grid, Inside, Grid], None]:
-    """Make the Python twin of the transform by the matrix."""
+def transform_twin(matrix: Array, adds: bool) -> Callable[[Grid, Inside, Grid], None]:
+    """Make the Python twin of the transform by the matrix; with `adds` it is added to y."""
     m, n = matrix.shape
 
     def transform(x: Grid, inside: Inside, y: Grid) -> None:
@@ -149,7 +152,8 @@ def transform_twin(matrix: Array) -> Callable[[Grid, Inside, Grid], None]:
         (top, bottom, left, right), (i, j, _) = inside, np.ogrid[:n, :n, :1]
         known = (top <= i) & (i < bottom) & (left <= j) & (j < right)
         d = np.where(known, x.data[np.where(known, places(x, n), 0)], np.float32(0))
-        y.data[places(y, m)] = np.einsum("ip,pql,jq->ijl", matrix, d, matrix)
+        result = np.einsum("ip,pql,jq->ijl", matrix, d, matrix)
+        y.data[places(y, m)] = y.data[places(y, m)] + result if adds else result
 
     return transform
 
@@ -172,10 +176,10 @@ def copy_twin(x: Array, x_at: int, y: Array, y_at: int) -> None:
     y[y_at : y_at + LANES] = x[x_at : x_at + LANES]
 
 
-def transformer(matrix: Array) -> Any:
+def transformer(matrix: Array, adds: bool = False) -> Any:
     """Return the transform by the matrix, or its twin where Numba does not compile."""
     matrix = np.asarray(matrix, np.float32)
-    return transform_twin(matrix) if config.DISABLE_JIT else make_transform(matrix)
+    return (transform_twin if config.DISABLE_JIT else make_transform)(matrix, adds)
 
 
 copy_vector = copy_twin if config.DISABLE_JIT else compiled_copy

@@ -35,6 +35,7 @@ G = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0
     [[24], [24], [24], [24], [24], [24]]
 )
 input_transform, output_transform = transformer(BT), transformer(AT)
+add_output_transform = transformer(AT, adds=True)
 weight_transform, cotangent_transform = transformer(G), transformer(AT.T)
 product_transform = transformer(G.T)
 
@@ -157,8 +158,8 @@ def transform_weights(filters, block, u):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def write_tiles(m, y, tiling, tiles, outputs):  # type: ignore[no-untyped-def]
-    """Write A^T m A to some tiles and channels of y, which is flat.
+def write_tiles(m, adds, y, tiling, tiles, outputs):  # type: ignore[no-untyped-def]
+    """Write A^T m A to some tiles and channels of y, which is flat, or with `adds` add it to them.
 
     A tile that crosses y's edge goes through room for one tile at the end of m's memory.
     """
@@ -170,19 +171,23 @@ def write_tiles(m, y, tiling, tiles, outputs):  # type: ignore[no-untyped-def]
         for c in range(0, outputs.size, LANES):
             source = Grid(m.data, m.at + k * m.row + c, 6 * m.pitch, m.pitch)
             if rows == 4 and columns == 4:
-                output_transform(source, every, Grid(y, place + c, tiling.width * c_out, c_out))
+                target = Grid(y, place + c, tiling.width * c_out, c_out)
+                if adds:
+                    add_output_transform(source, every, target)
+                else:
+                    output_transform(source, every, target)
                 continue
             output_transform(source, every, Grid(m.data, aside, 4 * LANES, LANES))
             for i in range(rows):
                 for j in range(columns):
                     for lane in range(LANES):
-                        y[place + c + (i * tiling.width + j) * c_out + lane] = m.data[
-                            aside + (4 * i + j) * LANES + lane
-                        ]
+                        at = place + c + (i * tiling.width + j) * c_out + lane
+                        value = m.data[aside + (4 * i + j) * LANES + lane]
+                        y[at] = y[at] + value if adds else value
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def correlate_block(x, filters, tilings, tiles, outputs, scratch, y):  # type: ignore[no-untyped-def]
+def correlate_block(x, filters, tilings, tiles, outputs, scratch, adds, y):  # type: ignore[no-untyped-def]
     """Write some tiles and output channels of y (N, H', W', C_out), by SIDE input channels.
 
     The tiles are taken `tiles_at_once`; they share the transformed weights. The scratch holds v, u
@@ -205,11 +210,11 @@ def correlate_block(x, filters, tilings, tiles, outputs, scratch, y):  # type: i
             transform_tiles(x, tilings.x, some, inputs, v)
             products((np.int64(36), whole, inputs.size, columns), v, u, m, first > 0)
             if first + SIDE >= c_in:
-                write_tiles(m, y.reshape(-1), tilings.y, some, outputs)
+                write_tiles(m, adds, y.reshape(-1), tilings.y, some, outputs)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def correlate_tasks(tasks, own, x, filters, tilings, step, scratch, y):  # type: ignore[no-untyped-def]
+def correlate_tasks(tasks, own, x, filters, tilings, step, scratch, adds, y):  # type: ignore[no-untyped-def]
     """Split y into tasks, each of `step` tiles and some output channels."""
     c_out = y.shape[3]
     blocks = -(-c_out // SIDE)
@@ -221,13 +226,14 @@ def correlate_tasks(tasks, own, x, filters, tilings, step, scratch, y):  # type:
             Span(begun, min(step, total - begun)),
             Span(first, min(SIDE, c_out - first)),
         )
-        correlate_block(x, filters, tilings, tiles, outputs, scratch[own], y)
+        correlate_block(x, filters, tilings, tiles, outputs, scratch[own], adds, y)
         task = take(tasks, own)
 
 
-def correlate(x: Array, w: Array, flip: bool, g: Correlation, y: Array) -> None:
-    """Write the whole of y: x (N, H, W, C_in) float32 or uint8, w (3, 3, C_in, C_out), stride 1.
+def correlate(x: Array, w: Array, flip: bool, g: Correlation, y: Array, adds: bool = False) -> None:
+    """Write the whole of y, or with `adds` add to it.
 
+    x is (N, H, W, C_in), float32 or uint8, w (3, 3, C_in, C_out), and the stride 1.
     With `flip`, the taps are used from last to first, as in the input gradient. A task owns some
     tiles and channels of y; its data fits in its core's cache.
     """
@@ -241,7 +247,7 @@ def correlate(x: Array, w: Array, flip: bool, g: Correlation, y: Array) -> None:
     groups = -(-total // tiles_at_once(c_in, c_out))
     sharing = max(1, min(SHARING if c_in > SIDE else groups, groups * blocks // TASKS))
     step = sharing * tiles_at_once(c_in, c_out)
-    given = images_of(x), filters, tilings, step, scratch, y
+    given = images_of(x), filters, tilings, step, scratch, adds, y
     share(correlate_tasks, -(-total // step) * blocks, *given, threads=len(scratch))
 
 

@@ -98,12 +98,9 @@ def block_backward(do_seq: Array, cache: BlockCache, context: Context) -> tuple[
     layer, neuron, _, _ = recomputed(cache.inner)
     df, _ = neuron_backward(dy_seq, neuron, context)
     del dy_seq, neuron
-    dx_seq, inner_grads = conv_backward(df, layer, context)
+    dx_seq, inner_grads = conv_backward(df, layer, context, total=dskip_seq)  # f'(ds) + ds
     assert dx_seq is not None
-    low = context.packer is not None  # then dskip_seq is do_seq, computed in place, if it can be
-    total, other = (dskip_seq, dx_seq) if low else (dx_seq, dskip_seq)
-    context.ops.add_into(total, other)
-    return total, inner_grads | outer_grads | skip_grads
+    return dx_seq, inner_grads | outer_grads | skip_grads
 
 
 def skip_forward(

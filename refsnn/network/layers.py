@@ -110,11 +110,16 @@ def conv_forward(
 
 
 def conv_backward(
-    d: NormGrads, layer: ConvLayer, context: Context, need_dx: bool = True
+    d: NormGrads,
+    layer: ConvLayer,
+    context: Context,
+    need_dx: bool = True,
+    total: Array | None = None,
 ) -> tuple[Array | None, Grads]:
     """Return the gradients at the convolution's input and of its and the batch norm's parameters.
 
-    `need_dx=False` leaves out the former, for a convolution of the data.
+    The former is added to `total`, if that is given, and the sum is returned. `need_dx=False`
+    leaves it out, for a convolution of the data.
     """
     ops, dc_seq = context.ops, d.dx_seq
     dc = sum_over_steps(dc_seq, ops) if layer.still else merge(dc_seq)
@@ -125,6 +130,12 @@ def conv_backward(
     }
     if not need_dx:
         return None, grads
+    if total is not None:
+        total = np.ascontiguousarray(total)
+        parts = zip(dc_seq, total, strict=True) if layer.still else [(dc, merge(total))]
+        for d_part, total_part in parts:
+            ops.conv_add_input_gradient(d_part, layer.conv, total_part)
+        return total, grads
     if layer.still:
         return np.stack([ops.conv_input_gradient(step, layer.conv) for step in dc_seq]), grads
     return split(ops.conv_input_gradient(dc, layer.conv), len(dc_seq)), grads

@@ -23,10 +23,12 @@ from convolutions import (
     in_all_directions,
 )
 
-from refsnn.equations.conv import Conv
+from refsnn.equations.conv import Conv, ConvCache
 from refsnn.kernels import conv as kernels
 from refsnn.kernels import dense, direct, event, layout, winograd
 from refsnn.kernels.threads import get_num_threads
+
+GRADIENT = "input_gradient"
 
 
 def views(problem: Problem):
@@ -44,6 +46,36 @@ def test_inputs_that_are_not_contiguous_give_the_same_bits(direction, layer, met
     want = by_kernel(direction, problem, method).tobytes()
     for view in views(problem):
         assert by_kernel(direction, view, method).tobytes() == want
+
+
+@METHOD
+@pytest.mark.parametrize("layer", USED, ids=str)
+def test_a_gradient_that_is_added_is_the_one_that_is_returned(layer, method):
+    problem = drawn(layer)
+    cache, dx = ConvCache(problem.x, problem.w, problem.p), by_kernel(GRADIENT, problem, method)
+    total = np.random.default_rng(1).normal(size=dx.shape).astype(dx.dtype)
+    for order in ("C", "F"):
+        got = np.array(total, order=order)
+        kernels.conv_add_input_gradient(problem.dy, cache, got, method=method)
+        assert np.array_equal(got, total + dx)
+
+
+def test_a_gradient_is_added_to_its_own_cotangent():
+    problem = drawn(Layer((2, 8, 8), (16, 16), (3, 3), Conv((1, 1), (1, 1))))
+    cache, total = ConvCache(problem.x, problem.w, problem.p), problem.dy.copy()
+    want = total + by_kernel(GRADIENT, problem, "winograd")
+    kernels.conv_add_input_gradient(total, cache, total, method="winograd")
+    assert np.array_equal(total, want)
+
+
+@pytest.mark.parametrize(
+    "changed", [lambda x: x[:1], lambda x: x.astype(float)], ids=["shape", "dtype"]
+)
+def test_a_gradient_is_not_added_to_another_shape_or_dtype(changed):
+    problem = drawn(SMALL)
+    cache = ConvCache(problem.x, problem.w, problem.p)
+    with pytest.raises(ValueError, match=r"^total: got "):
+        kernels.conv_add_input_gradient(problem.dy, cache, changed(problem.x))
 
 
 @METHOD

@@ -40,7 +40,7 @@ def wrapped(name):
     return transform
 
 
-TRANSFORMS = {name: wrapped(name) for name in MATRICES}
+TRANSFORMS = {name: wrapped(name) for name in (*MATRICES, "add_output_transform")}
 edge = st.integers(-3, 8)
 
 
@@ -63,10 +63,24 @@ def test_transforms_are_matrix_x_matrix_transposed(name, dtype, inside, seed):
     got, want, size = y.copy(), y.copy(), np.zeros(y.size)
     TRANSFORMS[name](x, Inside(*inside), Grid(got, y_at, y_row, y_column))
     for a, factors in ((want, matrix), (size, abs(matrix))):
-        transform_twin(factors)(x, Inside(*inside), Grid(a, y_at, y_row, y_column))
+        transform_twin(factors, adds=False)(x, Inside(*inside), Grid(a, y_at, y_row, y_column))
     if (matrix == np.rint(matrix)).all():
         assert np.array_equal(got, want)
     assert (np.abs(got - want) <= 2 * n * EPS * size).all()
+
+
+@COMPILED
+def test_a_transform_that_adds_adds_what_the_other_writes():
+    rng = np.random.default_rng(0)
+    x = Grid(rng.normal(size=36 * LANES).astype(np.float32), 0, 6 * LANES, LANES)
+    total = rng.normal(size=16 * LANES).astype(np.float32)
+    written, added, by_twin = np.empty_like(total), total.copy(), total.copy()
+    whole = Inside(0, 6, 0, 6)
+    TRANSFORMS["output_transform"](x, whole, Grid(written, 0, 4 * LANES, LANES))
+    TRANSFORMS["add_output_transform"](x, whole, Grid(added, 0, 4 * LANES, LANES))
+    transform_twin(winograd.AT, adds=True)(x, whole, Grid(by_twin, 0, 4 * LANES, LANES))
+    assert np.array_equal(added, total + written)
+    np.testing.assert_allclose(by_twin, added, rtol=1e-4, atol=1e-4)
 
 
 @COMPILED
@@ -83,9 +97,9 @@ def test_a_transform_by_hand():
     matrix = np.array([[1, 2], [0, -1]])
     x = Grid(np.repeat([3.0, 5, 7, 11], LANES).astype(np.float32), 0, 2 * LANES, LANES)
     y = Grid(np.empty(4 * LANES, np.float32), 0, 2 * LANES, LANES)
-    transform_twin(matrix)(x, Inside(0, 2, 0, 2), y)
+    transform_twin(matrix, adds=False)(x, Inside(0, 2, 0, 2), y)
     assert y.data[::LANES].tolist() == [3 + 10 + 14 + 44, -5 - 22, -7 - 22, 11]
-    transform_twin(matrix)(x, Inside(0, 1, 1, 2), y)
+    transform_twin(matrix, adds=False)(x, Inside(0, 1, 1, 2), y)
     assert y.data[::LANES].tolist() == [10, -5, 0, 0]  # of x only the 5
 
 
