@@ -218,6 +218,12 @@ class AddInto(Protocol):
     def __call__(self, total: Array, x: Array, /) -> None: ...
 
 
+class CountSpikes(Protocol):
+    """Spikes of any shape -> their number."""
+
+    def __call__(self, x: Array, /) -> int: ...
+
+
 class Precompile(Protocol):
     """Compile what a training step calls; `watch` gets the parts done, all parts, and the next.
 
@@ -269,7 +275,8 @@ class NormNeuronBackward(Protocol):
 class Ops:
     """Each field is the function of that name in `equations`, or its twin in `kernels`.
 
-    `add_into` and `conv_add_input_gradient` are sums in place, where gradients meet. The last five
+    `add_into` and `conv_add_input_gradient` are sums in place, where gradients meet; `count_spikes`
+    serves the firing rates. The last five
     fields are of the kernels alone: batch norm, sum and LIF in one pass over float32 (None: they
     are computed one after the other), the surrogates that this pass knows, which method a
     convolution takes, and what compiles them.
@@ -297,6 +304,7 @@ class Ops:
     sgd_update: SGDUpdate
     adamw_update: AdamWUpdate
     add_into: AddInto
+    count_spikes: CountSpikes
     norm_neuron_forward: NormNeuronForward | None = None
     norm_neuron_backward: NormNeuronBackward | None = None
     fused_surrogates: tuple[type[Surrogate], ...] = ()
@@ -326,6 +334,11 @@ def conv_add_input_gradient(dy: Array, cache: ConvCache, total: Array) -> None:
     total += conv.conv_input_gradient(dy, cache)
 
 
+def count_spikes(x: Array) -> int:
+    """Return the number of spikes, elements that are not 0."""
+    return int(np.count_nonzero(x))
+
+
 NUMPY = Ops(
     name="numpy",
     lif_forward=lif.lif_forward,
@@ -349,6 +362,7 @@ NUMPY = Ops(
     sgd_update=update.sgd_update,
     adamw_update=update.adamw_update,
     add_into=add_into,
+    count_spikes=count_spikes,
 )
 
 
@@ -362,7 +376,18 @@ def get_ops(name: str, conv_method: str = "auto") -> Ops:
     validate.one_of("conv", conv_method, CONV_METHODS)
     if name == "numpy":
         return NUMPY
-    from refsnn.kernels import add, conv, lif, linear, norm_neuron, pool, precompile, slopes, update
+    from refsnn.kernels import (
+        add,
+        conv,
+        count,
+        lif,
+        linear,
+        norm_neuron,
+        pool,
+        precompile,
+        slopes,
+        update,
+    )
 
     return replace(
         NUMPY,
@@ -381,6 +406,7 @@ def get_ops(name: str, conv_method: str = "auto") -> Ops:
         sgd_update=update.sgd_update,
         adamw_update=update.adamw_update,
         add_into=add.add_into,
+        count_spikes=count.count_spikes,
         norm_neuron_forward=norm_neuron.norm_neuron_forward,
         norm_neuron_backward=norm_neuron.norm_neuron_backward,
         fused_surrogates=slopes.SURROGATES,

@@ -279,6 +279,7 @@ def choice_of_operations(case: Any, record: Recorder) -> None:
                 "sgd_update",
                 "adamw_update",
                 "add_into",
+                "count_spikes",
                 "norm_neuron_forward",
                 "norm_neuron_backward",
                 "fused_surrogates",

@@ -21,7 +21,7 @@ import numpy as np
 from refsnn.network import Forward, Network, Params, backward, encode, forward, neuron_caches
 from refsnn.network.kept import recomputed
 from refsnn.ops import CROSS_ENTROPY, Array, ConvCache, LIFCache, Loss, Ops, validate
-from refsnn.training.monitor import finite, norm, share
+from refsnn.training.monitor import finite, norm
 
 FIRST = "stem.conv0.weight"  # W1 of Eq. 8 and 9
 #: a slope is small below this part of the slope at the threshold, the peak but for `tanh_literal`
@@ -167,13 +167,18 @@ def by_mechanism(do_seq: Array, delta_seq: Array, cache: LIFCache) -> list[dict[
     return rows[::-1]
 
 
+def share(chosen: Array) -> float:
+    """Return how many of the elements are chosen, in [0, 1]."""
+    return float(np.mean(chosen))
+
+
 def slopes(cache: LIFCache) -> list[dict[str, float]]:
     """Return, per step, the firing rate and the statistics of the surrogate slope (Eq. 4)."""
     p, rows = cache.p, []
     small = SMALL * float(p.surrogate.slope(np.zeros(1), p.v_th)[0])
     for u_pre, o in zip(cache.u_pre_seq, cache.o_seq, strict=True):
         h = p.surrogate.slope(u_pre - p.v_th, p.v_th)
-        row = {"rate": share(o), "mean_slope": float(h.mean(dtype=np.float64))}
+        row = {"rate": share(o != 0), "mean_slope": float(h.mean(dtype=np.float64))}
         rows.append(row | {"zero_slope": share(h == 0), "small_slope": share(h < small)})
     return rows
 

@@ -39,6 +39,7 @@ EVENT_BELOW = {
     ("weight_gradient", "point"): ((128, 0.08), (256, 0.2)),
 }
 LOOKUP = 16  # with at most so many input channels, `lookup` was faster than Winograd, forward
+ZERO = np.zeros(1, np.float32)  # stands for every element where only the shape counts
 
 
 def conv_choice(direction: str, x: Array, w: Array, p: Conv, method: str = "auto") -> str:
@@ -110,7 +111,7 @@ def conv_forward(x: Array, w: Array, p: Conv, method: str = "auto") -> tuple[Arr
 def checked_shape(x: Any, w: Array, p: Conv) -> tuple[int, int, int, int]:
     """Do as `equations.conv.output_shape`, but accept spikes as uint8."""
     if isinstance(x, np.ndarray) and x.dtype == np.uint8 and w.dtype == np.float32:
-        x = np.broadcast_to(np.float32(0), x.shape)
+        x = np.ndarray(x.shape, np.float32, ZERO, strides=(0,) * x.ndim)
     return output_shape(x, w, p)
 
 

@@ -28,7 +28,12 @@ def count_words(tasks, own, words, counts, bits):  # type: ignore[no-untyped-def
 
 
 def count_spikes(x: Array) -> int:
-    """Return the number of ones in x (uint8); ValueError if it has other numbers than 0 and 1."""
+    """Return the number of spikes in x: ones if x is uint8, else elements that are not 0.
+
+    ValueError if x is uint8 and has other numbers than 0 and 1.
+    """
+    if x.dtype != np.uint8:
+        return int(np.count_nonzero(x))
     flat = contiguous(x).reshape(-1)
     whole = flat.size // WORD * WORD
     words, rest = flat[:whole].view(np.uint64), flat[whole:]

@@ -95,7 +95,7 @@ def flat(x_seq: Array, width: int) -> Array:
 
 def unflat(values: Array, shape: tuple[int, ...]) -> Array:
     """Return what `flat` made of an array of a shape (T, ...), without what it filled up."""
-    rows, size = values.reshape(shape[0], -1), int(np.prod(shape[1:]))
+    rows, size = values.reshape(shape[0], -1), math.prod(shape[1:])
     return (rows if rows.shape[1] == size else rows[:, :size].copy()).reshape(shape)
 
 

@@ -13,6 +13,7 @@ Every element of a result is summed in one order by one lane, with fused multipl
 the bits depend neither on the width of the machine's vectors nor on the number of threads.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ class Flat(NamedTuple):
 
 def aligned(*shape: int) -> Array:
     """Allocate uninitialised float32, aligned to a vector, as loads across cache lines are slow."""
-    count, size = int(np.prod(shape)), 4 * LANES
+    count, size = math.prod(shape), 4 * LANES
     raw = empty(4 * count + size, np.uint8)
     start = -raw.ctypes.data % size
     return raw[start : start + 4 * count].view(np.float32).reshape(shape)

@@ -45,11 +45,10 @@ ROUNDS = 60_000
 OFTEN = 1024  # looks between which a waiting thread lets programs run that wait for its core
 
 
-def make_tasks(count: int, desk: Array | None) -> Array:
-    """Return the tasks of a kernel."""
+def make_tasks(count: int, desk: int = 0) -> Array:
+    """Return the tasks of a kernel; `desk` is the desk's address, 0 where none may help."""
     tasks = empty(ROOM, np.int64)
-    tasks[TAKEN], tasks[ALL] = 0, count
-    tasks[DESK] = 0 if desk is None else desk.ctypes.data
+    tasks[TAKEN], tasks[ALL], tasks[DESK] = 0, count, desk
     return tasks
 
 

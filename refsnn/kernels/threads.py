@@ -57,6 +57,7 @@ class Team:
 
     def __init__(self) -> None:
         self.desk = np.zeros(ENTRIES, np.int64)
+        self.address = self.desk.ctypes.data
         self.busy = threading.Lock()  # held by the caller of the kernel that is shared
         self.helpers: list[Helper] = []
 
@@ -75,7 +76,7 @@ class Team:
         self.desk[HELPERS], self.desk[LEFT], self.desk[FAILED] = number, 0, 0
         for helper in self.helpers[:number]:
             helper.wake()
-        tasks = make_tasks(count, self.desk)  # the helpers read it until `close` returns
+        tasks = make_tasks(count, self.address)  # the helpers read it until `close` returns
         try:
             kernel(tasks, 0, *args)
         finally:
@@ -140,4 +141,4 @@ def share(kernel: Kernel, count: int, *args: Any, threads: int | None = None) ->
         finally:
             team.busy.release()
     elif count > 0:
-        kernel(make_tasks(count, None), 0, *args)
+        kernel(make_tasks(count), 0, *args)

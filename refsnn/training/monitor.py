@@ -15,13 +15,10 @@ class Diverged(ArithmeticError):
 
 def firing_rates(run: Forward) -> dict[str, float]:
     """Compute each layer's firing rate, spikes per neuron and step."""
-    rates = {neuron.name: share(neuron.o_seq) for neuron in neurons(run)}
+    spikes = {neuron.name: neuron.o_seq for neuron in neurons(run)}
     hidden = (head.hidden for head in run.heads if head.hidden is not None)
-    return rates | {name: share(lif.o_seq) for _, name, lif in hidden}
-
-
-def share(o_seq: Array) -> float:
-    return np.count_nonzero(o_seq) / o_seq.size
+    spikes |= {name: lif.o_seq for _, name, lif in hidden}
+    return {name: run.context.ops.count_spikes(x) / x.size for name, x in spikes.items()}
 
 
 def norm(x: Array) -> float:
