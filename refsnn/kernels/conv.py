@@ -28,17 +28,23 @@ from refsnn.kernels.simd import aligned, contiguous
 METHODS = ("auto", "direct", "dense", "event", "lookup", "winograd")
 #: (direction, kind of layer) -> pairs of input channels and density: a layer with at least so many
 #: channels takes `event` below this density. The kind is `minimal` where Winograd can be used, else
-#: `window` or, with one tap, `point`. Against Winograd, `event` was faster below 0.12 (32 channels)
-#: and 0.18 (64) with AVX-512, below 0.25, 0.28 and (128) 0.35 with AVX2: these lie between.
+#: `window` or, with one tap, `point`. Measured with AVX-512 and AVX2; where they differ, between.
 EVENT_BELOW = {
-    ("forward", "minimal"): ((32, 0.16), (64, 0.22), (128, 0.26)),
+    ("forward", "minimal"): ((32, 0.12), (64, 0.19), (128, 0.24)),
     ("forward", "window"): ((32, 0.1), (64, 0.2), (128, 0.3), (256, 0.4)),
     ("forward", "point"): ((128, 0.1), (256, 0.3)),
     ("weight_gradient", "minimal"): ((64, 0.04), (256, 0.1)),
-    ("weight_gradient", "window"): ((64, 0.08), (128, 0.15), (256, 0.35)),
-    ("weight_gradient", "point"): ((128, 0.08), (256, 0.2)),
+    ("weight_gradient", "window"): ((64, 0.08), (128, 0.25), (256, 0.35)),
+    ("weight_gradient", "point"): ((128, 0.08), (256, 0.25)),
 }
-LOOKUP = 16  # with at most so many input channels, `lookup` was faster than Winograd, forward
+#: (direction, kind of layer) -> most input channels with which a layer takes `lookup` otherwise;
+#: where none is given, any number
+LOOKUP_UP_TO = {
+    ("forward", "minimal"): 16,
+    ("weight_gradient", "minimal"): 0,
+    ("weight_gradient", "window"): 32,
+    ("weight_gradient", "point"): 32,
+}
 ZERO = np.zeros(1, np.float32)  # stands for every element where only the shape counts
 
 
@@ -72,11 +78,12 @@ def automatic(direction: str, w: Array, spikes: bool, density: float, minimal: b
     if not spikes:
         return "winograd" if minimal else "dense"
     kind = "minimal" if minimal else "point" if w.shape[:2] == (1, 1) else "window"
-    if density < event_below(direction, kind, w.shape[2]):
+    c_in = w.shape[2]
+    if density < event_below(direction, kind, c_in):
         return "event"
-    if minimal and not (direction == "forward" and w.shape[2] <= LOOKUP):
-        return "winograd"
-    return "lookup"
+    if c_in <= LOOKUP_UP_TO.get((direction, kind), c_in):
+        return "lookup"
+    return "winograd" if minimal else "dense"
 
 
 def event_below(direction: str, kind: str, c_in: int) -> float:

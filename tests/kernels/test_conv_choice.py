@@ -43,12 +43,15 @@ def test_the_method_for_numbers_follows_from_the_layer(direction):
 
 
 @pytest.mark.parametrize(
-    ("layer", "otherwise"),
-    [(BLOCK3X3, "winograd"), *zip(halving(128, 8), ("lookup", "lookup"), strict=True)],
+    ("layer", "forward", "gradient"),
+    [
+        (BLOCK3X3, "winograd", "winograd"),
+        *((layer, "lookup", "dense") for layer in halving(128, 8)),
+    ],
     ids=str,
 )
-def test_few_spikes_are_summed_one_by_one(layer, otherwise):
-    for direction in ("forward", "weight_gradient"):
+def test_few_spikes_are_summed_one_by_one(layer, forward, gradient):
+    for direction, otherwise in (("forward", forward), ("weight_gradient", gradient)):
         rising = [choose(direction, layer, x_dtype=U1, density=d) for d in np.linspace(0, 1, 21)]
         events = rising.count("event")
         assert rising == ["event"] * events + [otherwise] * (21 - events)

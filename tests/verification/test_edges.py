@@ -34,7 +34,6 @@ OTHERS = {
     },
     "fused_forward.NORMED": "a sort of skip",
     "dense.LINE": "of the cache",
-    "conv.LOOKUP": "which method is chosen",
     "count.BLOCK": "of a count by which the method is chosen",
     "count.WORD": "of a count by which the method is chosen",
     "patterns.GATHER": "a factor",
