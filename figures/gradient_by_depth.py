@@ -11,11 +11,16 @@ import numpy as np
 from _gradients import SIDES, delta_norms, fresh, log10_norm, of_depth, one_thread, unfused
 from _style import GREY, METHOD_LINES, WIDE, main, printed
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from refsnn.data import load
 from refsnn.network import Network
 from refsnn.ops import LIF, make_surrogate, validate
 from refsnn.training.monitor import first_gradient_norm
+
+#: what weight the side branches have, by method
+WEIGHTS = {"vanilla": "vanilla", "shortcut": "shortcut, weight {:g}"}
+WEIGHTS["evolutionary"] = "evolutionary, λ = {:g}"
 
 
 @one_thread()
@@ -67,7 +72,7 @@ def draw(data: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(WIDE, 2.9))
     left, right = figure.subplots(1, 2)
     for method, side in data["sides"].items():
-        label, by_depth = f"{method}, λ = {side:g}", np.array(data["first"][method]).T
+        label, by_depth = WEIGHTS[method].format(side), np.array(data["first"][method]).T
         band(left, data["depths"], by_depth, label, METHOD_LINES[method])
         by_layer = np.array(data["layers"][method])
         numbers = np.arange(1, by_layer.shape[1] + 1)
@@ -76,11 +81,14 @@ def draw(data: dict[str, Any]) -> Figure:
         right.axvline(number, color=GREY, linestyle=":", linewidth=1, zorder=0)
     left.set(xlabel="layers of the network", xticks=data["depths"], ylabel="norm of ∂L/∂W₁")
     right.set(xlabel="layer of neurons, from the input", ylabel=r"norm of ∂L/∂$u_{\mathrm{pre}}$")
-    left.set_title(f"{data['setting']}, {data['seeds']} seeds")
+    left.set_title(f"{data['setting']}")
     right.set_title(f"{data['depths'][-1]} layers; dotted: where side branches leave")
     for axes in (left, right):
         axes.set_yscale("log")
-    left.legend()
+    between = Patch(color=GREY, alpha=0.4, linewidth=0)
+    lines, labels = left.get_legend_handles_labels()
+    seeds = f"lowest to highest of {data['seeds']} seeds"
+    left.legend([*lines, between], [*labels, seeds])
     return figure
 
 

@@ -18,6 +18,7 @@ from _style import WIDE, main, printed
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator
 
 from refsnn.data import load
@@ -118,9 +119,11 @@ def draw(data: dict[str, Any]) -> Figure:
                 mark["height"],
                 marker=marker,
                 linestyle="",
-                markersize=7,
+                markersize=8,
                 color="black",
                 markerfacecolor=colours.to_rgba(mark["factors"][method]),
+                markeredgewidth=1.4,
+                path_effects=[withStroke(linewidth=4.5, foreground="white")],
                 label=mark["label"],
             )
         axes.set(xlabel=r"width of the surrogate slope, $\int h^2$ / height$^2$", title=method)

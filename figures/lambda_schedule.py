@@ -31,13 +31,12 @@ def draw(data: dict[str, Any]) -> Figure:
     iterations = list(range(1, total + 1))
     weights = data["weights"]
     for method in METHODS:
-        line = METHOD_LINES[method] | {"markevery": max(total // 8, 1)}
+        line = METHOD_LINES[method] | {"marker": ""}
         methods.plot(iterations, weights[method], label=method, **line)
     labels = {"evolutionary": "clock: iteration", "by epoch": "clock: epoch"}
     lines = {"evolutionary": METHOD_LINES["evolutionary"], "by epoch": {"color": GREEN}}
     for name, label in labels.items():
-        line = lines[name] | {"linestyle": "", "marker": "^" if name == "evolutionary" else "."}
-        clocks.plot(iterations, weights[name], label=label, **line)
+        clocks.plot(iterations, weights[name], label=label, **lines[name] | {"marker": ""})
     methods.set(xlabel="iteration i", ylabel="weight of a side branch")
     clocks.set(xlabel="iteration i", ylabel="λ(i)")
     methods.set_title("Eq. 7, 6 and 10")

@@ -1,7 +1,7 @@
 """Spikes of a few neurons of each layer for one test image, and the layers' firing rates.
 
-The network is untrained, with the statistics of a batch that contains the image, or that of the run
-in the folder --run, with its running statistics.
+The network is that of the run in the folder --run, or one that is trained here for --epochs. With
+--epochs 0 it is untrained, with the statistics of a batch that contains the image.
 """
 
 import sys
@@ -12,7 +12,7 @@ import numpy as np
 from _style import BLUE, GREY, WIDE, main, printed
 from matplotlib.figure import Figure
 
-from refsnn.data import load
+from refsnn.data import Dataset, Loader, load
 from refsnn.network import (
     Forward,
     Network,
@@ -24,8 +24,10 @@ from refsnn.network import (
     neuron_caches,
 )
 from refsnn.ops import get_ops, validate
+from refsnn.training.checkpoint import State
+from refsnn.training.config import TrainConfig, make_config
 from refsnn.training.folder import load_state, read_config
-from refsnn.training.trainer import network_for
+from refsnn.training.trainer import Trainer, network_for
 
 ROW = 0.026  # inches per neuron
 MOST_ROWS = 10_000  # since a picture's side may have at most 2^16 pixels
@@ -33,7 +35,8 @@ MOST_ROWS = 10_000  # since a picture's side may have at most 2^16 pixels
 
 def compute(
     run: str = "",
-    arch: str = "resnet20",
+    epochs: int = 10,
+    arch: str = "resnet8",
     steps: int = 8,
     image: int = 0,
     neurons: int = 8,
@@ -44,11 +47,17 @@ def compute(
     """Compute each layer's firing rate for the image, and the spikes (neuron, step) of `neurons`.
 
     The neurons are drawn with `seed`. With `run`, architecture, steps and data set are the run's.
+    `batch_size` is that of the untrained network's statistics.
     """
+    validate.whole("epochs", epochs, 0)
     validate.whole("neurons", neurons, 1)
     rng = np.random.default_rng(seed)
     if run:
-        shown, title = trained(Path(run), image), f"{Path(run).name}, test image {image}"
+        shown, title = of_run(Path(run), image), f"{Path(run).name}, test image {image}"
+    elif epochs:
+        config = make_config(arch=arch, dataset=dataset, steps=steps, epochs=epochs, seed=seed)
+        shown = trained_here(config, image)
+        title = f"{arch} after {epochs} epochs on {dataset}, test image {image}, seed {seed}"
     else:
         shown = untrained(arch, dataset, steps, image, batch_size, rng)
         title = f"untrained {arch}, {dataset}, test image {image}, seed {seed}"
@@ -77,13 +86,28 @@ def untrained(
     return forward(net, params, buffers, encode(x, steps), get_ops("numba"))
 
 
-def trained(folder: Path, image: int) -> Forward:
+def of_run(folder: Path, image: int) -> Forward:
     """Compute a forward pass of the run's network on the image, with running statistics."""
     config = read_config(folder)
     data = load(config.data.dataset, config.data_options())
-    check(image, len(data.test.labels))
     net = network_for(config, data)
-    state = load_state(folder, config, net)
+    return inferred(config, net, load_state(folder, config, net), data, image)
+
+
+def trained_here(config: TrainConfig, image: int) -> Forward:
+    """Train a network, and compute its forward pass on the image, with running statistics."""
+    data = load(config.data.dataset, config.data_options())
+    check(image, len(data.test.labels))
+    trainer = Trainer(config, data, tests=False)
+    with trainer.progress_bar(quiet=True) as bar, Loader(data, lambda: data, 0) as loader:
+        for _ in trainer.train_epochs(loader, bar):
+            pass
+    return inferred(config, trainer.net, trainer.state, data, image)
+
+
+def inferred(config: TrainConfig, net: Network, state: State, data: Dataset, image: int) -> Forward:
+    """Compute a forward pass on a test image, with running statistics."""
+    check(image, len(data.test.labels))
     x, _ = data.batch(data.test, np.array([image]), config.dtype)
     x_seq = encode(x, config.steps)
     return forward(net, state.params, state.buffers, x_seq, get_ops(config.ops), training=False)

@@ -52,7 +52,7 @@ def compute(
 
 @printed
 def draw(data: dict[str, Any]) -> Figure:
-    figure = Figure(figsize=(WIDE, 2.6))
+    figure = Figure(figsize=(WIDE, 2.9))
     slopes, primitives, readings = figure.subplots(1, 3)
 
     def line(axes: Any, name: str, function: str) -> None:
@@ -85,11 +85,11 @@ def draw(data: dict[str, Any]) -> Figure:
     readings.set_title("D5: as intended and as printed")
     for axes in (slopes, primitives, readings):
         axes.set_xlabel(r"$u_{\mathrm{pre}} - v_{\mathrm{th}}$")
-        axes.legend(loc="upper right" if axes is readings else "upper left")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22))
     slopes.set_ylabel("slope h")
     for axes in (slopes, primitives):
-        axes.set(ylim=(-0.05, 2.05))
-    readings.set(ylim=(-0.05, 2.65))
+        axes.set(ylim=(-0.05, 1.1))
+    readings.set(ylim=(-0.1, 2.2))
     return figure
 
 

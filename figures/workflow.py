@@ -1,4 +1,4 @@
-"""The paper's Fig. 1, drawn from a network: its blocks and its side branches.
+"""The paper's Fig. 1, drawn from a network: its blocks, their skips, and the side branches.
 
 A box is a residual block (Eq. 5) with its channels; /2 halves the image, x n means n equal blocks.
 """
@@ -7,14 +7,16 @@ import sys
 from itertools import groupby
 from typing import Any
 
-from _style import BLACK, BLUE, GREY, VERMILION, WIDE, main, printed
+from _style import BLACK, BLUE, GREEN, GREY, VERMILION, WIDE, main, printed
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyBboxPatch
 
 from refsnn.network import Block, Network, architecture
 from refsnn.ops import METHODS, validate
 
 BOX, LEVEL, BUS = 0.74, 1.1, 2.15  # width of a box; heights of the heads and of the line they join
+SKIP = 0.78  # how far below the middle of its block a skip runs
 WEIGHTS = {"vanilla": "", "shortcut": "×1", "evolutionary": "×λ(i)"}
 
 
@@ -38,7 +40,8 @@ def compute(
         leaving = [] if role(block) == "" else list(range(number + 1, number + repeat + 1))
         number += len(leaving)
         label = f"{block.c_out}" + halving(block.stride)
-        boxes.append({"label": label, "repeat": repeat, "branches": leaving})
+        skip = "conv" if net.has_projection(block) else "identity"
+        boxes.append({"label": label, "repeat": repeat, "branches": leaving, "skip": skip})
     return {"arch": arch, "method": method, "boxes": boxes, "hidden": net.arch.hidden}
 
 
@@ -50,10 +53,10 @@ def role(block: Block) -> str:
 def stem_boxes(net: Network) -> list[dict[str, Any]]:
     stem = net.arch.stem
     label = f"{stem.kernel}×{stem.kernel}\n{net.arch.stem_width}" + halving(stem.stride)
-    boxes = [{"label": label, "repeat": stem.convs, "branches": []}]
+    boxes = [{"label": label, "repeat": stem.convs, "branches": [], "skip": ""}]
     if stem.pool is not None:
         label = "pool" + halving(stem.pool.stride)
-        boxes.append({"label": label, "repeat": 1, "branches": []})
+        boxes.append({"label": label, "repeat": 1, "branches": [], "skip": ""})
     return boxes
 
 
@@ -66,7 +69,7 @@ def draw(data: dict[str, Any]) -> Figure:
     boxes = data["boxes"]
     end = len(boxes)  # where the main branch's head stands; the sum and the loss follow
     sides = [x for x, box in enumerate(boxes[:-1]) if box["branches"]]
-    left, right, low, high = -1.5, end + 2.8, -0.75, BUS + 0.2 if sides else 0.75
+    left, right, low, high = -1.5, end + 2.8, -1.55, BUS + 0.2 if sides else 0.75
     width = max(WIDE, 0.45 * (right - left))
     figure = Figure(figsize=(width, width * (high - low) / (right - left) + 0.3))
     axes = figure.add_subplot(xlim=(left, right), ylim=(low, high), aspect="equal")
@@ -76,6 +79,7 @@ def draw(data: dict[str, Any]) -> Figure:
     arrow(axes, (-0.68, 0), (-BOX / 2, 0))
     for x, box in enumerate(boxes):
         draw_box(axes, x, 0, box["label"], BLUE, box["repeat"])
+        draw_skip(axes, x, box["skip"])
         arrow(axes, (x + BOX / 2, 0), (x + 1 - BOX / 2, 0))
     for x in sides:
         draw_branch(axes, x, boxes[x]["branches"], WEIGHTS[data["method"]])
@@ -89,7 +93,29 @@ def draw(data: dict[str, Any]) -> Figure:
         draw_sum(axes, sides[0], end + 1.1)
     axes.text(end + 1.6, 0.18, "$o_{final}$", ha="center")
     axes.text(end + 1.95, 0, "loss $L$", va="center")
+    draw_legend(axes, bool(sides))
     return figure
+
+
+def draw_skip(axes: Any, x: float, kind: str) -> None:
+    """Draw a block's skip below it, from its input to the sum before its last neurons."""
+    if kind:
+        corners = [x - 0.46, x - 0.46, x + 0.44, x + 0.44], [0, -SKIP, -SKIP, 0]
+        axes.plot(*corners, color=GREEN, linestyle="-" if kind == "identity" else "--", zorder=0)
+
+
+def draw_legend(axes: Any, sides: bool) -> None:
+    """Say below the picture what the colours mean."""
+    kinds = {
+        "stem or residual block": {"color": BLUE},
+        "skip": {"color": GREEN},
+        "skip with a 1×1 convolution": {"color": GREEN, "linestyle": "--"},
+        "main branch's head": {"color": BLACK},
+    }
+    if sides:
+        kinds["side branch, left out at inference"] = {"color": VERMILION, "linestyle": "--"}
+    lines = [Line2D([], [], label=label, **style) for label, style in kinds.items()]
+    axes.legend(handles=lines, loc="lower center", ncols=3, frameon=False, fontsize=6)
 
 
 def draw_sum(axes: Any, first: float, x: float) -> None:

@@ -180,6 +180,13 @@ COMMANDS = {
         "updates of neurons; beside them the usual estimate, firing rate x FLOPs, and the dense "
         "network of the same shape.",
     ),
+    "find-lr": (
+        "refsnn.experiments.find_lr_command",
+        "try rising learning rates on a new network, and say where its loss falls",
+        "Train a new network for a number of iterations in which the learning rate rises from a "
+        "low to a high value (a learning-rate range test), and print the loss at each. Nothing is "
+        "kept of the network.",
+    ),
     "warmup": (
         "refsnn.training.warmup_command",
         "compile the kernels now, not at the first training",
@@ -284,6 +291,19 @@ def add_train(train: Any) -> None:
         help="settings by name from a .toml file, or from the config.json of a run, over those of "
         "the preset; options override them",
     )
+    train.add_argument(
+        "--callback",
+        action="append",
+        default=[],
+        metavar="MODULE:OBJECT",
+        help="call a function of yours with each epoch's figures, a dict; may be given several "
+        "times",
+    )
+    train.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write each epoch's figures for TensorBoard too, into the run's folder tensorboard",
+    )
     add_settings(train)
     add_threads(train)
     add_workers(train)
@@ -298,6 +318,7 @@ def folder_name(text: str) -> Path:
 
 def run_train(arguments: argparse.Namespace) -> int:
     from refsnn.process import Signals, keep_freed_memory, limit_threads
+    from refsnn.training.callbacks import TensorBoard, load_callback, summary_writer
     from refsnn.training.config import make_config
     from refsnn.training.folder import read_settings
     from refsnn.training.options import given_settings
@@ -306,6 +327,9 @@ def run_train(arguments: argparse.Namespace) -> int:
 
     limit_threads(arguments.threads)
     given = given_settings(arguments)
+    callbacks = [load_callback(reference) for reference in arguments.callback]
+    if arguments.tensorboard:
+        summary_writer()  # before anything is written
     if arguments.resume:
         if arguments.resume is True and arguments.out is None:
             raise ValueError("resume: which run? give its folder: --resume RUN")
@@ -317,7 +341,7 @@ def run_train(arguments: argparse.Namespace) -> int:
         for name in ("preset", "config"):
             if (value := getattr(arguments, name)) is not None:
                 raise ValueError(f"{name}: got {str(value)!r}, but {folder} has its settings")
-        run = resume(folder)
+        run = resume(folder, given.pop("epochs", None))
         for name, value in given.items():
             has = run.config.to_dict()[name]
             if value != has:
@@ -328,9 +352,15 @@ def run_train(arguments: argparse.Namespace) -> int:
         folder = arguments.out or unused_folder(config)
         run = start(folder, config)
     keep_freed_memory(large=run.keeps_all)
+    if arguments.tensorboard:
+        callbacks.append(TensorBoard(folder / "tensorboard"))
     with Signals() as signals:
         try:
-            run.train(lambda: signals.caught is not None, workers=arguments.workers)
+            run.train(
+                lambda: signals.caught is not None,
+                workers=arguments.workers,
+                callbacks=callbacks,
+            )
         except Interrupted:
             again = f"refsnn train --resume {shlex.quote(str(folder))}"
             print(f"stopped; go on with: {again}", file=sys.stderr)
@@ -340,6 +370,12 @@ def run_train(arguments: argparse.Namespace) -> int:
         f"test accuracy {summary['test_accuracy']:.4f}, "
         f"{summary['images_per_second']:.0f} images/s, run folder {folder}"
     )
+    if "best_epoch" in summary:
+        print(
+            f"best epoch {summary['best_epoch']} of {summary['epochs']} by the images left out: "
+            f"accuracy on them {summary['best_validation_accuracy']:.4f}, "
+            f"test accuracy {summary['best_test_accuracy']:.4f}"
+        )
     return 0
 
 

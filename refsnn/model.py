@@ -19,7 +19,7 @@ from refsnn.network import Network, Params, encode, forward, neuron_caches, with
 from refsnn.ops import Array, Ops, get_ops, validate
 from refsnn.training.algorithm import gradients, logits_by_step, main_forward, main_logits
 from refsnn.training.config import TrainConfig, make_config
-from refsnn.training.folder import open_run, read_metrics
+from refsnn.training.folder import BEST, LAST, open_run, read_metrics
 from refsnn.training.trainer import Trainer
 
 BATCH = 128  # images that are computed at a time where nothing is trained
@@ -175,7 +175,7 @@ def fit(
     images: Any = None,
     labels: Any = None,
     *,
-    validation: tuple[Any, Any] | None = None,
+    validation: tuple[Any, Any] | float | None = None,
     callback: Callable[[Model], object] | None = None,
     progress: bool = True,
     preset: str = "digits",
@@ -190,7 +190,11 @@ def fit(
     `loss` may be objects.
 
     With `validation`, a pair (images, labels), the history has `test_accuracy` and `test_loss` of
-    each epoch. `callback` is called with the model after each epoch; training ends early where it
+    each epoch. As a number it is the setting of this name: that share of the training images is
+    left out, the history has `validation_accuracy` and `validation_loss`, and with `patience=N`
+    training ends where the accuracy has not become better for N epochs.
+
+    `callback` is called with the model after each epoch; training ends early where it
     returns True. `progress` shows a bar on stderr.
 
     TypeError or ValueError names the argument or setting that is wrong; `Diverged` is raised where
@@ -198,6 +202,8 @@ def fit(
     """
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: got {validate.shown(callback)}, want a function of the model")
+    if isinstance(validation, int | float):
+        settings, validation = settings | {"validation": validation}, None
     config, dataset = prepare_fit(images, labels, validation, make_config(preset), settings)
     trainer = Trainer(config, dataset, tests=validation is not None or images is None)
     history: list[dict[str, Any]] = []
@@ -250,16 +256,17 @@ def model_of(trainer: Trainer, history: list[dict[str, Any]]) -> Model:
     return Model(trainer.config, trainer.net, *numbers, list(history))
 
 
-def load(path: Path | str) -> Model:
+def load(path: Path | str, best: bool = False) -> Model:
     """Read a model from the folder of a run, or from a file that `Model.save` or `refsnn export`
     wrote.
 
+    Of a run it is the last epoch's, or with `best` that of the best epoch by validation.
     OSError where there is none; ValueError or TypeError say what is wrong with it. A run that
     stopped or diverged before its last iteration is read with a warning.
     """
     path = Path(path)
     if path.is_dir():
-        config, net, state = open_run(path)
+        config, net, state = open_run(path, best)
         if not (path / "summary.json").exists():
             unfinished = f"{path}: not trained to its end: {state.iteration} iterations"
             warnings.warn(unfinished, stacklevel=2)
@@ -267,12 +274,16 @@ def load(path: Path | str) -> Model:
         return model_from(net, state.params, state.buffers, trained, history)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
-    if path.name == "checkpoint.npz":
-        raise ValueError(f"{path}: is the checkpoint of a run, want the run's folder")
+    if best:
+        raise ValueError(f"best: {path} is a file, which holds one epoch; want a run's folder")
     try:
         net, params, buffers, how = load_trained(path)
     except MissingConfig:
-        raise ValueError(f"{path}: not written by Model.save or refsnn export") from None
+        if path.name in (BEST, LAST):
+            text = "is the checkpoint of a run, want the run's folder"
+        else:
+            text = "not written by Model.save or refsnn export"
+        raise ValueError(f"{path}: {text}") from None
     if how is None:
         raise ValueError(
             f"{path}: does not say how the network was trained; load_parameters of "

@@ -38,10 +38,11 @@ class Batch(NamedTuple):
     seed: np.random.SeedSequence | None = None
 
 
-def in_order(n: int, batch_size: int = 128) -> Iterator[Batch]:
-    """Yield batches of all n images in order, without augmentation."""
-    for first in range(0, n, batch_size):
-        yield Batch(np.arange(first, min(first + batch_size, n)))
+def in_order(images: int | Array, batch_size: int = 128) -> Iterator[Batch]:
+    """Yield batches of so many images, or of those of these indices, without augmentation."""
+    which = np.arange(images) if isinstance(images, int) else images
+    for first in range(0, len(which), batch_size):
+        yield Batch(which[first : first + batch_size])
 
 
 class Loader:

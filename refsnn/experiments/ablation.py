@@ -12,16 +12,20 @@ from typing import Any, NamedTuple
 
 from refsnn.experiments.presets import Grid
 from refsnn.files.arrays import read_whole
-from refsnn.files.documents import read_json
+from refsnn.files.documents import read_json, read_toml
 from refsnn.files.schema import object_with
 from refsnn.files.writing import write_json
 from refsnn.network import architecture
 from refsnn.ops import METHODS, validate
-from refsnn.training.config import TrainConfig, from_dict
+from refsnn.training.config import TrainConfig, from_dict, make_config, renamed
 from refsnn.training.folder import read_config
 
 SETTINGS = object_with({"settings": {"type": "array", "items": {"type": "object"}}})
 SUMMARY = object_with({"test_accuracy": {"type": "number", "minimum": 0, "maximum": 1}})
+FILE = {
+    "type": "object",
+    "properties": {"grid": {"type": "array", "items": {"type": "object"}}},
+}
 BIAS = "params/head.fc.bias"  # one number per class
 AXES = ("method", "arch", "steps", "seed")
 Settings = dict[str, Any]
@@ -48,6 +52,29 @@ def configs(grids: Iterable[Grid]) -> list[TrainConfig]:
     for grid in grids:
         for values in product(grid.methods, grid.archs, grid.steps, grid.seeds):
             made[from_dict(grid.settings | dict(zip(AXES, values, strict=True)))] = None
+    return list(made)
+
+
+def read_grids(path: Path, given: Settings) -> list[TrainConfig]:
+    """Read the configurations of a .toml file, with the `given` settings over them, each once.
+
+    A setting that is a list is crossed with the others; a table [[grid]] is a grid by itself, and
+    settings before it belong to all grids. ValueError names the file and what is wrong.
+    """
+    content = read_toml(path, FILE)
+    grids = content.pop("grid", [{}])
+    made: dict[TrainConfig, None] = {}
+    for number, grid in enumerate(grids):
+        settings = renamed(content | grid) | given
+        several = {name: x if isinstance(x, list) else [x] for name, x in settings.items()}
+        for values in product(*several.values()):
+            try:
+                config = make_config("digits", **dict(zip(several, values, strict=True)))
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{path}: grid[{number}]: {error}") from None
+            made[config] = None
+    if not made:
+        raise ValueError(f"{path}: got a grid without a combination, want at least one")
     return list(made)
 
 

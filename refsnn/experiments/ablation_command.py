@@ -27,11 +27,17 @@ SMALL = "digits"  # the preset that starts without printing an estimate
 def add_options(parser: Any) -> None:
     parser.add_argument(
         "--preset",
-        default=SMALL,
         choices=PRESETS,
         help="combinations and settings to start from, which options override: table1 to table4 "
         "of the paper; claim, the paper's claim on the digits (under an hour on two cores); or "
         "digits, a few runs of resnet8 (default: digits)",
+    )
+    parser.add_argument(
+        "--grid",
+        type=Path,
+        metavar="FILE",
+        help="combinations from a .toml file instead: settings by name, where a list means each of "
+        "its values; a table [[grid]] for each set of combinations",
     )
     parser.add_argument(
         "--methods",
@@ -65,7 +71,7 @@ def add_options(parser: Any) -> None:
         "--out",
         metavar="DIR",
         help="folder of the runs, the table and the plot; later calls may add runs "
-        "(default: runs/ablation-PRESET)",
+        "(default: runs/ablation-PRESET, or the grid file's name)",
     )
     parser.add_argument(
         "--jobs",
@@ -95,6 +101,17 @@ def add_options(parser: Any) -> None:
     add_settings(parser, leave_out=AXES, of_preset=held)
 
 
+def combinations(arguments: argparse.Namespace) -> list[TrainConfig]:
+    """Return the combinations of the preset, or those of the file of --grid."""
+    if arguments.grid is None:
+        return ablation.configs(grids(arguments))
+    for option in ("preset", "methods", "archs", "times", "seeds"):
+        if getattr(arguments, option) is not None:
+            name = "steps" if option == "times" else option
+            raise ValueError(f"{name}: got it beside --grid, whose file has the combinations")
+    return ablation.read_grids(arguments.grid, given_settings(arguments))
+
+
 def grids(arguments: argparse.Namespace) -> list[Grid]:
     """Return the preset's grids with the changes that the options make."""
     seeds = arguments.seeds
@@ -111,13 +128,14 @@ def grids(arguments: argparse.Namespace) -> list[Grid]:
     settings = given_settings(arguments)
     return [
         replace(grid, settings=grid.settings | settings, **given)
-        for grid in PRESETS[arguments.preset]
+        for grid in PRESETS[arguments.preset or SMALL]
     ]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    wanted = ablation.configs(grids(arguments))
-    out = Path(arguments.out or f"runs/ablation-{arguments.preset}").resolve()
+    wanted = combinations(arguments)
+    name = arguments.preset or SMALL if arguments.grid is None else arguments.grid.stem
+    out = Path(arguments.out or f"runs/ablation-{name}").resolve()
     settings, known, unread = planned(arguments, out, wanted)
     runs = [r for r in known if r.config in wanted and ablation.result(r).state == "missing"]
     validate.whole("jobs", arguments.jobs, 1)
@@ -126,7 +144,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_data(runs)  # else all of them would fail with the same error
     with Signals() as signals:
         try:
-            if arguments.estimate or (arguments.preset != SMALL and not arguments.scheduler):
+            if arguments.estimate or (name != SMALL and not arguments.scheduler):
                 tell_estimate(runs, arguments.jobs, threads, lambda: signals.caught is not None)
         except Interrupted:
             return 128 + int(signals.caught or 0)

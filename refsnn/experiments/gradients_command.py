@@ -15,6 +15,7 @@ from refsnn.training.config import PRESETS, TrainConfig, make_config
 from refsnn.training.folder import load_state, read_config
 from refsnn.training.options import add_settings, add_threads, given_settings
 from refsnn.training.trainer import batches_of, initial_state, network_for
+from refsnn.training.validation import divide
 
 #: settings that no gradient depends on; images are not augmented
 LEFT_OUT = ("lr", "optimizer", "momentum", "weight_decay", "decay_all", "cutout", "augment")
@@ -74,7 +75,7 @@ def measure(arguments: argparse.Namespace) -> tuple[TrainConfig, int, int, Ledge
     state = begun if arguments.folder is None else load_state(arguments.folder, config, net)
     side = side_weight(config, dataset, state.iteration, arguments.side)
     config = config.changed(**own(arguments))
-    order = begun.rng.permutation(len(dataset.train.labels))  # the order of the first epoch
+    order = begun.rng.permutation(divide(dataset.train.labels, config).training)  # first epoch's
     images, labels = dataset.batch(dataset.train, order[: config.batch_size], config.dtype)
     found = ledger(
         net,

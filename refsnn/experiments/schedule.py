@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from refsnn.experiments.ablation import Planned
+from refsnn.experiments.ablation import Planned, result
 from refsnn.experiments.presets import DataSize
 from refsnn.files.writing import write_json
 from refsnn.ops import get_ops
@@ -208,12 +209,15 @@ def task(threads: int, function: Callable[..., Any], arguments: Sequence[Any]) -
 def train_all(runs: Sequence[Planned], workers: Workers, stopping: Stop) -> Counter[str]:
     """Train all runs, or stop early when `stopping`; return the count of each state of `Outcome`.
 
-    Shows the progress, and prints a line for each run that diverged or failed.
+    Shows the progress, and prints a line for each run that has ended.
     """
     states: Counter[str] = Counter()
     pending = {workers.submit(str(run.folder), train_run, *run): run for run in runs}
     total, told = sum(run.config.epochs for run in runs), False
-    with progress_bar(total=total, initial=epochs_done(runs), unit="epoch") as bar:
+    with (
+        progress_bar(total=total, initial=epochs_done(runs), unit="epoch") as bar,
+        RunLines() as lines,
+    ):
         while pending:
             if stopping() and not told:
                 workers.stop()
@@ -222,14 +226,65 @@ def train_all(runs: Sequence[Planned], workers: Workers, stopping: Stop) -> Coun
                 run = pending.pop(future)
                 outcome = outcome_of(future, run, stopping())
                 states[outcome.state] += 1
-                if outcome.reason:
-                    line = f"{run.folder.name}: {outcome.state}: {outcome.reason}"
-                    bar.write(line, file=sys.stderr)
+                lines.end(run)
+                if text := outcome_text(run, outcome):
+                    bar.write(text, file=sys.stderr)
+            lines.show(list(pending.values()))
             bar.update(epochs_done(runs) - bar.n)
             through = sum(states[state] for state in ("finished", "diverged", "failed"))
             bar.set_postfix(states, runs=f"{through}/{len(runs)}", refresh=False)
             time.sleep(POLL)
     return states
+
+
+class RunLines:
+    """A progress line with the time left for each run that is training, on a terminal."""
+
+    def __init__(self) -> None:
+        self.bars: dict[Path, Any] = {}
+
+    def show(self, runs: Sequence[Planned]) -> None:
+        """Bring the lines up to date with the folders of runs that may have begun."""
+        if not sys.stderr.isatty():
+            return
+        for run in runs:
+            done = epochs_done([run])
+            if run.folder not in self.bars:
+                if not (run.folder / "checkpoint.npz").exists():
+                    continue
+                taken = {bar.pos for bar in self.bars.values()}
+                free = next(place for place in count(1) if -place not in taken)
+                self.bars[run.folder] = progress_bar(
+                    total=run.config.epochs,
+                    initial=done,
+                    unit="epoch",
+                    desc=run.folder.name,
+                    position=free,
+                    leave=False,
+                )
+            bar = self.bars[run.folder]
+            bar.update(done - bar.n)
+
+    def end(self, run: Planned) -> None:
+        """Remove a run's line."""
+        if run.folder in self.bars:
+            self.bars.pop(run.folder).close()
+
+    def __enter__(self) -> "RunLines":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for bar in self.bars.values():
+            bar.close()
+
+
+def outcome_text(run: Planned, outcome: Outcome) -> str:
+    """Return a line about a run that has ended; nothing about one that was stopped."""
+    if outcome.state == "finished":
+        found = result(run)
+        if found.accuracy is not None:
+            return f"{run.folder.name}: test accuracy {found.accuracy:.4f}"
+    return f"{run.folder.name}: {outcome.state}: {outcome.reason}" if outcome.reason else ""
 
 
 def outcome_of(future: Any, run: Planned, stopping: bool) -> Outcome:

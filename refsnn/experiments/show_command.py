@@ -2,8 +2,11 @@
 
 import argparse
 import base64
+import csv
 import html
+import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,9 @@ import numpy as np
 
 from refsnn.experiments.show import Comparison, Seen, compare, look
 from refsnn.files.writing import write_atomic
-from refsnn.output import counted, printable, table
+from refsnn.output import counted, open_output, printable, table
 from refsnn.process import limit_threads
+from refsnn.training.callbacks import scalars
 from refsnn.training.evaluate import evaluate_run
 from refsnn.training.folder import read_metrics
 from refsnn.training.options import add_threads, add_workers
@@ -56,6 +60,11 @@ def add_options(parser: Any) -> None:
         parser.add_argument(
             f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default: {default})"
         )
+    parser.add_argument(
+        "--csv",
+        metavar="FILE",
+        help="also write each run's figures of each epoch as a line of CSV; - prints it alone",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_threads(parser)
     add_workers(parser)
@@ -63,7 +72,16 @@ def add_options(parser: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Watch the runs, write the pictures and print the figures; return the exit code."""
+    if arguments.json and arguments.csv == "-":
+        raise ValueError("csv: got - beside --json, want a file: both would be printed")
     limit_threads(arguments.threads)
+    with open_output(arguments.csv, print) as write_csv:
+        show(arguments, write_csv)
+    return 0
+
+
+def show(arguments: argparse.Namespace, write_csv: Callable[[str], None]) -> None:
+    """Watch the runs, write the pictures and print the figures."""
     folders, names = arguments.folders, names_of(arguments.folders)
     metrics = [read_metrics(folder) for folder in folders]
     seen = look(
@@ -86,12 +104,27 @@ def run(arguments: argparse.Namespace) -> int:
         for name, content in pictures.items():
             write_atomic(arguments.out / f"{name}.{kind}", content)
         written = ", ".join(f"{name}.{kind}" for name in pictures)
+    write_csv(metrics_csv(names, metrics))
     if arguments.json:
         print(json.dumps(as_dict(seen, names, compared), indent=2))
-    else:
+    elif arguments.csv != "-":
         print(report(seen, names, compared))
         print(f"\nin {printable(str(arguments.out))}: {written}")
-    return 0
+
+
+def metrics_csv(names: list[str], metrics: list[list[dict[str, Any]]]) -> str:
+    """Return the rows of metrics.jsonl of each run as CSV; a figure that a run lacks is empty."""
+    lines = [
+        {"run": name} | dict(scalars(row))
+        for name, rows in zip(names, metrics, strict=True)
+        for row in rows
+    ]
+    columns = dict.fromkeys(column for line in lines for column in line)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns or ["run"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue().rstrip("\n")
 
 
 def names_of(folders: list[Path]) -> list[str]:

@@ -157,6 +157,29 @@ def cell(results: Sequence[Result]) -> Table:
     }
 
 
+#: a surrogate's name -> the symbol of its shape (Eq. 4)
+SYMBOLS = {"tanh": "k", "rectangular": "a", "triangular": "γ", "tanh_literal": "k"}
+
+
+def worded(row: Table, common: Table) -> dict[str, str]:
+    """Return a row's settings as people write them: the surrogate is `tanh, k = 0.5`.
+
+    `common` are the settings that all rows share.
+    """
+    settings = dict(row["settings"])
+    found = {}
+    for name, value in settings.items():
+        if name == "surrogate_shape":
+            continue  # stands with the surrogate
+        found[name] = str(value)
+    if {"surrogate", "surrogate_shape"} & settings.keys():
+        both = common | settings
+        name, shape = both.get("surrogate"), both.get("surrogate_shape")
+        symbol = SYMBOLS.get(str(name), "shape")
+        found["surrogate"] = f"{name}" if shape is None else f"{name}, {symbol} = {shape:g}"
+    return found
+
+
 def percent(value: float | None, sign: str = "") -> str:
     return "–" if value is None else f"{100 * value:{sign}.2f}"
 
@@ -171,7 +194,7 @@ def accuracy_text(values: Table) -> str:
 def difference_text(values: Table) -> str:
     shown = f"{percent(values['mean'], '+')} (n = {values['n']})"
     if values["low"] is None:
-        return f"{shown}, no interval"
+        return shown
     return f"{shown} [{percent(values['low'], '+')}, {percent(values['high'], '+')}]"
 
 
@@ -180,34 +203,46 @@ def to_markdown(table: Table) -> str:
     rows, settings, defaults = table["rows"], table["settings"], make_config().to_dict()
     differ = [name for name, value in settings.items() if value != defaults.get(name)]
     named = [name for name in dict.fromkeys(["dataset", "epochs", *differ]) if name in settings]
+    several = has_several(rows, "methods", "std")
+    of_what = "mean ± standard deviation of n seeds" if several else "of one seed"
     parts = [
-        "Test accuracy in %, main branch alone, after the last epoch: mean ± standard deviation of "
-        "n seeds.\nRuns that diverged, are missing or damaged are counted, but are in no mean.",
-        grid(rows, "methods", METHODS, accuracy_text, chance=True),
+        f"Test accuracy in %, main branch alone, after the last epoch: {of_what}.\nRuns that "
+        "diverged, are missing or damaged are counted, but are in no mean.",
+        grid(table, "methods", METHODS, accuracy_text, chance=True),
         f"Settings of all runs: {', '.join(f'{name} {settings[name]}' for name in named)}.",
     ]
     if any(row["differences"] for row in rows):
+        interval = (
+            ", with their 95 % confidence interval\n(Student's t, not corrected for several "
+            "comparisons)"
+        )
         parts[2:2] = [
-            "Differences in percentage points, paired by seed, with their 95 % confidence interval"
-            "\n(Student's t, not corrected for several comparisons):",
-            grid(rows, "differences", DIFFERENCES, difference_text),
+            "Differences in percentage points, paired by seed"
+            f"{interval * has_several(rows, 'differences', 'low')}:",
+            grid(table, "differences", DIFFERENCES, difference_text),
         ]
     return "\n\n".join(parts) + "\n"
 
 
+def has_several(rows: Sequence[Table], part: str, measure: str) -> bool:
+    """Tell whether any cell has what only several seeds give."""
+    return any(values[measure] is not None for row in rows for values in row[part].values())
+
+
 def grid(
-    rows: Sequence[Table],
+    table: Table,
     part: str,
     columns: Sequence[str],
     text: Callable[[Table], str],
     chance: bool = False,
 ) -> str:
     """Format one part of the rows as a Markdown table, without columns that no row has."""
+    rows = table["rows"]
     columns = [name for name in columns if any(name in row[part] for row in rows)]
-    head = [*rows[0]["settings"], "architecture", "layers", "T", *columns]
+    head = [*worded(rows[0], table["settings"]), "architecture", "layers", "T", *columns]
     lines = [head + ["chance"] * chance]
     for row in rows:
-        line = [str(value) for value in row["settings"].values()]
+        line = list(worded(row, table["settings"]).values())
         line += [row["arch"], str(row["depth"]), str(row["steps"])]
         line += [text(row[part][name]) if name in row[part] else "" for name in columns]
         lines.append(line + [percent(row["chance"])] * chance)
@@ -235,25 +270,29 @@ def draw(table: Table) -> "Figure":
 
     rows = table["rows"]
     check_rows(rows)
-    figure = Figure(figsize=(max(6.4, 1.6 * len(rows) + 2), 6.4), layout="constrained")
+    figure = Figure(figsize=(max(6.4, 1.5 * len(rows)), 6.4), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     draw_methods(above, rows)
     draw_differences(below, rows)
     for axes in (above, below):
         axes.grid(axis="y", alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
         for border in range(1, len(rows)):
             axes.axvline(border - 0.5, color="0.8", linewidth=0.8)
-    below.set_xticks(range(len(rows)), [label(row) for row in rows], fontsize="small")
+    below.set_xticks(range(len(rows)), [label(row, table["settings"]) for row in rows])
     below.set_xlim(-0.5, len(rows) - 0.5)
     return figure
 
 
-def label(row: Table) -> str:
-    settings = [f"{name} {value}" for name, value in row["settings"].items()]
-    words = [row["arch"], f"{row['depth']} layers, T = {row['steps']}", *settings]
-    return printable("\n".join(words))
+def label(row: Table, common: Table) -> str:
+    """Return the words below a group of marks, the surrogate's without its setting's name."""
+    words = worded(row, common)
+    settings = [
+        value if name == "surrogate" else f"{name} {value}" for name, value in words.items()
+    ]
+    lines = [f"{row['depth']} layers, T = {row['steps']}", *settings, row["arch"]]
+    return printable("\n".join(lines))
 
 
 def marks(
@@ -281,7 +320,8 @@ def draw_methods(axes: "Axes", rows: Sequence[Table]) -> None:
     for index, row in enumerate(rows):
         if row["chance"] is not None:
             axes.hlines(100 * row["chance"], index - 0.5, index + 0.5, color="0.4", linestyle=":")
-    axes.set(ylabel="test accuracy, %\nmean ± std, seeds, chance (dotted)")
+    marked = "mean ± std, seeds" if has_several(rows, "methods", "std") else "one seed"
+    axes.set(ylabel=f"test accuracy, %\n{marked}, chance (dotted)")
 
 
 def draw_differences(axes: "Axes", rows: Sequence[Table]) -> None:
@@ -295,7 +335,8 @@ def draw_differences(axes: "Axes", rows: Sequence[Table]) -> None:
             x, means, bars, color=color, marker=marker, linestyle="", capsize=3, label=name
         )
     axes.axhline(0, color="0.4", linewidth=0.8)
-    axes.set(ylabel="difference, points\n95 % confidence interval")
+    interval = "\n95 % confidence interval" * has_several(rows, "differences", "low")
+    axes.set(ylabel=f"difference, points{interval}")
 
 
 def write(out: Path, table: Table) -> list[str]:

@@ -11,6 +11,7 @@ from refsnn.network import Network, Params, without_branches
 from refsnn.ops import validate
 from refsnn.training.config import TrainConfig
 from refsnn.training.folder import open_run
+from refsnn.training.options import add_best
 
 NIR = ".nir"
 ONLY_NIR = ("image_size", "dt")
@@ -26,6 +27,7 @@ def add_options(parser: Any) -> None:
         "order of a PyTorch state_dict; .nir: the main branch as a NIR graph, with batch norm "
         "folded into the convolutions",
     )
+    add_best(parser)
     parser.add_argument(
         "--image-size",
         type=int,
@@ -48,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ONLY_NIR:
         if path.suffix != NIR and getattr(arguments, name) is not None:
             raise ValueError(f"{name}: got one for a {path.suffix} file, want it only for {NIR}")
-    config, net, state = open_run(arguments.folder)
+    config, net, state = open_run(arguments.folder, arguments.best)
     params, buffers = state.params, state.buffers
     if path.suffix == NIR:
         written = export_nir(path, net, params, buffers, config, arguments)

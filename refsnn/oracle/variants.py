@@ -135,7 +135,7 @@ def taped_neurons(ops: Ops, tape: Tape) -> Ops:
 
     def backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> Any:
         grads = ops.lif_backward(do_seq, cache, constants)
-        tape.deltas[id(cache)] = grads.dc_seq  # Eq. (3): dL/dc = delta
+        tape.deltas[id(cache)] = grads.dc_seq.copy()  # Eq. (3): dL/dc = delta
         return grads
 
     return replace(ops, lif_forward=forward, lif_backward=backward)

@@ -141,4 +141,4 @@ def evaluate(
         total += len(labels)
         correct += int((logits.argmax(axis=1) == labels).sum())  # Alg. 1 inference line 6
         loss += loss_value(criterion, logits, labels)[0] * len(labels)
-    return {"test_accuracy": correct / total, "test_loss": loss / total}
+    return {"accuracy": correct / total, "loss": loss / total}

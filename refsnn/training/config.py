@@ -37,6 +37,17 @@ class TrainConfig:
     data: DataSettings = field(default_factory=DataSettings)
     steps: int = setting(2, "length T of the simulation", "time steps", least=1)
     epochs: int = setting(20, "passes over the training split", least=1)
+    validation: float = setting(
+        0.0,
+        "share of each class's training images that are left out to find the best epoch; 0: none",
+        least=0,
+    )
+    patience: int = setting(
+        0,
+        "epochs without a better accuracy on the images left out, after which training stops; "
+        "0: never",
+        least=0,
+    )
     batch_size: int = setting(32, "images in a mini-batch", least=1)
     seed: int = setting(0, "seed of every random draw", least=0)
     dtype: str = setting("float32", "precision", choices=("float32", "float64"))
@@ -50,6 +61,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.validation >= 1:
+            raise ValueError(f"validation: got {self.validation!r}, want a share in [0, 1)")
+        if self.patience and not self.validation:
+            raise ValueError(
+                f"patience: got {self.patience}, but no images are left out for it (validation)"
+            )
         self.objective.make_loss()
         self.build_network(1, 2)  # the rest is checked where it belongs
         for name, value in self.to_dict().items():

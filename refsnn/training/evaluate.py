@@ -80,14 +80,16 @@ def figures(outputs: Outputs) -> dict[str, Any]:
 
 
 def evaluate_run(
-    folder: Path, workers: int | None = None, data: str | None = None
+    folder: Path, workers: int | None = None, data: str | None = None, best: bool = False
 ) -> tuple[dict[str, Any], Outputs]:
     """Compute the outputs of a run's network for the held-out images, and figures of them.
+
+    The network is that of the last checkpoint, or with `best` of the best one by validation.
 
     `data` names another data set than the run's, or a file of images and labels (`load_images`);
     its images are standardised as those of the training. ValueError says what does not fit.
     """
-    config, net, state, dataset, make = open_for_test(folder, data)
+    config, net, state, dataset, make = open_for_test(folder, data, best)
     with Loader(dataset, make, workers) as loader:
         batches = loader.batches("test", in_order(len(dataset.test.labels)), config.dtype)
         outputs = compute_outputs(state, net, config, batches)
@@ -112,17 +114,17 @@ class Opened(NamedTuple):
     make: Callable[[], Dataset]
 
 
-def open_for_test(folder: Path, data: str | None) -> Opened:
+def open_for_test(folder: Path, data: str | None, best: bool = False) -> Opened:
     """Read a run, and the images that it is tested on: its own held-out ones, or `data`."""
     if data is not None:
-        config, net, state = open_run(folder)
+        config, net, state = open_run(folder, best)
         make = partial(other_data, data, config, net, state)
         return Opened(config, net, state, make(), make)
     config = read_config(folder)
     make = partial(load, config.data.dataset, config.data_options(begun=True))
     dataset = make()
     net = network_for(config, dataset)
-    return Opened(config, net, load_state(folder, config, net), dataset, make)
+    return Opened(config, net, load_state(folder, config, net, best), dataset, make)
 
 
 def other_data(name: str, config: TrainConfig, net: Network, state: State) -> Dataset:

@@ -13,7 +13,7 @@ import numpy as np
 from refsnn.output import counted, open_output, table
 from refsnn.process import limit_threads
 from refsnn.training.evaluate import Outputs, evaluate_run
-from refsnn.training.options import add_picture, add_threads, add_workers
+from refsnn.training.options import add_best, add_picture, add_threads, add_workers
 
 MOST = 20  # classes of which the terminal shows the whole matrix
 WORST = 10  # classes that it shows otherwise
@@ -28,6 +28,7 @@ def add_options(parser: Any) -> None:
         help="test on other images: the held-out ones of a data set, or a .npz file with images "
         "and labels (default: the held-out images of the run's data set)",
     )
+    add_best(parser)
     parser.add_argument(
         "--predictions",
         metavar="FILE",
@@ -52,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         write = stack.enter_context(open_output(arguments.predictions, print))
         draw = stack.enter_context(open_output(arguments.picture and str(arguments.picture)))
-        result, outputs = evaluate_run(arguments.folder, arguments.workers, arguments.data)
+        result, outputs = evaluate_run(
+            arguments.folder, arguments.workers, arguments.data, arguments.best
+        )
         if arguments.predictions is not None:
             write(predictions_csv(outputs, arguments.logits))
         if arguments.picture is not None:

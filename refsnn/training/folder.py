@@ -40,11 +40,23 @@ METRICS = object_with(
         "firing_rate": {"type": "object", "additionalProperties": {"type": "number"}},
         "test_accuracy": SHARE,
         "test_loss": {"type": "real"},
-    }
+    },
+    {
+        "epochs": COUNT,  # of the run as it was planned in this epoch
+        "validation_accuracy": SHARE,
+        "validation_loss": {"type": "real"},
+    },
 )
+LAST, BEST = "checkpoint.npz", "best.npz"
 
 #: settings that older versions did not have, as they computed
-LATER = {"any_range": False, "skip_unreadable": False, "loss": "cross_entropy"}
+LATER = {
+    "any_range": False,
+    "skip_unreadable": False,
+    "loss": "cross_entropy",
+    "validation": 0.0,
+    "patience": 0,
+}
 
 
 def read_config(folder: Path) -> TrainConfig:
@@ -83,16 +95,34 @@ def read_settings(path: Path) -> dict[str, Any]:
     return found
 
 
-def load_state(folder: Path, config: TrainConfig, net: Network) -> State:
-    """Read the run's checkpoint; CheckpointError where it is of another run."""
-    path = folder / "checkpoint.npz"
+def checkpoint_path(folder: Path, best: bool) -> Path:
+    """Return where the run's last checkpoint is, or the best one by the images left out.
+
+    ValueError where the run has no best one.
+    """
+    if best and not (folder / BEST).exists():
+        raise ValueError(
+            f"best: {folder} has no {BEST}; a run that leaves out images writes it (validation)"
+        )
+    return folder / (BEST if best else LAST)
+
+
+def load_state(folder: Path, config: TrainConfig, net: Network, best: bool = False) -> State:
+    """Read the run's last checkpoint, or its best; CheckpointError where it is of another run.
+
+    It may be of fewer epochs than the settings: those of a run that goes on for longer than it was
+    meant to.
+    """
+    path = checkpoint_path(folder, best)
     state, made_with = checkpoint.load(path)
     made_with = LATER | renamed(made_with)
     for name, value in config.to_dict().items():
         if name not in made_with:
             raise CheckpointError(f"{path}: meta: config: {name} is missing")
-        if made_with[name] != value:
-            had, now = validate.shown(made_with[name]), validate.shown(value)
+        had = made_with[name]
+        longer = name == "epochs" and type(had) is int and had < value
+        if had != value and not longer:
+            had, now = validate.shown(had), validate.shown(value)
             raise CheckpointError(f"{path}: made with {name} {had}, config.json says {now}")
     try:
         check_params(net, state.params)
@@ -109,16 +139,16 @@ def load_state(folder: Path, config: TrainConfig, net: Network) -> State:
     return state
 
 
-def open_run(folder: Path) -> tuple[TrainConfig, Network, State]:
-    """Read settings, network and checkpoint of a run, without looking at its data set."""
-    config = read_config(folder)
-    params = checkpoint.load(folder / "checkpoint.npz")[0].params
+def open_run(folder: Path, best: bool = False) -> tuple[TrainConfig, Network, State]:
+    """Read settings, network and last or best checkpoint of a run, without looking at its data."""
+    config, path = read_config(folder), checkpoint_path(folder, best)
+    params = checkpoint.load(path)[0].params
     try:
         channels, classes = params["stem.conv0.weight"].shape[2], len(params["head.fc.bias"])
     except (KeyError, IndexError, TypeError):
-        raise CheckpointError(f"{folder}/checkpoint.npz: holds no network of refsnn") from None
+        raise CheckpointError(f"{path}: holds no network of refsnn") from None
     net = config.build_network(channels, classes)
-    return config, net, load_state(folder, config, net)
+    return config, net, load_state(folder, config, net, best)
 
 
 def check_state(state: State, net: Network, config: TrainConfig) -> None:
@@ -155,8 +185,13 @@ def check_standardization(mean: Array, std: Array, channels: int) -> None:
             raise ValueError(f"{name}: want {channels} {wanted} in float64, one for each channel")
 
 
-def check_place(state: State, net: Network, count: int, batches: int, config: TrainConfig) -> None:
-    """Check that training on `count` images can be where the state says; else ValueError."""
+def check_place(
+    state: State, net: Network, images: Array, batches: int, config: TrainConfig
+) -> None:
+    """Check that training on the images of these indices can be where the state says.
+
+    ValueError says what does not fit.
+    """
     if state.iteration > config.epochs * batches:
         raise ValueError(
             f"iteration: got {state.iteration}, want at most {config.epochs * batches}"
@@ -164,14 +199,14 @@ def check_place(state: State, net: Network, count: int, batches: int, config: Tr
     position = state.iteration % batches
     if position == 0:
         return
-    whole = state.order.dtype.kind in "iu" and state.order.shape == (count,)
-    if not (whole and np.array_equal(np.sort(state.order), np.arange(count))):
-        raise ValueError(f"order: want each of the {count} training images once")
-    images = position * config.batch_size
+    whole = state.order.dtype.kind in "iu" and state.order.shape == images.shape
+    if not (whole and np.array_equal(np.sort(state.order), images)):
+        raise ValueError(f"order: want each of the {len(images)} training images once")
+    seen = position * config.batch_size
     ranges = {
         "steps": (position, position),
-        "images": (images, images),
-        "correct": (0, images),
+        "images": (seen, seen),
+        "correct": (0, seen),
         "loss": (0, np.inf),
         "gradient_norm": (0, np.inf),
     } | {f"rate.{name}": (0, position) for name in net.neurons()}

@@ -59,6 +59,15 @@ def picture_file(text: str) -> Path:
     return Path(text)
 
 
+def add_best(parser: Any) -> None:
+    parser.add_argument(
+        "--best",
+        action="store_true",
+        help="take the epoch with the best accuracy on the images left out by --validation "
+        "(default: the last epoch)",
+    )
+
+
 def add_threads(parser: Any) -> None:
     parser.add_argument(
         "--threads",

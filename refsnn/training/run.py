@@ -2,8 +2,9 @@
 
 import json
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,20 @@ import numpy as np
 from refsnn.data import Dataset, Loader, load
 from refsnn.files.writing import append_line, optional, write_atomic, write_json
 from refsnn.training import checkpoint
+from refsnn.training.callbacks import Callback
 from refsnn.training.checkpoint import CheckpointError, State
 from refsnn.training.config import TrainConfig
-from refsnn.training.folder import check_place, load_state, read_config, read_metrics
+from refsnn.training.folder import (
+    BEST,
+    LAST,
+    check_place,
+    load_state,
+    read_config,
+    read_metrics,
+)
 from refsnn.training.lock import lock, unlock
 from refsnn.training.trainer import Trainer, never
+from refsnn.training.validation import Row, best_row, is_out_of_patience
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -32,7 +42,7 @@ def fingerprint(dataset: Dataset) -> str:
 
 def require_unused(folder: Path) -> None:
     """Check that the folder holds no file of a run; ValueError names one."""
-    for name in ("config.json", "checkpoint.npz", "metrics.jsonl", "summary.json", "curves.png"):
+    for name in ("config.json", LAST, BEST, "metrics.jsonl", "summary.json", "curves.png"):
         if (folder / name).exists():
             raise ValueError(
                 f"out: {folder} holds a {name} already; resume that run or choose another folder"
@@ -50,16 +60,36 @@ def start(folder: Path, config: TrainConfig) -> "Run":
     return run
 
 
-def resume(folder: Path) -> "Run":
-    """Open the run of a folder at its checkpoint; Locked while another process has it."""
+def resume(folder: Path, epochs: int | None = None) -> "Run":
+    """Open the run of a folder at its checkpoint; Locked while another process has it.
+
+    With more `epochs` than it was meant to have, the learning rate and the side branches' weight go
+    on as in a run of so many epochs, from where it stands. ValueError where they are fewer, or
+    where the run has ended early.
+    """
     config, file = read_config(folder), lock(folder)
     try:
-        run = Run(folder, config)
+        longer = config if epochs is None else config.changed(epochs=epochs)
+        if longer.epochs < config.epochs:
+            raise ValueError(
+                f"epochs: got {epochs}, but the run to resume has {config.epochs}; want as many or "
+                "more"
+            )
+        run = Run(folder, longer)
+        if longer.epochs > config.epochs:
+            run.require_patience()
+            write_json(folder / "config.json", longer.to_dict())
+            (folder / "summary.json").unlink(missing_ok=True)  # with it, the run counts as finished
     except BaseException:
         unlock(folder, file)
         raise
     run.unlock = weakref.finalize(run, unlock, folder, file)
     return run
+
+
+def longer_after(rows: Sequence[Row]) -> list[int]:
+    """Return the epochs after which the run was made longer than it was meant to be."""
+    return [a["epoch"] for a, b in pairwise(rows) if a.get("epochs") != b.get("epochs")]
 
 
 class Run(Trainer):
@@ -68,13 +98,13 @@ class Run(Trainer):
     def __init__(self, folder: Path, config: TrainConfig) -> None:
         self.folder = folder
         self.unlock: Callable[[], object] = lambda: None
-        self.begun = (folder / "checkpoint.npz").exists()
+        self.begun = (folder / LAST).exists()
         self.make_dataset = partial(load, config.data.dataset, config.data_options(self.begun))
         super().__init__(config, self.make_dataset())
         try:
-            check_place(self.state, self.net, len(self.dataset.train.labels), self.batches, config)
+            check_place(self.state, self.net, self.division.training, self.batches, config)
         except ValueError as error:
-            raise CheckpointError(f"{folder / 'checkpoint.npz'}: {error}") from None
+            raise CheckpointError(f"{folder / LAST}: {error}") from None
 
     def first_state(self) -> State:
         """Read the checkpoint, or where the run has not begun, draw the initial state."""
@@ -96,28 +126,47 @@ class Run(Trainer):
         state.data, state.mean, state.std = data, mean, std
         return state
 
-    def save(self) -> None:
-        """Write the checkpoint."""
-        checkpoint.save(self.folder / "checkpoint.npz", self.state, self.config.to_dict())
+    def save(self, name: str = LAST) -> None:
+        """Write a checkpoint."""
+        checkpoint.save(self.folder / name, self.state, self.config.to_dict())
+
+    def require_patience(self) -> None:
+        """Raise ValueError if the run has ended early."""
+        rows, patience = read_metrics(self.folder), self.config.patience
+        if is_out_of_patience(rows, patience):
+            raise ValueError(
+                f"epochs: the run ended early, in epoch {rows[-1]['epoch']}, as its best is "
+                f"{patience} epochs old (patience); it does not go on"
+            )
 
     def train(
         self,
         stop: Callable[[], bool] = never,
         quiet: bool = False,
         workers: int | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         """Train to the end, or until `stop` says so, which raises Interrupted.
 
         Either way other processes may use the folder afterwards. `workers` processes make the
-        batches (see `Loader`).
+        batches (see `Loader`). The callbacks get each epoch's row of metrics after it is saved.
         """
         try:
-            self.write_epochs(stop, quiet, workers)
+            self.write_epochs(stop, quiet, workers, callbacks)
         finally:
             self.unlock()
 
-    def write_epochs(self, stop: Callable[[], bool], quiet: bool, workers: int | None) -> None:
-        """Train, and after each epoch write its row of metrics, then the checkpoint."""
+    def write_epochs(
+        self,
+        stop: Callable[[], bool],
+        quiet: bool,
+        workers: int | None,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        """Train, and after each epoch write its row of metrics, then the checkpoint.
+
+        Where the epoch is the best one so far, its checkpoint is written before all.
+        """
         if self.state.iteration == 0:
             self.save()
         done_epochs = self.state.iteration // self.batches
@@ -127,15 +176,19 @@ class Run(Trainer):
                 f"{self.folder / 'metrics.jsonl'}: got rows of {len(rows)} epochs, want "
                 f"{done_epochs}, which the checkpoint has finished"
             )
-        metrics = self.folder / "metrics.jsonl"
+        self.rows, metrics = rows, self.folder / "metrics.jsonl"
         write_atomic(metrics, "".join(json.dumps(r) + "\n" for r in rows).encode())
         with (
             self.progress_bar(quiet) as bar,
             Loader(self.dataset, self.make_dataset, workers) as loader,
         ):
             for row in self.train_epochs(loader, bar, stop, self.save):
+                if best_row(self.rows) is row:
+                    self.save(BEST)
                 append_line(metrics, json.dumps(row))
                 self.save()
+                for callback in callbacks:
+                    callback(row)
 
     def summarize(self) -> dict[str, Any]:
         """Write curves.png of a finished run, if that can be drawn, then summary.json.
@@ -153,11 +206,19 @@ class Run(Trainer):
             "seed": config.seed,
             "images_per_second": sum(r["images"] for r in rows) / sum(r["seconds"] for r in rows),
             "lambda_last": rows[-1]["lambda"],
-            "epochs": config.epochs,
+            "epochs": rows[-1]["epoch"],
             "test_loss": rows[-1]["test_loss"],
             "parameters": self.net.count_parameters(),
             "skipped": self.dataset.skipped,
         }
+        if best := best_row(rows):
+            summary |= {
+                "best_epoch": best["epoch"],
+                "best_validation_accuracy": best["validation_accuracy"],
+                "best_test_accuracy": best["test_accuracy"],
+            }
+        if longer := longer_after(rows):
+            summary["longer_after"] = longer
         curves = self.folder / "curves.png"
         with optional(curves):
             from refsnn.training.plot import draw_curves

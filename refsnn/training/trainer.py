@@ -19,6 +19,7 @@ from refsnn.training.config import TrainConfig
 from refsnn.training.memory import keeps_all
 from refsnn.training.monitor import first_gradient_norm
 from refsnn.training.optimizer import init_state
+from refsnn.training.validation import Row, divide, is_out_of_patience
 
 LOW_MEMORY = (
     "memory: a step would not fit into what is available, so only spikes are kept for the backward "
@@ -39,7 +40,7 @@ def network_for(config: TrainConfig, dataset: Dataset) -> Network:
 
 def batches_of(config: TrainConfig, dataset: Dataset) -> int:
     """Count the iterations of an epoch."""
-    return -(-len(dataset.train.labels) // config.batch_size)
+    return -(-len(divide(dataset.train.labels, config).training) // config.batch_size)
 
 
 def initial_state(config: TrainConfig, net: Network) -> State:
@@ -78,6 +79,8 @@ class Trainer:
         self.config, self.dataset, self.tests = config, dataset, tests
         self.net = network_for(config, dataset)
         self.ops = get_ops(config.ops)
+        self.division = divide(dataset.train.labels, config)
+        self.rows: list[Row] = []  # the figures of the epochs so far
         self.keeps_all = keeps_all(self.net, config, dataset.train.images.shape)
         self.batches = batches_of(config, dataset)
         self.state = self.first_state()
@@ -96,7 +99,7 @@ class Trainer:
     def progress_bar(self, quiet: bool) -> Iterator[Any]:
         """Show how many images have been trained on, unless `quiet`."""
         epoch, position = divmod(self.state.iteration, self.batches)
-        images = len(self.dataset.train.labels)
+        images = len(self.division.training)
         with progress_bar(
             total=self.config.epochs * images,
             initial=epoch * images + position * self.config.batch_size,
@@ -112,8 +115,10 @@ class Trainer:
         bar: Any,
         stop: Callable[[], bool] = never,
         save: Callable[[], None] = keep_nothing,
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[Row]:
         """Train from where the state stands to the end, and give each epoch's figures.
+
+        The end comes early where patience is at an end (setting `patience`).
 
         `save` is called every few minutes within an epoch, and where `stop` says so, which raises
         Interrupted; what is given at an epoch's end, the caller saves.
@@ -122,9 +127,11 @@ class Trainer:
             bar.write(LOW_MEMORY, file=sys.stderr)
         if self.ops.precompile is not None and self.state.iteration < self.total:
             self.compile(bar, self.ops.precompile)
-        while self.state.iteration < self.total:
+        patience = self.config.patience
+        while self.state.iteration < self.total and not is_out_of_patience(self.rows, patience):
             with np.errstate(all="ignore"):  # require_finite looks itself
                 row = self.train_epoch(loader, bar, stop, save)
+            self.rows.append(row)
             yield row
             if stop() and self.state.iteration < self.total:
                 raise Interrupted
@@ -148,12 +155,12 @@ class Trainer:
 
     def train_epoch(
         self, loader: Loader, bar: Any, stop: Callable[[], bool], save: Callable[[], None]
-    ) -> dict[str, Any]:
+    ) -> Row:
         """Train from where the state stands to the epoch's end, and return its figures."""
         state, size = self.state, self.config.batch_size
         epoch, position = divmod(state.iteration, self.batches)
         if position == 0:
-            state.order = state.rng.permutation(len(self.dataset.train.labels))
+            state.order = state.rng.permutation(self.division.training)
             state.sums = {}
         saved = start = time.monotonic()
         first = position
@@ -178,7 +185,8 @@ class Trainer:
                     raise Interrupted
         trained = min(self.batches * size, len(state.order)) - first * size
         speed = {"images": trained, "seconds": time.monotonic() - start}  # of this process
-        return self.figures(loader, {"epoch": epoch + 1, "lambda": side, "lr": lr} | speed)
+        row = {"epoch": epoch + 1, "epochs": self.config.epochs, "lambda": side, "lr": lr}
+        return self.figures(loader, row | speed)
 
     def record(self, step: Step, labels: Any) -> None:
         """Add one step's figures to the epoch's sums."""
@@ -203,8 +211,8 @@ class Trainer:
             "λ": f"{side:.3f}",
         }
 
-    def figures(self, loader: Loader, row: dict[str, Any]) -> dict[str, Any]:
-        """Complete an epoch's row by the means of its sums and by the test split."""
+    def figures(self, loader: Loader, row: Row) -> Row:
+        """Complete an epoch's row by the means of its sums, and by the images not trained on."""
         sums = self.state.sums
         row |= {
             "iteration": self.state.iteration,
@@ -218,8 +226,12 @@ class Trainer:
                 if name.startswith("rate.")
             },
         }
+        plans = {"validation": ("train", self.division.validation)}
         if self.tests:
-            images = in_order(len(self.dataset.test.labels))
-            batches = loader.batches("test", images, self.config.dtype)
-            row |= evaluate(self.state, self.net, self.config, self.ops, batches)
+            plans["test"] = ("test", np.arange(len(self.dataset.test.labels)))
+        for name, (split, images) in plans.items():
+            if images.size:
+                batches = loader.batches(split, in_order(images), self.config.dtype)
+                found = evaluate(self.state, self.net, self.config, self.ops, batches)
+                row |= {f"{name}_{figure}": value for figure, value in found.items()}
         return row

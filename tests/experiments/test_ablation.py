@@ -409,3 +409,134 @@ def test_help_gives_no_default_that_a_preset_replaces(capsys):
 )
 def test_durations_have_units(seconds, words):
     assert ablation_command.duration(seconds) == words
+
+
+def written(tmp_path, text):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+CROSSED = """
+epochs = 3
+arch = ["1:4", "1-1:4-8"]
+[[grid]]
+method = ["vanilla", "evolutionary"]
+seed = [0, 1]
+[[grid]]
+method = "vanilla"
+surrogate = "rectangular"
+surrogate_shape = [1.0, 2.0]
+arch = "1:4"
+"""
+
+
+def test_lists_in_a_file_are_crossed_and_its_grids_are_joined(tmp_path):
+    found = ablation.read_grids(written(tmp_path, CROSSED), {"batch_size": 7})
+    wanted = [
+        make_config(epochs=3, arch=arch, method=method, seed=seed, batch_size=7)
+        for arch, method, seed in product(("1:4", "1-1:4-8"), ("vanilla", "evolutionary"), (0, 1))
+    ]
+    wanted += [
+        make_config(
+            epochs=3,
+            arch="1:4",
+            method="vanilla",
+            surrogate="rectangular",
+            surrogate_shape=shape,
+            batch_size=7,
+        )
+        for shape in (1.0, 2.0)
+    ]
+    assert found == wanted
+
+
+def test_a_file_without_tables_is_one_grid(tmp_path):
+    found = ablation.read_grids(written(tmp_path, "lr = [0.1, 0.2]\nseed = [0, 0]"), {})
+    assert found == [make_config(lr=0.1), make_config(lr=0.2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epoch = 3", r"grid\[0\]: setting: got 'epoch', did you mean epochs"),
+        ("seed = []", "a grid without a combination"),
+        ("grid = 3", "grid: got"),
+        ("[[grid]]\nlr = -1", r"grid\[0\]: lr: got -1"),
+        ("epochs = ", "not valid TOML"),
+    ],
+)
+def test_a_bad_file_of_combinations_is_refused(text, words, tmp_path, refused):
+    out = tmp_path / "out"
+    line = refused(["ablation", "--grid", written(tmp_path, text), "--out", out])
+    assert "mine.toml" in line
+    assert re.search(words, line)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "option", ["--preset=digits", "--methods=vanilla", "--steps=2", "--seeds=1"]
+)
+def test_a_file_of_combinations_has_them_all(option, tmp_path, refused):
+    line = refused(["ablation", "--grid", written(tmp_path, "epochs = 1"), option])
+    assert "got it beside --grid" in line
+    assert option[2:].split("=")[0] in line
+
+
+class Bar:
+    """A progress bar that remembers."""
+
+    def __init__(self, **options):
+        self.options, self.n, self.closed = options, options["initial"], False
+        self.pos = -options["position"]
+
+    def update(self, number):
+        self.n += number
+
+    def close(self):
+        self.closed = True
+
+
+def test_each_run_that_trains_has_a_line_on_a_terminal(tmp_path, monkeypatch):
+    bars = []
+
+    def bar(**options):
+        bars.append(Bar(**options))
+        return bars[-1]
+
+    monkeypatch.setattr(schedule, "progress_bar", bar)
+    monkeypatch.setattr(schedule.sys.stderr, "isatty", lambda: True, raising=False)
+    runs = [Planned(tmp_path / name, make_config(epochs=4)) for name in "abc"]
+
+    def epochs(run, number):
+        run.folder.mkdir(exist_ok=True)
+        (run.folder / "checkpoint.npz").touch()
+        (run.folder / "metrics.jsonl").write_text("{}\n" * number)
+
+    with schedule.RunLines() as lines:
+        lines.show(runs)
+        assert bars == []
+        epochs(runs[0], 1)
+        epochs(runs[1], 0)
+        lines.show(runs)
+        assert [(b.options["desc"], b.n, b.pos) for b in bars] == [("a", 1, -1), ("b", 0, -2)]
+        epochs(runs[0], 3)
+        lines.show(runs)
+        assert bars[0].n == 3
+        lines.end(runs[0])
+        assert [b.closed for b in bars] == [True, False]
+        epochs(runs[2], 0)
+        lines.show(runs[1:])
+        assert (bars[2].options["desc"], bars[2].pos) == ("c", -1)  # the place that became free
+        assert bars[2].options["total"] == 4
+    assert all(b.closed for b in bars)
+
+
+def test_a_finished_run_is_told_with_its_accuracy(tmp_path, monkeypatch):
+    run = Planned(tmp_path / "mine", make_config())
+    done = Result(run.config, "finished", 0.875, 10)
+    monkeypatch.setattr(schedule, "result", lambda run: done)
+    assert schedule.outcome_text(run, schedule.Outcome("finished")) == "mine: test accuracy 0.8750"
+    diverged = schedule.Outcome("diverged", "iteration 3")
+    assert schedule.outcome_text(run, diverged) == "mine: diverged: iteration 3"
+    assert schedule.outcome_text(run, schedule.Outcome("interrupted")) == ""

@@ -1,6 +1,7 @@
 """Pictures of runs, what their neurons do, and how two of them differ."""
 
 import base64
+import csv
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ import refsnn
 from refsnn.cli import main
 from refsnn.data.digits import load_digits
 from refsnn.experiments import show, show_command
+from refsnn.training.folder import read_metrics
 
 SMALL = ["--arch=1-1:4-8", "--epochs=2", "--batch-size=200", "--ops=numpy", "--steps=3"]
 
@@ -141,3 +143,20 @@ def test_runs_of_other_data_are_not_compared(runs, tmp_path, refused):
     line = refused(["show", str(runs[0]), str(folder), "--out", str(tmp_path / "seen")])
     assert "tested on other images than" in line
     assert not (tmp_path / "seen").exists()
+
+
+def test_figures_of_all_epochs_are_written_as_csv(runs, tmp_path, capsys, refused):
+    file = tmp_path / "metrics.csv"
+    given = ["show", *map(str, runs), "--out", str(tmp_path / "seen"), "--images=2"]
+    assert main([*given, "--csv", str(file)]) == 0
+    with file.open(newline="") as text:
+        lines = list(csv.DictReader(text))
+    rows = [row for folder in runs for row in read_metrics(folder)]
+    assert [line["run"] for line in lines] == ["seed0", "seed0", "seed1", "seed1"]
+    for line, row in zip(lines, rows, strict=True):
+        assert float(line["test_loss"]) == row["test_loss"]
+        assert float(line["firing_rate.stem.lif0"]) == row["firing_rate"]["stem.lif0"]
+    capsys.readouterr()
+    assert main([*given, "--csv", "-"]) == 0
+    assert capsys.readouterr().out == file.read_text()
+    assert "csv: got - beside --json" in refused([*given, "--csv=-", "--json"])

@@ -143,14 +143,48 @@ def test_cells_say_how_many_runs_diverged_or_are_missing(made):
     ]
     assert [table.difference_text(differences[name]) for name in differences] == [
         "+25.00 (n = 2) [+25.00, +25.00]",
-        "+37.50 (n = 1), no interval",
-        "+12.50 (n = 1), no interval",
+        "+37.50 (n = 1)",
+        "+12.50 (n = 1)",
     ]
     last = made["rows"][2]
     assert table.accuracy_text(last["methods"]["shortcut"]) == "– (n = 0, 2 diverged)"
-    assert table.difference_text(last["differences"]["shortcut - vanilla"]) == (
-        "– (n = 0), no interval"
-    )
+    assert table.difference_text(last["differences"]["shortcut - vanilla"]) == "– (n = 0)"
+
+
+def test_of_one_seed_neither_spread_nor_interval_is_spoken_of():
+    several = results({"vanilla": {0: 0.0, 1: 0.5}, "shortcut": {0: 0.0, 1: 0.5}}, (0, 1))
+    for made, wanted in ((several, True), ([r for r in several if r.config.seed == 0], False)):
+        found = table.tabulate(made)
+        text, axes = table.to_markdown(found), table.draw(found).axes
+        labels = [one.get_ylabel() for one in axes]
+        assert ("±" in text, "interval" in text, "of one seed" in text) == (
+            wanted,
+            wanted,
+            not wanted,
+        )
+        assert ("std" in labels[0], "interval" in labels[1]) == (wanted, wanted)
+
+
+@pytest.mark.parametrize(
+    ("settings", "common", "wanted"),
+    [
+        ({"surrogate": "tanh", "surrogate_shape": 0.5}, {}, {"surrogate": "tanh, k = 0.5"}),
+        (
+            {"surrogate_shape": 2.0},
+            {"surrogate": "rectangular"},
+            {"surrogate": "rectangular, a = 2"},
+        ),
+        ({"surrogate": "triangular"}, {"surrogate_shape": None}, {"surrogate": "triangular"}),
+        (
+            {"surrogate": "mine:slope"},
+            {"surrogate_shape": 1.0},
+            {"surrogate": "mine:slope, shape = 1"},
+        ),
+        ({"tau": 0.25, "lr": 0.1}, {"surrogate": "tanh"}, {"tau": "0.25", "lr": "0.1"}),
+    ],
+)
+def test_settings_are_written_as_people_write_them(settings, common, wanted):
+    assert table.worded({"settings": settings}, common) == wanted
 
 
 def cells_of(markdown):
@@ -229,7 +263,7 @@ def test_the_plot_draws_what_the_numbers_say(made):
                 else:
                     assert (low, high) == pytest.approx(tuple(100 * end for end in ends))
     labels = [text.get_text() for text in below.get_xticklabels()]
-    assert labels[2] == "1-1:4-8\n6 layers, T = 2\nsurrogate triangular"
+    assert labels[2] == "6 layers, T = 2\ntriangular\n1-1:4-8"
     chance = [c for c in above.collections if c.get_linestyle() != [(0, None)]]
     assert [segment[0][1] for c in chance for segment in c.get_segments()] == [25, 25, 25]
 

@@ -65,8 +65,13 @@ def test_lines_are_geometric_means_and_bands_the_range(axes, panel, script):
 
 def test_texts_name_methods_weights_setting_and_depth(axes):
     legend = [text.get_text() for text in axes[0].get_legend().get_texts()]
-    assert legend == ["vanilla, λ = 0", "shortcut, λ = 1", "evolutionary, λ = 0.25"]
-    assert axes[0].get_title() == "digits, T = 4, 2 seeds"
+    assert legend == [
+        "vanilla",
+        "shortcut, weight 1",
+        "evolutionary, λ = 0.25",
+        "lowest to highest of 2 seeds",
+    ]
+    assert axes[0].get_title() == "digits, T = 4"
     assert axes[1].get_title().startswith("20 layers")
 
 

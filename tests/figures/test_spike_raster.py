@@ -69,7 +69,7 @@ def assert_shown(layers, wanted, neurons):
 
 
 def test_an_untrained_network_is_normalised_by_a_batch_that_begins_with_the_image(figure):
-    data = figure.compute(arch="1:2", steps=3, image=350, neurons=4, seed=5, batch_size=8)
+    data = figure.compute(epochs=0, arch="1:2", steps=3, image=350, neurons=4, seed=5, batch_size=8)
     digits, net = load("digits"), Network(architecture("1:2"), 1, 10)
     params = init_params(net, np.random.default_rng(5), np.float32)
     which = [350, 351, 352, 353, 354, 0, 1, 2]
@@ -77,6 +77,16 @@ def test_an_untrained_network_is_normalised_by_a_batch_that_begins_with_the_imag
     run = forward(net, params, init_buffers(net, np.float32), encode(x, 3), NUMPY)
     assert_shown(data["layers"], spikes_of(neuron_caches(run)), 4)
     assert "untrained 1:2" in data["title"]
+
+
+def test_a_network_is_trained_for_the_picture(figure, tmp_path):
+    data = figure.compute(epochs=1, arch="1:2", steps=3, image=7, neurons=4, seed=5)
+    config = make_config(arch="1:2", epochs=1, steps=3, seed=5)
+    run = start(tmp_path / "same", config)
+    run.train(quiet=True)
+    of_run = figure.compute(run=str(tmp_path / "same"), image=7, neurons=4, seed=5)
+    assert data["layers"] == of_run["layers"]
+    assert data["title"] == "1:2 after 1 epochs on digits, test image 7, seed 5"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -102,7 +112,8 @@ def test_a_run_is_shown_with_its_running_statistics(figure, tmp_path, dtype):
         ({"image": 355}, r"^image: got 355, want 0 to 354"),
         ({"image": -1}, r"^image: got -1"),
         ({"neurons": 0}, r"^neurons: got 0"),
-        ({"batch_size": 0}, r"^batch_size: got 0"),
+        ({"batch_size": 0, "epochs": 0}, r"^batch_size: got 0"),
+        ({"epochs": -1}, r"^epochs: got -1"),
         ({"run": "nowhere"}, r"^nowhere: no run there"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from itertools import combinations
 
+import numpy as np
 import pytest
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.transforms import Bbox
@@ -96,9 +97,11 @@ def test_every_branch_goes_through_its_head_to_the_sum_with_its_weight(figure, m
     assert (3.06, "$b_{2}$") in shown
     assert (5.62, "$b_{3}$") in shown  # behind the main branch's head
     (plus,) = [x for x, text in shown if text == "+"]
-    bus = [line for line in axes.lines if line.get_ydata()[0] == line.get_ydata()[1]]
+    skips = [line for line in axes.lines if len(line.get_xdata()) == 4]
+    rest = [line for line in axes.lines if line not in skips]
+    bus = [line for line in rest if line.get_ydata()[0] == line.get_ydata()[1]]
     assert [list(line.get_xdata()) for line in bus] == [[1, plus]]
-    rising = [line.get_xdata()[0] for line in axes.lines if line not in bus]
+    rising = [line.get_xdata()[0] for line in rest if line not in bus]
     assert rising == leaving
     up = [end[0] for start, end in arrows(axes) if end[1] > start[1]]
     assert up == leaving
@@ -120,8 +123,28 @@ def test_boxes_stand_in_order_with_their_labels_and_numbers(figure):
 def test_without_side_branches_nothing_is_added(figure):
     _, axes = draw(figure, arch="resnet18", method="vanilla")
     assert heads(axes) == []
-    assert not axes.lines
+    assert all(len(line.get_xdata()) == 4 for line in axes.lines)  # skips
     assert "+" not in [text for _, text in texts(axes)]
+
+
+def test_every_block_has_a_skip_dashed_where_it_is_a_convolution(figure):
+    data, axes = draw(figure, arch="1-2-1:8-16-16", method="shortcut")
+    skips = {
+        round(np.mean(line.get_xdata()), 1): line.get_linestyle()
+        for line in axes.lines
+        if len(line.get_xdata()) == 4
+    }
+    styles = {"identity": "-", "conv": "--"}
+    assert skips == {x: styles[box["skip"]] for x, box in enumerate(data["boxes"]) if box["skip"]}
+    assert [box["skip"] for box in data["boxes"]] == ["", "identity", "conv", "identity", "conv"]
+
+
+def test_the_legend_says_what_the_colours_mean(figure):
+    for method, words in (("shortcut", 5), ("vanilla", 4)):
+        _, axes = draw(figure, arch="1-1:8-16", method=method)
+        legend = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert len(legend) == words
+        assert any("side branch" in text for text in legend) == (method != "vanilla")
 
 
 def test_a_hidden_layer_is_in_the_main_head(figure):

@@ -48,4 +48,7 @@ def test_every_data_set_has_its_row():
 
 def test_every_file_of_a_run_has_its_row(tmp_path):
     names = {row[0].strip("`") for row in TRAINING.rows(r"`\w+\.\w+`")}
-    assert names == {"config.json", "metrics.jsonl", "summary.json", "checkpoint.npz", "curves.png"}
+    assert names == {
+        *("config.json", "metrics.jsonl", "summary.json"),
+        *("checkpoint.npz", "best.npz", "curves.png"),
+    }

@@ -229,7 +229,7 @@ def test_each_setting_belongs_to_one_group_and_the_flat_form_holds_all():
 
 
 def test_the_ledger_names_every_setting_that_decides_something():
-    of_the_run = {"steps", "seed", "dtype", "ops", "memory"} | {
+    of_the_run = {"steps", "seed", "dtype", "ops", "memory", "validation", "patience"} | {
         item.name for item in fields(DataSettings)
     }
     unnamed = {item.name for _, item in settings_fields() if not spec.clauses_of(item.name)}

@@ -41,7 +41,7 @@ def pixels(png):
 @pytest.mark.filterwarnings("error")
 def test_curves_are_a_picture_that_opens(count, layers):
     shown = pixels(draw_curves(records(count, layers), make_config()))
-    assert shown.shape == (720, 1080, 3)
+    assert shown.shape == (720, 1200, 3)
     assert shown.std() > 5
 
 
