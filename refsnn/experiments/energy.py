@@ -35,6 +35,7 @@ class Count:
     spikes: int = 0
     synaptic: int = 0  # accumulates
     macs: int = 0  # multiply-accumulates of numbers with weights
+    reads: int = 0  # weights read, one for each of these operations
     norm_macs: int = 0  # of batch norm, which a network on a chip has in its weights
     updates: int = 0  # of the neurons behind it
     dense_macs: int = 0  # of a network of the same shape without spikes and time
@@ -96,11 +97,11 @@ def conv_count(
     count.norm_macs = y_size
     count.updates = y_size if updates else 0
     if takes == "numbers":
-        count.macs = steps * images * per_image
+        count.macs = count.reads = steps * images * per_image
         return count
     spikes = (x != 0).sum(axis=(0, 3))  # (H, W)
     count.spikes = int(spikes.sum())
-    count.synaptic = int((spikes * windows).sum()) * c_out
+    count.synaptic = count.reads = int((spikes * windows).sum()) * c_out
     dense = kh * kw * c_in * c_out * (y_size // c_out)  # of all steps
     count.formula = count.spikes / x.size * dense
     return count
@@ -153,6 +154,7 @@ def head_counts(run: Forward, images: int) -> Iterator[Count]:
             images,
             x.size,
             macs=macs,
+            reads=macs,
             updates=len(x) * w.shape[1],
             dense_macs=images * w.size,
         )
@@ -166,13 +168,16 @@ def head_counts(run: Forward, images: int) -> Iterator[Count]:
             x.size,
             spikes,
             synaptic=synaptic,
+            reads=synaptic,
             dense_macs=images * w.size,
             formula=float(synaptic),
         )
         return
     x, w = head.fc
     macs, dense = len(x) * w.size, images * w.size
-    yield Count(f"{head.name}.fc", "numbers", images, x.size, macs=macs, dense_macs=dense)
+    yield Count(
+        f"{head.name}.fc", "numbers", images, x.size, macs=macs, reads=macs, dense_macs=dense
+    )
 
 
 def summary(
@@ -190,6 +195,7 @@ def summary(
             "spikes": count.spikes / n,
             "synaptic_operations": count.synaptic / n,
             "macs": count.macs / n,
+            "weights_read": count.reads / n,
             "norm_macs": count.norm_macs / n,
             "neuron_updates": count.updates / n,
             "dense_macs": count.dense_macs / n,

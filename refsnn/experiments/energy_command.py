@@ -129,6 +129,8 @@ def report(result: dict[str, Any]) -> str:
         f"{result['multiply_accumulate_picojoules']:g} pJ for a multiply-accumulate (MAC)\n"
         f"dense: the same layers once, without spikes, every weight a MAC: "
         f"{result['dense_over_spiking']:.2f} times the energy\n"
+        f"weights read: {number(total['weights_read'])}, one for each of these operations but a "
+        "skip's\n"
         f"not in the energy: {number(total['norm_macs'])} MACs of batch norm, which can be folded "
         "into the weights, and the neurons' updates"
     )

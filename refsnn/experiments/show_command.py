@@ -166,6 +166,8 @@ def draw(
         "raster": plot.draw_raster(seen, names[0]),
         "weights": plot.draw_weights(seen, names[0]),
     }
+    if rows := [row for row in metrics[0] if "gradient_norm" in row]:
+        figures["gradients"] = plot.draw_gradients(rows, names[0])
     if any(metrics):
         figures["curves"] = plot.draw_runs(names, metrics)
     return {name: figure_bytes(figure, kind) for name, figure in figures.items()}

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from refsnn.experiments.show import EDGES, Layer, Seen
 from refsnn.ops import Array
 from refsnn.output import printable
-from refsnn.training.plot import PlainLog
+from refsnn.training.plot import LAYERS, NAMED, PlainLog
 
 ACROSS = 5  # panels in a row
 SIDE = 1.9  # inches of a panel
@@ -110,6 +110,36 @@ def draw_weights(seen: Seen, name: str) -> Figure:
             drawn = place.imshow(one, cmap="RdBu_r", vmin=-most, vmax=most)
     if drawn is not None:
         figure.colorbar(drawn, ax=axes, shrink=0.8)
+    return figure
+
+
+def draw_gradients(rows: list[dict[str, Any]], name: str) -> Figure:
+    """Draw the norm of the gradient of each layer's weights over the epochs of a run.
+
+    `rows` are those of metrics.jsonl that have `gradient_norm`.
+    """
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    axes = figure.subplots()
+    layers = [layer for layer in rows[-1]["gradient_norm"] if not layer.startswith("branch.")]
+    named = -(-len(layers) // NAMED)
+    positive = False
+    for index, layer in enumerate(layers):
+        values = [row["gradient_norm"][layer] for row in rows]
+        positive |= any(value > 0 for value in values)
+        axes.plot(
+            [row["epoch"] for row in rows],
+            values,
+            marker="." if len(rows) < 50 else None,
+            color=LAYERS(index / max(len(layers) - 1, 1)),
+            label=layer if index % named == 0 or index == len(layers) - 1 else None,
+        )
+    if positive:
+        axes.set_yscale("log")
+    axes.set(xlabel="epoch", ylabel="norm of the weights' gradient, last iteration of the epoch")
+    axes.set_title(printable(f"{name}: gradient by layer of the main branch"), fontsize="medium")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

@@ -45,6 +45,7 @@ METRICS = object_with(
         "epochs": COUNT,  # of the run as it was planned in this epoch
         "validation_accuracy": SHARE,
         "validation_loss": {"type": "real"},
+        "gradient_norm": {"type": "object", "additionalProperties": {"type": "number"}},
     },
 )
 LAST, BEST = "checkpoint.npz", "best.npz"

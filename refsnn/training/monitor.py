@@ -31,6 +31,15 @@ def first_gradient_norm(grads: Params) -> float:
     return norm(grads["stem.conv0.weight"])
 
 
+def weight_gradient_norms(grads: Params) -> dict[str, float]:
+    """Return the norm of the gradient of each layer of weights, from input to output."""
+    return {
+        name.removesuffix(".weight"): norm(g)
+        for name, g in grads.items()
+        if name.endswith(".weight") and g.ndim > 1
+    }
+
+
 def require_finite(iteration: int, loss: float, run: Forward, grads: Params) -> None:
     """Raise Diverged, naming the iteration and the layer, if any value is NaN or infinite."""
     known = (*grads.values(), *run.buffers.values())

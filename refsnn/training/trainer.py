@@ -17,7 +17,7 @@ from refsnn.training.checkpoint import State
 from refsnn.training.compatible import check_fit
 from refsnn.training.config import TrainConfig
 from refsnn.training.memory import keeps_all
-from refsnn.training.monitor import first_gradient_norm
+from refsnn.training.monitor import first_gradient_norm, weight_gradient_norms
 from refsnn.training.optimizer import init_state
 from refsnn.training.validation import Row, divide, is_out_of_patience
 
@@ -170,14 +170,15 @@ class Trainer:
                 state, self.net, self.config, self.ops, batch, self.batches, self.keeps_all
             )
             self.record(step, batch[1])
-            side, lr = step.side, step.lr
+            side, lr, last = step.side, step.lr, position == self.batches - 1
+            if last:
+                norms = weight_gradient_norms(step.grads)
             if not self.compiled and position < self.batches - 1:
                 first, start = position + 1, time.monotonic()  # the speed leaves compiling out
             self.compiled = True
             del step  # or its gradients would live through the next step
             bar.update(len(batch[1]))
             bar.set_postfix(self.progress(side, epoch), refresh=False)
-            last = position == self.batches - 1
             if not last and (stop() or time.monotonic() - saved > CHECKPOINT_SECONDS):
                 save()
                 saved = time.monotonic()
@@ -186,7 +187,7 @@ class Trainer:
         trained = min(self.batches * size, len(state.order)) - first * size
         speed = {"images": trained, "seconds": time.monotonic() - start}  # of this process
         row = {"epoch": epoch + 1, "epochs": self.config.epochs, "lambda": side, "lr": lr}
-        return self.figures(loader, row | speed)
+        return self.figures(loader, row | speed | {"gradient_norm": norms})
 
     def record(self, step: Step, labels: Any) -> None:
         """Add one step's figures to the epoch's sums."""

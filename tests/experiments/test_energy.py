@@ -107,6 +107,10 @@ def test_neurons_skips_and_heads(readout):
     assert sum(c.norm_macs for c in layers.values()) == norms
     identity = layers["stage1.block0.skip"]
     assert identity.synaptic == identity.spikes == seen[1][0].sum()
+    assert identity.reads == 0
+    for count in layers.values():
+        if not count.name.endswith("skip"):
+            assert count.reads == count.synaptic + count.macs > 0
     fc = layers["head.fc"]
     assert (fc.takes, fc.macs, fc.dense_macs) == ("numbers", 2 * 3 * 5 * 4, 2 * 5 * 4)
 
@@ -205,3 +209,44 @@ def test_bad_options_are_refused(options, words, run_folder, refused, tmp_path, 
     monkeypatch.chdir(tmp_path)
     assert words in refused(["energy", str(run_folder), *options])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arch", ["1-2:3-5", "resnet20m"])
+def test_counts_are_those_of_a_hook_in_pytorch(arch):
+    """A convolution of the spikes with ones counts the windows that each of them lies in."""
+    torch = pytest.importorskip("torch")
+    from refsnn.bench.peers import describe
+    from refsnn.pytorch import LIF, to_torch
+    from refsnn.pytorch import Network as Module
+
+    spec = architecture(arch)
+    small = spec if ":" in arch else replace(spec, depths=(1, 1), widths=(3, 4), stem_width=3)
+    net, steps = Network(small, 2, 4, branches="none"), 3
+    images = np.random.default_rng(1).normal(size=(2, 8, 6, 2))
+    operations, _, run = counted(net, images, steps)
+    module = Module(describe(net), steps, lambda steps: LIF(steps)).double().eval()
+    numbers = {**run.context.params, **run.context.buffers}
+    state = {name: to_torch(value) for name, value in numbers.items()}
+    assert not module.load_state_dict(state, strict=False).unexpected_keys
+    found = {}
+
+    def hook(name, layer):
+        def count(_, inputs, output):
+            (x,) = inputs
+            ones = torch.ones_like(layer.weight)
+            met = torch.nn.functional.conv2d(
+                (x != 0).double(), ones, None, layer.stride, layer.padding
+            )
+            found[name] = int(met.sum())
+
+        layer.register_forward_hook(count)
+
+    for name, layer in module.named_modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            hook(name, layer)
+    x_seq = torch.from_numpy(np.stack([images] * steps).transpose(0, 1, 4, 2, 3).copy())
+    with torch.no_grad():
+        module(x_seq)
+    spiking = {n: c.synaptic for n, c in operations.layers.items() if "conv" in n and c.synaptic}
+    assert len(spiking) > 3
+    assert {name: found[name] for name in spiking} == spiking

@@ -14,7 +14,7 @@ import pytest
 import refsnn
 from refsnn.cli import main
 from refsnn.data.digits import load_digits
-from refsnn.experiments import show, show_command
+from refsnn.experiments import show, show_command, show_plot
 from refsnn.training.folder import read_metrics
 
 SMALL = ["--arch=1-1:4-8", "--epochs=2", "--batch-size=200", "--ops=numpy", "--steps=3"]
@@ -68,7 +68,7 @@ def test_the_command_writes_pictures_and_compares_runs(runs, tmp_path, capsys):
     out = tmp_path / "seen"
     given = ["show", *map(str, runs), "--out", str(out), "--images=20", "--samples=2"]
     assert main(given) == 0
-    names = {"firing_rates", "potentials", "raster", "weights", "curves"}
+    names = {"firing_rates", "potentials", "raster", "weights", "gradients", "curves"}
     assert {path.name for path in out.iterdir()} == {f"{name}.png" for name in names}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in out.iterdir())
     shown = capsys.readouterr().out
@@ -94,7 +94,7 @@ def test_a_page_holds_its_pictures_and_loads_nothing(runs, tmp_path, capsys):
     assert [path.name for path in out.iterdir()] == ["index.html"]
     text = (out / "index.html").read_text(encoding="utf-8")
     sources = re.findall(r'src="([^"]*)"', text)
-    assert len(sources) == 5
+    assert len(sources) == 6
     for source in sources:
         kind, content = source.split(",", 1)
         assert kind == "data:image/svg+xml;base64"
@@ -160,3 +160,24 @@ def test_figures_of_all_epochs_are_written_as_csv(runs, tmp_path, capsys, refuse
     assert main([*given, "--csv", "-"]) == 0
     assert capsys.readouterr().out == file.read_text()
     assert "csv: got - beside --json" in refused([*given, "--csv=-", "--json"])
+
+
+def test_the_gradient_of_each_layer_is_drawn_by_epoch(runs):
+    rows = read_metrics(runs[0])
+    (axes,) = show_plot.draw_gradients(rows, "a run").axes
+    layers = [n for n in rows[0]["gradient_norm"] if not n.startswith("branch.")]
+    assert layers[0] == "stem.conv0"
+    assert layers[-1] == "head.fc"
+    drawn = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+    assert drawn == {n: [row["gradient_norm"][n] for row in rows] for n in layers}
+
+
+def test_runs_of_older_versions_have_no_gradients_by_layer(runs, tmp_path, capsys):
+    folder = tmp_path / "old"
+    shutil.copytree(runs[0], folder)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        del row["gradient_norm"]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["show", str(folder), "--out", str(tmp_path / "seen"), "--images=2"]) == 0
+    assert "gradients.png" not in {path.name for path in (tmp_path / "seen").iterdir()}

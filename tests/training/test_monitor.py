@@ -13,6 +13,7 @@ from refsnn.training.monitor import (
     norm,
     require_finite,
     require_finite_update,
+    weight_gradient_norms,
 )
 
 
@@ -64,6 +65,14 @@ def test_the_gradient_norm_is_the_first_layers(step, params):
 def test_the_norm_does_not_leave_the_range_of_single_precision():
     assert norm(np.array([3e30, -4e30], "float32")) == pytest.approx(5e30, rel=1e-6)
     assert norm(np.array([3e-30, 4e-30], "float32")) == pytest.approx(5e-30, rel=1e-6)
+
+
+def test_norms_of_gradients_are_those_of_layers_of_weights(step, params):
+    _, grads = step(params)
+    found = weight_gradient_norms(grads)
+    weights = [name for name in grads if name.endswith(".weight") and ".bn" not in name]
+    assert list(found) == [name.removesuffix(".weight") for name in weights]
+    assert list(found.values()) == [norm(grads[name]) for name in weights]
 
 
 def test_finite_numbers_pass(step, params):
