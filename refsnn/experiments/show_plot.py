@@ -135,7 +135,7 @@ def draw_gradients(rows: list[dict[str, Any]], name: str) -> Figure:
         )
     if positive:
         axes.set_yscale("log")
-    axes.set(xlabel="epoch", ylabel="norm of the weights' gradient, last iteration of the epoch")
+    axes.set(xlabel="epoch", ylabel="norm of the gradient, last iteration of each epoch")
     axes.set_title(printable(f"{name}: gradient by layer of the main branch"), fontsize="medium")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
