@@ -296,8 +296,8 @@ def add_train(train: Any) -> None:
         action="append",
         default=[],
         metavar="MODULE:OBJECT",
-        help="call a function of yours with each epoch's figures, a dict; may be given several "
-        "times",
+        help="call a function of yours with each epoch's figures, a dict, after they are saved; "
+        "may be given several times",
     )
     train.add_argument(
         "--tensorboard",
@@ -341,11 +341,7 @@ def run_train(arguments: argparse.Namespace) -> int:
         for name in ("preset", "config"):
             if (value := getattr(arguments, name)) is not None:
                 raise ValueError(f"{name}: got {str(value)!r}, but {folder} has its settings")
-        run = resume(folder, given.pop("epochs", None))
-        for name, value in given.items():
-            has = run.config.to_dict()[name]
-            if value != has:
-                raise ValueError(f"{name}: got {value!r}, but the run to resume has {has!r}")
+        run = resume(folder, given)
     else:
         base = {} if arguments.config is None else read_settings(arguments.config)
         config = make_config(arguments.preset or "digits", **(base | given))
@@ -371,6 +367,11 @@ def run_train(arguments: argparse.Namespace) -> int:
         f"{summary['images_per_second']:.0f} images/s, run folder {folder}"
     )
     if "best_epoch" in summary:
+        if summary["stopped_early"]:
+            print(
+                f"stopped early, in epoch {summary['epochs']} of {run.config.epochs}: no better "
+                f"epoch for {run.config.patience} epochs (patience)"
+            )
         print(
             f"best epoch {summary['best_epoch']} of {summary['epochs']} by the images left out: "
             f"accuracy on them {summary['best_validation_accuracy']:.4f}, "

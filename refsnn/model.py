@@ -192,7 +192,8 @@ def fit(
     With `validation`, a pair (images, labels), the history has `test_accuracy` and `test_loss` of
     each epoch. As a number it is the setting of this name: that share of the training images is
     left out, the history has `validation_accuracy` and `validation_loss`, and with `patience=N`
-    training ends where the accuracy has not become better for N epochs.
+    training ends where the accuracy has not become better for N epochs. The model is that of the
+    last epoch, not of the best one.
 
     `callback` is called with the model after each epoch; training ends early where it
     returns True. `progress` shows a bar on stderr.
@@ -260,7 +261,8 @@ def load(path: Path | str, best: bool = False) -> Model:
     """Read a model from the folder of a run, or from a file that `Model.save` or `refsnn export`
     wrote.
 
-    Of a run it is the last epoch's, or with `best` that of the best epoch by validation.
+    Of a run it is the last epoch's, or with `best` that of the epoch with the best accuracy on the
+    images left out.
     OSError where there is none; ValueError or TypeError say what is wrong with it. A run that
     stopped or diverged before its last iteration is read with a warning.
     """

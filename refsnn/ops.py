@@ -275,12 +275,12 @@ class NormNeuronBackward(Protocol):
 class Ops:
     """Each field is the function of that name in `equations`, or its twin in `kernels`.
 
-    The arrays that a backward function returns belong to the network, which may add to them.
-    `add_into` and `conv_add_input_gradient` are sums in place, where gradients meet; `count_spikes`
-    serves the firing rates. The last five
-    fields are of the kernels alone: batch norm, sum and LIF in one pass over float32 (None: they
-    are computed one after the other), the surrogates that this pass knows, which method a
-    convolution takes, and what compiles them.
+    The arrays that a backward function returns belong to the network, which may add to them, so it
+    must not keep them.
+    `add_into` and `conv_add_input_gradient` are sums in place, where gradients meet, and
+    `count_spikes` serves the firing rates. The last five fields are of the kernels alone: batch
+    norm, sum and LIF in one pass over float32 (None: they are computed one after the other), the
+    surrogates that this pass knows, which method a convolution takes, and what compiles them.
     """
 
     name: str

@@ -47,7 +47,7 @@ def test_train_leaves_a_run_folder_and_says_what_it_reached(tmp_path, capsys, mo
     assert f"test accuracy {summary['test_accuracy']:.4f}" in shown.out
     for part in ("loss=", "acc=", "λ=", "img/s"):
         assert part in shown.err
-    assert "compiling" not in shown.err  # by NumPy nothing is
+    assert "preparing" not in shown.err  # by NumPy nothing is
     assert main(["train", *SMALL]) == 0  # a second run gets a folder of its own
     assert folder.with_name(folder.name + "-2").exists()
 

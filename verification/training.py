@@ -405,11 +405,9 @@ def inference_values(case: Any, record: Recorder) -> None:
         max(range(len(row)), key=row.__getitem__) == label
         for row, label in zip(logits.tolist(), labels.tolist(), strict=True)
     )
-    record.close(
-        "ALG1-INFER", "accuracy", result["test_accuracy"], correct / len(labels), 1e-14, 1.0
-    )
+    record.close("ALG1-INFER", "accuracy", result["accuracy"], correct / len(labels), 1e-14, 1.0)
     loss = objective.cross_entropy(logits, labels)
-    record.close("ALG1-INFER", "loss", result["test_loss"], loss, 1e-12)
+    record.close("ALG1-INFER", "loss", result["loss"], loss, 1e-12)
 
 
 @check("initial parameters", "oracle", "D18", cases.net_cases(most=40), quick=15, full=200)

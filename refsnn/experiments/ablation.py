@@ -123,6 +123,8 @@ def settings_of(out: Path, wanted: Iterable[TrainConfig]) -> list[Settings]:
         if fixed(config) not in asked:
             asked.append(fixed(config))
     path = out / "ablation.json"
+    if (out / "config.json").exists():
+        raise ValueError(f"out: {out} is the folder of a run, want one for several runs")
     if not path.exists():
         return asked
     there = [fixed(config) for config in read_settings(path)]
@@ -169,7 +171,10 @@ def existing(out: Path, settings: Sequence[Settings]) -> tuple[list[TrainConfig]
             damaged.append(str(error))
             continue
         if fixed(config) not in settings or folder_name(config, settings) != path.parent.name:
-            raise ValueError(f"{path}: got a run of other settings than its folder's name says")
+            raise ValueError(
+                f"{path}: got a run of other settings than its folder's name says, such as one "
+                "that was made longer; move the folder elsewhere"
+            )
         found.append(config)
     return found, damaged
 

@@ -71,7 +71,7 @@ def add_options(parser: Any) -> None:
         "--out",
         metavar="DIR",
         help="folder of the runs, the table and the plot; later calls may add runs "
-        "(default: runs/ablation-PRESET, or the grid file's name)",
+        "(default: runs/ablation-PRESET, or runs/ablation-grid-FILE)",
     )
     parser.add_argument(
         "--jobs",
@@ -134,7 +134,8 @@ def grids(arguments: argparse.Namespace) -> list[Grid]:
 
 def run(arguments: argparse.Namespace) -> int:
     wanted = combinations(arguments)
-    name = arguments.preset or SMALL if arguments.grid is None else arguments.grid.stem
+    small = arguments.grid is None and arguments.preset in (None, SMALL)
+    name = arguments.preset or SMALL if arguments.grid is None else f"grid-{arguments.grid.stem}"
     out = Path(arguments.out or f"runs/ablation-{name}").resolve()
     settings, known, unread = planned(arguments, out, wanted)
     runs = [r for r in known if r.config in wanted and ablation.result(r).state == "missing"]
@@ -144,7 +145,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_data(runs)  # else all of them would fail with the same error
     with Signals() as signals:
         try:
-            if arguments.estimate or (name != SMALL and not arguments.scheduler):
+            if arguments.estimate or (not small and not arguments.scheduler):
                 tell_estimate(runs, arguments.jobs, threads, lambda: signals.caught is not None)
         except Interrupted:
             return 128 + int(signals.caught or 0)

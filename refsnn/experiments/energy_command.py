@@ -13,7 +13,7 @@ from refsnn.ops import validate
 from refsnn.output import counted, open_output, printable, table
 from refsnn.process import limit_threads
 from refsnn.training.evaluate import forward_passes
-from refsnn.training.options import add_picture, add_threads, add_workers
+from refsnn.training.options import add_best, add_picture, add_threads, add_workers
 
 
 def add_options(parser: Any) -> None:
@@ -46,6 +46,7 @@ def add_options(parser: Any) -> None:
     parser.add_argument(
         "--json", metavar="FILE", help="also write a JSON object; - prints it and nothing else"
     )
+    add_best(parser)
     add_picture(parser, "draw the energy by layer")
     add_threads(parser)
     add_workers(parser)
@@ -68,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.workers,
             arguments.accumulate,
             arguments.multiply_accumulate,
+            arguments.best,
         )
         write(json.dumps(result, indent=2))
         if arguments.picture is not None:
@@ -84,10 +86,11 @@ def measure(
     workers: int | None,
     accumulate: float,
     multiply_accumulate: float,
+    best: bool = False,
 ) -> dict[str, Any]:
     """Return the counts of a run's network for an image, the mean over up to `most` images."""
     operations, images = Operations(), 0
-    for tested, run, labels in forward_passes(folder, data, most, workers):
+    for tested, run, labels in forward_passes(folder, data, most, workers, best):
         operations.add(run)
         images, about = images + len(labels), tested
     return {

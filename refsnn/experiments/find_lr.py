@@ -87,7 +87,7 @@ def find_lr(
             tried.append(Tried(lr, step.loss, smoothed(losses)))
             if bar is not None:
                 bar.update()
-            if tried[-1].smoothed > WORSE * min(t.smoothed for t in tried):
+            if tried[-1].smoothed > WORSE * min(t.smoothed for t in tried) > 0:
                 ended = f"the loss rose to {WORSE:g} times its lowest at {lr:.3g}"
                 break
     return Found(tried, *best(tried), ended)

@@ -35,7 +35,7 @@ def add_options(parser: Any) -> None:
         choices=PRESETS,
         help="settings to start from; options override them (default: digits)",
     )
-    add_settings(parser, ("lr",))
+    add_settings(parser, ("lr", "epochs", "patience"))
     add_threads(parser)
 
 
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     limit_threads(arguments.threads)
     config = make_config(arguments.preset or "digits", **given_settings(arguments))
     dataset = load(config.data.dataset, config.data_options())
-    keep_freed_memory()
+    keep_freed_memory(large=config.memory != "low")
     with open_output(arguments.picture and str(arguments.picture)) as draw:
         with progress_bar(total=arguments.iterations, unit="it", disable=arguments.json) as bar:
             found = find_lr(
@@ -75,13 +75,13 @@ def report(found: Found, config: TrainConfig) -> str:
     ]
     head = ["learning rate", "loss", "smoothed"]
     lines = [table(head, rows, ()), f"{len(found.tried)} iterations: {found.ended}"]
-    if found.steepest is None:
+    if found.steepest is None or found.lowest is None:
         lines.append("the loss did not fall; try other learning rates (--low, --high)")
     else:
         lines.append(
             f"the loss falls fastest at {found.steepest:.2g} and is lowest at {found.lowest:.2g}; "
-            f"a value between them is a usual choice (--lr; {config.optimizer.optimizer}'s default "
-            f"here is {config.optimizer.lr:g})"
+            f"a tenth of the latter, {found.lowest / 10:.2g}, up to the former is a usual choice "
+            f"for --lr (now {config.optimizer.lr:g})"
         )
     return "\n".join(lines)
 

@@ -52,6 +52,7 @@ def look(
     neurons: int = 12,
     samples: int = 1,
     workers: int | None = None,
+    best: bool = False,
 ) -> Seen:
     """Watch a run's network on the first `images` of the held-out ones, or of `data`.
 
@@ -61,7 +62,7 @@ def look(
         validate.whole(name, value, 1)
     fired, potentials, followed = dict[str, Any](), dict[str, Any](), dict[str, list[Array]]()
     count = 0
-    for tested, run, labels in forward_passes(folder, data, images, workers):
+    for tested, run, labels in forward_passes(folder, data, images, workers, best):
         config = tested.config
         for name, cache in neuron_caches(run):
             o_seq = cache.o_seq.reshape(*cache.o_seq.shape[:2], -1)  # (T, N, neurons)

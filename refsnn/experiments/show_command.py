@@ -19,7 +19,7 @@ from refsnn.process import limit_threads
 from refsnn.training.callbacks import scalars
 from refsnn.training.evaluate import evaluate_run
 from refsnn.training.folder import read_metrics
-from refsnn.training.options import add_threads, add_workers
+from refsnn.training.options import add_best, add_threads, add_workers
 
 KINDS = ("png", "svg", "pdf")
 
@@ -52,6 +52,7 @@ def add_options(parser: Any) -> None:
     parser.add_argument(
         "--data", metavar="NAME", help="watch the neurons on other images, as refsnn evaluate"
     )
+    add_best(parser)
     for name, default, text in (
         ("images", 200, "images that the neurons are watched on"),
         ("neurons", 12, "neurons of each layer in the raster"),
@@ -91,6 +92,7 @@ def show(arguments: argparse.Namespace, write_csv: Callable[[str], None]) -> Non
         arguments.neurons,
         arguments.samples,
         arguments.workers,
+        arguments.best,
     )
     compared = comparisons(folders, arguments)
     kind = "svg" if arguments.html else arguments.format
@@ -115,7 +117,7 @@ def show(arguments: argparse.Namespace, write_csv: Callable[[str], None]) -> Non
 def metrics_csv(names: list[str], metrics: list[list[dict[str, Any]]]) -> str:
     """Return the rows of metrics.jsonl of each run as CSV; a figure that a run lacks is empty."""
     lines = [
-        {"run": name} | dict(scalars(row))
+        {"run": printable(name)} | dict(scalars(row))
         for name, rows in zip(names, metrics, strict=True)
         for row in rows
     ]
@@ -140,7 +142,7 @@ def comparisons(folders: list[Path], arguments: argparse.Namespace) -> list[Comp
     found = []
     right = labels = None
     for folder in folders:
-        outputs = evaluate_run(folder, arguments.workers, arguments.data)[1]
+        outputs = evaluate_run(folder, arguments.workers, arguments.data, arguments.best)[1]
         if labels is not None and not np.array_equal(labels, outputs.labels):
             raise ValueError(
                 f"{folder}: tested on other images than {folders[0]}; give both the same by --data"
@@ -191,8 +193,8 @@ def report(seen: Seen, names: list[str], compared: list[Comparison]) -> str:
     for name, one in zip(names[1:], compared, strict=True):
         text += (
             f"\n\n{printable(name)} - {printable(names[0])}: accuracy {one.difference:+.4f} on "
-            f"{counted(one.images, 'image')}; right where the other is wrong: {one.only_second} "
-            f"and {one.only_first} (p = {one.p_value:.2g}, exact McNemar test)"
+            f"{counted(one.images, 'image')}; right where the other is wrong: "
+            f"{printable(name)} {one.only_second}, {printable(names[0])} {one.only_first} (p = {one.p_value:.2g}, exact McNemar test)"
         )
     if compared:
         text += "\nThis compares trained networks; methods are compared by runs of several seeds."

@@ -166,12 +166,8 @@ def worded(row: Table, common: Table) -> dict[str, str]:
 
     `common` are the settings that all rows share.
     """
-    settings = dict(row["settings"])
-    found = {}
-    for name, value in settings.items():
-        if name == "surrogate_shape":
-            continue  # stands with the surrogate
-        found[name] = str(value)
+    settings = row["settings"]
+    found = {name: str(x) for name, x in settings.items() if name != "surrogate_shape"}
     if {"surrogate", "surrogate_shape"} & settings.keys():
         both = common | settings
         name, shape = both.get("surrogate"), both.get("surrogate_shape")

@@ -294,7 +294,7 @@ def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
     A task owns a block of dw and some images; its data fits in its core's cache.
     """
     kh, kw, c_in, c_out = dw.shape
-    if whole_vectors(kw * c_in) < kw * whole_vectors(c_in):
+    if c_in < LANES and kw > 1:
         x, p = merge_columns(x, dy.shape[2], kw, p), Conv((p.stride[0], 1), (p.padding[0], 0))
         dw = dw.reshape(kh, 1, kw * c_in, c_out)
         kw, c_in = 1, kw * c_in

@@ -41,6 +41,7 @@ product_transform = transformer(G.T)
 
 TILES = 32  # tiles of SIDE channels at a time: the 36 products stay in the second-level cache
 SHARING = 2  # groups of TILES that share transformed weights, with more than SIDE input channels
+MOST = 8  # the same with fewer, of which only one group's products are held at a time
 TASKS = 8  # tasks of a correlation at least, if there are tiles enough
 SCRATCH = 36 * ((1 + SHARING) * TILES * SIDE + SIDE * SIDE + 4 * LANES) + 16 * LANES  # floats
 
@@ -245,7 +246,7 @@ def correlate(x: Array, w: Array, flip: bool, g: Correlation, y: Array, adds: bo
     tilings = Tilings(tiling_of(x.shape, y.shape, g.before), tiling_of(y.shape, y.shape))
     total, blocks = len(y) * tilings.y.down * tilings.y.across, -(-c_out // SIDE)
     groups = -(-total // tiles_at_once(c_in, c_out))
-    sharing = max(1, min(SHARING if c_in > SIDE else groups, groups * blocks // TASKS))
+    sharing = max(1, min(SHARING if c_in > SIDE else MOST, groups * blocks // TASKS))
     step = sharing * tiles_at_once(c_in, c_out)
     given = images_of(x), filters, tilings, step, scratch, adds, y
     share(correlate_tasks, -(-total // step) * blocks, *given, threads=len(scratch))

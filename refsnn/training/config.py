@@ -65,7 +65,8 @@ class TrainConfig:
             raise ValueError(f"validation: got {self.validation!r}, want a share in [0, 1)")
         if self.patience and not self.validation:
             raise ValueError(
-                f"patience: got {self.patience}, but no images are left out for it (validation)"
+                f"patience: got {self.patience}, but validation is 0, so no images are left out to "
+                "judge an epoch by; set validation too, such as 0.1"
             )
         self.objective.make_loss()
         self.build_network(1, 2)  # the rest is checked where it belongs

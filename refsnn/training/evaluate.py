@@ -152,14 +152,19 @@ class Tested(NamedTuple):
 
 
 def forward_passes(
-    folder: Path, data: str | None, images: int | None, workers: int | None
+    folder: Path,
+    data: str | None,
+    images: int | None,
+    workers: int | None,
+    best: bool = False,
 ) -> Iterator[tuple[Tested, Forward, Array]]:
     """Yield forward passes of a run's network that keep all caches, with the images' labels.
 
     They are those of the first `images` (None: all) of the held-out ones, or of `data` as for
-    `evaluate_run`. The side branches are removed, and batch norm uses its running statistics.
+    `evaluate_run`. The network is that of the last epoch, or with `best` of the best one. The side
+    branches are removed, and batch norm uses its running statistics.
     """
-    config, net, state, dataset, make = open_for_test(folder, data)
+    config, net, state, dataset, make = open_for_test(folder, data, best)
     ops = get_ops(config.ops)
     net, params = without_branches(net, state.params)
     count = len(dataset.test.labels)

@@ -103,7 +103,7 @@ def checkpoint_path(folder: Path, best: bool) -> Path:
     """
     if best and not (folder / BEST).exists():
         raise ValueError(
-            f"best: {folder} has no {BEST}; a run that leaves out images writes it (validation)"
+            f"best: {folder} has no {BEST}; a run with --validation, such as 0.1, writes it"
         )
     return folder / (BEST if best else LAST)
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator
 from refsnn.output import printable
 from refsnn.training.config import TrainConfig
 
-LAYERS = colormaps["viridis"].resampled(256)  # colours from the first layer to the last
+LAYERS = colormaps["viridis"]  # colours from the first layer to the last
 NAMED = 24  # layers that have room in the legend
 
 

@@ -2,7 +2,8 @@
 
 import json
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -60,16 +61,23 @@ def start(folder: Path, config: TrainConfig) -> "Run":
     return run
 
 
-def resume(folder: Path, epochs: int | None = None) -> "Run":
+def resume(folder: Path, given: Mapping[str, Any] | None = None) -> "Run":
     """Open the run of a folder at its checkpoint; Locked while another process has it.
 
-    With more `epochs` than it was meant to have, the learning rate and the side branches' weight go
-    on as in a run of so many epochs, from where it stands. ValueError where they are fewer, or
-    where the run has ended early.
+    `given` are settings by name, of which the epochs alone may differ from the run's. With more of
+    them than it was meant to have, the learning rate and the side branches' weight go on as in a
+    run of so many epochs, from where it stands. ValueError where another setting differs, where the
+    epochs are fewer, or where the run has ended early.
     """
     config, file = read_config(folder), lock(folder)
     try:
-        longer = config if epochs is None else config.changed(epochs=epochs)
+        given = given or {}
+        for name, value in given.items():
+            has = config.to_dict()[name]
+            if name != "epochs" and value != has:
+                raise ValueError(f"{name}: got {value!r}, but the run to resume has {has!r}")
+        epochs = given.get("epochs", config.epochs)
+        longer = config.changed(epochs=epochs)
         if longer.epochs < config.epochs:
             raise ValueError(
                 f"epochs: got {epochs}, but the run to resume has {config.epochs}; want as many or "
@@ -78,8 +86,8 @@ def resume(folder: Path, epochs: int | None = None) -> "Run":
         run = Run(folder, longer)
         if longer.epochs > config.epochs:
             run.require_patience()
-            write_json(folder / "config.json", longer.to_dict())
             (folder / "summary.json").unlink(missing_ok=True)  # with it, the run counts as finished
+            write_json(folder / "config.json", longer.to_dict())
     except BaseException:
         unlock(folder, file)
         raise
@@ -89,7 +97,8 @@ def resume(folder: Path, epochs: int | None = None) -> "Run":
 
 def longer_after(rows: Sequence[Row]) -> list[int]:
     """Return the epochs after which the run was made longer than it was meant to be."""
-    return [a["epoch"] for a, b in pairwise(rows) if a.get("epochs") != b.get("epochs")]
+    known = [row for row in rows if "epochs" in row]  # rows of older versions do not say it
+    return [a["epoch"] for a, b in pairwise(known) if a["epochs"] != b["epochs"]]
 
 
 class Run(Trainer):
@@ -130,13 +139,25 @@ class Run(Trainer):
         """Write a checkpoint."""
         checkpoint.save(self.folder / name, self.state, self.config.to_dict())
 
+    def require_best(self, best: Row) -> None:
+        """Raise CheckpointError if best.npz is not of the best epoch.
+
+        That can be where a run was killed between both, and then made longer.
+        """
+        state, _ = checkpoint.load(self.folder / BEST)
+        if state.iteration != best["iteration"]:
+            raise CheckpointError(
+                f"{self.folder / BEST}: is of iteration {state.iteration}, but the best epoch is "
+                f"{best['epoch']}, of iteration {best['iteration']}"
+            )
+
     def require_patience(self) -> None:
         """Raise ValueError if the run has ended early."""
         rows, patience = read_metrics(self.folder), self.config.patience
         if is_out_of_patience(rows, patience):
             raise ValueError(
-                f"epochs: the run ended early, in epoch {rows[-1]['epoch']}, as its best is "
-                f"{patience} epochs old (patience); it does not go on"
+                f"epochs: the best epoch is {patience} epochs ago (patience), so the run ended in "
+                f"epoch {rows[-1]['epoch']} and does not go on"
             )
 
     def train(
@@ -165,7 +186,8 @@ class Run(Trainer):
     ) -> None:
         """Train, and after each epoch write its row of metrics, then the checkpoint.
 
-        Where the epoch is the best one so far, its checkpoint is written before all.
+        Where the epoch is the best one so far, best.npz is written before the row and the
+        checkpoint.
         """
         if self.state.iteration == 0:
             self.save()
@@ -188,7 +210,7 @@ class Run(Trainer):
                 append_line(metrics, json.dumps(row))
                 self.save()
                 for callback in callbacks:
-                    callback(row)
+                    callback(deepcopy(row))
 
     def summarize(self) -> dict[str, Any]:
         """Write curves.png of a finished run, if that can be drawn, then summary.json.
@@ -212,7 +234,9 @@ class Run(Trainer):
             "skipped": self.dataset.skipped,
         }
         if best := best_row(rows):
+            self.require_best(best)
             summary |= {
+                "stopped_early": rows[-1]["epoch"] < config.epochs,
                 "best_epoch": best["epoch"],
                 "best_validation_accuracy": best["validation_accuracy"],
                 "best_test_accuracy": best["test_accuracy"],

@@ -95,6 +95,11 @@ class Trainer:
         """Return the number of iterations of the whole training."""
         return self.config.epochs * self.batches
 
+    def is_over(self) -> bool:
+        """Tell whether training has reached its end, or patience has."""
+        ended = is_out_of_patience(self.rows, self.config.patience)
+        return ended or self.state.iteration >= self.total
+
     @contextmanager
     def progress_bar(self, quiet: bool) -> Iterator[Any]:
         """Show how many images have been trained on, unless `quiet`."""
@@ -125,22 +130,21 @@ class Trainer:
         """
         if self.config.memory == "auto" and not self.keeps_all and not bar.disable:
             bar.write(LOW_MEMORY, file=sys.stderr)
-        if self.ops.precompile is not None and self.state.iteration < self.total:
+        if self.ops.precompile is not None and not self.is_over():
             self.compile(bar, self.ops.precompile)
-        patience = self.config.patience
-        while self.state.iteration < self.total and not is_out_of_patience(self.rows, patience):
+        while not self.is_over():
             with np.errstate(all="ignore"):  # require_finite looks itself
                 row = self.train_epoch(loader, bar, stop, save)
             self.rows.append(row)
             yield row
-            if stop() and self.state.iteration < self.total:
+            if stop() and not self.is_over():
                 raise Interrupted
 
     def compile(self, bar: Any, precompile: Precompile) -> None:
         """Compile the kernels, where they are not in the cache, and show how far that is."""
 
         def watch(done: int, count: int, name: str) -> None:
-            bar.set_description(f"compiling {done + 1} of {count}: {name}")
+            bar.set_description(f"preparing kernels, {done + 1} of {count}: {name}")
 
         precompile(self.config.dtype, self.config.optimizer.optimizer, watch)
         bar.set_description()

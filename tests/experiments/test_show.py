@@ -76,7 +76,7 @@ def test_the_command_writes_pictures_and_compares_runs(runs, tmp_path, capsys):
     test = load_digits().test
     right = [model.predict(test.images) == test.labels for model in models]
     wins = [int((right[1] & ~right[0]).sum()), int((right[0] & ~right[1]).sum())]
-    assert f"right where the other is wrong: {wins[0]} and {wins[1]} (p = " in shown
+    assert f"right where the other is wrong: seed1 {wins[0]}, seed0 {wins[1]} (p = " in shown
     assert f"seed1 - seed0: accuracy {right[1].mean() - right[0].mean():+.4f} on 355" in shown
     first = {path.name: path.read_bytes() for path in out.iterdir()}
     assert main(given) == 0

@@ -13,6 +13,7 @@ from refsnn.cli import main
 from refsnn.data.digits import load_digits
 from refsnn.files.writing import write_json
 from refsnn.training import checkpoint
+from refsnn.training import run as run_module
 from refsnn.training.callbacks import load_callback, scalars
 from refsnn.training.checkpoint import CheckpointError
 from refsnn.training.config import make_config
@@ -80,7 +81,7 @@ def test_a_share_that_leaves_out_nothing_is_refused():
     [
         ({"validation": 1}, r"^validation: got 1, want a share in \[0, 1\)"),
         ({"validation": -0.1}, "^validation: got -0.1"),
-        ({"patience": 3}, "^patience: got 3, but no images are left out"),
+        ({"patience": 3}, "^patience: got 3, but validation is 0, so no images are left out"),
         ({"patience": -1, "validation": 0.1}, "^patience: got -1"),
     ],
 )
@@ -186,10 +187,11 @@ def test_training_ends_where_patience_does(tmp_path, monkeypatch, refused):
     assert shown == [1, 2, 3, 4, 5]
     summary = run.summarize()
     assert (summary["epochs"], summary["best_epoch"]) == (5, 2)
+    assert summary["stopped_early"]
     resume(folder).train(quiet=True)
     assert shown == [1, 2, 3, 4, 5]
     before = (folder / "config.json").read_bytes()
-    assert "the run ended early, in epoch 5" in refused(
+    assert "the best epoch is 3 epochs ago (patience), so the run ended in epoch 5" in refused(
         ["train", "--resume", folder, "--epochs=20"]
     )
     assert (folder / "config.json").read_bytes() == before
@@ -235,7 +237,7 @@ def test_a_run_that_was_stopped_goes_on_longer_too(tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(Interrupted):
         start(folder, small(epochs=2)).train(lambda: True, quiet=True)
-    run = resume(folder, epochs=3)
+    run = resume(folder, {"epochs": 3})
     run.train(quiet=True)
     assert [row["epochs"] for row in read_metrics(folder)] == [3, 3, 3]
 
@@ -265,8 +267,75 @@ def test_fewer_epochs_are_refused_and_as_many_change_nothing(tmp_path, refused):
     assert "epochs: got 1, but the run to resume has 2" in refused(
         ["train", "--resume", folder, "--epochs=1"]
     )
-    resume(folder, epochs=2)
+    resume(folder, {"epochs": 2})
     assert files == {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_another_setting_beside_more_epochs_changes_nothing(tmp_path, refused):
+    folder = tmp_path / "run"
+    run = start(folder, small(epochs=1))
+    run.train(quiet=True)
+    run.summarize()
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    line = refused(["train", "--resume", folder, "--epochs=3", "--lr=0.5"])
+    assert "lr: got 0.5, but the run to resume has 0.03" in line
+    assert files == {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_crash_before_the_longer_run_begins_leaves_it_unfinished(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    run = start(folder, small(epochs=1))
+    run.train(quiet=True)
+    run.summarize()
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        resume(folder, {"epochs": 3})
+    monkeypatch.undo()
+    assert not (folder / "summary.json").exists()
+    resume(folder, {"epochs": 3}).train(quiet=True)
+    assert len(read_metrics(folder)) == 3
+
+
+def test_rows_of_older_versions_do_not_say_that_a_run_became_longer():
+    old, new = {"epoch": 1}, {"epoch": 2, "epochs": 20}
+    assert run_module.longer_after([old, new, {"epoch": 3, "epochs": 30}]) == [2]
+    assert run_module.longer_after([old, new]) == []
+
+
+def test_a_best_checkpoint_of_another_epoch_is_not_passed_off(left_out, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(left_out, folder)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    best = best_row(rows)
+    for row in rows:
+        row["validation_accuracy"] = 0.0 if row["epoch"] == best["epoch"] else 0.1
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(CheckpointError, match=r"best\.npz: is of iteration"):
+        resume(folder).summarize()
+
+
+def test_a_callback_that_changes_its_row_changes_nothing_else(tmp_path, monkeypatch):
+    shown = without_progress(monkeypatch)
+
+    def greedy(row):
+        row["firing_rate"].clear()
+        row.clear()
+
+    run = start(tmp_path / "run", small(validation=0.2, patience=1, epochs=9))
+    run.train(quiet=True, callbacks=[greedy])
+    assert shown == [1, 2, 3]
+    assert all(row["firing_rate"] for row in run.rows)
+
+
+def test_a_signal_in_the_last_epoch_of_patience_is_too_late(tmp_path, monkeypatch):
+    shown = without_progress(monkeypatch)
+    run = start(tmp_path / "run", small(validation=0.2, patience=1, epochs=9))
+    run.train(lambda: len(shown) == 3, quiet=True)
+    assert shown == [1, 2, 3]
 
 
 def test_settings_of_older_versions_have_no_images_left_out(left_out, tmp_path):

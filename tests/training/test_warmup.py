@@ -12,9 +12,9 @@ def test_a_training_says_what_is_compiled_before_its_first_step(capsys, tmp_path
     config = make_config(arch="1-1:16-32", epochs=1, batch_size=721, steps=1)
     start(tmp_path / "run", config).train()
     before, after = capsys.readouterr().err.split("loss=", 1)
-    lines = [line for line in before.splitlines() if "compiling" in line]
-    assert lines[0].startswith("compiling 1 of 10: batch norm and neurons:")
-    assert "compiling" not in after
+    lines = [line for line in before.splitlines() if "preparing" in line]
+    assert lines[0].startswith("preparing kernels, 1 of 10: batch norm and neurons:")
+    assert "preparing" not in after
 
 
 def test_what_is_compiled_already_is_told(capsys):

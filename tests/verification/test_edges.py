@@ -41,6 +41,7 @@ OTHERS = {
     "patterns.PATTERNS": "of four channels",
     "patterns.SUMS": "of the quarters of a word",
     "winograd.SCRATCH": "holds what TILES and SIDE ask for",
+    "winograd.MOST": "of groups that follow one another, as those at TASKS do",
 }
 SIZES = sorted({edge.constant for edge in EDGES})
 
