@@ -238,7 +238,7 @@ def train_all(runs: Sequence[Planned], workers: Workers, stopping: Stop) -> Coun
 
 
 class RunLines:
-    """A progress line with the time left for each run that has begun and not ended, on a terminal."""
+    """Progress lines with the time left, on a terminal: one for each run that has begun."""
 
     def __init__(self) -> None:
         self.bars: dict[Path, Any] = {}

@@ -193,8 +193,9 @@ def report(seen: Seen, names: list[str], compared: list[Comparison]) -> str:
     for name, one in zip(names[1:], compared, strict=True):
         text += (
             f"\n\n{printable(name)} - {printable(names[0])}: accuracy {one.difference:+.4f} on "
-            f"{counted(one.images, 'image')}; right where the other is wrong: "
-            f"{printable(name)} {one.only_second}, {printable(names[0])} {one.only_first} (p = {one.p_value:.2g}, exact McNemar test)"
+            f"{counted(one.images, 'image')}; right where the other is wrong: {printable(name)} "
+            f"{one.only_second}, {printable(names[0])} {one.only_first} "
+            f"(p = {one.p_value:.2g}, exact McNemar test)"
         )
     if compared:
         text += "\nThis compares trained networks; methods are compared by runs of several seeds."
