@@ -20,7 +20,7 @@ from refsnn.files.writing import naming_path
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # from glibc's malloc.h
 MOST = 2**31 - 1
-LARGE = 4 << 20  # bytes
+LARGE = 32 << 20  # bytes; the most that glibc takes for M_MMAP_THRESHOLD
 STREAMS = ("standard input", "standard output", "standard error")  # by their descriptors
 
 
@@ -29,7 +29,7 @@ def keep_freed_memory(large: bool = True) -> bool:
 
     The system zeroes new pages when they are first touched, which costs as much as a kernel's pass
     over them. A step that frees its arrays and allocates the same again would pay this every time.
-    Without `large`, arrays of 4 MiB and more are given back to the system as usual, which costs
+    Without `large`, arrays of 32 MiB and more are given back to the system as usual, which costs
     that time, but avoids fragmentation: holes between arrays that live longer.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

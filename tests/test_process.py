@@ -52,7 +52,7 @@ def test_freed_memory_is_kept_for_reuse():
     assert int(faults) < 100
     kept, faults = printed_by(keeping.replace("LARGE", "False"))  # 3 MiB are not large
     assert int(faults) < 100
-    larger = keeping.replace("LARGE", "False").replace("3 << 20", "5 << 20")
+    larger = keeping.replace("LARGE", "False").replace("3 << 20", "33 << 20")
     kept, faults = printed_by(larger)
     assert kept == "True"
     assert int(faults) > 1000

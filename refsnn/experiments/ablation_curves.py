@@ -1,0 +1,97 @@
+"""The picture of an ablation's runs by epoch: a panel for each row of the table."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refsnn.experiments.ablation import Planned, fixed
+from refsnn.experiments.table import STYLES, Table, label
+from refsnn.files.writing import optional, write_atomic
+from refsnn.ops import METHODS
+from refsnn.training.folder import read_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ACROSS = 3  # panels beside each other, at most
+Curves = dict[str, list[list[float]]]  # by method: each run's test accuracy by epoch
+
+
+def read_curves(runs: Sequence[Planned]) -> list[Curves]:
+    """Read the test accuracies by epoch of runs in the table's order, one group for each row.
+
+    Runs without a finished epoch, or whose records can't be read, are left out.
+    """
+    groups = groupby(runs, lambda r: (fixed(r.config), r.config.network.arch, r.config.steps))
+    found = []
+    for _, members in groups:
+        curves: Curves = {}
+        for run in members:
+            try:
+                rows = read_metrics(run.folder)
+            except (ValueError, OSError):
+                continue
+            if rows:
+                accuracies = [row["test_accuracy"] for row in rows]
+                curves.setdefault(run.config.objective.method, []).append(accuracies)
+        found.append(curves)
+    return found
+
+
+def draw(table: Table, curves: Sequence[Curves]) -> "Figure":
+    """Draw test accuracy by epoch: a thin line for each run, a thick one for a method's mean.
+
+    The mean is drawn for the epochs that all runs of the method have reached.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    rows = table["rows"]
+    across = min(ACROSS, len(rows))
+    down = -(-len(rows) // across)
+    figure = Figure(figsize=(3.4 * across + 1, 2.8 * down + 0.4), layout="constrained")
+    panels: list[Any] = list(figure.subplots(down, across, squeeze=False, sharey=True).flat)
+    for axes in panels[len(rows) :]:
+        axes.axis("off")
+    for axes, row, by_method in zip(panels, rows, curves, strict=False):
+        for method in (m for m in METHODS if m in by_method):
+            color, runs = STYLES[method][0], by_method[method]
+            for accuracies in runs:
+                axes.plot(epochs(accuracies), percent(accuracies), color=color, lw=0.5, alpha=0.5)
+            shared = min(map(len, runs))
+            mean = np.mean([accuracies[:shared] for accuracies in runs], axis=0)
+            axes.plot(epochs(mean), percent(mean), color=color, lw=2, label=method)
+        if row["chance"] is not None:
+            axes.axhline(100 * row["chance"], color="0.4", linestyle=":", lw=1)
+        axes.set_title(label(row, table["settings"]), fontsize="small")
+        axes.set(xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+    for axes in panels[::across]:
+        axes.set(ylabel="test accuracy, %")
+    handles = {h.get_label(): h for axes in panels for h in axes.get_legend_handles_labels()[0]}
+    if handles:
+        figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=3)
+    return figure
+
+
+def epochs(accuracies: Sequence[float]) -> range:
+    return range(1, len(accuracies) + 1)
+
+
+def percent(accuracies: Iterable[float]) -> list[float]:
+    return [100 * accuracy for accuracy in accuracies]
+
+
+def write(out: Path, table: Table, runs: Sequence[Planned]) -> list[str]:
+    """Write curves.png, if it can be drawn; return the files' names. `runs` are in its order."""
+    from refsnn.training.plot import figure_bytes
+
+    names: list[str] = []
+    with optional(out / "curves.png"):
+        write_atomic(out / "curves.png", figure_bytes(draw(table, read_curves(runs)), "png"))
+        names.append("curves.png")
+    return names
