@@ -294,7 +294,7 @@ def weight_gradient(x: Array, dy: Array, p: Conv, dw: Array) -> None:
     A task owns a block of dw and some images; its data fits in its core's cache.
     """
     kh, kw, c_in, c_out = dw.shape
-    if c_in < LANES and kw > 1:
+    if c_in < LINE and kw > 1:  # on any machine, since parts, and so bits, follow from the blocks
         x, p = merge_columns(x, dy.shape[2], kw, p), Conv((p.stride[0], 1), (p.padding[0], 0))
         dw = dw.reshape(kh, 1, kw * c_in, c_out)
         kw, c_in = 1, kw * c_in

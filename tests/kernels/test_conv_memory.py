@@ -78,6 +78,21 @@ def test_a_gradient_is_not_added_to_another_shape_or_dtype(changed):
         kernels.conv_add_input_gradient(problem.dy, cache, changed(problem.x))
 
 
+@pytest.mark.parametrize(("channels", "merged"), [(7, True), (15, True), (16, False)])
+def test_columns_are_merged_on_any_machine_alike(channels, merged, monkeypatch):
+    """The sum's parts follow from the blocks: a rule by the machine's vectors would change bits."""
+    calls, original = [], dense.merge_columns
+
+    def merge_columns(*arguments):
+        calls.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(dense, "merge_columns", merge_columns)
+    problem = drawn(Layer((2, 5, 6), (channels, 3), (3, 3), Conv((1, 1), (1, 1))))
+    by_kernel("weight_gradient", problem, "dense")
+    assert bool(calls) == merged
+
+
 @METHOD
 @DIRECTION
 def test_an_image_at_every_step_may_stand_in_memory_once(direction, method):
