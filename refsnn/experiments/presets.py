@@ -45,6 +45,9 @@ DVS = PAPER | {"dataset": "cifar10dvs"}
 DEPTH20, DEPTH38, DEPTH56 = (f"{n}-{n}-{n}:8-16-32" for n in (3, 6, 9))
 SMALL = {"dataset": "digits", "epochs": 20, "lr": 0.005}
 FIVE = (0, 1, 2, 3, 4)
+#: heights k of the tanh surrogate with which gradients vanish, keep their size and explode with
+#: depth: the integral of h^2, 4 k^2 / 3, is 0.33, 0.52 and 1.0 (figures/gradient_regimes.py)
+REGIMES = (0.5, 0.625, 0.866)
 
 PRESETS: dict[str, tuple[Grid, ...]] = {
     "digits": (Grid({}, ("resnet8",), (2,)),),
@@ -63,6 +66,15 @@ PRESETS: dict[str, tuple[Grid, ...]] = {
             (2,),
             seeds=FIVE,
         ),
+    ),
+    "regimes": tuple(
+        Grid(
+            SMALL | {"surrogate": "tanh", "surrogate_shape": k},
+            (DEPTH20, DEPTH38, DEPTH56),
+            (2,),
+            seeds=FIVE,
+        )
+        for k in REGIMES
     ),
     "table1": (Grid(CIFAR100, ("resnet18", "resnet34"), (2, 4)),),
     # the rows of the paper's own methods
