@@ -18,10 +18,10 @@ from refsnn.files.writing import write_json
 from refsnn.network import architecture
 from refsnn.ops import METHODS, validate
 from refsnn.training.config import TrainConfig, from_dict, make_config, renamed
-from refsnn.training.folder import read_config
+from refsnn.training.folder import CLASSES, SHARE, read_config
 
 SETTINGS = object_with({"settings": {"type": "array", "items": {"type": "object"}}})
-SUMMARY = object_with({"test_accuracy": {"type": "number", "minimum": 0, "maximum": 1}})
+SUMMARY = object_with({"test_accuracy": SHARE}, {"test_class_accuracy": CLASSES})
 FILE = {
     "type": "object",
     "properties": {"grid": {"type": "array", "items": {"type": "object"}}},
@@ -44,6 +44,7 @@ class Result(NamedTuple):
     accuracy: float | None = None
     classes: int | None = None
     reason: str = ""  # why it is damaged
+    class_accuracy: tuple[float | None, ...] = ()  # empty for runs of older versions
 
 
 def configs(grids: Iterable[Grid]) -> list[TrainConfig]:
@@ -195,6 +196,12 @@ def result(run: Planned) -> Result:
                 raise ValueError(f"{run.folder / 'checkpoint.npz'}: {BIAS} is missing")
         except (ValueError, OSError) as error:
             return Result(run.config, "damaged", reason=str(error))
-        return Result(run.config, "finished", summary["test_accuracy"], arrays[BIAS].size)
+        return Result(
+            run.config,
+            "finished",
+            summary["test_accuracy"],
+            arrays[BIAS].size,
+            class_accuracy=tuple(summary.get("test_class_accuracy", ())),
+        )
     diverged = (run.folder / "diverged.json").exists()
     return Result(run.config, "diverged" if diverged else "missing")

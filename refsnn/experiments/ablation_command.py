@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from refsnn.data import load
-from refsnn.experiments import ablation, ablation_curves, table
+from refsnn.experiments import ablation, ablation_plot, table
 from refsnn.experiments.ablation import AXES, Planned, Settings, varying
 from refsnn.experiments.presets import PRESETS, SIZES, DataSize, Grid
 from refsnn.experiments.schedule import Stop, estimate, on_cluster, on_this_machine, train_all
@@ -159,7 +159,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 128 + int(signals.caught or 0)
     results = [ablation.result(r) for r in known]
     found = table.tabulate(results)
-    names = [*table.write(out, found), *ablation_curves.write(out, found, known)]
+    names = [*table.write(out, found), *ablation_plot.write(out, found, known)]
     print(table.to_markdown(found))
     print(f"{', '.join(names)} are in {out}")
     damaged = dict.fromkeys([*unread, *(r.reason for r in results if r.state == "damaged")])

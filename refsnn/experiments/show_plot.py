@@ -12,6 +12,8 @@ from refsnn.experiments.show import EDGES, Layer, Seen
 from refsnn.ops import Array
 from refsnn.output import printable
 from refsnn.training.plot import LAYERS, NAMED, PlainLog
+from refsnn.training.run import longer_after
+from refsnn.training.validation import best_row
 
 ACROSS = 5  # panels in a row
 SIDE = 1.9  # inches of a panel
@@ -144,22 +146,34 @@ def draw_gradients(rows: list[dict[str, Any]], name: str) -> Figure:
 
 
 def draw_runs(names: Sequence[str], metrics: Sequence[list[dict[str, Any]]]) -> Figure:
-    """Draw the curves of several runs over each other."""
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    axes = figure.subplots(2, 2, sharex=True)
+    """Draw the curves of several runs over each other.
+
+    A star marks the best epoch by the images left out; a dotted line, where a run that had ended
+    was made longer.
+    """
+    figure = Figure(figsize=(12, 6), layout="constrained")
+    axes = figure.subplots(2, 3, sharex=True)
     curves = (
         ("test_accuracy", "accuracy on the held-out images", "linear"),
         ("loss", "training loss", "log"),
+        ("lr", "learning rate", "linear"),
         ("first_layer_gradient_norm", "norm of the first layer's gradient", "log"),
         ("firing_rate", "mean firing rate of the layers", "linear"),
+        ("lambda", "λ, weight of the side branches", "linear"),
     )
     for place, (field, label, scale) in zip(axes.flat, curves, strict=True):
         positive = False
         for name, rows in zip(names, metrics, strict=True):
             values = [mean_rate(row) if field == "firing_rate" else row[field] for row in rows]
             marker = "." if len(rows) < 50 else None
-            place.plot([row["epoch"] for row in rows], values, marker=marker, label=printable(name))
+            epochs = [row["epoch"] for row in rows]
+            (line,) = place.plot(epochs, values, marker=marker, label=printable(name))
             positive |= any(value > 0 for value in values)
+            if best := best_row(rows):
+                at = epochs.index(best["epoch"])
+                place.plot(epochs[at], values[at], marker="*", ms=12, color=line.get_color())
+            for epoch in longer_after(rows):
+                place.axvline(epoch, color=line.get_color(), linestyle=":", linewidth=1)
         place.set(ylabel=label, xlabel="epoch")
         if scale == "log" and positive:
             place.set_yscale("log")

@@ -4,8 +4,10 @@
 `settings`, which all runs share, and `rows`, one for each architecture and T. A row has
 
 - `arch`, `depth`, `steps`, `settings` (the other settings in which rows differ), `chance`;
-- `methods`: for each method `n`, `mean`, `std` (ddof 1), `accuracy` by seed, and the seeds whose
-  runs `diverged`, are `missing` or can't be read (`damaged`), which no mean includes;
+- `methods`: for each method `n`, `mean`, `std` (ddof 1), `accuracy` by seed, the mean
+  `class_accuracy` of each class (null for one without images; absent if a run does not have it),
+  and the seeds whose runs `diverged`, are `missing` or can't be read (`damaged`), which no mean
+  includes;
 - `differences`: for each pair of methods `n`, `mean` and 95 % interval (`low`, `high`), paired by
   seed.
 
@@ -18,6 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from refsnn.experiments.ablation import Result, depth, fixed, varying
 from refsnn.experiments.statistics import paired_difference, spread
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 
 Table = dict[str, Any]
 PAIRS = (("shortcut", "vanilla"), ("evolutionary", "vanilla"), ("evolutionary", "shortcut"))
+MOST_CLASSES = 20  # that a page has room for
 LEFT_OUT = ("diverged", "missing", "damaged")  # states of runs that no mean includes
 DIFFERENCES = [f"{first} - {second}" for first, second in PAIRS]
 
@@ -58,7 +63,7 @@ CELL = object_with(
         "diverged": SEEDS,
         "missing": SEEDS,
     },
-    {"damaged": SEEDS},
+    {"damaged": SEEDS, "class_accuracy": {"type": "array", "items": NUMBER_OR_NONE}},
 )
 DIFFERENCE = object_with(
     {"n": {"type": "integer"}} | dict.fromkeys(("mean", "low", "high"), NUMBER_OR_NONE)
@@ -148,13 +153,20 @@ def cell(results: Sequence[Result]) -> Table:
     def seeds(state: str) -> list[int]:
         return [result.config.seed for result in results if result.state == state]
 
-    accuracy = {str(r.config.seed): r.accuracy for r in results if r.accuracy is not None}
-    return spread(list(accuracy.values()))._asdict() | {
+    finished = [result for result in results if result.state == "finished"]
+    accuracy = {str(r.config.seed): r.accuracy for r in finished if r.accuracy is not None}
+    found = spread(list(accuracy.values()))._asdict() | {
         "accuracy": accuracy,
         "diverged": seeds("diverged"),
         "missing": seeds("missing"),
         "damaged": seeds("damaged"),
     }
+    if finished and all(result.class_accuracy for result in finished):
+        classes = zip(*(result.class_accuracy for result in finished), strict=True)
+        found["class_accuracy"] = [
+            None if None in values else float(np.mean(values)) for values in classes
+        ]
+    return found
 
 
 #: a surrogate's name -> the symbol of its shape (Eq. 4)
@@ -242,11 +254,47 @@ def grid(
         line += [row["arch"], str(row["depth"]), str(row["steps"])]
         line += [text(row[part][name]) if name in row[part] else "" for name in columns]
         lines.append(line + [percent(row["chance"])] * chance)
+    return aligned(lines)
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Format a head and rows as a Markdown table."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
+    head, *rows = lines
     return "\n".join(
-        f"| {' | '.join(c.ljust(w) for c, w in zip(line, widths, strict=True))} |" for line in lines
+        f"| {' | '.join(c.ljust(w) for c, w in zip(line, widths, strict=True))} |"
+        for line in (head, ["-" * width for width in widths], *rows)
     )
+
+
+def class_accuracies(row: Table) -> dict[str, list[float | None]]:
+    """Return the mean accuracy of each class by method, where all runs have it.
+
+    Empty where there are more classes than a page has room for.
+    """
+    found = {
+        method: cell["class_accuracy"]
+        for method, cell in row["methods"].items()
+        if "class_accuracy" in cell
+    }
+    return {m: values for m, values in found.items() if len(values) <= MOST_CLASSES}
+
+
+def classes_to_markdown(table: Table) -> str:
+    """Format the accuracies by class as Markdown; empty if no row has them."""
+    lines = []
+    for row in table["rows"]:
+        words = [*worded(row, table["settings"]).values(), row["arch"], str(row["depth"])]
+        for method, values in class_accuracies(row).items():
+            shown = ["–" if x is None else f"{100 * x:.1f}" for x in values]
+            lines.append([*words, str(row["steps"]), method, *shown])
+    if not lines:
+        return ""
+    names = [*worded(table["rows"][0], table["settings"]), "architecture", "layers", "T", "method"]
+    columns = max(map(len, lines))
+    head = [*names, *map(str, range(columns - len(names)))]
+    lines = [head, *(line + [""] * (columns - len(line)) for line in lines)]
+    return f"Test accuracy of each class in %, mean over the seeds:\n\n{aligned(lines)}\n"
 
 
 #: colours for the colour-blind (Okabe and Ito), and markers that differ without colour
@@ -341,7 +389,8 @@ def write(out: Path, table: Table) -> list[str]:
     Returns the files' names. The same table gives the same bytes.
     """
     write_json(out / "table.json", table)
-    write_atomic(out / "table.md", printable(to_markdown(table)).encode())
+    text = "\n".join(filter(None, (to_markdown(table), classes_to_markdown(table))))
+    write_atomic(out / "table.md", printable(text).encode())
     names = ["table.json", "table.md"]
     with optional(out / "ablation.png"):
         for name, picture in pictures(table).items():

@@ -1,7 +1,9 @@
 """Algorithm 1 of the paper: one iteration of training, and inference."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from refsnn.network import Forward, Network, Params, backward, encode, forward, without_branches
 from refsnn.network.head import read_out
@@ -132,13 +134,26 @@ def evaluate(
     config: TrainConfig,
     ops: Ops,
     batches: Iterable[tuple[Array, Array]],
-) -> dict[str, float]:
-    """Compute accuracy and mean loss of the main branch over batches of images and labels."""
+) -> dict[str, Any]:
+    """Compute accuracy, mean loss and each class's accuracy of the main branch over batches.
+
+    A batch is images and labels. The accuracy of a class without an image is None.
+    """
     criterion = config.objective.make_loss()
-    total, correct, loss = 0, 0, 0.0
+    images_of, correct_of = np.zeros((2, net.num_classes), np.int64)  # each class
+    loss = 0.0
     for images, labels in batches:
         logits = main_logits(net, state.params, state.buffers, images, config.steps, ops)
-        total += len(labels)
-        correct += int((logits.argmax(axis=1) == labels).sum())  # Alg. 1 inference line 6
+        right = labels[logits.argmax(axis=1) == labels]  # Alg. 1 inference line 6
+        images_of += np.bincount(labels, minlength=net.num_classes)
+        correct_of += np.bincount(right, minlength=net.num_classes)
         loss += loss_value(criterion, logits, labels)[0] * len(labels)
-    return {"accuracy": correct / total, "loss": loss / total}
+    total = int(images_of.sum())
+    return {
+        "accuracy": int(correct_of.sum()) / total,
+        "loss": loss / total,
+        "class_accuracy": [
+            int(correct) / int(count) if count else None
+            for correct, count in zip(correct_of, images_of, strict=True)
+        ],
+    }

@@ -20,10 +20,16 @@ def load_callback(reference: str) -> Callback:
 
 
 def scalars(row: Row, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Yield a row's numbers by name; those of a group, such as firing_rate, as group.name."""
+    """Yield a row's numbers by name; those of a group, such as firing_rate, as group.name.
+
+    The number of a class is group.class; a class without images has none.
+    """
     for name, value in row.items():
         if isinstance(value, dict):
             yield from scalars(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            known = {str(index): number for index, number in enumerate(value) if number is not None}
+            yield from scalars(known, f"{prefix}{name}.")
         else:
             yield prefix + name, value
 

@@ -24,6 +24,8 @@ from refsnn.training.config import (
 from refsnn.training.optimizer import init_state
 
 COUNT, SHARE = {"type": "integer", "minimum": 0}, {"type": "number", "minimum": 0, "maximum": 1}
+#: each class's accuracy; null for a class without an image
+CLASSES = {"type": "array", "items": SHARE | {"type": ["number", "null"]}}
 #: a row of metrics.jsonl; the test loss may have overflowed
 METRICS = object_with(
     {
@@ -44,6 +46,8 @@ METRICS = object_with(
     {
         "epochs": COUNT,  # of the run as it was planned in this epoch
         "validation_accuracy": SHARE,
+        "validation_class_accuracy": CLASSES,
+        "test_class_accuracy": CLASSES,
         "validation_loss": {"type": "real"},
         "gradient_norm": {"type": "object", "additionalProperties": {"type": "number"}},
     },

@@ -233,6 +233,8 @@ class Run(Trainer):
             "parameters": self.net.count_parameters(),
             "skipped": self.dataset.skipped,
         }
+        if "test_class_accuracy" in rows[-1]:  # rows of older versions lack it
+            summary["test_class_accuracy"] = rows[-1]["test_class_accuracy"]
         if best := best_row(rows):
             self.require_best(best)
             summary |= {

@@ -156,6 +156,7 @@ def test_figures_of_all_epochs_are_written_as_csv(runs, tmp_path, capsys, refuse
     for line, row in zip(lines, rows, strict=True):
         assert float(line["test_loss"]) == row["test_loss"]
         assert float(line["firing_rate.stem.lif0"]) == row["firing_rate"]["stem.lif0"]
+        assert float(line["test_class_accuracy.9"]) == row["test_class_accuracy"][9]
     capsys.readouterr()
     assert main([*given, "--csv", "-"]) == 0
     assert capsys.readouterr().out == file.read_text()
@@ -170,6 +171,24 @@ def test_the_gradient_of_each_layer_is_drawn_by_epoch(runs):
     assert layers[-1] == "head.fc"
     drawn = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
     assert drawn == {n: [row["gradient_norm"][n] for row in rows] for n in layers}
+
+
+def test_the_best_epoch_and_where_a_run_was_made_longer_are_marked(runs):
+    first, second = (read_metrics(run)[0] for run in runs)
+    rows = [
+        first | {"epoch": epoch, "epochs": epochs, "lr": 0.1 * epoch, "validation_accuracy": share}
+        for epoch, epochs, share in ((1, 2, 0.5), (2, 2, 0.75), (3, 4, 0.75), (4, 4, 0.25))
+    ]
+    axes = show_plot.draw_runs(["longer", "plain"], [rows, [second]]).axes
+    assert len(axes) == 6
+    for place in axes:
+        stars = [line for line in place.lines if line.get_marker() == "*"]
+        assert [list(line.get_xdata()) for line in stars] == [[2]]
+        dotted = [line for line in place.lines if line.get_linestyle() == ":"]
+        assert [list(line.get_xdata()) for line in dotted] == [[2, 2]]
+    (rate,) = (place for place in axes if place.get_ylabel() == "learning rate")
+    assert rate.lines[0].get_ydata() == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert [t.get_text() for t in axes[0].get_legend().texts] == ["longer", "plain"]
 
 
 def test_runs_of_older_versions_have_no_gradients_by_layer(runs, tmp_path, capsys):

@@ -317,3 +317,29 @@ def test_a_failure_to_draw_affects_neither_table_nor_run(made, tmp_path, monkeyp
     assert (
         capsys.readouterr().err == f"refsnn: went on without {tmp_path}/ablation.png: no backend\n"
     )
+
+
+def by_class(*classes, **settings):
+    """Return finished runs of seeds 0, 1, … with these accuracies by class."""
+    return [
+        Result(BASE.changed(seed=i, **settings), "finished", 0.5, 2, class_accuracy=tuple(x))
+        for i, x in enumerate(classes)
+    ]
+
+
+def test_a_classes_accuracy_is_the_mean_over_the_seeds(tmp_path):
+    made = table.tabulate(by_class((0.25, None, 1.0), (0.75, None, 0.5)))
+    assert made["rows"][0]["methods"]["evolutionary"]["class_accuracy"] == [0.5, None, 0.75]
+    table.write(tmp_path, made)
+    assert table.read_table(tmp_path / "table.json") == made
+    last = (tmp_path / "table.md").read_text().splitlines()[-1]
+    assert [cell.strip() for cell in last.strip("|").split("|")] == [
+        *("1-1:4-8", "6", "2", "evolutionary", "50.0", "–", "75.0")
+    ]
+
+
+@pytest.mark.parametrize("classes", [((0.5, 0.5), ()), ((0.5,) * 21,) * 2])
+def test_classes_are_not_shown_where_a_run_lacks_them_or_they_are_many(classes):
+    made = table.tabulate(by_class(*classes))
+    assert table.class_accuracies(made["rows"][0]) == {}
+    assert table.classes_to_markdown(made) == ""

@@ -189,6 +189,11 @@ def test_accuracy_and_loss_are_those_of_the_main_branch_on_all_test_images(digit
     batches = ((images[i : i + batch_size], labels[i : i + batch_size]) for i in cuts)
     result = evaluate(state, net, config, NUMPY, batches)
     assert result["accuracy"] == 19 / 30
+    right = np.arange(30) < 19
+    assert result["class_accuracy"] == [
+        right[labels == k].mean() if (labels == k).any() else None for k in range(10)
+    ]
+    assert None in result["class_accuracy"]
     wanted = -np.log(softmax(logits)[np.arange(30), labels]).mean()
     assert result["loss"] == pytest.approx(wanted, rel=1e-12)
     assert all(state.buffers[name] is before[name] for name in before)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from refsnn.cli import main
-from refsnn.experiments import ablation_curves as curves
+from refsnn.experiments import ablation_plot as curves
 from refsnn.experiments.ablation import Planned, settings_of
 from refsnn.training.config import make_config
 from refsnn.training.folder import read_config, read_metrics
@@ -64,3 +64,23 @@ def test_runs_that_cannot_be_read_are_left_out(tmp_path):
             (tmp_path / name / "metrics.jsonl").write_text(content)
         runs.append(Planned(tmp_path / name, make_config()))
     assert curves.read_curves(runs) == [{}]
+
+
+def test_classes_are_drawn_as_numbers_that_the_runs_have(out):
+    table = json.loads((out / "table.json").read_text())
+    figure = curves.draw_classes(table)
+    for axes, row in zip(figure.axes, table["rows"], strict=False):
+        shown = np.array(axes.images[0].get_array())
+        for line, (method, cell) in zip(shown, row["methods"].items(), strict=True):
+            runs = [path.parent for path in out.glob("runs/*/config.json")]
+            wanted = [
+                read_metrics(folder)[-1]["test_class_accuracy"]
+                for folder in runs
+                if (config := read_config(folder)).objective.method == method
+                and config.network.arch == row["arch"]
+            ]
+            assert len(wanted) == 2
+            assert cell["class_accuracy"] == pytest.approx(np.mean(wanted, axis=0))
+            assert line.tolist() == pytest.approx((100 * np.mean(wanted, axis=0)).tolist())
+        assert len(axes.texts) == shown.size
+    assert (out / "classes.png").read_bytes().startswith(b"\x89PNG")

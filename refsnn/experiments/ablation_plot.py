@@ -1,6 +1,7 @@
-"""The picture of an ablation's runs by epoch: a panel for each row of the table."""
+"""Pictures of an ablation: its runs by epoch, and accuracies by class; a panel for each row."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refsnn.experiments.ablation import Planned, fixed
-from refsnn.experiments.table import STYLES, Table, label
+from refsnn.experiments.table import STYLES, Table, class_accuracies, label
 from refsnn.files.writing import optional, write_atomic
 from refsnn.ops import METHODS
 from refsnn.training.folder import read_metrics
@@ -46,16 +47,10 @@ def draw(table: Table, curves: Sequence[Curves]) -> "Figure":
 
     The mean is drawn for the epochs that all runs of the method have reached.
     """
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     rows = table["rows"]
-    across = min(ACROSS, len(rows))
-    down = -(-len(rows) // across)
-    figure = Figure(figsize=(3.4 * across + 1, 2.8 * down + 0.4), layout="constrained")
-    panels: list[Any] = list(figure.subplots(down, across, squeeze=False, sharey=True).flat)
-    for axes in panels[len(rows) :]:
-        axes.axis("off")
+    figure, panels = panels_of(len(rows), 2.8, sharey=True)
     for axes, row, by_method in zip(panels, rows, curves, strict=False):
         for method in (m for m in METHODS if m in by_method):
             color, runs = STYLES[method][0], by_method[method]
@@ -70,11 +65,47 @@ def draw(table: Table, curves: Sequence[Curves]) -> "Figure":
         axes.set(xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-    for axes in panels[::across]:
+    for axes in panels[::ACROSS]:
         axes.set(ylabel="test accuracy, %")
     handles = {h.get_label(): h for axes in panels for h in axes.get_legend_handles_labels()[0]}
     if handles:
         figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=3)
+    return figure
+
+
+def panels_of(count: int, height: float, **options: Any) -> tuple["Figure", list[Any]]:
+    """Return a figure with so many panels of that height in inches, and their axes."""
+    from matplotlib.figure import Figure
+
+    across = min(ACROSS, count)
+    down = -(-count // across)
+    figure = Figure(figsize=(3.4 * across + 1, height * down + 0.4), layout="constrained")
+    panels: list[Any] = list(figure.subplots(down, across, squeeze=False, **options).flat)
+    for axes in panels[count:]:
+        axes.axis("off")
+    return figure, panels[:count]
+
+
+def draw_classes(table: Table) -> "Figure | None":
+    """Draw each class's mean accuracy by method as a map of colours; None if no row has them."""
+    rows = [row for row in table["rows"] if class_accuracies(row)]
+    if not rows:
+        return None
+    figure, panels = panels_of(len(rows), 1.9)
+    for axes, row in zip(panels, rows, strict=True):
+        found = class_accuracies(row)
+        shown = 100 * np.array(list(found.values()), float)
+        axes.imshow(shown, vmin=0, vmax=100, aspect="auto")
+        axes.set_yticks(range(len(found)), found, fontsize="small")
+        axes.set_xticks(range(shown.shape[1]))
+        axes.tick_params(axis="x", labelsize="small")
+        axes.set(xlabel="class")
+        axes.set_title(label(row, table["settings"]), fontsize="small")
+        for (y, x), value in np.ndenumerate(shown):
+            if np.isfinite(value):
+                color = "black" if value > 60 else "white"
+                axes.text(x, y, f"{value:.0f}", ha="center", va="center", color=color, fontsize=6)
+    figure.colorbar(panels[0].images[0], ax=panels, label="test accuracy, %", shrink=0.8)
     return figure
 
 
@@ -87,11 +118,20 @@ def percent(accuracies: Iterable[float]) -> list[float]:
 
 
 def write(out: Path, table: Table, runs: Sequence[Planned]) -> list[str]:
-    """Write curves.png, if it can be drawn; return the files' names. `runs` are in its order."""
+    """Write curves.png and classes.png, if they can be drawn; return the files' names.
+
+    `runs` are in the table's order.
+    """
     from refsnn.training.plot import figure_bytes
 
     names: list[str] = []
-    with optional(out / "curves.png"):
-        write_atomic(out / "curves.png", figure_bytes(draw(table, read_curves(runs)), "png"))
-        names.append("curves.png")
+    pictures: dict[str, Callable[[], Figure | None]] = {
+        "curves.png": partial(draw, table, read_curves(runs)),
+        "classes.png": partial(draw_classes, table),
+    }
+    for name, picture in pictures.items():
+        with optional(out / name):
+            if (figure := picture()) is not None:
+                write_atomic(out / name, figure_bytes(figure, "png"))
+                names.append(name)
     return names
