@@ -79,7 +79,7 @@ def open_output(
 
     With None the function does nothing. A file that can't be written raises OSError, which names
     it, at once and not only when the content is ready; one that is there already stays as it is
-    until the content is written as a whole.
+    until the content is written as a whole. What was written stays, whatever fails afterwards.
     """
     if name is None:
         yield lambda content: None
@@ -88,20 +88,22 @@ def open_output(
         yield lambda content: show(str(content))
         return
     path = Path(name)
-    new = not path.exists()
+    empty = not path.exists()
     path.open("a", encoding="utf-8").close()
 
     def write(content: str | bytes) -> None:
+        nonlocal empty
         data = content if isinstance(content, bytes) else f"{content}\n".encode()
         if path.is_file():
             write_atomic(path.resolve(), data)
-            return
-        with naming_path(path):  # a pipe, or a device
-            path.write_bytes(data)
+        else:
+            with naming_path(path):  # a pipe, or a device
+                path.write_bytes(data)
+        empty = False
 
     try:
         yield write
     except BaseException:
-        if new:
+        if empty:
             path.unlink(missing_ok=True)
         raise

@@ -452,6 +452,39 @@ def test_a_file_of_json_on_a_full_disk_is_named(tmp_path, refused):
     assert line.endswith(f"): {tmp_path}/full")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [
+        ("evaluate {run} --predictions {csv} --picture {full}", "test accuracy"),
+        ("energy {run} --images 4 --picture {full}", "synaptic"),
+        ("find-lr --iterations 3 --ops numpy --picture {full}", "learning rate"),
+        ("show {run} --images 4 --csv {csv} --out {pictures}", "firing rate"),
+    ],
+)
+def test_a_disk_that_is_full_when_the_picture_comes_costs_the_picture_alone(
+    command, kept, tmp_path, capsys, monkeypatch
+):
+    run, csv = tmp_path / "run", tmp_path / "figures.csv"
+    assert main(["train", "--out", str(run), *SMALL]) == 0
+    full, pictures = tmp_path / "full.png", tmp_path / "pictures"
+    full.symlink_to("/dev/full")
+    capsys.readouterr()
+    if command.startswith("show"):
+        from refsnn.experiments import show_command
+
+        def write_nothing(path, content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+        monkeypatch.setattr(show_command, "write_atomic", write_nothing)
+    names = {"run": run, "csv": csv, "full": full, "pictures": pictures}
+    assert main(command.format(**names).split()) == 2
+    shown = capsys.readouterr()
+    assert kept in shown.out
+    assert re.search(r"^refsnn: error: No space left on device .*\.png$", shown.err, re.M)
+    assert ("{csv}" in command) == (csv.exists() and csv.stat().st_size > 0)
+
+
 def test_presets_are_those_of_the_ledger():
     assert set(PRESETS) == {"digits", "paper", "authors_code"}
 

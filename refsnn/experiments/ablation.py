@@ -18,7 +18,7 @@ from refsnn.files.writing import write_json
 from refsnn.network import architecture
 from refsnn.ops import METHODS, validate
 from refsnn.training.config import TrainConfig, from_dict, make_config, renamed
-from refsnn.training.folder import CLASSES, SHARE, read_config
+from refsnn.training.folder import CLASSES, SHARE, read_config, without_groups
 
 SETTINGS = object_with({"settings": {"type": "array", "items": {"type": "object"}}})
 SUMMARY = object_with({"test_accuracy": SHARE}, {"test_class_accuracy": CLASSES})
@@ -60,20 +60,21 @@ def read_grids(path: Path, given: Settings) -> list[TrainConfig]:
     """Read the configurations of a .toml file, with the `given` settings over them, each once.
 
     A setting that is a list is crossed with the others; a table [[grid]] is a grid by itself, and
-    settings before it belong to all grids. ValueError names the file and what is wrong.
+    settings before it belong to all grids. They may stand in tables of their groups' names, such as
+    [neuron]. ValueError names the file and what is wrong.
     """
     content = read_toml(path, FILE)
     grids = content.pop("grid", [{}])
     made: dict[TrainConfig, None] = {}
     for number, grid in enumerate(grids):
-        settings = renamed(content | grid) | given
-        several = {name: x if isinstance(x, list) else [x] for name, x in settings.items()}
-        for values in product(*several.values()):
-            try:
+        try:
+            settings = renamed(without_groups(content) | without_groups(grid)) | given
+            several = {name: x if isinstance(x, list) else [x] for name, x in settings.items()}
+            for values in product(*several.values()):
                 config = make_config("digits", **dict(zip(several, values, strict=True)))
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"{path}: grid[{number}]: {error}") from None
-            made[config] = None
+                made[config] = None
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: grid[{number}]: {error}") from None
     if not made:
         raise ValueError(f"{path}: got a grid without a combination, want at least one")
     return list(made)

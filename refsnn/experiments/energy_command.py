@@ -71,11 +71,11 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.multiply_accumulate,
             arguments.best,
         )
+        if arguments.json != "-":
+            print(report(result))
         write(json.dumps(result, indent=2))
         if arguments.picture is not None:
             draw(picture(result, arguments.picture.suffix[1:]))
-    if arguments.json != "-":
-        print(report(result))
     return 0
 
 

@@ -56,13 +56,13 @@ def run(arguments: argparse.Namespace) -> int:
             found = find_lr(
                 config, dataset, arguments.low, arguments.high, arguments.iterations, bar
             )
+        if arguments.json:
+            rows = [one._asdict() for one in found.tried]
+            print(json.dumps(found._asdict() | {"tried": rows}, indent=2))
+        else:
+            print(report(found, config))
         if arguments.picture is not None:
             draw(picture(found, config, arguments.picture.suffix[1:]))
-    if arguments.json:
-        rows = [one._asdict() for one in found.tried]
-        print(json.dumps(found._asdict() | {"tried": rows}, indent=2))
-    else:
-        print(report(found, config))
     return 0
 
 

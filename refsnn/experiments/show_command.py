@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,16 @@ def show(arguments: argparse.Namespace, write_csv: Callable[[str], None]) -> Non
     )
     compared = comparisons(folders, arguments)
     kind = "svg" if arguments.html else arguments.format
-    pictures = draw(seen, names, metrics, kind)
     arguments.out.mkdir(parents=True, exist_ok=True)
+    write_csv(metrics_csv(names, metrics))
+    if arguments.json:
+        print(json.dumps(as_dict(seen, names, compared), indent=2))
+    elif arguments.csv != "-":
+        print(report(seen, names, compared))
+    pictures = draw(seen, names, metrics, kind)
+    for folder, rows in zip(folders, metrics, strict=True):
+        if not rows:
+            print(f"refsnn: {folder}: no epoch is recorded, so no curve is drawn", file=sys.stderr)
     if arguments.html:
         text = page(names, report(seen, names, compared), pictures)
         write_atomic(arguments.out / "index.html", text.encode())
@@ -106,11 +115,7 @@ def show(arguments: argparse.Namespace, write_csv: Callable[[str], None]) -> Non
         for name, content in pictures.items():
             write_atomic(arguments.out / f"{name}.{kind}", content)
         written = ", ".join(f"{name}.{kind}" for name in pictures)
-    write_csv(metrics_csv(names, metrics))
-    if arguments.json:
-        print(json.dumps(as_dict(seen, names, compared), indent=2))
-    elif arguments.csv != "-":
-        print(report(seen, names, compared))
+    if not arguments.json and arguments.csv != "-":
         print(f"\nin {printable(str(arguments.out))}: {written}")
 
 

@@ -56,16 +56,16 @@ def run(arguments: argparse.Namespace) -> int:
         result, outputs = evaluate_run(
             arguments.folder, arguments.workers, arguments.data, arguments.best
         )
+        if arguments.json:
+            print(json.dumps(result, indent=2))
+        elif arguments.predictions != "-":
+            print(report(result))
         if arguments.predictions is not None:
             write(predictions_csv(outputs, arguments.logits))
         if arguments.picture is not None:
             from refsnn.training.evaluate_plot import draw_evaluation
 
             draw(draw_evaluation(result, arguments.picture.suffix[1:]))
-    if arguments.json:
-        print(json.dumps(result, indent=2))
-    elif arguments.predictions != "-":
-        print(report(result))
     return 0
 
 

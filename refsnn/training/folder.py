@@ -3,6 +3,7 @@
 Errors name the file and the field.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,13 @@ def read_config(folder: Path) -> TrainConfig:
         values = read_json(path, {"type": "object"})
     except FileNotFoundError:
         raise ValueError(f"{folder}: no run there (config.json is missing)") from None
+    known = {setting.name for _, setting in settings_fields()}
     try:
+        if unknown := [name for name in renamed(values) if name not in known]:
+            raise ValueError(
+                f"setting: got {', '.join(map(repr, unknown))}, unknown to this version; the run "
+                "may be of a newer one"
+            )
         return from_dict(values)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from None
@@ -86,17 +93,25 @@ def read_settings(path: Path) -> dict[str, Any]:
     if path.suffix not in (".toml", ".json"):
         raise ValueError(f"config: got {path}, want a file ending in .toml or .json")
     values = (read_toml if path.suffix == ".toml" else read_json)(path, {"type": "object"})
-    groups, found = dict.fromkeys(group for group, _ in settings_fields()), dict[str, Any]()
-    for name, value in values.items():
-        inner = value if name in groups and isinstance(value, dict) else {name: value}
-        for one in inner.keys() & found.keys():
-            raise ValueError(f"{path}: {one}: got it twice")
-        found |= inner
     try:
-        found = renamed(found)
+        found = renamed(without_groups(values))
         make_config("digits", **found)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from None
+    return found
+
+
+def without_groups(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings by name, also those in tables of their groups' names, such as [neuron].
+
+    ValueError where a setting occurs twice.
+    """
+    groups, found = {group for group, _ in settings_fields()}, dict[str, Any]()
+    for name, value in values.items():
+        inner = value if name in groups and isinstance(value, dict) else {name: value}
+        for one in inner.keys() & found.keys():
+            raise ValueError(f"{one}: got it twice")
+        found |= inner
     return found
 
 

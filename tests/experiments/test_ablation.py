@@ -456,9 +456,16 @@ def test_a_file_without_tables_is_one_grid(tmp_path):
     assert found == [make_config(lr=0.1), make_config(lr=0.2)]
 
 
+def test_settings_may_stand_in_tables_of_their_groups(tmp_path):
+    text = "[neuron]\ntau = [0.5, 0.25]\n[[grid]]\n[grid.optimizer]\nlr = 0.1"
+    found = ablation.read_grids(written(tmp_path, text), {})
+    assert found == [make_config(lr=0.1, tau=0.5), make_config(lr=0.1, tau=0.25)]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("tau = 0.5\n[neuron]\ntau = 0.25", r"grid\[0\]: tau: got it twice"),
         ("epoch = 3", r"grid\[0\]: setting: got 'epoch', did you mean epochs"),
         ("seed = []", "a grid without a combination"),
         ("grid = 3", "grid: got"),

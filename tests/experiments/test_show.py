@@ -200,3 +200,15 @@ def test_runs_of_older_versions_have_no_gradients_by_layer(runs, tmp_path, capsy
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(["show", str(folder), "--out", str(tmp_path / "seen"), "--images=2"]) == 0
     assert "gradients.png" not in {path.name for path in (tmp_path / "seen").iterdir()}
+
+
+def test_a_run_without_a_recorded_epoch_has_no_curves(runs, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(runs[0], copy)
+    (copy / "metrics.jsonl").unlink()
+    out = tmp_path / "seen"
+    assert main(["show", str(copy), "--images=4", "--out", str(out)]) == 0
+    assert (
+        capsys.readouterr().err == f"refsnn: {copy}: no epoch is recorded, so no curve is drawn\n"
+    )
+    assert not (out / "curves.png").exists()

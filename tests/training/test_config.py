@@ -12,6 +12,7 @@ from refsnn import spec
 from refsnn.network import Network, architecture
 from refsnn.ops import LIF, BatchNorm, make_surrogate
 from refsnn.training.config import PRESETS, from_dict, make_config, settings_fields
+from refsnn.training.folder import read_config
 from refsnn.training.settings import DataSettings
 
 NAN, INF = float("nan"), float("inf")
@@ -332,3 +333,10 @@ def test_numbers_beyond_what_can_be_computed_are_refused(settings, message):
 def test_double_precision_takes_what_float32_can_not_hold():
     assert make_config(v_th=1e39, tau=1e-50, dtype="float64").neuron.v_th == 1e39
     assert make_config(lam=0.0, weight_decay=0.0).objective.lam == 0
+
+
+def test_a_run_with_an_unknown_setting_may_be_of_a_newer_version(tmp_path):
+    values = make_config().to_dict() | {"speed": 3}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="config.json: setting: got 'speed', unknown .* newer"):
+        read_config(tmp_path)
