@@ -12,6 +12,17 @@ from refsnn.version import __version__
 if TYPE_CHECKING:
     from refsnn.data import Dataset, Split
     from refsnn.data.digits import load_digits
+    from refsnn.equations.common_surrogates import (
+        ATan,
+        Dspike,
+        Exponential,
+        FastSigmoid,
+        Gaussian,
+        PiecewiseQuadratic,
+        Sigmoid,
+        SoftSign,
+        SuperSpike,
+    )
     from refsnn.equations.lif import LIF, LIFCache, LIFGrads, lif_backward, lif_forward
     from refsnn.equations.shortcut import (
         objective_backward,
@@ -58,6 +69,15 @@ PUBLIC = {
     "objective_forward": "refsnn.equations.shortcut",
     "shortcut_backward": "refsnn.equations.shortcut",
     "side_coefficient": "refsnn.equations.shortcut",
+    "ATan": "refsnn.equations.common_surrogates",
+    "Dspike": "refsnn.equations.common_surrogates",
+    "Exponential": "refsnn.equations.common_surrogates",
+    "FastSigmoid": "refsnn.equations.common_surrogates",
+    "Gaussian": "refsnn.equations.common_surrogates",
+    "PiecewiseQuadratic": "refsnn.equations.common_surrogates",
+    "Sigmoid": "refsnn.equations.common_surrogates",
+    "SoftSign": "refsnn.equations.common_surrogates",
+    "SuperSpike": "refsnn.equations.common_surrogates",
     "Rectangular": "refsnn.equations.surrogate",
     "Surrogate": "refsnn.equations.surrogate",
     "Tanh": "refsnn.equations.surrogate",
@@ -112,6 +132,15 @@ __all__ = [
     "objective_forward",
     "shortcut_backward",
     "side_coefficient",
+    "ATan",
+    "Dspike",
+    "Exponential",
+    "FastSigmoid",
+    "Gaussian",
+    "PiecewiseQuadratic",
+    "Sigmoid",
+    "SoftSign",
+    "SuperSpike",
     "Rectangular",
     "Surrogate",
     "Tanh",

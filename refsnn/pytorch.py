@@ -7,6 +7,7 @@ convolutions are PyTorch's own; the neuron is an argument: any module that turns
 (T N, ...) into spikes of the same shape.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -125,6 +126,25 @@ class LIF(nn.Module):
                 inside = self.surrogate_edge == "inside"
                 near = x.abs() <= shape / 2 if inside else x.abs() < shape / 2
                 return near.to(x.dtype) / shape
+            case "sigmoid":
+                return shape * torch.sigmoid(shape * x) * torch.sigmoid(-shape * x)
+            case "atan":
+                return shape / 2 / (1 + (torch.pi / 2 * shape * x) ** 2)
+            case "fast_sigmoid":
+                return 1 / (1 + shape * x.abs()) ** 2
+            case "softsign":
+                return shape / 2 / (1 + shape * x.abs()) ** 2
+            case "super_spike":
+                return shape / (1 + x.abs()) ** 2
+            case "piecewise_quadratic":
+                return shape * (1 - shape * x.abs()).clamp(min=0)
+            case "exponential":
+                return shape / 2 * torch.exp(-shape * x.abs())
+            case "gaussian":
+                return torch.exp(-((x / shape) ** 2) / 2) / (shape * (2 * torch.pi) ** 0.5)
+            case "dspike":
+                height = shape / (2 * math.tanh(shape / 2))
+                return (x.abs() <= 0.5) * height * (1 - torch.tanh(shape * x) ** 2)
         raise ValueError(f"surrogate: got {self.surrogate!r}")
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 @dataclass(frozen=True, kw_only=True)
 class Clause:
-    id: str  # EQ1 … EQ10, ALG1-TRAIN, ALG1-INFER, D1 … D25; R1 … are refsnn's own
+    id: str  # EQ1 … EQ10, ALG1-TRAIN, ALG1-INFER, D1 … D25; R1 …: refsnn's own; M1 …: other methods
     reference: str  # place in the paper, ": " and the subject
     statement: str  # the equation in ASCII, or the question that the paper leaves open
     latex: str = ""  # formulas, one per line
@@ -116,6 +116,7 @@ ASCII = (
     (r"\^\\top", "^T"),
     (r"\\partial ", "d"),
     (r"\\ldots", "..."),
+    (r"\\leq", "<="),
     (r"\\(quad|[ ,])", " "),
     (r"\\sqrt\{((?:[^{}]|\{[^{}]*\})*)\}", r"sqrt(\1)"),
     (r"\\frac\{((?:[^{}]|\{[^{}]*\})*)\}\{((?:[^{}]|\{[^{}]*\})*)\}", r"\1/\2"),
@@ -227,6 +228,7 @@ SECTIONS = {
     "Algorithm 1": "ALG1",
     "Decisions that the paper leaves open": "D",
     "Rules of refsnn's own": "R",
+    "Decisions that other methods leave open": "M",
 }
 
 

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from refsnn import ops as package
 from refsnn.network import Architecture, Network, Stem, init_buffers, init_params
-from refsnn.ops import LIF, AvgPool, BatchNorm, Ops, make_surrogate
+from refsnn.ops import LIF, SURROGATES, AvgPool, BatchNorm, Ops, make_surrogate
 from refsnn.oracle.naive.neuron import slope
 
 Draw = Any
 BACKENDS = st.sampled_from(["numpy", "numba"])
+EQ4 = "tanh", "tanh_literal", "rectangular", "triangular"
+POINTED = "fast_sigmoid", "softsign", "super_spike", "exponential"  # slopes that bend at v_th
 SEEDS = st.integers(0, 2**32 - 1)
 DTYPES = st.sampled_from(["float64", "float64", "float32"])
 forced = "auto"  # the method of all kernels' convolutions in this process
@@ -42,7 +44,7 @@ def conv_methods() -> list[str]:
 @st.composite
 def neurons(draw: Draw, surrogate: str | None = None) -> dict[str, Any]:
     """Draw the constants of a neuron, mostly round numbers, which float32 holds exactly too."""
-    name = surrogate or draw(st.sampled_from(["tanh", "tanh_literal", "rectangular", "triangular"]))
+    name = surrogate or draw(st.sampled_from(list(SURROGATES)))
     return {
         "tau": draw(st.sampled_from([0.5, 0.25, 1.0, 0.75, 0.9])),
         "v_th": draw(st.sampled_from([1.0, 0.5, 0.75, 1.25])),
@@ -74,13 +76,23 @@ def lif_of(neuron: dict[str, Any], smooth: bool = False) -> LIF:
     )
 
 
+def slope_clause(neuron: dict[str, Any]) -> str:
+    """Return the clause of the neuron's surrogate slope."""
+    name = neuron["surrogate"]
+    return "D5" if name.startswith("tanh") else "EQ4" if name in EQ4 else "R5"
+
+
 def kinks(neuron: dict[str, Any]) -> list[float]:
     """List the distances from the threshold at which the slope jumps or bends."""
     name, shape, v_th = neuron["surrogate"], neuron["surrogate_shape"], neuron["v_th"]
     width = neuron.get("width") or v_th
-    return {"rectangular": [shape / 2, -shape / 2], "triangular": [0.0, width, -width]}.get(
-        name, []
-    )
+    found = {
+        "rectangular": [shape / 2, -shape / 2],
+        "triangular": [0.0, width, -width],
+        "piecewise_quadratic": [0.0, 1 / shape, -1 / shape],
+        "dspike": [0.5, -0.5],
+    }
+    return found.get(name, [0.0] if name in POINTED else [])
 
 
 def near_threshold(u_pre: Any, neuron: dict[str, Any]) -> float:
@@ -92,7 +104,9 @@ def near_threshold(u_pre: Any, neuron: dict[str, Any]) -> float:
 def steepest(neuron: dict[str, Any]) -> float:
     """Return the largest slope of the surrogate."""
     shape = neuron["surrogate_shape"]
-    return {"tanh_literal": 4 * shape, "rectangular": 1 / shape}.get(neuron["surrogate"], shape)
+    if neuron["surrogate"] == "tanh_literal":
+        return 4 * shape
+    return slope(neuron["v_th"], neuron)
 
 
 def gradient_scale(neuron: dict[str, Any], u_pre_seq: Any, do_seq: Any) -> float:

@@ -88,7 +88,7 @@ def run_lif(c_seq: Any, u0: Any, p: LIF, o_base: Any) -> tuple[Any, Any]:
 @check(
     "LIF Jacobian",
     "differences",
-    "EQ1 EQ2 EQ3 D3 EQ4 D5 R1 D6",
+    "EQ1 EQ2 EQ3 D3 EQ4 D5 R1 R5 D6",
     cases.lif_cases(smooth=True),
     quick=25,
     full=600,
@@ -110,7 +110,7 @@ def lif_jacobian(case: Any, record: Recorder) -> None:
     record.values_ok()
     rows = [case.ops.lif_backward(e.reshape(o_seq.shape), cache) for e in np.eye(o_seq.size)]
     clause = "D3" if p.reset_gradient == "detached" else "EQ3"
-    slope = "D5" if neuron["surrogate"] == "tanh_literal" else "EQ4"
+    slope = "EQ4" if neuron["surrogate"] == "tanh" else cases.slope_clause(neuron)
 
     def moved(dc: Any, du: Any, dtau: float, dv: float) -> Function:
         def f(s: float) -> tuple[Any, list[Any]]:
@@ -139,12 +139,12 @@ def lif_jacobian(case: Any, record: Recorder) -> None:
     column("v_th", "R1", moved(zero, none, 0, 1), np.array([r.dv_th for r in rows]))
 
 
-@check("primitives", "differences", "EQ4 D5", cases.lif_cases(smooth=True), quick=40, full=1000)
+@check("primitives", "differences", "EQ4 D5 R5", cases.lif_cases(smooth=True), quick=40, full=1000)
 def primitives(case: Any, record: Recorder) -> None:
     """Check that the slope is the derivative of the primitive; for tanh also by a complex step."""
     surrogate, v_th = cases.surrogate_of(case.neuron), case.neuron["v_th"]
     x = 2 * case.c_seq.reshape(-1)
-    clause = "D5" if case.neuron["surrogate"].startswith("tanh") else "EQ4"
+    clause = cases.slope_clause(case.neuron)
     slope = surrogate.slope(x, v_th)
 
     def f(s: float) -> tuple[Any, list[Any]]:

@@ -5,7 +5,10 @@ the derivatives of layers follow. The one rule that isn't calculus is `fire`: a 
 surrogate slope.
 """
 
+import math
+
 import numpy as np
+from scipy import special
 
 
 class Dual:
@@ -134,6 +137,31 @@ def tanh(x):
     return Dual(np.tanh(x.value), slope * x.tangent)
 
 
+def arctan(x):
+    return Dual(np.arctan(x.value), x.tangent / (1.0 + x.value * x.value))
+
+
+def erf(x):
+    density = 2.0 / math.sqrt(math.pi) * np.exp(-x.value * x.value)
+    return Dual(special.erf(x.value), density * x.tangent)
+
+
+def absolute(x):
+    """Return |x|; at 0 with the derivative from above."""
+    return x * side(x)
+
+
+def side(x):
+    """Return 1 where x is 0 or more, otherwise -1, as a plain array."""
+    return np.where(x.value >= 0.0, 1.0, -1.0)
+
+
+def clip(x, low, high):
+    """Limit x; on the limits the derivative is 1 (M17)."""
+    inside = (x.value >= low) & (x.value <= high)
+    return Dual(np.clip(x.value, low, high), inside * x.tangent)
+
+
 def pad(x, widths):
     """Pad with zeros; widths as in numpy.pad."""
     return Dual(np.pad(x.value, widths), np.pad(x.tangent, widths))
@@ -161,6 +189,24 @@ def _one_minus_tanh(x):
     return np.where(x > 0.0, 2.0 * e, 2.0) / (1.0 + e)
 
 
+#: primitives of surrogates in common use, of x and the shape; their tangents are the slopes
+COMMON = {
+    "sigmoid": lambda x, alpha: 0.5 + 0.5 * tanh(alpha / 2.0 * x),
+    "atan": lambda x, alpha: 0.5 + arctan(math.pi / 2.0 * alpha * x) / math.pi,
+    "fast_sigmoid": lambda x, alpha: x / (1.0 + alpha * absolute(x)),
+    "softsign": lambda x, alpha: 0.5 + 0.5 * (alpha * x) / (1.0 + alpha * absolute(x)),
+    "super_spike": lambda x, alpha: alpha * x / (1.0 + absolute(x)),
+    "piecewise_quadratic": lambda x, alpha: _quadratic(clip(alpha * x, -1.0, 1.0)),
+    "exponential": lambda x, alpha: 0.5 + 0.5 * side(x) * (1.0 - exp(-alpha * absolute(x))),
+    "gaussian": lambda x, sigma: 0.5 + 0.5 * erf(x / (sigma * math.sqrt(2.0))),
+    "dspike": lambda x, b: 0.5 + tanh(b * clip(x, -0.5, 0.5)) / (2.0 * math.tanh(b / 2.0)),
+}
+
+
+def _quadratic(z):
+    return 0.5 + z - 0.5 * z * absolute(z)
+
+
 def slope(x, v_th, neuron):
     """Compute the surrogate slope (Eq. 4, D4, D5) at x = u_pre - v_th, on plain arrays."""
     kind, shape = neuron["surrogate"], neuron["surrogate_shape"]
@@ -178,6 +224,8 @@ def slope(x, v_th, neuron):
         return inside / shape
     if kind == "triangular":
         return shape * np.maximum(0.0, 1.0 - np.abs(x) / v_th)
+    if kind in COMMON:
+        return COMMON[kind](Dual(x, np.ones_like(x)), shape).tangent
     raise ValueError(f"unknown surrogate {kind!r}")
 
 
@@ -196,6 +244,8 @@ def primitive(x, v_th, neuron):
     if kind == "triangular":
         z = np.clip(x / v_th, -1.0, 1.0)
         return shape * v_th * (0.5 + z - z * np.abs(z) / 2.0)
+    if kind in COMMON:
+        return COMMON[kind](Dual(x, np.zeros_like(x)), shape).value
     raise ValueError(f"unknown surrogate {kind!r}")
 
 

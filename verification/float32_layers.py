@@ -204,7 +204,7 @@ def compare_gradients(
 
     Sums over `chain` terms in float32 may be off by one more eps per term.
     """
-    slope = "D5" if case.neuron["surrogate"].startswith("tanh") else "EQ4"
+    slope = cases.slope_clause(case.neuron)
     clauses = f"{'D3' if case.neuron['reset_gradient'] == 'detached' else 'EQ3'} {slope} EQ5 D8"
     wanted, sizes = composed_gradients(case, run, do_seq), gradient_sizes(case, run, do_seq)
     record.values_ok()
@@ -219,7 +219,7 @@ def compare_gradients(
         )
 
 
-LAYER = "EQ1 EQ2 EQ5 D2 EQ3 D3 EQ4 D5 D8"
+LAYER = "EQ1 EQ2 EQ5 D2 EQ3 D3 EQ4 D5 R5 D8"
 
 
 @check("fused layers, given statistics", "float32", LAYER, layers(False), quick=25, full=400)

@@ -200,7 +200,7 @@ def judge(
 @check(
     "LIF in forward mode",
     "forward mode",
-    "EQ1 EQ2 EQ3 D3 EQ4 D5 R1 D6",
+    "EQ1 EQ2 EQ3 D3 EQ4 D5 R1 R5 D6",
     cases.lif_cases(),
     quick=60,
     full=3000,
@@ -214,7 +214,8 @@ def lif_forward_mode(case: Any, record: Recorder) -> None:
     o_seq, cache = case.ops.lif_forward(c_seq, u0, p)
     grads = case.ops.lif_backward(w, cache)
     clause = "D3" if case.neuron["reset_gradient"] == "detached" else "EQ3"
-    clause += " D5" if case.neuron["surrogate"] == "tanh_literal" else " EQ4"
+    tanh = case.neuron["surrogate"] == "tanh"
+    clause += " EQ4" if tanh else f" {cases.slope_clause(case.neuron)}"
     scale = cases.gradient_scale(case.neuron, cache.u_pre_seq, w)
     dc, du, dt, dv = rng.normal(size=c_seq.shape), rng.normal(size=u0.shape), *rng.normal(size=2)
     zero = (0 * dc, 0 * du, 0.0, 0.0)

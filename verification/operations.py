@@ -5,7 +5,7 @@ then the gradient with respect to each input.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -80,7 +80,7 @@ def untouched(op: Operation, before: dict[str, Any], record: Recorder) -> None:
 @check(
     "surrogates against formulas",
     "oracle",
-    "EQ4 D4 D5",
+    "EQ4 D4 D5 R5 M17",
     st.tuples(cases.neurons(), cases.SEEDS, cases.DTYPES),
     quick=60,
     full=1500,
@@ -91,7 +91,7 @@ def surrogate_values(case: Any, record: Recorder) -> None:
     critical = cases.critical_potentials(description, dtype)
     u_pre = np.concatenate([rng.normal(0, 3, 20), critical, [-40.0, 40.0]]).astype(dtype)
     surrogate, v_th = cases.surrogate_of(description), description["v_th"]
-    clause = "D5" if description["surrogate"].startswith("tanh") else "EQ4"
+    clause = cases.slope_clause(description)
     for name, formula in (("slope", neuron.slope), ("primitive", neuron.primitive)):
         got = getattr(surrogate, name)(u_pre - v_th, v_th)
         want = np.array([formula(float(u), description) for u in u_pre])
@@ -106,6 +106,11 @@ def surrogate_values(case: Any, record: Recorder) -> None:
             1 / description["surrogate_shape"] if description["surrogate_edge"] == "inside" else 0.0
         )
         record.equal("D4", "slope at the edge", surrogate.slope(edge, v_th), np.full(2, inside))
+    elif description["surrogate"] == "dspike":  # exactly on the edge, M17's alternatives
+        edge = np.array([-0.5, 0.5], dtype)
+        outside = replace(surrogate, edge="outside").slope(edge, v_th)
+        record.true("M17", "a slope at the edge", bool((surrogate.slope(edge, v_th) > 0).all()))
+        record.equal("M17", "no slope at the edge", outside, np.zeros(2, dtype))
     else:
         default = lif.LIF().surrogate
         record.equal("D4", "default surrogate at 0", float(default.slope(np.zeros(1), 1.0)[0]), 0.5)

@@ -126,6 +126,27 @@ def surrogate_by_autograd(u_pre, neuron):
     elif kind == "triangular":
         z = torch.clamp(x / v_th, -1, 1)
         primitive = shape * v_th * (0.5 + z - z * z.abs() / 2)
+    elif kind == "sigmoid":
+        primitive = torch.sigmoid(shape * x)
+    elif kind == "atan":
+        primitive = torch.atan(torch.pi * shape * x / 2) / torch.pi
+    elif kind == "fast_sigmoid":
+        primitive = F.softsign(shape * x) / shape
+    elif kind == "softsign":
+        primitive = F.softsign(shape * x) / 2
+    elif kind == "super_spike":
+        primitive = shape * F.softsign(x)
+    elif kind == "piecewise_quadratic":
+        z = torch.clamp(shape * x, -1, 1)
+        primitive = z - z * z.abs() / 2
+    elif kind == "exponential":
+        above, below = torch.exp(-shape * x.clamp(min=0)), torch.exp(shape * x.clamp(max=0))
+        primitive = torch.where(x >= 0, 1 - above / 2, below / 2)
+    elif kind == "gaussian":
+        primitive = torch.distributions.Normal(0.0, shape).cdf(x)
+    elif kind == "dspike":  # clamp passes the gradient on its edges, as M17 does
+        z = torch.clamp(x, -0.5, 0.5)
+        primitive = torch.tanh(shape * z) / (2 * np.tanh(shape / 2))
     else:
         raise ValueError(kind)
     return torch.autograd.grad(primitive.sum(), u)[0].numpy()

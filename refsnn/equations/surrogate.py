@@ -8,16 +8,17 @@ All are functions of the distance from the threshold, x = u_pre - v_th. `slope` 
 the derivative of the firing; `primitive` is its antiderivative in x, so that a network that
 fires `primitive` instead of a step is differentiable and has exactly these slopes (finite
 differences can check it). Arrays may have any shape; inputs are never written, and the dtype
-of `x` is kept.
+of `x` is kept. The slopes of other methods are in `common_surrogates`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refsnn.equations.validate import as_floats, one_of, positive
+from refsnn.equations import common_surrogates as common
+from refsnn.equations.validate import as_floats, nearest, one_of, positive
 
 Array = NDArray[Any]
 EDGES = ("outside", "inside")  # D4: whether the rectangle includes its edge
@@ -125,15 +126,23 @@ class Triangular:
         return self.gamma * width * (0.5 + z - 0.5 * z * np.abs(z))
 
 
-#: name -> class; the first is what networks are trained with (D4)
+#: name -> class, whose first field sets the height or width; networks are trained with the first
+#: one (D4), unless they are told otherwise
 SURROGATES: dict[str, type[Surrogate]] = {
     "tanh": Tanh,  # D4
     "tanh_literal": TanhLiteral,
     "rectangular": Rectangular,
     "triangular": Triangular,
+    "sigmoid": common.Sigmoid,  # from here on R5
+    "atan": common.ATan,
+    "fast_sigmoid": common.FastSigmoid,
+    "softsign": common.SoftSign,
+    "super_spike": common.SuperSpike,
+    "piecewise_quadratic": common.PiecewiseQuadratic,
+    "exponential": common.Exponential,
+    "gaussian": common.Gaussian,
+    "dspike": common.Dspike,
 }
-#: name -> the field that sets its height or width
-SHAPE_FIELD = {"tanh": "k", "tanh_literal": "k", "rectangular": "a", "triangular": "gamma"}
 
 
 def slopes(surrogate: Surrogate, x: Array, v_th: float) -> Array:
@@ -160,12 +169,14 @@ def kind(value: Any) -> str:
 
 
 def make_surrogate(name: str, shape: float | None = None, edge: str = "outside") -> Surrogate:
-    """Make the surrogate called `name`; `shape` is its k, a or gamma (None: its default)."""
+    """Make the surrogate called `name`; `shape` is its k, a, gamma, … (None: its default)."""
     if name not in SURROGATES:
-        raise ValueError(f"surrogate: got {name!r}, want one of {', '.join(SURROGATES)}")
-    fields: dict[str, Any] = {} if shape is None else {SHAPE_FIELD[name]: shape}
+        raise ValueError(f"surrogate: got {name!r}{nearest(name, SURROGATES)}")
+    kind: Any = SURROGATES[name]
+    given: dict[str, Any] = {} if shape is None else {fields(kind)[0].name: shape}
     if name == "rectangular":
-        fields["edge"] = edge
+        given["edge"] = edge
     elif edge != "outside":
         raise ValueError(f"surrogate_edge: {name} has no edge, want rectangular")
-    return SURROGATES[name](**fields)
+    made: Surrogate = kind(**given)
+    return made

@@ -28,7 +28,7 @@ from refsnn.experiments.statistics import paired_difference, spread
 from refsnn.files.documents import read_json
 from refsnn.files.schema import Rules, object_with
 from refsnn.files.writing import optional, write_atomic, write_json
-from refsnn.ops import METHODS
+from refsnn.ops import METHODS, SURROGATES
 from refsnn.output import printable
 from refsnn.training.config import make_config
 
@@ -169,8 +169,9 @@ def cell(results: Sequence[Result]) -> Table:
     return found
 
 
-#: a surrogate's name -> the symbol of its shape (Eq. 4)
+#: a surrogate's name -> the symbol of its shape (Eq. 4, R5), if that is not alpha
 SYMBOLS = {"tanh": "k", "rectangular": "a", "triangular": "γ", "tanh_literal": "k"}
+SYMBOLS |= {"gaussian": "σ", "dspike": "b"}
 
 
 def worded(row: Table, common: Table) -> dict[str, str]:
@@ -183,7 +184,7 @@ def worded(row: Table, common: Table) -> dict[str, str]:
     if {"surrogate", "surrogate_shape"} & settings.keys():
         both = common | settings
         name, shape = both.get("surrogate"), both.get("surrogate_shape")
-        symbol = SYMBOLS.get(str(name), "shape")
+        symbol = SYMBOLS.get(str(name), "α" if name in SURROGATES else "shape")
         found["surrogate"] = f"{name}" if shape is None else f"{name}, {symbol} = {shape:g}"
     return found
 

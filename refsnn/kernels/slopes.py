@@ -1,20 +1,22 @@
-"""The surrogates' slopes (Eq. 4) in compiled loops of float32.
+"""The surrogates' slopes (Eq. 4, R5) in compiled loops of float32.
 
 The rational approximation of tanh is off by less than 4 eps, about as much as float32 rounding of
-1 - tanh^2.
+1 - tanh^2. Exponentials, which are at most 1 here, are computed from it.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
+from refsnn.equations import common_surrogates as common
 from refsnn.equations.lif import LIF
 from refsnn.equations.surrogate import Rectangular, Tanh, TanhLiteral, Triangular
 from refsnn.kernels.vector import absolute, multiply_add, splat, where
 
-#: the classes whose slopes are compiled, by `Slope.kind`; a subclass may have another slope
-SURROGATES = Tanh, TanhLiteral, Rectangular, Triangular
+# kinds of slopes: those of one kind differ in their constants
+TANH, LITERAL, RECTANGLE, TRIANGLE, SUPPORTED, SQUARE, DISTANCE, RATIONAL, INVERSE = range(9)
 #: numerator (odd) and denominator (even) of tanh's rational approximation, highest power first
 TANH_ODD = (
     -2.76076847742355e-16,
@@ -34,25 +36,44 @@ EDGE = np.float32(TANH_EDGE)
 class Slope(NamedTuple):
     """A surrogate's constants."""
 
-    kind: int  # index in SURROGATES
-    shape: np.float32  # k, a or gamma
-    other: np.float32  # half the triangle's base, or the rectangle's height
-    edge_inside: bool  # the rectangle's edge has its height
+    kind: int
+    height: np.float32
+    scale: np.float32  # a factor on x
+    half: np.float32  # half the width of what is not 0, where there is an edge
+    edge_inside: bool  # the edge counts as inside
+
+
+#: the constants of each class whose slopes are compiled; a subclass may have another slope
+CONSTANTS: dict[type[Any], Callable[[Any, float], tuple[float, ...]]] = {
+    Tanh: lambda s, v_th: (TANH, s.k, 1),
+    TanhLiteral: lambda s, v_th: (LITERAL, s.k, 1),
+    Rectangular: lambda s, v_th: (RECTANGLE, 1 / s.a, 1, s.a / 2, s.edge == "inside"),
+    Triangular: lambda s, v_th: (TRIANGLE, s.gamma, s.width or v_th),
+    common.Sigmoid: lambda s, v_th: (TANH, s.alpha / 4, s.alpha / 2),
+    common.ATan: lambda s, v_th: (RATIONAL, s.alpha / 2, np.pi / 2 * s.alpha),
+    common.FastSigmoid: lambda s, v_th: (INVERSE, 1, s.alpha),
+    common.SoftSign: lambda s, v_th: (INVERSE, s.alpha / 2, s.alpha),
+    common.SuperSpike: lambda s, v_th: (INVERSE, s.alpha, 1),
+    common.PiecewiseQuadratic: lambda s, v_th: (TRIANGLE, s.alpha, 1 / s.alpha),
+    common.Exponential: lambda s, v_th: (DISTANCE, s.alpha / 2, s.alpha / 2),
+    common.Gaussian: lambda s, v_th: (SQUARE, 1 / (s.sigma * (2 * np.pi) ** 0.5), 0.5 / s.sigma),
+    common.Dspike: lambda s, v_th: (
+        *(SUPPORTED, s.b / (2 * s.width * np.tanh(s.b / 2)), s.b / s.width),
+        *(s.width / 2, s.edge == "inside"),
+    ),
+}
+SURROGATES = tuple(CONSTANTS)
 
 
 def slope_of(p: LIF) -> Slope:
     """Return the constants of the neuron's surrogate; TypeError for a class without a loop."""
-    s, one = p.surrogate, np.float32(1)
-    if type(s) not in SURROGATES:
+    kind = type(p.surrogate)
+    if kind not in CONSTANTS:
         names = ", ".join(known.__name__ for known in SURROGATES)
-        raise TypeError(f"surrogate: got {type(s).__name__}, want one of {names}")
-    kind = SURROGATES.index(type(s))
-    if isinstance(s, Rectangular):
-        return Slope(kind, np.float32(s.a), np.float32(1 / s.a), s.edge == "inside")
-    if isinstance(s, Triangular):
-        return Slope(kind, np.float32(s.gamma), np.float32(s.width or p.v_th), False)
-    assert isinstance(s, Tanh | TanhLiteral)
-    return Slope(kind, np.float32(s.k), one, False)
+        raise TypeError(f"surrogate: got {kind.__name__}, want one of {names}")
+    number, height, scale, *edge = CONSTANTS[kind](p.surrogate, p.v_th)
+    half, inside = edge or (0, False)
+    return Slope(int(number), np.float32(height), np.float32(scale), np.float32(half), bool(inside))
 
 
 @njit(cache=True, error_model="numpy")
@@ -70,18 +91,37 @@ def tanh(x):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def slope_at(slope, x):  # type: ignore[no-untyped-def]
-    """Return Eq. 4 for a vector of x = u_pre - v_th."""
-    one, zero, shape = splat(1), splat(0), splat(slope.shape)
-    if slope.kind == 0:
-        y = tanh(x)
-        return shape * (one - y * y)
-    if slope.kind == 1:
-        y = tanh(x)
-        return shape * ((one - y) * (one - y))
-    if slope.kind == 2:
-        height, half = splat(slope.other), shape / splat(2)
-        edge = where(half > absolute(x), height, zero)
-        outside = absolute(x) > half
-        return where(outside, zero, height) if slope.edge_inside else edge
-    peak = one - absolute(x / splat(slope.other))
-    return shape * where(zero > peak, zero, peak)
+    """Return the slope for a vector of x = u_pre - v_th (Eq. 4, R5)."""
+    one, zero, height, scale = splat(1), splat(0), splat(slope.height), splat(slope.scale)
+    kind = slope.kind
+    if kind == TRIANGLE:
+        peak = one - absolute(x / scale)
+        return height * where(zero > peak, zero, peak)
+    if kind == RECTANGLE:
+        return within(slope, x, height)
+    if kind == RATIONAL:
+        z = scale * x
+        return height / (one + z * z)
+    if kind == INVERSE:
+        z = one + absolute(scale * x)
+        return height / (z * z)
+    z = scale * x
+    if kind == SQUARE:
+        z = zero - z * z
+    if kind == DISTANCE:
+        z = zero - absolute(z)
+    y = tanh(z)
+    if kind == LITERAL:
+        return height * ((one - y) * (one - y))
+    if kind in (SQUARE, DISTANCE):  # exp(2 z) = (1 + tanh z)/(1 - tanh z)
+        return height * ((one + y) / (one - y))
+    h = height * (one - y * y)
+    return within(slope, x, h) if kind == SUPPORTED else h
+
+
+@njit(cache=True, error_model="numpy")
+def within(slope, x, h):  # type: ignore[no-untyped-def]
+    """Return h where x is inside of the slope's edges, and 0 outside."""
+    zero, half, distance = splat(0), splat(slope.half), absolute(x)
+    edge = where(half > distance, h, zero)
+    return where(distance > half, zero, h) if slope.edge_inside else edge

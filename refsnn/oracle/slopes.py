@@ -1,8 +1,8 @@
 """The families of surrogate slopes that implementations use, each with one free parameter.
 
-A slope is a function of x = u_pre - v_th. Those of Eq. 4 are refsnn's own; the others are named as
-libraries name them. Slopes that a user gives are added in this process, under names that begin with
-OWN; `own_slope` reads them.
+A slope is a function of x = u_pre - v_th. All but the last two families are refsnn's surrogates.
+Slopes that a user gives are added in this process, under names that begin with OWN; `own_slope`
+reads them.
 """
 
 import itertools
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refsnn.ops import SURROGATES, Array, make_surrogate
+from refsnn.ops import Array, make_surrogate
 
 Slope = Callable[[Array, float, float], Array]  # of x, the parameter and v_th
 
@@ -25,39 +25,9 @@ class Family(NamedTuple):
     slope: Slope
 
 
-def of_eq4(name: str) -> Slope:
-    """Return a slope of Eq. 4, by refsnn's own implementation."""
+def own(name: str) -> Slope:
+    """Return one of refsnn's own slopes."""
     return lambda x, shape, v_th: make_surrogate(name, shape).slope(x, v_th)
-
-
-def sigmoid(x: Array, alpha: float, v_th: float) -> Array:
-    """Return alpha s (1 - s) with s = 1 / (1 + exp(-alpha x))."""
-    return alpha / 4 / np.cosh(np.minimum(np.abs(alpha * x / 2), 300)) ** 2
-
-
-def atan(x: Array, alpha: float, v_th: float) -> Array:
-    """Return the derivative of arctan(pi/2 alpha x) / pi."""
-    return alpha / 2 / (1 + (np.pi / 2 * alpha * x) ** 2)
-
-
-def fast_sigmoid(x: Array, alpha: float, v_th: float) -> Array:
-    """Return the derivative of x / (1 + alpha |x|)."""
-    return 1 / (1 + alpha * np.abs(x)) ** 2
-
-
-def piecewise_quadratic(x: Array, alpha: float, v_th: float) -> Array:
-    """Return a triangle of height alpha and area 1."""
-    return alpha * np.maximum(0, 1 - alpha * np.abs(x))
-
-
-def exponential(x: Array, alpha: float, v_th: float) -> Array:
-    """Return alpha/2 exp(-alpha |x|)."""
-    return alpha / 2 * np.exp(-alpha * np.abs(x))
-
-
-def gaussian(x: Array, sigma: float, v_th: float) -> Array:
-    """Return the density of the normal distribution of standard deviation sigma."""
-    return np.exp(-((x / sigma) ** 2) / 2) / (sigma * np.sqrt(2 * np.pi))
 
 
 def straight_through(x: Array, shape: float, v_th: float) -> Array:
@@ -71,24 +41,31 @@ def step(x: Array, window: float, v_th: float) -> Array:
 
 
 FAMILIES: dict[str, Family] = {
-    "tanh": Family("surrogate k (1 - tanh²)", "k", of_eq4("tanh")),
-    "tanh_literal": Family("surrogate k (1 - tanh)², as printed", "k", of_eq4("tanh_literal")),
-    "rectangular": Family("surrogate is rectangular", "a", of_eq4("rectangular")),
-    "triangular": Family("surrogate is triangular", "gamma", of_eq4("triangular")),
-    "sigmoid": Family("surrogate is the sigmoid's derivative", "alpha", sigmoid),
-    "atan": Family("surrogate is arctan's derivative", "alpha", atan),
+    "tanh": Family("surrogate k (1 - tanh²)", "k", own("tanh")),
+    "tanh_literal": Family("surrogate k (1 - tanh)², as printed", "k", own("tanh_literal")),
+    "rectangular": Family("surrogate is rectangular", "a", own("rectangular")),
+    "triangular": Family("surrogate is triangular", "gamma", own("triangular")),
+    "sigmoid": Family("surrogate is the sigmoid's derivative", "alpha", own("sigmoid")),
+    "atan": Family("surrogate is arctan's derivative", "alpha", own("atan")),
     "fast_sigmoid": Family(
-        "surrogate 1/(1 + alpha|x|)² (fast sigmoid, SuperSpike)", "alpha", fast_sigmoid
+        "surrogate 1/(1 + alpha|x|)² (fast sigmoid, SuperSpike)", "alpha", own("fast_sigmoid")
+    ),
+    "softsign": Family("surrogate alpha/2/(1 + alpha|x|)² (softsign)", "alpha", own("softsign")),
+    "super_spike": Family(
+        "surrogate alpha/(1 + |x|)² (SpikingJelly's SuperSpike)", "alpha", own("super_spike")
     ),
     "piecewise_quadratic": Family(
-        "surrogate alpha max(0, 1 - alpha|x|) (piecewise quadratic)", "alpha", piecewise_quadratic
+        "surrogate alpha max(0, 1 - alpha|x|) (piecewise quadratic)",
+        "alpha",
+        own("piecewise_quadratic"),
     ),
-    "exponential": Family("surrogate alpha/2 exp(-alpha|x|)", "alpha", exponential),
-    "gaussian": Family("surrogate is a Gaussian's density", "sigma", gaussian),
+    "exponential": Family("surrogate alpha/2 exp(-alpha|x|)", "alpha", own("exponential")),
+    "gaussian": Family("surrogate is a Gaussian's density", "sigma", own("gaussian")),
+    "dspike": Family("surrogate is Dspike's, of width 1", "b", own("dspike")),
     "step": Family("surrogate is 1/v_th from window below the threshold upwards", "window", step),
     "straight_through": Family("surrogate is 1 everywhere", "unused", straight_through),
 }
-EQ4 = tuple(SURROGATES)
+EQ4 = ("tanh", "tanh_literal", "rectangular", "triangular")
 
 OWN = "own: "
 

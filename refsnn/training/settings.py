@@ -150,7 +150,9 @@ class NeuronSettings(Settings):
         methods=("slope",),
     )
     surrogate_shape: float | None = setting(
-        None, "the surrogate's k, a or gamma (0.5, 1 and 1 unless given)", above=0
+        None,
+        "the surrogate's k, a, gamma, alpha, sigma or b (unless given, its usual one)",
+        above=0,
     )
     surrogate_edge: str = setting("outside", "edge of the rectangular surrogate", choices=EDGES)
     reset_gradient: str = setting(

@@ -3,9 +3,10 @@
 import math
 
 import numpy as np
+from scipy.special import erf
 
 from refsnn import network
-from refsnn.equations import shortcut, surrogate
+from refsnn.equations import common_surrogates, shortcut, surrogate
 from refsnn.equations.batchnorm import BatchNorm, Running, batchnorm_backward, batchnorm_forward
 from refsnn.equations.conv import Conv, conv_forward, conv_weight_gradient
 from refsnn.equations.lif import LIF, initial_potential, lif_backward, lif_forward, reset
@@ -58,6 +59,15 @@ SURROGATES = {
     "tanh as printed": surrogate.TanhLiteral(0.8),
     "rectangular": surrogate.Rectangular(1.5),
     "triangular": surrogate.Triangular(0.8),
+    "sigmoid": common_surrogates.Sigmoid(0.8),
+    "atan": common_surrogates.ATan(0.8),
+    "fast sigmoid": common_surrogates.FastSigmoid(0.8),
+    "softsign": common_surrogates.SoftSign(0.8),
+    "SuperSpike": common_surrogates.SuperSpike(0.8),
+    "piecewise quadratic": common_surrogates.PiecewiseQuadratic(0.8),
+    "exponential": common_surrogates.Exponential(0.8),
+    "Gaussian": common_surrogates.Gaussian(0.8),
+    "Dspike": common_surrogates.Dspike(0.8, 1.5),
 }
 
 
@@ -65,7 +75,17 @@ def at_potential(u_pre):
     """Eq. 4: slopes and primitives at a potential."""
     x, v_th = np.array(u_pre - 0.75), 0.75
     scope = {"u_pre": u_pre, "v_th": v_th, "x": x.item(), "k": 0.8, "a": 1.5, "gamma": 0.8}
-    scope |= {"tanh": np.tanh, "cosh": np.cosh, "ln": np.log}
+    scope |= {"tanh": np.tanh, "cosh": np.cosh, "ln": np.log, "exp": np.exp, "arctan": np.arctan}
+    scope |= {
+        "erf": erf,
+        "sqrt": np.sqrt,
+        "sign": np.sign,
+        "pi": np.pi,
+        "alpha": 0.8,
+        "sigma": 0.8,
+        "b": 0.8,
+        "width": 1.5,
+    }
     for label, s in SURROGATES.items():
         scope[f"{label}:"] = {"h": s.slope(x, v_th), "o": s.primitive(x, v_th)}
     return scope | scope["tanh:"]
@@ -261,4 +281,5 @@ SCOPES = {
     "D25": running_statistics,
     "R1": lambda: [neuron()],
     "R3": learning_rates,
+    "R5": lambda: map(at_potential, POTENTIALS),
 }

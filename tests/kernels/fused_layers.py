@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numba import config
 
+from refsnn.equations import common_surrogates as common
 from refsnn.equations.batchnorm import (
     NormInput,
     Running,
@@ -28,7 +29,20 @@ SURROGATES = [
     Rectangular(0.7, edge="inside"),
     Triangular(),
     Triangular(0.3, width=0.4),
+    common.Sigmoid(3.0),
+    common.ATan(1.5),
+    common.FastSigmoid(4.0),
+    common.SoftSign(1.5),
+    common.SuperSpike(0.6),
+    common.PiecewiseQuadratic(1.4),
+    common.Exponential(1.3),
+    common.Gaussian(0.6),
+    common.Dspike(2.0),
+    common.Dspike(3.0, 0.7, edge="outside"),
 ]
+#: those that are computed from tanh, or by divisions in another order
+APPROXIMATE = (Tanh, TanhLiteral, common.Sigmoid, common.Exponential, common.Gaussian)
+APPROXIMATE += (common.Dspike, common.PiecewiseQuadratic)
 SKIPS = pytest.mark.parametrize("skip", ["none", "numbers", "spikes", "normed"])
 #: (statistics, training)
 MODES = pytest.mark.parametrize(

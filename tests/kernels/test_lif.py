@@ -2,17 +2,16 @@
 
 import numpy as np
 import pytest
-from fused_layers import delta_bound
+from fused_layers import APPROXIMATE, SURROGATES, delta_bound
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refsnn.equations import lif as equations
 from refsnn.equations.lif import LIF
-from refsnn.equations.surrogate import Rectangular, Tanh, TanhLiteral, Triangular
+from refsnn.equations.surrogate import Tanh
 from refsnn.kernels import lif as kernels
 
 BLOCK = kernels.BLOCK
-SURROGATES = [Tanh(), TanhLiteral(), Rectangular(), Rectangular(edge="inside"), Triangular()]
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
@@ -49,7 +48,7 @@ def assert_twins(c, u0, do, p, constants=True):
     assert_same_bits(cache.u0, want_cache.u0)
     got = kernels.lif_backward(do, cache, constants)
     want = equations.lif_backward(do, want_cache, constants)
-    if c.dtype == np.float32 and type(p) is LIF and type(p.surrogate) in (Tanh, TanhLiteral):
+    if c.dtype == np.float32 and type(p) is LIF and type(p.surrogate) in APPROXIMATE:
         assert_near(got, want, do, want_cache)
         return
     for a, b in zip(got, want, strict=True) if constants else zip(got[:2], want[:2], strict=True):

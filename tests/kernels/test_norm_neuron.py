@@ -8,6 +8,7 @@ the way (`delta_bound`, `norm_bounds`).
 import numpy as np
 import pytest
 from fused_layers import (
+    APPROXIMATE,
     COMPILED,
     EPS,
     MODES,
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 
 from refsnn.equations.batchnorm import BatchNorm
 from refsnn.equations.lif import LIF, lif_backward
-from refsnn.equations.surrogate import Rectangular, Tanh, TanhLiteral
+from refsnn.equations.surrogate import Rectangular
 from refsnn.kernels import norm_statistics
 from refsnn.kernels.norm_neuron import norm_neuron_backward, norm_neuron_forward
 
@@ -136,8 +137,8 @@ def test_slopes_over_the_whole_range_of_potentials(surrogate):
     _, _, cache = norm_neuron_forward(norm_input, skip, BatchNorm(), p, False)
     _, h = norm_neuron_backward(np.ones_like(skip), cache)  # one step: delta is the slope
     want = surrogate.slope(skip - np.float32(0.7), 0.7)
-    tanh = isinstance(surrogate, Tanh | TanhLiteral)
-    assert np.abs(h - want.astype(float)).max() <= (10 if tanh else 2) * EPS * top(surrogate)
+    some = 10 if isinstance(surrogate, APPROXIMATE) else 2
+    assert np.abs(h - want.astype(float)).max() <= some * EPS * top(surrogate)
 
 
 @pytest.mark.parametrize("statistics", ["pooled", "per_step"])

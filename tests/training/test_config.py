@@ -338,5 +338,5 @@ def test_double_precision_takes_what_float32_can_not_hold():
 def test_a_run_with_an_unknown_setting_may_be_of_a_newer_version(tmp_path):
     values = make_config().to_dict() | {"speed": 3}
     (tmp_path / "config.json").write_text(json.dumps(values))
-    with pytest.raises(ValueError, match="config.json: setting: got 'speed', unknown .* newer"):
+    with pytest.raises(ValueError, match=r"config.json: setting: got 'speed', unknown .* newer"):
         read_config(tmp_path)

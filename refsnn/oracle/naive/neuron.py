@@ -84,6 +84,17 @@ def _family(x, n):
     if kind == "gaussian":
         y = x / shape
         return math.exp(-y * y / 2) / (shape * math.sqrt(2 * math.pi))
+    if kind == "softsign":
+        y = 1.0 + shape * distance
+        return shape / 2 / (y * y)
+    if kind == "super_spike":
+        y = 1.0 + distance
+        return shape / (y * y)
+    if kind == "dspike":
+        if distance > 0.5:
+            return 0.0
+        y = math.tanh(shape * x)
+        return shape * (1.0 - y * y) / (2.0 * math.tanh(shape / 2))
     if kind == "straight_through":
         return 1.0
     if kind == "step":
@@ -108,7 +119,7 @@ def _scale(n):
 def primitive(u_pre, neuron):
     """Return an antiderivative of `slope` with respect to u_pre.
 
-    It knows the paper's surrogates and tanh, as given and at u_pre - v_th.
+    It knows the paper's surrogates and those in common use, as given and at u_pre - v_th.
     """
     n = PAPER | neuron
     kind, shape, v_th = n["surrogate"], n["surrogate_shape"], n["v_th"]
@@ -124,6 +135,28 @@ def primitive(u_pre, neuron):
     if kind == "triangular":
         z = min(max(x / v_th, -1.0), 1.0)
         return shape * v_th * (0.5 + z - z * abs(z) / 2.0)
+    side, distance = math.copysign(1.0, x), abs(x)
+    if kind == "sigmoid":
+        small = math.exp(-shape * distance)
+        return (1.0 if x > 0 else small) / (1.0 + small)
+    if kind == "atan":
+        return math.atan(math.pi * shape * x / 2) / math.pi + 0.5
+    if kind == "fast_sigmoid":
+        return x / (1.0 + shape * distance)
+    if kind == "softsign":
+        return 0.5 + shape * x / (1.0 + shape * distance) / 2
+    if kind == "super_spike":
+        return shape * x / (1.0 + distance)
+    if kind == "piecewise_quadratic":
+        rest = max(0.0, 1.0 - shape * distance)  # the area beyond x is rest^2 / 2
+        return 0.5 + side * (1.0 - rest * rest) / 2
+    if kind == "exponential":
+        return 0.5 + side * (1.0 - math.exp(-shape * distance)) / 2
+    if kind == "gaussian":
+        return math.erfc(-x / shape / math.sqrt(2.0)) / 2
+    if kind == "dspike":
+        z = min(distance, 0.5)
+        return 0.5 + side * math.tanh(shape * z) / math.tanh(shape / 2) / 2
     raise ValueError(f"unknown surrogate {kind!r}")
 
 
