@@ -144,7 +144,7 @@ class LIF(nn.Module):
                 return torch.exp(-((x / shape) ** 2) / 2) / (shape * (2 * torch.pi) ** 0.5)
             case "dspike":
                 height = shape / (2 * math.tanh(shape / 2))
-                return (x.abs() <= 0.5) * height * (1 - torch.tanh(shape * x) ** 2)
+                return height * (1 - torch.tanh(shape * x) ** 2) * (x.abs() <= 0.5)
         raise ValueError(f"surrogate: got {self.surrogate!r}")
 
 

@@ -19,6 +19,16 @@ from refsnn.oracle.naive.neuron import slope
 Draw = Any
 BACKENDS = st.sampled_from(["numpy", "numba"])
 EQ4 = "tanh", "tanh_literal", "rectangular", "triangular"
+#: slopes that the kernels compute otherwise in float32, most by an approximate tanh
+ROUNDED = (
+    "tanh",
+    "tanh_literal",
+    "sigmoid",
+    "piecewise_quadratic",
+    "exponential",
+    "gaussian",
+    "dspike",
+)
 POINTED = "fast_sigmoid", "softsign", "super_spike", "exponential"  # slopes that bend at v_th
 SEEDS = st.integers(0, 2**32 - 1)
 DTYPES = st.sampled_from(["float64", "float64", "float32"])

@@ -181,7 +181,7 @@ def lif(case: Any, record: Recorder) -> None:
         record.close(blame, name, getattr(got, name), want[name], TOLERANCE, scale, "tn")
 
 
-@check("surrogates in PyTorch", "peer", "EQ4 D5 R5", cases.lif_cases(), quick=40, full=1000)
+@check("surrogates in PyTorch", "peer", "EQ4 D5 R5 M17", cases.lif_cases(), quick=40, full=1000)
 def surrogates(case: Any, record: Recorder) -> None:
     """Check that the slope is autograd's derivative of the primitive, away from the kinks."""
     u_pre = 2 * case.c_seq.astype(float).reshape(-1)
@@ -192,6 +192,11 @@ def surrogates(case: Any, record: Recorder) -> None:
     clause = cases.slope_clause(case.neuron)
     want = pytorch.surrogate_by_autograd(u_pre, case.neuron)
     record.close(clause, "slope", got, want, TOLERANCE, max(1.0, float(np.abs(want).max())), "u")
+    if case.neuron["surrogate"] == "dspike":  # torch.clamp passes the gradient on its edges
+        edges = np.array([-0.5, 0.5])
+        got = cases.surrogate_of(case.neuron).slope(edges, v_th)
+        want = pytorch.surrogate_by_autograd(v_th + edges, case.neuron)
+        record.close("M17", "slope on the edges", got, want, TOLERANCE, float(want.max()), "u")
 
 
 @check("batch norm in PyTorch", "peer", "D8 D25", cases.norm_cases(), quick=40, full=1000)
