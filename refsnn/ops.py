@@ -20,7 +20,7 @@ from refsnn.equations.batchnorm import (
     Running,
 )
 from refsnn.equations.conv import Conv, ConvCache
-from refsnn.equations.lif import LIF, RESET_GRADIENTS, LIFCache, LIFGrads
+from refsnn.equations.lif import LIF, RESET_GRADIENTS, RESETS, LIFCache, LIFGrads
 from refsnn.equations.linear import LinearCache
 from refsnn.equations.loss import CROSS_ENTROPY, Loss, loss_value
 from refsnn.equations.pool import AvgPool, AvgPoolCache
@@ -34,6 +34,7 @@ __all__ = [
     "EDGES",
     "METHODS",
     "NUMPY",
+    "RESETS",
     "RESET_GRADIENTS",
     "SURROGATES",
     "Array",

@@ -74,8 +74,11 @@ class LIF(nn.Module):
         surrogate_edge: str = "outside",  # of the rectangle, or "inside"
         reset_gradient: str = "full",  # or "detached"
         fire_at_threshold: bool = False,
+        reset: str = "zero",  # or "subtract" (R6)
+        reset_amount: float | str = "v_th",  # of a reset by subtraction
     ) -> None:
         super().__init__()
+        self.reset_kind, self.reset_amount = reset, reset_amount
         self.steps, self.tau, self.v_th = steps, tau, v_th
         self.surrogate, self.surrogate_shape = surrogate, surrogate_shape
         self.surrogate_edge, self.reset_gradient = surrogate_edge, reset_gradient
@@ -110,6 +113,8 @@ class LIF(nn.Module):
     def reset(self, u_pre: Tensor, o: Tensor) -> Tensor:
         """Return the potential after the spikes `o`."""
         kept = o.detach() if self.reset_gradient == "detached" else o  # D3
+        if self.reset_kind == "subtract":
+            return u_pre - (self.v_th if self.reset_amount == "v_th" else self.reset_amount) * kept
         return u_pre * (1 - kept)  # Eq. (2)
 
     def slope(self, x: Tensor) -> Tensor:

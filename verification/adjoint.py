@@ -64,13 +64,13 @@ def linearity(
         )
 
 
-@check("LIF adjoint", "adjoint", "EQ3 D3 R1", cases.lif_cases(), quick=40, full=1500)
+@check("LIF adjoint", "adjoint", "EQ3 D3 R1 R6", cases.lif_cases(), quick=40, full=1500)
 def lif_adjoint(case: Any, record: Recorder) -> None:
     rng, c_seq = case.rng, case.c_seq.astype(float)
     u0 = np.zeros(c_seq.shape[1:]) if case.u0 is None else case.u0.astype(float)
     w = case.do_seq.astype(float)
     _, cache = case.ops.lif_forward(c_seq, u0, cases.lif_of(case.neuron))
-    clause = "D3" if case.neuron["reset_gradient"] == "detached" else "EQ3"
+    clause = cases.reset_clause(case.neuron)
     v, vu, vt, vv = rng.normal(size=c_seq.shape), rng.normal(size=u0.shape), *rng.normal(size=2)
     _, o_seq = forward_mode.lif(
         Dual(c_seq, v),

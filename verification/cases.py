@@ -29,6 +29,12 @@ ROUNDED = (
     "gaussian",
     "dspike",
 )
+#: resets to 0, most of the drawn ones, and by subtraction (R6)
+RESETS = [
+    *[{"reset": "zero", "reset_amount": "v_th"}] * 3,
+    {"reset": "subtract", "reset_amount": "v_th"},
+    {"reset": "subtract", "reset_amount": 0.75},
+]
 POINTED = "fast_sigmoid", "softsign", "super_spike", "exponential"  # slopes that bend at v_th
 SEEDS = st.integers(0, 2**32 - 1)
 DTYPES = st.sampled_from(["float64", "float64", "float32"])
@@ -63,6 +69,7 @@ def neurons(draw: Draw, surrogate: str | None = None) -> dict[str, Any]:
         "surrogate_edge": "inside" if name == "rectangular" and draw(st.booleans()) else "outside",
         "reset_gradient": draw(st.sampled_from(("full", "detached"))),
         "fire_at_threshold": draw(st.booleans()),
+        **draw(st.sampled_from(RESETS)),
     }
 
 
@@ -83,13 +90,28 @@ def lif_of(neuron: dict[str, Any], smooth: bool = False) -> LIF:
         neuron["reset_gradient"],
         neuron["fire_at_threshold"],
         smooth,
+        neuron.get("reset", "zero"),
+        None if neuron.get("reset_amount", "v_th") == "v_th" else neuron["reset_amount"],
     )
+
+
+def reset_clause(neuron: dict[str, Any]) -> str:
+    """Return the clause of the gradient through the neuron's reset."""
+    if neuron.get("reset") == "subtract":
+        return "R6"
+    return "D3" if neuron["reset_gradient"] == "detached" else "EQ3"
 
 
 def slope_clause(neuron: dict[str, Any]) -> str:
     """Return the clause of the neuron's surrogate slope."""
     name = neuron["surrogate"]
     return "D5" if name.startswith("tanh") else "EQ4" if name in EQ4 else "R5"
+
+
+def amount_of(neuron: dict[str, Any]) -> float:
+    """Return what a reset by subtraction takes off."""
+    amount = neuron.get("reset_amount", "v_th")
+    return neuron["v_th"] if amount == "v_th" else amount
 
 
 def kinks(neuron: dict[str, Any]) -> list[float]:
@@ -128,7 +150,8 @@ def gradient_scale(neuron: dict[str, Any], u_pre_seq: Any, do_seq: Any) -> float
     h_seq = np.maximum(np.reshape(slopes, np.shape(u_pre_seq)), 1e-3 * steepest(neuron))
     delta, total = 0.0, 0.0
     for do, u_pre, h in zip(do_seq[::-1], u_pre_seq[::-1], h_seq[::-1], strict=True):
-        delta = np.abs(do) * h + neuron["tau"] * (1 + np.abs(u_pre) * h) * delta
+        resets = amount_of(neuron) if neuron.get("reset") == "subtract" else np.abs(u_pre)
+        delta = np.abs(do) * h + neuron["tau"] * (1 + resets * h) * delta
         total += float(np.sum(delta))
     return total * max(1.0, float(np.abs(u_pre_seq).max()))
 

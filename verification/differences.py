@@ -20,7 +20,7 @@ import numpy as np
 
 from refsnn.equations import loss
 from refsnn.equations.batchnorm import BatchNorm, Running, batchnorm_backward, batchnorm_forward
-from refsnn.equations.lif import LIF
+from refsnn.equations.lif import LIF, reset
 from refsnn.equations.surrogate import Triangular
 from refsnn.network import backward, forward, neuron_caches
 from refsnn.ops import NUMPY, LIFCache
@@ -73,7 +73,7 @@ def frozen(c_seq: Any, u0: Any, p: LIF, o_base: Any) -> tuple[Any, Any]:
         u_pre = p.tau * u + c
         o_seq.append(p.surrogate.primitive(u_pre - p.v_th, p.v_th))
         u_pre_seq.append(u_pre)
-        u = u_pre * (1 - o_fixed)
+        u = reset(u_pre, o_fixed, p)
     return np.array(o_seq), np.array(u_pre_seq)
 
 
@@ -88,7 +88,7 @@ def run_lif(c_seq: Any, u0: Any, p: LIF, o_base: Any) -> tuple[Any, Any]:
 @check(
     "LIF Jacobian",
     "differences",
-    "EQ1 EQ2 EQ3 D3 EQ4 D5 R1 R5 D6",
+    "EQ1 EQ2 EQ3 D3 EQ4 D5 R1 R5 R6 D6",
     cases.lif_cases(smooth=True),
     quick=25,
     full=600,
@@ -109,7 +109,7 @@ def lif_jacobian(case: Any, record: Recorder) -> None:
     record.equal("EQ2", "o_seq with frozen resets", same, o_seq, "tn")
     record.values_ok()
     rows = [case.ops.lif_backward(e.reshape(o_seq.shape), cache) for e in np.eye(o_seq.size)]
-    clause = "D3" if p.reset_gradient == "detached" else "EQ3"
+    clause = cases.reset_clause(neuron)
     slope = "EQ4" if neuron["surrogate"] == "tanh" else cases.slope_clause(neuron)
 
     def moved(dc: Any, du: Any, dtau: float, dv: float) -> Function:
@@ -216,7 +216,7 @@ def with_frozen_resets(spikes: list[Any]) -> Any:
     return replace(NUMPY, lif_forward=lif_forward)
 
 
-DIFFERENCES = "EQ3 D3 EQ4 EQ5 EQ6 EQ7 EQ8 EQ9 EQ10 D8 D9 D10 D12 D13"
+DIFFERENCES = "EQ3 D3 EQ4 EQ5 EQ6 EQ7 EQ8 EQ9 EQ10 D8 D9 D10 D12 D13 R6"
 
 
 @check(

@@ -205,7 +205,7 @@ def compare_gradients(
     Sums over `chain` terms in float32 may be off by one more eps per term.
     """
     slope = cases.slope_clause(case.neuron)
-    clauses = f"{'D3' if case.neuron['reset_gradient'] == 'detached' else 'EQ3'} {slope} EQ5 D8"
+    clauses = f"{cases.reset_clause(case.neuron)} {slope} EQ5 D8"
     wanted, sizes = composed_gradients(case, run, do_seq), gradient_sizes(case, run, do_seq)
     record.values_ok()
     record.equal(clauses, "number of gradients", len(grads), len(wanted))
@@ -219,7 +219,7 @@ def compare_gradients(
         )
 
 
-LAYER = "EQ1 EQ2 EQ5 D2 EQ3 D3 EQ4 D5 R5 D8"
+LAYER = "EQ1 EQ2 EQ5 D2 EQ3 D3 EQ4 D5 R5 R6 D8"
 
 
 @check("fused layers, given statistics", "float32", LAYER, layers(False), quick=25, full=400)

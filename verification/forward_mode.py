@@ -19,7 +19,11 @@ def lif(c_seq, u0, tau, v_th, neuron):
         u_pre = tau * u + c_seq[t]
         o = fire(u_pre, v_th, neuron)
         reset = Dual(o.value) if neuron["reset_gradient"] == "detached" else o
-        u = u_pre * (1.0 - reset)
+        if neuron.get("reset") == "subtract":
+            amount = neuron["reset_amount"]
+            u = u_pre - (v_th if amount == "v_th" else amount) * reset
+        else:
+            u = u_pre * (1.0 - reset)
         u_pre_seq.append(u_pre)
         o_seq.append(o)
     return stack(u_pre_seq), stack(o_seq)

@@ -122,7 +122,7 @@ def length(a: dict[str, Any]) -> float:
     return inner(a, a) ** 0.5
 
 
-FORWARD_MODE = "D7 EQ1 EQ2 EQ3 EQ4 EQ5 EQ6 EQ7 EQ8 EQ9 EQ10 D3 D8 D9 D10 D12 D13"
+FORWARD_MODE = "D7 EQ1 EQ2 EQ3 EQ4 EQ5 EQ6 EQ7 EQ8 EQ9 EQ10 D3 D8 D9 D10 D12 D13 R6"
 
 
 @check(
@@ -152,7 +152,7 @@ def network_forward_mode(case: Any, record: Recorder) -> None:
 
 def every_clause(case: Any) -> str:
     """Return the clauses that all parameters' gradient depends on, the likeliest to blame first."""
-    reset = "D3" if case.net["neuron"]["reset_gradient"] == "detached" else "EQ3"
+    reset = cases.reset_clause(case.net["neuron"])
     return f"EQ9 EQ8 {reset} EQ4 EQ5 D8 D9 D10 D12 D13 {side_clause(case.side)}"
 
 
@@ -200,7 +200,7 @@ def judge(
 @check(
     "LIF in forward mode",
     "forward mode",
-    "EQ1 EQ2 EQ3 D3 EQ4 D5 R1 R5 D6",
+    "EQ1 EQ2 EQ3 D3 EQ4 D5 R1 R5 R6 D6",
     cases.lif_cases(),
     quick=60,
     full=3000,
@@ -213,7 +213,7 @@ def lif_forward_mode(case: Any, record: Recorder) -> None:
     p = cases.lif_of(case.neuron)
     o_seq, cache = case.ops.lif_forward(c_seq, u0, p)
     grads = case.ops.lif_backward(w, cache)
-    clause = "D3" if case.neuron["reset_gradient"] == "detached" else "EQ3"
+    clause = cases.reset_clause(case.neuron)
     tanh = case.neuron["surrogate"] == "tanh"
     clause += " EQ4" if tanh else f" {cases.slope_clause(case.neuron)}"
     scale = cases.gradient_scale(case.neuron, cache.u_pre_seq, w)

@@ -123,7 +123,7 @@ def dtype_of(name: str) -> Any:
 @check(
     "LIF against loops",
     "oracle",
-    "EQ1 EQ2 EQ3 D2 D3 D6 R1",
+    "EQ1 EQ2 EQ3 D2 D3 D6 R1 R6",
     cases.lif_cases(),
     quick=150,
     full=6000,
@@ -144,7 +144,7 @@ def lif_values(case: Any, record: Recorder) -> None:
     )
     record.equal("D6", "u0", cache.u0, u0, "n")
     want = neuron.lif_backward(case.do_seq, c_seq, u0, description)
-    clause = "D3" if description["reset_gradient"] == "detached" else "EQ3"
+    clause = cases.reset_clause(description)
     compare(
         Operation(
             "lif",
@@ -176,7 +176,7 @@ def is_exactly_critical(u_pre_seq: Any, c_seq: Any) -> bool:
 @check(
     "LIF in exact fractions",
     "oracle",
-    "EQ1 EQ2 D2",
+    "EQ1 EQ2 D2 R6",
     cases.lif_cases(),
     quick=60,
     full=3000,
@@ -186,6 +186,7 @@ def lif_exact(case: Any, record: Recorder) -> None:
     description, c_seq = case.neuron, case.c_seq
     u0 = np.zeros(c_seq.shape[1]) if case.u0 is None else case.u0
     tau, v_th = Fraction(description["tau"]), Fraction(description["v_th"])
+    amount, subtracts = Fraction(cases.amount_of(description)), description["reset"] == "subtract"
     columns = [
         exact.lif(
             [Fraction(float(c)) for c in c_seq[:, n]],
@@ -193,6 +194,7 @@ def lif_exact(case: Any, record: Recorder) -> None:
             tau,
             v_th,
             description["fire_at_threshold"],
+            amount if subtracts else None,
         )
         for n in range(c_seq.shape[1])
     ]
@@ -203,14 +205,15 @@ def lif_exact(case: Any, record: Recorder) -> None:
         return Fraction(float(c_seq.dtype.type(float(value)))) == value
 
     held = all(
-        holds(u) and holds(tau * u)
+        holds(u) and holds(tau * u) and holds(tau * (u - amount))
         for column in columns
         for u in [*column[0], *map(Fraction, u0.tolist())]
     )
     if not held:  # a potential that the dtype can't hold is rounded, rightly
         record.reject()
     o_seq, cache = case.ops.lif_forward(c_seq, case.u0, cases.lif_of(description))
-    record.equal("EQ1", "u_pre_seq", cache.u_pre_seq, u_pre, "tn")
+    clause = "R6" if subtracts else "EQ1"
+    record.equal(clause, "u_pre_seq", cache.u_pre_seq, u_pre, "tn")
     record.equal("D2" if description["fire_at_threshold"] else "EQ2", "o_seq", o_seq, o, "tn")
 
 

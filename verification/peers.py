@@ -89,7 +89,7 @@ def named_case(index: int) -> cases.NetCase:
     )
 
 
-PEER = "D7 D9 EQ5 EQ1 EQ2 EQ3 D3 EQ4 D8 D10 D12 D13 D25 EQ6 EQ7 EQ8 EQ9 EQ10"
+PEER = "D7 D9 EQ5 EQ1 EQ2 EQ3 D3 EQ4 D8 D10 D12 D13 D25 EQ6 EQ7 EQ8 EQ9 EQ10 R6"
 
 
 def compare(case: Any, record: Recorder, floor: float) -> None:
@@ -127,7 +127,7 @@ def compare(case: Any, record: Recorder, floor: float) -> None:
     combined = side_clause(case.side)
     record.close(f"D13 {combined}", "loss", loss, want["loss"], TOLERANCE)
     record.values_ok()
-    reset = "D3" if case.net["neuron"]["reset_gradient"] == "detached" else "EQ3"
+    reset = cases.reset_clause(case.net["neuron"])
     unit = gradient_unit(run, want["grads"], floor)
     for name in reversed(list(grads)):
         clause = "EQ9" if len(run.branches) > 1 else "EQ8"
@@ -162,7 +162,9 @@ def options(case: Any, record: Recorder) -> None:
     record.equal("D11", "parameters", case.model.shapes(), pytorch.parameter_shapes(case.net))
 
 
-@check("LIF in PyTorch", "peer", "EQ1 EQ2 EQ3 D2 D3 D6 R1", cases.lif_cases(), quick=40, full=1000)
+@check(
+    "LIF in PyTorch", "peer", "EQ1 EQ2 EQ3 D2 D3 D6 R1 R6", cases.lif_cases(), quick=40, full=1000
+)
 def lif(case: Any, record: Recorder) -> None:
     """Compare LIF neurons, at critical potentials too, since both frameworks round the same."""
     c_seq, do_seq = case.c_seq.astype(float), case.do_seq.astype(float)
@@ -175,7 +177,7 @@ def lif(case: Any, record: Recorder) -> None:
     )
     record.values_ok()
     got = case.ops.lif_backward(do_seq, cache)
-    clause = "D3" if case.neuron["reset_gradient"] == "detached" else "EQ3"
+    clause = cases.reset_clause(case.neuron)
     scale = cases.gradient_scale(case.neuron, cache.u_pre_seq, do_seq)
     for name, blame in (("dc_seq", clause), ("du0", "D6"), ("dtau", clause), ("dv_th", "R1")):
         record.close(blame, name, getattr(got, name), want[name], TOLERANCE, scale, "tn")

@@ -196,7 +196,7 @@ def inference(case: Any, record: Recorder) -> None:
         record.equal("ALG1-INFER", f"{name} stays", alone.buffers[name], value)
 
 
-@check("time", "structure", "EQ1 EQ2 EQ3 D3 D6", cases.lif_cases(), quick=40, full=1500)
+@check("time", "structure", "EQ1 EQ2 EQ3 D3 D6 R6", cases.lif_cases(), quick=40, full=1500)
 def time_order(case: Any, record: Recorder) -> None:
     """Check causality in both directions, integration at tau = 1, and that passes keep no state."""
     p, ops = cases.lif_of(case.neuron), case.ops
@@ -213,7 +213,7 @@ def time_order(case: Any, record: Recorder) -> None:
     do_seq = case.do_seq.copy()
     do_seq[t + 1 :] = 0
     grads = ops.lif_backward(do_seq, cache)
-    clause = "D3" if p.reset_gradient == "detached" else "EQ3"
+    clause = cases.reset_clause(case.neuron)
     record.equal(clause, f"dc after t={t}", grads.dc_seq[t + 1 :], 0 * do_seq[t + 1 :], "tn")
     head, head_cache = ops.lif_forward(case.c_seq[: t + 1], case.u0, p)
     record.equal("EQ2", "spikes of a shorter run", head, o_seq[: t + 1], "tn")
@@ -221,6 +221,9 @@ def time_order(case: Any, record: Recorder) -> None:
     record.equal(clause, "dc of a shorter run", alone.dc_seq, grads.dc_seq[: t + 1], "tn")
     # two runs, the second from where the first ended
     middle = cache.u_pre_seq[t] * (1 - o_seq[t])
+    if case.neuron["reset"] == "subtract":
+        amount = o_seq.dtype.type(cases.amount_of(case.neuron))
+        middle = cache.u_pre_seq[t] - amount * o_seq[t]
     if t + 1 < steps:
         rest, _ = ops.lif_forward(case.c_seq[t + 1 :], middle, p)
         record.equal("D6", "spikes of a run from given u0", rest, o_seq[t + 1 :], "tn")

@@ -23,11 +23,15 @@ from refsnn.equations.validate import (
 )
 
 RESET_GRADIENTS = ("full", "detached")  # D3
+RESETS = ("zero", "subtract")  # R6
 
 
 @dataclass(frozen=True)
 class LIF:
-    """The neuron's constants: tau and v_th (D1), reset gradient (D3), surrogate (D4)."""
+    """The neuron's constants: tau and v_th (D1), surrogate (D4), reset (R6) and its gradient (D3).
+
+    A reset by subtraction takes `reset_amount` off the potential, or where that is None, v_th.
+    """
 
     tau: float = 0.5  # D1
     v_th: float = 1.0  # D1
@@ -35,6 +39,8 @@ class LIF:
     reset_gradient: str = "full"  # D3: "full", or "detached"
     fire_at_threshold: bool = False  # D2: fire at u_pre == v_th too
     smooth: bool = False  # fire the surrogate's primitive instead of a step
+    reset: str = "zero"  # R6: to "zero" (Eq. 2), or "subtract"
+    reset_amount: float | None = None  # R6
 
     def __post_init__(self) -> None:
         if not 0 < number("tau", self.tau) <= 1:
@@ -42,6 +48,13 @@ class LIF:
         positive("v_th", self.v_th)
         as_floats(self, "tau", "v_th")
         one_of("reset_gradient", self.reset_gradient, RESET_GRADIENTS)
+        one_of("reset", self.reset, RESETS)
+        if self.reset_amount is not None:
+            if self.reset != "subtract":
+                got = shown(self.reset_amount)
+                raise ValueError(f"reset_amount: got {got}, want it for reset subtract alone")
+            number("reset_amount", self.reset_amount)
+            as_floats(self, "reset_amount")
         for name in ("fire_at_threshold", "smooth"):
             flag(name, getattr(self, name))
         wanted, given = "primitive" if self.smooth else "slope", self.surrogate
@@ -85,9 +98,35 @@ def fire(u_pre: Array, p: LIF) -> Array:
     return (u_pre > p.v_th).astype(u_pre.dtype)  # Eq. (2)  # D2
 
 
-def reset(u_pre: Array, o: Array) -> Array:
-    """Reset the neurons that fired to 0 and return the potentials: u[t] = u_pre[t] (1 - o[t])."""
+def reset(u_pre: Array, o: Array, p: LIF) -> Array:
+    """Reset the neurons that fired and return the potentials, in the shape of `u_pre`.
+
+        u[t] = u_pre[t] (1 - o[t])
+
+    or where the reset subtracts R, the reset amount,
+
+        u[t] = u_pre[t] - R o[t]
+
+    Source: Eq. 2, R6.
+    """
+    if p.reset == "subtract":
+        return u_pre - amount_of(p) * o  # R6
     return u_pre * (1 - o)  # Eq. (2)
+
+
+def reset_slopes(u_pre: Array, o: Array, p: LIF) -> tuple[Array, Array]:
+    """Return the derivatives of `reset` by u_pre at the same spikes, and by o, like `u_pre`.
+
+    They are 1 - o[t] and -u_pre[t]; where the reset subtracts R, 1 and -R. Source: Eq. 3, R6.
+    """
+    if p.reset == "subtract":
+        return np.ones_like(u_pre), np.full_like(u_pre, -amount_of(p))  # R6
+    return 1 - o, -u_pre  # Eq. (3)
+
+
+def amount_of(p: LIF) -> float:
+    """Return what a reset by subtraction takes off the potential: by default v_th (R6)."""
+    return p.v_th if p.reset_amount is None else p.reset_amount  # R6
 
 
 def initial_potential(c_seq: Array, u0: Array | None) -> Array:
@@ -119,7 +158,7 @@ def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache
     for t in range(len(c_seq)):
         u_pre_seq[t] = p.tau * u + c_seq[t]  # Eq. (1)
         o_seq[t] = fire(u_pre_seq[t], p)
-        u = reset(u_pre_seq[t], o_seq[t])
+        u = reset(u_pre_seq[t], o_seq[t], p)
     return o_seq, LIFCache(u_pre_seq, o_seq, u0, p)
 
 
@@ -130,8 +169,9 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
         dL/dc[t] = delta[t]
 
     `do_seq` (T, ...) is g_o = dL/do, h the surrogate slope, delta = dL/du_pre, delta[T+1] = 0.
-    Where the reset is detached, the bracket is 1 - o[t] alone. `constants=False` leaves out
-    dL/dtau and dL/dv_th, which cost two more passes. Source: Eq. 3, D3.
+    Where the reset is detached, the bracket is 1 - o[t] alone; where it subtracts R, the bracket is
+    1 - R h[t], or 1. `constants=False` leaves out dL/dtau and dL/dv_th, which cost two more passes.
+    Source: Eq. 3, D3, R6.
     """
     u_pre_seq, o_seq, _, p = cache
     like("do_seq", do_seq, o_seq.shape, o_seq.dtype, "o_seq")
@@ -140,9 +180,9 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
     du = np.zeros_like(cache.u0)  # dL/du[t] by way of step t+1; delta[T+1] = 0
     for t in reversed(range(len(do_seq))):
         # forward: u[t] = u_pre[t] (1 - o[t]), and o[t] is a function of u_pre[t] too
-        bracket = 1 - o_seq[t]
+        bracket, by_o = reset_slopes(u_pre_seq[t], o_seq[t], p)
         if p.reset_gradient == "full":  # D3
-            bracket = bracket - u_pre_seq[t] * h_seq[t]
+            bracket = bracket + by_o * h_seq[t]
         delta_seq[t] = do_seq[t] * h_seq[t] + du * bracket  # Eq. (3)
         # forward: u_pre[t] = tau u[t-1] + c[t]
         du = p.tau * delta_seq[t]
@@ -160,14 +200,19 @@ def constant_gradients(
         dL/dv_th = -sum_t h[t] G[t]
         G[t] = g_o[t] - tau delta[t+1] u_pre[t]
 
-    G is the whole gradient at o; where the reset is detached, it is g_o. Source: Eq. 3, R1.
+    G is the whole gradient at o; where the reset is detached, it is g_o. Where the reset subtracts
+    R, R stands for u_pre[t] in G, and if R is v_th, the potential falls with v_th at every spike:
+    dL/dv_th has -sum_t tau delta[t+1] o[t] too. Source: Eq. 3, R1, R6.
     """
     u_pre_seq, o_seq, u0, p = cache
-    u_seq = reset(u_pre_seq, o_seq)
+    u_seq = reset(u_pre_seq, o_seq, p)
     dtau = (delta_seq[0] * u0).sum() + (delta_seq[1:] * u_seq[:-1]).sum()  # Eq. (3)
     # o is a function of u_pre - v_th, so do/dv_th = -h; the reset carries it on to the next step
     do_total = do_seq.copy(order="C")
     if p.reset_gradient == "full":
-        do_total[:-1] -= p.tau * delta_seq[1:] * u_pre_seq[:-1]
+        _, by_o_seq = reset_slopes(u_pre_seq[:-1], o_seq[:-1], p)
+        do_total[:-1] += p.tau * delta_seq[1:] * by_o_seq
     dv_th = -(h_seq * do_total).sum()  # R1
+    if p.reset == "subtract" and p.reset_amount is None:
+        dv_th -= (p.tau * delta_seq[1:] * o_seq[:-1]).sum()  # R6
     return float(dtau), float(dv_th)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from refsnn.equations.lif import reset_slopes
 from refsnn.network import Forward, Network, Params, backward, encode, forward, neuron_caches
 from refsnn.network.kept import recomputed
 from refsnn.ops import CROSS_ENTROPY, Array, ConvCache, LIFCache, Loss, Ops, validate
@@ -158,8 +159,9 @@ def by_mechanism(do_seq: Array, delta_seq: Array, cache: LIFCache) -> list[dict[
     for t in reversed(range(len(do_seq))):
         u_pre, o, delta = cache.u_pre_seq[t], cache.o_seq[t], delta_seq[t]
         h = p.surrogate.slope(u_pre - p.v_th, p.v_th)
-        firing, leak = do_seq[t] * h, later * (1 - o)
-        reset = np.zeros_like(h) if p.reset_gradient == "detached" else -later * u_pre * h  # D3
+        by_u_pre, by_o = reset_slopes(u_pre, o, p)
+        firing, leak = do_seq[t] * h, later * by_u_pre
+        reset = np.zeros_like(h) if p.reset_gradient == "detached" else later * by_o * h  # D3
         terms = {"total": delta, "firing": firing, "leak": leak, "reset": reset}
         terms["rest"] = delta - (firing + leak + reset)  # Eq. (3)
         rows.append({name: norm(term) for name, term in terms.items()})

@@ -42,7 +42,8 @@ LIF_RULES = object_with(
         "reset_gradient": TEXT,
         "fire_at_threshold": FLAG,
         "smooth": FLAG,
-    }
+    },
+    {"reset": TEXT, "reset_amount": {"type": ["number", "null"]}},
 )
 NORM = object_with({"statistics": TEXT, "scale": NUMBER, "eps": NUMBER, "momentum": NUMBER})
 NETWORK = object_with(
@@ -113,6 +114,8 @@ def network_to_dict(net: Network) -> dict[str, Any]:
             raise TypeError(f"net: got {type(part).__name__}, want exactly {cls.__name__}")
     values = asdict(net)
     values["lif"]["surrogate"]["name"] = names[type(surrogate)]
+    if net.lif.reset == LIF.reset:  # so that older versions can read it
+        del values["lif"]["reset"], values["lif"]["reset_amount"]
     return values
 
 

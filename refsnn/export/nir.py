@@ -67,6 +67,8 @@ def to_nir(
     validate.positive("dt", dt)
     if net.lif.smooth:
         raise ValueError("net: fires the surrogate's primitive, for which NIR has no node")
+    if net.lif.reset != "zero":
+        raise ValueError(f"net: reset {net.lif.reset}, for which NIR has no node")
     nir = import_extra("nir", "nir")
     draft = Draft(nir, net, state_dict(net, params, buffers), dt)
     shape = (net.in_channels, *size)

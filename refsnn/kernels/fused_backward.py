@@ -7,7 +7,7 @@ from numba import njit
 
 from refsnn.equations.batchnorm import NormGrads, NormInput
 from refsnn.equations.surrogate import Array
-from refsnn.kernels.fused_forward import NORMED, current, x_hat
+from refsnn.kernels.fused_forward import NORMED, after_spike, current, x_hat
 from refsnn.kernels.norm_blocks import (
     SUM,
     Affine,
@@ -35,9 +35,12 @@ class Sums(NamedTuple):
 def step_back(neuron, slope, u_pre, do, du):  # type: ignore[no-untyped-def]
     """Return delta of Eq. 3 for a vector, from do and du = tau delta[t+1]."""
     h = slope_at(slope, u_pre - splat(neuron.v_th))
-    bracket = where(u_pre > splat(neuron.ceiling), splat(0), splat(1))
+    one, resets = splat(1), u_pre
+    bracket = where(u_pre > splat(neuron.ceiling), splat(0), one)
+    if neuron.subtract:
+        bracket, resets = one, splat(neuron.amount)
     if not neuron.detach:
-        bracket = bracket - u_pre * h
+        bracket = bracket - resets * h
     return do * h + du * bracket
 
 
@@ -63,7 +66,7 @@ def backward_tasks(  # type: ignore[no-untyped-def]
 
     The sums are (task, 3 T period), float64.
     """
-    tau, ceiling, zero = splat(neuron.tau), splat(neuron.ceiling), splat(0)
+    tau, ceiling = splat(neuron.tau), splat(neuron.ceiling)
     steps, strip, each = sizes.steps, sizes.strip, sizes.steps * sizes.period
     u, u_pre_seq = np.empty(strip, np.float32), np.empty(steps * strip, np.float32)
     total = np.zeros(3 * each, np.float32)
@@ -80,7 +83,8 @@ def backward_tasks(  # type: ignore[no-untyped-def]
                     y = current(c, skip, norm, skip_norm, sizes, t, m, k)
                     u_pre = tau * load(u, m - first) + y  # Eq. (1)
                     store(u_pre_seq, t * strip + m - first, u_pre)
-                    store(u, m - first, where(u_pre > ceiling, zero, u_pre))
+                    kept = where(u_pre > ceiling, after_spike(neuron, u_pre), u_pre)
+                    store(u, m - first, kept)
                     k = k + LANES if k + LANES < sizes.period else 0
             du = u  # tau delta[t+1]
             du[:] = 0

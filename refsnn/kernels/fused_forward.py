@@ -57,10 +57,16 @@ def current(c, skip, norm, skip_norm, sizes, t, m, k):  # type: ignore[no-untype
     return y
 
 
+@njit(cache=True, error_model="numpy")
+def after_spike(neuron, u_pre):  # type: ignore[no-untyped-def]
+    """Return the potentials of a vector of neurons that fired, after the reset."""
+    return u_pre - splat(neuron.amount) if neuron.subtract else splat(0)  # Eq. (2)  # R6
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def forward_tasks(tasks, own, c, skip, norm, skip_norm, sizes, neuron, o_seq):  # type: ignore[no-untyped-def]
     """Write the spikes of a task's elements, a strip through all steps after the other."""
-    tau, ceiling, zero = splat(neuron.tau), splat(neuron.ceiling), splat(0)
+    tau, ceiling = splat(neuron.tau), splat(neuron.ceiling)
     u = np.empty(sizes.strip, np.float32)
     task = begin(tasks, own)
     while task >= 0:
@@ -75,6 +81,6 @@ def forward_tasks(tasks, own, c, skip, norm, skip_norm, sizes, neuron, o_seq):  
                     u_pre = tau * load(u, m - first) + y  # Eq. (1)
                     fired = u_pre > ceiling  # Eq. (2)
                     store_mask(o_seq, t * sizes.width + m, fired)
-                    store(u, m - first, where(fired, zero, u_pre))
+                    store(u, m - first, where(fired, after_spike(neuron, u_pre), u_pre))
                     k = k + LANES if k + LANES < sizes.period else 0
         task = take(tasks, own)

@@ -29,7 +29,7 @@ BLOCK = 1024  # neurons per task: u stays in the first-level cache
 def forward_loop(tasks, own, c_seq, u0, neuron, u_pre_seq, o_seq):  # type: ignore[no-untyped-def]
     """Write u_pre and o (T, neurons), Eq. 1 and 2."""
     steps, count = c_seq.shape
-    tau, ceiling = neuron.tau, neuron.ceiling
+    tau, ceiling, subtract, amount = neuron.tau, neuron.ceiling, neuron.subtract, neuron.amount
     one, zero = u0.dtype.type(1), u0.dtype.type(0)
     block = begin(tasks, own)
     while block >= 0:
@@ -41,7 +41,7 @@ def forward_loop(tasks, own, c_seq, u0, neuron, u_pre_seq, o_seq):  # type: igno
                 o = one if u_pre > ceiling else zero
                 u_pre_seq[t, first + m] = u_pre
                 o_seq[t, first + m] = o
-                u[m] = u_pre * (one - o)
+                u[m] = u_pre - amount * o if subtract else u_pre * (one - o)
         block = take(tasks, own)
 
 
@@ -49,16 +49,16 @@ def forward_loop(tasks, own, c_seq, u0, neuron, u_pre_seq, o_seq):  # type: igno
 def backward_loop(tasks, own, do_seq, h_seq, u_pre_seq, o_seq, neuron, delta_seq, du0):  # type: ignore[no-untyped-def]
     """Write delta (T, neurons), Eq. 3, and tau delta[0] into du0, which holds zeros before."""
     steps, count = do_seq.shape
-    tau, detach = neuron.tau, neuron.detach
+    tau, detach, subtract, amount = neuron.tau, neuron.detach, neuron.subtract, neuron.amount
     one = du0.dtype.type(1)
     block = begin(tasks, own)
     while block >= 0:
         first, last = block * BLOCK, min((block + 1) * BLOCK, count)
         for t in range(steps - 1, -1, -1):
             for m in range(first, last):
-                bracket = one - o_seq[t, m]
+                bracket = one if subtract else one - o_seq[t, m]
                 if not detach:
-                    bracket -= u_pre_seq[t, m] * h_seq[t, m]
+                    bracket -= (amount if subtract else u_pre_seq[t, m]) * h_seq[t, m]
                 delta = do_seq[t, m] * h_seq[t, m] + du0[m] * bracket
                 delta_seq[t, m] = delta
                 du0[m] = tau * delta

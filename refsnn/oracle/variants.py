@@ -15,6 +15,7 @@ from refsnn.ops import (
     CROSS_ENTROPY,
     LIF,
     NUMPY,
+    RESETS,
     SURROGATES,
     Array,
     BatchNorm,
@@ -57,12 +58,16 @@ def lif_of(conventions: Conventions) -> LIF:
         float(conventions["surrogate_shape"]),
         str(conventions["surrogate_edge"]) if name == "rectangular" else "outside",
     )
+    reset = str(conventions["reset"]) if conventions["reset"] in RESETS else "zero"
+    amount = conventions["reset_amount"]
     return LIF(
         float(conventions["tau"]) or 1.0,  # 0 is left to variant_neuron
         float(conventions["v_th"]),
         surrogate,
         "detached" if conventions["reset_gradient"] == "detached" else "full",
         bool(conventions["fire_at_threshold"]),
+        reset=reset,
+        reset_amount=None if reset == "zero" or amount == "v_th" else float(amount),
     )
 
 
@@ -82,7 +87,8 @@ FIXED = [
     name
     for name, convention in CONVENTIONS.items()
     if convention.level in ("surrogate", "neuron")
-    and name not in ("tau", "v_th", "fire_at_threshold", "reset_gradient")
+    and name not in ("tau", "v_th", "fire_at_threshold")
+    and name not in ("reset", "reset_amount", "reset_gradient")
     and name not in ("surrogate", "surrogate_shape", "surrogate_edge")
 ]
 
@@ -93,6 +99,7 @@ def make_ops(conventions: Conventions, tape: Tape) -> Ops:
     if (
         all(conventions[name] == PAPER[name] for name in FIXED)
         and conventions["reset_gradient"] in ("full", "detached")
+        and conventions["reset"] in RESETS
         and conventions["surrogate"] in SURROGATES
         and conventions["tau"] != 0
         and not tape.decided

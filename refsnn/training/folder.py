@@ -62,6 +62,8 @@ LATER = {
     "loss": "cross_entropy",
     "validation": 0.0,
     "patience": 0,
+    "reset": "zero",
+    "reset_amount": None,
 }
 
 

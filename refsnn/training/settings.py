@@ -18,6 +18,7 @@ from refsnn.ops import (
     LIF,
     METHODS,
     RESET_GRADIENTS,
+    RESETS,
     SURROGATES,
     BatchNorm,
     Loss,
@@ -158,6 +159,10 @@ class NeuronSettings(Settings):
     reset_gradient: str = setting(
         LIF.reset_gradient, "differentiate the reset, or detach it", choices=RESET_GRADIENTS
     )
+    reset: str = setting(LIF.reset, "reset to zero, or by subtraction", choices=RESETS)
+    reset_amount: float | None = setting(
+        None, "amount that a reset by subtraction takes off (unless given, v_th)"
+    )
     fire_at_threshold: bool = setting(LIF.fire_at_threshold, "fire at u_pre == v_th too")
 
     def lif(self) -> LIF:
@@ -168,6 +173,8 @@ class NeuronSettings(Settings):
             self.make_surrogate(),
             reset_gradient=self.reset_gradient,
             fire_at_threshold=self.fire_at_threshold,
+            reset=self.reset,
+            reset_amount=self.reset_amount,
         )
 
     def make_surrogate(self) -> Surrogate:

@@ -20,9 +20,9 @@ def steps(values, before=0.0, after=0.0):
     return dict(enumerate([before, *values, after]))
 
 
-def neuron():
-    """Eq. 1 to 3 and R1: one neuron with one input over six steps."""
-    rng, p = np.random.default_rng(3), LIF(0.6, 0.7, surrogate.Tanh(0.8))
+def neuron(**reset_by):
+    """Eq. 1 to 3, R1 and R6: one neuron with one input over six steps."""
+    rng, p = np.random.default_rng(3), LIF(0.6, 0.7, surrogate.Tanh(0.8), **reset_by)
     x, w, u0 = rng.normal(0.6, 1, (6, 1, 1, 1)), np.full((1, 1, 1, 1), 1.3), np.array(0.4)
     c, conv = conv_forward(x, w, Conv())
     o, cache = lif_forward(c.ravel(), u0, p)
@@ -41,7 +41,8 @@ def neuron():
         "c": steps(c.ravel()),
         "u_pre": steps(cache.u_pre_seq),
         "o": steps(o),
-        "u": steps(reset(cache.u_pre_seq, o), u0),
+        "u": steps(reset(cache.u_pre_seq, o, p), u0),
+        "R": p.reset_amount,
         "h": steps(h),
         "g_o": steps(g_o),
         "delta": steps(delta),
@@ -282,4 +283,5 @@ SCOPES = {
     "R1": lambda: [neuron()],
     "R3": learning_rates,
     "R5": lambda: map(at_potential, POTENTIALS),
+    "R6": lambda: [neuron(reset="subtract", reset_amount=0.9)],
 }

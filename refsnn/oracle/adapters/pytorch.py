@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from refsnn.ops import validate
+from refsnn.ops import RESETS, SURROGATES, validate
 from refsnn.oracle.adapters import Unsupported
 from refsnn.oracle.conventions import FROM_SETTINGS, PAPER, PRECISIONS, Value
-from refsnn.oracle.slopes import EQ4
 from refsnn.pytorch import LIF, BatchNorm, Block, Network, decay_groups, objective, side_coefficient
 
 Tensors = dict[str, torch.Tensor]
@@ -26,13 +25,15 @@ NEURON = (
     "surrogate",
     "surrogate_shape",
     "surrogate_edge",
+    "reset",
+    "reset_amount",
     "reset_gradient",
     "fire_at_threshold",
 )
 ADAM = ("adam_beta1", "adam_beta2", "adam_eps")
 #: conventions that may be any number
 NUMERIC = (
-    *("tau", "v_th", "surrogate_shape", "norm_eps", "norm_momentum"),
+    *("tau", "v_th", "reset_amount", "surrogate_shape", "norm_eps", "norm_momentum"),
     *ADAM,
     *FROM_SETTINGS,  # whose numbers the settings have
 )
@@ -42,7 +43,8 @@ SUPPORTED: dict[str, tuple[Value, ...]] = {
 } | {
     "fire_at_threshold": (False, True),
     "reset_gradient": ("full", "detached"),
-    "surrogate": EQ4,
+    "reset": RESETS,
+    "surrogate": tuple(SURROGATES),
     "surrogate_edge": ("outside", "inside"),
     "norm_statistics": ("pooled", "per_step", "frozen"),
     "norm_scale": ("1", "v_th"),

@@ -3,8 +3,11 @@
 from fractions import Fraction
 
 
-def lif(c, u0, tau, v_th, inclusive=False):
-    """Compute u_pre [T] and o [T] (0 or 1) of one neuron from Fractions c [T] (Eq. 1, 2, D2)."""
+def lif(c, u0, tau, v_th, inclusive=False, amount=None):
+    """Compute u_pre [T] and o [T] (0 or 1) of one neuron from Fractions c [T] (Eq. 1, 2, D2).
+
+    The reset is to 0, or takes `amount` off (R6).
+    """
     u = Fraction(u0)
     u_pre_seq, o_seq = [], []
     for current in c:
@@ -12,5 +15,6 @@ def lif(c, u0, tau, v_th, inclusive=False):
         fired = u_pre >= v_th if inclusive else u_pre > v_th
         u_pre_seq.append(u_pre)
         o_seq.append(int(fired))
-        u = Fraction(0) if fired else u_pre
+        after = Fraction(0) if amount is None else u_pre - amount
+        u = after if fired else u_pre
     return u_pre_seq, o_seq
