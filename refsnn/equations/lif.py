@@ -13,6 +13,7 @@ import numpy as np
 from refsnn.equations.surrogate import SURROGATES, Array, Surrogate, Tanh, slopes
 from refsnn.equations.validate import (
     as_floats,
+    finite,
     flag,
     floating,
     like,
@@ -50,10 +51,11 @@ class LIF:
         one_of("reset_gradient", self.reset_gradient, RESET_GRADIENTS)
         one_of("reset", self.reset, RESETS)
         if self.reset_amount is not None:
+            got = shown(self.reset_amount)
             if self.reset != "subtract":
-                got = shown(self.reset_amount)
                 raise ValueError(f"reset_amount: got {got}, want it for reset subtract alone")
-            number("reset_amount", self.reset_amount)
+            if not finite(number("reset_amount", self.reset_amount)):
+                raise ValueError(f"reset_amount: got {got}, want a finite number")
             as_floats(self, "reset_amount")
         for name in ("fire_at_threshold", "smooth"):
             flag(name, getattr(self, name))

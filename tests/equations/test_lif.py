@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from refsnn.equations.lif import LIF, lif_backward, lif_forward
+from refsnn.equations.lif import LIF, lif_backward, lif_forward, reset
 from refsnn.equations.surrogate import Rectangular, Tanh, TanhLiteral, Triangular
 
 modest = settings(deadline=None, max_examples=60, derandomize=True)
@@ -20,6 +20,10 @@ SURROGATES = [
     Triangular(0.8),
     Triangular(0.8, width=1.7),
 ]
+#: how neurons reset
+RESET_WAYS = st.sampled_from(
+    [{}, {"reset": "subtract"}, {"reset": "subtract", "reset_amount": 0.6}]
+)
 ALL = pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
 
 
@@ -67,13 +71,18 @@ def neuron(c, u0, p, dc=None, du0=0.0, dtau=0.0, dv_th=0.0):
     """
     spikes, moves = [], []
     u, du = u0, du0
+    by_v_th = p.reset_amount is None
+    amount, damount = (p.v_th, dv_th) if by_v_th else (p.reset_amount, 0.0)
     for t in range(len(c)):
         u_pre = p.tau * u + c[t]
         du_pre = dtau * u + p.tau * du + (dc[t] if dc else 0.0)
         o = fired(p, u_pre)
         do = slope(p.surrogate, u_pre, p.v_th) * (du_pre - dv_th)
-        u = u_pre * (1 - o)
-        du = du_pre * (1 - o) - (0.0 if p.reset_gradient == "detached" else u_pre * do)
+        moved = 0.0 if p.reset_gradient == "detached" else do
+        if p.reset == "subtract":
+            u, du = u_pre - amount * o, du_pre - amount * moved - damount * o
+        else:
+            u, du = u_pre * (1 - o), du_pre * (1 - o) - u_pre * moved
         spikes.append(o)
         moves.append(do)
     return spikes, moves
@@ -105,6 +114,15 @@ def oracle_gradients(c, u0, g, p):
         (LIF(tau=1.0), [0.5, 0.25, 0.5], [0.5, 0.75, 1.25], [0, 0, 1]),
         # a negative potential leaks too, and is not clipped
         (LIF(), [-2, 0, 1.75], [-2, -1, 1.25], [0, 0, 1]),
+        # 5 fires and keeps 4, of which 2 fires and keeps 1
+        (LIF(reset="subtract"), [5, 0, 0], [5, 2, 0.5], [1, 1, 0]),
+        (LIF(v_th=0.5, reset="subtract"), [1.5, 0.5, 0], [1.5, 1, 0.25], [1, 1, 0]),
+        (
+            LIF(v_th=0.5, reset="subtract", reset_amount=1.0),
+            *([1.5, 0, 0], [1.5, 0.25, 0.125], [1, 0, 0]),
+        ),
+        # nothing is taken off
+        (LIF(reset="subtract", reset_amount=0.0), [4, 0, 0], [4, 2, 1], [1, 1, 0]),
     ],
 )
 def test_three_steps_worked_by_hand(p, c, u_pre, o):
@@ -206,13 +224,13 @@ def test_eq_3_with_the_reset_detached_worked_by_hand():
 @ALL
 @pytest.mark.parametrize("smooth", [False, True])
 @pytest.mark.parametrize("reset_gradient", ["full", "detached"])
-@settings(modest, max_examples=12)
-@given(st.integers(0, 2**32), st.integers(1, 5), st.floats(0.05, 1), st.floats(0.2, 2))
+@settings(modest, max_examples=24)
+@given(st.integers(0, 2**32), st.integers(1, 5), st.floats(0.05, 1), st.floats(0.2, 2), RESET_WAYS)
 def test_gradients_equal_the_scalar_loops(
-    surrogate, reset_gradient, smooth, seed, steps, tau, v_th
+    surrogate, reset_gradient, smooth, seed, steps, tau, v_th, way
 ):
     c, u0, g = drawn(seed, (steps, 3))
-    p = LIF(tau, v_th, surrogate, reset_gradient=reset_gradient, smooth=smooth)
+    p = LIF(tau, v_th, surrogate, reset_gradient, smooth=smooth, **way)
     grads = lif_backward(g, lif_forward(c, u0, p)[1])
     per_neuron = [
         oracle_gradients(c[:, m].tolist(), float(u0[m]), g[:, m].tolist(), p) for m in range(3)
@@ -245,18 +263,20 @@ def test_gradients_equal_the_scalar_loops_where_potentials_sit_on_edges(reset_gr
     [Tanh(0.5), TanhLiteral(0.1), Rectangular(0.9), Triangular(0.8, width=1.1)],
     ids=repr,
 )
-@settings(modest, max_examples=8)
-@given(st.integers(0, 2**32), st.integers(1, 4), st.floats(0.1, 0.95), st.floats(0.3, 1.5))
+@settings(modest, max_examples=16)
+@given(
+    st.integers(0, 2**32), st.integers(1, 4), st.floats(0.1, 0.95), st.floats(0.3, 1.5), RESET_WAYS
+)
 def test_gradients_of_the_smooth_network_equal_differences(
-    numeric_gradient, surrogate, seed, steps, tau, v_th
+    numeric_gradient, surrogate, seed, steps, tau, v_th, way
 ):
     c, u0, g = drawn(seed, (steps, 2))
 
     def loss(c=c, u0=u0, tau=tau, v_th=v_th):
-        p = LIF(float(tau), float(v_th), surrogate, smooth=True)
+        p = LIF(float(tau), float(v_th), surrogate, smooth=True, **way)
         return (g * lif_forward(c, u0, p)[0]).sum()
 
-    _, cache = lif_forward(c, u0, LIF(tau, v_th, surrogate, smooth=True))
+    _, cache = lif_forward(c, u0, LIF(tau, v_th, surrogate, smooth=True, **way))
     if isinstance(surrogate, Rectangular):  # the clipped line bends there
         assume((np.abs(np.abs(cache.u_pre_seq - v_th) - surrogate.a / 2) > 1e-4).all())
     grads = lif_backward(g, cache)
@@ -330,6 +350,30 @@ def test_a_leak_factor_outside_0_to_1_is_refused(tau):
 def test_a_threshold_that_is_not_positive_is_refused(v_th):
     with pytest.raises(ValueError, match=r"^v_th: got"):
         LIF(v_th=v_th)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"reset": "soft"}, "reset: got 'soft', want one of zero, subtract"),
+        ({"reset_amount": 1.0}, "reset_amount: got 1.0, want it for reset subtract alone"),
+        ({"reset": "subtract", "reset_amount": np.nan}, "reset_amount: got nan"),
+    ],
+)
+def test_a_wrong_reset_is_refused(given, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        LIF(**given)
+
+
+@pytest.mark.parametrize("amount", [None, 0.75, 2.0])
+def test_a_reset_by_subtraction_without_leak_loses_no_charge(amount):
+    rng = np.random.default_rng(0)
+    c = rng.integers(-8, 32, (9, 50)) / 16  # exact sums
+    p = LIF(tau=1.0, reset="subtract", reset_amount=amount)
+    o, cache = lif_forward(c, None, p)
+    taken = p.v_th if amount is None else amount
+    assert 0 < o.mean() < 1
+    assert np.array_equal(reset(cache.u_pre_seq[-1], o[-1], p), (c - taken * o).sum(axis=0))
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """The guides of training and of the data sets name what there is."""
 
+from dataclasses import fields
+
 from guides import guide
 
 from refsnn.data import load
 from refsnn.data.load import DATASETS
 from refsnn.network import ARCHITECTURES
+from refsnn.ops import SURROGATES
 from refsnn.training.config import PRESETS, make_config
 
 TRAINING = guide("refsnn/training/README.md")
@@ -29,6 +32,14 @@ def test_defaults_are_those_of_the_table():
             assert shown == (f"{value:g}" if isinstance(value, float | int) else value), name
     for name in PRESETS:
         assert f"`{name}`" in rows["`--preset`"][1]
+
+
+def test_every_surrogate_has_its_row_with_its_usual_number():
+    rows = {row[0].strip("`"): row[2] for row in TRAINING.rows(r"`[a-z_]+`") if " = " in row[2]}
+    assert list(rows) == list(SURROGATES)
+    for name, number in rows.items():
+        field = fields(SURROGATES[name])[0].name
+        assert number == f"{field} = {getattr(SURROGATES[name](), field):g}"
 
 
 def test_the_digits_are_as_many_as_is_said():

@@ -15,7 +15,7 @@ from refsnn.equations.batchnorm import (
     grouped_mean,
     grouped_sum,
 )
-from refsnn.equations.lif import lif_backward, lif_forward
+from refsnn.equations.lif import lif_backward, lif_forward, reset_slopes
 from refsnn.equations.surrogate import Rectangular, Tanh, TanhLiteral, Triangular
 from refsnn.kernels.norm_neuron import norm_neuron_backward, norm_neuron_forward
 
@@ -133,8 +133,9 @@ def delta_bound(do, lif):
     h = np.abs(p.surrogate.slope(u - p.v_th, p.v_th).astype(float))
     u, do = np.abs(u.astype(float)), np.abs(do.astype(float))
     off_h = 12 * EPS * top(p.surrogate)
-    fed = 0 if p.reset_gradient == "detached" else u
-    bracket, off_bracket = (1 - o) + fed * h, fed * off_h + 4 * EPS * (1 + fed * h)
+    kept, fed = (np.abs(x) for x in reset_slopes(u, o.astype(float), p))
+    fed = 0 if p.reset_gradient == "detached" else fed
+    bracket, off_bracket = kept + fed * h, fed * off_h + 4 * EPS * (1 + fed * h)
     size, off = np.zeros_like(do), np.zeros_like(do)
     after = off_after = np.zeros_like(do[0])
     for t in reversed(range(len(do))):

@@ -79,12 +79,23 @@ def assert_near(got, want, do, cache):
     reset_gradient=st.sampled_from(["full", "detached"]),
     fire_at_threshold=st.booleans(),
     given_u0=st.booleans(),
+    way=st.sampled_from([{}, {"reset": "subtract"}, {"reset": "subtract", "reset_amount": 0.3}]),
 )
 def test_kernels_give_the_bits_of_the_equations(
-    dtype, surrogate, seed, shape, steps, tau, v_th, reset_gradient, fire_at_threshold, given_u0
+    dtype,
+    surrogate,
+    seed,
+    shape,
+    steps,
+    tau,
+    v_th,
+    reset_gradient,
+    fire_at_threshold,
+    given_u0,
+    way,
 ):
     c, u0, do = drawn(seed, (steps, *shape), v_th, dtype)
-    p = LIF(tau, v_th, surrogate, reset_gradient, fire_at_threshold)
+    p = LIF(tau, v_th, surrogate, reset_gradient, fire_at_threshold, **way)
     assert_twins(c, u0 if given_u0 else None, do, p)
 
 

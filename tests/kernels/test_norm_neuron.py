@@ -5,6 +5,8 @@ whole numbers whose sums nothing rounds. Backward within bounds that add up what
 the way (`delta_bound`, `norm_bounds`).
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fused_layers import (
@@ -87,7 +89,9 @@ def test_gradients_are_those_of_the_equations(size, statistics, training, skip):
 @pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
 def test_gradients_for_every_surrogate(surrogate, reset_gradient, fire_at_threshold, skip):
     p = LIF(0.4, 0.9, surrogate, reset_gradient, fire_at_threshold)
-    assert_backward(drawn((4, 2, 3, 3, 10), skip, 0.9), BatchNorm(scale=1.7), p, True)
+    layer = drawn((4, 2, 3, 3, 10), skip, 0.9)
+    for way in ({}, {"reset": "subtract"}, {"reset": "subtract", "reset_amount": 1.3}):
+        assert_backward(layer, BatchNorm(scale=1.7), replace(p, **way), True)
 
 
 @settings(deadline=None, max_examples=100 if COMPILED else 25, derandomize=True)
@@ -102,6 +106,7 @@ def test_any_layer_is_that_of_the_equations(data, assert_forward):
         data.draw(st.sampled_from(SURROGATES)),
         data.draw(st.sampled_from(["full", "detached"])),
         data.draw(st.booleans()),
+        reset=data.draw(st.sampled_from(["zero", "subtract"])),
     )
     norm = BatchNorm(
         data.draw(st.sampled_from(["pooled", "per_step"])), data.draw(st.sampled_from([1.0, v_th]))
