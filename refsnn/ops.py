@@ -22,21 +22,24 @@ from refsnn.equations.batchnorm import (
 from refsnn.equations.conv import Conv, ConvCache
 from refsnn.equations.lif import LIF, RESET_GRADIENTS, RESETS, LIFCache, LIFGrads
 from refsnn.equations.linear import LinearCache
-from refsnn.equations.loss import CROSS_ENTROPY, Loss, loss_value
+from refsnn.equations.loss import CROSS_ENTROPY, Loss, is_per_step, loss_value
 from refsnn.equations.pool import AvgPool, AvgPoolCache
 from refsnn.equations.sequence import is_still
 from refsnn.equations.shortcut import METHODS, ObjectiveCache, Pullback
 from refsnn.equations.surrogate import EDGES, SURROGATES, Array, Surrogate, make_surrogate
+from refsnn.equations.tet import TET
 
 __all__ = [
     "CONV_METHODS",
     "CROSS_ENTROPY",
     "EDGES",
+    "LOSSES",
     "METHODS",
     "NUMPY",
     "RESETS",
     "RESET_GRADIENTS",
     "SURROGATES",
+    "TET",
     "Array",
     "AvgPool",
     "AvgPoolCache",
@@ -58,6 +61,7 @@ __all__ = [
     "Running",
     "Surrogate",
     "get_ops",
+    "is_per_step",
     "is_still",
     "loss_value",
     "make_surrogate",
@@ -65,6 +69,7 @@ __all__ = [
 ]
 
 
+LOSSES = ("cross_entropy", "tet")  # by name
 CONV_METHODS = ("auto", "direct", "dense", "event", "lookup", "winograd")
 
 

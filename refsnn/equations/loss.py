@@ -41,7 +41,11 @@ def cross_entropy_backward(cache: CrossEntropyCache) -> Array:
 
 
 class Loss(Protocol):
-    """A loss of logits (N, K) and labels (N,): its mean over the batch, and dL/dlogits (N, K)."""
+    """A loss of logits (N, K) and labels (N,): its mean over the batch, and dL/dlogits (N, K).
+
+    One with an attribute `per_step` that is true gets the logits of every step, (T, N, K), instead
+    of their mean or sum over time.
+    """
 
     def forward(self, logits: Array, labels: Array, /) -> tuple[float, Any]:
         """Return the loss, and the cache for its gradient."""
@@ -63,6 +67,11 @@ class CrossEntropy:
 
 
 CROSS_ENTROPY = CrossEntropy()
+
+
+def is_per_step(loss: Loss) -> bool:
+    """Tell whether the loss takes the logits of every step."""
+    return bool(getattr(loss, "per_step", False))
 
 
 def loss_value(loss: Loss, logits: Array, labels: Array) -> tuple[float, Any]:

@@ -19,7 +19,16 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from refsnn.equations.lif import reset_slopes
-from refsnn.network import Forward, Network, Params, backward, encode, forward, neuron_caches
+from refsnn.network import (
+    Forward,
+    Network,
+    Params,
+    backward,
+    encode,
+    forward,
+    neuron_caches,
+    outputs,
+)
 from refsnn.network.kept import recomputed
 from refsnn.ops import CROSS_ENTROPY, Array, ConvCache, LIFCache, Loss, Ops, validate
 from refsnn.training.monitor import finite, norm
@@ -80,7 +89,9 @@ def ledger(
     # unfused batch norm and LIF, so that `watch` sees each layer's lif_backward
     apart = replace(ops, norm_neuron_forward=None, norm_neuron_backward=None)
     run = forward(net, params, buffers, encode(images, steps), apart)
-    loss, cache = apart.objective_forward(run.branches, labels, side, branch_sum, criterion)
+    loss, cache = apart.objective_forward(
+        outputs(run, criterion), labels, side, branch_sum, criterion
+    )
     db = apart.objective_backward(cache)
     grads, mechanisms = watch(run, db, by_mechanism)
     for name, grad in reversed(grads.items()):  # from output to input
@@ -99,11 +110,11 @@ def ledger(
         for layer, cache in neuron_caches(run)
     ]
     main = {layer: at_output for layer, (at_output, _) in sizes[run.heads[-1].name].items()}
-    outputs = [("logits", norm(db[-1]))]
-    outputs += [(block.name, main[f"{block.name}.lif2"]) for block in reversed(net.blocks())]
-    outputs += [("stem", main[f"stem.lif{net.arch.stem.convs - 1}"])]
-    outputs += [(FIRST, norm(first[run.heads[-1].name]))]
-    return Ledger(loss, side, list(first), layers, factors(outputs), parts(grads[FIRST], first))
+    norms = [("logits", norm(db[-1]))]
+    norms += [(block.name, main[f"{block.name}.lif2"]) for block in reversed(net.blocks())]
+    norms += [("stem", main[f"stem.lif{net.arch.stem.convs - 1}"])]
+    norms += [(FIRST, norm(first[run.heads[-1].name]))]
+    return Ledger(loss, side, list(first), layers, factors(norms), parts(grads[FIRST], first))
 
 
 def watch(run: Forward, db: list[Array], look: Look[Seen]) -> tuple[Params, dict[str, Seen]]:

@@ -87,7 +87,7 @@ def measure(arguments: argparse.Namespace) -> tuple[TrainConfig, int, int, Ledge
         get_ops(config.ops),
         side,
         config.objective.branch_sum,
-        config.objective.make_loss(),
+        config.make_loss(),
     )
     return config, state.iteration, len(labels), found
 

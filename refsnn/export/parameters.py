@@ -17,7 +17,7 @@ from refsnn.files.arrays import SUFFIXES, dump_arrays, read_whole
 from refsnn.files.reading import one_line
 from refsnn.files.writing import write_atomic
 from refsnn.network import Network, Params, check_params, init_buffers
-from refsnn.ops import SURROGATES, Array, validate
+from refsnn.ops import LOSSES, SURROGATES, Array, validate
 from refsnn.oracle.layout import params_from_torch, params_to_torch, torch_shape
 from refsnn.training.checkpoint import State
 from refsnn.training.config import TrainConfig, from_dict
@@ -87,7 +87,7 @@ def refuse_own_objects(surrogate: Any, loss: Any) -> None:
     """Check that both are refsnn's own: a file can't hold code, and reading one imports none."""
     for name, value, known in (
         ("surrogate", surrogate, SURROGATES),
-        ("loss", loss, ("cross_entropy",)),
+        ("loss", loss, LOSSES),
     ):
         if value not in known:
             got, want = validate.shown(value), ", ".join(known)

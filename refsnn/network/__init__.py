@@ -1,7 +1,7 @@
 """Spiking ResNets with side branches: structure, parameters, forward and backward."""
 
 from refsnn.network.architecture import ARCHITECTURES, Architecture, Stem, architecture
-from refsnn.network.model import Forward, backward, encode, forward, neuron_caches
+from refsnn.network.model import Forward, backward, encode, forward, neuron_caches, outputs
 from refsnn.network.network import (
     Block,
     Network,
@@ -30,5 +30,6 @@ __all__ = [
     "init_params",
     "is_side",
     "neuron_caches",
+    "outputs",
     "without_branches",
 ]

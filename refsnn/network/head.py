@@ -54,11 +54,15 @@ def read_out(y_seq: Array, readout: str) -> Array:
 def head_backward(dlogits: Array, cache: HeadCache, context: Context) -> tuple[Array, Grads]:
     """Return the gradients at the head's input and of its parameters.
 
+    `dlogits` is the gradient at the logits (N, K), or at those of every step (T, N, K).
     forward: each step's output went into the logits with weight 1/T (mean) or 1 (sum).
     """
     name, steps = cache.name, cache.steps
-    share = dlogits / steps if context.net.readout == "mean" else dlogits
-    dy = np.concatenate([share] * steps)
+    if dlogits.ndim == 3:
+        dy = merge(dlogits)
+    else:
+        share = dlogits / steps if context.net.readout == "mean" else dlogits
+        dy = np.concatenate([share] * steps)
     dfeatures, dw, db = context.ops.linear_backward(dy, cache.fc)
     grads = {f"{name}.fc.weight": dw, f"{name}.fc.bias": db}
     if cache.hidden is not None:

@@ -25,7 +25,17 @@ from refsnn.network.layers import (
 )
 from refsnn.network.network import Block, Network, Params, check_buffers, check_params
 from refsnn.network.packed import Packer
-from refsnn.ops import Array, AvgPoolCache, LIFCache, Ops, Pullback, Running, validate
+from refsnn.ops import (
+    Array,
+    AvgPoolCache,
+    LIFCache,
+    Loss,
+    Ops,
+    Pullback,
+    Running,
+    is_per_step,
+    validate,
+)
 
 
 class StemCache(NamedTuple):
@@ -173,6 +183,11 @@ def segment_forward(
         x_seq, cache = block_forward(x_seq, block, context)
         caches.append(cache)
     return x_seq, caches
+
+
+def outputs(run: Forward, loss: Loss) -> list[Array]:
+    """Return what a loss takes of every branch: logits (N, K), or those of each step (T, N, K)."""
+    return [head.y_seq for head in run.heads] if is_per_step(loss) else run.branches
 
 
 def segment_backward(

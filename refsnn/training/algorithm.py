@@ -5,7 +5,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refsnn.network import Forward, Network, Params, backward, encode, forward, without_branches
+from refsnn.network import (
+    Forward,
+    Network,
+    Params,
+    backward,
+    encode,
+    forward,
+    outputs,
+    without_branches,
+)
 from refsnn.network.head import read_out
 from refsnn.ops import Array, Ops, loss_value
 from refsnn.training.checkpoint import State
@@ -43,8 +52,9 @@ def gradients(
     x_seq = encode(images, config.steps)
     keep = "all" if keeps_all else "spikes"
     run = forward(net, params, buffers, x_seq, ops, keep=keep)  # Alg. 1 line 3
+    criterion = config.make_loss()
     loss, cache = ops.objective_forward(
-        run.branches, labels, side, config.objective.branch_sum, config.objective.make_loss()
+        outputs(run, criterion), labels, side, config.objective.branch_sum, criterion
     )  # Alg. 1 line 5
     return loss, run, backward(run, ops.objective_backward(cache))  # Alg. 1 line 7
 
@@ -139,15 +149,16 @@ def evaluate(
 
     A batch is images and labels. The accuracy of a class without an image is None.
     """
-    criterion = config.objective.make_loss()
+    criterion = config.make_loss()
     images_of, correct_of = np.zeros((2, net.num_classes), np.int64)  # each class
     loss = 0.0
     for images, labels in batches:
-        logits = main_logits(net, state.params, state.buffers, images, config.steps, ops)
+        run = main_forward(net, state.params, state.buffers, images, config.steps, ops)
+        logits = run.branches[-1]
         right = labels[logits.argmax(axis=1) == labels]  # Alg. 1 inference line 6
         images_of += np.bincount(labels, minlength=net.num_classes)
         correct_of += np.bincount(right, minlength=net.num_classes)
-        loss += loss_value(criterion, logits, labels)[0] * len(labels)
+        loss += loss_value(criterion, outputs(run, criterion)[-1], labels)[0] * len(labels)
     total = int(images_of.sum())
     return {
         "accuracy": int(correct_of.sum()) / total,

@@ -8,7 +8,7 @@ import numpy as np
 
 from refsnn.data.load import Options
 from refsnn.network import Network
-from refsnn.ops import get_ops, validate
+from refsnn.ops import Loss, get_ops, validate
 from refsnn.training.settings import (
     DataSettings,
     NetworkSettings,
@@ -68,10 +68,14 @@ class TrainConfig:
                 f"patience: got {self.patience}, but validation is 0, so no images are left out to "
                 "judge an epoch by; set validation too, such as 0.1"
             )
-        self.objective.make_loss()
+        self.make_loss()
         self.build_network(1, 2)  # the rest is checked where it belongs
         for name, value in self.to_dict().items():
             check_precision(name, value, self.dtype)
+
+    def make_loss(self) -> Loss:
+        """Return the loss; TET pulls the logits to the threshold where the settings say no phi."""
+        return self.objective.make_loss(self.neuron.v_th)
 
     def build_network(self, in_channels: int, num_classes: int) -> Network:
         """Return the network that is trained; vanilla training has no side branches (Eq. 7)."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from refsnn.data import Dataset, Loader, in_order, load, load_images
 from refsnn.network import Forward, Network, encode, forward, without_branches
+from refsnn.network import outputs as network_outputs
 from refsnn.ops import Array, get_ops, loss_value
 from refsnn.training.algorithm import logits_by_step, main_forward
 from refsnn.training.checkpoint import State
@@ -32,13 +33,13 @@ def compute_outputs(
     state: State, net: Network, config: TrainConfig, batches: Iterable[tuple[Array, Array]]
 ) -> Outputs:
     """Compute the main branch's outputs for batches of images and labels."""
-    criterion, ops = config.objective.make_loss(), get_ops(config.ops)
+    criterion, ops = config.make_loss(), get_ops(config.ops)
     all_labels, all_logits, predictions, loss, count = [], [], [], 0.0, 0
     for images, labels in batches:
         run = main_forward(net, state.params, state.buffers, images, config.steps, ops)
         *_, logits = by_step = list(logits_by_step(run))
         predictions.append(np.stack([some.argmax(axis=1) for some in by_step]))
-        loss += loss_value(criterion, logits, labels)[0] * len(labels)
+        loss += loss_value(criterion, network_outputs(run, criterion)[-1], labels)[0] * len(labels)
         all_labels.append(labels)
         all_logits.append(logits)
         count += len(labels)

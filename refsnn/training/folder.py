@@ -12,7 +12,7 @@ import numpy as np
 from refsnn.files.documents import read_json, read_json_lines, read_toml
 from refsnn.files.schema import object_with
 from refsnn.network import Network, check_params, init_buffers
-from refsnn.ops import Array, validate
+from refsnn.ops import TET, Array, validate
 from refsnn.training import checkpoint
 from refsnn.training.checkpoint import CheckpointError, State
 from refsnn.training.config import (
@@ -64,6 +64,8 @@ LATER = {
     "patience": 0,
     "reset": "zero",
     "reset_amount": None,
+    "tet_lam": TET.lam,
+    "tet_phi": None,
 }
 
 

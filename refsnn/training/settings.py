@@ -20,6 +20,7 @@ from refsnn.ops import (
     RESET_GRADIENTS,
     RESETS,
     SURROGATES,
+    TET,
     BatchNorm,
     Loss,
     Surrogate,
@@ -218,12 +219,19 @@ class ObjectiveSettings(Settings):
     )
     loss: str | Loss = setting(
         "cross_entropy",
-        "loss function: cross_entropy, or a module:object",
+        "loss function: cross_entropy, tet (at every time step), or a module:object",
         methods=("forward", "backward"),
     )
+    tet_lam: float = setting(TET.lam, "weight of tet's pull on the logits, in [0, 1]")
+    tet_phi: float | None = setting(None, "what tet pulls the logits to (unless given, v_th)")
 
-    def make_loss(self) -> Loss:
-        """Return the loss: the cross-entropy, or one of the user's own."""
+    def make_loss(self, v_th: float) -> Loss:
+        """Return the loss: one of refsnn's by its name, or one of the user's own."""
+        if self.loss == "tet":
+            return TET(self.tet_lam, v_th if self.tet_phi is None else self.tet_phi)
+        for name in ("tet_lam", "tet_phi"):
+            if getattr(self, name) != getattr(ObjectiveSettings, name):
+                raise ValueError(f"{name}: want it for loss tet alone")
         if self.loss == "cross_entropy":
             return CROSS_ENTROPY
         loss = load_object("loss", self.loss) if isinstance(self.loss, str) else self.loss
