@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 @dataclass(frozen=True, kw_only=True)
 class Clause:
-    id: str  # EQ1 … EQ10, ALG1-TRAIN, ALG1-INFER, D1 … D25; R1 …: refsnn's own; M1 …: other methods
+    id: str  # EQ1, ALG1-TRAIN, D1, R1 (refsnn's own), TET, M1 (other methods)
     reference: str  # place in the paper, ": " and the subject
     statement: str  # the equation in ASCII, or the question that the paper leaves open
     latex: str = ""  # formulas, one per line
@@ -224,11 +224,12 @@ Formulas count time steps from 1, arrays from 0: o[t] is `o_seq[t - 1]`. "Potent
 the unit that the threshold is given in."""
 
 SECTIONS = {
-    "The paper's equations": "EQ",
-    "Algorithm 1": "ALG1",
-    "Decisions that the paper leaves open": "D",
-    "Rules of refsnn's own": "R",
-    "Decisions that other methods leave open": "M",
+    "The paper's equations": r"EQ\d+",
+    "Algorithm 1": r"ALG1-\w+",
+    "Decisions that the paper leaves open": r"D\d+",
+    "Rules of refsnn's own": r"R\d+",
+    "Other methods": "[A-Z]+",
+    "Decisions that other methods leave open": r"M\d+",
 }
 
 
@@ -238,9 +239,9 @@ def guide() -> str:
     parts += ["## Symbols", markdown_table("formula code shape unit meaning", map(cells, SYMBOLS))]
     rows = [(f"[{c.id}](#{anchor(heading(c))})", c.title, escaped(c.choice)) for c in CLAUSES]
     parts += ["## All clauses at a glance", markdown_table("clause about chosen", rows)]
-    for title, start in SECTIONS.items():
+    for title, ids in SECTIONS.items():
         parts.append(f"## {title}")
-        parts += [section(c) for c in CLAUSES if re.fullmatch(rf"{start}[-\w]*", c.id)]
+        parts += [section(c) for c in CLAUSES if re.fullmatch(ids, c.id)]
     return "\n\n".join(parts)
 
 

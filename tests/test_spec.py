@@ -13,7 +13,7 @@ from refsnn import spec
 from refsnn.cli import main
 
 PACKAGE = Path(refsnn.__file__).parent
-TAG = re.compile(r"#\s*(?:Eq\. \((\d+)\)|([DRM]\d+)\b|Alg\. 1( inference)? line \d)")
+TAG = re.compile(r"#\s*(?:Eq\. \((\d+)\)|([DRM]\d+|TET)\b|Alg\. 1( inference)? line \d)")
 
 
 def tags(source: str) -> set[str]:

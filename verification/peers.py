@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from refsnn.network import ARCHITECTURES, neuron_caches
 from refsnn.network.model import recomputed_neurons
+from refsnn.training.config import make_config
 from verification import cases, pytorch
 from verification.networks import compare_spikes, gradient_unit, run_network, side_clause
 from verification.record import Recorder
 from verification.registry import check
+from verification.tet import step_logits
 from verification.training import compare_parameters, train_steadily, training_cases
 
 TOLERANCE = 1e-10
@@ -199,6 +201,17 @@ def surrogates(case: Any, record: Recorder) -> None:
         got = cases.surrogate_of(case.neuron).slope(edges, v_th)
         want = pytorch.surrogate_by_autograd(v_th + edges, case.neuron)
         record.close("M17", "slope on the edges", got, want, TOLERANCE, float(want.max()), "u")
+
+
+@check("TET in PyTorch", "peer", "TET M3", step_logits(), quick=40, full=1000)
+def tet(case: Any, record: Recorder) -> None:
+    """Compare the loss and its gradient with torch's losses of all steps."""
+    loss, (*_, b_seq), labels, _, _ = case
+    value, cache = loss.forward(b_seq, labels)
+    want, db = pytorch.tet(b_seq, labels, loss.lam, loss.phi)
+    record.close("TET", "loss", value, want, TOLERANCE, max(1.0, abs(want)))
+    record.close("TET", "dL/db", loss.backward(cache), db, TOLERANCE, axes="tnk")
+    record.equal("M3", "a network's target", make_config(loss="tet", v_th=0.5).make_loss().phi, 0.5)
 
 
 @check("batch norm in PyTorch", "peer", "D8 D25", cases.norm_cases(), quick=40, full=1000)

@@ -166,6 +166,15 @@ def batchnorm(x_seq, gamma, beta, running_mean, running_var, norm, dy_seq, train
     return all_to_numpy(dict(zip(names, found, strict=True)))
 
 
+def tet(b_seq, labels, lam, phi):
+    """Return TET's loss of logits (T, N, K), and its gradient."""
+    b = tensor(b_seq, requires_grad=True)
+    flat, repeated = b.flatten(0, 1), torch.as_tensor(labels).repeat(len(b_seq))
+    pull = F.mse_loss(b, torch.full_like(b, phi))
+    loss = (1 - lam) * F.cross_entropy(flat, repeated) + lam * pull
+    return loss.item(), torch.autograd.grad(loss, b)[0].numpy()
+
+
 def progress(settings, i):
     """Return the fraction of the training that is over at iteration i = 1, 2, ... (D16)."""
     total = settings["total"]

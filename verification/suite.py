@@ -19,6 +19,7 @@ MODULES = [
     "float32_networks",
     "adjoint",
     "differences",
+    "tet",
     "structure",
     "training",
     "runs",

@@ -38,9 +38,9 @@ class TET:
     def forward(self, logits: Array, labels: Array) -> tuple[float, TETCache]:
         """Return the loss of logits (T, N, K) and labels (N,), and the cache for its gradient.
 
-            L = (1 - lam) mean_t CE(b[t], y) + lam mean (b - phi)^2
+            L = lambda mean((b - phi)^2) + (1 - lambda)/T sum_t CE(b[t], y)
 
-        The last mean is over steps, images and classes.
+        The mean is over steps, images and classes. Source: TET, M3.
         """
         ndim("logits", logits, 3, "(T, N, K)")
         steps, _, classes = logits.shape
@@ -53,9 +53,9 @@ class TET:
     def backward(self, cache: TETCache) -> Array:
         """Compute dL/db, (T, N, K).
 
-            dL/db[t] = (1 - lam) (p[t] - y)/(T N) + 2 lam (b[t] - phi)/(T N K)
+            dL/db[t] = (1 - lambda) (p[t] - y)/(T N) + 2 lambda (b[t] - phi)/(T N K)
 
-        p = softmax(b), with the labels y one-hot.
+        p = softmax(b), with the labels y one-hot. Source: TET.
         """
         excess, of_steps = cache
         # forward: the mean over all steps and images

@@ -11,7 +11,7 @@ from refsnn.equations.batchnorm import BatchNorm, Running, batchnorm_backward, b
 from refsnn.equations.conv import Conv, conv_forward, conv_weight_gradient
 from refsnn.equations.lif import LIF, initial_potential, lif_backward, lif_forward, reset
 from refsnn.equations.loss import cross_entropy_backward, cross_entropy_forward
-from refsnn.ops import NUMPY
+from refsnn.ops import NUMPY, TET
 from refsnn.training.optimizer import cosine
 
 
@@ -198,6 +198,32 @@ def sweep():
     }
 
 
+class FromOne(np.ndarray):
+    """An array whose first axis is counted from 1."""
+
+    def __getitem__(self, index):
+        plain = np.asarray(self)
+        return plain[index - 1] if isinstance(index, int) else plain[index]
+
+
+def every_step():
+    """TET: the loss of the logits of three steps."""
+    rng, labels = np.random.default_rng(6), np.array([2, 0, 3, 3, 1])
+    b, loss = rng.normal(size=(3, 5, 4)), TET(0.2, 0.6)
+    value, cache = loss.forward(b, labels)
+    e = np.exp(b)
+    return {
+        "b": b.view(FromOne),
+        "p": (e / e.sum(axis=2, keepdims=True)).view(FromOne),
+        "dL_db": loss.backward(cache).view(FromOne),
+        "L": value,
+        "CE": lambda logits, y: cross_entropy_forward(logits, labels)[0],
+        "mean": np.mean,
+        "y": np.eye(4)[labels],
+        **{"lam": 0.2, "phi": 0.6, "T": 3, "N": 5, "K": 4},
+    }
+
+
 def norm():
     """D8: batch norm of one channel."""
     rng, p = np.random.default_rng(5), BatchNorm(scale=0.7, eps=0.01)
@@ -283,5 +309,6 @@ SCOPES = {
     "R1": lambda: [neuron()],
     "R3": learning_rates,
     "R5": lambda: map(at_potential, POTENTIALS),
+    "TET": lambda: [every_step()],
     "R6": lambda: [neuron(reset="subtract", reset_amount=0.9)],
 }

@@ -113,3 +113,21 @@ def objective(branches, labels, side, branch_sum):
                 gradient[n, k] = weight * gradient[n, k]
         gradients.append(gradient)
     return loss, gradients
+
+
+def tet(branches, labels, side, lam, phi):
+    """Return TET's loss and [dL/db_l] of the branches' logits at every step, each (T, N, K)."""
+    steps, images, classes = np.shape(branches[-1])
+    entropy, pull, own = 0.0, 0.0, np.zeros((steps, images, classes))
+    for t in range(steps):
+        now = combine([branch[t] for branch in branches], side)
+        entropy += cross_entropy(now, labels) / steps
+        slopes = cross_entropy_gradient(now, labels)
+        for n in range(images):
+            for k in range(classes):
+                off = now[n, k] - phi
+                pull += off * off / (steps * images * classes)
+                own[t, n, k] = (1.0 - lam) * slopes[n, k] / steps
+                own[t, n, k] += lam * 2.0 * off / (steps * images * classes)
+    gradients = [side * own for _ in branches[:-1]] + [own]
+    return (1.0 - lam) * entropy + lam * pull, gradients
