@@ -15,6 +15,7 @@ from refsnn.experiments import ablation, ablation_plot, table
 from refsnn.experiments.ablation import AXES, Planned, Settings, varying
 from refsnn.experiments.presets import PRESETS, SIZES, DataSize, Grid
 from refsnn.experiments.schedule import Stop, estimate, on_cluster, on_this_machine, train_all
+from refsnn.experiments.table import recorded_results
 from refsnn.ops import METHODS, get_ops, validate
 from refsnn.process import Signals
 from refsnn.training.config import TrainConfig
@@ -73,6 +74,15 @@ def add_options(parser: Any) -> None:
         metavar="DIR",
         help="folder of the runs, the table and the plot; later calls may add runs "
         "(default: runs/ablation-PRESET, or runs/ablation-grid-FILE)",
+    )
+    parser.add_argument(
+        "--recorded",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="table.json with the accuracies of runs that were trained elsewhere: they are not "
+        "trained again, and count in the tables",
     )
     parser.add_argument(
         "--jobs",
@@ -138,8 +148,14 @@ def run(arguments: argparse.Namespace) -> int:
     small = arguments.grid is None and arguments.preset in (None, SMALL)
     name = arguments.preset or SMALL if arguments.grid is None else f"grid-{arguments.grid.stem}"
     out = Path(arguments.out or f"runs/ablation-{name}").resolve()
-    settings, known, unread = planned(arguments, out, wanted)
-    runs = [r for r in known if r.config in wanted and ablation.result(r).state == "missing"]
+    recorded = {c: r for path in arguments.recorded for c, r in recorded_results(path).items()}
+    settings, known, unread = planned(arguments, out, [*wanted, *recorded])
+
+    def result(run: Planned) -> ablation.Result:
+        own = ablation.result(run)
+        return own if own.state != "missing" else recorded.get(run.config, own)
+
+    runs = [r for r in known if r.config in wanted and result(r).state == "missing"]
     validate.whole("jobs", arguments.jobs, 1)
     threads = threads_of(arguments)
     if not (arguments.estimate or arguments.scheduler):
@@ -157,7 +173,7 @@ def run(arguments: argparse.Namespace) -> int:
     if states["interrupted"] or states["waiting"]:
         print("stopped; the same command continues", file=sys.stderr)
         return 128 + int(signals.caught or 0)
-    results = [ablation.result(r) for r in known]
+    results = [result(r) for r in known]
     found = table.tabulate(results)
     names = [*table.write(out, found), *ablation_plot.write(out, found, known)]
     print(table.to_markdown(found))

@@ -30,7 +30,7 @@ from refsnn.files.schema import Rules, object_with
 from refsnn.files.writing import optional, write_atomic, write_json
 from refsnn.ops import METHODS, SURROGATES
 from refsnn.output import printable
-from refsnn.training.config import make_config
+from refsnn.training.config import TrainConfig, from_dict, make_config
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,6 +98,29 @@ def read_table(path: Path) -> Table:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return found
+
+
+def recorded_results(path: Path) -> dict[TrainConfig, Result]:
+    """Return the results of the finished and diverged runs that a table.json records.
+
+    ValueError says what is wrong with the file, or with its settings.
+    """
+    found: Table = read_table(path)
+    results = {}
+    for number, row in enumerate(found["rows"]):
+        shared = found["settings"] | row["settings"] | {"arch": row["arch"], "steps": row["steps"]}
+        classes = round(1 / row["chance"]) if row["chance"] else None
+        for method, values in row["methods"].items():
+            states = {int(seed): accuracy for seed, accuracy in values["accuracy"].items()}
+            states |= dict.fromkeys(values["diverged"])
+            for seed, accuracy in states.items():
+                try:
+                    config = from_dict(shared | {"method": method, "seed": seed})
+                except (ValueError, TypeError) as error:
+                    raise ValueError(f"{path}: rows[{number}]: {error}") from None
+                state = "diverged" if accuracy is None else "finished"
+                results[config] = Result(config, state, accuracy, classes)
+    return results
 
 
 def check_rows(rows: Sequence[Table]) -> None:

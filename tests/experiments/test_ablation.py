@@ -547,3 +547,33 @@ def test_a_finished_run_is_told_with_its_accuracy(tmp_path, monkeypatch):
     diverged = schedule.Outcome("diverged", "iteration 3")
     assert schedule.outcome_text(run, diverged) == "mine: diverged: iteration 3"
     assert schedule.outcome_text(run, schedule.Outcome("interrupted")) == ""
+
+
+def test_recorded_runs_are_not_trained_again_and_count(tmp_path, untrained, capsys):
+    made = [make_config(epochs=2, arch="1:4", method="vanilla", seed=seed) for seed in (0, 1)]
+    done = [Result(made[0], "finished", 0.75, 4), Result(made[1], "diverged")]
+    write_json(tmp_path / "table.json", table.tabulate(done))
+    given = ["--recorded", str(tmp_path / "table.json"), "--out", str(tmp_path / "all")]
+    given += ["--archs=1:4", "--methods", "vanilla", "shortcut", "--epochs=2", "--seeds"]
+    assert main(["ablation", *given, "0", "2"]) == 0
+    assert untrained[-1] == [
+        "1_4-T2-vanilla-seed2",
+        "1_4-T2-shortcut-seed0",
+        "1_4-T2-shortcut-seed2",
+    ]
+    (row,) = table.read_table(tmp_path / "all" / "table.json")["rows"]
+    assert row["methods"]["vanilla"]["accuracy"] == {"0": 0.75}
+    assert row["methods"]["vanilla"]["diverged"] == [1, 2]
+    assert row["chance"] == 0.25
+    capsys.readouterr()
+    assert main(["ablation", *given, "2", "--epochs=3", "--estimate"]) == 2
+    assert "epochs" in capsys.readouterr().err
+
+
+def test_a_recorded_table_with_an_unknown_setting_is_refused(tmp_path, refused):
+    made = table.tabulate([Result(make_config(arch="1:4"), "finished", 0.75, 4)])
+    made["settings"]["speed"] = 3
+    write_json(tmp_path / "table.json", made)
+    line = refused(["ablation", "--recorded", tmp_path / "table.json", "--out", tmp_path / "out"])
+    assert re.search(r"table.json: rows\[0\]: setting: got 'speed'", line)
+    assert not (tmp_path / "out").exists()
