@@ -31,8 +31,8 @@ def add_options(parser: Any) -> None:
         choices=PRESETS,
         help="combinations and settings to start from, which options override: table1 to table4 "
         "of the paper; claim, the paper's claim on the digits, and regimes, with three heights of "
-        "its surrogate (an hour each on two cores); or digits, a few runs of resnet8 (default: "
-        "digits)",
+        "its surrogate (an hour each on two cores); images, both questions on images of CIFAR-10 "
+        "(hours); or digits, a few runs of resnet8 (default: digits)",
     )
     parser.add_argument(
         "--grid",

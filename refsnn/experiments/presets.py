@@ -44,6 +44,7 @@ DVS = PAPER | {"dataset": "cifar10dvs"}
 #: networks for 8x8 digits of 20, 38 and 56 layers: deep, but fast enough for many runs
 DEPTH20, DEPTH38, DEPTH56 = (f"{n}-{n}-{n}:8-16-32" for n in (3, 6, 9))
 SMALL = {"dataset": "digits", "epochs": 20, "lr": 0.005}
+IMAGES = {"dataset": "cifar10-part", "epochs": 6, "lr": 0.005, "augment": "basic"}
 FIVE = (0, 1, 2, 3, 4)
 #: heights k of the tanh surrogate with which gradients vanish, keep their size and explode with
 #: depth: the integral of h^2, 4 k^2 / 3, is 0.33, 0.52 and 1.0 (figures/gradient_regimes.py)
@@ -75,6 +76,16 @@ PRESETS: dict[str, tuple[Grid, ...]] = {
             seeds=FIVE,
         )
         for k in REGIMES
+    ),
+    "images": tuple(
+        Grid(
+            IMAGES | {"surrogate": "tanh", "surrogate_shape": k},
+            (DEPTH20, DEPTH56),
+            (2,),
+            ("vanilla", "evolutionary"),
+            seeds=FIVE,
+        )
+        for k in REGIMES[:2]
     ),
     "table1": (Grid(CIFAR100, ("resnet18", "resnet34"), (2, 4)),),
     # the rows of the paper's own methods
