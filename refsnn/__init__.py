@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Triangular,
         make_surrogate,
     )
+    from refsnn.equations.tet import TET
     from refsnn.gradcheck import assert_gradients, gradcheck
     from refsnn.model import Activity, Model, fit, load
     from refsnn.network import (
@@ -84,6 +85,7 @@ PUBLIC = {
     "TanhLiteral": "refsnn.equations.surrogate",
     "Triangular": "refsnn.equations.surrogate",
     "make_surrogate": "refsnn.equations.surrogate",
+    "TET": "refsnn.equations.tet",
     "assert_gradients": "refsnn.gradcheck",
     "gradcheck": "refsnn.gradcheck",
     "Activity": "refsnn.model",
@@ -147,6 +149,7 @@ __all__ = [
     "TanhLiteral",
     "Triangular",
     "make_surrogate",
+    "TET",
     "assert_gradients",
     "gradcheck",
     "Activity",

@@ -70,14 +70,16 @@ class LIF(nn.Module):
         tau: float = 0.5,
         v_th: float = 1.0,
         surrogate: str = "tanh",
-        surrogate_shape: float = 0.5,  # k of the tanh, a of the rectangle, gamma of the triangle
+        surrogate_shape: float = 0.5,  # k of the tanh; a, gamma, alpha, sigma or b of the others
         surrogate_edge: str = "outside",  # of the rectangle, or "inside"
         reset_gradient: str = "full",  # or "detached"
         fire_at_threshold: bool = False,
         reset: str = "zero",  # or "subtract" (R6)
-        reset_amount: float | str = "v_th",  # of a reset by subtraction
+        reset_amount: float | str | None = "v_th",  # of a reset by subtraction; None: v_th too
     ) -> None:
         super().__init__()
+        if reset not in ("zero", "subtract"):
+            raise ValueError(f"reset: got {reset!r}, want one of zero, subtract")
         self.reset_kind, self.reset_amount = reset, reset_amount
         self.steps, self.tau, self.v_th = steps, tau, v_th
         self.surrogate, self.surrogate_shape = surrogate, surrogate_shape
@@ -114,7 +116,8 @@ class LIF(nn.Module):
         """Return the potential after the spikes `o`."""
         kept = o.detach() if self.reset_gradient == "detached" else o  # D3
         if self.reset_kind == "subtract":
-            return u_pre - (self.v_th if self.reset_amount == "v_th" else self.reset_amount) * kept
+            own = self.reset_amount in (None, "v_th")
+            return u_pre - (self.v_th if own else self.reset_amount) * kept
         return u_pre * (1 - kept)  # Eq. (2)
 
     def slope(self, x: Tensor) -> Tensor:

@@ -493,3 +493,17 @@ def test_the_version_is_shown(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out.startswith("refsnn ")
+
+
+def test_the_word_none_takes_a_files_number_back(tmp_path):
+    run, file = tmp_path / "run", tmp_path / "mine.toml"
+    file.write_text('loss = "tet"\ntet_phi = 2.0\nreset = "subtract"\nreset_amount = 2.0\n')
+    given = ["train", "--config", str(file), "--out", str(run), *SMALL, "--loss=cross_entropy"]
+    given += ["--tet-phi=none", "--reset=zero", "--reset-amount=none"]
+    assert main(given) == 0
+    config = json.loads((run / "config.json").read_text())
+    assert (config["loss"], config["tet_phi"], config["reset_amount"]) == (
+        "cross_entropy",
+        None,
+        None,
+    )

@@ -41,7 +41,7 @@ def cross_entropy_backward(cache: CrossEntropyCache) -> Array:
 
 
 class Loss(Protocol):
-    """A loss of logits (N, K) and labels (N,): its mean over the batch, and dL/dlogits (N, K).
+    """A loss of logits (N, K) and labels (N,): its mean over the batch, and its gradient.
 
     One with an attribute `per_step` that is true gets the logits of every step, (T, N, K), instead
     of their mean or sum over time.

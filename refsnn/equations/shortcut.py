@@ -1,7 +1,8 @@
 """Shortcut back-propagation (Eq. 6 to 9) and evolutionary training (Eq. 10).
 
-`branches` is the list b_1 … b_n of logits, each (N, K); b_n is the main branch. The three
-methods are one formula (`combine_forward`) with different coefficients of the side branches.
+`branches` is the list b_1 … b_n of logits, each (N, K), or (T, N, K) where the loss takes those of
+every step; b_n is the main branch. The three methods are one formula (`combine_forward`) with
+different coefficients of the side branches.
 """
 
 from collections.abc import Callable, Sequence

@@ -176,6 +176,8 @@ def make_surrogate(name: str, shape: float | None = None, edge: str = "outside")
     given: dict[str, Any] = {} if shape is None else {fields(kind)[0].name: shape}
     if name == "rectangular":
         given["edge"] = edge
+    elif name == "dspike" and edge != "outside":
+        raise ValueError("surrogate_edge: dspike has its own, Dspike(edge=...)")
     elif edge != "outside":
         raise ValueError(f"surrogate_edge: {name} has no edge, want rectangular")
     made: Surrogate = kind(**given)

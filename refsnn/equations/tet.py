@@ -8,6 +8,7 @@ import numpy as np
 from refsnn.equations.loss import CrossEntropyCache, cross_entropy_backward, cross_entropy_forward
 from refsnn.equations.surrogate import Array
 from refsnn.equations.validate import as_floats, finite, ndim, number, shown
+from refsnn.equations.validate import labels as check_labels
 
 
 class TETCache(NamedTuple):
@@ -21,7 +22,7 @@ class TETCache(NamedTuple):
 class TET:
     """The cross-entropy of every step's logits, and a pull of all logits towards phi.
 
-    It takes logits b (T, N, K); a network's answer is still its mean over time.
+    It takes logits b (T, N, K); a network's answer is still the class with the highest mean.
     """
 
     lam: float = 1e-3  # M3: weight of the pull
@@ -43,7 +44,10 @@ class TET:
         The mean is over steps, images and classes. Source: TET, M3.
         """
         ndim("logits", logits, 3, "(T, N, K)")
-        steps, _, classes = logits.shape
+        steps, images, classes = logits.shape
+        if not steps:
+            raise ValueError(f"logits: got shape {logits.shape}, want at least one time step")
+        check_labels("labels", labels, images, classes)
         flat = logits.reshape(-1, classes)
         entropy, cache = cross_entropy_forward(flat, np.tile(labels, steps))
         excess = logits - self.phi

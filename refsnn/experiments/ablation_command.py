@@ -16,12 +16,14 @@ from refsnn.experiments.ablation import AXES, Planned, Settings, varying
 from refsnn.experiments.presets import PRESETS, SIZES, DataSize, Grid
 from refsnn.experiments.schedule import Stop, estimate, on_cluster, on_this_machine, train_all
 from refsnn.experiments.table import recorded_results
+from refsnn.files.writing import write_json
 from refsnn.ops import METHODS, get_ops, validate
 from refsnn.process import Signals
 from refsnn.training.config import TrainConfig
 from refsnn.training.options import add_settings, given_settings
 from refsnn.training.trainer import Interrupted, network_for
 
+RECORDED = "recorded.json"  # the results of runs that were trained elsewhere
 SMALL = "digits"  # the preset that starts without printing an estimate
 
 
@@ -148,8 +150,10 @@ def run(arguments: argparse.Namespace) -> int:
     small = arguments.grid is None and arguments.preset in (None, SMALL)
     name = arguments.preset or SMALL if arguments.grid is None else f"grid-{arguments.grid.stem}"
     out = Path(arguments.out or f"runs/ablation-{name}").resolve()
-    recorded = {c: r for path in arguments.recorded for c, r in recorded_results(path).items()}
-    settings, known, unread = planned(arguments, out, [*wanted, *recorded])
+    settings, known, unread = planned(arguments, out, wanted)
+    recorded = read_recorded(out, arguments.recorded, settings)
+    if recorded:
+        known = ablation.plan(out, {run.config for run in known} | recorded.keys(), settings)
 
     def result(run: Planned) -> ablation.Result:
         own = ablation.result(run)
@@ -169,6 +173,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.estimate:
             return 0
         ablation.prepare(out, settings)
+        if recorded:  # later calls count them too
+            rows = ablation.plan(out, recorded, settings)
+            write_json(out / RECORDED, table.tabulate([recorded[run.config] for run in rows]))
         states = train(arguments, runs, threads, lambda: signals.caught is not None)
     if states["interrupted"] or states["waiting"]:
         print("stopped; the same command continues", file=sys.stderr)
@@ -184,6 +191,32 @@ def run(arguments: argparse.Namespace) -> int:
     if states["failed"]:
         print(f"{states['failed']} of {len(runs)} runs failed", file=sys.stderr)
     return 1 if states["failed"] or damaged else 0
+
+
+def read_recorded(
+    out: Path, files: Sequence[Path], settings: Sequence[Settings]
+) -> dict[TrainConfig, ablation.Result]:
+    """Read the results that an earlier call recorded in the folder, and those of the files.
+
+    ValueError where a file has runs of other settings, or two disagree about a run.
+    """
+    kept = [out / RECORDED] if (out / RECORDED).exists() else []
+    found: dict[TrainConfig, ablation.Result] = {}
+    for path in [*kept, *files]:
+        for config, result in recorded_results(path).items():
+            if ablation.fixed(config) not in settings:
+                names = varying([settings[0], ablation.fixed(config)])
+                raise ValueError(
+                    f"recorded: {path} has runs of another {' and '.join(names)} than {out}"
+                )
+            before = found.setdefault(config, result)
+            if before.accuracy != result.accuracy:
+                raise ValueError(
+                    f"recorded: {path} has accuracy {result.accuracy} for a run (method "
+                    f"{config.objective.method}, seed {config.seed}) that another table has with "
+                    f"{before.accuracy}"
+                )
+    return found
 
 
 def planned(

@@ -24,7 +24,7 @@ Curves = dict[str, list[list[float]]]  # by method: each run's test accuracy by 
 def read_curves(runs: Sequence[Planned]) -> list[Curves]:
     """Read the test accuracies by epoch of runs in the table's order, one group for each row.
 
-    Runs without a finished epoch, or whose records can't be read, are left out.
+    Runs without a finished epoch, or whose records can't be read or are elsewhere, are left out.
     """
     groups = groupby(runs, lambda r: (fixed(r.config), r.config.network.arch, r.config.steps))
     found = []
@@ -131,7 +131,9 @@ def write(out: Path, table: Table, runs: Sequence[Planned]) -> list[str]:
     }
     for name, picture in pictures.items():
         with optional(out / name):
-            if (figure := picture()) is not None:
-                write_atomic(out / name, figure_bytes(figure, "png"))
-                names.append(name)
+            if (figure := picture()) is None:
+                (out / name).unlink(missing_ok=True)  # that of other runs
+                continue
+            write_atomic(out / name, figure_bytes(figure, "png"))
+            names.append(name)
     return names

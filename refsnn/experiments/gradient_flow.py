@@ -2,7 +2,8 @@
 
 Back-propagation is linear in dL/db_l, so a backward pass from one branch alone gives that branch's
 part (Eq. 9). The terms of Eq. 3 give the parts by mechanism: firing g_o[t] h[t], leak
-tau delta[t+1] (1 - o[t]), reset -tau delta[t+1] u_pre[t] h[t].
+tau delta[t+1] (1 - o[t]), reset -tau delta[t+1] u_pre[t] h[t]; where the reset subtracts R, leak
+tau delta[t+1], reset -tau delta[t+1] R h[t].
 
 Except for rounding, which the fields `rest` measure, the parts add up as vectors, the factors of
 the chain multiply to its last norm, and the shares of dL/dW1 add up to 1. Norms of parts need not

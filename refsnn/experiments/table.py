@@ -4,10 +4,9 @@
 `settings`, which all runs share, and `rows`, one for each architecture and T. A row has
 
 - `arch`, `depth`, `steps`, `settings` (the other settings in which rows differ), `chance`;
-- `methods`: for each method `n`, `mean`, `std` (ddof 1), `accuracy` by seed, the mean
-  `class_accuracy` of each class (null for one without images; absent if a run does not have it),
-  and the seeds whose runs `diverged`, are `missing` or can't be read (`damaged`), which no mean
-  includes;
+- `methods`: for each method `n`, `mean`, `std` (ddof 1), `accuracy` by seed, `class_accuracy` of
+  each class by seed (null for a class without images), and the seeds whose runs `diverged`, are
+  `missing` or can't be read (`damaged`), which no mean includes;
 - `differences`: for each pair of methods `n`, `mean` and 95 % interval (`low`, `high`), paired by
   seed.
 
@@ -63,7 +62,13 @@ CELL = object_with(
         "diverged": SEEDS,
         "missing": SEEDS,
     },
-    {"damaged": SEEDS, "class_accuracy": {"type": "array", "items": NUMBER_OR_NONE}},
+    {
+        "damaged": SEEDS,
+        "class_accuracy": {
+            "type": "object",
+            "additionalProperties": {"type": "array", "items": NUMBER_OR_NONE},
+        },
+    },
 )
 DIFFERENCE = object_with(
     {"n": {"type": "integer"}} | dict.fromkeys(("mean", "low", "high"), NUMBER_OR_NONE)
@@ -111,15 +116,16 @@ def recorded_results(path: Path) -> dict[TrainConfig, Result]:
         shared = found["settings"] | row["settings"] | {"arch": row["arch"], "steps": row["steps"]}
         classes = round(1 / row["chance"]) if row["chance"] else None
         for method, values in row["methods"].items():
-            states = {int(seed): accuracy for seed, accuracy in values["accuracy"].items()}
-            states |= dict.fromkeys(values["diverged"])
-            for seed, accuracy in states.items():
+            for seed, accuracy in (values["accuracy"] | dict.fromkeys(values["diverged"])).items():
                 try:
-                    config = from_dict(shared | {"method": method, "seed": seed})
+                    config = from_dict(shared | {"method": method, "seed": int(seed)})
                 except (ValueError, TypeError) as error:
                     raise ValueError(f"{path}: rows[{number}]: {error}") from None
                 state = "diverged" if accuracy is None else "finished"
-                results[config] = Result(config, state, accuracy, classes)
+                of_classes = tuple(values.get("class_accuracy", {}).get(seed, ()))
+                results[config] = Result(
+                    config, state, accuracy, classes, class_accuracy=of_classes
+                )
     return results
 
 
@@ -184,12 +190,8 @@ def cell(results: Sequence[Result]) -> Table:
         "missing": seeds("missing"),
         "damaged": seeds("damaged"),
     }
-    if finished and all(result.class_accuracy for result in finished):
-        classes = zip(*(result.class_accuracy for result in finished), strict=True)
-        found["class_accuracy"] = [
-            None if None in values else float(np.mean(values)) for values in classes
-        ]
-    return found
+    of_classes = {str(r.config.seed): list(r.class_accuracy) for r in finished if r.class_accuracy}
+    return found | ({"class_accuracy": of_classes} if of_classes else {})
 
 
 #: a surrogate's name -> the symbol of its shape (Eq. 4, R5), if that is not alpha
@@ -296,12 +298,14 @@ def class_accuracies(row: Table) -> dict[str, list[float | None]]:
 
     Empty where there are more classes than a page has room for.
     """
-    found = {
-        method: cell["class_accuracy"]
-        for method, cell in row["methods"].items()
-        if "class_accuracy" in cell
-    }
-    return {m: values for m, values in found.items() if len(values) <= MOST_CLASSES}
+    found = {}
+    for method, values in row["methods"].items():
+        by_seed = values.get("class_accuracy", {})
+        if by_seed and by_seed.keys() == values["accuracy"].keys():
+            classes = list(zip(*by_seed.values(), strict=True))
+            if len(classes) <= MOST_CLASSES:
+                found[method] = [None if None in x else float(np.mean(x)) for x in classes]
+    return found
 
 
 def classes_to_markdown(table: Table) -> str:

@@ -114,8 +114,6 @@ def network_to_dict(net: Network) -> dict[str, Any]:
             raise TypeError(f"net: got {type(part).__name__}, want exactly {cls.__name__}")
     values = asdict(net)
     values["lif"]["surrogate"]["name"] = names[type(surrogate)]
-    if net.lif.reset == LIF.reset:  # so that older versions can read it
-        del values["lif"]["reset"], values["lif"]["reset_amount"]
     return values
 
 

@@ -90,8 +90,8 @@ def norm_neuron_forward(
     running statistics after this batch.
 
     The skip is None, an array, or another batch norm's input. Arrays are float32 (a skip may be
-    spikes), and the neuron fires (not `smooth`) and has one of refsnn's surrogates. An infinite
-    potential is reset to 0, where the equations have NaN.
+    spikes), and the neuron fires (not `smooth`) and has one of refsnn's surrogates. A reset to
+    zero resets an infinite potential too, where the equations have NaN.
     """
     check_layer(norm_input, skip, norm, p)
     c_seq = norm_input.x_seq

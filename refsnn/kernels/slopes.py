@@ -1,7 +1,8 @@
 """The surrogates' slopes (Eq. 4, R5) in compiled loops of float32.
 
 The rational approximation of tanh is off by less than 4 eps, about as much as float32 rounding of
-1 - tanh^2. Exponentials, which are at most 1 here, are computed from it.
+1 - tanh^2. Exponentials, which are at most 1 here, are computed from it, to the same absolute
+error: their tails, some eps of the peak, are rounded or 0.
 """
 
 from collections.abc import Callable

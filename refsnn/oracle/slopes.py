@@ -48,7 +48,7 @@ FAMILIES: dict[str, Family] = {
     "sigmoid": Family("surrogate is the sigmoid's derivative", "alpha", own("sigmoid")),
     "atan": Family("surrogate is arctan's derivative", "alpha", own("atan")),
     "fast_sigmoid": Family(
-        "surrogate 1/(1 + alpha|x|)² (fast sigmoid, SuperSpike)", "alpha", own("fast_sigmoid")
+        "surrogate 1/(1 + alpha|x|)² (fast sigmoid)", "alpha", own("fast_sigmoid")
     ),
     "softsign": Family("surrogate alpha/2/(1 + alpha|x|)² (softsign)", "alpha", own("softsign")),
     "super_spike": Family(

@@ -35,12 +35,23 @@ def add_option(parser: Any, item: Any, of_preset: bool) -> None:
     if isinstance(item.default, bool):
         options["action"] = argparse.BooleanOptionalAction
     else:
-        options["type"] = float if item.default is None else type(item.default)
+        options["type"] = number_or_none if item.default is None else type(item.default)
         if choices:
             options["choices"] = choices
         else:
-            options["metavar"] = {int: "N", float: "X"}.get(options["type"], "NAME")
+            metavars = {int: "N", float: "X", number_or_none: "X"}
+            options["metavar"] = metavars.get(options["type"], "NAME")
     parser.add_argument("--" + item.name.replace("_", "-"), **options)
+
+
+def number_or_none(text: str) -> float | None:
+    """Return a number, or None for the word none."""
+    if text == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, want a number or none") from None
 
 
 PICTURES = (".png", ".svg", ".pdf")

@@ -16,6 +16,7 @@ from refsnn.ops import (
     CROSS_ENTROPY,
     EDGES,
     LIF,
+    LOSSES,
     METHODS,
     RESET_GRADIENTS,
     RESETS,
@@ -153,7 +154,7 @@ class NeuronSettings(Settings):
     )
     surrogate_shape: float | None = setting(
         None,
-        "the surrogate's k, a, gamma, alpha, sigma or b (unless given, its usual one)",
+        "the surrogate's k, a, gamma, alpha, sigma or b; none: its usual one",
         above=0,
     )
     surrogate_edge: str = setting("outside", "edge of the rectangular surrogate", choices=EDGES)
@@ -162,7 +163,7 @@ class NeuronSettings(Settings):
     )
     reset: str = setting(LIF.reset, "reset to zero, or by subtraction", choices=RESETS)
     reset_amount: float | None = setting(
-        None, "amount that a reset by subtraction takes off (unless given, v_th)"
+        None, "amount that a reset by subtraction takes off; none: v_th"
     )
     fire_at_threshold: bool = setting(LIF.fire_at_threshold, "fire at u_pre == v_th too")
 
@@ -223,17 +224,24 @@ class ObjectiveSettings(Settings):
         methods=("forward", "backward"),
     )
     tet_lam: float = setting(TET.lam, "weight of tet's pull on the logits, in [0, 1]")
-    tet_phi: float | None = setting(None, "what tet pulls the logits to (unless given, v_th)")
+    tet_phi: float | None = setting(None, "what tet pulls the logits to; none: v_th")
 
     def make_loss(self, v_th: float) -> Loss:
         """Return the loss: one of refsnn's by its name, or one of the user's own."""
         if self.loss == "tet":
-            return TET(self.tet_lam, v_th if self.tet_phi is None else self.tet_phi)
+            try:
+                return TET(self.tet_lam, v_th if self.tet_phi is None else self.tet_phi)
+            except (ValueError, TypeError) as error:
+                raise type(error)(f"tet_{error}") from None
         for name in ("tet_lam", "tet_phi"):
-            if getattr(self, name) != getattr(ObjectiveSettings, name):
-                raise ValueError(f"{name}: want it for loss tet alone")
+            if (value := getattr(self, name)) != getattr(ObjectiveSettings, name):
+                got = validate.shown(value)
+                raise ValueError(f"{name}: got {got}, want it for loss tet alone")
         if self.loss == "cross_entropy":
             return CROSS_ENTROPY
+        if isinstance(self.loss, str) and ":" not in self.loss:
+            known = validate.nearest(self.loss, LOSSES)
+            raise ValueError(f"loss: got {validate.shown(self.loss)}{known}, or a module:object")
         loss = load_object("loss", self.loss) if isinstance(self.loss, str) else self.loss
         for name in ("forward", "backward"):
             if not callable(getattr(loss, name, None)):

@@ -98,8 +98,19 @@ def test_logits_of_one_step_are_refused():
 def test_settings_make_it_with_the_threshold_for_a_target():
     assert make_config(loss="tet", v_th=0.5).make_loss() == TET(1e-3, 0.5)
     assert make_config(loss="tet", tet_lam=0.05, tet_phi=2.0).make_loss() == TET(0.05, 2.0)
-    with pytest.raises(ValueError, match="tet_phi: want it for loss tet alone"):
+    with pytest.raises(ValueError, match="tet_phi: got 1.0, want it for loss tet alone"):
         make_config(tet_phi=1.0)
+    with pytest.raises(ValueError, match="tet_lam: got 2.0, want a weight"):
+        make_config(loss="tet", tet_lam=2.0)
+    with pytest.raises(ValueError, match="loss: got 'tett', did you mean tet"):
+        make_config(loss="tett")
+
+
+def test_labels_and_steps_are_checked():
+    with pytest.raises(ValueError, match=r"labels: got shape \(1, 3\)"):
+        TET().forward(np.zeros((2, 3, 4)), np.zeros((1, 3), int))
+    with pytest.raises(ValueError, match="want at least one time step"):
+        TET().forward(np.zeros((0, 3, 4)), np.zeros(3, int))
 
 
 def test_a_run_trains_and_is_tested_with_it(tmp_path, capsys):

@@ -565,9 +565,31 @@ def test_recorded_runs_are_not_trained_again_and_count(tmp_path, untrained, caps
     assert row["methods"]["vanilla"]["accuracy"] == {"0": 0.75}
     assert row["methods"]["vanilla"]["diverged"] == [1, 2]
     assert row["chance"] == 0.25
-    capsys.readouterr()
-    assert main(["ablation", *given, "2", "--epochs=3", "--estimate"]) == 2
-    assert "epochs" in capsys.readouterr().err
+    # a later call counts them without being told
+    assert main(["ablation", *given[2:], "4"]) == 0
+    (row,) = table.read_table(tmp_path / "all" / "table.json")["rows"]
+    assert row["methods"]["vanilla"]["accuracy"] == {"0": 0.75}
+
+
+def test_recorded_tables_that_do_not_fit_are_refused(tmp_path, untrained, refused):
+    def recorded(name, accuracy, **settings):
+        config = make_config(**{"epochs": 2, "arch": "1:4", "method": "vanilla"} | settings)
+        write_json(tmp_path / name, table.tabulate([Result(config, "finished", accuracy, 4)]))
+        return str(tmp_path / name)
+
+    one, two = recorded("one.json", 0.75), recorded("two.json", 0.5)
+    other = recorded("other.json", 0.5, epochs=3, lr=0.5)
+    given = ["ablation", "--archs=1:4", "--epochs=2", "--out", str(tmp_path / "all")]
+    line = refused([*given, "--recorded", one, two])
+    assert re.search("recorded: .*two.json has accuracy 0.5 .* seed 0.* with 0.75", line)
+    line = refused([*given, "--recorded", other])
+    assert re.search(r"other.json has runs of another lr and epochs than .*all", line)
+    made = json.loads((tmp_path / "one.json").read_text())
+    made["rows"][0]["methods"]["vanilla"]["accuracy"] = {"x": 0.5}
+    write_json(tmp_path / "bad.json", made)
+    line = refused([*given, "--recorded", tmp_path / "bad.json"])
+    assert "bad.json: rows[0]: invalid literal" in line
+    assert not untrained
 
 
 def test_a_recorded_table_with_an_unknown_setting_is_refused(tmp_path, refused):

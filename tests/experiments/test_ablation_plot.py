@@ -80,7 +80,7 @@ def test_classes_are_drawn_as_numbers_that_the_runs_have(out):
                 and config.network.arch == row["arch"]
             ]
             assert len(wanted) == 2
-            assert cell["class_accuracy"] == pytest.approx(np.mean(wanted, axis=0))
+            assert sorted(cell["class_accuracy"].values()) == sorted(wanted)
             assert line.tolist() == pytest.approx((100 * np.mean(wanted, axis=0)).tolist())
         assert len(axes.texts) == shown.size
     assert (out / "classes.png").read_bytes().startswith(b"\x89PNG")
