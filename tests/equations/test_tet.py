@@ -98,9 +98,9 @@ def test_logits_of_one_step_are_refused():
 def test_settings_make_it_with_the_threshold_for_a_target():
     assert make_config(loss="tet", v_th=0.5).make_loss() == TET(1e-3, 0.5)
     assert make_config(loss="tet", tet_lam=0.05, tet_phi=2.0).make_loss() == TET(0.05, 2.0)
-    with pytest.raises(ValueError, match="tet_phi: got 1.0, want it for loss tet alone"):
+    with pytest.raises(ValueError, match=r"tet_phi: got 1.0, want it for loss tet alone"):
         make_config(tet_phi=1.0)
-    with pytest.raises(ValueError, match="tet_lam: got 2.0, want a weight"):
+    with pytest.raises(ValueError, match=r"tet_lam: got 2.0, want a weight"):
         make_config(loss="tet", tet_lam=2.0)
     with pytest.raises(ValueError, match="loss: got 'tett', did you mean tet"):
         make_config(loss="tett")
