@@ -8,6 +8,7 @@ import pytest
 from guides import ROOT, guide
 
 from refsnn.experiments.presets import PRESETS
+from refsnn.experiments.statistics import paired_difference
 
 GUIDE = guide("refsnn/experiments/README.md")
 FIGURES = ROOT / "figures"
@@ -35,6 +36,48 @@ def test_the_claims_table_says_what_was_recorded():
     for (surrogate, layers, *cells), row in zip(lines, rows, strict=True):
         assert (surrogate, int(layers)) == (row["settings"]["surrogate"], row["depth"])
         assert_shown(cells, claims_values(row))
+
+
+def test_the_regimes_table_says_what_was_recorded():
+    rows, lines = recorded("regimes.json"), GUIDE.rows(r"k = [\d.]+")
+    assert len(lines) == len(rows) == 9
+    for (k, layers, *cells), row in zip(lines, rows, strict=True):
+        assert (k, int(layers)) == (f"k = {row['settings']['surrogate_shape']:g}", row["depth"])
+        assert_shown(cells, claims_values(row))
+    grids = PRESETS["regimes"]
+    assert sum(len(g.archs) * len(g.methods) * len(g.seeds) for g in grids) == sum(
+        cell["n"] for row in rows for cell in row["methods"].values()
+    )
+
+
+def test_the_regimes_answers_follow_from_what_was_recorded():
+    found = {
+        (row["settings"]["surrogate_shape"], row["depth"], method): cell
+        for row in recorded("regimes.json")
+        for method, cell in row["methods"].items()
+    }
+    vanishing, line = ((k, 56, "vanilla") for k in (0.5, 0.625))
+    compared = [
+        (line, vanishing),
+        ((0.625, 56, "evolutionary"), line),
+        (line, (0.5, 56, "evolutionary")),
+    ]
+    lines = GUIDE.rows(r"[123] [a-z ]+")
+    for (_, shown, answer), (one, other) in zip(lines, compared, strict=True):
+        pair = (found[key]["accuracy"] for key in (one, other))
+        difference = paired_difference(*pair, confidence=1 - 0.05 / 3)
+        assert_shown([shown], [difference[1:]])
+        assert answer.startswith("none") == (difference.low < 0 < difference.high)
+    spreads = [
+        np.ptp([found[k, depth, "vanilla"]["mean"] for k in (0.5, 0.625, 0.866)])
+        for depth in (20, 38, 56)
+    ]
+    (within,) = re.findall(r"vanilla means lie within ([\d.]+) points", GUIDE.text)
+    assert 100 * max(spreads) < float(within) < 100 * max(spreads) + 0.1
+    worst = min(cell["mean"] for (_, depth, _), cell in found.items() if depth == 20)
+    best = max(cell["mean"] for (_, depth, _), cell in found.items() if depth == 38)
+    (above,) = re.findall(r"every surrogate and method is (\d+) points and more", GUIDE.text)
+    assert float(above) < 100 * (worst - best) < float(above) + 1
 
 
 def test_the_readmes_row_of_the_claim_is_one_of_the_table():
