@@ -20,7 +20,15 @@ from refsnn.equations.batchnorm import (
     Running,
 )
 from refsnn.equations.conv import Conv, ConvCache
-from refsnn.equations.lif import LIF, RESET_GRADIENTS, RESETS, LIFCache, LIFGrads
+from refsnn.equations.lif import (
+    LIF,
+    RESET_GRADIENTS,
+    RESETS,
+    LIFCache,
+    LIFGrads,
+    reset,
+    reset_slopes,
+)
 from refsnn.equations.linear import LinearCache
 from refsnn.equations.loss import CROSS_ENTROPY, Loss, is_per_step, loss_value
 from refsnn.equations.pool import AvgPool, AvgPoolCache
@@ -65,6 +73,8 @@ __all__ = [
     "is_still",
     "loss_value",
     "make_surrogate",
+    "reset",
+    "reset_slopes",
     "validate",
 ]
 

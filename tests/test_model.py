@@ -235,7 +235,11 @@ def arrays(n=12, size=(8, 8), channels=1):
         (arrays(), {"preset": "papr"}, "preset: got 'papr', want one of digits, paper"),
         (arrays(), {"surrogate": 3}, "surrogate: got 3, want"),
         (arrays(), {"loss": 3}, "loss: got 3, want"),
-        (arrays(), {"loss": "l2"}, "loss: got 'l2', want module:object"),
+        (
+            arrays(),
+            {"loss": "l2"},
+            "loss: got 'l2', want one of cross_entropy, tet, or a module:object",
+        ),
         (arrays(), {"branches": "stages"}, "branches: got 'stages', did you mean stage?"),
         (arrays(), {"branches": "stage3.block0"}, "branches: got stage3.block0, the last block"),
         (arrays(), {"branches": "stage1.block0,stage1.block0"}, "branches: got .* each block once"),

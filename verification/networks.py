@@ -11,7 +11,7 @@ from refsnn.network.model import recomputed_neurons
 from refsnn.ops import NUMPY
 from refsnn.oracle.naive import network as naive
 from refsnn.oracle.naive import objective
-from verification import cases, forward_mode
+from verification import cases, dual, forward_mode
 from verification.record import Recorder
 from verification.registry import check
 
@@ -200,7 +200,7 @@ def judge(
 @check(
     "LIF in forward mode",
     "forward mode",
-    "EQ1 EQ2 EQ3 D3 EQ4 D5 R1 R5 R6 D6",
+    "EQ1 EQ2 EQ3 D3 EQ4 D5 R1 R5 R6 D6 M17",
     cases.lif_cases(),
     quick=60,
     full=3000,
@@ -216,6 +216,10 @@ def lif_forward_mode(case: Any, record: Recorder) -> None:
     clause = cases.reset_clause(case.neuron)
     tanh = case.neuron["surrogate"] == "tanh"
     clause += " EQ4" if tanh else f" {cases.slope_clause(case.neuron)}"
+    if case.neuron["surrogate"] == "dspike":  # a limited potential moves on its limits too
+        edges, v_th = np.array([-0.5, 0.5]), case.neuron["v_th"]
+        wanted = dual.slope(edges, v_th, case.neuron)
+        record.close("M17", "slope on the edges", p.surrogate.slope(edges, v_th), wanted, 1e-12)
     scale = cases.gradient_scale(case.neuron, cache.u_pre_seq, w)
     dc, du, dt, dv = rng.normal(size=c_seq.shape), rng.normal(size=u0.shape), *rng.normal(size=2)
     zero = (0 * dc, 0 * du, 0.0, 0.0)

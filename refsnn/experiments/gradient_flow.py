@@ -19,7 +19,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from refsnn.equations.lif import reset_slopes
 from refsnn.network import (
     Forward,
     Network,
@@ -31,7 +30,16 @@ from refsnn.network import (
     outputs,
 )
 from refsnn.network.kept import recomputed
-from refsnn.ops import CROSS_ENTROPY, Array, ConvCache, LIFCache, Loss, Ops, validate
+from refsnn.ops import (
+    CROSS_ENTROPY,
+    Array,
+    ConvCache,
+    LIFCache,
+    Loss,
+    Ops,
+    reset_slopes,
+    validate,
+)
 from refsnn.training.monitor import finite, norm
 
 FIRST = "stem.conv0.weight"  # W1 of Eq. 8 and 9

@@ -14,7 +14,7 @@ from refsnn.network.block import block_backward, block_forward
 from refsnn.network.layers import Context, conv_backward, conv_forward, neuron_backward
 from refsnn.network.layers import neuron_forward as norm_neuron_forward
 from refsnn.network.network import Block
-from refsnn.ops import Array, Conv
+from refsnn.ops import Array, Conv, reset
 from refsnn.oracle import variant_neuron
 from refsnn.oracle.conventions import FROM_SETTINGS, PAPER, Conventions
 from refsnn.oracle.layout import (
@@ -82,7 +82,7 @@ def potentials(cache: Any) -> Array:
     """Return u (T, ...) after the reset."""
     if isinstance(cache, variant_neuron.VariantCache):
         return cache.u_seq
-    return cache.u_pre_seq * (1 - cache.o_seq)  # Eq. (2)
+    return reset(cache.u_pre_seq, cache.o_seq, cache.p)
 
 
 def last_state(cache: Any) -> tuple[Array, Array]:

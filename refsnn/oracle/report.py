@@ -28,7 +28,8 @@ def by_clause(results: Iterable[Mapping[str, str]], statuses: Sequence[str]) -> 
 def place(clause: str) -> tuple[int, int, bool]:
     """Return a clause's sorting key in the specification's order."""
     number = clause.strip(ascii_letters)
-    return "EADR".find(clause[0]), int(number) if number.isdigit() else 0, clause.endswith("INFER")
+    sort = "EADRM".find(clause[0]) % 6  # methods by name, such as TET, come last
+    return sort, int(number) if number.isdigit() else 0, clause.endswith("INFER")
 
 
 def counts(

@@ -129,6 +129,7 @@ def test_deltas_of_whole_numbers_are_summed_exactly(size):
     assert np.array_equal(d.dbeta, want.astype(float).sum(axis=(0, 1, 2, 3)))
 
 
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
 @pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
 def test_slopes_over_the_whole_range_of_potentials(surrogate):
     edges = [0.0, 0.35, 0.5, 0.4, 1.0, 7.9, 7.91, 30.0, 1e4, 1e30]

@@ -118,6 +118,9 @@ def test_slopes_of_libraries_are_derivatives_of_what_they_are_named_after(shape)
         "sigmoid": lambda x: 1 / (1 + np.exp(-shape * x)),
         "atan": lambda x: np.arctan(np.pi / 2 * shape * x) / np.pi,
         "fast_sigmoid": lambda x: x / (1 + shape * np.abs(x)),
+        "softsign": lambda x: shape * x / (1 + shape * np.abs(x)) / 2,
+        "super_spike": lambda x: shape * x / (1 + np.abs(x)),
+        "dspike": lambda x: np.tanh(shape * np.clip(x, -0.5, 0.5)) / (2 * np.tanh(shape / 2)),
         "piecewise_quadratic": lambda x: np.where(
             np.abs(x) < 1 / shape, shape * x - np.sign(x) * (shape * x) ** 2 / 2, np.sign(x) / 2
         ),

@@ -18,6 +18,13 @@ OTHERS = {
     "fused_forward.NONE": "a sort of skip",
     "fused_forward.SPIKES": "a sort of skip",
     "fused_forward.PLAIN": "a sort of skip",
+    **{
+        f"slopes.{name}": "a kind of slope"
+        for name in (
+            *("TANH", "LITERAL", "RECTANGLE", "TRIANGLE", "SUPPORTED"),
+            *("SQUARE", "DISTANCE", "RATIONAL", "INVERSE"),
+        )
+    },
     "precompile.STEPS": "of the arrays for which kernels are compiled",
     "precompile.IMAGES": "of the arrays for which kernels are compiled",
     "precompile.CHANNELS": "of the arrays for which kernels are compiled",
