@@ -90,7 +90,8 @@ def test_gradients_are_those_of_the_equations(size, statistics, training, skip):
 def test_gradients_for_every_surrogate(surrogate, reset_gradient, fire_at_threshold, skip):
     p = LIF(0.4, 0.9, surrogate, reset_gradient, fire_at_threshold)
     layer = drawn((4, 2, 3, 3, 10), skip, 0.9)
-    for way in ({}, {"reset": "subtract"}, {"reset": "subtract", "reset_amount": 1.3}):
+    subtract = {"reset": "subtract"}, {"reset": "subtract", "reset_amount": 1.3}
+    for way in ({}, *(subtract if skip == "numbers" else ())):
         assert_backward(layer, BatchNorm(scale=1.7), replace(p, **way), True)
 
 
