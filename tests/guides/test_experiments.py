@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from guides import ROOT, guide
 
+from refsnn.experiments.ablation import configs
 from refsnn.experiments.presets import PRESETS
 from refsnn.experiments.statistics import paired_difference
+from refsnn.experiments.table import recorded_results
 
 GUIDE = guide("refsnn/experiments/README.md")
 FIGURES = ROOT / "figures"
@@ -78,6 +80,19 @@ def test_the_regimes_answers_follow_from_what_was_recorded():
     best = max(cell["mean"] for (_, depth, _), cell in found.items() if depth == 38)
     (above,) = re.findall(r"every surrogate and method is (\d+) points and more", GUIDE.text)
     assert float(above) < 100 * (worst - best) < float(above) + 1
+
+
+def test_what_is_said_of_images_so_far_was_recorded():
+    cells = [
+        (method, cell) for row in recorded("images.json") for method, cell in row["methods"].items()
+    ]
+    count, whole = re.findall(r"So far (\d+) of the (\d+) runs", GUIDE.text)[0]
+    assert int(count) == sum(cell["n"] for _, cell in cells)
+    grids = PRESETS["images"]
+    assert int(whole) == sum(len(g.archs) * len(g.methods) * len(g.seeds) for g in grids)
+    shown = re.findall(r"(\w+) ([\d.]+) %", GUIDE.text.split("So far")[1].split("\n")[0])
+    assert shown == [(method, f"{100 * cell['mean']:.1f}") for method, cell in cells]
+    assert set(recorded_results(FIGURES / "images.json")) < set(configs(grids))
 
 
 def test_the_readmes_row_of_the_claim_is_one_of_the_table():
