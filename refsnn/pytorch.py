@@ -78,8 +78,6 @@ class LIF(nn.Module):
         reset_amount: float | str | None = "v_th",  # of a reset by subtraction; None: v_th too
     ) -> None:
         super().__init__()
-        if reset not in ("zero", "subtract"):
-            raise ValueError(f"reset: got {reset!r}, want one of zero, subtract")
         self.reset_kind, self.reset_amount = reset, reset_amount
         self.steps, self.tau, self.v_th = steps, tau, v_th
         self.surrogate, self.surrogate_shape = surrogate, surrogate_shape
@@ -115,10 +113,13 @@ class LIF(nn.Module):
     def reset(self, u_pre: Tensor, o: Tensor) -> Tensor:
         """Return the potential after the spikes `o`."""
         kept = o.detach() if self.reset_gradient == "detached" else o  # D3
-        if self.reset_kind == "subtract":
-            own = self.reset_amount in (None, "v_th")
-            return u_pre - (self.v_th if own else self.reset_amount) * kept
-        return u_pre * (1 - kept)  # Eq. (2)
+        match self.reset_kind:
+            case "zero":
+                return u_pre * (1 - kept)  # Eq. (2)
+            case "subtract":
+                own = self.reset_amount in (None, "v_th")
+                return u_pre - (self.v_th if own else self.reset_amount) * kept
+        raise ValueError(f"reset: got {self.reset_kind!r}, want one of zero, subtract")
 
     def slope(self, x: Tensor) -> Tensor:
         """Return h = do/du_pre at distance `x` above the threshold (Eq. 4, D4, D5)."""
