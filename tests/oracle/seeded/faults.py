@@ -158,7 +158,10 @@ def undescribed(deviant: type, *levels: str) -> Fault:
 #: each alternative by itself, the lowest level at which it shows first
 SINGLE: dict[str, dict[str, tuple[Any, ...]]] = {
     "surrogate": {
-        "surrogate": ("tanh_literal", *DEVIANTS["surrogate"]),
+        "surrogate": (
+            *("tanh_literal", "softsign", "super_spike", "dspike"),
+            *DEVIANTS["surrogate"],
+        ),
         "surrogate_scale": ("without 1/a", "without k", "without any", 0.0),
         "surrogate_unit": ("v_th",),
         "surrogate_edge": ("inside",),
