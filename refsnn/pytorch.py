@@ -122,7 +122,7 @@ class LIF(nn.Module):
         raise ValueError(f"reset: got {self.reset_kind!r}, want one of zero, subtract")
 
     def slope(self, x: Tensor) -> Tensor:
-        """Return h = do/du_pre at distance `x` above the threshold (Eq. 4, D4, D5)."""
+        """Return h = do/du_pre at distance `x` above the threshold (Eq. 4, D4, D5, R5)."""
         shape = self.surrogate_shape
         match self.surrogate:
             case "tanh":

@@ -224,7 +224,7 @@ class ObjectiveSettings(Settings):
         methods=("forward", "backward"),
     )
     tet_lam: float = setting(TET.lam, "weight of tet's pull on the logits, in [0, 1]")
-    tet_phi: float | None = setting(None, "what tet pulls the logits to; none: v_th")
+    tet_phi: float | None = setting(None, "what tet pulls all logits to; none: v_th")
 
     def make_loss(self, v_th: float) -> Loss:
         """Return the loss: one of refsnn's by its name, or one of the user's own."""
