@@ -31,6 +31,9 @@ from refsnn.equations.lif import (
 )
 from refsnn.equations.linear import LinearCache
 from refsnn.equations.loss import CROSS_ENTROPY, Loss, is_per_step, loss_value
+from refsnn.equations.neurons import NEURONS, PLIF, Diet, Neuron
+from refsnn.equations.neurons.gated import Gated, is_gated
+from refsnn.equations.norms import NORMS, Norm
 from refsnn.equations.pool import AvgPool, AvgPoolCache
 from refsnn.equations.sequence import is_still
 from refsnn.equations.shortcut import METHODS, ObjectiveCache, Pullback
@@ -43,7 +46,10 @@ __all__ = [
     "EDGES",
     "LOSSES",
     "METHODS",
+    "NEURONS",
+    "NORMS",
     "NUMPY",
+    "PLIF",
     "RESETS",
     "RESET_GRADIENTS",
     "SURROGATES",
@@ -55,12 +61,16 @@ __all__ = [
     "BatchNormCache",
     "Conv",
     "ConvCache",
+    "Diet",
     "FusedCache",
+    "Gated",
     "LIF",
     "LIFCache",
     "LIFGrads",
     "LinearCache",
     "Loss",
+    "Neuron",
+    "Norm",
     "NormGrads",
     "NormInput",
     "Ops",
@@ -93,6 +103,29 @@ class LIFBackward(Protocol):
     """do_seq (T, ...) -> dL/dc_seq (T, ...), dL/du0 (...), dL/dtau and dL/dv_th."""
 
     def __call__(self, do_seq: Array, cache: LIFCache, /, constants: bool = True) -> LIFGrads: ...
+
+
+class NeuronForward(Protocol):
+    """c_seq (T, N, ..., C), parameters and statistics of a layer -> y_seq (T, N, ..., C)."""
+
+    def __call__(
+        self,
+        neuron: Neuron,
+        c_seq: Array,
+        params: dict[str, Array],
+        running: Running | None,
+        p: LIF,
+        training: bool,
+        /,
+    ) -> tuple[Array, Running | None, Any]: ...
+
+
+class NeuronBackward(Protocol):
+    """dy_seq (T, N, ..., C) -> dL/dc_seq (T, N, ..., C), and the parameters' gradients."""
+
+    def __call__(
+        self, neuron: Neuron, dy_seq: Array, cache: Any, /
+    ) -> tuple[Array, dict[str, Array]]: ...
 
 
 class ConvForward(Protocol):
@@ -131,13 +164,13 @@ class BatchNormForward(Protocol):
         p: BatchNorm,
         training: bool,
         /,
-    ) -> tuple[Array, Running, BatchNormCache]: ...
+    ) -> tuple[Array, Running, Any]: ...
 
 
 class BatchNormBackward(Protocol):
     """dy_seq (T, N, H, W, C) -> dx_seq (T, N, H, W, C), dgamma and dbeta (C,)."""
 
-    def __call__(self, dy_seq: Array, cache: BatchNormCache, /) -> NormGrads: ...
+    def __call__(self, dy_seq: Array, cache: Any, /) -> NormGrads: ...
 
 
 class AvgPoolForward(Protocol):
@@ -259,8 +292,8 @@ class FusedCache(Protocol):
         """Return the spikes (T, N, H, W, C)."""
 
     @property
-    def lif(self) -> LIFCache:
-        """Return the neurons' cache."""
+    def lif(self) -> Any:
+        """Return the neurons' cache, a LIFCache or that of a neuron with gates."""
 
 
 class NormNeuronForward(Protocol):
@@ -287,21 +320,48 @@ class NormNeuronBackward(Protocol):
     ) -> tuple[NormGrads, Array | NormGrads | None]: ...
 
 
+class NormGatedForward(Protocol):
+    """As `NormNeuronForward`, for a neuron with gates and the parameters of its layer."""
+
+    def __call__(
+        self,
+        norm_input: NormInput,
+        skip: Array | NormInput | None,
+        norm: BatchNorm,
+        neuron: Gated,
+        params: dict[str, Array],
+        p: LIF,
+        training: bool,
+        /,
+    ) -> tuple[Array, list[Running], FusedCache]: ...
+
+
+class NormGatedBackward(Protocol):
+    """As `NormNeuronBackward`; the parameters' gradients come last."""
+
+    def __call__(
+        self, dy_seq: Array, cache: Any, overwrite: bool = False, /
+    ) -> tuple[NormGrads, Array | NormGrads | None, dict[str, Array]]: ...
+
+
 @dataclass(frozen=True)
 class Ops:
     """Each field is the function of that name in `equations`, or its twin in `kernels`.
 
     The arrays that a backward function returns belong to the network, which may add to them, so it
     must not keep them.
-    `add_into` and `conv_add_input_gradient` are sums in place, where gradients meet, and
-    `count_spikes` serves the firing rates. The last five fields are of the kernels alone: batch
-    norm, sum and LIF in one pass over float32 (None: they are computed one after the other), the
-    surrogates that this pass knows, which method a convolution takes, and what compiles them.
+    `add_into` and `conv_add_input_gradient` are sums in place, where gradients meet,
+    `count_spikes` serves the firing rates, and `neuron_forward` and `_backward` are a `Neuron`'s
+    methods. The last seven fields are of the kernels alone: batch
+    norm, sum and neurons in one pass over float32 (None: they are computed one after the other),
+    the surrogates that this pass knows, which method a convolution takes, and what compiles them.
     """
 
     name: str
     lif_forward: LIFForward
     lif_backward: LIFBackward
+    neuron_forward: NeuronForward
+    neuron_backward: NeuronBackward
     conv_forward: ConvForward
     conv_input_gradient: ConvGradient
     conv_add_input_gradient: ConvAddInputGradient
@@ -324,13 +384,22 @@ class Ops:
     count_spikes: CountSpikes
     norm_neuron_forward: NormNeuronForward | None = None
     norm_neuron_backward: NormNeuronBackward | None = None
+    norm_gated_forward: NormGatedForward | None = None
+    norm_gated_backward: NormGatedBackward | None = None
     fused_surrogates: tuple[type[Surrogate], ...] = ()
     conv_choice: ConvChoice | None = None
     precompile: Precompile | None = None
 
-    def fuses(self, dtype: Any, p: LIF, norm: BatchNorm) -> bool:
-        """Tell whether norm_neuron_forward and _backward serve: in float32, for the classes that
-        they know alone, since a subclass may compute otherwise."""
+    def fuses(self, dtype: Any, p: LIF, norm: BatchNorm, neuron: Neuron | None = None) -> bool:
+        """Tell whether norm_neuron_forward, or norm_gated_forward, and their backwards serve.
+
+        They do in float32, for the classes that they know alone, since a subclass may compute
+        otherwise, and for a slope that is the same for all channels.
+        """
+        if neuron is not None:
+            by_threshold = getattr(p.surrogate, "width", 1.0) is None
+            if not is_gated(neuron) or (by_threshold and not neuron.one_threshold):
+                return False
         return (
             self.norm_neuron_forward is not None
             and dtype == np.float32
@@ -351,6 +420,23 @@ def conv_add_input_gradient(dy: Array, cache: ConvCache, total: Array) -> None:
     total += conv.conv_input_gradient(dy, cache)
 
 
+def neuron_forward(
+    neuron: Neuron,
+    c_seq: Array,
+    params: dict[str, Array],
+    running: Running | None,
+    p: LIF,
+    training: bool,
+) -> tuple[Array, Running | None, Any]:
+    """Compute a layer of neurons with parameters."""
+    return neuron.forward(c_seq, params, running, p, training)
+
+
+def neuron_backward(neuron: Neuron, dy_seq: Array, cache: Any) -> tuple[Array, dict[str, Array]]:
+    """Compute the gradients of a layer of neurons with parameters."""
+    return neuron.backward(dy_seq, cache)
+
+
 def count_spikes(x: Array) -> int:
     """Return the number of spikes, elements that are not 0."""
     return int(np.count_nonzero(x))
@@ -360,6 +446,8 @@ NUMPY = Ops(
     name="numpy",
     lif_forward=lif.lif_forward,
     lif_backward=lif.lif_backward,
+    neuron_forward=neuron_forward,
+    neuron_backward=neuron_backward,
     conv_forward=conv.conv_forward,
     conv_input_gradient=conv.conv_input_gradient,
     conv_add_input_gradient=conv_add_input_gradient,
@@ -395,10 +483,13 @@ def get_ops(name: str, conv_method: str = "auto") -> Ops:
         return NUMPY
     from refsnn.kernels import (
         add,
+        batchnorm,
         conv,
         count,
+        gated,
         lif,
         linear,
+        norm_gated,
         norm_neuron,
         pool,
         precompile,
@@ -411,10 +502,14 @@ def get_ops(name: str, conv_method: str = "auto") -> Ops:
         name="numba",
         lif_forward=lif.lif_forward,
         lif_backward=lif.lif_backward,
+        neuron_forward=gated.neuron_forward,
+        neuron_backward=gated.neuron_backward,
         conv_forward=partial(conv.conv_forward, method=conv_method),
         conv_input_gradient=partial(conv.conv_input_gradient, method=conv_method),
         conv_add_input_gradient=partial(conv.conv_add_input_gradient, method=conv_method),
         conv_weight_gradient=partial(conv.conv_weight_gradient, method=conv_method),
+        batchnorm_forward=batchnorm.batchnorm_forward,
+        batchnorm_backward=batchnorm.batchnorm_backward,
         avgpool_forward=pool.avgpool_forward,
         avgpool_backward=pool.avgpool_backward,
         global_avgpool_forward=pool.global_avgpool_forward,
@@ -426,6 +521,8 @@ def get_ops(name: str, conv_method: str = "auto") -> Ops:
         count_spikes=count.count_spikes,
         norm_neuron_forward=norm_neuron.norm_neuron_forward,
         norm_neuron_backward=norm_neuron.norm_neuron_backward,
+        norm_gated_forward=norm_gated.norm_gated_forward,
+        norm_gated_backward=norm_gated.norm_gated_backward,
         fused_surrogates=slopes.SURROGATES,
         conv_choice=partial(conv.conv_choice, method=conv_method),
         precompile=precompile.precompile,

@@ -13,7 +13,8 @@ from refsnn import spec
 from refsnn.cli import main
 
 PACKAGE = Path(refsnn.__file__).parent
-TAG = re.compile(r"#\s*(?:Eq\. \((\d+)\)|([DRM]\d+|TET)\b|Alg\. 1( inference)? line \d)")
+METHODS = "|".join(clause.id for clause in spec.CLAUSES if clause.id.isalpha())
+TAG = re.compile(rf"#\s*(?:Eq\. \((\d+)\)|([DRM]\d+|{METHODS})\b|Alg\. 1( inference)? line \d)")
 
 
 def tags(source: str) -> set[str]:

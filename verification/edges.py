@@ -18,6 +18,7 @@ from refsnn.kernels import (
     dense,
     direct,
     event,
+    gated,
     layout,
     lif,
     linear,
@@ -29,7 +30,7 @@ from refsnn.kernels import (
     update,
 )
 from refsnn.kernels import winograd as minimal
-from refsnn.ops import NUMPY, Conv
+from refsnn.ops import LIF, NUMPY, PLIF, Conv, make_surrogate
 from verification import cases
 from verification.float32 import conv_methods, optimiser_updates
 from verification.float32_layers import (
@@ -408,6 +409,33 @@ NEURONS = [
     ),
 ]
 NEURON_CASES, NEURON_DRAWS = drawn(NEURONS)
+GATED = [Edge("gated.BLOCK", elements, list(product(("float32", "float64"), three(gated.BLOCK))))]
+GATED_CASES, GATED_DRAWS = drawn(GATED)
+
+
+@check(
+    "kernels of neurons with gates at the edges",
+    "twin",
+    "PLIF",
+    GATED_CASES,
+    quick=GATED_DRAWS,
+    full=GATED_DRAWS,
+)
+def gated_edges(case: Any, record: Recorder) -> None:
+    """Compare the steps of neurons of one channel, and of three, bit for bit."""
+    dtype, count = case
+    rng = np.random.default_rng(count)
+    neuron, p = PLIF(), LIF(0.75, 0.75, make_surrogate("rectangular"))
+    for channels in (1, 3):
+        shape = (3, 1, -(-count // channels), channels)
+        c_seq, dy_seq = (rng.normal(0.5, 1, shape).astype(dtype) for _ in range(2))
+        params = {"w": np.full(1, 0.3, dtype)}
+        y_seq, _, cache = gated.neuron_forward(neuron, c_seq, params, None, p, True)
+        want, _, want_cache = neuron.forward(c_seq, params, None, p, True)
+        record.equal("PLIF", "spikes", y_seq, want)
+        record.equal("PLIF", "u_pre", cache.u_pre_seq, want_cache.u_pre_seq)
+        dc_seq, _ = gated.neuron_backward(neuron, dy_seq, cache)
+        record.equal("PLIF", "dL/dc", dc_seq, neuron.backward(dy_seq, want_cache)[0])
 
 
 @check(
@@ -528,4 +556,4 @@ def update_edges(case: Any, record: Recorder) -> None:
     optimiser_updates((list(arrays), 2, 0.01, 0.02), record)
 
 
-EDGES = [*CONVS, *FUSED, *NEURONS, *LINEARS, *UPDATES]
+EDGES = [*CONVS, *FUSED, *NEURONS, *GATED, *LINEARS, *UPDATES]

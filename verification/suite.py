@@ -20,6 +20,7 @@ MODULES = [
     "adjoint",
     "differences",
     "tet",
+    "models",
     "structure",
     "training",
     "runs",

@@ -213,12 +213,14 @@ def update_cases(draw: Any) -> Any:
         "head.fc.bias",
         "branch.stage1.fc.bias",
         "stage2.block0.skip.bn.weight",
+        "stem.lif0.weight",
+        "stage2.block0.lif1.w",
     ]
     params = {name: rng.normal(size=3) for name in names}
     return params, [{n: rng.normal(size=3) for n in names} for _ in range(3)], draw(settings())
 
 
-@check("optimisers against loops", "oracle", "D17 R3", update_cases(), quick=40, full=1000)
+@check("optimisers against loops", "oracle", "D17 R3 R7", update_cases(), quick=40, full=1000)
 def optimizers(case: Any, record: Recorder) -> None:
     """Compare three updates, number by number; check which parameters decay; inputs unmutated."""
     params, gradients, plain = case
@@ -238,7 +240,9 @@ def optimizers(case: Any, record: Recorder) -> None:
         now, state = new, moved
         for name, values in scalars.items():
             is_weight = name.endswith((".conv0.weight", ".fc.weight"))
-            decay = plain["weight_decay"] if is_weight or plain["decay_on"] == "all" else 0.0
+            of_neuron, every = ".lif" in name, plain["decay_on"] == "all"
+            decays = (is_weight or every) and not of_neuron  # R7
+            decay = plain["weight_decay"] if decays else 0.0
             for k, (w, a, b) in enumerate(values):
                 g = float(grads[name][k])
                 if sgd:
@@ -247,7 +251,23 @@ def optimizers(case: Any, record: Recorder) -> None:
                     w, a, b = naive.adamw_step(w, g, a, b, i, lr, decay)
                 values[k] = (w, a, b)
             want = [w for w, _, _ in values]
-            record.close("D17", f"{name} after step {i}", now[name], want, 1e-13, 1.0)
+            clause = "R7" if of_neuron else "D17"
+            record.close(clause, f"{name} after step {i}", now[name], want, 1e-13, 1.0)
+
+
+@check("what never decays", "structure", "R7", update_cases(), quick=10, full=200)
+def no_decay(case: Any, record: Recorder) -> None:
+    """Check that a neuron's parameters stay where their gradients are 0, and weights do not."""
+    params, _, plain = case
+    config = config_of(plain | {"weight_decay": 0.25})
+    still = {name: np.zeros_like(value) for name, value in params.items()}
+    state = init_state(params, config.optimizer)
+    update = OPTIMIZERS[config.optimizer.optimizer]
+    moved, _ = update(params, still, state, 1, 0.5, config.optimizer)
+    for name in ("stem.lif0.weight", "stage2.block0.lif1.w"):
+        record.equal("R7", name, moved[name], params[name])
+    shrunk = np.abs(moved["head.fc.weight"]) < np.abs(params["head.fc.weight"])
+    record.true("R7", "weights decay", shrunk.all())
 
 
 @check("presets", "structure", "D1 D2 D3 D4 D17 D10 D11 D12 D13 D15 D16 D24")

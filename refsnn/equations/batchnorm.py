@@ -1,8 +1,9 @@
 """Batch normalisation over spiking sequences (D8), with running statistics (D25).
 
-Shapes: x_seq (T, N, H, W, C); gamma, beta and the running statistics (C,).
-`pooled` statistics are taken over T, N, H, W; `per_step` ones over N, H, W at each step, as if
-the layer were called once per step. `scale` multiplies the normalised value (tdBN: v_th).
+Shapes: x_seq (T, N, H, W, C); gamma, beta and the running statistics (C,), or (T, C) where each
+step has its own. `pooled` statistics are taken over T, N, H, W; `per_step` ones over N, H, W at
+each step, as if the layer were called once per step. `scale` multiplies the normalised value
+(tdBN: v_th).
 """
 
 from dataclasses import dataclass
@@ -35,16 +36,16 @@ class BatchNorm:
 class Running(NamedTuple):
     """Running statistics."""
 
-    mean: Array  # (C,)
-    var: Array  # (C,), unbiased
+    mean: Array  # (C,), or (T, C)
+    var: Array  # like mean, unbiased
 
 
 class NormInput(NamedTuple):
     """The arguments of a batch norm: its input, parameters and running statistics."""
 
     x_seq: Array  # (T, N, H, W, C)
-    gamma: Array  # (C,)
-    beta: Array  # (C,)
+    gamma: Array  # (C,), or (T, C)
+    beta: Array  # like gamma
     running: Running
 
 
@@ -52,8 +53,8 @@ class NormGrads(NamedTuple):
     """The gradients of a batch norm."""
 
     dx_seq: Array  # (T, N, H, W, C)
-    dgamma: Array  # (C,)
-    dbeta: Array  # (C,)
+    dgamma: Array  # (C,), or (T, C)
+    dbeta: Array  # like dgamma
 
 
 class BatchNormCache(NamedTuple):
@@ -61,7 +62,7 @@ class BatchNormCache(NamedTuple):
 
     x_hat: Array  # (T, N, H, W, C), normalised, before scale, gamma and beta
     inv_std: Array  # (C,), or (T, 1, 1, 1, C) for statistics per step
-    gamma: Array  # (C,)
+    gamma: Array  # (C,), or (T, C)
     axes: tuple[int, ...]  # over which statistics were taken; () if the running ones were used
     p: BatchNorm
 
@@ -71,7 +72,9 @@ def check_input(norm_input: NormInput) -> None:
     x_seq, gamma, beta, running = norm_input
     ndim("x_seq", x_seq, 5, "(T, N, H, W, C)")
     for name, value in (("gamma", gamma), ("beta", beta), *running._asdict().items()):
-        like(name, value, x_seq.shape[-1:], x_seq.dtype, "x_seq's channels")
+        by_step = getattr(value, "ndim", 1) == 2
+        shape = (len(x_seq), x_seq.shape[-1]) if by_step else x_seq.shape[-1:]
+        like(name, value, shape, x_seq.dtype, "x_seq's steps and channels")
 
 
 def batchnorm_forward(
@@ -94,11 +97,11 @@ def batchnorm_forward(
         var = grouped_mean(centred * centred, axes)  # biased  # D8
         running = update_running(running, mean, var, x_seq.size // mean.size, p)
     else:
-        mean, var = running.mean, running.var
+        mean, var = along_steps(running.mean), along_steps(running.var)
         centred = x_seq - mean
     inv_std = 1 / np.sqrt(var + p.eps)
     x_hat = centred * inv_std
-    y = x_hat * (gamma * p.scale) + beta
+    y = x_hat * along_steps(gamma * p.scale) + along_steps(beta)
     return y, running, BatchNormCache(x_hat, inv_std, gamma, axes, p)
 
 
@@ -114,9 +117,9 @@ def batchnorm_backward(dy_seq: Array, cache: BatchNormCache) -> NormGrads:
     """
     x_hat, inv_std, gamma, axes, p = cache
     like("dy_seq", dy_seq, x_hat.shape, x_hat.dtype, "y_seq")
-    dbeta = grouped_sum(dy_seq)
-    dgamma = grouped_sum(dy_seq * x_hat) * p.scale
-    dx_hat = dy_seq * (gamma * p.scale)
+    dbeta = parameter_sum(dy_seq, gamma)
+    dgamma = parameter_sum(dy_seq * x_hat, gamma) * p.scale
+    dx_hat = dy_seq * along_steps(gamma * p.scale)
     if not axes:  # forward: mean and variance were constants
         return NormGrads(dx_hat * inv_std, dgamma, dbeta)
     # forward: x_hat = (x - mean) inv_std, and mean and inv_std moved with x
@@ -131,9 +134,14 @@ def update_running(running: Running, mean: Array, var: Array, count: int, p: Bat
         new = (1 - momentum) running + momentum batch
 
     The variance is made unbiased, times count/(count - 1), where `count` is the number of pixels
-    over which `mean` and `var` were taken. Statistics per step update once per step. Source: D25.
+    over which `mean` and `var` were taken. Statistics per step update once per step, or where
+    each step has its own, those of this step. Source: D25.
     """
     unbiased = var * (count / max(count - 1, 1))
+    if running.mean.ndim == 2:
+        batch = Running(*(x.reshape(-1, x.shape[-1]) for x in (mean, unbiased)))
+        pairs = zip(running, batch, strict=True)
+        return Running(*((1 - p.momentum) * old + p.momentum * new for old, new in pairs))
     for m, v in zip(
         mean.reshape(-1, mean.shape[-1]), unbiased.reshape(-1, mean.shape[-1]), strict=True
     ):
@@ -142,6 +150,16 @@ def update_running(running: Running, mean: Array, var: Array, count: int, p: Bat
             (1 - p.momentum) * running.var + p.momentum * v,  # D25
         )
     return running
+
+
+def along_steps(values: Array) -> Array:
+    """Return values (C,) as they are, or (T, C) as (T, 1, 1, 1, C)."""
+    return values if values.ndim == 1 else values[:, None, None, None]
+
+
+def parameter_sum(x_seq: Array, model: Array) -> Array:
+    """Return the sums over all that one element of a parameter (C,) or (T, C) acts on."""
+    return grouped_sum(x_seq) if model.ndim == 1 else np.stack([grouped_sum(x) for x in x_seq])
 
 
 def grouped_mean(x: Array, axes: tuple[int, ...]) -> Array:

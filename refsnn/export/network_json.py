@@ -9,7 +9,7 @@ from refsnn.files.documents import parse_json
 from refsnn.files.reading import one_line
 from refsnn.files.schema import Rules, object_with, violation
 from refsnn.network import Architecture, Network, Stem
-from refsnn.ops import LIF, SURROGATES, AvgPool, BatchNorm
+from refsnn.ops import LIF, NEURONS, NORMS, SURROGATES, AvgPool, BatchNorm
 
 CONFIG = "refsnn.config"  # the key of the network's description, a JSON text
 FORMAT = 2
@@ -46,6 +46,8 @@ LIF_RULES = object_with(
     {"reset": TEXT, "reset_amount": {"type": ["number", "null"]}},
 )
 NORM = object_with({"statistics": TEXT, "scale": NUMBER, "eps": NUMBER, "momentum": NUMBER})
+MODEL = object_with({"name": TEXT}) | {"additionalProperties": FLAG}
+MODELS: dict[str, Mapping[str, type[Any]]] = {"neuron_model": NEURONS, "norm_model": NORMS}
 NETWORK = object_with(
     {
         "arch": ARCH,
@@ -56,7 +58,8 @@ NETWORK = object_with(
         "norm": NORM,
         "downsample": TEXT,
         "readout": TEXT,
-    }
+    },
+    {"neuron_model": MODEL, "norm_model": MODEL, "steps": COUNT},
 )
 #: fields that had other names in format 1
 FORMER = object_with(
@@ -114,6 +117,18 @@ def network_to_dict(net: Network) -> dict[str, Any]:
             raise TypeError(f"net: got {type(part).__name__}, want exactly {cls.__name__}")
     values = asdict(net)
     values["lif"]["surrogate"]["name"] = names[type(surrogate)]
+    for field, known in MODELS.items():
+        model = getattr(net, field)
+        name_of = {cls: name for name, cls in known.items()}
+        if model is None:
+            del values[field]
+        elif type(model) not in name_of:
+            got, want = type(model).__name__, ", ".join(known)
+            raise TypeError(f"{field}: got {got}, want one of {want}")
+        else:
+            values[field]["name"] = name_of[type(model)]
+    if not net.steps:
+        del values["steps"]
     return values
 
 
@@ -125,11 +140,15 @@ def network_from_dict(values: Mapping[str, Any]) -> Network:
         stem["pool"] = AvgPool(**stem["pool"])
     arch |= {name: tuple(arch[name]) for name in ("depths", "widths")}
     lif["surrogate"] = SURROGATES[surrogate.pop("name")](**surrogate)
-    parts = {
+    parts: dict[str, Any] = {
         "arch": Architecture(**arch | {"stem": Stem(**stem)}),
         "lif": LIF(**lif),
         "norm": BatchNorm(**values["norm"]),
     }
+    for field, known in MODELS.items():
+        if field in values:
+            options = dict(values[field])
+            parts[field] = known[options.pop("name")](**options)
     return Network(**dict(values) | parts)
 
 

@@ -6,6 +6,7 @@ of axes. A file that refsnn wrote also describes the network.
 
 import difflib
 from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from refsnn.files.reading import one_line
 from refsnn.files.writing import write_atomic
 from refsnn.network import Network, Params, check_params, init_buffers
 from refsnn.ops import LOSSES, SURROGATES, Array, validate
-from refsnn.oracle.layout import params_from_torch, params_to_torch, torch_shape
+from refsnn.oracle.layout import has_steps, params_from_torch, params_to_torch, torch_shape
 from refsnn.training.checkpoint import State
 from refsnn.training.config import TrainConfig, from_dict
 from refsnn.training.folder import check_standardization, open_run
@@ -159,13 +160,14 @@ def read_run(folder: Path) -> tuple[Network, Params, Params, TrainConfig]:
 
 
 def state_shapes(net: Network) -> dict[str, tuple[int, ...]]:
-    """Return each array's shape in PyTorch's order: running statistics after their norm's bias."""
+    """Return each array's shape in PyTorch's order: running statistics after their layer's own."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for name, shape in net.shapes().items():
-        shapes[name] = torch_shape(shape)
-        owner, _, part = name.rpartition(".")
-        if part == "bias" and len(shapes[f"{owner}.weight"]) == 1:  # a batch norm's
-            shapes |= {f"{owner}.{which}": shape for which in ("running_mean", "running_var")}
+    kept = net.buffer_shapes()
+    layers = groupby(net.shapes().items(), lambda item: item[0].rpartition(".")[0])
+    for layer, items in layers:
+        shapes |= {n: shape if has_steps(n) else torch_shape(shape) for n, shape in items}
+        names = (f"{layer}.{which}" for which in ("running_mean", "running_var"))
+        shapes |= {name: kept[name] for name in names if name in kept}
     return shapes
 
 

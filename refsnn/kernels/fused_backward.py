@@ -14,6 +14,7 @@ from refsnn.kernels.norm_blocks import (
     Sizes,
     along_period,
     constants_of,
+    period_of,
     sequence,
     tasks_of,
     unflat,
@@ -139,13 +140,19 @@ def through_statistics(tasks, own, delta_seq, c, norm, tilt, sizes, dc_seq):  # 
 def tilt_of(affine: Affine, sums: Sums, groups: int, count: int) -> Tilt:
     """Return the factors for statistics over `groups` of `count` pixels each; 0: running ones."""
     weight, inv_std = affine.weight.astype(float), affine.inv_std.astype(float)
-    level = tilt = np.zeros((1, weight.size))
+    channels = weight.shape[1]
+    level = tilt = np.zeros((1, channels))
     if groups:
         level, tilt = (
-            inv_std * weight * x.reshape(groups, -1, weight.size).sum(axis=1) / count for x in sums
+            inv_std * weight * x.reshape(groups, -1, channels).sum(axis=1) / count
+            if len(weight) == 1
+            else inv_std * (weight * x).reshape(groups, -1, channels).sum(axis=1) / count
+            for x in sums
         )
-    factor, level, tilt = (along_period(x) for x in (weight * inv_std, level, tilt))
-    return Tilt(factor, level, tilt, factor.size // groups if groups > 1 else 0)
+    factor = weight * inv_std
+    rows = [np.broadcast_to(x, factor.shape) for x in (factor, level, tilt)]
+    factor, level, tilt = map(along_period, rows)
+    return Tilt(factor, level, tilt, period_of(channels) if len(rows[0]) > 1 else 0)
 
 
 def norm_gradients(
@@ -174,7 +181,10 @@ def norm_gradients(
         sizes,
         out,
     )
-    dgamma, dbeta = sums.product.sum(axis=0) * scale, sums.delta.sum(axis=0)
+    dgamma, dbeta = sums.product, sums.delta  # (T, C)
+    if norm_input.gamma.ndim == 1:
+        dgamma, dbeta = dgamma.sum(axis=0), dbeta.sum(axis=0)
+    dgamma = dgamma * scale
     return NormGrads(
         unflat(out, x_seq.shape), dgamma.astype(x_seq.dtype), dbeta.astype(x_seq.dtype)
     )

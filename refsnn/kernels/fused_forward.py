@@ -43,17 +43,23 @@ def x_hat(x, at, norm, t, k):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
+def affine(x, norm, t, k):  # type: ignore[no-untyped-def]
+    """Return x weight + bias for a normalised vector of step t."""
+    place = t * norm.weight_row + k
+    return x * load(norm.weight, place) + load(norm.bias, place)
+
+
+@njit(cache=True, error_model="numpy")
 def current(c, skip, norm, skip_norm, sizes, t, m, k):  # type: ignore[no-untyped-def]
     """Return the vector m of step t: the batch norm of c, plus the skip."""
-    y = x_hat(c.data, t * c.row + m, norm, t, k) * load(norm.weight, k) + load(norm.bias, k)
+    y = affine(x_hat(c.data, t * c.row + m, norm, t, k), norm, t, k)
     at = t * sizes.width + m
     if skip.kind == SPIKES:
         return y + load(skip.spikes, at)
     if skip.kind == PLAIN:
         return y + load(skip.numbers, at)
     if skip.kind == NORMED:
-        other = x_hat(skip.numbers, at, skip_norm, t, k)
-        return y + (other * load(skip_norm.weight, k) + load(skip_norm.bias, k))
+        return y + affine(x_hat(skip.numbers, at, skip_norm, t, k), skip_norm, t, k)
     return y
 
 

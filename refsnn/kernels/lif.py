@@ -100,7 +100,7 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
     if type(p) is not LIF:
         return equations.lif_backward(do_seq, cache, constants)
     like("do_seq", do_seq, o_seq.shape, o_seq.dtype, "o_seq")
-    h_seq = slopes_of(u_pre_seq, p)
+    h_seq = slopes_of(u_pre_seq, p, p.v_th)
     delta_seq, du0 = empty(do_seq.shape, do_seq.dtype), np.zeros(u0.shape, u0.dtype)
     share(
         backward_loop,
@@ -119,13 +119,13 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
     return LIFGrads(delta_seq, du0, *constant)
 
 
-def slopes_of(u_pre_seq: Array, p: LIF) -> Array:
-    """Return the surrogate's slopes (Eq. 4) at potentials of any shape."""
+def slopes_of(u_pre_seq: Array, p: LIF, v_th: float) -> Array:
+    """Return the surrogate's slopes (Eq. 4) at potentials of any shape, for this threshold."""
     if u_pre_seq.dtype != np.float32 or type(p.surrogate) not in SURROGATES:
-        return equations_slopes(p.surrogate, u_pre_seq - p.v_th, p.v_th)
+        return equations_slopes(p.surrogate, u_pre_seq - v_th, v_th)
     width = whole_vectors(u_pre_seq.size)
     given, h = flat(u_pre_seq[None], width), aligned(width)
-    share(slope_tasks, -(-width // SLOPES), given, np.float32(p.v_th), slope_of(p), h)
+    share(slope_tasks, -(-width // SLOPES), given, np.float32(v_th), slope_of(p, v_th), h)
     return h[: u_pre_seq.size].reshape(u_pre_seq.shape)
 
 

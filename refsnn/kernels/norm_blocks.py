@@ -26,8 +26,8 @@ class Affine(NamedTuple):
 
     mean: Array  # (1, C), or (T, C) per step
     inv_std: Array  # like mean
-    weight: Array  # (C,) gamma times the scale
-    bias: Array  # (C,)
+    weight: Array  # (1, C), or (T, C) where each step has its own: gamma times the scale
+    bias: Array  # like weight
 
 
 class Constants(NamedTuple):
@@ -35,9 +35,10 @@ class Constants(NamedTuple):
 
     mean: Array  # (period,), or (T period,) per step
     inv_std: Array  # like mean
-    weight: Array  # (period,)
-    bias: Array  # (period,)
+    weight: Array  # (period,), or (T period,)
+    bias: Array  # like weight
     row: int  # from one step's mean to the next, 0 if all steps have the same
+    weight_row: int  # from one step's weight to the next, 0 if all steps have the same
 
 
 class Sequence(NamedTuple):
@@ -60,8 +61,8 @@ class Sizes(NamedTuple):
 
 def normalise(c_seq: Array, affine: Affine) -> Array:
     """Return the batch norm of c_seq (T, N, H, W, C)."""
-    mean, inv_std = (s[:, None, None, None] for s in (affine.mean, affine.inv_std))
-    return (c_seq - mean) * inv_std * affine.weight + affine.bias
+    mean, inv_std, weight, bias = (x[:, None, None, None] for x in affine)
+    return (c_seq - mean) * inv_std * weight + bias
 
 
 def period_of(channels: int) -> int:
@@ -117,6 +118,8 @@ def constants_of(affine: Affine | None) -> Constants:
     """Return the constants along a period; empty arrays without a batch norm."""
     if affine is None:
         nothing = np.zeros(0, np.float32)
-        return Constants(nothing, nothing, nothing, nothing, 0)
-    mean, inv_std, weight, bias = (along_period(np.atleast_2d(x)) for x in affine)
-    return Constants(mean, inv_std, weight, bias, weight.size if len(affine.mean) > 1 else 0)
+        return Constants(nothing, nothing, nothing, nothing, 0, 0)
+    period = period_of(affine.mean.shape[-1])
+    rows = (period if len(x) > 1 else 0 for x in (affine.mean, affine.weight))
+    mean, inv_std, weight, bias = map(along_period, affine)
+    return Constants(mean, inv_std, weight, bias, *rows)

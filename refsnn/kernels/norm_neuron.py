@@ -50,13 +50,22 @@ class FusedCache(NamedTuple):
     @property
     def lif(self) -> LIFCache:
         """Return the neurons' cache as `equations.lif` makes it, computed again."""
-        y_seq = normalise(self.norm_input.x_seq, self.affine)
-        if isinstance(self.skip, NormInput):
-            assert self.skip_affine is not None
-            y_seq = y_seq + normalise(self.skip.x_seq, self.skip_affine)
-        elif self.skip is not None:
-            y_seq = y_seq + self.skip
+        y_seq = sum_of(self.norm_input, self.affine, self.skip, self.skip_affine)
         return reference_lif(y_seq, None, self.p)[1]
+
+
+def sum_of(
+    norm_input: NormInput,
+    affine: Affine,
+    skip: Array | NormInput | None,
+    skip_affine: Affine | None,
+) -> Array:
+    """Return the neurons' currents (T, N, H, W, C): the batch norm plus the skip."""
+    y_seq = normalise(norm_input.x_seq, affine)
+    if isinstance(skip, NormInput):
+        assert skip_affine is not None
+        return y_seq + normalise(skip.x_seq, skip_affine)
+    return y_seq if skip is None else y_seq + skip
 
 
 def check_layer(norm_input: NormInput, skip: Any, norm: BatchNorm, p: LIF) -> None:

@@ -114,6 +114,7 @@ def make_affine(norm_input: NormInput, p: BatchNorm, training: bool) -> tuple[Af
         count = norm_input.x_seq.size // mean.size
         running = update_running(running, mean, var, count, p)
     else:
-        mean, var = (x[None] for x in running)
+        mean, var = map(np.atleast_2d, running)
     inv_std = 1 / np.sqrt(var + p.eps)
-    return Affine(mean, inv_std, norm_input.gamma * p.scale, norm_input.beta), running
+    gamma, beta = np.atleast_2d(norm_input.gamma), np.atleast_2d(norm_input.beta)
+    return Affine(mean, inv_std, gamma * p.scale, beta), running

@@ -66,13 +66,16 @@ CONSTANTS: dict[type[Any], Callable[[Any, float], tuple[float, ...]]] = {
 SURROGATES = tuple(CONSTANTS)
 
 
-def slope_of(p: LIF) -> Slope:
-    """Return the constants of the neuron's surrogate; TypeError for a class without a loop."""
+def slope_of(p: LIF, v_th: float | None = None) -> Slope:
+    """Return the constants of the neuron's surrogate; TypeError for a class without a loop.
+
+    `v_th` is the threshold of the neurons, if it isn't p's.
+    """
     kind = type(p.surrogate)
     if kind not in CONSTANTS:
         names = ", ".join(known.__name__ for known in SURROGATES)
         raise TypeError(f"surrogate: got {kind.__name__}, want one of {names}")
-    number, height, scale, *edge = CONSTANTS[kind](p.surrogate, p.v_th)
+    number, height, scale, *edge = CONSTANTS[kind](p.surrogate, p.v_th if v_th is None else v_th)
     half, inside = edge or (0, False)
     return Slope(int(number), np.float32(height), np.float32(scale), np.float32(half), bool(inside))
 

@@ -9,7 +9,10 @@ from refsnn.network.network import (
     check_params,
     init_buffers,
     init_params,
+    is_neuron,
+    is_norm,
     is_side,
+    limited,
     without_branches,
 )
 
@@ -28,7 +31,10 @@ __all__ = [
     "forward",
     "init_buffers",
     "init_params",
+    "is_neuron",
+    "is_norm",
     "is_side",
+    "limited",
     "neuron_caches",
     "outputs",
     "without_branches",

@@ -88,7 +88,7 @@ def block_backward(do_seq: Array, cache: BlockCache, context: Context) -> tuple[
     is low (`context.packer`), do_seq is overwritten.
     """
     layer, neuron, pool, skip = recomputed(cache.outer)
-    df, dskip = neuron_backward(do_seq, neuron, context)
+    df, dskip, outer_neurons = neuron_backward(do_seq, neuron, context)
     del neuron  # here and below: frees recomputed arrays before the next ones are made
     dskip_seq, skip_grads = skip_backward(dskip, skip, pool, context)
     del dskip, skip
@@ -96,11 +96,11 @@ def block_backward(do_seq: Array, cache: BlockCache, context: Context) -> tuple[
     del df, layer
     assert dy_seq is not None
     layer, neuron, _, _ = recomputed(cache.inner)
-    df, _ = neuron_backward(dy_seq, neuron, context)
+    df, _, inner_neurons = neuron_backward(dy_seq, neuron, context)
     del dy_seq, neuron
     dx_seq, inner_grads = conv_backward(df, layer, context, total=dskip_seq)  # f'(ds) + ds
     assert dx_seq is not None
-    return dx_seq, inner_grads | outer_grads | skip_grads
+    return dx_seq, inner_grads | inner_neurons | outer_grads | outer_neurons | skip_grads
 
 
 def skip_forward(

@@ -1,11 +1,11 @@
 """The head of a branch, or of the network: from spikes to logits."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from refsnn.network.layers import Context, Grads, merge, split
-from refsnn.ops import Array, LIFCache, LinearCache
+from refsnn.network.layers import Context, Grads, fire_backward, fire_forward, merge, split
+from refsnn.ops import Array, LinearCache, Running
 
 
 class HiddenCache(NamedTuple):
@@ -13,7 +13,8 @@ class HiddenCache(NamedTuple):
 
     linear: LinearCache
     name: str  # the neurons' name
-    lif: LIFCache
+    lif: Any  # a LIFCache, or that of neurons with parameters
+    running: Running | None  # the neurons' statistics after this batch
 
 
 class HeadCache(NamedTuple):
@@ -36,8 +37,8 @@ def head_forward(x_seq: Array, name: str, context: Context) -> tuple[Array, Head
         c, linear = context.ops.linear_forward(
             features, params[f"{name}.hidden.weight"], params[f"{name}.hidden.bias"]
         )
-        o_seq, lif = context.ops.lif_forward(split(c, steps), None, context.net.lif)
-        features, hidden = merge(o_seq), HiddenCache(linear, f"{name}.lif", lif)
+        o_seq, running, lif = fire_forward(split(c, steps), f"{name}.lif", context)
+        features, hidden = merge(o_seq), HiddenCache(linear, f"{name}.lif", lif, running)
     y, fc = context.ops.linear_forward(
         features, params[f"{name}.fc.weight"], params[f"{name}.fc.bias"]
     )  # D12
@@ -66,8 +67,8 @@ def head_backward(dlogits: Array, cache: HeadCache, context: Context) -> tuple[A
     dfeatures, dw, db = context.ops.linear_backward(dy, cache.fc)
     grads = {f"{name}.fc.weight": dw, f"{name}.fc.bias": db}
     if cache.hidden is not None:
-        linear, _, lif = cache.hidden
-        dc_seq = context.ops.lif_backward(split(dfeatures, steps), lif, constants=False).dc_seq
+        linear, lif_name, lif, _ = cache.hidden
+        dc_seq, neuron_grads = fire_backward(split(dfeatures, steps), lif_name, lif, context)
         dfeatures, dw, db = context.ops.linear_backward(merge(dc_seq), linear)
-        grads |= {f"{name}.hidden.weight": dw, f"{name}.hidden.bias": db}
+        grads |= {f"{name}.hidden.weight": dw, f"{name}.hidden.bias": db} | neuron_grads
     return split(context.ops.global_avgpool_backward(dfeatures, cache.shape), steps), grads

@@ -15,11 +15,12 @@ from refsnn.ops import (
     Array,
     AvgPool,
     AvgPoolCache,
-    BatchNormCache,
     Conv,
     ConvCache,
     FusedCache,
-    LIFCache,
+    Gated,
+    Neuron,
+    Norm,
     NormGrads,
     NormInput,
     Ops,
@@ -52,11 +53,11 @@ class ConvLayer(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """The caches of batch norm, of the skip's batch norm, and of LIF."""
+    """The caches of batch norm, of the skip's batch norm, and of the neurons."""
 
-    norm: BatchNormCache
-    skip: BatchNormCache | None
-    lif: LIFCache
+    norm: Any
+    skip: Any
+    lif: Any  # a LIFCache, or that of neurons with parameters
 
     @property
     def o_seq(self) -> Array:
@@ -64,7 +65,7 @@ class Parts(NamedTuple):
         return self.lif.o_seq
 
 
-NormNames = tuple[str, ...]  # of a layer's batch norms, the skip's last
+NormNames = tuple[str, ...]  # of a layer's batch norms: the skip's, then the neurons' own last
 
 
 class NeuronCache(NamedTuple):
@@ -103,10 +104,8 @@ def conv_forward(
     c, cache = context.ops.conv_forward(x, params[f"{conv_name}.weight"], conv)
     c_seq = np.broadcast_to(c, (len(x_seq), *c.shape)) if still else split(c, len(x_seq))
     running = Running(buffers[f"{norm_name}.running_mean"], buffers[f"{norm_name}.running_var"])
-    norm_input = NormInput(
-        c_seq, params[f"{norm_name}.weight"], params[f"{norm_name}.bias"], running
-    )
-    return norm_input, ConvLayer(conv_name, norm_name, cache, still)
+    gamma, beta = norm_affine(norm_name, context)
+    return NormInput(c_seq, gamma, beta, running), ConvLayer(conv_name, norm_name, cache, still)
 
 
 def conv_backward(
@@ -125,8 +124,7 @@ def conv_backward(
     dc = sum_over_steps(dc_seq, ops) if layer.still else merge(dc_seq)
     grads = {
         f"{layer.conv_name}.weight": ops.conv_weight_gradient(dc, layer.conv),
-        f"{layer.norm_name}.weight": d.dgamma,
-        f"{layer.norm_name}.bias": d.dbeta,
+        **norm_gradients(d, layer.norm_name, context),
     }
     if not need_dx:
         return None, grads
@@ -139,6 +137,22 @@ def conv_backward(
     if layer.still:
         return np.stack([ops.conv_input_gradient(step, layer.conv) for step in dc_seq]), grads
     return split(ops.conv_input_gradient(dc, layer.conv), len(dc_seq)), grads
+
+
+def norm_affine(name: str, context: Context) -> tuple[Array, Array]:
+    """Return a batch norm's gamma and beta, (C,) or (T, C)."""
+    model, params = context.net.norm_model, context.params
+    if model is None:
+        return params[f"{name}.weight"], params[f"{name}.bias"]
+    return model.affine(own(params, name, model))
+
+
+def norm_gradients(d: NormGrads, name: str, context: Context) -> Grads:
+    """Return the gradients of a batch norm's parameters from those of its gamma and beta."""
+    model = context.net.norm_model
+    if model is None:
+        return {f"{name}.weight": d.dgamma, f"{name}.bias": d.dbeta}
+    return named(model.gradients(d.dgamma, d.dbeta, own(context.params, name, model)), name)
 
 
 def sum_over_steps(x_seq: Array, ops: Ops) -> Array:
@@ -160,25 +174,37 @@ def neuron_forward(
     `name` is that of the neurons, `norms` are those of the batch norms.
     """
     net, ops, training = context.net, context.ops, context.training
-    if ops.fuses(f.x_seq.dtype, net.lif, net.norm):
-        assert ops.norm_neuron_forward is not None
-        o_seq, running, cache = ops.norm_neuron_forward(f, skip, net.norm, net.lif, training)
+    p, norm, model = net.lif, net.norm_constants, net.neuron_model
+    if ops.fuses(f.x_seq.dtype, p, norm, model):
+        if model is None:
+            assert ops.norm_neuron_forward is not None
+            o_seq, running, cache = ops.norm_neuron_forward(f, skip, norm, p, training)
+        else:
+            assert ops.norm_gated_forward is not None
+            assert isinstance(model, Gated)
+            params = own(context.params, name, model)
+            o_seq, running, cache = ops.norm_gated_forward(
+                f, skip, norm, model, params, p, training
+            )
         return o_seq, NeuronCache(name, norms, running, cache)
-    c_seq, moved, norm = ops.batchnorm_forward(*f, net.norm, training)
-    running, skip_norm = [moved], None
+    c_seq, moved, norm_cache = ops.batchnorm_forward(*f, norm, training)
+    running, skip_cache = [moved], None
     if isinstance(skip, NormInput):
-        skip, moved, skip_norm = ops.batchnorm_forward(*skip, net.norm, training)
+        skip, moved, skip_cache = ops.batchnorm_forward(*skip, norm, training)
         running.append(moved)
     if skip is not None:
         c_seq = c_seq + skip  # Eq. (5)  # D9
-    o_seq, lif = ops.lif_forward(c_seq, None, net.lif)
-    return o_seq, NeuronCache(name, norms, running, Parts(norm, skip_norm, lif))
+    y_seq, own_running, lif = fire_forward(c_seq, name, context)
+    if own_running is not None:
+        norms, running = (*norms, name), [*running, own_running]
+    return y_seq, NeuronCache(name, norms, running, Parts(norm_cache, skip_cache, lif))
 
 
 def neuron_backward(
     do_seq: Array, cache: NeuronCache, context: Context
-) -> tuple[NormGrads, Array | NormGrads | None]:
-    """Return the gradients at both terms of the sum, each through its own batch norm.
+) -> tuple[NormGrads, Array | NormGrads | None, Grads]:
+    """Return the gradients at both terms of the sum, each through its own batch norm, and those of
+    the neurons' parameters.
 
     forward: the neuron took their sum, so its gradient goes to both. Where memory is low
     (`context.packer`), do_seq is overwritten.
@@ -186,11 +212,50 @@ def neuron_backward(
     if not isinstance(cache.cache, Parts):
         assert context.ops.norm_neuron_backward is not None
         overwrite = () if context.packer is None else (True,)
-        return context.ops.norm_neuron_backward(do_seq, cache.cache, *overwrite)
+        if context.net.neuron_model is None:
+            return *context.ops.norm_neuron_backward(do_seq, cache.cache, *overwrite), {}
+        assert context.ops.norm_gated_backward is not None
+        df, dskip, grads = context.ops.norm_gated_backward(do_seq, cache.cache, *overwrite)
+        return df, dskip, named(grads, cache.name)
     norm, skip, lif = cache.cache
-    dc_seq = context.ops.lif_backward(do_seq, lif, constants=False).dc_seq
+    dc_seq, grads = fire_backward(do_seq, cache.name, lif, context)
     d = context.ops.batchnorm_backward(dc_seq, norm)
-    return d, dc_seq if skip is None else context.ops.batchnorm_backward(dc_seq, skip)
+    return d, dc_seq if skip is None else context.ops.batchnorm_backward(dc_seq, skip), grads
+
+
+def fire_forward(c_seq: Array, name: str, context: Context) -> tuple[Array, Running | None, Any]:
+    """Compute a layer of neurons, plain LIFs or the network's neurons with parameters.
+
+    Returns what they pass on, (T, N, ..., C), their running statistics if any, and the cache.
+    """
+    net, ops, training = context.net, context.ops, context.training
+    if net.neuron_model is None:
+        o_seq, lif = ops.lif_forward(c_seq, None, net.lif)
+        return o_seq, None, lif
+    params = own(context.params, name, net.neuron_model)
+    running: Running | None = None
+    if net.neuron_model.has_statistics:
+        running = Running(*(context.buffers[f"{name}.running_{key}"] for key in ("mean", "var")))
+    return ops.neuron_forward(net.neuron_model, c_seq, params, running, net.lif, training)
+
+
+def fire_backward(do_seq: Array, name: str, cache: Any, context: Context) -> tuple[Array, Grads]:
+    """Return the gradients at the neurons' currents and of their parameters."""
+    net, ops = context.net, context.ops
+    if net.neuron_model is None:
+        return ops.lif_backward(do_seq, cache, constants=False).dc_seq, {}
+    dc_seq, grads = ops.neuron_backward(net.neuron_model, do_seq, cache)
+    return dc_seq, named(grads, name)
+
+
+def own(params: Params, name: str, model: Neuron | Norm) -> Params:
+    """Return the parameters of a layer by their names in its model."""
+    return {key: params[f"{name}.{key}"] for key in model.shapes(1, 1)}
+
+
+def named(grads: Params, name: str) -> Grads:
+    """Return the gradients of a layer's parameters by their names in the network."""
+    return {f"{name}.{key}": g for key, g in grads.items()}
 
 
 def pool_forward(x_seq: Array, p: AvgPool, context: Context) -> tuple[Array, AvgPoolCache]:

@@ -97,6 +97,10 @@ def forward(
         first = x_seq.shape[2] == net.in_channels
         hint = f"; shape {x_seq.shape} looks channels-first, want (T, N, H, W, C)" if first else ""
         raise ValueError(f"x_seq: got {x_seq.shape[4]} channels, want {net.in_channels}{hint}")
+    if net.by_step and len(x_seq) != net.steps:
+        raise ValueError(
+            f"x_seq: got {len(x_seq)} steps, want {net.steps}: it has parameters for each step"
+        )
     check_params(net, params)
     check_buffers(net, buffers)
     validate.one_of("keep", keep, ("all", "spikes") if training else ("all", "spikes", "nothing"))
@@ -166,9 +170,9 @@ def stem_backward(do_seq: Array, cache: StemCache, context: Context) -> Grads:
     grads: Grads = {}
     for index, unit in reversed(list(enumerate(cache.units))):
         layer, neuron, _, _ = recomputed(unit)
-        df, _ = neuron_backward(do_seq, neuron, context)
+        df, _, neuron_grads = neuron_backward(do_seq, neuron, context)
         dx_seq, unit_grads = conv_backward(df, layer, context, need_dx=index > 0)
-        grads |= unit_grads
+        grads |= unit_grads | neuron_grads
         if dx_seq is not None:
             do_seq = dx_seq
     return grads
@@ -234,6 +238,11 @@ def moved_norms(run: Forward) -> Iterator[tuple[str, Running]]:
     """Yield every batch norm's name and running statistics after this batch."""
     for neuron in neurons(run):
         yield from zip(neuron.norms, neuron.running, strict=True)
+    yield from (
+        (head.hidden.name, head.hidden.running)
+        for head in run.heads
+        if head.hidden is not None and head.hidden.running is not None
+    )
 
 
 def moved_buffers(run: Forward) -> Params:

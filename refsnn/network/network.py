@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refsnn.network.architecture import Architecture
-from refsnn.ops import LIF, Array, BatchNorm, validate
+from refsnn.ops import LIF, Array, BatchNorm, Neuron, Norm, validate
 
 Params = dict[str, Array]
+Shapes = dict[str, tuple[int, ...]]
 POSITIONS = ("none", "stage", "block")  # D11: of side branches, besides blocks by name
 
 
@@ -42,6 +43,9 @@ class Network:
     norm: BatchNorm = field(default_factory=BatchNorm)
     downsample: str = "conv"  # D9: conv, or avgpool before a 1x1 conv of stride 1
     readout: str = "mean"  # D10: mean or sum of the logits over time
+    neuron_model: Neuron | None = None  # with parameters that start at `lif`; None: plain LIFs
+    norm_model: Norm | None = None  # with other parameters than gamma and beta; None: `norm` alone
+    steps: int = 0  # T, where parameters belong to one step each; 0: any T
 
     def __post_init__(self) -> None:
         for name, kind in (("arch", Architecture), ("lif", LIF), ("norm", BatchNorm)):
@@ -51,6 +55,24 @@ class Network:
         self.check_branches()
         validate.one_of("downsample", self.downsample, ("conv", "avgpool"))
         validate.one_of("readout", self.readout, ("mean", "sum"))
+        if self.neuron_model is not None:
+            check_kind("neuron_model", self.neuron_model, Neuron)
+            self.neuron_model.check(self.lif)
+        if self.norm_model is not None:
+            check_kind("norm_model", self.norm_model, Norm)
+        if self.by_step:
+            validate.whole("steps", self.steps, 1)
+
+    @property
+    def by_step(self) -> bool:
+        """Tell whether parameters belong to one step each, so that T is `steps`."""
+        models = self.neuron_model, self.norm_model
+        return any(model is not None and model.by_step for model in models)
+
+    @property
+    def norm_constants(self) -> BatchNorm:
+        """Return the constants of its batch norms: `norm`, but what `norm_model` fixes."""
+        return self.norm if self.norm_model is None else self.norm_model.constants(self.norm)
 
     def check_branches(self) -> None:
         """Check where side branches attach; ValueError says where they can."""
@@ -120,26 +142,38 @@ class Network:
 
         def conv_norm(conv: str, norm: str, kernel: int, c_in: int, c_out: int) -> None:
             shapes[f"{conv}.weight"] = (kernel, kernel, c_in, c_out)
-            shapes[f"{norm}.weight"] = shapes[f"{norm}.bias"] = (c_out,)
+            own: Shapes = {"weight": (c_out,), "bias": (c_out,)}
+            if self.norm_model is not None:
+                own = self.norm_model.shapes(c_out, self.steps)
+            shapes.update((f"{norm}.{key}", shape) for key, shape in own.items())
 
         def linear(name: str, c_in: int, c_out: int) -> None:
             shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (c_in, c_out), (c_out,)
+
+        def neurons(name: str, channels: int) -> None:
+            if self.neuron_model is not None:
+                own = self.neuron_model.shapes(channels, self.steps)
+                shapes.update((f"{name}.{key}", shape) for key, shape in own.items())
 
         c_in = self.in_channels
         for index in range(arch.stem.convs):
             conv_norm(
                 f"stem.conv{index}", f"stem.bn{index}", arch.stem.kernel, c_in, arch.stem_width
             )
+            neurons(f"stem.lif{index}", arch.stem_width)
             c_in = arch.stem_width
         for block in self.blocks():
             conv_norm(f"{block.name}.conv1", f"{block.name}.bn1", 3, block.c_in, block.c_out)
+            neurons(f"{block.name}.lif1", block.c_out)
             conv_norm(f"{block.name}.conv2", f"{block.name}.bn2", 3, block.c_out, block.c_out)
             if self.has_projection(block):
                 skip = f"{block.name}.skip"
                 conv_norm(f"{skip}.conv", f"{skip}.bn", 1, block.c_in, block.c_out)
+            neurons(f"{block.name}.lif2", block.c_out)
         features = arch.widths[-1]
         if arch.hidden:
             linear("head.hidden", features, arch.hidden)  # D20
+            neurons("head.lif", arch.hidden)
             features = arch.hidden
         linear("head.fc", features, self.num_classes)
         for block in self.blocks():
@@ -151,14 +185,37 @@ class Network:
         """Return the shape of every batch norm's running statistics by name."""
         shapes: dict[str, tuple[int, ...]] = {}
         for name, shape in self.shapes().items():
-            owner, _, kind = name.rpartition(".")
-            if kind == "weight" and owner.split(".")[-1].startswith("bn"):
-                shapes |= {f"{owner}.running_mean": shape, f"{owner}.running_var": shape}
+            layer, _, kind = name.rpartition(".")
+            channels = shape[-1:]
+            if is_norm(name):
+                by_step = self.norm_model is not None and self.norm_model.running_by_step
+                kept = (self.steps, *channels) if by_step else channels
+            elif is_neuron(name) and self.neuron_model is not None:
+                kept = channels if self.neuron_model.has_statistics else ()
+            else:
+                continue
+            if kind == "weight" and kept:
+                shapes |= {f"{layer}.running_mean": kept, f"{layer}.running_var": kept}
         return shapes
 
     def count_parameters(self) -> int:
         """Count the elements of all parameters."""
         return sum(int(np.prod(shape)) for shape in self.shapes().values())
+
+
+def owner(name: str) -> str:
+    """Return the last name of the layer that a parameter belongs to, such as bn1."""
+    return name.rpartition(".")[0].rpartition(".")[2]
+
+
+def is_norm(name: str) -> bool:
+    """Tell whether this parameter belongs to a batch norm."""
+    return owner(name).startswith("bn")
+
+
+def is_neuron(name: str) -> bool:
+    """Tell whether this parameter belongs to a layer of neurons."""
+    return owner(name).startswith("lif")
 
 
 def is_side(name: str) -> bool:
@@ -172,21 +229,49 @@ def init_params(net: Network, rng: np.random.Generator, dtype: Any = np.float64)
         std(W_conv) = sqrt(2/(k^2 C_out))
         std(W_FC) = 1/n_in
 
-    Batch norm starts at weight 1 and bias 0. The side branches are drawn last, so that with the
-    same seed networks with and without branches have the same main path. Source: D18.
+    Batch norm starts at weight 1 and bias 0, and the parameters of a neuron or batch norm model
+    where it says. The side branches are drawn last, so that with the same seed networks with and
+    without branches have the same main path. Source: D18.
     """
     params: Params = {}
     for name, shape in net.shapes().items():
-        if len(shape) == 4:
+        if is_neuron(name) or (is_norm(name) and net.norm_model is not None):
+            params[name] = initial(net, name, shape).astype(dtype)
+        elif len(shape) == 4:
             std = np.sqrt(2 / (shape[0] * shape[1] * shape[3]))  # D18
             params[name] = rng.normal(0, std, shape).astype(dtype)
         elif len(shape) == 2:
             params[name] = rng.normal(0, 1 / shape[0], shape).astype(dtype)  # D18
-        elif name.split(".")[-2].startswith("bn") and name.endswith(".weight"):
+        elif is_norm(name) and name.endswith(".weight"):
             params[name] = np.ones(shape, dtype)
         else:
             params[name] = np.zeros(shape, dtype)
     return params
+
+
+def initial(net: Network, name: str, shape: tuple[int, ...]) -> Array:
+    """Return a parameter of the neurons' or the batch norms' model before training."""
+    key, channels = name.rpartition(".")[2], shape[-1]
+    if is_norm(name):
+        assert net.norm_model is not None
+        return net.norm_model.initial(channels, net.steps)[key]
+    assert net.neuron_model is not None
+    return net.neuron_model.initial(net.lif, channels, net.steps)[key]
+
+
+def limited(net: Network, params: Params) -> Params:
+    """Return parameters after an update, those of neurons inside of their limits."""
+    if net.neuron_model is None:
+        return params
+    layers: dict[str, Params] = {}
+    for name in filter(is_neuron, params):
+        layer, _, key = name.rpartition(".")
+        layers.setdefault(layer, {})[key] = params[name]
+    return params | {
+        f"{layer}.{key}": value
+        for layer, own in layers.items()
+        for key, value in net.neuron_model.limited(own).items()
+    }
 
 
 def init_buffers(net: Network, dtype: Any = np.float64) -> Params:

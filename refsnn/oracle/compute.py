@@ -173,7 +173,7 @@ def layer(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -
     yield "bn", sequence_to_torch(tape.norms[0])
     yield from seen(tape.neurons[0], sequence_to_torch)
     yield from moved(["bn"], neurons.running, context)
-    d, _ = neuron_backward(sequence_from_torch(x["do"]), neurons, context)
+    d, _, _ = neuron_backward(sequence_from_torch(x["do"]), neurons, context)
     dx_seq, grads = conv_backward(d, cache, context)
     yield "du_pre", sequence_to_torch(tape.deltas[id(tape.neurons[0])])
     assert dx_seq is not None

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from refsnn.network import Params
+from refsnn.network import Params, is_neuron, is_norm
 from refsnn.ops import Array
 
 #: orders of axes for transpose, to PyTorch's and from it, with the order that is wanted before
@@ -56,11 +56,18 @@ def param_from_torch(x: Array) -> Array:
 
 
 def params_to_torch(params: Mapping[str, Array]) -> Params:
-    return {name: param_to_torch(value) for name, value in params.items()}
+    """Convert parameters and running statistics by name; (T, C) of norms and neurons stays."""
+    return {n: x.copy() if has_steps(n) else param_to_torch(x) for n, x in params.items()}
 
 
 def params_from_torch(params: Mapping[str, Array]) -> Params:
-    return {name: param_from_torch(value) for name, value in params.items()}
+    """Convert parameters and running statistics by name; (T, C) of norms and neurons stays."""
+    return {n: x.copy() if has_steps(n) else param_from_torch(x) for n, x in params.items()}
+
+
+def has_steps(name: str) -> bool:
+    """Tell whether two axes of this parameter are steps and channels, and not in and out."""
+    return is_norm(name) or is_neuron(name)
 
 
 def torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from refsnn.ops import (
     BatchNorm,
     LIFCache,
     Loss,
+    Neuron,
     NormGrads,
     NormInput,
     Ops,
@@ -296,8 +297,8 @@ class SkipCache(NamedTuple):
 class OtherSkip(Ops):
     """Operations that compute batch norm, skip and LIF as one, so that the skip can be changed."""
 
-    def fuses(self, dtype: Any, p: LIF, norm: BatchNorm) -> bool:
-        return True
+    def fuses(self, dtype: Any, p: LIF, norm: BatchNorm, neuron: Neuron | None = None) -> bool:
+        return neuron is None
 
 
 def other_skip(ops: Ops, skip_is: str) -> Ops:

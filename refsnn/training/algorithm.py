@@ -12,6 +12,7 @@ from refsnn.network import (
     backward,
     encode,
     forward,
+    limited,
     outputs,
     without_branches,
 )
@@ -87,7 +88,8 @@ def train_step(
 
     def stepped(names: Iterable[str]) -> Stepped:
         given = ({name: x[name] for name in names} for x in (state.params, grads))
-        return update(*given, state.optimizer, i, lr, config.optimizer, ops)  # Alg. 1 line 8
+        moved, moments = update(*given, state.optimizer, i, lr, config.optimizer, ops)
+        return limited(net, moved), moments  # Alg. 1 line 8
 
     if keeps_all:
         params, moments = stepped(list(state.params))

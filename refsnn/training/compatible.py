@@ -20,8 +20,10 @@ def check_fit(config: TrainConfig, dataset: Dataset) -> None:
         raise ValueError(
             f"steps: got {config.steps}, but the data set has sequences of {frames[0]} frames"
         )
-    # a network of one channel and one step has the same limits on the size, and is quick
+    # a network of one channel and few steps has the same limits on the size, and is quick
     thin = config.changed(width=1e-9).build_network(1, 2)
     params = init_params(thin, np.random.default_rng(0), np.float32)
     image = np.zeros((1, height, width, 1), np.float32)
-    main_logits(thin, params, init_buffers(thin, np.float32), image, 1, get_ops("numpy"))
+    main_logits(
+        thin, params, init_buffers(thin, np.float32), image, max(thin.steps, 1), get_ops("numpy")
+    )

@@ -79,6 +79,8 @@ class TrainConfig:
 
     def build_network(self, in_channels: int, num_classes: int) -> Network:
         """Return the network that is trained; vanilla training has no side branches (Eq. 7)."""
+        models = self.neuron.model(), self.norm.model()
+        by_step = any(model is not None and model.by_step for model in models)
         return Network(
             self.network.architecture(),
             in_channels,
@@ -88,6 +90,8 @@ class TrainConfig:
             self.norm.norm(),
             self.network.downsample,
             self.network.readout,
+            *models,
+            self.steps if by_step else 0,
         )
 
     def data_options(self, begun: bool = False) -> Options:

@@ -66,6 +66,10 @@ LATER = {
     "reset_amount": None,
     "tet_lam": TET.lam,
     "tet_phi": None,
+    "neuron_model": "lif",
+    "norm_model": "bn",
+    "plif_input_decay": True,
+    "diet_reset_leaks": True,
 }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from refsnn.network import Forward, Params
+from refsnn.network import Forward, Params, is_neuron, is_norm
 from refsnn.network.model import neurons, recomputed_neurons
 from refsnn.ops import Array
 
@@ -17,7 +17,7 @@ def firing_rates(run: Forward) -> dict[str, float]:
     """Compute each layer's firing rate, spikes per neuron and step."""
     spikes = {neuron.name: neuron.o_seq for neuron in neurons(run)}
     hidden = (head.hidden for head in run.heads if head.hidden is not None)
-    spikes |= {name: lif.o_seq for _, name, lif in hidden}
+    spikes |= {layer.name: layer.lif.o_seq for layer in hidden}
     return {name: run.context.ops.count_spikes(x) / x.size for name, x in spikes.items()}
 
 
@@ -32,11 +32,11 @@ def first_gradient_norm(grads: Params) -> float:
 
 
 def weight_gradient_norms(grads: Params) -> dict[str, float]:
-    """Return the norm of the gradient of each layer of weights, from input to output."""
+    """Return the norm of the gradient of each layer's weights, from input to output."""
     return {
         name.removesuffix(".weight"): norm(g)
         for name, g in grads.items()
-        if name.endswith(".weight") and g.ndim > 1
+        if name.endswith(".weight") and not is_norm(name) and not is_neuron(name)
     }
 
 
@@ -73,7 +73,7 @@ def in_order_of_computing(run: Forward, loss: float, grads: Params) -> Iterator[
         yield neuron.name, neuron.cache.lif.u_pre_seq
     for head, logits in zip(run.heads, run.branches, strict=True):
         if head.hidden is not None:
-            yield head.hidden[1], head.hidden[2].u_pre_seq
+            yield head.hidden.name, head.hidden.lif.u_pre_seq
         yield f"{head.name}.fc", logits
     yield "the loss", np.asarray(loss)
     for name in reversed(list(grads)):

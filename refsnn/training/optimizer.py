@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from refsnn.network import Params
+from refsnn.network import Params, is_neuron, is_norm
 from refsnn.ops import NUMPY, Ops
 from refsnn.training.settings import OptimizerSettings
 
@@ -23,8 +23,14 @@ def cosine(lr: float, i: int, total: int) -> float:
 
 
 def decay_of(name: str, settings: OptimizerSettings) -> float:
-    """Return a parameter's weight decay: 0 for batch norm and biases unless `decay_on` is all."""
-    is_weight = name.endswith(".weight") and not name.split(".")[-2].startswith("bn")
+    """Return a parameter's weight decay.
+
+    It is 0 for batch norm and biases unless `decay_on` is all, and for neurons' parameters always:
+    0 means no more to them than any other value. Source: D17, R7.
+    """
+    if is_neuron(name):
+        return 0.0  # R7
+    is_weight = name.endswith(".weight") and not is_norm(name)
     return settings.weight_decay if is_weight or settings.decay_on == "all" else 0.0  # D17
 
 

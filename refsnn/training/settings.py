@@ -18,12 +18,18 @@ from refsnn.ops import (
     LIF,
     LOSSES,
     METHODS,
+    NEURONS,
+    NORMS,
+    PLIF,
     RESET_GRADIENTS,
     RESETS,
     SURROGATES,
     TET,
     BatchNorm,
+    Diet,
     Loss,
+    Neuron,
+    Norm,
     Surrogate,
     make_surrogate,
     validate,
@@ -166,6 +172,15 @@ class NeuronSettings(Settings):
         None, "amount that a reset by subtraction takes off; none: v_th"
     )
     fire_at_threshold: bool = setting(LIF.fire_at_threshold, "fire at u_pre == v_th too")
+    neuron_model: str = setting(
+        "lif",
+        "neurons: the paper's LIFs, or neurons with parameters that start at its settings",
+        choices=("lif", *NEURONS),
+    )
+    plif_input_decay: bool = setting(PLIF.input_decay, "plif's current is s c[t], not c[t]")
+    diet_reset_leaks: bool = setting(
+        Diet.reset_leaks, "diet's potential leaks after its reset, not before"
+    )
 
     def lif(self) -> LIF:
         """Return the neuron."""
@@ -178,6 +193,22 @@ class NeuronSettings(Settings):
             reset=self.reset,
             reset_amount=self.reset_amount,
         )
+
+    def model(self) -> Neuron | None:
+        """Return the neurons with parameters, or None for plain LIFs."""
+        made: Neuron | None = None
+        for model, kind in NEURONS.items():
+            options = {item.name: getattr(self, f"{model}_{item.name}") for item in fields(kind)}
+            if model == self.neuron_model:
+                made = kind(**options)
+                continue
+            for name, value in options.items():
+                if value != getattr(kind, name):
+                    got = validate.shown(value)
+                    raise ValueError(
+                        f"{model}_{name}: got {got}, want it for neuron_model {model} alone"
+                    )
+        return made
 
     def make_surrogate(self) -> Surrogate:
         """Return the surrogate: refsnn's own by its name, or one of the user's own."""
@@ -196,6 +227,11 @@ class NormSettings(Settings):
     norm_statistics: str = setting(
         BatchNorm.statistics, "batch norm's statistics", choices=("pooled", "per_step")
     )
+    norm_model: str = setting(
+        "bn",
+        "batch norm: the paper's, or one with parameters for each time step",
+        choices=("bn", *NORMS),
+    )
     norm_scale: float = setting(
         BatchNorm.scale, "factor on normalised values; the value of v_th makes tdBN", above=0
     )
@@ -203,6 +239,10 @@ class NormSettings(Settings):
     def norm(self) -> BatchNorm:
         """Return the batch norm."""
         return BatchNorm(self.norm_statistics, self.norm_scale)
+
+    def model(self) -> Norm | None:
+        """Return the batch norm's model, or None for the paper's."""
+        return None if self.norm_model == "bn" else NORMS[self.norm_model]()
 
 
 @dataclass(frozen=True)

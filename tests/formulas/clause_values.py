@@ -11,6 +11,9 @@ from refsnn.equations.batchnorm import BatchNorm, Running, batchnorm_backward, b
 from refsnn.equations.conv import Conv, conv_forward, conv_weight_gradient
 from refsnn.equations.lif import LIF, initial_potential, lif_backward, lif_forward, reset
 from refsnn.equations.loss import cross_entropy_backward, cross_entropy_forward
+from refsnn.equations.neurons import GLIF, MPBN, PLIF, Diet, RealSpike
+from refsnn.equations.neurons.sigmoid import sigmoid
+from refsnn.equations.norms import BNTT, TEBN
 from refsnn.ops import NUMPY, TET
 from refsnn.training.optimizer import cosine
 
@@ -224,6 +227,103 @@ def every_step():
     }
 
 
+def learnt(model, p, params):
+    """PLIF, GLIF, DIET, MPBN and REALSPIKE: one neuron over six steps, in a batch of three."""
+    rng = np.random.default_rng(9)
+    params = {name: np.asarray(value, float) for name, value in params.items()}
+    c, g_o = rng.normal(0.6, 1, (6, 3, 1)), rng.normal(size=(6, 3, 1))
+    running = Running(np.zeros(1), np.ones(1))
+    y, _, cache = model.forward(c, params, running, p, True)
+    delta, grads = model.backward(g_o, cache)
+    assert 0 < cache.o_seq.sum() < 18
+    u = reset(cache.u_pre_seq, cache.o_seq, p)
+    known = {"c": c, "u_pre": cache.u_pre_seq, "o": cache.o_seq, "y": y, "u": u}
+    scope = {name: steps(x[:, 0, 0]) for name, x in known.items()}
+    scope |= {name: value.item() for name, value in params.items() if value.size == 1}
+    scope |= {"T": 6, "v_th": p.v_th, "tau": p.tau, "exp": np.exp}
+    return scope, params, cache, delta, grads
+
+
+def plif():
+    scope, params, *_ = learnt(PLIF(), LIF(0.6, 0.7), {"w": [0.4]})
+    scope["s"] = sigmoid(params["w"]).item()
+    return scope
+
+
+def plif_derivation():
+    """The sum over the batch of three as one over all steps, one image after the other."""
+    _, params, cache, dc, grads = learnt(PLIF(), LIF(0.6, 0.7), {"w": [0.4]})
+    s = sigmoid(params["w"]).item()
+    before = np.concatenate([np.zeros((1, 3, 1)), reset(cache.u_pre_seq, cache.o_seq, LIF())[:-1]])
+    every = {"delta": dc / s, "c": cache.c_seq}
+    moved = {name: steps(x.T.ravel()) for name, x in every.items()}
+    u = dict(enumerate(before.T.ravel()))
+    return moved | {"u": u, "s": s, "T": 18, "dL_dw": grads["w"].item()}
+
+
+def glif():
+    rng = np.random.default_rng(1)
+    names = ("alpha", "beta", "gamma", "tau", "v_th", "l", "r")
+    raw = {name: [x] for name, x in zip(names, rng.normal(0, 0.7, 7), strict=True)}
+    raw["g"] = rng.normal(size=(6, 1))
+    scope, params, cache, _, _ = learnt(GLIF(), LIF(0.6, 0.7), raw)
+    k = cache.constants
+    scope |= {name: sigmoid(x).item() for name, x in params.items() if x.size == 1}
+    scope |= {"g": steps(sigmoid(params["g"]).ravel()), "B": steps(k.gain.ravel())}
+    return scope | {"A": k.leak.item(), "R": k.amount.item(), "D": k.drop.item()}
+
+
+def diet():
+    p = LIF(0.6, 0.7, reset="subtract")
+    scope, _, cache, *_ = learnt(Diet(), p, {"leak": [0.8], "v_th": [0.7]})
+    u_pre = 0.7 * cache.u_pre_seq
+    u = u_pre - 0.7 * cache.o_seq
+    return scope | {"u_pre": steps(u_pre[:, 0, 0]), "u": steps(u[:, 0, 0])}
+
+
+def diet_derivation():
+    p = LIF(0.6, 0.7, reset="subtract")
+    _, _, cache, dc, grads = learnt(Diet(), p, {"leak": [0.8], "v_th": [0.7]})
+    every = {"delta": dc, "c": cache.c_seq}
+    scope = {name: steps(x.ravel()) for name, x in every.items()}
+    return scope | {"v_th": 0.7, "T": 18, "dL_dv_th": grads["v_th"].item()}
+
+
+def mpbn():
+    params = {"weight": [1.2], "bias": [0.3]}
+    scope, _, cache, _, _ = learnt(MPBN(), LIF(0.6, 0.7), params)
+    x_hat = [norm.x_hat.ravel()[0] for norm in cache.norms]
+    scope |= {"v": steps(cache.v_seq[:, 0, 0]), "x_hat": steps(x_hat), "gamma": 1.2, "beta": 0.3}
+    return scope
+
+
+def real_spike():
+    return learnt(RealSpike(), LIF(0.6, 0.7), {"a": [1.3]})[0]
+
+
+def norm_by_step(model, **params):
+    """TEBN and BNTT: batch norm of one channel over four steps."""
+    rng = np.random.default_rng(5)
+    params = {name: np.array(value) for name, value in params.items()}
+    kept = (4, 1) if model.running_by_step else (1,)
+    running = Running(np.zeros(kept), np.ones(kept))
+    x, p = rng.normal(2, 3, (4, 2, 3, 3, 1)), model.constants(BatchNorm())
+    y, _, cache = batchnorm_forward(x, *model.affine(params), running, p, True)
+    known = {"y": y, "x_hat": cache.x_hat}
+    scope = {name: steps([*values]) for name, values in known.items()}
+    return scope | {"T": 4} | {n: steps(v.ravel()) for n, v in params.items() if v.size > 1}
+
+
+def tebn():
+    scope = norm_by_step(TEBN(), weight=[1.3], bias=[-0.2], p=[0.7, 1.1, 1.4, 0.9])
+    return scope | {"gamma": 1.3, "beta": -0.2}
+
+
+def bntt():
+    scope = norm_by_step(BNTT(), weight=[[0.7], [1.1], [1.4], [0.9]])
+    return scope | {"gamma": scope["weight"]}
+
+
 def norm():
     """D8: batch norm of one channel."""
     rng, p = np.random.default_rng(5), BatchNorm(scale=0.7, eps=0.01)
@@ -310,5 +410,14 @@ SCOPES = {
     "R3": learning_rates,
     "R5": lambda: map(at_potential, POTENTIALS),
     "TET": lambda: [every_step()],
+    "PLIF": lambda: [plif()],
+    "PLIF derivation": lambda: [plif_derivation()],
+    "GLIF": lambda: [glif()],
+    "DIET": lambda: [diet()],
+    "DIET derivation": lambda: [diet_derivation()],
+    "MPBN": lambda: [mpbn()],
+    "REALSPIKE": lambda: [real_spike()],
+    "TEBN": lambda: [tebn()],
+    "BNTT": lambda: [bntt()],
     "R6": lambda: [neuron(reset="subtract", reset_amount=0.9)],
 }

@@ -40,6 +40,8 @@ OTHERS = {
         )
     },
     "fused_forward.NORMED": "a sort of skip",
+    "fused_gated.BY_STEP": "a number of sums",
+    "fused_gated.OVERALL": "a number of sums",
     "dense.LINE": "of the cache",
     "count.BLOCK": "of a count by which the method is chosen",
     "count.WORD": "of a count by which the method is chosen",
