@@ -240,6 +240,12 @@ COMMANDS = {
         "write a trained network for PyTorch (.npz, .safetensors) or NIR (.nir)",
         "Write a run's network as a file for other programs; the suffix says which.",
     ),
+    "methods": (
+        "refsnn.training.methods_command",
+        "list the methods of the literature that --recipe knows",
+        "List the methods of the literature: what each changes, its settings, its clauses in the "
+        "ledger, and where it differs from what its authors do.",
+    ),
     "data": (
         "refsnn.data.command",
         "list and download data sets",
@@ -264,7 +270,7 @@ def add_command(module: str, parser: Any) -> None:
 
 def add_train(train: Any) -> None:
     from refsnn.training.config import PRESETS
-    from refsnn.training.options import add_settings, add_threads, add_workers
+    from refsnn.training.options import add_recipe, add_settings, add_threads, add_workers
 
     train.add_argument(
         "--out",
@@ -284,6 +290,7 @@ def add_train(train: Any) -> None:
         choices=PRESETS,
         help="settings to start from; options override them (default: digits)",
     )
+    add_recipe(train)
     train.add_argument(
         "--config",
         type=Path,
@@ -338,8 +345,8 @@ def run_train(arguments: argparse.Namespace) -> int:
                 f"out: got {arguments.out}, but --resume names the run's folder already"
             )
         folder = Path(arguments.out if arguments.resume is True else arguments.resume)
-        for name in ("preset", "config"):
-            if (value := getattr(arguments, name)) is not None:
+        for name in ("preset", "config", "recipe"):
+            if (value := getattr(arguments, name, None)) is not None:
                 raise ValueError(f"{name}: got {str(value)!r}, but {folder} has its settings")
         run = resume(folder, given)
     else:

@@ -32,12 +32,13 @@ from refsnn.equations.lif import (
 from refsnn.equations.linear import LinearCache
 from refsnn.equations.loss import CROSS_ENTROPY, Loss, is_per_step, loss_value
 from refsnn.equations.neurons import NEURONS, PLIF, Diet, Neuron
-from refsnn.equations.neurons.gated import Gated, is_gated
+from refsnn.equations.neurons.gated import Gated, GatedCache, is_gated
 from refsnn.equations.norms import NORMS, Norm
 from refsnn.equations.pool import AvgPool, AvgPoolCache
 from refsnn.equations.sequence import is_still
 from refsnn.equations.shortcut import METHODS, ObjectiveCache, Pullback
 from refsnn.equations.surrogate import EDGES, SURROGATES, Array, Surrogate, make_surrogate
+from refsnn.equations.surrogate import slopes as slopes_at
 from refsnn.equations.tet import TET
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "Diet",
     "FusedCache",
     "Gated",
+    "GatedCache",
     "LIF",
     "LIFCache",
     "LIFGrads",
@@ -79,12 +81,14 @@ __all__ = [
     "Running",
     "Surrogate",
     "get_ops",
+    "is_gated",
     "is_per_step",
     "is_still",
     "loss_value",
     "make_surrogate",
     "reset",
     "reset_slopes",
+    "slopes_at",
     "validate",
 ]
 

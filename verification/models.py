@@ -6,9 +6,15 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from refsnn.equations.batchnorm import Running, batchnorm_backward, batchnorm_forward
+from refsnn.equations.batchnorm import (
+    NormInput,
+    Running,
+    batchnorm_backward,
+    batchnorm_forward,
+)
 from refsnn.equations.neurons.sigmoid import sigmoid
-from refsnn.network import backward, forward
+from refsnn.network import Network, architecture, backward, forward
+from refsnn.network.layers import Context, neuron_forward
 from refsnn.ops import (
     CROSS_ENTROPY,
     LIF,
@@ -327,6 +333,49 @@ def norm_limits(case: NormModelCase, record: Recorder) -> None:
     record.close(clause, "its dL/dx", dx_seq, want, 1e-12, 1.0 + float(np.abs(want).max()))
 
 
+@check("tdBN against loops", "oracle", "M1 M2", cases.norm_cases(), quick=20, full=600)
+def tdbn_values(case: Any, record: Recorder) -> None:
+    """Compare tdBN alone, and a sum of two in which both are scaled, with loops."""
+    norm = BatchNorm(scale=case.norm["scale"], eps=case.norm["eps"])
+    known = case.gamma, case.beta
+    rest = case.mean, case.var, norm.scale, case.training, norm.eps
+    running = Running(case.mean, case.var)
+    y, _, cache = batchnorm_forward(case.x_seq, *known, running, norm, case.training)
+    want = naive_norms.tdbn(case.x_seq, case.dy_seq, *known, *rest)
+    record.close("M1", "y", y, want["y"], 1e-10)
+    alpha = 0.75
+    first, other = (NormInput(x, *known, running) for x in (case.x_seq, case.dy_seq))
+    net = Network(architecture("1:2"), 1, 2, norm=norm, merge_scale=alpha)
+    context = Context(net, {}, {}, NUMPY, case.training)
+    _, layer = neuron_forward(first, other, "lif", ("bn", "skip.bn"), context)
+    rest = case.mean, case.var, alpha * norm.scale, case.training, norm.eps
+    terms = [naive_norms.tdbn(x, case.dy_seq, *known, *rest) for x in (first[0], other[0])]
+    currents = layer.cache.lif.u_pre_seq[0]  # of the first step
+    record.close("M2", "sum of both", currents, (terms[0]["y"] + terms[1]["y"])[0], 1e-10)
+    _, bare = neuron_forward(first, other.x_seq, "lif", ("bn",), context)
+    record.close("M2", "a bare skip", bare.cache.lif.u_pre_seq[0], (y + other.x_seq)[0], 1e-13)
+    record.values_ok()
+    d = batchnorm_backward(case.dy_seq, cache)
+    scale = 1 + max(float(np.abs(want[name]).max()) for name in ("x", "gamma"))
+    record.close("M1", "dL/dx", d.dx_seq, want["x"], 1e-10, scale)
+    record.close("M1", "dL/dgamma", d.dgamma, want["gamma"], 1e-10, scale)
+
+
+@check("tdBN's scale is a factor of gamma", "structure", "M1", cases.norm_cases(), 20, 400)
+def scale_of_gamma(case: Any, record: Recorder) -> None:
+    """Check that the scale does to y what the same factor of gamma does, and dL/dgamma has it."""
+    scaled, plain = BatchNorm(scale=0.4), BatchNorm()
+    running = Running(case.mean, case.var)
+    known = case.beta, running
+    y, _, cache = batchnorm_forward(case.x_seq, case.gamma, *known, scaled, case.training)
+    want, _, other = batchnorm_forward(case.x_seq, 0.4 * case.gamma, *known, plain, case.training)
+    record.close("M1", "y", y, want, 1e-14)
+    record.values_ok()
+    got = batchnorm_backward(case.dy_seq, cache).dgamma
+    by_factor = 0.4 * batchnorm_backward(case.dy_seq, other).dgamma
+    record.close("M1", "dL/dgamma", got, by_factor, 1e-12, 1 + float(np.abs(by_factor).max()))
+
+
 @st.composite
 def network_models(draw: Any) -> tuple[str, str]:
     """Draw a neuron and a batch norm of a network, at least one of them another method's."""
@@ -338,7 +387,7 @@ def network_models(draw: Any) -> tuple[str, str]:
 @check(
     "smooth networks of other methods",
     "differences",
-    " ".join([*(names.split()[0] for names in CLAUSES.values()), *map(str.upper, NORMS)]),
+    " ".join([*(names.split()[0] for names in CLAUSES.values()), *map(str.upper, NORMS), "M2"]),
     st.tuples(
         cases.net_cases(most=3, images=3, room=2, smooth=True, surrogate="sigmoid"),
         network_models(),
@@ -360,11 +409,14 @@ def smooth_networks(drawn: Any, record: Recorder) -> None:
         lif=replace(lif, reset=reset, reset_amount=amount),
         neuron_model=NEURONS[neuron]() if neuron in NEURONS else None,
         norm_model=NORMS[norm]() if norm in NORMS else None,
+        merge_scale=case.side + 0.5,
+        norm_identity=len(case.labels) > 2,
         steps=steps,
     )
     start, buffers = cases.random_numbers(net, case.rng)
     clauses = [CLAUSES[neuron].split()[0]] if neuron in CLAUSES else []
     clauses += [norm.upper()] if norm in NORMS else []
+    clauses.append("M2")
 
     def objective_of(params: Any) -> Any:
         run = forward(net, params, buffers, case.x_seq, NUMPY, case.training)

@@ -45,9 +45,9 @@ def build(net: Network, library: str, steps: int, numbers: Params, channels_last
     14 % less time with each of the three neurons, training resnet18 about as much as with
     (N, C, H, W). ValueError for another neuron than the paper's.
     """
-    if net.lif != LIF() or net.neuron_model is not None or net.norm_model is not None:
-        got = net.lif, net.neuron_model, net.norm_model
-        raise ValueError(f"lif: got {got}, want the default, which all libraries have")
+    models = net.neuron_model, net.norm_model
+    if net.lif != LIF() or models != (None, None) or net.norm_identity or net.merge_scale != 1:
+        raise ValueError(f"net: got {net}, want the default neuron and norm, as all libraries have")
     neuron = NEURONS[library]
     model = pytorch.Network(describe(net), steps, lambda steps: neuron(steps, net.lif))
     (dtype,) = {value.dtype for value in numbers.values()}

@@ -101,7 +101,7 @@ def batchnorm_forward(
         centred = x_seq - mean
     inv_std = 1 / np.sqrt(var + p.eps)
     x_hat = centred * inv_std
-    y = x_hat * along_steps(gamma * p.scale) + along_steps(beta)
+    y = x_hat * along_steps(gamma * p.scale) + along_steps(beta)  # M1
     return y, running, BatchNormCache(x_hat, inv_std, gamma, axes, p)
 
 

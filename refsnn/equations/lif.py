@@ -76,6 +76,11 @@ class LIFCache(NamedTuple):
     u0: Array  # (...) potential before the first step
     p: LIF
 
+    @property
+    def relative_seq(self) -> Array:
+        """Return the potentials before firing over the threshold, (T, ...)."""
+        return self.u_pre_seq / self.p.v_th
+
 
 class LIFGrads(NamedTuple):
     """The gradients of a layer of neurons."""

@@ -75,6 +75,7 @@ def reach(size: int, kernel: int, stride: int, padding: int, outputs: int) -> Ar
 
 def reach_of(x: Array, layer: ConvLayer) -> Array:
     """Return for each pixel (H, W) of a convolution's input x how many windows read it."""
+    assert layer.conv is not None
     _, w, p = layer.conv
     axes = zip(x.shape[1:3], w.shape[:2], p.stride, p.padding, strict=True)
     rows, columns = (
@@ -88,6 +89,7 @@ def conv_count(
     layer: ConvLayer, neuron: NeuronCache, images: int, takes: str, updates: bool
 ) -> Count:
     """Count a convolution's operations; `updates` says that its neurons are counted with it."""
+    assert layer.conv is not None
     x, w, _ = layer.conv
     kh, kw, c_in, c_out = w.shape
     windows, steps = reach_of(x, layer), len(x) // images
@@ -132,9 +134,12 @@ def layer_counts(run: Forward) -> Iterator[Count]:
         assert isinstance(outer, Unit)
         yield conv_count(inner.conv, inner.neuron, images, takes, updates=True)
         yield conv_count(outer.conv, outer.neuron, images, "spikes", updates=True)
-        if outer.skip is None:
-            name = inner.conv.conv_name.removesuffix("conv1") + "skip"
-            yield skip_count(name, inner.conv.conv.x, images, takes)
+        if outer.skip is None or outer.skip.conv is None:
+            assert inner.conv.conv is not None
+            name, x = inner.conv.conv_name.removesuffix("conv1") + "skip", inner.conv.conv.x
+            count = skip_count(name, x, images, takes)
+            count.norm_macs = x.size if outer.skip is not None else 0
+            yield count
         else:
             pooled = "numbers" if outer.pool is not None else takes
             yield conv_count(outer.skip, outer.neuron, images, pooled, updates=False)

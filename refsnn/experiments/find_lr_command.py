@@ -12,7 +12,13 @@ from refsnn.experiments.find_lr import Found, find_lr
 from refsnn.ops import validate
 from refsnn.output import open_output, progress_bar, table
 from refsnn.training.config import PRESETS, TrainConfig, make_config
-from refsnn.training.options import add_picture, add_settings, add_threads, given_settings
+from refsnn.training.options import (
+    add_picture,
+    add_recipe,
+    add_settings,
+    add_threads,
+    given_settings,
+)
 
 LINES = 12  # of the printed table
 
@@ -35,6 +41,7 @@ def add_options(parser: Any) -> None:
         choices=PRESETS,
         help="settings to start from; options override them (default: digits)",
     )
+    add_recipe(parser)
     add_settings(parser, ("lr", "epochs", "patience"))
     add_threads(parser)
 

@@ -3,7 +3,8 @@
 Back-propagation is linear in dL/db_l, so a backward pass from one branch alone gives that branch's
 part (Eq. 9). The terms of Eq. 3 give the parts by mechanism: firing g_o[t] h[t], leak
 tau delta[t+1] (1 - o[t]), reset -tau delta[t+1] u_pre[t] h[t]; where the reset subtracts R, leak
-tau delta[t+1], reset -tau delta[t+1] R h[t].
+tau delta[t+1], reset -tau delta[t+1] R h[t]. Neurons with gates have their own such terms
+(`equations/neurons/gated.py`).
 
 Except for rounding, which the fields `rest` measure, the parts add up as vectors, the factors of
 the chain multiply to its last norm, and the shares of dL/dW1 add up to 1. Norms of parts need not
@@ -34,10 +35,14 @@ from refsnn.ops import (
     CROSS_ENTROPY,
     Array,
     ConvCache,
+    GatedCache,
     LIFCache,
     Loss,
+    Neuron,
     Ops,
+    is_gated,
     reset_slopes,
+    slopes_at,
     validate,
 )
 from refsnn.training.monitor import finite, norm
@@ -47,7 +52,8 @@ FIRST = "stem.conv0.weight"  # W1 of Eq. 8 and 9
 SMALL = 1e-3
 
 Seen = TypeVar("Seen")
-Look = Callable[[Array, Array, LIFCache], Seen]
+Cache = LIFCache | GatedCache
+Look = Callable[[Array, Array, Cache], Seen]
 
 
 class Ledger(NamedTuple):
@@ -92,9 +98,12 @@ def ledger(
     """Compute the ledger of one batch of images (N, H, W, C), shown at `steps` time steps.
 
     Batch norm uses the batch's statistics, as in training. `side` is the weight of the side
-    branches (Eq. 10). ValueError where a gradient is not finite.
+    branches (Eq. 10). ValueError where a gradient is not finite, or for neurons with other terms.
     """
     validate.at_least("side", side, 0)
+    if net.neuron_model is not None and not is_gated(net.neuron_model):
+        name = type(net.neuron_model).__name__
+        raise ValueError(f"net: has {name}, want LIFs or neurons with gates, whose terms are known")
     # unfused batch norm and LIF, so that `watch` sees each layer's lif_backward
     apart = replace(ops, norm_neuron_forward=None, norm_neuron_backward=None)
     run = forward(net, params, buffers, encode(images, steps), apart)
@@ -135,7 +144,16 @@ def watch(run: Forward, db: list[Array], look: Look[Seen]) -> tuple[Params, dict
         seen[names[id(cache)]] = look(do_seq, grads.dc_seq, cache)  # Eq. (3): dL/dc is delta
         return grads
 
-    context = run.context._replace(ops=replace(ops, lif_backward=lif_backward))
+    def neuron_backward(neuron: Neuron, dy_seq: Array, cache: Any) -> Any:
+        dc_seq, grads = ops.neuron_backward(neuron, dy_seq, cache)
+        k = cache.constants
+        gain = k.gain.reshape(len(dy_seq), *[1] * (dy_seq.ndim - 2), -1)
+        do_seq = dy_seq if neuron.binary else k.amplitude * dy_seq
+        seen[names[id(cache)]] = look(do_seq, dc_seq / gain, cache)  # dL/dc is gain delta
+        return dc_seq, grads
+
+    watched = replace(ops, lif_backward=lif_backward, neuron_backward=neuron_backward)
+    context = run.context._replace(ops=watched)
     return backward(run._replace(context=context), db), seen
 
 
@@ -149,7 +167,7 @@ def first_only(run: Forward) -> Forward:
     ops, first = run.context.ops, recomputed(run.stem.units[0]).conv.conv
 
     def conv_input_gradient(dy: Array, cache: ConvCache) -> Array:
-        return ops.conv_input_gradient(dy, cache) if dy.any() else np.zeros_like(cache.x)
+        return ops.conv_input_gradient(dy, cache) if dy.any() else np.zeros(cache.x.shape, dy.dtype)
 
     def conv_add_input_gradient(dy: Array, cache: ConvCache, total: Array) -> None:
         if dy.any():
@@ -167,26 +185,43 @@ def first_only(run: Forward) -> Forward:
     return run._replace(context=run.context._replace(ops=skipping))
 
 
-def by_size(do_seq: Array, delta_seq: Array, cache: LIFCache) -> tuple[float, list[float]]:
+def by_size(do_seq: Array, delta_seq: Array, cache: Cache) -> tuple[float, list[float]]:
     """Return the norm of dL/do over all steps, and the norm of delta per step."""
     return norm(do_seq), [norm(delta) for delta in delta_seq]
 
 
-def by_mechanism(do_seq: Array, delta_seq: Array, cache: LIFCache) -> list[dict[str, float]]:
+def by_mechanism(do_seq: Array, delta_seq: Array, cache: Cache) -> list[dict[str, float]]:
     """Return, per step, the norms of delta, of the terms of Eq. 3, and of delta minus their sum."""
     rows, p = [], cache.p
-    later = np.zeros_like(cache.u0)  # tau delta[t+1]; delta[T+1] = 0
+    later = np.zeros_like(cache.u_pre_seq[0])  # tau delta[t+1]; delta[T+1] = 0
     for t in reversed(range(len(do_seq))):
         u_pre, o, delta = cache.u_pre_seq[t], cache.o_seq[t], delta_seq[t]
-        h = p.surrogate.slope(u_pre - p.v_th, p.v_th)
-        by_u_pre, by_o = reset_slopes(u_pre, o, p)
+        h = slope_of(u_pre, cache)
+        by_u_pre, by_o = reset_terms(u_pre, o, cache)
         firing, leak = do_seq[t] * h, later * by_u_pre
         reset = np.zeros_like(h) if p.reset_gradient == "detached" else later * by_o * h  # D3
         terms = {"total": delta, "firing": firing, "leak": leak, "reset": reset}
         terms["rest"] = delta - (firing + leak + reset)  # Eq. (3)
         rows.append({name: norm(term) for name, term in terms.items()})
-        later = p.tau * delta
+        later = p.tau * delta if isinstance(cache, LIFCache) else delta
     return rows[::-1]
+
+
+def slope_of(u_pre: Array, cache: Cache) -> Array:
+    """Return the surrogate's slopes at potentials (N, ...), by the layer's thresholds."""
+    v_th = cache.p.v_th if isinstance(cache, LIFCache) else cache.constants.v_th
+    return slopes_at(cache.p.surrogate, u_pre - v_th, v_th)  # type: ignore[arg-type]
+
+
+def reset_terms(u_pre: Array, o: Array, cache: Cache) -> tuple[Array, Array]:
+    """Return the derivatives of the next step's start by u_pre and by o, (N, ...) both.
+
+    A LIF's leak tau is left out, since `later` has it.
+    """
+    if isinstance(cache, LIFCache):
+        return reset_slopes(u_pre, o, cache.p)
+    k = cache.constants
+    return k.leak * (1 - k.clear * o), -(k.leak * k.clear * u_pre + k.amount)
 
 
 def share(chosen: Array) -> float:
@@ -194,12 +229,12 @@ def share(chosen: Array) -> float:
     return float(np.mean(chosen))
 
 
-def slopes(cache: LIFCache) -> list[dict[str, float]]:
+def slopes(cache: Cache) -> list[dict[str, float]]:
     """Return, per step, the firing rate and the statistics of the surrogate slope (Eq. 4)."""
     p, rows = cache.p, []
     small = SMALL * float(p.surrogate.slope(np.zeros(1), p.v_th)[0])
     for u_pre, o in zip(cache.u_pre_seq, cache.o_seq, strict=True):
-        h = p.surrogate.slope(u_pre - p.v_th, p.v_th)
+        h = slope_of(u_pre, cache)
         row = {"rate": share(o != 0), "mean_slope": float(h.mean(dtype=np.float64))}
         rows.append(row | {"zero_slope": share(h == 0), "small_slope": share(h < small)})
     return rows

@@ -13,7 +13,7 @@ from refsnn.ops import get_ops
 from refsnn.output import open_output, table
 from refsnn.training.config import PRESETS, TrainConfig, make_config
 from refsnn.training.folder import load_state, read_config
-from refsnn.training.options import add_settings, add_threads, given_settings
+from refsnn.training.options import add_recipe, add_settings, add_threads, given_settings
 from refsnn.training.trainer import batches_of, initial_state, network_for
 from refsnn.training.validation import divide
 
@@ -46,6 +46,7 @@ def add_options(parser: Any) -> None:
         choices=PRESETS,
         help="settings to start from; options override them (default: digits)",
     )
+    add_recipe(parser)
     add_settings(parser, LEFT_OUT)
     add_threads(parser)
 
@@ -103,8 +104,9 @@ def subject(arguments: argparse.Namespace) -> tuple[TrainConfig, Dataset, Networ
         config = make_config(arguments.preset or "digits", **given)
     else:
         config = read_config(folder)
-        if arguments.preset is not None:
-            raise ValueError(f"preset: got {arguments.preset!r}, but {folder} has its settings")
+        for name in ("preset", "recipe"):
+            if (value := getattr(arguments, name, None)) is not None:
+                raise ValueError(f"{name}: got {value!r}, but {folder} has its settings")
         for name, value in given.items():
             has = config.to_dict()[name]
             if name not in OWN and value != has:

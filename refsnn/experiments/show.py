@@ -67,8 +67,7 @@ def look(
         for name, cache in neuron_caches(run):
             o_seq = cache.o_seq.reshape(*cache.o_seq.shape[:2], -1)  # (T, N, neurons)
             fired[name] = fired.get(name, 0) + (o_seq != 0).sum(axis=(0, 1))
-            u_pre = cache.u_pre_seq / config.neuron.v_th
-            potentials[name] = potentials.get(name, 0) + np.histogram(u_pre, EDGES)[0]
+            potentials[name] = potentials.get(name, 0) + np.histogram(cache.relative_seq, EDGES)[0]
             few = np.linspace(0, o_seq.shape[2] - 1, min(neurons, o_seq.shape[2])).astype(int)
             wanted = max(0, samples - count)
             followed.setdefault(name, []).append((o_seq[:, :wanted, few] != 0).swapaxes(0, 1))

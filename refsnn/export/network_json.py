@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from refsnn.files.documents import parse_json
@@ -59,7 +59,13 @@ NETWORK = object_with(
         "downsample": TEXT,
         "readout": TEXT,
     },
-    {"neuron_model": MODEL, "norm_model": MODEL, "steps": COUNT},
+    {
+        "neuron_model": MODEL,
+        "norm_model": MODEL,
+        "merge_scale": NUMBER,
+        "norm_identity": FLAG,
+        "steps": COUNT,
+    },
 )
 #: fields that had other names in format 1
 FORMER = object_with(
@@ -127,8 +133,10 @@ def network_to_dict(net: Network) -> dict[str, Any]:
             raise TypeError(f"{field}: got {got}, want one of {want}")
         else:
             values[field]["name"] = name_of[type(model)]
-    if not net.steps:
-        del values["steps"]
+    for item in fields(net):  # what older versions did not have
+        newer = item.name in ("merge_scale", "norm_identity", "steps")
+        if newer and getattr(net, item.name) == item.default:
+            del values[item.name]
     return values
 
 

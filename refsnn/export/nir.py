@@ -69,6 +69,8 @@ def to_nir(
         raise ValueError("net: fires the surrogate's primitive, for which NIR has no node")
     if net.lif.reset != "zero":
         raise ValueError(f"net: reset {net.lif.reset}, for which NIR has no node")
+    if net.norm_identity:
+        raise ValueError("net: norm_identity, batch norm on skips, for which NIR has no node")
     for model in (net.neuron_model, net.norm_model):
         if model is not None:
             raise ValueError(f"net: has {type(model).__name__}, for which NIR has no node")

@@ -15,6 +15,8 @@ from refsnn.network.layers import (
     conv_forward,
     neuron_backward,
     neuron_forward,
+    norm_gradients,
+    norm_input,
     pool_backward,
     pool_forward,
 )
@@ -108,9 +110,13 @@ def skip_forward(
 ) -> tuple[Array | NormInput, AvgPoolCache | None, ConvLayer | None]:
     """Return the skip: x itself, or a 1x1 convolution of x that still has to be normalised.
 
-    There is no neuron on the skip. ValueError where `avgpool` meets an odd size. Source: D9.
+    With `norm_identity`, x has to be normalised too. There is no neuron on the skip. ValueError
+    where `avgpool` meets an odd size. Source: D9, M2.
     """
     if not context.net.has_projection(block):
+        if context.net.norm_identity:
+            name = f"{block.name}.skip.bn"
+            return norm_input(x_seq, name, context), None, ConvLayer("", name, None, False)  # M2
         return x_seq, None, None  # D9
     pool, stride = None, block.stride
     if context.net.downsample == "avgpool" and stride > 1:
@@ -135,6 +141,8 @@ def skip_backward(
         assert isinstance(dskip, np.ndarray)
         return dskip, {}
     assert isinstance(dskip, NormGrads)
+    if skip.conv is None:
+        return dskip.dx_seq, norm_gradients(dskip, skip.norm_name, context)
     dx_seq, grads = conv_backward(dskip, skip, context)
     assert dx_seq is not None
     if pool is not None:

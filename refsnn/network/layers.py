@@ -5,6 +5,7 @@ and a cache; a backward pass returns the gradient at the input and a dict of the
 gradients. Sequences are (T, N, H, W, C).
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,7 +49,7 @@ class ConvLayer(NamedTuple):
 
     conv_name: str
     norm_name: str
-    conv: ConvCache
+    conv: ConvCache | None  # None for a batch norm without a convolution before it
     still: bool  # it convolved one step's images, which are those of all steps
 
 
@@ -99,13 +100,18 @@ def conv_forward(
 
     Images that are the same at every step (D7) are convolved once.
     """
-    params, buffers, still = context.params, context.buffers, is_still(x_seq)
+    params, still = context.params, is_still(x_seq)
     x = merge(x_seq[:1] if still else x_seq)
     c, cache = context.ops.conv_forward(x, params[f"{conv_name}.weight"], conv)
     c_seq = np.broadcast_to(c, (len(x_seq), *c.shape)) if still else split(c, len(x_seq))
-    running = Running(buffers[f"{norm_name}.running_mean"], buffers[f"{norm_name}.running_var"])
-    gamma, beta = norm_affine(norm_name, context)
-    return NormInput(c_seq, gamma, beta, running), ConvLayer(conv_name, norm_name, cache, still)
+    return norm_input(c_seq, norm_name, context), ConvLayer(conv_name, norm_name, cache, still)
+
+
+def norm_input(x_seq: Array, name: str, context: Context) -> NormInput:
+    """Return the arguments of a batch norm of x_seq."""
+    mean, var = (context.buffers[f"{name}.running_{which}"] for which in ("mean", "var"))
+    gamma, beta = norm_affine(name, context)
+    return NormInput(x_seq.astype(gamma.dtype, copy=False), gamma, beta, Running(mean, var))
 
 
 def conv_backward(
@@ -121,6 +127,7 @@ def conv_backward(
     leaves it out, for a convolution of the data.
     """
     ops, dc_seq = context.ops, d.dx_seq
+    assert layer.conv is not None
     dc = sum_over_steps(dc_seq, ops) if layer.still else merge(dc_seq)
     grads = {
         f"{layer.conv_name}.weight": ops.conv_weight_gradient(dc, layer.conv),
@@ -175,6 +182,8 @@ def neuron_forward(
     """
     net, ops, training = context.net, context.ops, context.training
     p, norm, model = net.lif, net.norm_constants, net.neuron_model
+    if isinstance(skip, NormInput):
+        norm = replace(norm, scale=norm.scale * net.merge_scale)  # M2
     if ops.fuses(f.x_seq.dtype, p, norm, model):
         if model is None:
             assert ops.norm_neuron_forward is not None

@@ -45,6 +45,8 @@ class Network:
     readout: str = "mean"  # D10: mean or sum of the logits over time
     neuron_model: Neuron | None = None  # with parameters that start at `lif`; None: plain LIFs
     norm_model: Norm | None = None  # with other parameters than gamma and beta; None: `norm` alone
+    merge_scale: float = 1.0  # M2: factor on both batch norms that meet in a block's sum
+    norm_identity: bool = False  # M2: a batch norm on skips without a convolution too
     steps: int = 0  # T, where parameters belong to one step each; 0: any T
 
     def __post_init__(self) -> None:
@@ -55,6 +57,9 @@ class Network:
         self.check_branches()
         validate.one_of("downsample", self.downsample, ("conv", "avgpool"))
         validate.one_of("readout", self.readout, ("mean", "sum"))
+        validate.positive("merge_scale", self.merge_scale)
+        validate.flag("norm_identity", self.norm_identity)
+        validate.as_floats(self, "merge_scale")
         if self.neuron_model is not None:
             check_kind("neuron_model", self.neuron_model, Neuron)
             self.neuron_model.check(self.lif)
@@ -142,6 +147,9 @@ class Network:
 
         def conv_norm(conv: str, norm: str, kernel: int, c_in: int, c_out: int) -> None:
             shapes[f"{conv}.weight"] = (kernel, kernel, c_in, c_out)
+            norm_only(norm, c_out)
+
+        def norm_only(norm: str, c_out: int) -> None:
             own: Shapes = {"weight": (c_out,), "bias": (c_out,)}
             if self.norm_model is not None:
                 own = self.norm_model.shapes(c_out, self.steps)
@@ -169,6 +177,8 @@ class Network:
             if self.has_projection(block):
                 skip = f"{block.name}.skip"
                 conv_norm(f"{skip}.conv", f"{skip}.bn", 1, block.c_in, block.c_out)
+            elif self.norm_identity:
+                norm_only(f"{block.name}.skip.bn", block.c_out)  # M2
             neurons(f"{block.name}.lif2", block.c_out)
         features = arch.widths[-1]
         if arch.hidden:

@@ -9,6 +9,7 @@ import numpy as np
 from refsnn.data.load import Options
 from refsnn.network import Network
 from refsnn.ops import Loss, get_ops, validate
+from refsnn.training.recipes import recipe_settings
 from refsnn.training.settings import (
     DataSettings,
     NetworkSettings,
@@ -91,6 +92,8 @@ class TrainConfig:
             self.network.downsample,
             self.network.readout,
             *models,
+            self.norm.norm_merge_scale,
+            self.norm.norm_identity,
             self.steps if by_step else 0,
         )
 
@@ -128,8 +131,9 @@ class TrainConfig:
         return values
 
     def changed(self, **given: Any) -> "TrainConfig":
-        """Return these settings with the `given` ones over them."""
-        return make_config("digits", **(self.to_dict() | given))
+        """Return these settings with the `given` ones, or a `recipe`, over them."""
+        of_recipe = recipe_settings(given.pop("recipe")) if "recipe" in given else {}
+        return make_config("digits", **(self.to_dict() | of_recipe | given))
 
 
 def settings_fields() -> Iterator[tuple[str, Any]]:
@@ -186,10 +190,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 def make_config(preset: str = "digits", /, **given: Any) -> TrainConfig:
     """Return the preset's settings with the `given` ones over them.
 
-    TypeError or ValueError names the setting that is unknown or has a wrong value.
+    `recipe` among these is the name of a method, whose settings lie between the two. TypeError or
+    ValueError names the setting that is unknown or has a wrong value.
     """
     validate.one_of("preset", preset, PRESETS)
-    values, groups = PRESETS[preset] | given, dict[str, dict[str, Any]]()
+    of_recipe = recipe_settings(given.pop("recipe")) if "recipe" in given else {}
+    values, groups = PRESETS[preset] | of_recipe | given, dict[str, dict[str, Any]]()
     group_of = {item.name: (group, item) for group, item in settings_fields()}
     for name, value in values.items():
         if name not in group_of:

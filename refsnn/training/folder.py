@@ -70,6 +70,8 @@ LATER = {
     "norm_model": "bn",
     "plif_input_decay": True,
     "diet_reset_leaks": True,
+    "norm_merge_scale": 1.0,
+    "norm_identity": False,
 }
 
 

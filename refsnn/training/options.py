@@ -70,6 +70,16 @@ def picture_file(text: str) -> Path:
     return Path(text)
 
 
+def add_recipe(parser: Any) -> None:
+    parser.add_argument(
+        "--recipe",
+        default=argparse.SUPPRESS,
+        metavar="NAME",
+        help="a method of the literature, over the preset; options override it (refsnn methods "
+        "lists them)",
+    )
+
+
 def add_best(parser: Any) -> None:
     parser.add_argument(
         "--best",
@@ -105,7 +115,7 @@ def number_of_workers(text: str) -> int:
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the settings given on the command line, by name."""
-    names = [item.name for _, item in settings_fields()]
+    names = ["recipe", *(item.name for _, item in settings_fields())]
     given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
     for name in ("dataset", "data_dir"):  # the run may be used elsewhere
         if given.get(name, "") and (name == "data_dir" or given[name].endswith(".npz")):

@@ -236,6 +236,13 @@ class NormSettings(Settings):
         BatchNorm.scale, "factor on normalised values; the value of v_th makes tdBN", above=0
     )
 
+    norm_merge_scale: float = setting(
+        Network.merge_scale, "factor on both batch norms that meet in a block's sum", above=0
+    )
+    norm_identity: bool = setting(
+        Network.norm_identity, "a batch norm on skips without a convolution too"
+    )
+
     def norm(self) -> BatchNorm:
         """Return the batch norm."""
         return BatchNorm(self.norm_statistics, self.norm_scale)

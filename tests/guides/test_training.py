@@ -24,7 +24,7 @@ def test_defaults_are_those_of_the_table():
     config = make_config().to_dict()
     for options, row in rows.items():
         names = [name.strip("`- ").replace("-", "_") for name in options.split(",")]
-        if names[0] in ("preset", "config", "threads", "callback"):
+        if names[0] in ("preset", "recipe", "config", "threads", "callback"):
             continue
         defaults = [value.strip("` ") for value in row[2].split(",")]
         for name, shown in zip(names, defaults, strict=True):

@@ -38,6 +38,11 @@ class GatedCache(NamedTuple):
     params: Arrays
     p: LIF
 
+    @property
+    def relative_seq(self) -> Array:
+        """Return the potentials before firing over the threshold, (T, N, ..., C)."""
+        return self.u_pre_seq / self.constants.v_th
+
 
 @dataclass(frozen=True)
 class Gated(Neuron):

@@ -29,6 +29,11 @@ class MPBNCache(NamedTuple):
     norms: list[BatchNormCache]  # of each step
     p: LIF
 
+    @property
+    def relative_seq(self) -> Array:
+        """Return the normalised potentials over the threshold, (T, N, ..., C)."""
+        return self.v_seq / self.p.v_th
+
 
 @dataclass(frozen=True)
 class MPBN(Neuron):

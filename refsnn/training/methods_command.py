@@ -1,0 +1,80 @@
+"""The command `refsnn methods`: list the methods that `--recipe` knows."""
+
+import argparse
+import json
+import textwrap
+from typing import Any
+
+from refsnn import spec
+from refsnn.ops import validate
+from refsnn.output import print_json
+from refsnn.training.recipes import Recipe, recipes
+
+WIDTH, INDENT = 88, 12
+
+
+def add_options(parser: Any) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help="say all about this method")
+    parser.add_argument("--json", action="store_true", help="print an object for each method")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the methods, or one of them."""
+    known = recipes()
+    if arguments.name is not None:
+        if arguments.name not in known:
+            hint = validate.nearest(arguments.name, known)
+            raise ValueError(f"method: got {validate.shown(arguments.name)}{hint}")
+        known = {arguments.name: known[arguments.name]}
+    if arguments.json:
+        print_json(json.dumps([recipe._asdict() for recipe in known.values()], indent=2))
+    else:
+        text = short if arguments.name is None else whole
+        print("\n".join(text(recipe) for recipe in known.values()))
+    return 0
+
+
+def short(recipe: Recipe) -> str:
+    """Describe a method in a few words: its source, what it changes, and what is missing."""
+    text = f"{recipe.source}: {recipe.changes}"
+    if recipe.missing:
+        text += f" [not there yet: {recipe.missing}]"
+    elif recipe.differs:
+        text += " [with a difference]"
+    return filled(recipe.name, text)
+
+
+def whole(recipe: Recipe) -> str:
+    """Describe a method: its settings, its clauses, and where it differs from its authors'."""
+    options = " ".join(option(name, value) for name, value in recipe.settings.items())
+    clauses = "; ".join(f"{name}: {spec.clause(name).title}" for name in recipe.clauses)
+    parts = {
+        "source": recipe.source,
+        "changes": recipe.changes,
+        "settings": options,
+        "clauses": clauses,
+        "differs": recipe.differs,
+        "missing": recipe.missing,
+        "published": recipe.published,
+    }
+    return "\n".join([recipe.name, *(filled(name, text) for name, text in parts.items() if text)])
+
+
+def filled(name: str, text: str) -> str:
+    """Return a name and a text beside it, in lines of WIDTH."""
+    return textwrap.fill(
+        text,
+        WIDTH,
+        initial_indent=f"{name:{INDENT}}",
+        subsequent_indent=" " * INDENT,
+        break_on_hyphens=False,
+    )
+
+
+def option(name: str, value: Any) -> str:
+    """Return a setting as an option of `refsnn train`."""
+    dashed = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{dashed}" if value else f"--no-{dashed}"
+    return f"--{dashed} {value}"
