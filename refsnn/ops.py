@@ -36,6 +36,7 @@ from refsnn.equations.neurons.gated import Gated, GatedCache, is_gated
 from refsnn.equations.norms import NORMS, Norm
 from refsnn.equations.pool import AvgPool, AvgPoolCache
 from refsnn.equations.sequence import is_still
+from refsnn.equations.sew import join_backward, join_forward
 from refsnn.equations.shortcut import METHODS, ObjectiveCache, Pullback
 from refsnn.equations.surrogate import EDGES, SURROGATES, Array, Surrogate, make_surrogate
 from refsnn.equations.surrogate import slopes as slopes_at
@@ -84,6 +85,8 @@ __all__ = [
     "is_gated",
     "is_per_step",
     "is_still",
+    "join_backward",
+    "join_forward",
     "loss_value",
     "make_surrogate",
     "reset",

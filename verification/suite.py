@@ -21,6 +21,7 @@ MODULES = [
     "differences",
     "tet",
     "models",
+    "blocks",
     "structure",
     "training",
     "runs",

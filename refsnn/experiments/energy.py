@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from refsnn.network import Forward
-from refsnn.network.block import Unit
 from refsnn.network.layers import ConvLayer, NeuronCache
+from refsnn.network.unit import Unit
 from refsnn.ops import Array
 
 ACCUMULATE, MULTIPLY_ACCUMULATE = 0.9, 4.6  # pJ, 32 bits at 45 nm: 0.9 to add, 3.7 to multiply
@@ -120,6 +120,8 @@ def skip_count(name: str, x_seq: Array, images: int, takes: str) -> Count:
 def layer_counts(run: Forward) -> Iterator[Count]:
     """Yield the count of every layer, from input to output."""
     assert run.context.keep == "all"
+    if (block := run.context.net.block) != "basic":
+        raise ValueError(f"block: got {block}, want basic, whose operations are counted")
     images = len(run.branches[-1])
     takes = "numbers"  # the data
     for unit in run.stem.units:

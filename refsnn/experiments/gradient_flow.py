@@ -101,6 +101,8 @@ def ledger(
     branches (Eq. 10). ValueError where a gradient is not finite, or for neurons with other terms.
     """
     validate.at_least("side", side, 0)
+    if net.block != "basic":
+        raise ValueError(f"net: has block {net.block}, want basic, whose terms are known")
     if net.neuron_model is not None and not is_gated(net.neuron_model):
         name = type(net.neuron_model).__name__
         raise ValueError(f"net: has {name}, want LIFs or neurons with gates, whose terms are known")

@@ -48,6 +48,7 @@ LIF_RULES = object_with(
 NORM = object_with({"statistics": TEXT, "scale": NUMBER, "eps": NUMBER, "momentum": NUMBER})
 MODEL = object_with({"name": TEXT}) | {"additionalProperties": FLAG}
 MODELS: dict[str, Mapping[str, type[Any]]] = {"neuron_model": NEURONS, "norm_model": NORMS}
+NEWER = ("block", "zero_init", "merge_scale", "norm_identity", "steps")
 NETWORK = object_with(
     {
         "arch": ARCH,
@@ -62,6 +63,8 @@ NETWORK = object_with(
     {
         "neuron_model": MODEL,
         "norm_model": MODEL,
+        "block": TEXT,
+        "zero_init": FLAG,
         "merge_scale": NUMBER,
         "norm_identity": FLAG,
         "steps": COUNT,
@@ -134,7 +137,7 @@ def network_to_dict(net: Network) -> dict[str, Any]:
         else:
             values[field]["name"] = name_of[type(model)]
     for item in fields(net):  # what older versions did not have
-        newer = item.name in ("merge_scale", "norm_identity", "steps")
+        newer = item.name in NEWER
         if newer and getattr(net, item.name) == item.default:
             del values[item.name]
     return values

@@ -69,6 +69,8 @@ def to_nir(
         raise ValueError("net: fires the surrogate's primitive, for which NIR has no node")
     if net.lif.reset != "zero":
         raise ValueError(f"net: reset {net.lif.reset}, for which NIR has no node")
+    if net.block != "basic":
+        raise ValueError(f"net: block {net.block}, want basic, the one that NIR graphs are made of")
     if net.norm_identity:
         raise ValueError("net: norm_identity, batch norm on skips, for which NIR has no node")
     for model in (net.neuron_model, net.norm_model):

@@ -11,9 +11,10 @@ from numpy import empty
 
 from refsnn.equations.batchnorm import Running
 from refsnn.equations.lif import LIF
-from refsnn.equations.neurons import Neuron, gated
+from refsnn.equations.neurons import MPBN, Neuron, gated, mpbn
 from refsnn.equations.neurons.gated import Constants, is_gated
 from refsnn.equations.surrogate import Array
+from refsnn.kernels.batchnorm import batchnorm_backward, batchnorm_forward
 from refsnn.kernels.lif import slopes_of
 from refsnn.kernels.simd import contiguous
 from refsnn.kernels.threads import begin, share, take
@@ -77,19 +78,27 @@ def neuron_forward(
     p: LIF,
     training: bool,
 ) -> tuple[Array, Running | None, Any]:
-    """Do as the neuron's `forward`, which is called for neurons other than `Gated`.
+    """Do as the neuron's `forward`, which is called for neurons other than `Gated` and MPBN.
 
     In float32, spikes of 0 and 1 are uint8, as convolutions take them fast.
     """
-    if not is_gated(neuron):
+    if is_gated(neuron):
+        passed, gates = gated.gated_forward(neuron, c_seq, params, p, gated_steps)
+        return passed, running, gates
+    if type(neuron) is MPBN:
+        y_seq, running, cache = mpbn.mpbn_forward(
+            c_seq, params, running, p, training, batchnorm_forward
+        )
+    else:
         y_seq, running, cache = neuron.forward(c_seq, params, running, p, training)
-        return y_seq.astype(spikes_dtype(c_seq, p)), running, cache
-    y_seq, cache = gated.gated_forward(neuron, c_seq, params, p, gated_steps)
-    return y_seq, running, cache
+    dtype = spikes_dtype(c_seq, p) if neuron.binary else c_seq.dtype
+    return y_seq.astype(dtype, copy=False), running, cache
 
 
 def neuron_backward(neuron: Neuron, dy_seq: Array, cache: Any) -> tuple[Array, dict[str, Array]]:
     """Do as the neuron's `backward`."""
+    if type(neuron) is MPBN:
+        return mpbn.mpbn_backward(dy_seq, cache, batchnorm_backward, slopes_of)
     if not is_gated(neuron):
         return neuron.backward(dy_seq, cache)
     return gated.gated_backward(neuron, dy_seq, cache, gated_steps_backward, channel_slopes)

@@ -3,6 +3,7 @@
 from refsnn.network.architecture import ARCHITECTURES, Architecture, Stem, architecture
 from refsnn.network.model import Forward, backward, encode, forward, neuron_caches, outputs
 from refsnn.network.network import (
+    BLOCKS,
     Block,
     Network,
     Params,
@@ -18,6 +19,7 @@ from refsnn.network.network import (
 
 __all__ = [
     "ARCHITECTURES",
+    "BLOCKS",
     "Architecture",
     "Block",
     "Forward",

@@ -10,7 +10,6 @@ from refsnn.network.layers import (
     Context,
     ConvLayer,
     Grads,
-    NeuronCache,
     conv_backward,
     conv_forward,
     neuron_backward,
@@ -21,24 +20,8 @@ from refsnn.network.layers import (
     pool_forward,
 )
 from refsnn.network.network import Block
+from refsnn.network.unit import Unit, conv_unit_forward
 from refsnn.ops import Array, AvgPool, AvgPoolCache, Conv, NormGrads, NormInput
-
-
-class Unit(NamedTuple):
-    """The values that the backward pass of a unit needs: a convolution, its batch norm, and LIF.
-
-    A block's second unit also has the skip: its pooling and its convolution, if any.
-    """
-
-    conv: ConvLayer
-    neuron: NeuronCache
-    pool: AvgPoolCache | None = None  # the skip's average pooling
-    skip: ConvLayer | None = None  # None: identity, or no skip
-
-    @property
-    def neurons(self) -> list[NeuronCache]:
-        """Return the layers of neurons, as `Kept` has them."""
-        return [self.neuron]
 
 
 class BlockCache(NamedTuple):
@@ -46,6 +29,11 @@ class BlockCache(NamedTuple):
 
     inner: Unit | Kept
     outer: Unit | Kept
+
+    @property
+    def units(self) -> list[Unit | Kept]:
+        """Return the units from input to output."""
+        return [self.inner, self.outer]
 
 
 def block_forward(x_seq: Array, block: Block, context: Context) -> tuple[Array, BlockCache]:
@@ -66,9 +54,7 @@ def block_forward(x_seq: Array, block: Block, context: Context) -> tuple[Array, 
 def inner_forward(x_seq: Array, block: Block, context: Context) -> tuple[Array, Unit]:
     """Compute a block's first conv-BN-LIF."""
     name, conv = block.name, Conv((block.stride, block.stride), (1, 1))
-    f, layer = conv_forward(x_seq, f"{name}.conv1", f"{name}.bn1", conv, context)
-    y_seq, neuron = neuron_forward(f, None, f"{name}.lif1", (layer.norm_name,), context)
-    return y_seq, Unit(layer, neuron)
+    return conv_unit_forward(x_seq, f"{name}.conv1", f"{name}.bn1", f"{name}.lif1", conv, context)
 
 
 def outer_forward(y_seq: Array, x_seq: Array, block: Block, context: Context) -> tuple[Array, Unit]:

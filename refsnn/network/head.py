@@ -4,7 +4,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refsnn.network.layers import Context, Grads, fire_backward, fire_forward, merge, split
+from refsnn.network.layers import (
+    Context,
+    Grads,
+    NeuronCache,
+    bare_neuron_backward,
+    bare_neuron_forward,
+    fire_backward,
+    fire_forward,
+    merge,
+    split,
+)
 from refsnn.ops import Array, LinearCache, Running
 
 
@@ -26,11 +36,15 @@ class HeadCache(NamedTuple):
     hidden: HiddenCache | None
     fc: LinearCache
     y_seq: Array  # each step's output (T, N, K)
+    final: NeuronCache | None = None  # the neurons before it, where blocks pass on currents
 
 
 def head_forward(x_seq: Array, name: str, context: Context) -> tuple[Array, HeadCache]:
     """Return a branch's logits (N, K): global average pooling, FC, mean over time (D10, D12)."""
     steps, params = len(x_seq), context.params
+    final: NeuronCache | None = None
+    if context.net.passes_currents and name == "head":  # M5
+        x_seq, final = bare_neuron_forward(x_seq, "final.lif", context)
     features, shape = context.ops.global_avgpool_forward(merge(x_seq))
     hidden: HiddenCache | None = None
     if f"{name}.hidden.weight" in params:
@@ -43,7 +57,9 @@ def head_forward(x_seq: Array, name: str, context: Context) -> tuple[Array, Head
         features, params[f"{name}.fc.weight"], params[f"{name}.fc.bias"]
     )  # D12
     y_seq = split(y, steps)
-    return read_out(y_seq, context.net.readout), HeadCache(name, steps, shape, hidden, fc, y_seq)
+    return read_out(y_seq, context.net.readout), HeadCache(
+        name, steps, shape, hidden, fc, y_seq, final
+    )
 
 
 def read_out(y_seq: Array, readout: str) -> Array:
@@ -71,4 +87,8 @@ def head_backward(dlogits: Array, cache: HeadCache, context: Context) -> tuple[A
         dc_seq, neuron_grads = fire_backward(split(dfeatures, steps), lif_name, lif, context)
         dfeatures, dw, db = context.ops.linear_backward(merge(dc_seq), linear)
         grads |= {f"{name}.hidden.weight": dw, f"{name}.hidden.bias": db} | neuron_grads
-    return split(context.ops.global_avgpool_backward(dfeatures, cache.shape), steps), grads
+    dx_seq = split(context.ops.global_avgpool_backward(dfeatures, cache.shape), steps)
+    if cache.final is not None:
+        dx_seq, final_grads = bare_neuron_backward(dx_seq, cache.final, context)
+        grads |= final_grads
+    return dx_seq, grads

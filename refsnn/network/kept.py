@@ -31,6 +31,7 @@ class Kept(NamedTuple):
     """What is kept of a unit, and what computes its caches again."""
 
     neurons: list[KeptNeurons]
+    norms: list[tuple[str, Running]]  # its batch norms' statistics after this batch
     again: Callable[[], Any]
 
 
@@ -45,7 +46,7 @@ def unit_forward(
     pack = context.packer.pack
     packed = [pack(x) for x in inputs]
     neurons = [KeptNeurons(n.name, n.norms, n.running, pack(n.cache.o_seq)) for n in cache.neurons]
-    return y_seq, Kept(neurons, lambda: compute(*(x.unpack() for x in packed))[1])
+    return y_seq, Kept(neurons, cache.norms, lambda: compute(*(x.unpack() for x in packed))[1])
 
 
 def recomputed(cache: Any) -> Any:

@@ -16,6 +16,7 @@ from refsnn.ops import (
     Array,
     AvgPool,
     AvgPoolCache,
+    BatchNorm,
     Conv,
     ConvCache,
     FusedCache,
@@ -69,6 +70,15 @@ class Parts(NamedTuple):
 NormNames = tuple[str, ...]  # of a layer's batch norms: the skip's, then the neurons' own last
 
 
+class SumCache(NamedTuple):
+    """The values that the backward pass of batch norm and sum needs."""
+
+    norms: NormNames
+    running: list[Running]  # the batch norms' statistics after this batch
+    norm: Any
+    skip: Any
+
+
 class NeuronCache(NamedTuple):
     """The values that the backward pass of batch norm, sum and LIF needs."""
 
@@ -81,6 +91,11 @@ class NeuronCache(NamedTuple):
     def o_seq(self) -> Array:
         """Return the spikes (T, N, H, W, C)."""
         return self.cache.o_seq
+
+
+def norms_of(cache: NeuronCache | SumCache) -> list[tuple[str, Running]]:
+    """Return the names and statistics after this batch of a layer's batch norms."""
+    return list(zip(cache.norms, cache.running, strict=True))
 
 
 def merge(x_seq: Array) -> Array:
@@ -181,9 +196,7 @@ def neuron_forward(
     `name` is that of the neurons, `norms` are those of the batch norms.
     """
     net, ops, training = context.net, context.ops, context.training
-    p, norm, model = net.lif, net.norm_constants, net.neuron_model
-    if isinstance(skip, NormInput):
-        norm = replace(norm, scale=norm.scale * net.merge_scale)  # M2
+    p, norm, model = net.lif, norm_at(skip, context), net.neuron_model
     if ops.fuses(f.x_seq.dtype, p, norm, model):
         if model is None:
             assert ops.norm_neuron_forward is not None
@@ -196,17 +209,67 @@ def neuron_forward(
                 f, skip, norm, model, params, p, training
             )
         return o_seq, NeuronCache(name, norms, running, cache)
-    c_seq, moved, norm_cache = ops.batchnorm_forward(*f, norm, training)
+    c_seq, total = sum_forward(f, skip, norms, context)
+    y_seq, moved, lif = fire_forward(c_seq, name, context)
+    norms, running = total.norms, total.running
+    if moved is not None:
+        norms, running = (*norms, name), [*running, moved]
+    return y_seq, NeuronCache(name, norms, running, Parts(total.norm, total.skip, lif))
+
+
+def sum_forward(
+    f: NormInput, skip: Array | NormInput | None, norms: NormNames, context: Context
+) -> tuple[Array, SumCache]:
+    """Return the batch norm of f plus the skip, which may have a batch norm too."""
+    ops, norm = context.ops, norm_at(skip, context)
+    c_seq, moved, cache = ops.batchnorm_forward(*f, norm, context.training)
     running, skip_cache = [moved], None
     if isinstance(skip, NormInput):
-        skip, moved, skip_cache = ops.batchnorm_forward(*skip, norm, training)
+        skip, moved, skip_cache = ops.batchnorm_forward(*skip, norm, context.training)
         running.append(moved)
     if skip is not None:
         c_seq = c_seq + skip  # Eq. (5)  # D9
-    y_seq, own_running, lif = fire_forward(c_seq, name, context)
-    if own_running is not None:
-        norms, running = (*norms, name), [*running, own_running]
-    return y_seq, NeuronCache(name, norms, running, Parts(norm_cache, skip_cache, lif))
+    return c_seq, SumCache(norms, running, cache, skip_cache)
+
+
+def sum_backward(
+    dc_seq: Array, total: SumCache, context: Context
+) -> tuple[NormGrads, Array | NormGrads]:
+    """Return the gradients at both terms of the sum, each through its own batch norm."""
+    d = context.ops.batchnorm_backward(dc_seq, total.norm)
+    if total.skip is None:
+        return d, dc_seq
+    return d, context.ops.batchnorm_backward(dc_seq, total.skip)
+
+
+def norm_at(skip: Array | NormInput | None, context: Context) -> BatchNorm:
+    """Return the constants of the batch norms before a sum; M2 is where both terms have one."""
+    norm = context.net.norm_constants
+    if isinstance(skip, NormInput):
+        return replace(norm, scale=norm.scale * context.net.merge_scale)  # M2
+    return norm
+
+
+def bare_neuron_forward(x_seq: Array, name: str, context: Context) -> tuple[Array, NeuronCache]:
+    """Return what neurons pass on whose currents are x_seq, without a batch norm before them."""
+    y_seq, moved, lif = fire_forward(x_seq, name, context)
+    net = context.net
+    if context.ops.fuses(x_seq.dtype, net.lif, net.norm_constants) and is_binary(net):
+        y_seq = y_seq.astype(np.uint8, copy=False)  # as convolutions take spikes fast
+    norms, running = ((), []) if moved is None else ((name,), [moved])
+    return y_seq, NeuronCache(name, norms, running, Parts(None, None, lif))
+
+
+def bare_neuron_backward(
+    dy_seq: Array, cache: NeuronCache, context: Context
+) -> tuple[Array, Grads]:
+    """Return the gradients at the neurons' currents and of their parameters."""
+    return fire_backward(dy_seq, cache.name, cache.cache.lif, context)
+
+
+def is_binary(net: Network) -> bool:
+    """Tell whether the network's neurons pass on 0 and 1 alone."""
+    return net.neuron_model is None or net.neuron_model.binary
 
 
 def neuron_backward(
@@ -228,8 +291,8 @@ def neuron_backward(
         return df, dskip, named(grads, cache.name)
     norm, skip, lif = cache.cache
     dc_seq, grads = fire_backward(do_seq, cache.name, lif, context)
-    d = context.ops.batchnorm_backward(dc_seq, norm)
-    return d, dc_seq if skip is None else context.ops.batchnorm_backward(dc_seq, skip), grads
+    total = SumCache(cache.norms, cache.running, norm, skip)
+    return *sum_backward(dc_seq, total, context), grads
 
 
 def fire_forward(c_seq: Array, name: str, context: Context) -> tuple[Array, Running | None, Any]:

@@ -5,26 +5,32 @@ A segment is the blocks from one branch to the next. Sequences are (T, N, H, W, 
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from refsnn.network.block import BlockCache, Unit, block_backward, block_forward
+from refsnn.network.blocks import KINDS
 from refsnn.network.head import HeadCache, head_backward, head_forward
 from refsnn.network.kept import Kept, KeptNeurons, recomputed, unit_forward
 from refsnn.network.layers import (
     Context,
     Grads,
     NeuronCache,
+    SumCache,
     conv_backward,
     conv_forward,
     neuron_backward,
     neuron_forward,
+    norms_of,
     pool_backward,
     pool_forward,
+    sum_backward,
+    sum_forward,
 )
+from refsnn.network.membrane import SumUnit
 from refsnn.network.network import Block, Network, Params, check_buffers, check_params
 from refsnn.network.packed import Packer
+from refsnn.network.unit import Unit
 from refsnn.ops import (
     Array,
     AvgPoolCache,
@@ -41,7 +47,7 @@ from refsnn.ops import (
 class StemCache(NamedTuple):
     """The values that the stem's backward pass needs."""
 
-    units: list[Unit | Kept]
+    units: list[Unit | SumUnit | Kept]
     pool: AvgPoolCache | None
 
 
@@ -54,7 +60,7 @@ class Forward(NamedTuple):
     branches: list[Array]  # each (N, K); the main branch last
     buffers: Params  # running statistics after this batch
     stem: StemCache
-    segments: list[list[BlockCache]]
+    segments: list[list[Any]]
     heads: list[HeadCache]
     context: Context
 
@@ -155,10 +161,13 @@ def stem_forward(x_seq: Array, context: Context) -> tuple[Array, StemCache]:
     return x_seq, StemCache(units, pool)
 
 
-def stem_unit_forward(x_seq: Array, index: int, context: Context) -> tuple[Array, Unit]:
-    """Compute one of the stem's conv-BN-LIF units."""
+def stem_unit_forward(x_seq: Array, index: int, context: Context) -> tuple[Array, Unit | SumUnit]:
+    """Compute one of the stem's units: conv-BN-LIF, or conv-BN where blocks take its currents."""
     conv = context.net.arch.stem.conv(index)
     f, layer = conv_forward(x_seq, f"stem.conv{index}", f"stem.bn{index}", conv, context)
+    if index >= context.net.fired_in_stem:
+        z_seq, total = sum_forward(f, None, (layer.norm_name,), context)
+        return z_seq, SumUnit(layer, total)
     o_seq, neuron = neuron_forward(f, None, f"stem.lif{index}", (layer.norm_name,), context)
     return o_seq, Unit(layer, neuron)
 
@@ -169,8 +178,12 @@ def stem_backward(do_seq: Array, cache: StemCache, context: Context) -> Grads:
         do_seq = pool_backward(do_seq, cache.pool, context)
     grads: Grads = {}
     for index, unit in reversed(list(enumerate(cache.units))):
-        layer, neuron, _, _ = recomputed(unit)
-        df, _, neuron_grads = neuron_backward(do_seq, neuron, context)
+        layer, after, _, _ = recomputed(unit)
+        neuron_grads: Grads = {}
+        if isinstance(after, SumCache):
+            df, _ = sum_backward(do_seq, after, context)
+        else:
+            df, _, neuron_grads = neuron_backward(do_seq, after, context)
         dx_seq, unit_grads = conv_backward(df, layer, context, need_dx=index > 0)
         grads |= unit_grads | neuron_grads
         if dx_seq is not None:
@@ -178,13 +191,11 @@ def stem_backward(do_seq: Array, cache: StemCache, context: Context) -> Grads:
     return grads
 
 
-def segment_forward(
-    x_seq: Array, blocks: list[Block], context: Context
-) -> tuple[Array, list[BlockCache]]:
+def segment_forward(x_seq: Array, blocks: list[Block], context: Context) -> tuple[Array, list[Any]]:
     """Compute blocks one after the other."""
     caches = []
     for block in blocks:
-        x_seq, cache = block_forward(x_seq, block, context)
+        x_seq, cache = KINDS[context.net.block].forward(x_seq, block, context)
         caches.append(cache)
     return x_seq, caches
 
@@ -194,38 +205,43 @@ def outputs(run: Forward, loss: Loss) -> list[Array]:
     return [head.y_seq for head in run.heads] if is_per_step(loss) else run.branches
 
 
-def segment_backward(
-    do_seq: Array, caches: list[BlockCache], context: Context
-) -> tuple[Array, Grads]:
+def segment_backward(do_seq: Array, caches: list[Any], context: Context) -> tuple[Array, Grads]:
     """Compute the gradients at the segment's input and of all its weights from dL/do."""
     grads: Grads = {}
     for cache in reversed(caches):
-        do_seq, block_grads = block_backward(do_seq, cache, context)
+        do_seq, block_grads = KINDS[context.net.block].backward(do_seq, cache, context)
         grads |= block_grads
     return do_seq, grads
 
 
 def neurons(run: Forward) -> Iterator[NeuronCache | KeptNeurons]:
-    """Yield every layer of neurons that has a batch norm, from input to output.
+    """Yield every layer of neurons but the heads' hidden ones, from input to output.
 
     The hidden neurons of a head have none and are left out.
     """
     for unit in units(run):
         yield from unit.neurons
+    yield from final_neurons(run)
 
 
 def recomputed_neurons(run: Forward) -> Iterator[NeuronCache]:
     """Do as `neurons`, and compute again what was not kept."""
     for unit in units(run):
-        yield recomputed(unit).neuron
+        yield from recomputed(unit).neurons
+    yield from final_neurons(run)
 
 
-def units(run: Forward) -> Iterator[Unit | Kept]:
+def final_neurons(run: Forward) -> Iterator[NeuronCache]:
+    """Yield the neurons between the last block and the main head, where blocks pass on currents."""
+    yield from (head.final for head in run.heads if head.final is not None)
+
+
+def units(run: Forward) -> Iterator[Any]:
     """Yield the caches of the stem's and the blocks' units, from input to output."""
     yield from run.stem.units
     for segment in run.segments:
         for block in segment:
-            yield from (block.inner, block.outer)
+            yield from block.units
 
 
 def neuron_caches(run: Forward) -> Iterator[tuple[str, LIFCache]]:
@@ -236,8 +252,10 @@ def neuron_caches(run: Forward) -> Iterator[tuple[str, LIFCache]]:
 
 def moved_norms(run: Forward) -> Iterator[tuple[str, Running]]:
     """Yield every batch norm's name and running statistics after this batch."""
-    for neuron in neurons(run):
-        yield from zip(neuron.norms, neuron.running, strict=True)
+    for unit in units(run):
+        yield from unit.norms
+    for neuron in final_neurons(run):
+        yield from norms_of(neuron)
     yield from (
         (head.hidden.name, head.hidden.running)
         for head in run.heads

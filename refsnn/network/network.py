@@ -10,6 +10,8 @@ from refsnn.ops import LIF, Array, BatchNorm, Neuron, Norm, validate
 
 Params = dict[str, Array]
 Shapes = dict[str, tuple[int, ...]]
+#: the paper's block (Eq. 5), those of SEW-ResNet by how they join spikes, and MS-ResNet's
+BLOCKS = ("basic", "sew_add", "sew_and", "sew_iand", "ms")
 POSITIONS = ("none", "stage", "block")  # D11: of side branches, besides blocks by name
 
 
@@ -45,6 +47,8 @@ class Network:
     readout: str = "mean"  # D10: mean or sum of the logits over time
     neuron_model: Neuron | None = None  # with parameters that start at `lif`; None: plain LIFs
     norm_model: Norm | None = None  # with other parameters than gamma and beta; None: `norm` alone
+    block: str = "basic"  # one of BLOCKS
+    zero_init: bool = False  # blocks start as their skips: their last batch norm's weight at 0
     merge_scale: float = 1.0  # M2: factor on both batch norms that meet in a block's sum
     norm_identity: bool = False  # M2: a batch norm on skips without a convolution too
     steps: int = 0  # T, where parameters belong to one step each; 0: any T
@@ -57,8 +61,14 @@ class Network:
         self.check_branches()
         validate.one_of("downsample", self.downsample, ("conv", "avgpool"))
         validate.one_of("readout", self.readout, ("mean", "sum"))
+        validate.one_of("block", self.block, BLOCKS)
         validate.positive("merge_scale", self.merge_scale)
-        validate.flag("norm_identity", self.norm_identity)
+        for name in ("norm_identity", "zero_init"):
+            validate.flag(name, getattr(self, name))
+        if self.block.startswith("sew") and (self.norm_identity or self.merge_scale != 1):
+            name = "norm_identity" if self.norm_identity else "merge_scale"
+            got = validate.shown(getattr(self, name))
+            raise ValueError(f"{name}: got {got}, but block {self.block} adds no normalised terms")
         validate.as_floats(self, "merge_scale")
         if self.neuron_model is not None:
             check_kind("neuron_model", self.neuron_model, Neuron)
@@ -132,9 +142,28 @@ class Network:
 
     def neurons(self) -> list[str]:
         """Return the names of the layers of neurons, from input to output."""
-        names = [f"stem.lif{index}" for index in range(self.arch.stem.convs)]
-        names += [f"{block.name}.{lif}" for block in self.blocks() for lif in ("lif1", "lif2")]
+        names = [f"stem.lif{index}" for index in range(self.fired_in_stem)]
+        for block in self.blocks():
+            names += [f"{block.name}.{layer}" for layer in self.neurons_of(block)]
+        names += ["final.lif"] * self.passes_currents
         return names + ["head.lif"] * bool(self.arch.hidden)  # D20
+
+    @property
+    def passes_currents(self) -> bool:
+        """Tell whether blocks pass on currents; then neurons follow the last one."""
+        return self.block == "ms"
+
+    @property
+    def fired_in_stem(self) -> int:
+        """Return how many of the stem's convolutions neurons follow."""
+        return self.arch.stem.convs - self.passes_currents
+
+    def neurons_of(self, block: Block) -> dict[str, int]:
+        """Return the channels of a block's layers of neurons by name, from input to output."""
+        layers = {"lif1": block.c_in if self.passes_currents else block.c_out, "lif2": block.c_out}
+        if self.block.startswith("sew") and self.has_projection(block):
+            layers["skip.lif"] = block.c_out
+        return layers
 
     def has_projection(self, block: Block) -> bool:
         """Tell whether the block changes the shape, so that its skip needs a convolution."""
@@ -168,19 +197,25 @@ class Network:
             conv_norm(
                 f"stem.conv{index}", f"stem.bn{index}", arch.stem.kernel, c_in, arch.stem_width
             )
-            neurons(f"stem.lif{index}", arch.stem_width)
+            if index < self.fired_in_stem:
+                neurons(f"stem.lif{index}", arch.stem_width)
             c_in = arch.stem_width
         for block in self.blocks():
             conv_norm(f"{block.name}.conv1", f"{block.name}.bn1", 3, block.c_in, block.c_out)
-            neurons(f"{block.name}.lif1", block.c_out)
+            layers = self.neurons_of(block)
+            neurons(f"{block.name}.lif1", layers["lif1"])
             conv_norm(f"{block.name}.conv2", f"{block.name}.bn2", 3, block.c_out, block.c_out)
             if self.has_projection(block):
                 skip = f"{block.name}.skip"
                 conv_norm(f"{skip}.conv", f"{skip}.bn", 1, block.c_in, block.c_out)
             elif self.norm_identity:
                 norm_only(f"{block.name}.skip.bn", block.c_out)  # M2
-            neurons(f"{block.name}.lif2", block.c_out)
+            neurons(f"{block.name}.lif2", layers["lif2"])
+            if "skip.lif" in layers:
+                neurons(f"{block.name}.skip.lif", layers["skip.lif"])
         features = arch.widths[-1]
+        if self.passes_currents:
+            neurons("final.lif", features)
         if arch.hidden:
             linear("head.hidden", features, arch.hidden)  # D20
             neurons("head.lif", arch.hidden)
@@ -241,7 +276,7 @@ def init_params(net: Network, rng: np.random.Generator, dtype: Any = np.float64)
 
     Batch norm starts at weight 1 and bias 0, and the parameters of a neuron or batch norm model
     where it says. The side branches are drawn last, so that with the same seed networks with and
-    without branches have the same main path. Source: D18.
+    without branches have the same main path. Source: D18, M4.
     """
     params: Params = {}
     for name, shape in net.shapes().items():
@@ -256,6 +291,11 @@ def init_params(net: Network, rng: np.random.Generator, dtype: Any = np.float64)
             params[name] = np.ones(shape, dtype)
         else:
             params[name] = np.zeros(shape, dtype)
+    if net.zero_init:
+        for block in net.blocks():
+            params[f"{block.name}.bn2.weight"][...] = 0
+            if net.block == "sew_and":  # spikes at every step let the skip through
+                params[f"{block.name}.bn2.bias"][...] = 1.5 * net.lif.v_th  # M4
     return params
 
 

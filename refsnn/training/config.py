@@ -92,6 +92,8 @@ class TrainConfig:
             self.network.downsample,
             self.network.readout,
             *models,
+            self.network.block,
+            self.network.zero_init,
             self.norm.norm_merge_scale,
             self.norm.norm_identity,
             self.steps if by_step else 0,

@@ -72,6 +72,8 @@ LATER = {
     "diet_reset_leaks": True,
     "norm_merge_scale": 1.0,
     "norm_identity": False,
+    "block": "basic",
+    "zero_init": False,
 }
 
 

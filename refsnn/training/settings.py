@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from refsnn.data.load import AUGMENT, SLICES, Options
-from refsnn.network import Architecture, Network, architecture
+from refsnn.network import BLOCKS, Architecture, Network, architecture
 from refsnn.ops import (
     CROSS_ENTROPY,
     EDGES,
@@ -140,6 +140,15 @@ class NetworkSettings(Settings):
     readout: str = setting(Network.readout, "logits over time", choices=("mean", "sum"))
     downsample: str = setting(
         Network.downsample, "skip where the size halves", choices=("conv", "avgpool")
+    )
+
+    block: str = setting(
+        Network.block,
+        "blocks: the paper's, SEW-ResNet's by how they join spikes, or MS-ResNet's",
+        choices=BLOCKS,
+    )
+    zero_init: bool = setting(
+        Network.zero_init, "blocks start as their skips: their last batch norm's weight at 0"
     )
 
     def architecture(self) -> Architecture:

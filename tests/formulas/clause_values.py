@@ -14,6 +14,10 @@ from refsnn.equations.loss import cross_entropy_backward, cross_entropy_forward
 from refsnn.equations.neurons import GLIF, MPBN, PLIF, Diet, RealSpike
 from refsnn.equations.neurons.sigmoid import sigmoid
 from refsnn.equations.norms import BNTT, TEBN
+from refsnn.equations.sew import JOINS, join_forward
+from refsnn.network.layers import Context
+from refsnn.network.layers import conv_forward as conv_layer
+from refsnn.network.membrane import membrane_forward
 from refsnn.ops import NUMPY, TET
 from refsnn.training.optimizer import cosine
 
@@ -122,6 +126,34 @@ def block():
     x, o = fired["stem.lif0"], fired["stage1.block0.lif2"]
     assert 0 < o.mean() < 1
     return {"x": x, "o": o, "g": g, "f": lambda x_seq: layer(g(layer(x_seq, 1)), 2)}
+
+
+def joined():
+    """SEW: spikes of a block and of its skip, joined in three ways."""
+    rng = np.random.default_rng(3)
+    a, s = (rng.random((3, 4, 2, 2, 5)) < 0.5).astype(float), rng.integers(0, 3, (3, 4, 2, 2, 5))
+    kinds = {f"{kind}:": {"y": join_forward(a, s, kind, float)} for kind in JOINS}
+    return {"a": a, "s": s} | kinds
+
+
+def membrane():
+    """MS: a block of currents with an identity skip, by itself."""
+    net = network.Network(network.architecture("1:4"), 2, 3, block="ms")
+    rng = np.random.default_rng(1)
+    params, buffers = network.init_params(net, rng), network.init_buffers(net)
+    context = Context(net, params, buffers, NUMPY, training=True)
+    x = rng.normal(0.5, 1, (4, 3, 6, 6, 4))
+    y, _ = membrane_forward(x, net.blocks()[0], context)
+
+    def layer(x_seq, index):
+        conv, norm = f"stage1.block0.conv{index}", f"stage1.block0.bn{index}"
+        p = Conv((1, 1), (1, 1))
+        return batchnorm_forward(*conv_layer(x_seq, conv, norm, p, context)[0], net.norm, True)[0]
+
+    def g(c_seq):
+        return lif_forward(c_seq, None, net.lif)[0]
+
+    return {"x": x, "y": y, "g": g, "f": lambda x_seq: layer(g(layer(x_seq, 1)), 2)}
 
 
 def branches(method, i=3, weight=1.0):
@@ -410,6 +442,8 @@ SCOPES = {
     "R3": learning_rates,
     "R5": lambda: map(at_potential, POTENTIALS),
     "TET": lambda: [every_step()],
+    "SEW": lambda: [joined()],
+    "MS": lambda: [membrane()],
     "PLIF": lambda: [plif()],
     "PLIF derivation": lambda: [plif_derivation()],
     "GLIF": lambda: [glif()],
