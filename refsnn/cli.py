@@ -326,7 +326,7 @@ def folder_name(text: str) -> Path:
 def run_train(arguments: argparse.Namespace) -> int:
     from refsnn.process import Signals, keep_freed_memory, limit_threads
     from refsnn.training.callbacks import TensorBoard, load_callback, summary_writer
-    from refsnn.training.config import make_config
+    from refsnn.training.config import make_config, overlaid
     from refsnn.training.folder import read_settings
     from refsnn.training.options import given_settings
     from refsnn.training.run import resume, start
@@ -347,11 +347,14 @@ def run_train(arguments: argparse.Namespace) -> int:
         folder = Path(arguments.out if arguments.resume is True else arguments.resume)
         for name in ("preset", "config", "recipe"):
             if (value := getattr(arguments, name, None)) is not None:
-                raise ValueError(f"{name}: got {str(value)!r}, but {folder} has its settings")
+                raise ValueError(
+                    f"{name}: got {str(value)!r}, but {folder} goes on with its own settings; "
+                    f"leave --{name} out"
+                )
         run = resume(folder, given)
     else:
         base = {} if arguments.config is None else read_settings(arguments.config)
-        config = make_config(arguments.preset or "digits", **(base | given))
+        config = make_config(arguments.preset or "digits", **overlaid(base, given))
         folder = arguments.out or unused_folder(config)
         run = start(folder, config)
     keep_freed_memory(large=run.keeps_all)

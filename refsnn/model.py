@@ -146,6 +146,11 @@ class Model:
             wanted = f"(N, H, W, {channels}) with at least one image"
             raise ValueError(f"images: got shape {images.shape}, want {wanted}")
         if images.ndim == 3:
+            if images.shape[-1] == channels < min(images.shape[:2]):
+                raise ValueError(
+                    f"images: got shape {images.shape}, which looks like one image; want "
+                    f"(N, H, W, {channels}), as images[None] makes"
+                )
             images = images[..., None]
         if images.shape[-1] != channels:
             check_channels_last("images", images.shape)

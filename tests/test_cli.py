@@ -191,13 +191,13 @@ def test_a_run_to_resume_takes_no_config(run_folder, refused, tmp_path):
     path.write_text("tau = 0.5")
     line = refused(["train", "--resume", str(run_folder), "--config", str(path)])
     assert "config: got" in line
-    assert "has its settings" in line
+    assert "goes on with its own settings; leave --config out" in line
 
 
 @pytest.mark.parametrize("preset", ["paper", "digits"])
 def test_a_run_to_resume_takes_no_preset(preset, run_folder, refused):
     before = snapshot(run_folder)
-    words = f"preset: got '{preset}', but {run_folder} has its settings"
+    words = f"preset: got '{preset}', but {run_folder} goes on with its own settings; leave"
     assert words in refused(["train", "--resume", run_folder, "--preset", preset])
     assert snapshot(run_folder) == before
 

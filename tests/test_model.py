@@ -258,6 +258,10 @@ def test_wrong_arguments_are_refused_in_a_line(arguments, settings, message):
         (np.zeros((5, 1, 8, 8)), r"images: got shape \(5, 1, 8, 8\), which looks channels-first"),
         (np.zeros((8, 8)), r"images: got shape \(8, 8\), want \(N, H, W, 1\)"),
         (
+            np.zeros((8, 8, 1)),
+            r"images: got shape \(8, 8, 1\), which looks like one image; want \(N, H, W, 1\)",
+        ),
+        (
             np.zeros((0, 8, 8, 1)),
             r"images: got shape \(0, 8, 8, 1\), want .* with at least one image",
         ),

@@ -17,8 +17,9 @@ from refsnn.files.schema import object_with
 from refsnn.files.writing import write_json
 from refsnn.network import architecture
 from refsnn.ops import METHODS, validate
-from refsnn.training.config import TrainConfig, from_dict, make_config, renamed
+from refsnn.training.config import TrainConfig, from_dict, make_config, overlaid, renamed
 from refsnn.training.folder import CLASSES, SHARE, read_config, without_groups
+from refsnn.training.recipes import recipes
 
 SETTINGS = object_with({"settings": {"type": "array", "items": {"type": "object"}}})
 SUMMARY = object_with({"test_accuracy": SHARE}, {"test_class_accuracy": CLASSES})
@@ -27,6 +28,7 @@ FILE = {
     "properties": {"grid": {"type": "array", "items": {"type": "object"}}},
 }
 BIAS = "params/head.fc.bias"  # one number per class
+PAPER = "paper"  # the network of no recipe
 AXES = ("method", "arch", "steps", "seed")
 Settings = dict[str, Any]
 
@@ -68,7 +70,8 @@ def read_grids(path: Path, given: Settings) -> list[TrainConfig]:
     made: dict[TrainConfig, None] = {}
     for number, grid in enumerate(grids):
         try:
-            settings = renamed(without_groups(content) | without_groups(grid)) | given
+            settings = renamed(without_groups(content) | without_groups(grid))
+            settings = overlaid(settings, given)
             several = {name: x if isinstance(x, list) else [x] for name, x in settings.items()}
             for values in product(*several.values()):
                 config = make_config("digits", **dict(zip(several, values, strict=True)))
@@ -108,9 +111,34 @@ def order(config: TrainConfig, settings: Sequence[Settings]) -> tuple[Any, ...]:
     )
 
 
+def recipe_names(settings: Sequence[Settings]) -> list[str] | None:
+    """Return the recipe that makes each of the settings, PAPER for the paper's own network.
+
+    None unless each is one of these, and some are recipes.
+    """
+    decided, defaults = decided_by_recipes(), make_config().to_dict()
+    there = {name: recipe.settings for name, recipe in recipes().items() if not recipe.missing}
+    known: dict[str, Settings] = {PAPER: {}} | there
+    makes = {name: {key: (defaults | x)[key] for key in decided} for name, x in known.items()}
+    found = [
+        next((name for name, x in makes.items() if x.items() <= s.items()), None) for s in settings
+    ]
+    if None in found or set(found) == {PAPER}:
+        return None
+    return [str(name) for name in found]
+
+
+def decided_by_recipes() -> set[str]:
+    """Return the names of the settings that recipes make."""
+    return {name for recipe in recipes().values() for name in recipe.settings}
+
+
 def folder_name(config: TrainConfig, settings: Sequence[Settings]) -> str:
-    values = config.to_dict()
-    words = [str(values[name]) for name in varying(settings)]
+    values, names = config.to_dict(), varying(settings)
+    words = [str(values[name]) for name in names]
+    if (made := recipe_names(settings)) is not None and len(settings) > 1:
+        rest = [str(values[name]) for name in names if name not in decided_by_recipes()]
+        words = [made[settings.index(fixed(config))], *rest]
     words += [values["arch"], f"T{config.steps}", values["method"], f"seed{config.seed}"]
     return re.sub(r"[^\w.-]+", "_", "-".join(words))
 

@@ -19,8 +19,8 @@ from refsnn.experiments.table import recorded_results
 from refsnn.files.writing import write_json
 from refsnn.ops import METHODS, get_ops, validate
 from refsnn.process import Signals
-from refsnn.training.config import TrainConfig
-from refsnn.training.options import add_settings, given_settings
+from refsnn.training.config import TrainConfig, overlaid
+from refsnn.training.options import add_recipe, add_settings, given_settings
 from refsnn.training.trainer import Interrupted, network_for
 
 RECORDED = "recorded.json"  # the results of runs that were trained elsewhere
@@ -34,7 +34,8 @@ def add_options(parser: Any) -> None:
         help="combinations and settings to start from, which options override: table1 to table4 "
         "of the paper; claim, the paper's claim on the digits, and regimes, with three heights of "
         "its surrogate (an hour each on two cores); images, both questions on images of CIFAR-10 "
-        "(hours); or digits, a few runs of resnet8 (default: digits)",
+        "(hours); methods, those of the literature (an hour or two), and methods-deep (many hours); "
+        "or digits, a few runs of resnet8 (default: digits)",
     )
     parser.add_argument(
         "--grid",
@@ -111,6 +112,7 @@ def add_options(parser: Any) -> None:
         "the paper's data sets nor a folder",
     )
     held = {name for grids in PRESETS.values() for grid in grids for name in grid.settings}
+    add_recipe(parser)
     add_settings(parser, leave_out=AXES, of_preset=held)
 
 
@@ -140,7 +142,7 @@ def grids(arguments: argparse.Namespace) -> list[Grid]:
     given = {name: tuple(values) for name, values in axes.items() if values is not None}
     settings = given_settings(arguments)
     return [
-        replace(grid, settings=grid.settings | settings, **given)
+        replace(grid, settings=overlaid(grid.settings, settings), **given)
         for grid in PRESETS[arguments.preset or SMALL]
     ]
 

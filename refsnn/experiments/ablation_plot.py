@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refsnn.experiments.ablation import Planned, fixed
-from refsnn.experiments.table import STYLES, Table, class_accuracies, label
+from refsnn.experiments.table import STYLES, Table, class_accuracies, labels
 from refsnn.files.writing import optional, write_atomic
 from refsnn.ops import METHODS
 from refsnn.training.folder import read_metrics
@@ -51,7 +51,7 @@ def draw(table: Table, curves: Sequence[Curves]) -> "Figure":
 
     rows = table["rows"]
     figure, panels = panels_of(len(rows), 2.8, sharey=True)
-    for axes, row, by_method in zip(panels, rows, curves, strict=False):
+    for axes, row, by_method, title in zip(panels, rows, curves, labels(table), strict=False):
         for method in (m for m in METHODS if m in by_method):
             color, runs = STYLES[method][0], by_method[method]
             for accuracies in runs:
@@ -61,7 +61,7 @@ def draw(table: Table, curves: Sequence[Curves]) -> "Figure":
             axes.plot(epochs(mean), percent(mean), color=color, lw=2, label=method)
         if row["chance"] is not None:
             axes.axhline(100 * row["chance"], color="0.4", linestyle=":", lw=1)
-        axes.set_title(label(row, table["settings"]), fontsize="small")
+        axes.set_title(title, fontsize="small")
         axes.set(xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
@@ -88,19 +88,19 @@ def panels_of(count: int, height: float, **options: Any) -> tuple["Figure", list
 
 def draw_classes(table: Table) -> "Figure | None":
     """Draw each class's mean accuracy by method as a map of colours; None if no row has them."""
-    rows = [row for row in table["rows"] if class_accuracies(row)]
+    titled = zip(table["rows"], labels(table), strict=True)
+    rows = [(found, title) for row, title in titled if (found := class_accuracies(row))]
     if not rows:
         return None
     figure, panels = panels_of(len(rows), 1.9)
-    for axes, row in zip(panels, rows, strict=True):
-        found = class_accuracies(row)
+    for axes, (found, title) in zip(panels, rows, strict=True):
         shown = 100 * np.array(list(found.values()), float)
         axes.imshow(shown, vmin=0, vmax=100, aspect="auto")
         axes.set_yticks(range(len(found)), found, fontsize="small")
         axes.set_xticks(range(shown.shape[1]))
         axes.tick_params(axis="x", labelsize="small")
         axes.set(xlabel="class")
-        axes.set_title(label(row, table["settings"]), fontsize="small")
+        axes.set_title(title, fontsize="small")
         for (y, x), value in np.ndenumerate(shown):
             if np.isfinite(value):
                 color = "black" if value > 60 else "white"

@@ -106,7 +106,9 @@ def subject(arguments: argparse.Namespace) -> tuple[TrainConfig, Dataset, Networ
         config = read_config(folder)
         for name in ("preset", "recipe"):
             if (value := getattr(arguments, name, None)) is not None:
-                raise ValueError(f"{name}: got {value!r}, but {folder} has its settings")
+                raise ValueError(
+                    f"{name}: got {value!r}, but {folder} has its own settings; leave --{name} out"
+                )
         for name, value in given.items():
             has = config.to_dict()[name]
             if name not in OWN and value != has:

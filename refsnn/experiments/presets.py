@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from refsnn.ops import METHODS
 from refsnn.training.config import PRESETS as TRAINING
+from refsnn.training.recipes import recipes
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ FIVE = (0, 1, 2, 3, 4)
 #: depth: the integral of h^2, 4 k^2 / 3, is 0.33, 0.52 and 1.0 (figures/gradient_regimes.py)
 REGIMES = (0.5, 0.625, 0.866)
 
+#: the paper's network, and every method of the literature that is there
+EACH_RECIPE = [{}, *({"recipe": r.name} for r in recipes().values() if not r.missing)]
+BOTH = ("vanilla", "evolutionary")
+
 PRESETS: dict[str, tuple[Grid, ...]] = {
     "digits": (Grid({}, ("resnet8",), (2,)),),
     "claim": (
@@ -82,10 +87,16 @@ PRESETS: dict[str, tuple[Grid, ...]] = {
             IMAGES | {"surrogate": "tanh", "surrogate_shape": k},
             (DEPTH20, DEPTH56),
             (2,),
-            ("vanilla", "evolutionary"),
+            BOTH,
             seeds=FIVE,
         )
         for k in REGIMES[:2]
+    ),
+    "methods": tuple(
+        Grid(SMALL | recipe, ("resnet8",), (4,), BOTH, seeds=FIVE) for recipe in EACH_RECIPE
+    ),
+    "methods-deep": tuple(
+        Grid(SMALL | recipe, (DEPTH38, DEPTH56), (4,), BOTH) for recipe in EACH_RECIPE
     ),
     "table1": (Grid(CIFAR100, ("resnet18", "resnet34"), (2, 4)),),
     # the rows of the paper's own methods

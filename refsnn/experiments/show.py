@@ -89,9 +89,19 @@ class Comparison(NamedTuple):
     """Two networks' answers to the same images."""
 
     images: int
-    only_first: int  # images that the first alone classifies correctly
-    only_second: int
+    first: list[int]  # indices of the images that the first alone classifies correctly
+    second: list[int]
     p_value: float  # of the exact McNemar test: both are right equally often
+
+    @property
+    def only_first(self) -> int:
+        """Return the number of images that the first alone classifies correctly."""
+        return len(self.first)
+
+    @property
+    def only_second(self) -> int:
+        """Return the number of images that the second alone classifies correctly."""
+        return len(self.second)
 
     @property
     def difference(self) -> float:
@@ -106,7 +116,7 @@ def compare(first: Array, second: Array) -> Comparison:
     differ). It says whether these two networks differ, not whether two methods do: for that, runs
     of several seeds are needed.
     """
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    discordant = only_first + only_second
-    p_value = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
-    return Comparison(len(first), only_first, only_second, p_value)
+    of_first, of_second = (np.flatnonzero(x).tolist() for x in (first & ~second, second & ~first))
+    discordant = len(of_first) + len(of_second)
+    p_value = float(binomtest(len(of_first), discordant).pvalue) if discordant else 1.0
+    return Comparison(len(first), of_first, of_second, p_value)

@@ -202,6 +202,11 @@ def report(seen: Seen, names: list[str], compared: list[Comparison]) -> str:
             f"{one.only_second}, {printable(names[0])} {one.only_first} "
             f"(p = {one.p_value:.2g}, exact McNemar test)"
         )
+        for winner, images in ((name, one.second), (names[0], one.first)):
+            if images:
+                more = f", … {len(images)} in all (--json)" if len(images) > MOST else ""
+                listed = ", ".join(map(str, images[:MOST]))
+                text += f"\nimages that only {printable(winner)} classifies right: {listed}{more}"
     if compared:
         text += "\nThis compares trained networks; methods are compared by runs of several seeds."
     return text
@@ -223,12 +228,22 @@ def as_dict(seen: Seen, names: list[str], compared: list[Comparison]) -> dict[st
             for layer in seen.layers
         ],
         "comparisons": [
-            {"run": name, "difference": one.difference, **one._asdict()}
+            {
+                "run": name,
+                "difference": one.difference,
+                "images": one.images,
+                "only_first": one.only_first,
+                "only_second": one.only_second,
+                "only_first_images": one.first,
+                "only_second_images": one.second,
+                "p_value": one.p_value,
+            }
             for name, one in zip(names[1:], compared, strict=True)
         ],
     }
 
 
+MOST = 12  # images by number, in the text
 STYLE = "body{font-family:sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
 STYLE += "img{max-width:100%}pre{overflow-x:auto;background:#f4f4f4;padding:1em}"
 

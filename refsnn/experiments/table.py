@@ -22,7 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refsnn.experiments.ablation import Result, depth, fixed, varying
+from refsnn.experiments.ablation import (
+    Result,
+    decided_by_recipes,
+    depth,
+    fixed,
+    recipe_names,
+    varying,
+)
 from refsnn.experiments.statistics import paired_difference, spread
 from refsnn.files.documents import read_json
 from refsnn.files.schema import Rules, object_with
@@ -214,6 +221,20 @@ def worded(row: Table, common: Table) -> dict[str, str]:
     return found
 
 
+def described(table: Table) -> list[dict[str, str]]:
+    """Return each row's settings in words; instead of what a recipe decides, its name."""
+    rows, common = table["rows"], table["settings"]
+    words = [worded(row, common) for row in rows]
+    made = recipe_names([common | row["settings"] for row in rows])
+    if made is None or not rows[0]["settings"]:
+        return words
+    decided = decided_by_recipes()
+    return [
+        {"recipe": name} | {key: x for key, x in found.items() if key not in decided}
+        for name, found in zip(made, words, strict=True)
+    ]
+
+
 def percent(value: float | None, sign: str = "") -> str:
     return "–" if value is None else f"{100 * value:{sign}.2f}"
 
@@ -273,10 +294,11 @@ def grid(
     """Format one part of the rows as a Markdown table, without columns that no row has."""
     rows = table["rows"]
     columns = [name for name in columns if any(name in row[part] for row in rows)]
-    head = [*worded(rows[0], table["settings"]), "architecture", "layers", "T", *columns]
+    words = described(table)
+    head = [*words[0], "architecture", "layers", "T", *columns]
     lines = [head + ["chance"] * chance]
-    for row in rows:
-        line = list(worded(row, table["settings"]).values())
+    for row, of_row in zip(rows, words, strict=True):
+        line = list(of_row.values())
         line += [row["arch"], str(row["depth"]), str(row["steps"])]
         line += [text(row[part][name]) if name in row[part] else "" for name in columns]
         lines.append(line + [percent(row["chance"])] * chance)
@@ -310,15 +332,15 @@ def class_accuracies(row: Table) -> dict[str, list[float | None]]:
 
 def classes_to_markdown(table: Table) -> str:
     """Format the accuracies by class as Markdown; empty if no row has them."""
-    lines = []
-    for row in table["rows"]:
-        words = [*worded(row, table["settings"]).values(), row["arch"], str(row["depth"])]
+    lines, described_rows = [], described(table)
+    for row, of_row in zip(table["rows"], described_rows, strict=True):
+        words = [*of_row.values(), row["arch"], str(row["depth"])]
         for method, values in class_accuracies(row).items():
             shown = ["–" if x is None else f"{100 * x:.1f}" for x in values]
             lines.append([*words, str(row["steps"]), method, *shown])
     if not lines:
         return ""
-    names = [*worded(table["rows"][0], table["settings"]), "architecture", "layers", "T", "method"]
+    names = [*described_rows[0], "architecture", "layers", "T", "method"]
     columns = max(map(len, lines))
     head = [*names, *map(str, range(columns - len(names)))]
     lines = [head, *(line + [""] * (columns - len(line)) for line in lines)]
@@ -352,17 +374,20 @@ def draw(table: Table) -> "Figure":
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
         for border in range(1, len(rows)):
             axes.axvline(border - 0.5, color="0.8", linewidth=0.8)
-    below.set_xticks(range(len(rows)), [label(row, table["settings"]) for row in rows])
+    below.set_xticks(range(len(rows)), labels(table))
     below.set_xlim(-0.5, len(rows) - 0.5)
     return figure
 
 
-def label(row: Table, common: Table) -> str:
-    """Return the words below a group of marks, the surrogate's without its setting's name."""
-    words = worded(row, common)
-    settings = [
-        value if name == "surrogate" else f"{name} {value}" for name, value in words.items()
-    ]
+def labels(table: Table) -> list[str]:
+    """Return the words below each group of marks, surrogates and recipes without "surrogate"."""
+    return [label(row, of_row) for row, of_row in zip(table["rows"], described(table), strict=True)]
+
+
+def label(row: Table, words: dict[str, str]) -> str:
+    """Return the words below a group of marks."""
+    plain = ("surrogate", "recipe")
+    settings = [value if name in plain else f"{name} {value}" for name, value in words.items()]
     lines = [f"{row['depth']} layers, T = {row['steps']}", *settings, row["arch"]]
     return printable("\n".join(lines))
 

@@ -75,7 +75,10 @@ def to_nir(
         raise ValueError("net: norm_identity, batch norm on skips, for which NIR has no node")
     for model in (net.neuron_model, net.norm_model):
         if model is not None:
-            raise ValueError(f"net: has {type(model).__name__}, for which NIR has no node")
+            raise ValueError(
+                f"net: has {type(model).__name__}, for which NIR has no node; a .npz or "
+                ".safetensors file holds it"
+            )
     nir = import_extra("nir", "nir")
     draft = Draft(nir, net, state_dict(net, params, buffers), dt)
     shape = (net.in_channels, *size)

@@ -134,8 +134,7 @@ class TrainConfig:
 
     def changed(self, **given: Any) -> "TrainConfig":
         """Return these settings with the `given` ones, or a `recipe`, over them."""
-        of_recipe = recipe_settings(given.pop("recipe")) if "recipe" in given else {}
-        return make_config("digits", **(self.to_dict() | of_recipe | given))
+        return make_config("digits", **overlaid(self.to_dict(), given))
 
 
 def settings_fields() -> Iterator[tuple[str, Any]]:
@@ -196,8 +195,7 @@ def make_config(preset: str = "digits", /, **given: Any) -> TrainConfig:
     ValueError names the setting that is unknown or has a wrong value.
     """
     validate.one_of("preset", preset, PRESETS)
-    of_recipe = recipe_settings(given.pop("recipe")) if "recipe" in given else {}
-    values, groups = PRESETS[preset] | of_recipe | given, dict[str, dict[str, Any]]()
+    values, groups = overlaid(PRESETS[preset], given), dict[str, dict[str, Any]]()
     group_of = {item.name: (group, item) for group, item in settings_fields()}
     for name, value in values.items():
         if name not in group_of:
@@ -208,6 +206,23 @@ def make_config(preset: str = "digits", /, **given: Any) -> TrainConfig:
     kinds = {item.name: item.default_factory for item in fields(TrainConfig) if not item.metadata}
     own = groups.pop("run", {})
     return TrainConfig(**{group: kinds[group](**part) for group, part in groups.items()}, **own)  # type: ignore[operator]
+
+
+def overlaid(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with others over them; a recipe among these lies between the two.
+
+    The number of one surrogate means nothing to another, so a surrogate that is given without one
+    gets its usual one.
+    """
+    found = {name: x for name, x in values.items() if name != "recipe" or name not in given}
+    rest = {name: value for name, value in given.items() if name != "recipe"}
+    parts = [recipe_settings(given["recipe"]), rest] if "recipe" in given else [rest]
+    for part in parts:
+        if "surrogate" in part and part["surrogate"] != found.get("surrogate"):
+            for name in ("surrogate_shape", "surrogate_edge"):
+                found.pop(name, None)
+        found |= part
+    return found
 
 
 #: settings as version 0.1 had them: the name now, and the value now for each then

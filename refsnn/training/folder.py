@@ -84,6 +84,10 @@ def read_config(folder: Path) -> TrainConfig:
         values = read_json(path, {"type": "object"})
     except FileNotFoundError:
         raise ValueError(f"{folder}: no run there (config.json is missing)") from None
+    except NotADirectoryError:
+        raise ValueError(
+            f"{folder}: got a file, want the folder of a run; refsnn.load reads exported files"
+        ) from None
     known = {setting.name for _, setting in settings_fields()}
     try:
         if unknown := [name for name in renamed(values) if name not in known]:

@@ -215,7 +215,8 @@ class NeuronSettings(Settings):
                 if value != getattr(kind, name):
                     got = validate.shown(value)
                     raise ValueError(
-                        f"{model}_{name}: got {got}, want it for neuron_model {model} alone"
+                        f"{model}_{name}: got {got}, but neuron_model is {self.neuron_model}; only "
+                        f"{model} has this option"
                     )
         return made
 

@@ -73,7 +73,10 @@ def test_options_replace_the_presets_values():
     assert fixed(made[0]) == fixed(make_config()) | {"lr": 0.5, "reset_gradient": "detached"}
     assert [c.seed for c in wanted("--methods=vanilla", "--seeds", "3", "7")] == [3, 7]
     assert len(wanted("--preset=claim")) == 75
-    assert len(wanted("--preset=claim", "--seeds=1", "--surrogate=triangular")) == 15
+    # one surrogate, with its usual number, in place of both of the preset's
+    given = wanted("--preset=claim", "--seeds=1", "--surrogate=triangular")
+    assert len(given) == 9
+    assert {c.neuron.surrogate_shape for c in given} == {None}
 
 
 def test_regimes_that_an_option_makes_equal_are_run_once():

@@ -2,10 +2,11 @@
 
 import pytest
 
-from refsnn.experiments.ablation import configs, depth, fixed, folder_name
+from refsnn.experiments.ablation import configs, depth, fixed, folder_name, recipe_names
 from refsnn.experiments.presets import PRESETS, SIZES
 from refsnn.network import ARCHITECTURES
 from refsnn.training.config import make_config
+from refsnn.training.recipes import recipes
 
 
 def rows(name):
@@ -15,6 +16,32 @@ def rows(name):
         key = (config.data.dataset, config.network.arch, config.steps, config.objective.method)
         found.setdefault(key, []).append(config.seed)
     return found
+
+
+def test_the_methods_are_compared_by_name():
+    """Each recipe that is there, and the paper's network, with the same budget."""
+    for preset, seeds in (("methods", 5), ("methods-deep", 3)):
+        made = configs(PRESETS[preset])
+        settings = list({str(fixed(c)): fixed(c) for c in made}.values())
+        names = recipe_names(settings)
+        there = [name for name, recipe in recipes().items() if not recipe.missing]
+        assert names == ["paper", *there]
+        archs = {c.network.arch for c in made}
+        assert len(made) == len(names) * 2 * seeds * len(archs)
+        assert {(c.epochs, c.optimizer.lr, c.steps) for c in made} == {(20, 0.005, 4)}
+        folders = [folder_name(c, settings) for c in made]
+        assert len(set(folders)) == len(folders)
+        assert sum(name.startswith("plif-") for name in folders) == 2 * seeds * len(archs)
+
+
+def test_settings_that_no_recipe_makes_keep_their_own_words():
+    plain, other = fixed(make_config()), fixed(make_config(neuron_model="plif"))
+    assert recipe_names([plain, other]) is None
+    assert recipe_names([plain, fixed(make_config(lr=0.5))]) is None
+    plif = fixed(make_config(recipe="plif", lr=0.5))
+    assert recipe_names([plain, plif]) == ["paper", "plif"]
+    run = make_config(recipe="plif", lr=0.5)
+    assert folder_name(run, [plain, plif]).startswith("plif-0.5-resnet8-T2-evolutionary")
 
 
 PAPER = {

@@ -57,6 +57,8 @@ def test_the_p_value_is_that_of_a_fair_coin(first, second):
     other = np.repeat([False, True, True, False], [first, second, 3, 4])
     found = show.compare(right, other)
     assert (found.only_first, found.only_second, found.images) == (first, second, len(right))
+    assert found.first == list(range(first))
+    assert found.second == list(range(first, first + second))
     assert found.difference == pytest.approx(other.mean() - right.mean())
     n, most = first + second, max(first, second)
     tail = 2 * sum(comb(n, k) for k in range(most, n + 1)) / 2**n
@@ -77,6 +79,11 @@ def test_the_command_writes_pictures_and_compares_runs(runs, tmp_path, capsys):
     right = [model.predict(test.images) == test.labels for model in models]
     wins = [int((right[1] & ~right[0]).sum()), int((right[0] & ~right[1]).sum())]
     assert f"right where the other is wrong: seed1 {wins[0]}, seed0 {wins[1]} (p = " in shown
+    for name, better, worse in (("seed1", right[1], right[0]), ("seed0", right[0], right[1])):
+        images = np.flatnonzero(better & ~worse).tolist()
+        listed = ", ".join(map(str, images[:12]))
+        more = f", … {len(images)} in all (--json)" if len(images) > 12 else ""
+        assert f"images that only {name} classifies right: {listed}{more}\n" in shown
     assert f"seed1 - seed0: accuracy {right[1].mean() - right[0].mean():+.4f} on 355" in shown
     first = {path.name: path.read_bytes() for path in out.iterdir()}
     assert main(given) == 0

@@ -109,10 +109,40 @@ def test_the_command_trains_and_keeps_the_settings(tmp_path, capsys):
     config = json.loads((folder / "config.json").read_text())
     assert config.items() >= (recipes()["inflor"].settings | {"v_th": 0.75}).items()
     assert "recipe" not in config
-    assert main(["train", "--resume", str(folder), "--recipe", "tet"]) == 2
-    assert f"recipe: got 'tet', but {folder} has its settings" in capsys.readouterr().err
-    assert main(["gradients", str(folder), "--recipe", "tet"]) == 2
-    assert f"recipe: got 'tet', but {folder} has its settings" in capsys.readouterr().err
+    for command, verb in ((["train", "--resume"], "goes on with"), (["gradients"], "has")):
+        assert main([*command, str(folder), "--recipe", "tet"]) == 2
+        message = f"recipe: got 'tet', but {folder} {verb} its own settings; leave --recipe out"
+        assert message in capsys.readouterr().err
+
+
+def test_a_surrogate_that_is_given_alone_has_its_usual_number(tmp_path):
+    """The number of the recipe's, the preset's or the file's surrogate means nothing to it."""
+    config = make_config(recipe="plif", surrogate="triangular")
+    assert config.neuron.surrogate_shape is None
+    assert make_config(recipe="plif", surrogate="atan").neuron.surrogate_shape == 2
+    assert (
+        make_config(recipe="plif", surrogate="sigmoid", surrogate_shape=3).neuron.surrogate_shape
+        == 3
+    )
+    edge = make_config(surrogate="rectangular", surrogate_edge="inside", surrogate_shape=0.5)
+    changed = edge.changed(surrogate="tanh").neuron
+    assert (changed.surrogate_shape, changed.surrogate_edge) == (None, "outside")
+    assert edge.changed(tau=0.3).neuron.surrogate_shape == 0.5
+    file, folder = tmp_path / "run.toml", tmp_path / "run"
+    file.write_text('surrogate = "atan"\nsurrogate_shape = 3.0\nepochs = 1\narch = "1:4"\n')
+    options = ["--config", str(file), "--surrogate", "sigmoid", "--out", str(folder)]
+    assert main(["train", *options]) == 0
+    written = json.loads((folder / "config.json").read_text())
+    assert (written["surrogate"], written["surrogate_shape"]) == ("sigmoid", None)
+
+
+def test_a_recipe_counts_more_than_a_file_of_settings(tmp_path):
+    file, folder = tmp_path / "run.toml", tmp_path / "run"
+    file.write_text('neuron_model = "glif"\ntau = 0.25\nv_th = 0.5\nepochs = 1\narch = "1:4"\n')
+    options = ["--config", str(file), "--recipe", "diet-snn", "--out", str(folder)]
+    assert main(["train", *options, "--v-th", "0.75"]) == 0
+    written = json.loads((folder / "config.json").read_text())
+    assert written.items() >= (recipes()["diet-snn"].settings | {"v_th": 0.75}).items()
 
 
 def test_nothing_is_written_for_a_recipe_that_does_not_fit(tmp_path, capsys):
