@@ -35,6 +35,7 @@ from refsnn.equations.neurons import NEURONS, PLIF, Diet, Neuron
 from refsnn.equations.neurons.gated import Gated, GatedCache, is_gated
 from refsnn.equations.norms import NORMS, Norm
 from refsnn.equations.pool import AvgPool, AvgPoolCache
+from refsnn.equations.potentials import POTENTIAL_LOSSES, DistributionLoss, IMLoss, PotentialLoss
 from refsnn.equations.sequence import is_still
 from refsnn.equations.sew import join_backward, join_forward
 from refsnn.equations.shortcut import METHODS, ObjectiveCache, Pullback
@@ -52,6 +53,10 @@ __all__ = [
     "NORMS",
     "NUMPY",
     "PLIF",
+    "POTENTIAL_LOSSES",
+    "DistributionLoss",
+    "IMLoss",
+    "PotentialLoss",
     "RESETS",
     "RESET_GRADIENTS",
     "SURROGATES",
@@ -109,7 +114,14 @@ class LIFForward(Protocol):
 class LIFBackward(Protocol):
     """do_seq (T, ...) -> dL/dc_seq (T, ...), dL/du0 (...), dL/dtau and dL/dv_th."""
 
-    def __call__(self, do_seq: Array, cache: LIFCache, /, constants: bool = True) -> LIFGrads: ...
+    def __call__(
+        self,
+        do_seq: Array,
+        cache: LIFCache,
+        /,
+        constants: bool = True,
+        source_seq: Array | None = None,
+    ) -> LIFGrads: ...
 
 
 class NeuronForward(Protocol):

@@ -22,6 +22,7 @@ MODULES = [
     "tet",
     "models",
     "blocks",
+    "potentials",
     "structure",
     "training",
     "runs",

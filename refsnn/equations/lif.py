@@ -169,7 +169,9 @@ def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache
     return o_seq, LIFCache(u_pre_seq, o_seq, u0, p)
 
 
-def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFGrads:
+def lif_backward(
+    do_seq: Array, cache: LIFCache, constants: bool = True, source_seq: Array | None = None
+) -> LIFGrads:
     """Compute dL/dc, dL/du0 (and dL/dtau, dL/dv_th) by back-propagation through time.
 
         delta[t] = g_o[t] h[t] + delta[t+1] tau ((1 - o[t]) - u_pre[t] h[t])
@@ -178,7 +180,8 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
     `do_seq` (T, ...) is g_o = dL/do, h the surrogate slope, delta = dL/du_pre, delta[T+1] = 0.
     Where the reset is detached, the bracket is 1 - o[t] alone; where it subtracts R, the bracket is
     1 - R h[t], or 1. `constants=False` leaves out dL/dtau and dL/dv_th, which cost two more passes.
-    Source: Eq. 3, D3, R6.
+    `source_seq` (T, ...) is what the loss depends on the potentials by directly (`potentials`): it
+    is added to delta[t]. Source: Eq. 3, D3, R6.
     """
     u_pre_seq, o_seq, _, p = cache
     like("do_seq", do_seq, o_seq.shape, o_seq.dtype, "o_seq")
@@ -191,6 +194,8 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
         if p.reset_gradient == "full":  # D3
             bracket = bracket + by_o * h_seq[t]
         delta_seq[t] = do_seq[t] * h_seq[t] + du * bracket  # Eq. (3)
+        if source_seq is not None:
+            delta_seq[t] += source_seq[t]
         # forward: u_pre[t] = tau u[t-1] + c[t]
         du = p.tau * delta_seq[t]
     if not constants:

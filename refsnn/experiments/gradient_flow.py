@@ -141,8 +141,10 @@ def watch(run: Forward, db: list[Array], look: Look[Seen]) -> tuple[Params, dict
     """Compute the gradients from `db`, and look(do_seq, delta_seq, cache) for each layer."""
     ops, names, seen = run.context.ops, {id(cache): name for name, cache in neuron_caches(run)}, {}
 
-    def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> Any:
-        grads = ops.lif_backward(do_seq, cache, constants)
+    def lif_backward(
+        do_seq: Array, cache: LIFCache, constants: bool = True, source_seq: Array | None = None
+    ) -> Any:
+        grads = ops.lif_backward(do_seq, cache, constants, source_seq)
         seen[names[id(cache)]] = look(do_seq, grads.dc_seq, cache)  # Eq. (3): dL/dc is delta
         return grads
 

@@ -46,8 +46,13 @@ def forward_loop(tasks, own, c_seq, u0, neuron, u_pre_seq, o_seq):  # type: igno
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def backward_loop(tasks, own, do_seq, h_seq, u_pre_seq, o_seq, neuron, delta_seq, du0):  # type: ignore[no-untyped-def]
-    """Write delta (T, neurons), Eq. 3, and tau delta[0] into du0, which holds zeros before."""
+def backward_loop(  # type: ignore[no-untyped-def]
+    tasks, own, do_seq, h_seq, u_pre_seq, o_seq, source_seq, neuron, delta_seq, du0
+):
+    """Write delta (T, neurons), Eq. 3, and tau delta[0] into du0, which holds zeros before.
+
+    `source_seq` (T, neurons), or without steps, is added to delta.
+    """
     steps, count = do_seq.shape
     tau, detach, subtract, amount = neuron.tau, neuron.detach, neuron.subtract, neuron.amount
     one = du0.dtype.type(1)
@@ -60,6 +65,8 @@ def backward_loop(tasks, own, do_seq, h_seq, u_pre_seq, o_seq, neuron, delta_seq
                 if not detach:
                     bracket -= (amount if subtract else u_pre_seq[t, m]) * h_seq[t, m]
                 delta = do_seq[t, m] * h_seq[t, m] + du0[m] * bracket
+                if len(source_seq):
+                    delta += source_seq[t, m]
                 delta_seq[t, m] = delta
                 du0[m] = tau * delta
         block = take(tasks, own)
@@ -94,11 +101,13 @@ def lif_forward(c_seq: Array, u0: Array | None, p: LIF) -> tuple[Array, LIFCache
     return o_seq, LIFCache(u_pre_seq, o_seq, u0, p)
 
 
-def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFGrads:
+def lif_backward(
+    do_seq: Array, cache: LIFCache, constants: bool = True, source_seq: Array | None = None
+) -> LIFGrads:
     """Do as `equations.lif.lif_backward`."""
     u_pre_seq, o_seq, u0, p = cache
     if type(p) is not LIF:
-        return equations.lif_backward(do_seq, cache, constants)
+        return equations.lif_backward(do_seq, cache, constants, source_seq)
     like("do_seq", do_seq, o_seq.shape, o_seq.dtype, "o_seq")
     h_seq = slopes_of(u_pre_seq, p, p.v_th)
     delta_seq, du0 = empty(do_seq.shape, do_seq.dtype), np.zeros(u0.shape, u0.dtype)
@@ -109,6 +118,7 @@ def lif_backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> LIFG
         rows(h_seq),
         rows(u_pre_seq),
         rows(o_seq),
+        np.zeros((0, 0), do_seq.dtype) if source_seq is None else rows(source_seq),
         neuron_of(p, do_seq.dtype.type),
         rows(delta_seq),
         du0.reshape(-1),

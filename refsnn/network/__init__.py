@@ -1,7 +1,15 @@
 """Spiking ResNets with side branches: structure, parameters, forward and backward."""
 
 from refsnn.network.architecture import ARCHITECTURES, Architecture, Stem, architecture
-from refsnn.network.model import Forward, backward, encode, forward, neuron_caches, outputs
+from refsnn.network.model import (
+    Forward,
+    backward,
+    encode,
+    forward,
+    neuron_caches,
+    outputs,
+    potential_value,
+)
 from refsnn.network.network import (
     BLOCKS,
     Block,
@@ -39,5 +47,6 @@ __all__ = [
     "limited",
     "neuron_caches",
     "outputs",
+    "potential_value",
     "without_branches",
 ]

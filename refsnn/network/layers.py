@@ -26,6 +26,7 @@ from refsnn.ops import (
     NormGrads,
     NormInput,
     Ops,
+    PotentialLoss,
     Running,
     is_still,
 )
@@ -43,6 +44,7 @@ class Context(NamedTuple):
     training: bool  # batch norm uses the batch's statistics
     keep: str = "all"  # for the backward pass: all, spikes, or nothing (`kept`)
     packer: Packer | None = None  # packs the spikes if they are all that is kept
+    potential_loss: PotentialLoss | None = None  # of each layer's potentials
 
 
 class ConvLayer(NamedTuple):
@@ -197,7 +199,7 @@ def neuron_forward(
     """
     net, ops, training = context.net, context.ops, context.training
     p, norm, model = net.lif, norm_at(skip, context), net.neuron_model
-    if ops.fuses(f.x_seq.dtype, p, norm, model):
+    if ops.fuses(f.x_seq.dtype, p, norm, model) and context.potential_loss is None:
         if model is None:
             assert ops.norm_neuron_forward is not None
             o_seq, running, cache = ops.norm_neuron_forward(f, skip, norm, p, training)
@@ -211,6 +213,8 @@ def neuron_forward(
         return o_seq, NeuronCache(name, norms, running, cache)
     c_seq, total = sum_forward(f, skip, norms, context)
     y_seq, moved, lif = fire_forward(c_seq, name, context)
+    if context.potential_loss is not None:
+        y_seq = fast_spikes(y_seq, context)
     norms, running = total.norms, total.running
     if moved is not None:
         norms, running = (*norms, name), [*running, moved]
@@ -253,9 +257,7 @@ def norm_at(skip: Array | NormInput | None, context: Context) -> BatchNorm:
 def bare_neuron_forward(x_seq: Array, name: str, context: Context) -> tuple[Array, NeuronCache]:
     """Return what neurons pass on whose currents are x_seq, without a batch norm before them."""
     y_seq, moved, lif = fire_forward(x_seq, name, context)
-    net = context.net
-    if context.ops.fuses(x_seq.dtype, net.lif, net.norm_constants) and is_binary(net):
-        y_seq = y_seq.astype(np.uint8, copy=False)  # as convolutions take spikes fast
+    y_seq = fast_spikes(y_seq, context)
     norms, running = ((), []) if moved is None else ((name,), [moved])
     return y_seq, NeuronCache(name, norms, running, Parts(None, None, lif))
 
@@ -267,9 +269,12 @@ def bare_neuron_backward(
     return fire_backward(dy_seq, cache.name, cache.cache.lif, context)
 
 
-def is_binary(net: Network) -> bool:
-    """Tell whether the network's neurons pass on 0 and 1 alone."""
-    return net.neuron_model is None or net.neuron_model.binary
+def fast_spikes(y_seq: Array, context: Context) -> Array:
+    """Return spikes of 0 and 1 as uint8, as convolutions take them fast, where the kernels do."""
+    net = context.net
+    binary = net.neuron_model is None or net.neuron_model.binary
+    fast = y_seq.dtype == np.float32 and context.ops.fuses(np.float32, net.lif, net.norm_constants)
+    return y_seq.astype(np.uint8) if binary and fast else y_seq
 
 
 def neuron_backward(
@@ -315,9 +320,19 @@ def fire_backward(do_seq: Array, name: str, cache: Any, context: Context) -> tup
     """Return the gradients at the neurons' currents and of their parameters."""
     net, ops = context.net, context.ops
     if net.neuron_model is None:
-        return ops.lif_backward(do_seq, cache, constants=False).dc_seq, {}
+        source_seq: Array | None = None
+        if counts(name, context):
+            assert context.potential_loss is not None
+            source_seq = context.potential_loss.gradient(cache.u_pre_seq, net.lif)
+        return ops.lif_backward(do_seq, cache, constants=False, source_seq=source_seq).dc_seq, {}
     dc_seq, grads = ops.neuron_backward(net.neuron_model, do_seq, cache)
     return dc_seq, named(grads, name)
+
+
+def counts(name: str, context: Context) -> bool:
+    """Tell whether the potentials of this layer count in the loss of potentials; no head's do."""
+    loss = context.potential_loss
+    return loss is not None and not name.startswith(("head.", "branch.")) and loss.takes(name)
 
 
 def own(params: Params, name: str, model: Neuron | Norm) -> Params:

@@ -19,6 +19,7 @@ from refsnn.network.layers import (
     SumCache,
     conv_backward,
     conv_forward,
+    counts,
     neuron_backward,
     neuron_forward,
     norms_of,
@@ -37,6 +38,7 @@ from refsnn.ops import (
     LIFCache,
     Loss,
     Ops,
+    PotentialLoss,
     Pullback,
     Running,
     is_per_step,
@@ -89,6 +91,7 @@ def forward(
     ops: Ops,
     training: bool = True,
     keep: str = "all",
+    potential_loss: PotentialLoss | None = None,
 ) -> Forward:
     """Compute all branches' logits b_l for the input sequence (T, N, H, W, C).
 
@@ -96,7 +99,8 @@ def forward(
     result's `buffers`); otherwise it uses the running ones. Potentials start at 0 (D6). `keep`
     says what is kept for the backward pass: `all`, or `spikes` alone, from which it computes the
     rest again, to the same bits, or `nothing`, where no backward pass follows and nothing is
-    trained. ValueError names an argument that does not fit. Source: Eq. 7, D11.
+    trained. With a `potential_loss`, `backward` has its gradients too, and `potential_value` its
+    value. ValueError names an argument that does not fit. Source: Eq. 7, D11.
     """
     validate.ndim("x_seq", x_seq, 5, "(T, N, H, W, C)")
     if x_seq.shape[4] != net.in_channels:
@@ -111,7 +115,10 @@ def forward(
     check_buffers(net, buffers)
     validate.one_of("keep", keep, ("all", "spikes") if training else ("all", "spikes", "nothing"))
     packer = Packer() if keep == "spikes" else None
-    context = Context(net, params, buffers, ops, training, keep, packer)
+    if potential_loss is not None and net.neuron_model is not None:
+        name = type(net.neuron_model).__name__
+        raise ValueError(f"potential_loss: want it for plain LIFs, and not for {name}")
+    context = Context(net, params, buffers, ops, training, keep, packer, potential_loss)
     x_seq, stem = stem_forward(x_seq, context)
     branches, segments, heads = [], [], []
     for blocks in net.segments():
@@ -203,6 +210,15 @@ def segment_forward(x_seq: Array, blocks: list[Block], context: Context) -> tupl
 def outputs(run: Forward, loss: Loss) -> list[Array]:
     """Return what a loss takes of every branch: logits (N, K), or those of each step (T, N, K)."""
     return [head.y_seq for head in run.heads] if is_per_step(loss) else run.branches
+
+
+def potential_value(run: Forward) -> float:
+    """Return the loss of the potentials of all layers that count, 0 without such a loss."""
+    loss, lif = run.context.potential_loss, run.context.net.lif
+    if loss is None:
+        return 0.0
+    layers = (neuron for neuron in recomputed_neurons(run) if counts(neuron.name, run.context))
+    return sum(loss.value(neuron.cache.lif.u_pre_seq, lif) for neuron in layers)
 
 
 def segment_backward(do_seq: Array, caches: list[Any], context: Context) -> tuple[Array, Grads]:

@@ -141,8 +141,10 @@ def taped_neurons(ops: Ops, tape: Tape) -> Ops:
         tape.fired(cache)
         return o_seq, cache
 
-    def backward(do_seq: Array, cache: LIFCache, constants: bool = True) -> Any:
-        grads = ops.lif_backward(do_seq, cache, constants)
+    def backward(
+        do_seq: Array, cache: LIFCache, constants: bool = True, source_seq: Array | None = None
+    ) -> Any:
+        grads = ops.lif_backward(do_seq, cache, constants, source_seq)
         tape.deltas[id(cache)] = grads.dc_seq.copy()  # Eq. (3): dL/dc = delta
         return grads
 
@@ -165,7 +167,10 @@ def variant_neurons(ops: Ops, conventions: Conventions, tape: Tape) -> Ops:
         tape.fired(cache)
         return o_seq, cache
 
-    def backward(do_seq: Array, cache: Any, constants: bool = True) -> Any:
+    def backward(
+        do_seq: Array, cache: Any, constants: bool = True, source_seq: Array | None = None
+    ) -> Any:
+        assert source_seq is None  # no case has a loss of potentials
         grads, tape.deltas[id(cache)] = variant_neuron.lif_backward(do_seq, cache)
         return grads
 

@@ -14,6 +14,7 @@ from refsnn.network import (
     forward,
     limited,
     outputs,
+    potential_value,
     without_branches,
 )
 from refsnn.network.head import read_out
@@ -52,11 +53,15 @@ def gradients(
     images, labels = batch  # Alg. 1 line 2
     x_seq = encode(images, config.steps)
     keep = "all" if keeps_all else "spikes"
-    run = forward(net, params, buffers, x_seq, ops, keep=keep)  # Alg. 1 line 3
+    of_potentials = config.objective.make_potential_loss()
+    run = forward(
+        net, params, buffers, x_seq, ops, keep=keep, potential_loss=of_potentials
+    )  # Alg. 1 line 3
     criterion = config.make_loss()
     loss, cache = ops.objective_forward(
         outputs(run, criterion), labels, side, config.objective.branch_sum, criterion
     )  # Alg. 1 line 5
+    loss += potential_value(run)
     return loss, run, backward(run, ops.objective_backward(cache))  # Alg. 1 line 7
 
 
@@ -76,6 +81,7 @@ def train_step(
     leaves some of them moved. Source: Algorithm 1.
     """
     i = state.iteration + 1
+    net = config.in_epoch(net, (i - 1) // batches)
     side = config.side_coefficient(i, batches)  # Alg. 1 line 4
     loss, run, grads = gradients(
         net, state.params, state.buffers, config, ops, batch, side, keeps_all

@@ -1,7 +1,7 @@
 """The settings of a whole run: groups of settings, presets, and their flat form in files."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,11 @@ class TrainConfig:
                 "judge an epoch by; set validation too, such as 0.1"
             )
         self.make_loss()
+        if self.objective.make_potential_loss() is not None and self.neuron.neuron_model != "lif":
+            raise ValueError(
+                f"potential_loss: got {self.objective.potential_loss}, but neuron_model is "
+                f"{self.neuron.neuron_model}; want plain LIFs"
+            )
         self.build_network(1, 2)  # the rest is checked where it belongs
         for name, value in self.to_dict().items():
             check_precision(name, value, self.dtype)
@@ -98,6 +103,13 @@ class TrainConfig:
             self.norm.norm_identity,
             self.steps if by_step else 0,
         )
+
+    def in_epoch(self, net: Network, epoch: int) -> Network:
+        """Return the network with the surrogate of an epoch, counted from 0 (ESG)."""
+        if self.neuron.surrogate_end is None:
+            return net
+        surrogate = self.neuron.surrogate_in(epoch, self.epochs)
+        return replace(net, lif=replace(net.lif, surrogate=surrogate))
 
     def data_options(self, begun: bool = False) -> Options:
         """Return the options of the run's data set.
@@ -219,7 +231,7 @@ def overlaid(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     parts = [recipe_settings(given["recipe"]), rest] if "recipe" in given else [rest]
     for part in parts:
         if "surrogate" in part and part["surrogate"] != found.get("surrogate"):
-            for name in ("surrogate_shape", "surrogate_edge"):
+            for name in ("surrogate_shape", "surrogate_edge", "surrogate_end"):
                 found.pop(name, None)
         found |= part
     return found

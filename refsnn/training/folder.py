@@ -74,6 +74,9 @@ LATER = {
     "norm_identity": False,
     "block": "basic",
     "zero_init": False,
+    "potential_loss": "none",
+    "potential_lam": None,
+    "surrogate_end": None,
 }
 
 

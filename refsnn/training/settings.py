@@ -21,6 +21,7 @@ from refsnn.ops import (
     NEURONS,
     NORMS,
     PLIF,
+    POTENTIAL_LOSSES,
     RESET_GRADIENTS,
     RESETS,
     SURROGATES,
@@ -30,6 +31,7 @@ from refsnn.ops import (
     Loss,
     Neuron,
     Norm,
+    PotentialLoss,
     Surrogate,
     make_surrogate,
     validate,
@@ -172,6 +174,12 @@ class NeuronSettings(Settings):
         "the surrogate's k, a, gamma, alpha, sigma or b; none: its usual one",
         above=0,
     )
+    surrogate_end: float | None = setting(
+        None,
+        "the surrogate's number after the last epoch; it goes there epoch by epoch, by equal "
+        "factors",
+        above=0,
+    )
     surrogate_edge: str = setting("outside", "edge of the rectangular surrogate", choices=EDGES)
     reset_gradient: str = setting(
         LIF.reset_gradient, "differentiate the reset, or detach it", choices=RESET_GRADIENTS
@@ -220,11 +228,26 @@ class NeuronSettings(Settings):
                     )
         return made
 
+    def surrogate_in(self, epoch: int, epochs: int) -> Surrogate:
+        """Return the surrogate in an epoch, from 0; its number goes to `surrogate_end`.
+
+            ln(K(i)) = ln(K_0) + ln(K_end/K_0) i/N
+
+        Source: ESG, M11.
+        """
+        start = self.make_surrogate()
+        if self.surrogate_end is None:
+            return start
+        name = fields(start)[0].name  # type: ignore[arg-type]
+        first = getattr(start, name)
+        shape = first * (self.surrogate_end / first) ** (epoch / epochs)  # ESG  # M11
+        return make_surrogate(str(self.surrogate), shape, self.surrogate_edge)
+
     def make_surrogate(self) -> Surrogate:
         """Return the surrogate: refsnn's own by its name, or one of the user's own."""
         if isinstance(self.surrogate, str) and ":" not in self.surrogate:
             return make_surrogate(self.surrogate, self.surrogate_shape, self.surrogate_edge)
-        for name in ("surrogate_shape", "surrogate_edge"):
+        for name in ("surrogate_shape", "surrogate_edge", "surrogate_end"):
             if getattr(self, name) != getattr(NeuronSettings, name):
                 raise ValueError(f"{name}: want it for {', '.join(SURROGATES)} alone")
         if isinstance(self.surrogate, str):
@@ -282,6 +305,23 @@ class ObjectiveSettings(Settings):
     )
     tet_lam: float = setting(TET.lam, "weight of tet's pull on the logits, in [0, 1]")
     tet_phi: float | None = setting(None, "what tet pulls all logits to; none: v_th")
+
+    potential_loss: str = setting(
+        "none",
+        "loss of each layer's potentials beside that of the logits",
+        choices=("none", *POTENTIAL_LOSSES),
+    )
+    potential_lam: float | None = setting(None, "weight of the loss of potentials", least=0)
+
+    def make_potential_loss(self) -> PotentialLoss | None:
+        """Return the loss of potentials, or None."""
+        if self.potential_loss == "none":
+            if self.potential_lam is not None:
+                got = validate.shown(self.potential_lam)
+                raise ValueError(f"potential_lam: got {got}, but potential_loss is none")
+            return None
+        kind = POTENTIAL_LOSSES[self.potential_loss]
+        return kind() if self.potential_lam is None else kind(self.potential_lam)
 
     def make_loss(self, v_th: float) -> Loss:
         """Return the loss: one of refsnn's by its name, or one of the user's own."""

@@ -14,12 +14,14 @@ from refsnn.equations.loss import cross_entropy_backward, cross_entropy_forward
 from refsnn.equations.neurons import GLIF, MPBN, PLIF, Diet, RealSpike
 from refsnn.equations.neurons.sigmoid import sigmoid
 from refsnn.equations.norms import BNTT, TEBN
+from refsnn.equations.potentials import DistributionLoss, IMLoss
 from refsnn.equations.sew import JOINS, join_forward
 from refsnn.network.layers import Context
 from refsnn.network.layers import conv_forward as conv_layer
 from refsnn.network.membrane import membrane_forward
 from refsnn.ops import NUMPY, TET
 from refsnn.training.optimizer import cosine
+from refsnn.training.settings import NeuronSettings
 
 
 def steps(values, before=0.0, after=0.0):
@@ -126,6 +128,31 @@ def block():
     x, o = fired["stem.lif0"], fired["stage1.block0.lif2"]
     assert 0 < o.mean() < 1
     return {"x": x, "o": o, "g": g, "f": lambda x_seq: layer(g(layer(x_seq, 1)), 2)}
+
+
+def information():
+    """IMLOSS: a layer's mean potential."""
+    u_pre, p = np.random.default_rng(3).normal(0.3, 1, (4, 2, 3, 5)), LIF(v_th=0.7)
+    value = IMLoss(1.5).value(u_pre, p)
+    return {"L": value, "lam": 1.5, "mean": np.mean, "u_pre": u_pre, "v_th": 0.7}
+
+
+def distribution():
+    """MPD: three channels, each with one of the three faults, and one with two."""
+    rng, p, loss = np.random.default_rng(3), LIF(v_th=0.7), DistributionLoss(0.3)
+    x = rng.normal([2.0, 0.0, 0.1, 0.4], [0.5, 3.0, 0.3, 0.1], (4, 6, 4))
+    u_pre = p.v_th * (1 + x)
+    m, s = x.mean(axis=(0, 1)), np.sqrt(x.var(axis=(0, 1)) + 1e-10)
+    terms = {"D": abs(m) - s, "S": s - 2, "R": 1 - abs(m) - s}
+    scope = {name: np.maximum(term, 0) for name, term in terms.items()}
+    return scope | {"L": loss.value(u_pre, p), "lam": 0.3, "mean": np.mean}
+
+
+def sharpening():
+    """ESG: the number of a surrogate in epoch 3 of 8."""
+    settings = NeuronSettings(surrogate="sigmoid", surrogate_shape=2.0, surrogate_end=20.0)
+    alpha = settings.surrogate_in(3, 8).alpha
+    return {"K_i": alpha, "i": 3, "N": 8, "K_0": 2.0, "K_end": 20.0, "ln": np.log}
 
 
 def joined():
@@ -442,6 +469,9 @@ SCOPES = {
     "R3": learning_rates,
     "R5": lambda: map(at_potential, POTENTIALS),
     "TET": lambda: [every_step()],
+    "IMLOSS": lambda: [information()],
+    "MPD": lambda: [distribution()],
+    "ESG": lambda: [sharpening()],
     "SEW": lambda: [joined()],
     "MS": lambda: [membrane()],
     "PLIF": lambda: [plif()],

@@ -1,0 +1,139 @@
+"""Losses of the membrane potentials of each layer, beside the loss of the logits.
+
+They are functions of a layer's potentials before firing, `u_pre_seq` (T, N, ..., C), and p, its
+neurons' settings. Their gradients with respect to the potentials are a source in the recursion of
+Eq. 3: `lif_backward` adds them to delta[t] at every step, and carries them back in time.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from refsnn.equations.batchnorm import grouped_sum
+from refsnn.equations.lif import LIF
+from refsnn.equations.surrogate import Array
+from refsnn.equations.validate import as_floats, at_least, positive
+
+
+class PotentialLoss(Protocol):
+    """A loss of each layer's potentials, which are added up."""
+
+    def takes(self, layer: str) -> bool:
+        """Tell whether the layer of this name counts."""
+
+    def value(self, u_pre_seq: Array, p: LIF) -> float:
+        """Return a layer's loss."""
+
+    def gradient(self, u_pre_seq: Array, p: LIF) -> Array:
+        """Return its gradient with respect to each potential, like `u_pre_seq`."""
+
+
+@dataclass(frozen=True)
+class IMLoss:
+    """The loss of IM-Loss (Guo et al., 2022), which pulls a layer's mean potential to v_th.
+
+    Layers inside of blocks don't count. Source: IMLOSS, M10.
+    """
+
+    lam: float = 2.0  # M10
+
+    def __post_init__(self) -> None:
+        at_least("lam", self.lam, 0)
+        as_floats(self, "lam")
+
+    def takes(self, layer: str) -> bool:
+        """Tell whether the layer is one at a block's end, or in the stem."""
+        return not layer.endswith(".lif1")  # M10
+
+    def value(self, u_pre_seq: Array, p: LIF) -> float:
+        """Return the loss of a layer.
+
+        L = lambda (mean(u_pre) - v_th)^2
+        """
+        return self.lam * (float(u_pre_seq.mean(dtype=np.float64)) - p.v_th) ** 2  # IMLOSS
+
+    def gradient(self, u_pre_seq: Array, p: LIF) -> Array:
+        """Return 2 lambda (mean(u_pre) - v_th)/M at all M potentials."""
+        off = float(u_pre_seq.mean(dtype=np.float64)) - p.v_th
+        return np.full_like(u_pre_seq, 2 * self.lam * off / u_pre_seq.size)
+
+
+@dataclass(frozen=True)
+class DistributionLoss:
+    """A loss of each channel's distribution of potentials, as RecDis-SNN's is reconstructed here.
+
+    With mean m and deviation s of x = (u_pre - v_th)/w over steps, images and pixels, each term is
+    the mean over channels of the square of what is above 0 of
+
+        |m| - s      all potentials on one side of the threshold
+        s - 2        many beyond the reach of the surrogate, whose half-width is w
+        1 - |m| - s  many close to the threshold, where step and surrogate differ most
+
+    It is not the formula of the paper (Guo et al., 2022), which isn't public in code: only the
+    three faults that it names are. w is v_th, or `half_width`. Source: MPD, M12.
+    """
+
+    lam: float = 1e-2  # M12: weight of each term
+    half_width: float | None = None
+
+    def __post_init__(self) -> None:
+        at_least("lam", self.lam, 0)
+        as_floats(self, "lam")
+        if self.half_width is not None:
+            positive("half_width", self.half_width)
+            as_floats(self, "half_width")
+
+    def takes(self, layer: str) -> bool:
+        """Tell that every layer counts."""
+        return True
+
+    def value(self, u_pre_seq: Array, p: LIF) -> float:
+        """Return the loss of a layer.
+
+            L = lambda mean(D^2 + S^2 + R^2)
+
+        D, S and R are what is above 0 of the three terms, one for each channel.
+        """
+        _, _, _, (d, s, r) = self.moments(u_pre_seq, p)
+        return self.lam * float((d * d + s * s + r * r).mean())  # MPD
+
+    def gradient(self, u_pre_seq: Array, p: LIF) -> Array:
+        """Return the gradient by way of each channel's mean and deviation.
+
+            dL/dm = 2 lambda sign(m) (D - R)/C
+            dL/ds = 2 lambda (S - D - R)/C
+            dL/du_pre = (dL/dm + dL/ds (x - m)/s)/(M w)
+
+        M is the number of potentials of a channel, C that of channels.
+        """
+        x, mean, deviation, (d, s, r) = self.moments(u_pre_seq, p)
+        factor = 2 * self.lam / len(mean)
+        by_mean = factor * np.sign(mean) * (d - r)
+        by_deviation = factor * (s - d - r)
+        through = by_mean + by_deviation * (x - mean) / deviation
+        count = x.size // len(mean)
+        return (through / (count * self.width(p))).astype(u_pre_seq.dtype)
+
+    def width(self, p: LIF) -> float:
+        """Return w."""
+        return p.v_th if self.half_width is None else self.half_width
+
+    def moments(
+        self, u_pre_seq: Array, p: LIF
+    ) -> tuple[Array, Array, Array, tuple[Array, Array, Array]]:
+        """Return x (T, N, ..., C), each channel's mean and deviation, and D, S and R, (C,) each."""
+        x = (u_pre_seq.astype(np.float64) - p.v_th) / self.width(p)
+        count = x.size // x.shape[-1]
+        mean = grouped_sum(x) / count
+        deviation = np.sqrt(grouped_sum((x - mean) ** 2) / count + 1e-10)
+        size = np.abs(mean)
+        terms = size - deviation, deviation - 2, 1 - size - deviation  # M12
+        d, s, r = (np.maximum(term, 0) for term in terms)
+        return x, mean, deviation, (d, s, r)
+
+
+POTENTIAL_LOSSES: dict[str, type[IMLoss] | type[DistributionLoss]] = {
+    "im": IMLoss,
+    "mpd_reconstructed": DistributionLoss,
+}
