@@ -320,10 +320,10 @@ def fire_backward(do_seq: Array, name: str, cache: Any, context: Context) -> tup
     """Return the gradients at the neurons' currents and of their parameters."""
     net, ops = context.net, context.ops
     if net.neuron_model is None:
-        source_seq: Array | None = None
-        if counts(name, context):
-            assert context.potential_loss is not None
-            source_seq = context.potential_loss.gradient(cache.u_pre_seq, net.lif)
+        if not counts(name, context):
+            return ops.lif_backward(do_seq, cache, constants=False).dc_seq, {}
+        assert context.potential_loss is not None
+        source_seq = context.potential_loss.gradient(cache.u_pre_seq, net.lif)
         return ops.lif_backward(do_seq, cache, constants=False, source_seq=source_seq).dc_seq, {}
     dc_seq, grads = ops.neuron_backward(net.neuron_model, do_seq, cache)
     return dc_seq, named(grads, name)
