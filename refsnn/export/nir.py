@@ -23,7 +23,7 @@ from refsnn.export.parameters import state_dict
 from refsnn.files.extras import import_extra
 from refsnn.files.writing import write_atomic
 from refsnn.network import Block, Network, Params
-from refsnn.ops import Array, AvgPool, Conv, validate
+from refsnn.ops import Array, AvgPool, Conv, Neuron, Norm, is_gated, validate
 
 __all__ = ["node_outputs", "read_nir", "run_nir", "to_nir", "write_nir"]
 
@@ -73,12 +73,8 @@ def to_nir(
         raise ValueError(f"net: block {net.block}, want basic, the one that NIR graphs are made of")
     if net.norm_identity:
         raise ValueError("net: norm_identity, batch norm on skips, for which NIR has no node")
-    for model in (net.neuron_model, net.norm_model):
-        if model is not None:
-            raise ValueError(
-                f"net: has {type(model).__name__}, for which NIR has no node; a .npz or "
-                ".safetensors file holds it"
-            )
+    if net.norm_model is not None:
+        raise no_node(net.norm_model)
     nir = import_extra("nir", "nir")
     draft = Draft(nir, net, state_dict(net, params, buffers), dt)
     shape = (net.in_channels, *size)
@@ -97,28 +93,45 @@ def to_nir(
     return nir.NIRGraph(draft.nodes, draft.edges, metadata)
 
 
+def no_node(model: Neuron | Norm) -> ValueError:
+    """Return the error for neurons or batch norms that NIR can't describe."""
+    return ValueError(
+        f"net: has {type(model).__name__}, for which NIR has no node; a .npz or .safetensors file "
+        "holds it"
+    )
+
+
 def add_block(draft: Draft, block: Block, x: str) -> str:
     """Add a residual block (Eq. 5): two edges into the outer neuron add f(x) and the skip."""
     name, stride = block.name, block.stride
     at = add_conv(draft, f"{name}.conv1", f"{name}.bn1", Conv((stride, stride), (1, 1)), x)
     at = add_neuron(draft, f"{name}.lif1", at)
-    f, skip = add_conv(draft, f"{name}.conv2", f"{name}.bn2", Conv((1, 1), (1, 1)), at), x
-    if draft.net.has_projection(block):
+    projected = draft.net.has_projection(block)
+    alpha = draft.net.merge_scale if projected else 1.0  # M2
+    conv = Conv((1, 1), (1, 1))
+    f, skip = add_conv(draft, f"{name}.conv2", f"{name}.bn2", conv, at, alpha), x
+    if projected:
         if draft.net.downsample == "avgpool" and stride > 1:
             skip = add_pool(draft, f"{name}.skip.pool", AvgPool(stride, stride), skip)
             stride = 1
-        skip = add_conv(draft, f"{name}.skip.conv", f"{name}.skip.bn", Conv((stride, stride)), skip)
+        conv = Conv((stride, stride))
+        skip = add_conv(draft, f"{name}.skip.conv", f"{name}.skip.bn", conv, skip, alpha)
     return add_neuron(draft, f"{name}.lif2", f, skip)  # Eq. (5)  # D9
 
 
-def add_conv(draft: Draft, conv_name: str, norm_name: str, conv: Conv, x: str) -> str:
-    """Add a convolution with the batch norm after it, folded in float64 and rounded once."""
+def add_conv(
+    draft: Draft, conv_name: str, norm_name: str, conv: Conv, x: str, alpha: float = 1.0
+) -> str:
+    """Add a convolution with the batch norm after it, folded in float64 and rounded once.
+
+    `alpha` is a factor on the batch norm's scale (M2).
+    """
     weight, norm = draft.state[f"{conv_name}.weight"], draft.net.norm
     gamma, beta, mean, var = (
         draft.state[f"{norm_name}.{part}"].astype(np.float64)
         for part in ("weight", "bias", "running_mean", "running_var")
     )
-    scale = gamma * norm.scale / np.sqrt(var + norm.eps)
+    scale = gamma * norm.scale * alpha / np.sqrt(var + norm.eps)
     size = draft.shapes[x][1:]
     node = draft.nir.Conv2d(
         input_shape=size,
@@ -136,12 +149,14 @@ def add_conv(draft: Draft, conv_name: str, norm_name: str, conv: Conv, x: str) -
 def add_neuron(draft: Draft, name: str, *before: str) -> str:
     """Add a layer of neurons after the nodes `before`.
 
-    NIR's u_pre = u + dt/tau_nir (r c - u) is Eq. 1 with tau = 1 - dt/tau_nir and r = tau_nir/dt.
+    NIR's u_pre = u + dt/tau_nir (r c - u) is Eq. 1 with tau = 1 - dt/tau_nir and r = tau_nir/dt,
+    or where the currents have a factor, this times as large. ValueError for other neurons.
     """
     lif, nir, dt = draft.net.lif, draft.nir, draft.dt
     shape = draft.shapes[before[0]]
     dtype = next(iter(draft.state.values())).dtype
-    v_th = np.asarray(lif.v_th, dtype)
+    tau, gain, threshold = constants_of(draft, name, shape[0])
+    v_th = np.asarray(threshold, dtype)
     if lif.fire_at_threshold:
         v_th = np.nextafter(v_th, np.asarray(-np.inf, dtype))  # NIR's > fires where >= would  # D2
 
@@ -149,12 +164,32 @@ def add_neuron(draft: Draft, name: str, *before: str) -> str:
         return np.full(shape, value, dtype)
 
     fires = {"v_threshold": full(v_th), "v_reset": full(0)}
-    if lif.tau == 1:
-        node = nir.IF(r=full(1 / dt), **fires)
+    if tau == 1:
+        node = nir.IF(r=full(gain / dt), **fires)
     else:
-        leak = 1 - lif.tau
-        node = nir.LIF(tau=full(dt / leak), r=full(1 / leak), v_leak=full(0), **fires)
+        leak = 1 - tau
+        node = nir.LIF(tau=full(dt / leak), r=full(gain / leak), v_leak=full(0), **fires)
     return draft.add(name, node, shape, *before)
+
+
+def constants_of(draft: Draft, name: str, channels: int) -> tuple[float, float, float]:
+    """Return the leak factor, the factor on the currents and the threshold of a layer.
+
+    ValueError for neurons with parameters that are no LIFs with one of each.
+    """
+    net, model = draft.net, draft.net.neuron_model
+    if model is None:
+        return net.lif.tau, 1.0, net.lif.v_th
+    if not is_gated(model):
+        raise no_node(model)
+    params = {key: draft.state[f"{name}.{key}"].astype(np.float64) for key in model.shapes(1, 1)}
+    k = model.constants(params, net.lif, channels, max(net.steps, 1))
+    wanted = {"clear": 1, "amount": 0, "drop": 0, "amplitude": 1}
+    plain = all((getattr(k, part) == value).all() for part, value in wanted.items())
+    alike = all((x == x.flat[0]).all() for x in (k.leak, k.gain, k.v_th))
+    if not (plain and alike and model.binary):
+        raise no_node(model)
+    return float(k.leak[0]), float(k.gain[0, 0]), float(k.v_th[0])
 
 
 def add_pool(draft: Draft, name: str, p: AvgPool, x: str) -> str:

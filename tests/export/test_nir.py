@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from refsnn.export.nir import node_outputs, read_nir, run_nir, to_nir, write_nir
 from refsnn.network import Architecture, Network, Stem, encode, forward, init_buffers, neuron_caches
 from refsnn.network import init_params as initial
-from refsnn.ops import LIF, NUMPY, AvgPool, BatchNorm
+from refsnn.ops import LIF, NEURONS, NUMPY, PLIF, AvgPool, BatchNorm
 
 nir = pytest.importorskip("nir")
 
@@ -36,7 +36,43 @@ SETTINGS = {
     "skip by average pooling": {"downsample": "avgpool"},
     "readout by sum": {"readout": "sum"},
     "batch norm": {"norm": BatchNorm("per_step", scale=0.8, eps=0.01)},
+    "scaled sums": {"norm": BatchNorm(scale=0.8), "merge_scale": 0.6},
+    "PLIF": {"neuron_model": PLIF(), "lif": LIF(0.4, 0.5), "arch": "2-1:4-8"},
+    "PLIF of c[t]": {"neuron_model": PLIF(input_decay=False), "lif": LIF(0.4, 0.7)},
 }
+
+
+class Sized(PLIF):
+    """A neuron that NIR could describe but for its spikes' size."""
+
+    binary = False
+
+    def constants(self, params, p, channels, steps):
+        k = super().constants(params, p, channels, steps)
+        return k._replace(amplitude=2 * k.amplitude)
+
+
+class Apart(PLIF):
+    """A neuron whose channels differ in their leak, which a node of one leak can't say."""
+
+    def constants(self, params, p, channels, steps):
+        k = super().constants(params, p, channels, steps)
+        return k._replace(leak=k.leak * np.linspace(0.5, 1, channels))
+
+
+@pytest.mark.parametrize(
+    "model", [Sized(), Apart(), *(kind() for name, kind in NEURONS.items() if name != "plif")]
+)
+def test_neurons_that_no_node_describes_are_refused(model, numbers):
+    reset = "subtract" if type(model).__name__ == "Diet" else "zero"
+    net, params, buffers = numbers(neuron_model=model, lif=LIF(0.4, 0.5, reset=reset), steps=2)
+    with pytest.raises(ValueError, match="for which NIR has no node"):
+        to_nir(net, params, buffers, (8, 8))
+
+
+def test_a_batch_norm_on_a_bare_skip_is_refused(numbers):
+    with pytest.raises(ValueError, match="norm_identity, batch norm on skips"):
+        to_nir(*numbers(norm_identity=True), (8, 8))
 
 
 @pytest.mark.processes
