@@ -115,7 +115,8 @@ class Model:
     def gradients(self, images: Any, labels: Any, side: float | None = None) -> Params:
         """Return dL/dW of every parameter by name, on one batch of images and labels (N,).
 
-        L is the objective of the training, with the batch's statistics. `side` is the weight of the
+        L is the objective of the training, with the batch's statistics, and where the surrogate
+        changes from epoch to epoch, with that of the last one. `side` is the weight of the
         side branches, by default that of the start of training: 0 for vanilla, `shortcut_weight` or
         `lam` (Eq. 10).
         """
@@ -125,7 +126,8 @@ class Model:
             side = self.config.initial_side_coefficient()
         validate.at_least("side", side, 0)
         side = float(side)
-        numbers = self.net, self.params, self.buffers
+        net = self.config.in_epoch(self.net, self.config.epochs - 1)
+        numbers = net, self.params, self.buffers
         return gradients(*numbers, self.config, self.ops, (x, labels), side)[2]
 
     def save(self, path: Path | str) -> None:

@@ -46,7 +46,8 @@ def build(net: Network, library: str, steps: int, numbers: Params, channels_last
     (N, C, H, W). ValueError for another neuron than the paper's.
     """
     models = net.neuron_model, net.norm_model
-    if net.lif != LIF() or models != (None, None) or net.norm_identity or net.block != "basic":
+    plain = models == (None, None) and net.block == "basic" and net.merge_scale == 1
+    if net.lif != LIF() or not plain or net.norm_identity:
         raise ValueError(f"net: got {net}, want the default neuron and norm, as all libraries have")
     neuron = NEURONS[library]
     model = pytorch.Network(describe(net), steps, lambda steps: neuron(steps, net.lif))

@@ -6,7 +6,7 @@ Eq. 3: `lif_backward` adds them to delta[t] at every step, and carries them back
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from refsnn.equations.validate import as_floats, at_least, positive
 class PotentialLoss(Protocol):
     """A loss of each layer's potentials, which are added up."""
 
-    def takes(self, layer: str) -> bool:
-        """Tell whether the layer of this name counts."""
+    #: whether layers inside of blocks count too
+    inside_blocks: ClassVar[bool]
 
     def value(self, u_pre_seq: Array, p: LIF) -> float:
         """Return a layer's loss."""
@@ -37,14 +37,11 @@ class IMLoss:
     """
 
     lam: float = 2.0  # M10
+    inside_blocks: ClassVar[bool] = False  # M10
 
     def __post_init__(self) -> None:
         at_least("lam", self.lam, 0)
         as_floats(self, "lam")
-
-    def takes(self, layer: str) -> bool:
-        """Tell whether the layer is one at a block's end, or in the stem."""
-        return not layer.endswith(".lif1")  # M10
 
     def value(self, u_pre_seq: Array, p: LIF) -> float:
         """Return the loss of a layer.
@@ -76,6 +73,7 @@ class DistributionLoss:
 
     lam: float = 1e-2  # M12: weight of each term
     half_width: float | None = None
+    inside_blocks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         at_least("lam", self.lam, 0)
@@ -83,10 +81,6 @@ class DistributionLoss:
         if self.half_width is not None:
             positive("half_width", self.half_width)
             as_floats(self, "half_width")
-
-    def takes(self, layer: str) -> bool:
-        """Tell that every layer counts."""
-        return True
 
     def value(self, u_pre_seq: Array, p: LIF) -> float:
         """Return the loss of a layer.

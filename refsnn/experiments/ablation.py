@@ -28,7 +28,7 @@ FILE = {
     "properties": {"grid": {"type": "array", "items": {"type": "object"}}},
 }
 BIAS = "params/head.fc.bias"  # one number per class
-PAPER = "paper"  # the network of no recipe
+PAPER = "paper"  # the name, in tables, of the paper's own network
 AXES = ("method", "arch", "steps", "seed")
 Settings = dict[str, Any]
 

@@ -97,6 +97,8 @@ def measure(
         "arch": about.config.network.arch,
         "steps": about.config.steps,
         "dataset": about.dataset,
+        "batch_norm_folds": about.config.norm.norm_model == "bn"
+        and not about.config.norm.norm_identity,
         "images": images,
         "accumulate_picojoules": accumulate,
         "multiply_accumulate_picojoules": multiply_accumulate,
@@ -127,6 +129,7 @@ def report(result: dict[str, Any]) -> str:
         f"{result['arch']}, T = {result['steps']}: operations for an image, the mean over "
         f"{counted(result['images'], 'image')} of {result['dataset']}"
     )
+    folded = ", which can be folded into the weights" if result["batch_norm_folds"] else ""
     costs = (
         f"energy: {result['accumulate_picojoules']:g} pJ for a synaptic operation (an accumulate), "
         f"{result['multiply_accumulate_picojoules']:g} pJ for a multiply-accumulate (MAC)\n"
@@ -134,8 +137,8 @@ def report(result: dict[str, Any]) -> str:
         f"{result['dense_over_spiking']:.2f} times the energy\n"
         f"weights read: {number(total['weights_read'])}, one for each of these operations but a "
         "skip's\n"
-        f"not in the energy: {number(total['norm_macs'])} MACs of batch norm, which can be folded "
-        "into the weights, and the neurons' updates"
+        f"not in the energy: {number(total['norm_macs'])} MACs of batch norm"
+        f"{folded}, and the neurons' updates"
     )
     return f"{title}\n\n{table(HEAD, rows, HEAD[:2])}\n\n{costs}"
 

@@ -77,6 +77,13 @@ def measure(arguments: argparse.Namespace) -> tuple[TrainConfig, int, int, Ledge
     side = side_weight(config, dataset, state.iteration, arguments.side)
     config = config.changed(**own(arguments))
     order = begun.rng.permutation(divide(dataset.train.labels, config).training)  # first epoch's
+    if config.objective.make_potential_loss() is not None:
+        raise ValueError(
+            f"potential_loss: got {config.objective.potential_loss}, want none: the ledger splits "
+            "the gradient of the loss of the logits"
+        )
+    batches = batches_of(config, dataset)
+    net = config.in_epoch(net, max(state.iteration - 1, 0) // batches)
     images, labels = dataset.batch(dataset.train, order[: config.batch_size], config.dtype)
     found = ledger(
         net,

@@ -204,8 +204,8 @@ def report(seen: Seen, names: list[str], compared: list[Comparison]) -> str:
         )
         for winner, images in ((name, one.second), (names[0], one.first)):
             if images:
-                more = f", … {len(images)} in all (--json)" if len(images) > MOST else ""
-                listed = ", ".join(map(str, images[:MOST]))
+                more = f", … {len(images)} in all (--json)" if len(images) > LISTED else ""
+                listed = ", ".join(map(str, images[:LISTED]))
                 text += f"\nimages that only {printable(winner)} classifies right: {listed}{more}"
     if compared:
         text += "\nThis compares trained networks; methods are compared by runs of several seeds."
@@ -243,7 +243,7 @@ def as_dict(seen: Seen, names: list[str], compared: list[Comparison]) -> dict[st
     }
 
 
-MOST = 12  # images by number, in the text
+LISTED = 12  # images by number, in the text
 STYLE = "body{font-family:sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
 STYLE += "img{max-width:100%}pre{overflow-x:auto;background:#f4f4f4;padding:1em}"
 

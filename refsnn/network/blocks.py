@@ -12,7 +12,7 @@ from refsnn.ops import Array
 
 
 class BlockKind(NamedTuple):
-    """The forward pass of a block, which returns output and cache, and the backward pass."""
+    """A block's forward pass, which returns output and cache, and its backward pass."""
 
     forward: Callable[[Array, Block, Context], tuple[Array, Any]]
     backward: Callable[[Array, Any, Context], tuple[Array, Grads]]

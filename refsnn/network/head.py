@@ -52,7 +52,8 @@ def head_forward(x_seq: Array, name: str, context: Context) -> tuple[Array, Head
             features, params[f"{name}.hidden.weight"], params[f"{name}.hidden.bias"]
         )
         o_seq, running, lif = fire_forward(split(c, steps), f"{name}.lif", context)
-        features, hidden = merge(o_seq), HiddenCache(linear, f"{name}.lif", lif, running)
+        features = merge(o_seq).astype(c.dtype, copy=False)
+        hidden = HiddenCache(linear, f"{name}.lif", lif, running)
     y, fc = context.ops.linear_forward(
         features, params[f"{name}.fc.weight"], params[f"{name}.fc.bias"]
     )  # D12

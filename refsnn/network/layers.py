@@ -280,8 +280,9 @@ def fast_spikes(y_seq: Array, context: Context) -> Array:
 def neuron_backward(
     do_seq: Array, cache: NeuronCache, context: Context
 ) -> tuple[NormGrads, Array | NormGrads | None, Grads]:
-    """Return the gradients at both terms of the sum, each through its own batch norm, and those of
-    the neurons' parameters.
+    """Return the gradients at both terms of the sum, and of the neurons' parameters.
+
+    The gradients at the terms are through each term's own batch norm.
 
     forward: the neuron took their sum, so its gradient goes to both. Where memory is low
     (`context.packer`), do_seq is overwritten.
@@ -332,7 +333,9 @@ def fire_backward(do_seq: Array, name: str, cache: Any, context: Context) -> tup
 def counts(name: str, context: Context) -> bool:
     """Tell whether the potentials of this layer count in the loss of potentials; no head's do."""
     loss = context.potential_loss
-    return loss is not None and not name.startswith(("head.", "branch.")) and loss.takes(name)
+    if loss is None or name.startswith(("head.", "branch.")):
+        return False
+    return loss.inside_blocks or context.net.ends_block(name)  # M10
 
 
 def own(params: Params, name: str, model: Neuron | Norm) -> Params:

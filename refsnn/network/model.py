@@ -231,10 +231,7 @@ def segment_backward(do_seq: Array, caches: list[Any], context: Context) -> tupl
 
 
 def neurons(run: Forward) -> Iterator[NeuronCache | KeptNeurons]:
-    """Yield every layer of neurons but the heads' hidden ones, from input to output.
-
-    The hidden neurons of a head have none and are left out.
-    """
+    """Yield every layer of neurons but the heads' hidden ones, from input to output."""
     for unit in units(run):
         yield from unit.neurons
     yield from final_neurons(run)

@@ -65,6 +65,8 @@ class Network:
         validate.positive("merge_scale", self.merge_scale)
         for name in ("norm_identity", "zero_init"):
             validate.flag(name, getattr(self, name))
+        if self.zero_init:
+            self.check_zero_init()
         if self.block.startswith("sew") and (self.norm_identity or self.merge_scale != 1):
             name = "norm_identity" if self.norm_identity else "merge_scale"
             got = validate.shown(getattr(self, name))
@@ -107,6 +109,26 @@ class Network:
                 raise ValueError(f"branches: got {validate.shown(name)}{hint}")
         if len(set(given)) < len(given):
             raise ValueError(f"branches: got {self.branches}, want each block once")
+
+    def check_zero_init(self) -> None:
+        """Check that blocks can start as their skips; ValueError says why not."""
+        if self.block == "basic":
+            raise ValueError(
+                "zero_init: got True, but a basic block fires its skip again; want block sew_add, "
+                "sew_and, sew_iand or ms"
+            )
+        if self.block == "sew_and" and (self.neuron_model is not None or self.norm_model):
+            raise ValueError(
+                "zero_init: got True, but block sew_and then needs neurons that fire at every step "
+                "of a current of 1.5 v_th: plain LIFs after the paper's batch norm"
+            )
+
+    def ends_block(self, neurons: str) -> bool:
+        """Tell whether this layer of neurons is in the stem, or takes what leaves a block."""
+        if neurons.startswith("stem.") or neurons == "final.lif":
+            return True
+        last = "lif1" if self.block == "ms" else "lif2"
+        return neurons.endswith(f".{last}") and "skip" not in neurons
 
     def has_branch(self, block: str, ends_stage: bool) -> bool:
         """Tell whether a side branch attaches to the block of this name (D11)."""

@@ -7,6 +7,7 @@ from refsnn.network.block import inner_forward, skip_backward, skip_forward
 from refsnn.network.kept import Kept, recomputed, unit_forward
 from refsnn.network.layers import Context, Grads, neuron_backward, neuron_forward
 from refsnn.network.network import Block
+from refsnn.network.packed import Packed
 from refsnn.network.unit import Unit, conv_unit_backward, conv_unit_forward
 from refsnn.ops import Array, Conv, NormInput, join_backward, join_forward
 
@@ -17,8 +18,7 @@ class SEWCache(NamedTuple):
     inner: Unit | Kept
     outer: Unit | Kept
     skip: Unit | Kept | None  # None: the input itself
-    a_seq: Array  # (T, N, H, W, C) spikes of the last neurons
-    s_seq: Array  # (T, N, H, W, C) the skip's
+    joined: tuple[Packed, Packed] | None  # spikes of the last neurons and the skip; None: add
 
     @property
     def units(self) -> list[Unit | Kept]:
@@ -43,7 +43,16 @@ def sew_forward(x_seq: Array, block: Block, context: Context) -> tuple[Array, SE
         of_skip = partial(skip_unit_forward, block=block, context=context)
         s_seq, skip = unit_forward(of_skip, [x_seq], context)
     kind = context.net.block.removeprefix("sew_")
-    return join_forward(a_seq, s_seq, kind, dtype), SEWCache(inner, outer, skip, a_seq, s_seq)
+    joined: tuple[Packed, Packed] | None = None
+    if kind != "add":
+        pack = as_they_are if context.packer is None else context.packer.pack
+        joined = pack(a_seq), pack(s_seq)
+    return join_forward(a_seq, s_seq, kind, dtype), SEWCache(inner, outer, skip, joined)
+
+
+def as_they_are(x: Array) -> Packed:
+    """Return an array as what `Packer` returns, without packing it."""
+    return Packed(x, None)
 
 
 def last_forward(y_seq: Array, name: str, context: Context) -> tuple[Array, Unit]:
@@ -67,7 +76,10 @@ def sew_backward(dy_seq: Array, cache: SEWCache, context: Context) -> tuple[Arra
     forward: x went into f and into the skip.
     """
     kind = context.net.block.removeprefix("sew_")
-    da_seq, ds_seq = join_backward(dy_seq, cache.a_seq, cache.s_seq, kind)
+    da_seq, ds_seq = dy_seq, dy_seq  # of a sum
+    if cache.joined is not None:
+        a_seq, s_seq = (x.unpack() for x in cache.joined)
+        da_seq, ds_seq = join_backward(dy_seq, a_seq, s_seq, kind)
     grads: Grads = {}
     if cache.skip is not None:
         layer, neuron, pool, _ = recomputed(cache.skip)

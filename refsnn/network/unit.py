@@ -18,9 +18,10 @@ from refsnn.ops import Array, AvgPoolCache, Conv, Running
 
 
 class Unit(NamedTuple):
-    """The values that the backward pass of a unit needs: a convolution, its batch norm, and LIF.
+    """The values that the backward pass of a convolution, its batch norm and neurons needs.
 
-    A block's second unit also has the skip: its pooling and its convolution, if any.
+    The second unit of a basic block also has the skip: its pooling and its convolution, if any.
+    A unit that is a skip itself has its own pooling.
     """
 
     conv: ConvLayer

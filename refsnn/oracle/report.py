@@ -1,11 +1,12 @@
 """Tables of results by level and by clause, for the commands that check many cases."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from string import ascii_letters
 from typing import Any
 
+from refsnn import spec
 from refsnn.output import table
 
+ORDER = {clause.id: number for number, clause in enumerate(spec.CLAUSES)}
 STATUSES = ("passed", "failed", "unsupported", "expected")  # of a case
 
 
@@ -25,11 +26,9 @@ def by_clause(results: Iterable[Mapping[str, str]], statuses: Sequence[str]) -> 
     return counts("clause", sorted({name for name, _ in pairs}, key=place), pairs, statuses)
 
 
-def place(clause: str) -> tuple[int, int, bool]:
-    """Return a clause's sorting key in the specification's order."""
-    number = clause.strip(ascii_letters)
-    sort = "EADRM".find(clause[0]) % 6  # methods by name, such as TET, come last
-    return sort, int(number) if number.isdigit() else 0, clause.endswith("INFER")
+def place(clause: str) -> tuple[int, str]:
+    """Return a clause's sorting key in the ledger's order; unknown ones come last, by name."""
+    return ORDER.get(clause, len(ORDER)), clause
 
 
 def counts(

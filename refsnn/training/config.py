@@ -230,7 +230,7 @@ def overlaid(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     rest = {name: value for name, value in given.items() if name != "recipe"}
     parts = [recipe_settings(given["recipe"]), rest] if "recipe" in given else [rest]
     for part in parts:
-        if "surrogate" in part and part["surrogate"] != found.get("surrogate"):
+        if "surrogate" in part and found.get("surrogate", part["surrogate"]) != part["surrogate"]:
             for name in ("surrogate_shape", "surrogate_edge", "surrogate_end"):
                 found.pop(name, None)
         found |= part

@@ -1,6 +1,9 @@
 """How much memory a training step takes, and whether that is there."""
 
+import numpy as np
+
 from refsnn.network import Network
+from refsnn.ops import get_ops
 from refsnn.system import available_memory
 from refsnn.training.config import TrainConfig
 
@@ -15,8 +18,13 @@ def step_bytes(net: Network, config: TrainConfig, shape: tuple[int, ...]) -> int
     spikes; the backward pass holds a few arrays of the largest layer.
     """
     size = 4 if config.dtype == "float32" else 8
-    fused = config.ops == "numba" and config.dtype == "float32"
+    ops, numbers = get_ops(config.ops), config.dtype
+    fused = ops.fuses(np.dtype(numbers), net.lif, net.norm_constants, net.neuron_model)
+    fused = fused and config.objective.make_potential_loss() is None
     each = size + 1 if fused else 6 * size
+    passes_spikes = net.block in ("basic", "sew_and", "sew_iand")
+    if not passes_spikes or (net.neuron_model is not None and not net.neuron_model.binary):
+        each += size
     layers = layer_sizes(net, *shape[-3:-1])
     elements = [config.steps * config.batch_size * n for n in layers]
     kept, largest = each * sum(elements), GRADIENTS * size * max(elements)

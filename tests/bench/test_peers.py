@@ -120,7 +120,7 @@ def test_a_timed_step_computes_what_refsnns_step_does(library, phase, tiny):
 
 def test_a_neuron_that_not_all_libraries_have_is_refused():
     net, params, _, _, _ = network()
-    with pytest.raises(ValueError, match="lif: got"):
+    with pytest.raises(ValueError, match="net: got"):
         peers.build(replace(net, lif=LIF(tau=0.25)), "torch", 2, params, False)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import refsnn
 from refsnn.cli import main
 from refsnn.equations.lif import LIF, lif_backward, lif_forward
 from refsnn.equations.potentials import POTENTIAL_LOSSES, DistributionLoss, IMLoss
@@ -16,6 +17,7 @@ from refsnn.network import (
     forward,
     init_buffers,
     init_params,
+    neuron_caches,
     potential_value,
 )
 from refsnn.ops import CROSS_ENTROPY, NEURONS, NUMPY, get_ops
@@ -40,10 +42,26 @@ def test_the_mean_potential_worked_by_hand():
     assert not IMLoss().gradient(column(0.25, 1.75), P).any()
 
 
-def test_which_layers_count_for_the_mean_potential():
-    names = ["stem.lif0", "stage1.block0.lif1", "stage1.block0.lif2", "final.lif"]
-    assert [IMLoss().takes(name) for name in names] == [True, False, True, True]
-    assert all(DistributionLoss().takes(name) for name in names)
+@pytest.mark.parametrize(
+    ("block", "inside"),
+    [
+        ("basic", {"stage1.block0.lif1", "stage2.block0.lif1"}),
+        ("sew_add", {"stage1.block0.lif1", "stage2.block0.lif1", "stage2.block0.skip.lif"}),
+        ("ms", {"stage1.block0.lif2", "stage2.block0.lif2"}),
+    ],
+)
+def test_layers_inside_of_blocks_do_not_count_for_the_mean_potential(block, inside):
+    net = replace(make_config(arch="1-1:2-3").build_network(1, 2), block=block)
+    assert {name for name in net.neurons() if not net.ends_block(name)} == inside
+    params, rng = init_params(net, np.random.default_rng(0)), np.random.default_rng(1)
+    x = rng.normal(0.5, 1, (2, 3, 6, 6, 1))
+    given = net, params, init_buffers(net), x, NUMPY
+    for loss in (IMLoss(0.5), DistributionLoss(0.3)):
+        run = forward(*given, potential_loss=loss)
+        counted = [c for n, c in neuron_caches(run) if loss.inside_blocks or n not in inside]
+        want = sum(loss.value(cache.u_pre_seq, net.lif) for cache in counted)
+        assert potential_value(run) == pytest.approx(want)
+        assert want > 0
 
 
 def standard(mean, deviation, count=4000):
@@ -117,7 +135,7 @@ def test_low_memory_and_kernels_in_a_network(name, block):
     params, buffers = init_params(net, rng, np.float32), init_buffers(net, np.float32)
     x_seq, labels = rng.normal(size=(3, 4, 8, 8, 2)).astype(np.float32), np.array([0, 1, 2, 0])
 
-    def step(ops, **options):
+    def step(ops, loss=loss, **options):
         run = forward(net, params, buffers, x_seq, ops, potential_loss=loss, **options)
         _, cache = ops.objective_forward(run.branches, labels, 0.25, "logits", CROSS_ENTROPY)
         return potential_value(run), backward(run, ops.objective_backward(cache))
@@ -125,8 +143,11 @@ def test_low_memory_and_kernels_in_a_network(name, block):
     value, grads = step(NUMPY)
     other, other_grads = step(get_ops("numba"))
     low, low_grads = step(get_ops("numba"), keep="spikes")
+    assert value > 0
     assert other == pytest.approx(value, rel=1e-5)
     assert low == other
+    _, plain = step(NUMPY, None)
+    assert not np.allclose(plain["stem.conv0.weight"], grads["stem.conv0.weight"], rtol=1e-2)
     for key, g in grads.items():
         assert other_grads[key].tobytes() == low_grads[key].tobytes(), key
         atol = 1e-3 * max(float(np.abs(g).max()), 1e-3)
@@ -210,3 +231,25 @@ def test_a_step_takes_the_surrogate_of_its_epoch(monkeypatch):
         with pytest.raises(StopIteration):
             algorithm.train_step(state, net, config, NUMPY, (np.zeros((1, 4, 4, 1)), [0]), 2)
     np.testing.assert_allclose(seen, np.repeat([2.0, 4, 8, 16], 2))
+
+
+def test_gradients_are_those_of_the_last_epoch(tmp_path, capsys):
+    """The command and the model take the surrogate that training ended with."""
+    folder = tmp_path / "run"
+    given = ["--surrogate", "sigmoid", "--surrogate-shape", "2", "--surrogate-end", "20"]
+    assert main(["train", *given, "--arch", "1:4", "--epochs", "4", "--out", str(folder)]) == 0
+    model, test = refsnn.load(folder), refsnn.load_digits().test
+    images, labels = test.images[:8], test.labels[:8]
+    last = replace(model.config.neuron, surrogate_shape=2 * 10**0.75, surrogate_end=None)
+    fixed = replace(model.net, lif=replace(model.net.lif, surrogate=last.make_surrogate()))
+    other = replace(model, net=fixed, config=replace(model.config, neuron=last))
+    got, want = model.gradients(images, labels), other.gradients(images, labels)
+    for name, g in want.items():
+        np.testing.assert_allclose(got[name], g, rtol=1e-4, atol=1e-6, err_msg=name)
+    capsys.readouterr()
+    assert main(["gradients", str(folder), "--json", "-"]) == 0
+    layer = json.loads(capsys.readouterr().out)["layers"][0]
+    assert max(layer["mean_slope"]) < 0.6  # of alpha = 2 it is nearer to its peak of 0.5
+    im = ["--recipe", "im-loss", "--arch", "1:4"]
+    assert main(["gradients", *im]) == 2
+    assert "potential_loss: got im, want none" in capsys.readouterr().err

@@ -141,7 +141,7 @@ def test_a_block_that_joins_by_and_starts_as_its_skip(inclusive):
     block, context = alone("sew_and", zero_init=True, lif=lif)
     x = (np.random.default_rng(1).random((5, 2, 5, 5, 4)) < 0.4).astype(float)
     y, cache = sew_forward(x, block, context)
-    assert cache.a_seq.all()
+    assert cache.joined[0].unpack().all()
     assert np.array_equal(y, x)
 
 
@@ -235,6 +235,15 @@ def test_a_run_is_trained_resumed_evaluated_and_exported(kind, tmp_path, capsys)
     ("given", "message"),
     [
         ({"block": "sew"}, "block: got 'sew', want one of basic, sew_add, sew_and, sew_iand, ms"),
+        ({"zero_init": True}, "zero_init: got True, but a basic block fires its skip again"),
+        (
+            {"block": "sew_and", "zero_init": True, "neuron_model": "plif"},
+            "zero_init: got True, but block sew_and then needs neurons that fire at every step",
+        ),
+        (
+            {"block": "sew_and", "zero_init": True, "norm_model": "bntt"},
+            "zero_init: got True, but block sew_and then needs neurons that fire at every step",
+        ),
         (
             {"block": "sew_add", "norm_identity": True},
             "norm_identity: got True, but block sew_add adds no normalised terms",

@@ -10,7 +10,6 @@ import refsnn
 from refsnn.cli import main
 from refsnn.export.parameters import from_state_dict, state_dict
 from refsnn.network import (
-    Network,
     backward,
     encode,
     forward,
@@ -99,6 +98,27 @@ def test_kernels_and_numpy_agree_in_a_network(model, build, sequence):
         assert other_grads[name].dtype == np.float32
         scale = max(float(np.abs(g).max()), 1e-3)
         np.testing.assert_allclose(other_grads[name], g, rtol=0, atol=1e-3 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("model", ["plif", "mpbn", "real_spike", "glif, tebn"])
+def test_a_hidden_layer_of_the_head_has_such_neurons_too(model, build, sequence):
+    """Its linear layer takes numbers, where convolutions take spikes as they are."""
+    net, params, buffers = build("resnet19-tet", width=0.03, **MODELS[model], steps=3)
+    assert any(name.startswith("head.lif.") for name in params)
+    x_seq, labels = sequence(3, 4, 8)
+    groups = [{n: x.astype(np.float32) for n, x in g.items()} for g in (params, buffers)]
+    given = net, *groups, x_seq.astype(np.float32), labels
+    _, loss, grads = trained_step(*given, NUMPY)
+    run, other_loss, other = trained_step(*given, get_ops("numba"))
+    low = trained_step(*given, get_ops("numba"), keep="spikes")
+    assert loss == pytest.approx(other_loss, rel=1e-5)
+    assert low[1] == other_loss
+    assert "head.lif" in firing_rates(run)
+    for name, g in grads.items():
+        atol = 1e-3 * max(float(np.abs(g).max()), 1e-3)
+        np.testing.assert_allclose(other[name], g, rtol=0, atol=atol, err_msg=name)
+    if model == "mpbn":
+        assert np.any(run.buffers["head.lif.running_mean"] != groups[1]["head.lif.running_mean"])
 
 
 @MODEL
@@ -226,10 +246,10 @@ def test_models_of_another_class_are_refused():
     [
         ({"neuron_model": "glif"}, "v_th: got 1.0, want less than 1 for glif"),
         ({"neuron_model": "diet"}, "reset: got zero, want subtract"),
-        ({"plif_input_decay": False}, "plif_input_decay: got False, want it for neuron_model plif"),
+        ({"plif_input_decay": False}, "plif_input_decay: got False, but neuron_model is lif; only plif has this option"),
         (
             {"neuron_model": "plif", "diet_reset_leaks": False},
-            "diet_reset_leaks: got False, want it for neuron_model diet alone",
+            "diet_reset_leaks: got False, but neuron_model is plif; only diet has this option",
         ),
         ({"neuron_model": "izhikevich"}, "neuron_model: got 'izhikevich', want one of lif, plif"),
         ({"norm_model": "psp"}, "norm_model: got 'psp', want one of bn, tebn, bntt"),
@@ -243,7 +263,8 @@ def test_settings_that_do_not_fit_are_refused(given, message):
 def test_images_are_encoded_for_the_steps_of_the_run():
     config = make_config(norm_model="tebn", steps=5)
     net = config.build_network(1, 3)
-    assert isinstance(net, Network)
     assert net.steps == 5
+    params, buffers = init_params(net, np.random.default_rng(0)), init_buffers(net)
+    run = forward(net, params, buffers, encode(np.zeros((2, 8, 8, 1)), 5), NUMPY)
+    assert len(run.heads[-1].y_seq) == 5
     assert make_config(steps=5).build_network(1, 3).steps == 0
-    assert len(encode(np.zeros((2, 8, 8, 1)), 5)) == 5

@@ -11,7 +11,7 @@ from refsnn import spec
 from refsnn.cli import main
 from refsnn.network import init_params
 from refsnn.ops import NEURONS, NORMS, SURROGATES, TET
-from refsnn.training.config import make_config
+from refsnn.training.config import make_config, overlaid
 from refsnn.training.recipes import recipe_settings, recipes
 
 THERE = [name for name, recipe in recipes().items() if not recipe.missing]
@@ -128,6 +128,10 @@ def test_a_surrogate_that_is_given_alone_has_its_usual_number(tmp_path):
     changed = edge.changed(surrogate="tanh").neuron
     assert (changed.surrogate_shape, changed.surrogate_edge) == (None, "outside")
     assert edge.changed(tau=0.3).neuron.surrogate_shape == 0.5
+    # a number without a surrogate's name belongs to the one that is given
+    assert overlaid({"surrogate_shape": 0.7}, {"surrogate": "tanh"})["surrogate_shape"] == 0.7
+    moving = make_config(surrogate="sigmoid", surrogate_end=9.0).changed(surrogate="atan")
+    assert moving.neuron.surrogate_end is None
     file, folder = tmp_path / "run.toml", tmp_path / "run"
     file.write_text('surrogate = "atan"\nsurrogate_shape = 3.0\nepochs = 1\narch = "1:4"\n')
     options = ["--config", str(file), "--surrogate", "sigmoid", "--out", str(folder)]

@@ -38,7 +38,7 @@ class Neuron:
         raise NotImplementedError
 
     def limited(self, params: Arrays) -> Arrays:
-        """Return a layer's parameters after an update, inside of their limits."""
+        """Return a layer's parameters after an update, or some of them, inside of their limits."""
         return params
 
     def forward(
