@@ -15,6 +15,7 @@ from refsnn.bench.workload import LIBRARIES, LINEAR_LIF, PHASES, Spec
 from refsnn.ops import CONV_METHODS, validate
 from refsnn.output import open_output, say
 from refsnn.system import load_average, usable_cores
+from refsnn.training.recipes import recipes
 
 DEFAULT_ARCHS = ("resnet20", "resnet18")
 BATCH_SIZES = {"resnet20": 32}
@@ -33,6 +34,14 @@ def add_options(parser: Any) -> None:
         metavar="NAME",
         help="architectures by name, or as depths:widths, or linear-lif, a linear layer and LIF "
         "neurons (linear-lif:N of N neurons) (default: resnet20 resnet18)",
+    )
+    parser.add_argument(
+        "--recipe",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="also measure the same architecture by methods of the literature, beside the paper's "
+        "(refsnn methods lists them; all: each of them)",
     )
     for name, default, text in (
         ("steps", None, "time steps T (default: 4, or 500 for linear-lif)"),
@@ -113,7 +122,7 @@ def specs(arguments: argparse.Namespace) -> list[Spec]:
         steps = linear_lif.STEPS if is_linear else STEPS
         for phase in PHASES:
             density = arguments.density
-            if density is None and phase == "inference" and not is_linear:
+            if density is None and phase == "inference" and not (is_linear or arguments.recipe):
                 density = INFERENCE_DENSITY
             made.append(
                 Spec(
@@ -133,12 +142,25 @@ def specs(arguments: argparse.Namespace) -> list[Spec]:
     return made
 
 
-def check(arguments: argparse.Namespace) -> None:
+def recipes_of(arguments: argparse.Namespace) -> list[str]:
+    """Return the recipes to measure by name."""
+    if arguments.recipe == ["all"]:
+        return [name for name, recipe in recipes().items() if not recipe.missing]
+    return list(dict.fromkeys(arguments.recipe))
+
+
+def check(arguments: argparse.Namespace, made: list[Spec]) -> None:
     """Raise ValueError for a setting that would fail only after some time."""
     if arguments.choices and (arguments.ops, arguments.conv) != ("numba", "auto"):
         given = f"--ops {arguments.ops} --conv {arguments.conv}"
         raise ValueError(f"choices: got {given}, which leave no choice")
     validate.whole("repeats", arguments.repeats, 1)
+    if arguments.recipe:
+        if arguments.peers:
+            raise ValueError("peers: got it beside --recipe, want one of both")
+        for spec in made:
+            for recipe in recipes_of(arguments):
+                replace(spec, recipe=recipe)  # refuses what does not fit
     if arguments.threads is not None and arguments.threads > usable_cores():
         raise ValueError(
             f"threads: got {arguments.threads}, want at most {usable_cores()} (the cores)"
@@ -152,7 +174,7 @@ def check(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print, and write the JSON file; return the exit code."""
     made = specs(arguments)
-    check(arguments)
+    check(arguments, made)
     with open_output(arguments.json) as write:
         write(json.dumps(measure_all(arguments, made), indent=2))
     return 0
@@ -175,7 +197,8 @@ def measure_all(arguments: argparse.Namespace, made: list[Spec]) -> dict[str, An
     found: dict[str, Any] = {"machine": machine, "results": [], "ratios": []}
     for spec in made:
         some = [name for name in libraries if not (spec.is_linear and name in UNROLLING)]
-        results, ratios = compare(spec, some, arguments.repeats, peaks, say)
+        given = recipes_of(arguments)
+        results, ratios = compare(spec, some, arguments.repeats, peaks, say, given)
         found["results"] += results
         ratios = [] if busy else ratios
         found["ratios"] += ratios

@@ -30,15 +30,24 @@ def prepared(spec: Spec) -> Iterator[tuple[Spec, Row]]:
 
 
 def compare(
-    spec: Spec, libraries: Sequence[str], repeats: int, peaks: Row, say: Say
+    spec: Spec,
+    libraries: Sequence[str],
+    repeats: int,
+    peaks: Row,
+    say: Say,
+    recipes: Sequence[str] = (),
 ) -> tuple[list[Row], list[Row]]:
-    """Return the results of each library, refsnn first, and refsnn's ratios to the others."""
+    """Return the results of each library and recipe, refsnn first, and its ratios to the others."""
     say(f"{spec.arch} {spec.phase}: preparing")
     with prepared(spec) as (ready, known), ExitStack() as stack:
+        tasks = {library: replace(ready, library=library) for library in libraries}
+        for recipe in recipes:
+            of_recipe = prepared(replace(spec, recipe=recipe))
+            tasks[recipe], _ = stack.enter_context(of_recipe)
         workers, facts = [], []
-        for library in libraries:
-            say(f"{spec.arch} {spec.phase}: {library} warms up")
-            worker = stack.enter_context(Worker(replace(ready, library=library)))
+        for name, task in tasks.items():
+            say(f"{spec.arch} {spec.phase}: {name} warms up")
+            worker = stack.enter_context(Worker(task))
             facts.append(worker.answer())
             workers.append(worker)
             first, *_ = [turn(worker, least=0) for _ in range(WARM_UP)]
@@ -48,8 +57,8 @@ def compare(
             say(f"{spec.arch} {spec.phase}: round {index + 1} of {repeats}")
             rounds.append([turn(worker) for worker in workers])
         results = []
-        for library, fact, steps in zip(libraries, facts, zip(*rounds, strict=True), strict=True):
-            row = describe(spec, library) | known | fact | summary(spec, steps)
+        for name, fact, steps in zip(tasks, facts, zip(*rounds, strict=True), strict=True):
+            row = describe(spec, name) | known | fact | summary(spec, steps)
             results.append(row)
         asked = {name: peaks[name] for name in ("gemm_gflops", "copy_gib_s")}
         results[0]["breakdown"] = workers[0].ask(json.dumps(asked))

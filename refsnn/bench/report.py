@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from refsnn.bench.workload import LIBRARIES
 from refsnn.output import table
 
 Row = dict[str, Any]
@@ -42,7 +43,8 @@ def comparison(results: Sequence[Row], ratios: Sequence[Row]) -> str:
         title += ", low memory"
     head = ["library", "images/s", "first step s", "peak MiB", "imports MiB", "threads"]
     if ratios:
-        head += ["refsnn is faster by", "rounds", "refsnn's memory is"]
+        ours = "refsnn" if by_library.keys() <= set(LIBRARIES) else "the paper's network"
+        head += [f"{ours} is faster by", "rounds", f"{ours}'s memory is"]
     rows = []
     for row in results:
         cells = [

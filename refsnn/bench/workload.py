@@ -14,6 +14,7 @@ from refsnn.training.algorithm import main_logits, train_step
 from refsnn.training.checkpoint import State
 from refsnn.training.config import TrainConfig, make_config
 from refsnn.training.optimizer import init_state
+from refsnn.training.recipes import recipe_settings
 
 LIBRARIES = ("refsnn", "torch.compile", "spikingjelly", "snntorch", "torch")
 PHASES = ("train", "inference")
@@ -28,6 +29,7 @@ class Spec:
     """The task of a worker process, which is passed to it as JSON."""
 
     arch: str = "resnet8"
+    recipe: str = ""  # a method of the literature; none: the paper's network
     phase: str = "train"
     library: str = "refsnn"
     steps: int = 4
@@ -59,6 +61,15 @@ class Spec:
             validate.whole(name, getattr(self, name), 1)
         if self.threads is not None:
             validate.whole("threads", self.threads, 1)
+        if self.recipe:
+            recipe_settings(self.recipe)
+            if self.is_linear:
+                raise ValueError(f"recipe: got {self.recipe}, but {self.arch} is no network")
+            if self.density is not None:
+                raise ValueError(
+                    f"density: got {self.density!r}, but recipes run at the rates that they start "
+                    "with"
+                )
         if self.density is not None and not 0 < self.density < 1:
             raise ValueError(
                 f"density: got {self.density!r}, want spikes per neuron and step in (0, 1)"
@@ -80,8 +91,10 @@ class Spec:
 
 
 def config_of(spec: Spec) -> TrainConfig:
-    """Return the training settings: the paper's neuron and optimiser, no side branches."""
+    """Return the training settings: the recipe's, or the paper's; no side branches."""
+    recipe = {"recipe": spec.recipe} if spec.recipe else {}
     return make_config(
+        **recipe,
         method="vanilla",
         arch=spec.arch,
         steps=spec.steps,

@@ -8,6 +8,7 @@ import pytest
 
 from refsnn.bench import command, measure, report, scaling, workload
 from refsnn.cli import build_parser, main
+from refsnn.training.recipes import recipes
 
 TINY = ["bench", "--arch=1-1:4-8", "--size=8", "--batch-size=2", "--steps=2", "--repeats=1"]
 
@@ -40,6 +41,28 @@ def test_a_run_prints_tables_and_writes_an_object(tmp_path, capsys, monkeypatch)
     assert inference["density"] == pytest.approx(0.15, rel=0.2)
     assert [row["against"] for row in found["scaling"]] == ["steps"]
     assert len(found["scaling"][0]["seconds"]) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_recipes_are_measured_beside_the_papers_network(tmp_path, capsys):
+    path = tmp_path / "bench.json"
+    assert main([*TINY, "--recipe", "mpbn", "ms-resnet", "--force", "--json", str(path)]) == 0
+    found = json.loads(path.read_text())
+    names = [(row["phase"], row["library"]) for row in found["results"]]
+    wanted = ["refsnn", "mpbn", "ms-resnet"]
+    assert names == [(phase, name) for phase in ("train", "inference") for name in wanted]
+    assert [row["library"] for row in found["ratios"]] == wanted[1:] * 2
+    assert "the paper's network is faster by" in capsys.readouterr().out
+
+
+def test_a_recipe_makes_the_network_that_is_measured():
+    spec = workload.Spec(arch="1-1:4-8", recipe="plif")
+    assert type(workload.network_of(spec).neuron_model).__name__ == "PLIF"
+    assert workload.config_of(spec).objective.method == "vanilla"
+    given = build_parser().parse_args(["bench", "--recipe", "all"])
+    assert command.recipes_of(given) == [n for n, r in recipes().items() if not r.missing]
+    assert all(spec.density is None for spec in command.specs(given))
 
 
 @pytest.mark.slow
@@ -110,6 +133,10 @@ def test_a_step_takes_the_memory_that_is_asked_for(memory, monkeypatch):
         (["--threads=99999"], "threads: got 99999, want at most"),
         (["--json=missing/bench.json"], "missing/bench.json"),
         (["--json=."], "Is a directory"),
+        (["--recipe=pliff"], "recipe: got 'pliff', did you mean plif?"),
+        (["--recipe=tet", "--peers"], "peers: got it beside --recipe, want one of both"),
+        (["--recipe=tet", "--density=0.1"], "density: got 0.1, but recipes run at the rates"),
+        (["--recipe=tet", "--arch=linear-lif"], "recipe: got tet, but linear-lif:512 is no"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_runs(

@@ -246,7 +246,10 @@ def test_models_of_another_class_are_refused():
     [
         ({"neuron_model": "glif"}, "v_th: got 1.0, want less than 1 for glif"),
         ({"neuron_model": "diet"}, "reset: got zero, want subtract"),
-        ({"plif_input_decay": False}, "plif_input_decay: got False, but neuron_model is lif; only plif has this option"),
+        (
+            {"plif_input_decay": False},
+            "plif_input_decay: got False, but neuron_model is lif; only plif has this option",
+        ),
         (
             {"neuron_model": "plif", "diet_reset_leaks": False},
             "diet_reset_leaks: got False, but neuron_model is plif; only diet has this option",
