@@ -212,7 +212,7 @@ def test_a_run_is_trained_resumed_evaluated_and_exported(kind, tmp_path, capsys)
     options = ["--block", kind, "--epochs", "1", "--arch", "1-1:8-16"]
     assert main(["train", *options, "--out", str(folder)]) == 0
     assert main(["train", "--resume", str(folder), "--epochs", "2"]) == 0
-    assert main(["show", str(folder)]) == 0
+    assert main(["show", str(folder), "--out", str(tmp_path / "pictures")]) == 0
     capsys.readouterr()
     assert main(["evaluate", str(folder), "--json"]) == 0
     accuracy = json.loads(capsys.readouterr().out)["test_accuracy"]
