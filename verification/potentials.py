@@ -146,7 +146,7 @@ def counted(case: Any, record: Recorder) -> None:
         clauses, p = clauses_of(loss), case.model.lif
         layers = {name: c for name, c in neuron_caches(run) if not name.startswith("head")}
         if isinstance(loss, IMLoss):
-            layers = {name: c for name, c in layers.items() if not name.endswith("lif1")}
+            layers = {n: c for n, c in layers.items() if n.startswith("stem") or n[-1] == "2"}
         want = sum(by_loops(loss, c.u_pre_seq, p)[0] for c in layers.values())
         record.close(clauses, "value", potential_value(run), want, 1e-11, max(1.0, abs(want)))
         nothing = forward(*given, potential_loss=replace(loss, lam=0.0))
