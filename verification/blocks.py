@@ -15,8 +15,7 @@ from refsnn.ops import NUMPY
 from refsnn.oracle.naive import blocks as naive
 from refsnn.oracle.naive import objective
 from verification import cases
-from verification.differences import TOLERANCE, derivative
-from verification.networks import inner, length, random_direction
+from verification.differences import compare_in_a_direction
 from verification.record import Recorder
 from verification.registry import check
 
@@ -91,23 +90,12 @@ def smooth_networks(drawn: Any, record: Recorder) -> None:
     model, params = with_block(case, block)
     run, _, cache = run_of(case, model, params, NUMPY)
     grads = backward(run, NUMPY.objective_backward(cache))
-    direction = random_direction(params, case.rng)
-
-    def along(s: float) -> tuple[Any, list[Any]]:
-        moved = {name: x + s * direction[name] for name, x in params.items()}
-        return run_of(case, model, moved, NUMPY)[1], []
-
-    got, least = inner(grads, direction), length(grads)
-    for h in (3e-3, 3e-4, 3e-5):
-        want, doubt, _ = derivative(along, h)
-        scale = max(least, abs(want)) or 1.0
-        if doubt <= TOLERANCE / 10 * scale:
-            break
-    else:
-        record.reject()
-    record.values_ok()
     clauses = "MS M5" if block == "ms" and len(run.branches) > 1 else clause_of(block)
-    record.close(clauses, "<grad, v> for v in all parameters", got, want, TOLERANCE, scale)
+
+    def value_of(moved: Any) -> float:
+        return run_of(case, model, moved, NUMPY)[1]
+
+    compare_in_a_direction(value_of, params, grads, case.rng, record, clauses)
 
 
 @check(

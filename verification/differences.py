@@ -55,6 +55,30 @@ def derivative(f: Function, h: float) -> tuple[Any, Any, list[list[Any]]]:
     return table[-1][-1], np.abs(table[-1][-1] - table[-2][-1]), potentials
 
 
+def compare_in_a_direction(
+    value_of: Callable[[Any], float], params: Any, grads: Any, rng: Any, record: Any, clauses: str
+) -> None:
+    """Compare <grad, v> with differences of a smooth network's loss, for a random v.
+
+    `value_of` gives the loss of parameters; its surrogate has no kinks.
+    """
+    direction = random_direction(params, rng)
+
+    def along(s: float) -> tuple[Any, list[Any]]:
+        return value_of({name: x + s * direction[name] for name, x in params.items()}), []
+
+    got, least = inner(grads, direction), length(grads)
+    for h in (3e-3, 3e-4, 3e-5):
+        want, doubt, _ = derivative(along, h)
+        scale = max(least, abs(want)) or 1.0
+        if doubt <= TOLERANCE / 10 * scale:
+            break
+    else:
+        record.reject()
+    record.values_ok()
+    record.close(clauses, "<grad, v> for v in all parameters", got, want, TOLERANCE, scale)
+
+
 def crosses(neuron: dict[str, Any], base: list[Any], others: list[list[Any]]) -> bool:
     """Tell whether any potential is on another side of a kink than at the base point."""
     edges = [neuron["v_th"] + k for k in cases.kinks(neuron)]

@@ -11,8 +11,7 @@ from refsnn.ops import CROSS_ENTROPY, LIF, NUMPY, DistributionLoss, IMLoss
 from refsnn.oracle.naive import potentials as naive
 from refsnn.training.config import make_config
 from verification import cases
-from verification.differences import TOLERANCE, derivative
-from verification.networks import inner, length, random_direction
+from verification.differences import compare_in_a_direction
 from verification.record import Recorder
 from verification.registry import check
 
@@ -111,23 +110,11 @@ def smooth_networks(drawn: Any, record: Recorder) -> None:
 
     run, _, cache = objective_of(case.params)
     grads = backward(run, NUMPY.objective_backward(cache))
-    direction = random_direction(case.params, case.rng)
 
-    def along(s: float) -> tuple[Any, list[Any]]:
-        moved = {name: x + s * direction[name] for name, x in case.params.items()}
-        return objective_of(moved)[1], []
+    def value_of(params: Any) -> float:
+        return objective_of(params)[1]
 
-    got, least = inner(grads, direction), length(grads)
-    for h in (3e-3, 3e-4, 3e-5):
-        want, doubt, _ = derivative(along, h)
-        scale = max(least, abs(want)) or 1.0
-        if doubt <= TOLERANCE / 10 * scale:
-            break
-    else:
-        record.reject()
-    record.values_ok()
-    name = "<grad, v> for v in all parameters"
-    record.close(clauses_of(loss), name, got, want, TOLERANCE, scale)
+    compare_in_a_direction(value_of, case.params, grads, case.rng, record, clauses_of(loss))
 
 
 @check(
