@@ -10,7 +10,7 @@ from guides import ROOT, guide
 from refsnn.experiments.ablation import configs
 from refsnn.experiments.presets import PRESETS
 from refsnn.experiments.statistics import paired_difference
-from refsnn.experiments.table import recorded_results
+from refsnn.experiments.table import read_table, recorded_results
 
 GUIDE = guide("refsnn/experiments/README.md")
 FIGURES = ROOT / "figures"
@@ -83,9 +83,8 @@ def test_the_regimes_answers_follow_from_what_was_recorded():
 
 
 def test_what_is_said_of_images_so_far_was_recorded():
-    cells = [
-        (method, cell) for row in recorded("images.json") for method, cell in row["methods"].items()
-    ]
+    rows = recorded("images.json")
+    cells = [(method, cell) for row in rows for method, cell in row["methods"].items()]
     count, whole = re.findall(r"So far (\d+) of the (\d+) runs", GUIDE.text)[0]
     assert int(count) == sum(cell["n"] for _, cell in cells)
     grids = PRESETS["images"]
@@ -93,6 +92,28 @@ def test_what_is_said_of_images_so_far_was_recorded():
     shown = re.findall(r"(\w+) ([\d.]+) %", GUIDE.text.split("So far")[1].split("\n")[0])
     assert shown == [(method, f"{100 * cell['mean']:.1f}") for method, cell in cells]
     assert set(recorded_results(FIGURES / "images.json")) < set(configs(grids))
+
+
+def test_the_answers_on_images_follow_from_what_was_recorded():
+    table = read_table(FIGURES / "images.json")
+    found = {
+        ((table["settings"] | row["settings"])["surrogate_shape"], row["depth"], method): cell
+        for row in table["rows"]
+        for method, cell in row["methods"].items()
+    }
+    vanilla = (0.5, 56, "vanilla")
+    compared = [
+        ((0.5, 20, "vanilla"), vanilla),
+        ((0.5, 56, "evolutionary"), vanilla),
+        ((0.625, 56, "vanilla"), vanilla),
+    ]
+    lines = GUIDE.rows(r"images: \w+")
+    for (_, shown, answer), (one, other) in zip(lines, compared, strict=True):
+        pair = [found[key]["accuracy"] for key in (one, other)]
+        assert all(set(accuracy) == {"0", "1", "2", "3", "4"} for accuracy in pair)
+        difference = paired_difference(*pair, confidence=1 - 0.05 / 3)
+        assert_shown([shown], [difference[1:]])
+        assert answer.startswith("none") == (difference.low < 0 < difference.high)
 
 
 def test_the_readmes_row_of_the_claim_is_one_of_the_table():
