@@ -144,7 +144,8 @@ def watch(run: Forward, db: list[Array], look: Look[Seen]) -> tuple[Params, dict
     def lif_backward(
         do_seq: Array, cache: LIFCache, constants: bool = True, source_seq: Array | None = None
     ) -> Any:
-        grads = ops.lif_backward(do_seq, cache, constants, source_seq)
+        assert source_seq is None  # the ledger has no loss of potentials
+        grads = ops.lif_backward(do_seq, cache, constants)
         seen[names[id(cache)]] = look(do_seq, grads.dc_seq, cache)  # Eq. (3): dL/dc is delta
         return grads
 

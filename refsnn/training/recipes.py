@@ -24,7 +24,7 @@ class Recipe(NamedTuple):
 @cache
 def recipes() -> dict[str, Recipe]:
     """Read the methods, those without settings last."""
-    known = tomllib.loads((files("refsnn.training") / "recipes.toml").read_text("utf-8"))
+    known = tomllib.loads((files("refsnn.training") / "recipes.toml").read_text(encoding="utf-8"))
     return {
         name: Recipe(name, **{"settings": {}} | about | {"clauses": (*about.get("clauses", ()),)})
         for name, about in known.items()

@@ -459,6 +459,7 @@ TRUSTED = {
     "refsnn.output": "writes",
     "refsnn.process": "the null device",
     "refsnn.spec": "a file of the package",
+    "refsnn.training.recipes": "the methods, in the package",
     "refsnn.system": "the kernel's files in /proc; folders, to flush them",
     "refsnn.training.lock": "an empty file",
     "verification.runs": "compares the bytes of two checkpoints that it made",
