@@ -44,7 +44,7 @@ class IMLoss:
         as_floats(self, "lam")
 
     def value(self, u_pre_seq: Array, p: LIF) -> float:
-        """Return the loss of a layer.
+        """Return the loss of a layer, with the mean over its potentials at all steps.
 
         L = lambda (mean(u_pre) - v_th)^2
         """
