@@ -7,6 +7,7 @@ from math import hypot, prod
 import numpy as np
 import pytest
 
+from refsnn.equations.neurons.gated import is_gated
 from refsnn.experiments.gradient_flow import FIRST, SMALL, ledger, parts
 from refsnn.network import (
     Network,
@@ -19,7 +20,7 @@ from refsnn.network import (
     init_params,
     neuron_caches,
 )
-from refsnn.ops import LIF, NUMPY, AvgPool, get_ops, make_surrogate
+from refsnn.ops import LIF, NEURONS, NUMPY, AvgPool, get_ops, make_surrogate
 
 SMOOTH = LIF(tau=0.7, v_th=0.5, smooth=True)
 TERMS = ("firing", "leak", "reset")
@@ -158,6 +159,17 @@ def test_a_detached_reset_passes_no_gradient(reset_gradient):
     for row in found.layers:
         assert [size > 0 for size in row["reset"]] == [reset_gradient == "full"] * 2 + [False]
         assert [size > 0 for size in row["leak"]] == [True, True, False]
+
+
+@pytest.mark.parametrize("name", [name for name, made in NEURONS.items() if is_gated(made())])
+def test_the_terms_of_neurons_with_parameters_add_up_to_delta(name):
+    lif = LIF(v_th=0.8, reset="subtract" if name == "diet" else "zero")
+    built = case(neuron_model=NEURONS[name](), lif=lif, steps=3 * (name == "glif"))
+    found = ledger(*built, 3, NUMPY, 1.0)
+    for row in found.layers:
+        assert all(row[way][0] > 0 for way in TERMS)
+        for rest, *terms in zip(row["rest"], *(row[way] for way in TERMS), strict=True):
+            assert rest <= 1e-14 * sum(terms)
 
 
 def test_one_step_has_no_leak_and_no_reset():
