@@ -120,7 +120,8 @@ def pspbn(x_seq, dy_seq, gamma, square, training, eps=1e-5, momentum=0.1, root=T
     """Compute y = gamma x / sqrt(m + eps), m the mean of x^2 (PSP-BN; Ikegawa et al., 2022).
 
     All steps are taken together, and nothing is subtracted. Without root, y = gamma x / (m + eps)
-    (M15). `square` (C,) is the running m.
+    (M15). `square` (C,) is the running m, which takes the batch's as it is: without a mean to
+    estimate there is nothing to correct for.
     """
     x_seq, dy_seq, channels = _sequences(x_seq, dy_seq)
     y, dx, dgamma = np.zeros(x_seq.shape), np.zeros(x_seq.shape), np.zeros(channels)
