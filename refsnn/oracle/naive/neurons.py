@@ -304,24 +304,6 @@ def _mpbn_effect(of_u_pre, of_v, run, do, scale, training, n):
     return total
 
 
-def fold_mpbn(gamma, beta, mean, var, v_th, eps=1e-5, fire_at_threshold=False):
-    """Return thresholds and directions (C,) on u_pre that replace MPBN's frozen batch norm.
-
-    A neuron fires where direction (u_pre - threshold) > 0: above its threshold if gamma > 0, below
-    it if gamma < 0. With gamma = 0 it fires always or never, and the threshold is infinite.
-    """
-    thresholds, directions = [], []
-    for g, b, m, s in zip(gamma, beta, mean, var, strict=True):
-        if g == 0.0:
-            always = b > v_th or (fire_at_threshold and b == v_th)
-            thresholds.append(-math.inf if always else math.inf)
-            directions.append(1.0)
-        else:
-            thresholds.append((float(v_th) - float(b)) * math.sqrt(s + eps) / float(g) + float(m))
-            directions.append(1.0 if g > 0.0 else -1.0)
-    return np.array(thresholds), np.array(directions)
-
-
 def _hard_reset(currents, leak, n, fire):
     """Run one LIF with u[t] = u_pre[t] (1 - o[t]); return u_pre, o, and u before each step."""
     u_pre, o, u_before = [], [], []
