@@ -126,7 +126,17 @@ class Model:
             side = self.config.initial_side_coefficient()
         validate.at_least("side", side, 0)
         side = float(side)
-        net = self.config.in_epoch(self.net, self.config.epochs - 1)
+        if self.config.objective.teacher:
+            raise ValueError(
+                "gradients: the loss has a teacher, whose answers to these images are not known"
+            )
+        shape = self.history[-1].get("surrogate_shape") if self.history else None
+        if self.config.neuron.surrogate_search and shape is None:
+            raise ValueError(
+                "gradients: the surrogate's number was chosen in each epoch, and is in the history "
+                "of the run, which this model does not have"
+            )
+        net = self.config.in_epoch(self.net, self.config.epochs - 1, shape)
         numbers = net, self.params, self.buffers
         return gradients(*numbers, self.config, self.ops, (x, labels), side)[2]
 

@@ -20,6 +20,7 @@ from refsnn.equations.batchnorm import (
     Running,
 )
 from refsnn.equations.conv import Conv, ConvCache
+from refsnn.equations.distillation import Distillation, feature_loss
 from refsnn.equations.lif import (
     LIF,
     RESET_GRADIENTS,
@@ -33,11 +34,13 @@ from refsnn.equations.linear import LinearCache
 from refsnn.equations.loss import CROSS_ENTROPY, Loss, is_per_step, loss_value
 from refsnn.equations.neurons import NEURONS, PLIF, Diet, Neuron
 from refsnn.equations.neurons.gated import Gated, GatedCache, is_gated
-from refsnn.equations.norms import NORMS, Norm
+from refsnn.equations.norms import NORMS, PSPBN, Norm
+from refsnn.equations.norms.psp import PSPCache, psp_backward, psp_forward
 from refsnn.equations.pool import AvgPool, AvgPoolCache
 from refsnn.equations.potentials import POTENTIAL_LOSSES, DistributionLoss, IMLoss, PotentialLoss
 from refsnn.equations.sequence import is_still
 from refsnn.equations.sew import join_backward, join_forward
+from refsnn.equations.shape_search import ShapeSearch, choose_shape
 from refsnn.equations.shortcut import METHODS, ObjectiveCache, Pullback
 from refsnn.equations.surrogate import EDGES, SURROGATES, Array, Surrogate, make_surrogate
 from refsnn.equations.surrogate import slopes as slopes_at
@@ -53,10 +56,14 @@ __all__ = [
     "NORMS",
     "NUMPY",
     "PLIF",
+    "PSPBN",
     "POTENTIAL_LOSSES",
+    "Distillation",
     "DistributionLoss",
     "IMLoss",
     "PotentialLoss",
+    "ShapeSearch",
+    "choose_shape",
     "RESETS",
     "RESET_GRADIENTS",
     "SURROGATES",
@@ -81,11 +88,14 @@ __all__ = [
     "Norm",
     "NormGrads",
     "NormInput",
+    "ObjectiveCache",
     "Ops",
+    "PSPCache",
     "Precompile",
     "Pullback",
     "Running",
     "Surrogate",
+    "feature_loss",
     "get_ops",
     "is_gated",
     "is_per_step",
@@ -94,6 +104,8 @@ __all__ = [
     "join_forward",
     "loss_value",
     "make_surrogate",
+    "psp_backward",
+    "psp_forward",
     "reset",
     "reset_slopes",
     "slopes_at",

@@ -4,6 +4,7 @@ Neurons and networks are described by plain dicts, which the oracles read. `lif_
 make the objects of the package under test from them.
 """
 
+import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -123,8 +124,15 @@ def kinks(neuron: dict[str, Any]) -> list[float]:
         "triangular": [0.0, width, -width],
         "piecewise_quadratic": [0.0, 1 / shape, -1 / shape],
         "dspike": [0.5, -0.5],
+        "rectifier": [0.5, -0.5, *edges(shape)],
     }
     return found.get(name, [0.0] if name in POINTED else [])
+
+
+def edges(width: float) -> list[float]:
+    """List where the rectifier's slope ends."""
+    half = math.atanh(width * math.tanh(1.5)) / 3 if width <= 1 else ((width + 1) / 2) ** 3 - 0.5
+    return [half, -half]
 
 
 def near_threshold(u_pre: Any, neuron: dict[str, Any]) -> float:

@@ -147,6 +147,10 @@ def surrogate_by_autograd(u_pre, neuron):
     elif kind == "dspike":  # clamp passes the gradient on its edges, as M17 does
         z = torch.clamp(x, -0.5, 0.5)
         primitive = torch.tanh(shape * z) / (2 * np.tanh(shape / 2))
+    elif kind == "rectifier":
+        above = (x.abs().clamp(min=0.5) + 0.5) ** (1 / 3) - 0.5
+        psi = torch.where(x.abs() <= 0.5, torch.tanh(3 * x) / (2 * np.tanh(1.5)), x.sign() * above)
+        primitive = torch.clamp(psi / shape, -0.5, 0.5)
     else:
         raise ValueError(kind)
     return torch.autograd.grad(primitive.sum(), u)[0].numpy()

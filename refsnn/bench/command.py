@@ -15,7 +15,7 @@ from refsnn.bench.workload import LIBRARIES, LINEAR_LIF, PHASES, Spec
 from refsnn.ops import CONV_METHODS, validate
 from refsnn.output import open_output, say
 from refsnn.system import load_average, usable_cores
-from refsnn.training.recipes import recipes
+from refsnn.training.recipes import self_contained
 
 DEFAULT_ARCHS = ("resnet20", "resnet18")
 BATCH_SIZES = {"resnet20": 32}
@@ -145,7 +145,7 @@ def specs(arguments: argparse.Namespace) -> list[Spec]:
 def recipes_of(arguments: argparse.Namespace) -> list[str]:
     """Return the recipes to measure by name."""
     if arguments.recipe == ["all"]:
-        return [name for name, recipe in recipes().items() if not recipe.missing]
+        return self_contained()
     return list(dict.fromkeys(arguments.recipe))
 
 

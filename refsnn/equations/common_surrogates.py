@@ -9,6 +9,7 @@
     exponential: h = (alpha/2) exp(-alpha |x|)
     Gaussian: h = exp(-(x/sigma)^2/2)/(sigma sqrt(2 pi))
     Dspike: h = b (1 - tanh(b x/width)^2)/(2 width tanh(b/2)) if |x| <= width/2 else 0
+    rectifier: h = dpsi(|x|)/width if psi(|x|) <= width/2 else 0
 
 As those of `surrogate`, they are functions of x = u_pre - v_th, in x's shape and dtype. Names and
 parameters are those of SpikingJelly and snnTorch, where these have them. The slopes have area 1,
@@ -189,3 +190,38 @@ class Dspike(Shape):
         """Return o = tanh(b z)/(2 tanh(b/2)) + 1/2 at z = min(max(x/width, -1/2), 1/2)."""
         z = np.clip(x / self.width, -0.5, 0.5)
         return np.tanh(self.b * z) / (2 * float(np.tanh(self.b / 2))) + 0.5
+
+
+@dataclass(frozen=True)
+class Rectifier(Shape):
+    """A rectangle on potentials that are rectified first (InfLoR-SNN; Guo et al., 2022).
+
+        psi(z) = tanh(3 z)/(2 tanh(3/2)) if z <= 1/2 else (z + 1/2)^(1/3) - 1/2
+
+    psi, with the derivative dpsi, is of the distance z = |x|. It rises from 0, so it never changes
+    a spike, and is there for its slope alone. With `width` 1 this is Dspike with b = 3; a wider
+    rectangle has tails.
+    """
+
+    width: float = 1.0
+
+    @property
+    def half(self) -> float:
+        """Return the z at which psi is width/2."""
+        if self.width <= 1:
+            return float(np.arctanh(self.width * np.tanh(1.5)) / 3)
+        return ((self.width + 1) / 2) ** 3 - 0.5
+
+    def slope(self, x: Array, v_th: float) -> Array:
+        """Return h = dpsi(|x|)/width if psi(|x|) <= width/2 else 0."""
+        z = np.abs(x)
+        inner = 3 * (1 - np.tanh(3 * z) ** 2) / (2 * float(np.tanh(1.5)))
+        outer = np.maximum(z + 0.5, 1) ** (-2 / 3) / 3
+        return (z <= self.half) * np.where(z <= 0.5, inner, outer) / self.width  # R5  # M17
+
+    def primitive(self, x: Array, v_th: float) -> Array:
+        """Return o = sign(x) min(psi(|x|)/width, 1/2) + 1/2."""
+        z = np.abs(x)
+        outer = np.cbrt(np.maximum(z + 0.5, 1)) - 0.5
+        psi = np.where(z <= 0.5, np.tanh(3 * z) / (2 * float(np.tanh(1.5))), outer)
+        return np.sign(x) * np.minimum(psi / self.width, 0.5) + 0.5

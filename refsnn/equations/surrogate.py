@@ -142,6 +142,7 @@ SURROGATES: dict[str, type[Surrogate]] = {
     "exponential": common.Exponential,
     "gaussian": common.Gaussian,
     "dspike": common.Dspike,
+    "rectifier": common.Rectifier,
 }
 
 

@@ -117,7 +117,7 @@ def recipe_names(settings: Sequence[Settings]) -> list[str] | None:
     None unless each is one of these, and some are recipes.
     """
     decided, defaults = decided_by_recipes(), make_config().to_dict()
-    there = {name: recipe.settings for name, recipe in recipes().items() if not recipe.missing}
+    there = {name: recipe.settings for name, recipe in recipes().items()}
     known: dict[str, Settings] = {PAPER: {}} | there
     makes = {name: {key: (defaults | x)[key] for key in decided} for name, x in known.items()}
     found = [

@@ -21,6 +21,7 @@ from refsnn.ops import METHODS, get_ops, validate
 from refsnn.process import Signals
 from refsnn.training.config import TrainConfig, overlaid
 from refsnn.training.options import add_recipe, add_settings, given_settings
+from refsnn.training.teacher import features_of, load_teacher
 from refsnn.training.trainer import Interrupted, network_for
 
 RECORDED = "recorded.json"  # the results of runs that were trained elsewhere
@@ -244,7 +245,8 @@ def check_data(runs: Sequence[Planned]) -> None:
     loaded = cache(load)
     new = [run.config for run in runs if not (run.folder / "checkpoint.npz").exists()]
     for config in {config.changed(method="vanilla", seed=0) for config in new}:
-        network_for(config, loaded(config.data.dataset, config.data_options()))
+        dataset = loaded(config.data.dataset, config.data_options())
+        network_for(config, dataset, features_of(load_teacher(config, dataset), config))
 
 
 def train(

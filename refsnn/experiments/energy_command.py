@@ -97,7 +97,7 @@ def measure(
         "arch": about.config.network.arch,
         "steps": about.config.steps,
         "dataset": about.dataset,
-        "batch_norm_folds": about.config.norm.norm_model == "bn"
+        "batch_norm_folds": about.config.norm.norm_model in ("bn", "psp")
         and not about.config.norm.norm_identity,
         "images": images,
         "accumulate_picojoules": accumulate,

@@ -14,6 +14,7 @@ from refsnn.output import open_output, table
 from refsnn.training.config import PRESETS, TrainConfig, make_config
 from refsnn.training.folder import load_state, read_config
 from refsnn.training.options import add_recipe, add_settings, add_threads, given_settings
+from refsnn.training.teacher import load_teacher
 from refsnn.training.trainer import batches_of, initial_state, network_for
 from refsnn.training.validation import divide
 
@@ -72,6 +73,11 @@ def run(arguments: argparse.Namespace) -> int:
 def measure(arguments: argparse.Namespace) -> tuple[TrainConfig, int, int, Ledger]:
     """Return the settings, the run's iteration, the number of images, and their ledger."""
     config, dataset, net = subject(arguments)
+    if config.objective.learns_features:
+        raise ValueError(
+            "teacher_loss: got features, want logits: the ledger splits the gradient of the loss "
+            "of the logits"
+        )
     begun = initial_state(config, net)
     state = begun if arguments.folder is None else load_state(arguments.folder, config, net)
     side = side_weight(config, dataset, state.iteration, arguments.side)
@@ -83,8 +89,12 @@ def measure(arguments: argparse.Namespace) -> tuple[TrainConfig, int, int, Ledge
             "the gradient of the loss of the logits"
         )
     batches = batches_of(config, dataset)
-    net = config.in_epoch(net, max(state.iteration - 1, 0) // batches)
+    net = config.in_epoch(net, max(state.iteration - 1, 0) // batches, state.surrogate_shape)
     images, labels = dataset.batch(dataset.train, order[: config.batch_size], config.dtype)
+    teacher, criterion = load_teacher(config, dataset), config.make_loss()
+    if teacher is not None:
+        answers = teacher.answers(images, order[: config.batch_size])
+        criterion = config.objective.make_distillation(answers)
     found = ledger(
         net,
         state.params,
@@ -95,7 +105,7 @@ def measure(arguments: argparse.Namespace) -> tuple[TrainConfig, int, int, Ledge
         get_ops(config.ops),
         side,
         config.objective.branch_sum,
-        config.make_loss(),
+        criterion,
     )
     return config, state.iteration, len(labels), found
 

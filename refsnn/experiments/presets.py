@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from refsnn.ops import METHODS
 from refsnn.training.config import PRESETS as TRAINING
-from refsnn.training.recipes import recipes
+from refsnn.training.recipes import self_contained
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ FIVE = (0, 1, 2, 3, 4)
 #: depth: the integral of h^2, 4 k^2 / 3, is 0.33, 0.52 and 1.0 (figures/gradient_regimes.py)
 REGIMES = (0.5, 0.625, 0.866)
 
-#: the paper's network, and every method of the literature that is there
-EACH_RECIPE = [{}, *({"recipe": r.name} for r in recipes().values() if not r.missing)]
+#: the paper's network, and every method of the literature that needs no more than its recipe
+EACH_RECIPE = [{}, *({"recipe": name} for name in self_contained())]
 BOTH = ("vanilla", "evolutionary")
 
 PRESETS: dict[str, tuple[Grid, ...]] = {

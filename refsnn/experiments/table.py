@@ -203,7 +203,7 @@ def cell(results: Sequence[Result]) -> Table:
 
 #: a surrogate's name -> the symbol of its shape (Eq. 4, R5), if that is not alpha
 SYMBOLS = {"tanh": "k", "rectangular": "a", "triangular": "γ", "tanh_literal": "k"}
-SYMBOLS |= {"gaussian": "σ", "dspike": "b"}
+SYMBOLS |= {"gaussian": "σ", "dspike": "b", "rectifier": "width"}
 
 
 def worded(row: Table, common: Table) -> dict[str, str]:

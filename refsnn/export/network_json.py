@@ -48,7 +48,7 @@ LIF_RULES = object_with(
 NORM = object_with({"statistics": TEXT, "scale": NUMBER, "eps": NUMBER, "momentum": NUMBER})
 MODEL = object_with({"name": TEXT}) | {"additionalProperties": FLAG}
 MODELS: dict[str, Mapping[str, type[Any]]] = {"neuron_model": NEURONS, "norm_model": NORMS}
-NEWER = ("block", "zero_init", "merge_scale", "norm_identity", "steps")
+NEWER = ("block", "zero_init", "merge_scale", "norm_identity", "steps", "aligned")
 NETWORK = object_with(
     {
         "arch": ARCH,
@@ -68,6 +68,7 @@ NETWORK = object_with(
         "merge_scale": NUMBER,
         "norm_identity": FLAG,
         "steps": COUNT,
+        "aligned": COUNT,
     },
 )
 #: fields that had other names in format 1

@@ -11,6 +11,7 @@ from refsnn.network.model import (
     potential_value,
 )
 from refsnn.network.network import (
+    ALIGN,
     BLOCKS,
     Block,
     Network,
@@ -26,6 +27,7 @@ from refsnn.network.network import (
 )
 
 __all__ = [
+    "ALIGN",
     "ARCHITECTURES",
     "BLOCKS",
     "Architecture",

@@ -16,6 +16,7 @@ from refsnn.network.layers import (
     neuron_forward,
     norm_gradients,
     norm_input,
+    norms_after,
     pool_backward,
     pool_forward,
 )
@@ -62,7 +63,7 @@ def outer_forward(y_seq: Array, x_seq: Array, block: Block, context: Context) ->
     name = block.name
     f, layer = conv_forward(y_seq, f"{name}.conv2", f"{name}.bn2", Conv((1, 1), (1, 1)), context)
     skip, pool, skip_layer = skip_forward(x_seq, block, context)
-    norms = (layer.norm_name, *([skip_layer.norm_name] if skip_layer else []))
+    norms = norms_after(layer, skip_layer)
     o_seq, neuron = neuron_forward(f, skip, f"{name}.lif2", norms, context)  # Eq. (5)  # D9
     return o_seq, Unit(layer, neuron, pool, skip_layer)
 
@@ -126,8 +127,9 @@ def skip_backward(
     if skip is None:
         assert isinstance(dskip, np.ndarray)
         return dskip, {}
-    assert isinstance(dskip, NormGrads)
+    assert dskip is not None
     if skip.conv is None:
+        assert isinstance(dskip, NormGrads)
         return dskip.dx_seq, norm_gradients(dskip, skip.norm_name, context)
     dx_seq, grads = conv_backward(dskip, skip, context)
     assert dx_seq is not None

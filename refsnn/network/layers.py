@@ -13,6 +13,7 @@ import numpy as np
 from refsnn.network.network import Network, Params
 from refsnn.network.packed import Packer
 from refsnn.ops import (
+    PSPBN,
     Array,
     AvgPool,
     AvgPoolCache,
@@ -27,8 +28,11 @@ from refsnn.ops import (
     NormInput,
     Ops,
     PotentialLoss,
+    PSPCache,
     Running,
     is_still,
+    psp_backward,
+    psp_forward,
 )
 
 Grads = dict[str, Any]
@@ -54,6 +58,7 @@ class ConvLayer(NamedTuple):
     norm_name: str
     conv: ConvCache | None  # None for a batch norm without a convolution before it
     still: bool  # it convolved one step's images, which are those of all steps
+    before: PSPCache | None = None  # of the norm of what it takes; then none follows it
 
 
 class Parts(NamedTuple):
@@ -100,6 +105,20 @@ def norms_of(cache: NeuronCache | SumCache) -> list[tuple[str, Running]]:
     return list(zip(cache.norms, cache.running, strict=True))
 
 
+def norms_after(*layers: ConvLayer | None) -> NormNames:
+    """Return the names of the batch norms that follow these convolutions."""
+    return tuple(layer.norm_name for layer in layers if layer is not None and layer.before is None)
+
+
+def norms_before(*layers: ConvLayer | None) -> list[tuple[str, Running]]:
+    """Return the names and statistics after this batch of the norms of what these take."""
+    return [
+        (layer.norm_name, layer.before.running)
+        for layer in layers
+        if layer is not None and layer.before is not None
+    ]
+
+
 def merge(x_seq: Array) -> Array:
     """Reshape (T, N, ...) to (T N, ...)."""
     return x_seq.reshape(-1, *x_seq.shape[2:])
@@ -112,27 +131,42 @@ def split(x: Array, steps: int) -> Array:
 
 def conv_forward(
     x_seq: Array, conv_name: str, norm_name: str, conv: Conv, context: Context
-) -> tuple[NormInput, ConvLayer]:
+) -> tuple[Array | NormInput, ConvLayer]:
     """Convolve every step of x_seq; the result still has to be normalised.
 
-    Images that are the same at every step (D7) are convolved once.
+    Images that are the same at every step (D7) are convolved once. Where the norm is of what the
+    convolution takes (PSPBN), the result is the current.
     """
-    params, still = context.params, is_still(x_seq)
-    x = merge(x_seq[:1] if still else x_seq)
-    c, cache = context.ops.conv_forward(x, params[f"{conv_name}.weight"], conv)
-    c_seq = np.broadcast_to(c, (len(x_seq), *c.shape)) if still else split(c, len(x_seq))
-    return norm_input(c_seq, norm_name, context), ConvLayer(conv_name, norm_name, cache, still)
+    still, steps, model = is_still(x_seq), len(x_seq), context.net.norm_model
+    x_seq = x_seq[:1] if still else x_seq
+    w, before = context.params[f"{conv_name}.weight"], None
+    if isinstance(model, PSPBN):
+        gamma, running = context.params[f"{norm_name}.weight"], running_of(norm_name, context)
+        norm = context.net.norm_constants
+        factor, before = psp_forward(x_seq, gamma, running, model, norm, context.training)
+        w = factor[:, None] * w  # PSPBN
+    c, cache = context.ops.conv_forward(merge(x_seq), w, conv)
+    c_seq = np.broadcast_to(c, (steps, *c.shape)) if still else split(c, steps)
+    layer = ConvLayer(conv_name, norm_name, cache, still, before)
+    if before is not None:
+        return c_seq.astype(w.dtype, copy=False), layer
+    return norm_input(c_seq, norm_name, context), layer
 
 
 def norm_input(x_seq: Array, name: str, context: Context) -> NormInput:
     """Return the arguments of a batch norm of x_seq."""
-    mean, var = (context.buffers[f"{name}.running_{which}"] for which in ("mean", "var"))
     gamma, beta = norm_affine(name, context)
-    return NormInput(x_seq.astype(gamma.dtype, copy=False), gamma, beta, Running(mean, var))
+    x_seq = x_seq.astype(gamma.dtype, copy=False)
+    return NormInput(x_seq, gamma, beta, running_of(name, context))
+
+
+def running_of(name: str, context: Context) -> Running:
+    """Return the running statistics of a norm, or of neurons that have some, before this batch."""
+    return Running(*(context.buffers[f"{name}.running_{which}"] for which in ("mean", "var")))
 
 
 def conv_backward(
-    d: NormGrads,
+    d: Array | NormGrads,
     layer: ConvLayer,
     context: Context,
     need_dx: bool = True,
@@ -143,24 +177,58 @@ def conv_backward(
     The former is added to `total`, if that is given, and the sum is returned. `need_dx=False`
     leaves it out, for a convolution of the data.
     """
-    ops, dc_seq = context.ops, d.dx_seq
+    ops, dc_seq = context.ops, d.dx_seq if isinstance(d, NormGrads) else d
     assert layer.conv is not None
     dc = sum_over_steps(dc_seq, ops) if layer.still else merge(dc_seq)
-    grads = {
-        f"{layer.conv_name}.weight": ops.conv_weight_gradient(dc, layer.conv),
-        **norm_gradients(d, layer.norm_name, context),
-    }
+    name, dw = f"{layer.conv_name}.weight", ops.conv_weight_gradient(dc, layer.conv)
+    if layer.before is not None:
+        return input_norm_backward(dc_seq, dw, layer, context, need_dx, total)
+    assert isinstance(d, NormGrads)
+    grads = {name: dw, **norm_gradients(d, layer.norm_name, context)}
     if not need_dx:
         return None, grads
+    return input_gradient(dc_seq, layer, context, total), grads
+
+
+def input_norm_backward(
+    dc_seq: Array,
+    dw: Array,
+    layer: ConvLayer,
+    context: Context,
+    need_dx: bool,
+    total: Array | None,
+) -> tuple[Array | None, Grads]:
+    """Do as `conv_backward` for a convolution of normalised numbers.
+
+    forward: its weights, of which `dw` is the gradient, were a factor a times W, and a moved with
+    the input x. Source: PSPBN.
+    """
+    assert layer.before is not None
+    w, cache = context.params[f"{layer.conv_name}.weight"], layer.before
+    factor = (cache.gamma * cache.s)[:, None]
+    dgamma, slope = psp_backward((dw * w).sum(axis=(0, 1, 3)), cache)
+    grads = {f"{layer.conv_name}.weight": factor * dw, f"{layer.norm_name}.weight": dgamma}
+    if not need_dx:
+        return None, grads
+    dx_seq = input_gradient(dc_seq, layer, context, total)
+    dx_seq += slope * cache.x_seq
+    return dx_seq, grads
+
+
+def input_gradient(dc_seq: Array, layer: ConvLayer, context: Context, total: Array | None) -> Array:
+    """Return the gradient at a convolution's input, added to `total` if that is given."""
+    ops = context.ops
+    assert layer.conv is not None
+    dc = None if layer.still else merge(dc_seq)
     if total is not None:
         total = np.ascontiguousarray(total)
-        parts = zip(dc_seq, total, strict=True) if layer.still else [(dc, merge(total))]
+        parts = zip(dc_seq, total, strict=True) if dc is None else [(dc, merge(total))]
         for d_part, total_part in parts:
             ops.conv_add_input_gradient(d_part, layer.conv, total_part)
-        return total, grads
-    if layer.still:
-        return np.stack([ops.conv_input_gradient(step, layer.conv) for step in dc_seq]), grads
-    return split(ops.conv_input_gradient(dc, layer.conv), len(dc_seq)), grads
+        return total
+    if dc is None:
+        return np.stack([ops.conv_input_gradient(step, layer.conv) for step in dc_seq])
+    return split(ops.conv_input_gradient(dc, layer.conv), len(dc_seq))
 
 
 def norm_affine(name: str, context: Context) -> tuple[Array, Array]:
@@ -191,15 +259,23 @@ def sum_over_steps(x_seq: Array, ops: Ops) -> Array:
 
 
 def neuron_forward(
-    f: NormInput, skip: Array | NormInput | None, name: str, norms: NormNames, context: Context
+    f: Array | NormInput,
+    skip: Array | NormInput | None,
+    name: str,
+    norms: NormNames,
+    context: Context,
 ) -> tuple[Array, NeuronCache]:
     """Return the spikes of LIF(batch norm of f + skip); the skip may have a batch norm too.
+
+    Where f is currents already, they are not normalised.
 
     `name` is that of the neurons, `norms` are those of the batch norms.
     """
     net, ops, training = context.net, context.ops, context.training
     p, norm, model = net.lif, norm_at(skip, context), net.neuron_model
-    if ops.fuses(f.x_seq.dtype, p, norm, model) and context.potential_loss is None:
+    fused = isinstance(f, NormInput) and ops.fuses(f.x_seq.dtype, p, norm, model)
+    if fused and context.potential_loss is None:
+        assert isinstance(f, NormInput)
         if model is None:
             assert ops.norm_neuron_forward is not None
             o_seq, running, cache = ops.norm_neuron_forward(f, skip, norm, p, training)
@@ -213,8 +289,7 @@ def neuron_forward(
         return o_seq, NeuronCache(name, norms, running, cache)
     c_seq, total = sum_forward(f, skip, norms, context)
     y_seq, moved, lif = fire_forward(c_seq, name, context)
-    if context.potential_loss is not None:
-        y_seq = fast_spikes(y_seq, context)
+    y_seq = fast_spikes(y_seq, context)
     norms, running = total.norms, total.running
     if moved is not None:
         norms, running = (*norms, name), [*running, moved]
@@ -222,28 +297,35 @@ def neuron_forward(
 
 
 def sum_forward(
-    f: NormInput, skip: Array | NormInput | None, norms: NormNames, context: Context
+    f: Array | NormInput, skip: Array | NormInput | None, norms: NormNames, context: Context
 ) -> tuple[Array, SumCache]:
-    """Return the batch norm of f plus the skip, which may have a batch norm too."""
+    """Return the batch norm of f plus the skip; both may also be currents as they are."""
     ops, norm = context.ops, norm_at(skip, context)
-    c_seq, moved, cache = ops.batchnorm_forward(*f, norm, context.training)
-    running, skip_cache = [moved], None
-    if isinstance(skip, NormInput):
-        skip, moved, skip_cache = ops.batchnorm_forward(*skip, norm, context.training)
+    running: list[Running] = []
+
+    def normalised(x: Array | NormInput) -> tuple[Array, Any]:
+        if not isinstance(x, NormInput):
+            return x, None
+        y_seq, moved, cache = ops.batchnorm_forward(*x, norm, context.training)
         running.append(moved)
-    if skip is not None:
-        c_seq = c_seq + skip  # Eq. (5)  # D9
-    return c_seq, SumCache(norms, running, cache, skip_cache)
+        return y_seq, cache
+
+    c_seq, cache = normalised(f)
+    if skip is None:
+        return c_seq, SumCache(norms, running, cache, None)
+    s_seq, skip_cache = normalised(skip)
+    return c_seq + s_seq, SumCache(norms, running, cache, skip_cache)  # Eq. (5)  # D9
 
 
 def sum_backward(
     dc_seq: Array, total: SumCache, context: Context
-) -> tuple[NormGrads, Array | NormGrads]:
-    """Return the gradients at both terms of the sum, each through its own batch norm."""
-    d = context.ops.batchnorm_backward(dc_seq, total.norm)
-    if total.skip is None:
-        return d, dc_seq
-    return d, context.ops.batchnorm_backward(dc_seq, total.skip)
+) -> tuple[Array | NormGrads, Array | NormGrads]:
+    """Return the gradients at both terms of the sum, each through its own batch norm if any."""
+    backward = context.ops.batchnorm_backward
+    d, dskip = (
+        dc_seq if norm is None else backward(dc_seq, norm) for norm in (total.norm, total.skip)
+    )
+    return d, dskip
 
 
 def norm_at(skip: Array | NormInput | None, context: Context) -> BatchNorm:
@@ -279,7 +361,7 @@ def fast_spikes(y_seq: Array, context: Context) -> Array:
 
 def neuron_backward(
     do_seq: Array, cache: NeuronCache, context: Context
-) -> tuple[NormGrads, Array | NormGrads | None, Grads]:
+) -> tuple[Array | NormGrads, Array | NormGrads | None, Grads]:
     """Return the gradients at both terms of the sum, and of the neurons' parameters.
 
     The gradients at the terms are through each term's own batch norm.
@@ -313,7 +395,7 @@ def fire_forward(c_seq: Array, name: str, context: Context) -> tuple[Array, Runn
     params = own(context.params, name, net.neuron_model)
     running: Running | None = None
     if net.neuron_model.has_statistics:
-        running = Running(*(context.buffers[f"{name}.running_{key}"] for key in ("mean", "var")))
+        running = running_of(name, context)
     return ops.neuron_forward(net.neuron_model, c_seq, params, running, net.lif, training)
 
 

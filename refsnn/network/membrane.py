@@ -17,6 +17,8 @@ from refsnn.network.layers import (
     bare_neuron_forward,
     conv_backward,
     conv_forward,
+    norms_after,
+    norms_before,
     norms_of,
     sum_backward,
     sum_forward,
@@ -58,8 +60,8 @@ class SumUnit(NamedTuple):
 
     @property
     def norms(self) -> list[tuple[str, Running]]:
-        """Return the names and statistics after this batch of its batch norms."""
-        return norms_of(self.total)
+        """Return the names and statistics after this batch of its norms."""
+        return [*norms_before(self.conv, self.skip), *norms_of(self.total)]
 
 
 class MembraneCache(NamedTuple):
@@ -105,7 +107,7 @@ def current_forward(
     name = block.name
     f, layer = conv_forward(y_seq, f"{name}.conv2", f"{name}.bn2", Conv((1, 1), (1, 1)), context)
     skip, pool, skip_layer = skip_forward(x_seq, block, context)
-    norms = (layer.norm_name, *([skip_layer.norm_name] if skip_layer else []))
+    norms = norms_after(layer, skip_layer)
     z_seq, total = sum_forward(f, skip, norms, context)
     return z_seq, SumUnit(layer, total, pool, skip_layer)
 

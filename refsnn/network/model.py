@@ -22,6 +22,7 @@ from refsnn.network.layers import (
     counts,
     neuron_backward,
     neuron_forward,
+    norms_after,
     norms_of,
     pool_backward,
     pool_forward,
@@ -29,7 +30,7 @@ from refsnn.network.layers import (
     sum_forward,
 )
 from refsnn.network.membrane import SumUnit
-from refsnn.network.network import Block, Network, Params, check_buffers, check_params
+from refsnn.network.network import ALIGN, Block, Network, Params, check_buffers, check_params
 from refsnn.network.packed import Packer
 from refsnn.network.unit import Unit
 from refsnn.ops import (
@@ -65,6 +66,7 @@ class Forward(NamedTuple):
     segments: list[list[Any]]
     heads: list[HeadCache]
     context: Context
+    rates: Array | None = None  # mean over time of the last block's output, where it is compared
 
 
 def encode(images: Array, steps: int) -> Array:
@@ -127,19 +129,32 @@ def forward(
         segments.append(caches)
         branches.append(logits)
         heads.append(head)
-    run = Forward(branches, {}, stem, segments, heads, context)
+    rates = x_seq.mean(axis=0, dtype=branches[-1].dtype) if net.aligned else None  # KDSNN
+    run = Forward(branches, {}, stem, segments, heads, context, rates)
     return run._replace(buffers=dict(buffers) | moved_buffers(run) if training else buffers)
 
 
-def backward(run: Forward, db: Sequence[Array]) -> Grads:
-    """Compute dL/dW of every parameter by name from `db`, the list of dL/db_l. Source: Eq. 9."""
+def backward(
+    run: Forward, db: Sequence[Array], drates: Array | None = None, dalign: Array | None = None
+) -> Grads:
+    """Compute dL/dW of every parameter by name from `db`, the list of dL/db_l.
+
+    `drates` and `dalign` are the gradients of `feature_loss`, where the network has one.
+    Source: Eq. 9, KDSNN.
+    """
     if len(db) != len(run.heads):
         want = f"{len(run.heads)}, one for each branch"
         raise ValueError(f"db: got gradients of {len(db)} branches, want {want}")
     context = run.context
 
     def head(cache: HeadCache) -> Pullback:
-        return lambda db_l: head_backward(db_l, cache, context)
+        def pull(db_l: Array) -> tuple[Array, Grads]:
+            do_seq, grads = head_backward(db_l, cache, context)
+            if cache is run.heads[-1] and drates is not None:
+                do_seq += drates / len(do_seq)  # forward: rates was the mean over time  # KDSNN
+            return do_seq, grads
+
+        return pull
 
     def segment(index: int) -> Pullback:
         def pull(do_seq: Array) -> tuple[Array, Grads]:
@@ -152,6 +167,8 @@ def backward(run: Forward, db: Sequence[Array]) -> Grads:
 
     blocks = [segment(index) for index in range(len(run.segments))]
     _, grads = context.ops.shortcut_backward(db, [head(cache) for cache in run.heads], blocks)
+    if dalign is not None:
+        grads[ALIGN] = dalign
     return {name: grads[name] for name in context.net.shapes()}
 
 
@@ -173,9 +190,9 @@ def stem_unit_forward(x_seq: Array, index: int, context: Context) -> tuple[Array
     conv = context.net.arch.stem.conv(index)
     f, layer = conv_forward(x_seq, f"stem.conv{index}", f"stem.bn{index}", conv, context)
     if index >= context.net.fired_in_stem:
-        z_seq, total = sum_forward(f, None, (layer.norm_name,), context)
+        z_seq, total = sum_forward(f, None, norms_after(layer), context)
         return z_seq, SumUnit(layer, total)
-    o_seq, neuron = neuron_forward(f, None, f"stem.lif{index}", (layer.norm_name,), context)
+    o_seq, neuron = neuron_forward(f, None, f"stem.lif{index}", norms_after(layer), context)
     return o_seq, Unit(layer, neuron)
 
 

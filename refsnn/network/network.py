@@ -12,6 +12,7 @@ Params = dict[str, Array]
 Shapes = dict[str, tuple[int, ...]]
 #: the paper's block (Eq. 5), those of SEW-ResNet by how they join spikes, and MS-ResNet's
 BLOCKS = ("basic", "sew_add", "sew_and", "sew_iand", "ms")
+ALIGN = "align.conv.weight"  # of the convolution before features are compared with a teacher's
 POSITIONS = ("none", "stage", "block")  # D11: of side branches, besides blocks by name
 
 
@@ -52,6 +53,7 @@ class Network:
     merge_scale: float = 1.0  # M2: factor on both batch norms that meet in a block's sum
     norm_identity: bool = False  # M2: a batch norm on skips without a convolution too
     steps: int = 0  # T, where parameters belong to one step each; 0: any T
+    aligned: int = 0  # channels of the teacher's features that the last block's are compared with
 
     def __post_init__(self) -> None:
         for name, kind in (("arch", Architecture), ("lif", LIF), ("norm", BatchNorm)):
@@ -77,8 +79,14 @@ class Network:
             self.neuron_model.check(self.lif)
         if self.norm_model is not None:
             check_kind("norm_model", self.norm_model, Norm)
+            self.norm_model.check(self.norm)
+            if self.norm_model.of_inputs and (self.norm_identity or self.merge_scale != 1):
+                name = "norm_identity" if self.norm_identity else "merge_scale"
+                got = validate.shown(getattr(self, name))
+                raise ValueError(f"{name}: got {got}, but PSP-BN normalises no terms of sums")
         if self.by_step:
             validate.whole("steps", self.steps, 1)
+        validate.whole("aligned", self.aligned, 0)
 
     @property
     def by_step(self) -> bool:
@@ -198,12 +206,13 @@ class Network:
 
         def conv_norm(conv: str, norm: str, kernel: int, c_in: int, c_out: int) -> None:
             shapes[f"{conv}.weight"] = (kernel, kernel, c_in, c_out)
-            norm_only(norm, c_out)
+            of_inputs = self.norm_model is not None and self.norm_model.of_inputs
+            norm_only(norm, c_in if of_inputs else c_out)
 
-        def norm_only(norm: str, c_out: int) -> None:
-            own: Shapes = {"weight": (c_out,), "bias": (c_out,)}
+        def norm_only(norm: str, channels: int) -> None:
+            own: Shapes = {"weight": (channels,), "bias": (channels,)}
             if self.norm_model is not None:
-                own = self.norm_model.shapes(c_out, self.steps)
+                own = self.norm_model.shapes(channels, self.steps)
             shapes.update((f"{norm}.{key}", shape) for key, shape in own.items())
 
         def linear(name: str, c_in: int, c_out: int) -> None:
@@ -246,6 +255,8 @@ class Network:
         for block in self.blocks():
             if block.branch not in (None, "head"):
                 linear(f"{block.branch}.fc", block.c_out, self.num_classes)
+        if self.aligned not in (0, arch.widths[-1]):
+            shapes[ALIGN] = (1, 1, arch.widths[-1], self.aligned)  # KDSNN
         return shapes
 
     def buffer_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -286,8 +297,8 @@ def is_neuron(name: str) -> bool:
 
 
 def is_side(name: str) -> bool:
-    """Tell whether this parameter belongs to a side branch."""
-    return name.startswith("branch.")
+    """Tell whether this parameter serves training alone: a side branch's, or a teacher's."""
+    return name == ALIGN or name.startswith("branch.")
 
 
 def init_params(net: Network, rng: np.random.Generator, dtype: Any = np.float64) -> Params:
@@ -355,9 +366,12 @@ def init_buffers(net: Network, dtype: Any = np.float64) -> Params:
 
 
 def without_branches(net: Network, params: Params) -> tuple[Network, Params]:
-    """Return the network and the parameters without the side branches (Algorithm 1, inference)."""
+    """Return the network and the parameters without the side branches (Algorithm 1, inference).
+
+    What compares features with a teacher's is left out too.
+    """
     main = {name: value for name, value in params.items() if not is_side(name)}
-    return replace(net, branches="none"), main
+    return replace(net, branches="none", aligned=0), main
 
 
 def check_params(net: Network, params: Params) -> None:

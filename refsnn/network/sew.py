@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 from refsnn.network.block import inner_forward, skip_backward, skip_forward
 from refsnn.network.kept import Kept, recomputed, unit_forward
-from refsnn.network.layers import Context, Grads, neuron_backward, neuron_forward
+from refsnn.network.layers import Context, Grads, neuron_backward, neuron_forward, norms_after
 from refsnn.network.network import Block
 from refsnn.network.packed import Packed
 from refsnn.network.unit import Unit, conv_unit_backward, conv_unit_forward
-from refsnn.ops import Array, Conv, NormInput, join_backward, join_forward
+from refsnn.ops import Array, Conv, join_backward, join_forward
 
 
 class SEWCache(NamedTuple):
@@ -64,9 +64,8 @@ def last_forward(y_seq: Array, name: str, context: Context) -> tuple[Array, Unit
 def skip_unit_forward(x_seq: Array, block: Block, context: Context) -> tuple[Array, Unit]:
     """Compute the skip's convolution, batch norm and neurons."""
     f, pool, layer = skip_forward(x_seq, block, context)
-    assert isinstance(f, NormInput)
     assert layer is not None
-    s_seq, neuron = neuron_forward(f, None, f"{block.name}.skip.lif", (layer.norm_name,), context)
+    s_seq, neuron = neuron_forward(f, None, f"{block.name}.skip.lif", norms_after(layer), context)
     return s_seq, Unit(layer, neuron, pool)
 
 

@@ -12,6 +12,8 @@ from refsnn.network.layers import (
     conv_forward,
     neuron_backward,
     neuron_forward,
+    norms_after,
+    norms_before,
     norms_of,
 )
 from refsnn.ops import Array, AvgPoolCache, Conv, Running
@@ -36,8 +38,8 @@ class Unit(NamedTuple):
 
     @property
     def norms(self) -> list[tuple[str, Running]]:
-        """Return the names and statistics after this batch of its batch norms."""
-        return norms_of(self.neuron)
+        """Return the names and statistics after this batch of its norms."""
+        return [*norms_before(self.conv, self.skip), *norms_of(self.neuron)]
 
 
 def conv_unit_forward(
@@ -45,7 +47,7 @@ def conv_unit_forward(
 ) -> tuple[Array, Unit]:
     """Compute a convolution, its batch norm and neurons."""
     f, layer = conv_forward(x_seq, conv_name, norm_name, conv, context)
-    y_seq, neuron = neuron_forward(f, None, neuron_name, (layer.norm_name,), context)
+    y_seq, neuron = neuron_forward(f, None, neuron_name, norms_after(layer), context)
     return y_seq, Unit(layer, neuron)
 
 

@@ -14,7 +14,7 @@ from refsnn.network.block import block_backward, block_forward
 from refsnn.network.layers import Context, conv_backward, conv_forward, neuron_backward
 from refsnn.network.layers import neuron_forward as norm_neuron_forward
 from refsnn.network.network import Block
-from refsnn.ops import Array, Conv, reset
+from refsnn.ops import Array, Conv, NormInput, reset
 from refsnn.oracle import variant_neuron
 from refsnn.oracle.conventions import FROM_SETTINGS, PAPER, Conventions
 from refsnn.oracle.layout import (
@@ -169,6 +169,7 @@ def layer(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -
     conv = Conv((settings["stride"],) * 2, (settings["padding"],) * 2)
     f, cache = conv_forward(sequence_from_torch(x["x"]), "conv", "bn", conv, context)
     _, neurons = norm_neuron_forward(f, None, "lif", ("bn",), context)
+    assert isinstance(f, NormInput)
     yield "conv", sequence_to_torch(f.x_seq)
     yield "bn", sequence_to_torch(tape.norms[0])
     yield from seen(tape.neurons[0], sequence_to_torch)

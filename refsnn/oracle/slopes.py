@@ -62,6 +62,7 @@ FAMILIES: dict[str, Family] = {
     "exponential": Family("surrogate alpha/2 exp(-alpha|x|)", "alpha", own("exponential")),
     "gaussian": Family("surrogate is a Gaussian's density", "sigma", own("gaussian")),
     "dspike": Family("surrogate is Dspike's, of width 1", "b", own("dspike")),
+    "rectifier": Family("surrogate is InfLoR's rectifier", "width", own("rectifier")),
     "step": Family("surrogate is 1/v_th from window below the threshold upwards", "window", step),
     "straight_through": Family("surrogate is 1 everywhere", "unused", straight_through),
 }

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refsnn.network import (
+    ALIGN,
     Forward,
     Network,
     Params,
@@ -18,7 +19,7 @@ from refsnn.network import (
     without_branches,
 )
 from refsnn.network.head import read_out
-from refsnn.ops import Array, Ops, loss_value
+from refsnn.ops import Array, ObjectiveCache, Ops, choose_shape, feature_loss, loss_value
 from refsnn.training.checkpoint import State
 from refsnn.training.config import TrainConfig
 from refsnn.training.monitor import firing_rates, require_finite, require_finite_update
@@ -36,6 +37,54 @@ class Step(NamedTuple):
     grads: Params
 
 
+class Objective(NamedTuple):
+    """A loss, its forward pass, and what its gradients follow from."""
+
+    loss: float
+    run: Forward
+    cache: ObjectiveCache
+    of_features: tuple[Array, Array | None] | None  # `feature_loss`'s gradients, if there is one
+
+
+def objective(
+    net: Network,
+    params: Params,
+    buffers: Params,
+    config: TrainConfig,
+    ops: Ops,
+    batch: tuple[Array, Array],
+    side: float,
+    keeps_all: bool = True,
+    answers: Array | None = None,
+) -> Objective:
+    """Compute the loss of a batch, with the side branches weighted by `side`.
+
+    `answers` are the teacher's to these images, logits (N, K) or features (N, H, W, C). Without
+    `keeps_all`, the gradients take less memory and more time (`network.kept`).
+    """
+    images, labels = batch  # Alg. 1 line 2
+    x_seq = encode(images, config.steps)
+    keep = "all" if keeps_all else "spikes"
+    settings, criterion = config.objective, config.make_loss()
+    if settings.teacher and answers is None:
+        raise ValueError("teacher: want its answers to these images")
+    of_potentials = settings.make_potential_loss()
+    run = forward(
+        net, params, buffers, x_seq, ops, keep=keep, potential_loss=of_potentials
+    )  # Alg. 1 line 3
+    if answers is not None and run.rates is None:
+        criterion = settings.make_distillation(answers)
+    loss, cache = ops.objective_forward(
+        outputs(run, criterion), labels, side, settings.branch_sum, criterion
+    )  # Alg. 1 line 5
+    loss += potential_value(run)
+    if answers is None or run.rates is None:
+        return Objective(loss, run, cache, None)
+    weight = settings.feature_weight
+    value, drates, dalign = feature_loss(run.rates, answers, params.get(ALIGN), weight)
+    return Objective(loss + value, run, cache, (drates, dalign))
+
+
 def gradients(
     net: Network,
     params: Params,
@@ -45,24 +94,44 @@ def gradients(
     batch: tuple[Array, Array],
     side: float,
     keeps_all: bool = True,
+    answers: Array | None = None,
 ) -> tuple[float, Forward, Params]:
-    """Compute loss, forward pass and gradients, with the side branches weighted by `side`.
+    """Compute loss, forward pass and gradients; the arguments are those of `objective`."""
+    found = objective(net, params, buffers, config, ops, batch, side, keeps_all, answers)
+    db = ops.objective_backward(found.cache)
+    grads = backward(found.run, db, *(found.of_features or ()))  # Alg. 1 line 7
+    return found.loss, found.run, grads
 
-    Without `keeps_all`, they take less memory and more time (`network.kept`).
+
+def search_shape(
+    state: State,
+    net: Network,
+    config: TrainConfig,
+    ops: Ops,
+    batch: tuple[Array, Array],
+    batches: int,
+    answers: Array | None = None,
+) -> float | None:
+    """Return the surrogate's number for the epoch that begins with this batch, None if it stays.
+
+    The weights that are moved are the first layer's. Source: DSPIKE, M9.
     """
-    images, labels = batch  # Alg. 1 line 2
-    x_seq = encode(images, config.steps)
-    keep = "all" if keeps_all else "spikes"
-    of_potentials = config.objective.make_potential_loss()
-    run = forward(
-        net, params, buffers, x_seq, ops, keep=keep, potential_loss=of_potentials
-    )  # Alg. 1 line 3
-    criterion = config.make_loss()
-    loss, cache = ops.objective_forward(
-        outputs(run, criterion), labels, side, config.objective.branch_sum, criterion
-    )  # Alg. 1 line 5
-    loss += potential_value(run)
-    return loss, run, backward(run, ops.objective_backward(cache))  # Alg. 1 line 7
+    search = config.neuron.search()
+    if search is None:
+        return None
+    side, name = config.side_coefficient(state.iteration + 1, batches), "stem.conv0.weight"
+
+    given = state.buffers, config, ops, batch, side, True, answers
+
+    def loss(w: Array) -> float:
+        return objective(net, state.params | {name: w}, *given).loss
+
+    def gradient(shape: float) -> Array:
+        return gradients(config.in_epoch(net, 0, shape), state.params, *given)[2][name]
+
+    w, shape = state.params[name], state.surrogate_shape or config.neuron.first_shape()
+    rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(4, state.iteration)))
+    return choose_shape(loss, gradient, w, search.indices(w, rng), shape, search)
 
 
 def train_step(
@@ -73,18 +142,19 @@ def train_step(
     batch: tuple[Array, Array],
     batches: int,
     keeps_all: bool = True,
+    answers: Array | None = None,
 ) -> Step:
     """Do iteration i = state.iteration + 1 of I = epochs * batches, and move `state` on.
 
-    Diverged is raised before anything has moved. Without `keeps_all`, the step takes less memory
-    and more time, and its results have the same bits; another error while parameters are updated
-    leaves some of them moved. Source: Algorithm 1.
+    `answers` are the teacher's. Diverged is raised before anything has moved. Without `keeps_all`,
+    the step takes less memory and more time, and its results have the same bits; another error
+    while parameters are updated leaves some of them moved. Source: Algorithm 1.
     """
     i = state.iteration + 1
-    net = config.in_epoch(net, (i - 1) // batches)
+    net = config.in_epoch(net, (i - 1) // batches, state.surrogate_shape)
     side = config.side_coefficient(i, batches)  # Alg. 1 line 4
     loss, run, grads = gradients(
-        net, state.params, state.buffers, config, ops, batch, side, keeps_all
+        net, state.params, state.buffers, config, ops, batch, side, keeps_all, answers
     )
     require_finite(i, loss, run, grads)
     logits, rates, buffers = run.branches[-1], firing_rates(run), run.buffers

@@ -30,7 +30,8 @@ META = object_with(
         "sums": {"type": "object", "additionalProperties": {"type": "number"}},
         "data": {"type": "string"},
         "rng": {"type": "object"},
-    }
+    },
+    {"surrogate_shape": {"type": "number", "exclusiveMinimum": 0}},
 )
 
 
@@ -49,6 +50,7 @@ class State:
     iteration: int = 0
     order: Array = field(default_factory=lambda: np.empty(0, np.int64))  # of this epoch's images
     sums: dict[str, float] = field(default_factory=dict)  # of this epoch's records so far
+    surrogate_shape: float | None = None  # where it is chosen anew in each epoch
     data: str = ""  # digest of the data set
     mean: Array = field(default_factory=lambda: np.empty(0))  # (C,), of the standardisation
     std: Array = field(default_factory=lambda: np.empty(0))  # (C,); empty before version 0.2
@@ -70,6 +72,8 @@ def save(path: Path | str, state: State, config: dict[str, Any]) -> None:
         "data": state.data,
         "rng": state.rng.bit_generator.state,
     }
+    if state.surrogate_shape is not None:
+        meta["surrogate_shape"] = state.surrogate_shape
     arrays["meta"] = np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8)
     arrays["sha256"] = np.frombuffer(digest(arrays), np.uint8)
     buffer = io.BytesIO()
@@ -107,6 +111,7 @@ def load(path: Path | str) -> tuple[State, dict[str, Any]]:
         iteration=meta["iteration"],
         order=arrays["order"],
         sums=meta["sums"],
+        surrogate_shape=meta.get("surrogate_shape"),
         data=meta["data"],
         mean=arrays.get("mean", np.empty(0)),
         std=arrays.get("std", np.empty(0)),

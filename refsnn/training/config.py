@@ -70,6 +70,7 @@ class TrainConfig:
                 "judge an epoch by; set validation too, such as 0.1"
             )
         self.make_loss()
+        self.neuron.search()
         if self.objective.make_potential_loss() is not None and self.neuron.neuron_model != "lif":
             raise ValueError(
                 f"potential_loss: got {self.objective.potential_loss}, but neuron_model is "
@@ -83,12 +84,18 @@ class TrainConfig:
         """Return the loss; TET pulls the logits to the threshold where the settings say no phi."""
         return self.objective.make_loss(self.neuron.v_th)
 
-    def build_network(self, in_channels: int, num_classes: int) -> Network:
-        """Return the network that is trained; vanilla training has no side branches (Eq. 7)."""
+    def build_network(self, in_channels: int, num_classes: int, aligned: int = 0) -> Network:
+        """Return the network that is trained; vanilla training has no side branches (Eq. 7).
+
+        `aligned` is the number of channels of the teacher's features, by default as many as the
+        network's own.
+        """
+        arch = self.network.architecture()
+        aligned = (aligned or arch.widths[-1]) if self.objective.learns_features else 0
         models = self.neuron.model(), self.norm.model()
         by_step = any(model is not None and model.by_step for model in models)
         return Network(
-            self.network.architecture(),
+            arch,
             in_channels,
             num_classes,
             "none" if self.objective.method == "vanilla" else self.network.branches,
@@ -102,13 +109,20 @@ class TrainConfig:
             self.norm.norm_merge_scale,
             self.norm.norm_identity,
             self.steps if by_step else 0,
+            aligned,
         )
 
-    def in_epoch(self, net: Network, epoch: int) -> Network:
-        """Return the network with the surrogate of an epoch, counted from 0 (ESG)."""
-        if self.neuron.surrogate_end is None:
+    def in_epoch(self, net: Network, epoch: int, shape: float | None = None) -> Network:
+        """Return the network with the surrogate of an epoch, counted from 0 (ESG).
+
+        `shape` is the surrogate's number if it was chosen for the epoch (DSPIKE).
+        """
+        if shape is not None:
+            surrogate = self.neuron.with_shape(shape)
+        elif self.neuron.surrogate_end is not None:
+            surrogate = self.neuron.surrogate_in(epoch, self.epochs)
+        else:
             return net
-        surrogate = self.neuron.surrogate_in(epoch, self.epochs)
         return replace(net, lif=replace(net.lif, surrogate=surrogate))
 
     def data_options(self, begun: bool = False) -> Options:

@@ -124,7 +124,8 @@ def open_for_test(folder: Path, data: str | None, best: bool = False) -> Opened:
     config = read_config(folder)
     make = partial(load, config.data.dataset, config.data_options(begun=True))
     dataset = make()
-    net = network_for(config, dataset)
+    features = config.objective.learns_features
+    net = network_for(config, dataset, open_run(folder, best)[1].aligned if features else 0)
     return Opened(config, net, load_state(folder, config, net, best), dataset, make)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from refsnn.files.documents import read_json, read_json_lines, read_toml
 from refsnn.files.schema import object_with
-from refsnn.network import Network, check_params, init_buffers
+from refsnn.network import ALIGN, Network, check_params, init_buffers
 from refsnn.ops import TET, Array, validate
 from refsnn.training import checkpoint
 from refsnn.training.checkpoint import CheckpointError, State
@@ -51,6 +51,7 @@ METRICS = object_with(
         "test_class_accuracy": CLASSES,
         "validation_loss": {"type": "real"},
         "gradient_norm": {"type": "object", "additionalProperties": {"type": "number"}},
+        "surrogate_shape": {"type": "number"},
     },
 )
 LAST, BEST = "checkpoint.npz", "best.npz"
@@ -77,6 +78,15 @@ LATER = {
     "potential_loss": "none",
     "potential_lam": None,
     "surrogate_end": None,
+    "psp_root": True,
+    "surrogate_search": False,
+    "search_eps": 0.1,
+    "search_step": 0.2,
+    "search_weights": 0,
+    "teacher": "",
+    "teacher_loss": "logits",
+    "teacher_temperature": 4.0,
+    "teacher_weight": None,
 }
 
 
@@ -186,7 +196,8 @@ def open_run(folder: Path, best: bool = False) -> tuple[TrainConfig, Network, St
         channels, classes = params["stem.conv0.weight"].shape[2], len(params["head.fc.bias"])
     except (KeyError, IndexError, TypeError):
         raise CheckpointError(f"{path}: holds no network of refsnn") from None
-    net = config.build_network(channels, classes)
+    aligned = params[ALIGN].shape[-1] if ALIGN in params else 0
+    net = config.build_network(channels, classes, aligned)
     return config, net, load_state(folder, config, net, best)
 
 

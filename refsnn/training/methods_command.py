@@ -36,11 +36,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def short(recipe: Recipe) -> str:
-    """Describe a method in a few words: its source, what it changes, and what is missing."""
+    """Describe a method in a few words: its source, what it changes, and what it needs."""
     text = f"{recipe.source}: {recipe.changes}"
-    if recipe.missing:
-        text += f" [not there yet: {recipe.missing}]"
-    elif recipe.differs:
+    if recipe.needs:
+        text += f" [needs --{recipe.needs}]"
+    if recipe.differs:
         text += " [with a difference]"
     return filled(recipe.name, text)
 
@@ -55,7 +55,7 @@ def whole(recipe: Recipe) -> str:
         "settings": options,
         "clauses": clauses,
         "differs": recipe.differs,
-        "missing": recipe.missing,
+        "needs": recipe.needs and f"--{recipe.needs}",
         "published": recipe.published,
     }
     return "\n".join([recipe.name, *(filled(name, text) for name, text in parts.items() if text)])

@@ -14,32 +14,30 @@ class Recipe(NamedTuple):
     name: str
     source: str
     changes: str
-    settings: dict[str, Any]  # empty where it is missing
+    settings: dict[str, Any]
     published: str = ""
     clauses: tuple[str, ...] = ()
     differs: str = ""
-    missing: str = ""
+    needs: str = ""  # a setting that has to be given beside it
 
 
 @cache
 def recipes() -> dict[str, Recipe]:
-    """Read the methods, those without settings last."""
+    """Read the methods."""
     known = tomllib.loads((files("refsnn.training") / "recipes.toml").read_text(encoding="utf-8"))
     return {
-        name: Recipe(name, **{"settings": {}} | about | {"clauses": (*about.get("clauses", ()),)})
+        name: Recipe(name, **about | {"clauses": (*about["clauses"],)})
         for name, about in known.items()
     }
 
 
 def recipe_settings(name: Any) -> dict[str, Any]:
-    """Return the settings of a method by its name.
-
-    ValueError where there is none of this name, or refsnn does not have all its parts.
-    """
+    """Return the settings of a method by its name; ValueError where there is none."""
     if not isinstance(name, str) or name not in recipes():
-        there = [known for known, recipe in recipes().items() if not recipe.missing]
-        raise ValueError(f"recipe: got {validate.shown(name)}{validate.nearest(name, there)}")
-    recipe = recipes()[name]
-    if recipe.missing:
-        raise ValueError(f"recipe: {name} ({recipe.source}) needs {recipe.missing}, not there yet")
-    return recipe.settings
+        raise ValueError(f"recipe: got {validate.shown(name)}{validate.nearest(name, recipes())}")
+    return recipes()[name].settings
+
+
+def self_contained() -> list[str]:
+    """Return the names of the methods that need nothing but their recipe."""
+    return [name for name, recipe in recipes().items() if not recipe.needs]

@@ -26,19 +26,24 @@ from refsnn.training.folder import (
     read_metrics,
 )
 from refsnn.training.lock import lock, unlock
+from refsnn.training.teacher import Teacher
 from refsnn.training.trainer import Trainer, never
 from refsnn.training.validation import Row, best_row, is_out_of_patience
 
 
-def fingerprint(dataset: Dataset) -> str:
-    """Compute a digest of all images and labels, so that a run isn't resumed on other data."""
-    return checkpoint.digest(
-        {
-            f"{part} {name}": value
-            for part, split in (("train", dataset.train), ("test", dataset.test))
-            for name, value in split.identity().items()
-        }
-    ).hex()
+def fingerprint(dataset: Dataset, teacher: Teacher | None = None) -> str:
+    """Compute a digest of all images and labels, so that a run isn't resumed on other data.
+
+    A teacher counts too.
+    """
+    arrays = {
+        f"{part} {name}": value
+        for part, split in (("train", dataset.train), ("test", dataset.test))
+        for name, value in split.identity().items()
+    }
+    if teacher is not None:
+        arrays |= {f"teacher {name}": value for name, value in teacher.identity.items()}
+    return checkpoint.digest(arrays).hex()
 
 
 def require_unused(folder: Path) -> None:
@@ -117,13 +122,15 @@ class Run(Trainer):
 
     def first_state(self) -> State:
         """Read the checkpoint, or where the run has not begun, draw the initial state."""
-        data, dataset = fingerprint(self.dataset), self.dataset
+        data, dataset = fingerprint(self.dataset, self.teacher), self.dataset
         mean, std = (np.asarray(x, np.float64) for x in (dataset.mean, dataset.std))
         if self.begun:
             state = load_state(self.folder, self.config, self.net)
             if state.data != data:
+                teacher = " or its teacher not the one" if self.teacher is not None else ""
                 raise CheckpointError(
-                    f"{self.folder}: {self.config.data.dataset} is not the data that it began with"
+                    f"{self.folder}: {self.config.data.dataset} is not the data{teacher} that it "
+                    "began with"
                 )
             state.mean, state.std = mean, std  # version 0.1 did not keep them
             return state

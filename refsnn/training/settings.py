@@ -4,6 +4,7 @@ The command line, `config.json` and `refsnn.fit` know a setting by the name of i
 no two groups share one. Its clauses are those of the ledger that list the name.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,20 @@ from refsnn.ops import (
     NORMS,
     PLIF,
     POTENTIAL_LOSSES,
+    PSPBN,
     RESET_GRADIENTS,
     RESETS,
     SURROGATES,
     TET,
+    Array,
     BatchNorm,
     Diet,
+    Distillation,
     Loss,
     Neuron,
     Norm,
     PotentialLoss,
+    ShapeSearch,
     Surrogate,
     make_surrogate,
     validate,
@@ -130,6 +135,26 @@ def check_type(name: str, value: Any, default: Any) -> None:
     raise TypeError(f"{name}: got {validate.shown(value)}, want a value of type {wanted.__name__}")
 
 
+def make_model(settings: Settings, name: str, kinds: Mapping[str, Any]) -> Any:
+    """Return the model that a setting names, with its own options, or None where it has no class.
+
+    Options are the settings MODEL_OPTION; ValueError where one of another model is given.
+    """
+    chosen, made = getattr(settings, name), None
+    for model, kind in kinds.items():
+        options = {item.name: getattr(settings, f"{model}_{item.name}") for item in fields(kind)}
+        if model == chosen:
+            made = kind(**options)
+            continue
+        for option, value in options.items():
+            if value != getattr(kind, option):
+                raise ValueError(
+                    f"{model}_{option}: got {validate.shown(value)}, but {name} is {chosen}; only "
+                    f"{model} has this option"
+                )
+    return made
+
+
 @dataclass(frozen=True)
 class NetworkSettings(Settings):
     arch: str = setting("resnet8", "architecture by name, or depths:widths such as 2-2-2:16-32-64")
@@ -180,6 +205,20 @@ class NeuronSettings(Settings):
         "factors",
         above=0,
     )
+    surrogate_search: bool = setting(
+        False,
+        "choose the surrogate's number anew before each epoch: the one whose gradient of the first "
+        "layer is most along the loss's differences, as for dspike",
+    )
+    search_eps: float = setting(
+        ShapeSearch.eps, "how far the search moves weights, in their deviations", above=0
+    )
+    search_step: float = setting(
+        ShapeSearch.step, "how far the search moves the number in an epoch", above=0
+    )
+    search_weights: int = setting(
+        ShapeSearch.weights, "weights that the search moves, each one forward pass; 0: all", least=0
+    )
     surrogate_edge: str = setting("outside", "edge of the rectangular surrogate", choices=EDGES)
     reset_gradient: str = setting(
         LIF.reset_gradient, "differentiate the reset, or detach it", choices=RESET_GRADIENTS
@@ -213,20 +252,29 @@ class NeuronSettings(Settings):
 
     def model(self) -> Neuron | None:
         """Return the neurons with parameters, or None for plain LIFs."""
-        made: Neuron | None = None
-        for model, kind in NEURONS.items():
-            options = {item.name: getattr(self, f"{model}_{item.name}") for item in fields(kind)}
-            if model == self.neuron_model:
-                made = kind(**options)
-                continue
-            for name, value in options.items():
-                if value != getattr(kind, name):
-                    got = validate.shown(value)
-                    raise ValueError(
-                        f"{model}_{name}: got {got}, but neuron_model is {self.neuron_model}; only "
-                        f"{model} has this option"
-                    )
-        return made
+        return make_model(self, "neuron_model", NEURONS)
+
+    def search(self) -> ShapeSearch | None:
+        """Return how the surrogate's number is chosen anew, or None; ValueError where it can't."""
+        if self.surrogate_search:
+            if self.surrogate_end is not None:
+                raise ValueError("surrogate_search: got True, but surrogate_end moves the number")
+            if not isinstance(self.surrogate, str) or ":" in self.surrogate:
+                raise ValueError(f"surrogate_search: want it for {', '.join(SURROGATES)} alone")
+            return ShapeSearch(self.search_eps, self.search_step, self.search_weights)
+        for name in ("search_eps", "search_step", "search_weights"):
+            if (value := getattr(self, name)) != getattr(NeuronSettings, name):
+                raise ValueError(f"{name}: got {value}, but surrogate_search is off")
+        return None
+
+    def first_shape(self) -> float:
+        """Return the surrogate's number before the first epoch."""
+        start = self.make_surrogate()
+        return float(getattr(start, fields(start)[0].name))  # type: ignore[arg-type]
+
+    def with_shape(self, shape: float) -> Surrogate:
+        """Return the surrogate with another number."""
+        return make_surrogate(str(self.surrogate), shape, self.surrogate_edge)
 
     def surrogate_in(self, epoch: int, epochs: int) -> Surrogate:
         """Return the surrogate in an epoch, from 0; its number goes to `surrogate_end`.
@@ -235,13 +283,11 @@ class NeuronSettings(Settings):
 
         Source: ESG, M11.
         """
-        start = self.make_surrogate()
         if self.surrogate_end is None:
-            return start
-        name = fields(start)[0].name  # type: ignore[arg-type]
-        first = getattr(start, name)
+            return self.make_surrogate()
+        first = self.first_shape()
         shape = first * (self.surrogate_end / first) ** (epoch / epochs)  # ESG  # M11
-        return make_surrogate(str(self.surrogate), shape, self.surrogate_edge)
+        return self.with_shape(shape)
 
     def make_surrogate(self) -> Surrogate:
         """Return the surrogate: refsnn's own by its name, or one of the user's own."""
@@ -262,9 +308,10 @@ class NormSettings(Settings):
     )
     norm_model: str = setting(
         "bn",
-        "batch norm: the paper's, or one with parameters for each time step",
+        "batch norm: the paper's, one with parameters for each time step, or psp's before weights",
         choices=("bn", *NORMS),
     )
+    psp_root: bool = setting(PSPBN.root, "psp divides by the root of the second moment")
     norm_scale: float = setting(
         BatchNorm.scale, "factor on normalised values; the value of v_th makes tdBN", above=0
     )
@@ -282,7 +329,7 @@ class NormSettings(Settings):
 
     def model(self) -> Norm | None:
         """Return the batch norm's model, or None for the paper's."""
-        return None if self.norm_model == "bn" else NORMS[self.norm_model]()
+        return make_model(self, "norm_model", NORMS)
 
 
 @dataclass(frozen=True)
@@ -313,6 +360,24 @@ class ObjectiveSettings(Settings):
     )
     potential_lam: float | None = setting(None, "weight of the loss of potentials", least=0)
 
+    teacher: str = setting(
+        "",
+        "what to learn from beside the labels: the folder of a run, or a .npz file with logits or "
+        "features of all training images in order",
+    )
+    teacher_loss: str = setting(
+        "logits", "learn the teacher's logits, or its last features", choices=("logits", "features")
+    )
+    teacher_temperature: float = setting(
+        Distillation.temperature, "what both logits are divided by, to be learnt", above=0
+    )
+    teacher_weight: float | None = setting(
+        None,
+        "weight of the teacher: in [0, 1], of which the rest is the labels' (logits), or of the "
+        "features' squared error; none: 0.7, or 7e-5",
+        least=0,
+    )
+
     def make_potential_loss(self) -> PotentialLoss | None:
         """Return the loss of potentials, or None."""
         if self.potential_loss == "none":
@@ -322,6 +387,42 @@ class ObjectiveSettings(Settings):
             return None
         kind = POTENTIAL_LOSSES[self.potential_loss]
         return kind() if self.potential_lam is None else kind(self.potential_lam)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = ("teacher_loss", "teacher_temperature", "teacher_weight")
+        given = [name for name in names if getattr(self, name) != getattr(ObjectiveSettings, name)]
+        if given and not self.teacher:
+            raise ValueError(
+                f"teacher: missing, but {given[0]} is {validate.shown(getattr(self, given[0]))}; "
+                "want the folder of a run, or a .npz file with the teacher's answers"
+            )
+        if self.learns_features and "teacher_temperature" in given:
+            got = validate.shown(self.teacher_temperature)
+            raise ValueError(f"teacher_temperature: got {got}, but teacher_loss is features")
+        if self.teacher and self.loss != "cross_entropy":
+            got = validate.shown(self.loss)
+            raise ValueError(f"loss: got {got}, but with a teacher it is cross_entropy")
+        if self.teacher and not self.learns_features:
+            self.make_distillation(np.zeros((1, 2)))
+
+    @property
+    def learns_features(self) -> bool:
+        """Tell whether features are compared with a teacher's."""
+        return bool(self.teacher) and self.teacher_loss == "features"
+
+    @property
+    def feature_weight(self) -> float:
+        """Return the weight of the features' squared error."""
+        return 7e-5 if self.teacher_weight is None else self.teacher_weight  # M16
+
+    def make_distillation(self, logits: Array) -> Distillation:
+        """Return the loss beside a teacher with these logits (N, K)."""
+        alpha = Distillation.alpha if self.teacher_weight is None else self.teacher_weight
+        try:
+            return Distillation(logits, self.teacher_temperature, alpha)
+        except ValueError as error:
+            raise ValueError(f"teacher_weight: {str(error).removeprefix('alpha: ')}") from None
 
     def make_loss(self, v_th: float) -> Loss:
         """Return the loss: one of refsnn's by its name, or one of the user's own."""

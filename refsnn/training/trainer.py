@@ -12,13 +12,14 @@ from refsnn.data import Batch, Dataset, Loader, in_order
 from refsnn.network import Network, init_buffers, init_params
 from refsnn.ops import Precompile, get_ops
 from refsnn.output import progress_bar
-from refsnn.training.algorithm import Step, evaluate, train_step
+from refsnn.training.algorithm import Step, evaluate, search_shape, train_step
 from refsnn.training.checkpoint import State
 from refsnn.training.compatible import check_fit
 from refsnn.training.config import TrainConfig
 from refsnn.training.memory import keeps_all
 from refsnn.training.monitor import first_gradient_norm, weight_gradient_norms
 from refsnn.training.optimizer import init_state
+from refsnn.training.teacher import features_of, load_teacher
 from refsnn.training.validation import Row, divide, is_out_of_patience
 
 LOW_MEMORY = (
@@ -32,10 +33,13 @@ class Interrupted(Exception):
     """Raised where training was stopped as asked, after its state was saved."""
 
 
-def network_for(config: TrainConfig, dataset: Dataset) -> Network:
-    """Return the network that the settings describe; ValueError where the data doesn't fit it."""
+def network_for(config: TrainConfig, dataset: Dataset, aligned: int = 0) -> Network:
+    """Return the network that the settings describe; ValueError where the data doesn't fit it.
+
+    `aligned` is the number of channels of a teacher's features, by default as many as its own.
+    """
     check_fit(config, dataset)
-    return config.build_network(dataset.train.images.shape[-1], dataset.num_classes)
+    return config.build_network(dataset.train.images.shape[-1], dataset.num_classes, aligned)
 
 
 def batches_of(config: TrainConfig, dataset: Dataset) -> int:
@@ -77,7 +81,8 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, dataset: Dataset, tests: bool = True) -> None:
         self.config, self.dataset, self.tests = config, dataset, tests
-        self.net = network_for(config, dataset)
+        self.teacher = load_teacher(config, dataset)
+        self.net = network_for(config, dataset, features_of(self.teacher, config))
         self.ops = get_ops(config.ops)
         self.division = divide(dataset.train.labels, config)
         self.rows: list[Row] = []  # the figures of the epochs so far
@@ -170,8 +175,15 @@ class Trainer:
         first = position
         batches = loader.batches("train", self.plan(epoch, position), self.config.dtype)
         for position, batch in enumerate(batches, first):
+            answers = None
+            if self.teacher is not None:
+                indices = state.order[position * size : (position + 1) * size]
+                answers = self.teacher.answers(batch[0], indices)
+            given = batch, self.batches, answers
+            if position == 0 and state.iteration == epoch * self.batches:
+                state.surrogate_shape = search_shape(state, self.net, self.config, self.ops, *given)
             step = train_step(
-                state, self.net, self.config, self.ops, batch, self.batches, self.keeps_all
+                state, self.net, self.config, self.ops, batch, self.batches, self.keeps_all, answers
             )
             self.record(step, batch[1])
             side, lr, last = step.side, step.lr, position == self.batches - 1
@@ -191,6 +203,8 @@ class Trainer:
         trained = min(self.batches * size, len(state.order)) - first * size
         speed = {"images": trained, "seconds": time.monotonic() - start}  # of this process
         row = {"epoch": epoch + 1, "epochs": self.config.epochs, "lambda": side, "lr": lr}
+        if state.surrogate_shape is not None:
+            row["surrogate_shape"] = state.surrogate_shape
         return self.figures(loader, row | speed | {"gradient_norm": norms})
 
     def record(self, step: Step, labels: Any) -> None:

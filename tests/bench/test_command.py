@@ -8,7 +8,7 @@ import pytest
 
 from refsnn.bench import command, measure, report, scaling, workload
 from refsnn.cli import build_parser, main
-from refsnn.training.recipes import recipes
+from refsnn.training.recipes import self_contained
 
 TINY = ["bench", "--arch=1-1:4-8", "--size=8", "--batch-size=2", "--steps=2", "--repeats=1"]
 
@@ -61,7 +61,7 @@ def test_a_recipe_makes_the_network_that_is_measured():
     assert type(workload.network_of(spec).neuron_model).__name__ == "PLIF"
     assert workload.config_of(spec).objective.method == "vanilla"
     given = build_parser().parse_args(["bench", "--recipe", "all"])
-    assert command.recipes_of(given) == [n for n, r in recipes().items() if not r.missing]
+    assert command.recipes_of(given) == self_contained()
     assert all(spec.density is None for spec in command.specs(given))
 
 

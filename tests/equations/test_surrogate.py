@@ -13,6 +13,7 @@ from refsnn.equations.common_surrogates import (
     FastSigmoid,
     Gaussian,
     PiecewiseQuadratic,
+    Rectifier,
     Sigmoid,
     SoftSign,
     SuperSpike,
@@ -68,6 +69,8 @@ POINTS = [
     (Dspike(), 0.5, {0.5: 1.5 / TANH, 0.75: 1.5 / TANH * (1 - TANH_HALF**2), 1.01: 0}),
     (Dspike(), 0.5, {1: 1.5 / TANH - 1.5 * TANH, 0: 1.5 / TANH - 1.5 * TANH, -0.01: 0}),
     (Dspike(edge="outside"), 0.5, {1: 0, 0: 0}),
+    (Rectifier(), 0.5, {0.5: 1.5 / TANH, 1: 1.5 / TANH - 1.5 * TANH, 1.01: 0, -0.01: 0}),
+    (Rectifier(3.0), 0.5, {0.5: 0.5 / TANH, 2.744: 1 / 17.64, -7: 1 / 36, -7.01: 0, 8.1: 0}),
     (Dspike(3.0, width=2.0), 0.0, {0: 0.75 / TANH, 1: 0.75 / TANH - 0.75 * TANH, 1.01: 0}),
 ]
 
@@ -92,6 +95,13 @@ PRINTED = [
         Dspike(0.7),
         lambda u, v: (abs(u - v) <= 0.5) * (0.35 / math.tanh(0.35) / math.cosh(0.7 * (u - v)) ** 2),
     ),
+    (
+        Rectifier(0.7),
+        lambda u, v: (
+            (math.tanh(3 * abs(u - v)) <= 0.7 * TANH)
+            * (1.5 / TANH / math.cosh(3 * (u - v)) ** 2 / 0.7)
+        ),
+    ),
 ]
 
 ALL = [s for s, _ in PRINTED]
@@ -99,6 +109,7 @@ ALL += [
     Rectangular(0.7, edge="inside"),
     Triangular(0.7, width=1.3),
     Dspike(2.0, 1.5, edge="outside"),
+    Rectifier(2.5),
 ]
 
 
@@ -165,6 +176,7 @@ def test_primitive_never_falls_since_no_slope_is_negative(surrogate):
         (Gaussian(0.7), 0, 0.5, 1),
         (Dspike(0.7), 0, 0.5, 1),
         (Dspike(0.7, width=3.0), 0, 0.5, 1),
+        (Rectifier(2.5), 0, 0.5, 1),
     ],
     ids=named,
 )
@@ -198,6 +210,7 @@ def test_dtype_is_kept_and_the_input_is_not_written(surrogate, dtype):
         *((kind, "alpha") for kind in (PiecewiseQuadratic, Exponential)),
         (Gaussian, "sigma"),
         (Dspike, "b"),
+        (Rectifier, "width"),
         (lambda width: Dspike(1.0, width), "width"),
     ],
 )
@@ -222,6 +235,7 @@ def test_a_shape_that_is_not_positive_is_refused(make, name, bad):
         ("exponential", Exponential(0.25)),
         ("gaussian", Gaussian(0.25)),
         ("dspike", Dspike(0.25)),
+        ("rectifier", Rectifier(0.25)),
     ],
 )
 def test_a_surrogate_is_made_by_name_and_shape(name, surrogate):
@@ -257,6 +271,7 @@ def test_slopes_that_are_the_same_function():
         (SoftSign(2.0), lambda: FastSigmoid(2.0).slope(x, 1.0)),
         (PiecewiseQuadratic(1.0), lambda: Triangular(1.0).slope(x, 1.0)),
         (PiecewiseQuadratic(2.0), lambda: Triangular(2.0, width=0.5).slope(x, 1.0)),
+        (Rectifier(1.0), lambda: Dspike(3.0).slope(x, 1.0)),
         (Dspike(1e-3), lambda: Rectangular(edge="inside").slope(x, 1.0)),
     ):
         np.testing.assert_allclose(one.slope(x, 1.0), other(), rtol=1e-6, atol=1e-15)

@@ -9,13 +9,16 @@ from refsnn import network
 from refsnn.equations import common_surrogates, shortcut, surrogate
 from refsnn.equations.batchnorm import BatchNorm, Running, batchnorm_backward, batchnorm_forward
 from refsnn.equations.conv import Conv, conv_forward, conv_weight_gradient
+from refsnn.equations.distillation import Distillation, feature_loss
 from refsnn.equations.lif import LIF, initial_potential, lif_backward, lif_forward, reset
 from refsnn.equations.loss import cross_entropy_backward, cross_entropy_forward
 from refsnn.equations.neurons import GLIF, MPBN, PLIF, Diet, RealSpike
 from refsnn.equations.neurons.sigmoid import sigmoid
-from refsnn.equations.norms import BNTT, TEBN
+from refsnn.equations.norms import BNTT, PSPBN, TEBN
+from refsnn.equations.norms.psp import psp_backward, psp_forward
 from refsnn.equations.potentials import DistributionLoss, IMLoss
 from refsnn.equations.sew import JOINS, join_forward
+from refsnn.equations.shape_search import ShapeSearch, choose_shape
 from refsnn.network.layers import Context
 from refsnn.network.layers import conv_forward as conv_layer
 from refsnn.network.membrane import membrane_forward
@@ -78,7 +81,11 @@ SURROGATES = {
     "exponential": common_surrogates.Exponential(0.8),
     "Gaussian": common_surrogates.Gaussian(0.8),
     "Dspike": common_surrogates.Dspike(0.8, 1.5),
+    "rectifier": common_surrogates.Rectifier(1.5),
 }
+
+
+WIDE = common_surrogates.Rectifier(8.0)  # no potential is beyond its edge
 
 
 def at_potential(u_pre):
@@ -95,6 +102,10 @@ def at_potential(u_pre):
         "sigma": 0.8,
         "b": 0.8,
         "width": 1.5,
+        "psi": lambda z: 8 * WIDE.primitive(np.array(z), v_th) - 4,
+        "dpsi": lambda z: 8 * WIDE.slope(np.array(z), v_th),
+        "z": abs(x.item()),
+        "min": min,
     }
     for label, s in SURROGATES.items():
         scope[f"{label}:"] = {"h": s.slope(x, v_th), "o": s.primitive(x, v_th)}
@@ -146,6 +157,24 @@ def distribution():
     terms = {"D": abs(m) - s, "S": s - 2, "R": 1 - abs(m) - s}
     scope = {name: np.maximum(term, 0) for name, term in terms.items()}
     return scope | {"L": loss.value(u_pre, p), "lam": 0.3, "mean": np.mean}
+
+
+def searched():
+    """DSPIKE: differences of a loss of two weights, of which the search's cosines are made."""
+    w, search, seen = np.array([0.3, -0.5]), ShapeSearch(eps=0.5), []
+
+    def loss(x):
+        return float(x[0] ** 3 + 2 * np.sin(x[1]) + x[0] * x[1])
+
+    eps = 0.5 * w.std()
+    d = np.array([(loss(w + e) - loss(w - e)) / (2 * eps) for e in eps * np.eye(2)])
+    along = choose_shape(
+        loss, lambda b: seen.append(b) or (d if b > 3 else -d), w, [0, 1], 3.0, search
+    )
+    assert along == 3.2
+    assert seen == [3.0, 3.2, 2.8]
+    scope = {"L": loss, "w": w, "eps": eps, "i": 1}
+    return scope | {"d": d, "e_i": eps * np.eye(2)[1]}
 
 
 def sharpening():
@@ -286,6 +315,30 @@ def every_step():
     }
 
 
+def distilled():
+    """KDSNN: the loss of logits, and that of features by way of a convolution."""
+    rng, labels = np.random.default_rng(6), np.array([2, 0, 3, 3, 1])
+    z, teacher = rng.normal(size=(2, 5, 4))
+    loss = Distillation(teacher, 3.0, 0.7)
+    value, cache = loss.forward(z, labels)
+    of_labels, of_labels_cache = cross_entropy_forward(z, labels)
+    p, q = cache.p, cache.q
+    return {
+        "L": value,
+        "KL": lambda q, p: (q * np.log(q / p)).sum() / 5,
+        "CE": lambda z, y: of_labels,
+        "dL_dz": loss.backward(cache),
+        "dCE_dz": cross_entropy_backward(of_labels_cache),
+        **{"q": q, "p": p, "z": z, "y": labels, "alpha": 0.7, "H": 3.0, "N": 5},
+    }
+
+
+def features():
+    rates, teacher = np.random.default_rng(6).normal(size=(2, 3, 2, 2, 1))
+    value, _, _ = feature_loss(rates, teacher, np.full((1, 1, 1, 1), 1.3), 0.2)
+    return {"L": value, "A": 1.3, "rates": rates, "F": teacher, "beta": 0.2, "N": 3, "sum": np.sum}
+
+
 def learnt(model, p, params):
     """PLIF, GLIF, DIET, MPBN and REALSPIKE: one neuron over six steps, in a batch of three."""
     rng = np.random.default_rng(9)
@@ -383,6 +436,17 @@ def bntt():
     return scope | {"gamma": scope["weight"]}
 
 
+def psp():
+    """PSPBN: the norm of what one channel of a convolution takes."""
+    rng, p = np.random.default_rng(5), BatchNorm(eps=0.01)
+    x, gamma, da = rng.normal(2, 3, (2, 3, 4, 4, 1)), np.array([1.3]), np.array([0.7])
+    running = Running(np.zeros(1), np.ones(1))
+    factor, cache = psp_forward(x, gamma, running, PSPBN(), p, True)
+    scope = {"x": x, "y": factor * x, "gamma": gamma, "s": cache.s, "eps": p.eps, "dL_da": da}
+    scope |= {"mean": np.mean, "sqrt": np.sqrt, "M": x.size}
+    return scope | {"slope": psp_backward(da, cache)[1]}
+
+
 def norm():
     """D8: batch norm of one channel."""
     rng, p = np.random.default_rng(5), BatchNorm(scale=0.7, eps=0.01)
@@ -469,9 +533,12 @@ SCOPES = {
     "R3": learning_rates,
     "R5": lambda: map(at_potential, POTENTIALS),
     "TET": lambda: [every_step()],
+    "KDSNN": lambda: [{"logits:": distilled(), "features:": features()}],
+    "KDSNN derivation": lambda: [distilled()],
     "IMLOSS": lambda: [information()],
     "MPD": lambda: [distribution()],
     "ESG": lambda: [sharpening()],
+    "DSPIKE": lambda: [searched()],
     "SEW": lambda: [joined()],
     "MS": lambda: [membrane()],
     "PLIF": lambda: [plif()],
@@ -483,5 +550,6 @@ SCOPES = {
     "REALSPIKE": lambda: [real_spike()],
     "TEBN": lambda: [tebn()],
     "BNTT": lambda: [bntt()],
+    "PSPBN": lambda: [psp()],
     "R6": lambda: [neuron(reset="subtract", reset_amount=0.9)],
 }

@@ -258,7 +258,17 @@ def test_models_of_another_class_are_refused():
             "diet_reset_leaks: got False, but neuron_model is plif; only diet has this option",
         ),
         ({"neuron_model": "izhikevich"}, "neuron_model: got 'izhikevich', want one of lif, plif"),
-        ({"norm_model": "psp"}, "norm_model: got 'psp', want one of bn, tebn, bntt"),
+        ({"norm_model": "layer"}, "norm_model: got 'layer', want one of bn, tebn, bntt, psp"),
+        ({"psp_root": False}, "psp_root: got False, but norm_model is bn; only psp has this"),
+        (
+            {"norm_model": "psp", "norm_statistics": "per_step"},
+            "norm_statistics: got per_step, but PSP-BN has pooled alone",
+        ),
+        ({"norm_model": "psp", "norm_scale": 0.5}, "norm_scale: got 0.5, but PSP-BN has 1.0"),
+        (
+            {"norm_model": "psp", "norm_identity": True},
+            "norm_identity: got True, but PSP-BN normalises no terms of sums",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(given, message):

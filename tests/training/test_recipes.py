@@ -12,19 +12,18 @@ from refsnn.cli import main
 from refsnn.network import init_params
 from refsnn.ops import NEURONS, NORMS, SURROGATES, TET
 from refsnn.training.config import make_config, overlaid
-from refsnn.training.recipes import recipe_settings, recipes
+from refsnn.training.recipes import recipe_settings, recipes, self_contained
 
-THERE = [name for name, recipe in recipes().items() if not recipe.missing]
-MISSING = [name for name, recipe in recipes().items() if recipe.missing]
+GIVEN = {"kdsnn": {"teacher": "runs/teacher"}}  # what a recipe needs
 
 
-@pytest.mark.parametrize("name", THERE)
+@pytest.mark.parametrize("name", recipes())
 def test_a_recipe_makes_a_network(name):
     recipe = recipes()[name]
-    config = make_config(recipe=name)
+    config = make_config(recipe=name, **GIVEN.get(name, {}))
     assert config.to_dict().items() >= recipe.settings.items()
     changed = {k for k, v in config.to_dict().items() if v != make_config().to_dict()[k]}
-    assert changed <= set(recipe.settings)
+    assert changed <= {*recipe.settings, recipe.needs}
     assert changed
     net = config.build_network(1, 10)
     assert init_params(net, np.random.default_rng(0)).keys() == net.shapes().keys()
@@ -72,13 +71,12 @@ def test_given_settings_count_more_than_the_recipe_and_this_more_than_the_preset
     assert (changed.neuron.tau, changed.neuron.neuron_model, changed.epochs) == (0.25, "mpbn", 9)
 
 
-@pytest.mark.parametrize("name", MISSING)
-def test_a_method_with_missing_parts_says_which(name):
-    recipe = recipes()[name]
-    assert not recipe.settings
-    message = f"recipe: {name} ({recipe.source}) needs {recipe.missing}, not there yet"
-    with pytest.raises(ValueError, match=re.escape(message)):
-        make_config(recipe=name)
+def test_a_method_that_needs_a_setting_says_so(capsys):
+    assert "kdsnn" not in self_contained()
+    with pytest.raises(ValueError, match=r"teacher: missing, but teacher_weight is 0\.7; want the"):
+        make_config(recipe="kdsnn")
+    assert main(["methods", "kdsnn"]) == 0
+    assert "needs       --teacher" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -161,8 +159,8 @@ def test_the_list_names_every_method_with_its_source_and_status(capsys):
     text = " ".join(capsys.readouterr().out.split())
     for name, recipe in recipes().items():
         assert f"{name} {recipe.source}: {recipe.changes}" in text
-        if recipe.missing:
-            assert f"[not there yet: {recipe.missing}]" in text
+        if recipe.needs:
+            assert f"{recipe.changes} [needs --{recipe.needs}]" in text
 
 
 def test_a_method_is_described_by_options_that_make_it(capsys):

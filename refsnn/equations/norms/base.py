@@ -20,6 +20,11 @@ class Norm:
     by_step: ClassVar[bool] = True
     #: whether each step has its own running statistics
     running_by_step: ClassVar[bool] = False
+    #: whether it is of what a convolution takes, and not of what it gives
+    of_inputs: ClassVar[bool] = False
+
+    def check(self, p: BatchNorm) -> None:
+        """Raise ValueError for constants of a batch norm that this one does not have."""
 
     def constants(self, p: BatchNorm) -> BatchNorm:
         """Return the batch norm's constants: those given, but what the method fixes."""

@@ -57,6 +57,7 @@ COMPUTED = {
         "exponential",
         "gaussian",
         "dspike",
+        "rectifier",
         "step",
         "straight_through",
         FUNCTION,

@@ -11,6 +11,8 @@ import math
 
 import numpy as np
 
+from refsnn.oracle.naive import rectifier
+
 PAPER = {
     "tau": 0.5,
     "leak": "tau*u + c",
@@ -95,6 +97,8 @@ def _family(x, n):
             return 0.0
         y = math.tanh(shape * x)
         return shape * (1.0 - y * y) / (2.0 * math.tanh(shape / 2))
+    if kind == "rectifier":
+        return rectifier.slope(x + 0.5, shape)
     if kind == "straight_through":
         return 1.0
     if kind == "step":
@@ -157,6 +161,8 @@ def primitive(u_pre, neuron):
     if kind == "dspike":
         z = min(distance, 0.5)
         return 0.5 + side * math.tanh(shape * z) / math.tanh(shape / 2) / 2
+    if kind == "rectifier":
+        return rectifier.primitive(x + 0.5, shape)
     raise ValueError(f"unknown surrogate {kind!r}")
 
 
