@@ -156,7 +156,7 @@ class LIF(nn.Module):
                 return height * (1 - torch.tanh(shape * x) ** 2) * (x.abs() <= 0.5)
             case "rectifier":
                 z, end = x.abs(), math.tanh(1.5)
-                half = math.atanh(shape * end) / 3 if shape <= 1 else ((shape + 1) / 2) ** 3 - 0.5
+                half = math.atanh(shape * end) / 3 if shape < 1 else ((shape + 1) / 2) ** 3 - 0.5
                 inner = 1.5 / end * (1 - torch.tanh(3 * z) ** 2)
                 outer = (z + 0.5).clamp(min=1) ** (-2 / 3) / 3
                 return torch.where(z <= 0.5, inner, outer) * (z <= half) / shape

@@ -36,6 +36,7 @@ RESETS = [
     {"reset": "subtract", "reset_amount": "v_th"},
     {"reset": "subtract", "reset_amount": 0.75},
 ]
+COMPILED = [name for name in SURROGATES if name != "rectifier"]  # whose slopes kernels compute
 POINTED = "fast_sigmoid", "softsign", "super_spike", "exponential"  # slopes that bend at v_th
 SEEDS = st.integers(0, 2**32 - 1)
 DTYPES = st.sampled_from(["float64", "float64", "float32"])
@@ -131,7 +132,7 @@ def kinks(neuron: dict[str, Any]) -> list[float]:
 
 def edges(width: float) -> list[float]:
     """List where the rectifier's slope ends."""
-    half = math.atanh(width * math.tanh(1.5)) / 3 if width <= 1 else ((width + 1) / 2) ** 3 - 0.5
+    half = math.atanh(width * math.tanh(1.5)) / 3 if width < 1 else ((width + 1) / 2) ** 3 - 0.5
     return [half, -half]
 
 

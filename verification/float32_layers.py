@@ -46,7 +46,7 @@ ROUNDED = [0.1, 0.7]  # thresholds that float32 rounds, up and down
 
 @st.composite
 def layers(draw: Any, training: bool) -> LayerCase:
-    neuron, norm = draw(cases.neurons()), draw(cases.NORMS)
+    neuron, norm = draw(st.sampled_from(cases.COMPILED).flatmap(cases.neurons)), draw(cases.NORMS)
     neuron["v_th"] = draw(st.sampled_from([neuron["v_th"], *ROUNDED]))
     if neuron["surrogate"] == "triangular":
         neuron["width"] = draw(st.sampled_from([None, 0.5, 1.5]))

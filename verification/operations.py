@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from refsnn.equations import lif, linear, loss, pool
 from refsnn.equations.batchnorm import BatchNorm, Running, batchnorm_backward, batchnorm_forward
+from refsnn.equations.common_surrogates import Rectifier
 from refsnn.ops import AvgPool, Conv
 from refsnn.oracle.naive import batchnorm as naive_norm
 from refsnn.oracle.naive import exact, layers, neuron, objective
@@ -91,6 +92,9 @@ def surrogate_values(case: Any, record: Recorder) -> None:
     critical = cases.critical_potentials(description, dtype)
     u_pre = np.concatenate([rng.normal(0, 3, 20), critical, [-40.0, 40.0]]).astype(dtype)
     surrogate, v_th = cases.surrogate_of(description), description["v_th"]
+    if isinstance(surrogate, Rectifier):  # near its edges, roots are rounded
+        distance = np.abs(np.abs(u_pre - v_th) - surrogate.half)
+        u_pre = u_pre[(distance > 1e-5) | ((distance == 0) & (surrogate.width == 1))]
     clause = cases.slope_clause(description)
     for name, formula in (("slope", neuron.slope), ("primitive", neuron.primitive)):
         got = getattr(surrogate, name)(u_pre - v_th, v_th)

@@ -23,6 +23,7 @@ MODULES = [
     "models",
     "blocks",
     "potentials",
+    "learning",
     "structure",
     "training",
     "runs",

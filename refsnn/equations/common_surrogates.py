@@ -208,7 +208,9 @@ class Rectifier(Shape):
     @property
     def half(self) -> float:
         """Return the z at which psi is width/2."""
-        if self.width <= 1:
+        if self.width == 1:
+            return 0.5  # M17: exactly, since neurons at rest lie there with v_th = 1/2
+        if self.width < 1:
             return float(np.arctanh(self.width * np.tanh(1.5)) / 3)
         return ((self.width + 1) / 2) ** 3 - 0.5
 

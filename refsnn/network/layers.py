@@ -138,14 +138,13 @@ def conv_forward(
     convolution takes (PSPBN), the result is the current.
     """
     still, steps, model = is_still(x_seq), len(x_seq), context.net.norm_model
-    x_seq = x_seq[:1] if still else x_seq
     w, before = context.params[f"{conv_name}.weight"], None
     if isinstance(model, PSPBN):
         gamma, running = context.params[f"{norm_name}.weight"], running_of(norm_name, context)
         norm = context.net.norm_constants
         factor, before = psp_forward(x_seq, gamma, running, model, norm, context.training)
         w = factor[:, None] * w  # PSPBN
-    c, cache = context.ops.conv_forward(merge(x_seq), w, conv)
+    c, cache = context.ops.conv_forward(merge(x_seq[:1] if still else x_seq), w, conv)
     c_seq = np.broadcast_to(c, (steps, *c.shape)) if still else split(c, steps)
     layer = ConvLayer(conv_name, norm_name, cache, still, before)
     if before is not None:

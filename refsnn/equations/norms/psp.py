@@ -7,6 +7,7 @@ import numpy as np
 
 from refsnn.equations.batchnorm import BatchNorm, Running, grouped_mean
 from refsnn.equations.norms.base import Arrays, Norm
+from refsnn.equations.sequence import is_still
 from refsnn.equations.surrogate import Array
 
 
@@ -65,7 +66,7 @@ def psp_forward(
     """
     moment = running.var
     if training:
-        moment = second_moment(x_seq, gamma.dtype)
+        moment = second_moment(x_seq[:1] if is_still(x_seq) else x_seq, gamma.dtype)
         moved = (1 - p.momentum) * running.var + p.momentum * moment  # D25
         running = Running(running.mean, moved)
     s = 1 / (moment + p.eps)
