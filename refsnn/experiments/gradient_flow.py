@@ -4,7 +4,10 @@ Back-propagation is linear in dL/db_l, so a backward pass from one branch alone 
 part (Eq. 9). The terms of Eq. 3 give the parts by mechanism: firing g_o[t] h[t], leak
 tau delta[t+1] (1 - o[t]), reset -tau delta[t+1] u_pre[t] h[t]; where the reset subtracts R, leak
 tau delta[t+1], reset -tau delta[t+1] R h[t]. Neurons with gates have their own such terms
-(`equations/neurons/gated.py`).
+(`equations/neurons/gated.py`). A block's skip has no term of its own: what it passes back, from the
+gradient g at the block's output, is in g_o of the neurons before it. A skip s that is added to
+spikes or currents passes back g as it is, one that is joined with spikes a by AND passes g a, and
+by IAND g (1 - a); where it has a convolution, this is the gradient behind it.
 
 Except for rounding, which the fields `rest` measure, the parts add up as vectors, the factors of
 the chain multiply to its last norm, and the shares of dL/dW1 add up to 1. Norms of parts need not
@@ -30,7 +33,10 @@ from refsnn.network import (
     neuron_caches,
     outputs,
 )
+from refsnn.network.blocks import KINDS
+from refsnn.network.head import head_backward
 from refsnn.network.kept import recomputed
+from refsnn.network.layers import pool_backward
 from refsnn.ops import (
     CROSS_ENTROPY,
     Array,
@@ -66,9 +72,9 @@ class Ledger(NamedTuple):
         its parts, and `rest` is the norm of delta minus the three. `through` holds the norms of
         delta through each branch, by the branch's name.
     chain: Eq. 8 along the main branch alone: a dict per place, from the logits through each block's
-        output to the stem's output and W1. `at` is the place's name, `norm` the norm of the
-        gradient there over all steps, and `factor` its ratio to the norm before (None for the first
-        place or after 0).
+        output to the stem's output, before its pooling, and W1. `at` is the place's name, `norm`
+        the norm of the gradient there over all steps, and `factor` its ratio to the norm before
+        (None for the first place or after 0). Where blocks pass on currents, the outputs are these.
     first_layer: dL/dW1 (Eq. 9): `parameter`, `norm`, `rest`, and `branches`, which has for each
         branch the `norm` of its part, the `cosine` to the sum, and the `share`, norm times cosine
         over the sum's norm (None where the sum is 0).
@@ -101,8 +107,6 @@ def ledger(
     branches (Eq. 10). ValueError where a gradient is not finite, or for neurons with other terms.
     """
     validate.at_least("side", side, 0)
-    if net.block != "basic":
-        raise ValueError(f"net: has block {net.block}, want basic, whose terms are known")
     if net.neuron_model is not None and not is_gated(net.neuron_model):
         name = type(net.neuron_model).__name__
         raise ValueError(f"net: has {name}, want LIFs or neurons with gates, whose terms are known")
@@ -119,20 +123,17 @@ def ledger(
             raise ValueError(
                 f"params: the gradient of {name} holds NaN or infinity, want finite numbers"
             )
-    first, sizes = {}, {}
+    first, sizes, fast = {}, {}, first_only(run)
     for index, head in enumerate(run.heads):
         alone = [g if k == index else np.zeros_like(g) for k, g in enumerate(db)]
-        of_branch, sizes[head.name] = watch(first_only(run), alone, by_size)
+        of_branch, sizes[head.name] = watch(fast, alone, by_size)
         first[head.name] = of_branch[FIRST]
     layers = [
         {"layer": layer, **by_step(slopes(cache)), **by_step(mechanisms[layer])}
-        | {"through": {branch: seen[layer][1] for branch, seen in sizes.items()}}
+        | {"through": {branch: seen[layer] for branch, seen in sizes.items()}}
         for layer, cache in neuron_caches(run)
     ]
-    main = {layer: at_output for layer, (at_output, _) in sizes[run.heads[-1].name].items()}
-    norms = [("logits", norm(db[-1]))]
-    norms += [(block.name, main[f"{block.name}.lif2"]) for block in reversed(net.blocks())]
-    norms += [("stem", main[f"stem.lif{net.arch.stem.convs - 1}"])]
+    norms = [("logits", norm(db[-1])), *by_place(fast, db[-1])]
     norms += [(FIRST, norm(first[run.heads[-1].name]))]
     return Ledger(loss, side, list(first), layers, factors(norms), parts(grads[FIRST], first))
 
@@ -190,9 +191,25 @@ def first_only(run: Forward) -> Forward:
     return run._replace(context=run.context._replace(ops=skipping))
 
 
-def by_size(do_seq: Array, delta_seq: Array, cache: Cache) -> tuple[float, list[float]]:
-    """Return the norm of dL/do over all steps, and the norm of delta per step."""
-    return norm(do_seq), [norm(delta) for delta in delta_seq]
+def by_size(do_seq: Array, delta_seq: Array, cache: Cache) -> list[float]:
+    """Return the norm of delta per step."""
+    return [norm(delta) for delta in delta_seq]
+
+
+def by_place(run: Forward, db: Array) -> list[tuple[str, float]]:
+    """Return the norms of the gradients at each block's output and at the stem's, last one first.
+
+    They are over all steps, through the main branch alone, whose dL/db is `db`.
+    """
+    context, norms = run.context, []
+    caches = [cache for segment in run.segments for cache in segment]
+    dy_seq, _ = head_backward(db, run.heads[-1], context)
+    for block, cache in reversed(list(zip(context.net.blocks(), caches, strict=True))):
+        norms.append((block.name, norm(dy_seq)))
+        dy_seq, _ = KINDS[context.net.block].backward(dy_seq, cache, context)  # Eq. (8)
+    if run.stem.pool is not None:
+        dy_seq = pool_backward(dy_seq, run.stem.pool, context)
+    return [*norms, ("stem", norm(dy_seq))]
 
 
 def by_mechanism(do_seq: Array, delta_seq: Array, cache: Cache) -> list[dict[str, float]]:

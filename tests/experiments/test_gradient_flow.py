@@ -1,6 +1,7 @@
 """The ledger's norms against finite differences of a smooth network, and its identities."""
 
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 from math import hypot, prod
 
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 from refsnn.equations.neurons.gated import is_gated
-from refsnn.experiments.gradient_flow import FIRST, SMALL, ledger, parts
+from refsnn.experiments.gradient_flow import FIRST, SMALL, ledger, parts, watch
 from refsnn.network import (
+    BLOCKS,
     Network,
     Stem,
     architecture,
@@ -18,12 +20,15 @@ from refsnn.network import (
     forward,
     init_buffers,
     init_params,
+    model,
     neuron_caches,
 )
+from refsnn.network.blocks import KINDS
 from refsnn.ops import LIF, NEURONS, NUMPY, AvgPool, get_ops, make_surrogate
 
 SMOOTH = LIF(tau=0.7, v_th=0.5, smooth=True)
 TERMS = ("firing", "leak", "reset")
+BLOCK = pytest.mark.parametrize("block", BLOCKS)
 
 
 def case(arch="1-2:3-4", images=4, size=8, width=1, stem=None, dtype="float64", **settings):
@@ -55,25 +60,16 @@ def norms(x_seq):
     return [np.linalg.norm(x) for x in x_seq]
 
 
-def differences(built, steps, db, layer, where):
-    """d(db_l . b_l) by the input or the output of a layer of neurons, (branches, T, ...).
+def differences(built, steps, db, shape, shifted):
+    """d(db_l . b_l) by what `shifted(shift)` shifts in a forward pass, (branches, *shape).
 
-    Forward passes alone: what is differentiated is what `where` says is shifted.
+    Forward passes alone: `shifted` is a context in which they are made, and gives the operations.
     """
     net, params, buffers, images, _ = built
-    caches = dict(neuron_caches(run_of(built, steps, 0)[0]))
-    index, shape = list(caches).index(layer), caches[layer].o_seq.shape
 
     def logits(shift):
-        calls = iter(range(len(caches)))
-
-        def lif_forward(c_seq, u0, p):
-            here = shift if next(calls) == index else 0
-            o_seq, cache = NUMPY.lif_forward(c_seq + here * (where == "input"), u0, p)
-            return o_seq + here * (where == "output"), cache
-
-        ops = replace(NUMPY, lif_forward=lif_forward)
-        return forward(net, params, buffers, encode(images, steps), ops).branches
+        with shifted(shift) as ops:
+            return forward(net, params, buffers, encode(images, steps), ops).branches
 
     found, shift = np.zeros((len(db), *shape)), np.zeros(shape)
     for at in np.ndindex(shape):
@@ -84,20 +80,76 @@ def differences(built, steps, db, layer, where):
     return found
 
 
+def currents(layer, layers):
+    """Shifts the currents of a layer of neurons, by its place in the forward pass."""
+
+    @contextmanager
+    def shifted(shift):
+        calls = iter(layers)
+
+        def lif_forward(c_seq, u0, p):
+            return NUMPY.lif_forward(c_seq + (shift if next(calls) == layer else 0), u0, p)
+
+        yield replace(NUMPY, lif_forward=lif_forward)
+
+    return shifted
+
+
+def outputs_at(place):
+    """Shifts what a block or the stem's last unit passes on."""
+
+    def moved(pass_on, chosen, shift):
+        def shifting(*args, **options):
+            y_seq, cache = pass_on(*args, **options)
+            return y_seq + (shift if chosen(*args, **options) else 0), cache
+
+        return shifting
+
+    @contextmanager
+    def shifted(shift):
+        with pytest.MonkeyPatch.context() as patch:
+            if place == "stem":
+                unit = moved(
+                    model.stem_unit_forward,
+                    lambda x, index, context: index + 1 == context.net.arch.stem.convs,
+                    shift,
+                )
+                patch.setattr(model, "stem_unit_forward", unit)
+            for name, kind in KINDS.items():
+                block = moved(kind.forward, lambda x, block, context: block.name == place, shift)
+                patch.setitem(KINDS, name, kind._replace(forward=block))
+            yield NUMPY
+
+    return shifted
+
+
 @pytest.mark.parametrize(
-    ("layer", "branch_sum"), [("stage1.block0.lif1", "logits"), ("stage2.block0.lif2", "losses")]
+    ("layer", "block", "branch_sum"),
+    [
+        ("stage1.block0.lif1", "basic", "logits"),
+        ("stage2.block0.lif2", "basic", "losses"),
+        ("stem.lif0", "sew_add", "logits"),
+        ("stage1.block0.lif2", "sew_and", "losses"),
+        ("stage2.block0.skip.lif", "sew_and", "logits"),
+        ("stage1.block0.lif2", "sew_iand", "logits"),
+        ("stage2.block0.skip.lif", "sew_iand", "logits"),
+        ("stage1.block0.lif1", "ms", "logits"),
+        ("stage2.block0.lif1", "ms", "losses"),
+        ("final.lif", "ms", "logits"),
+    ],
 )
-def test_norms_are_those_of_the_slopes_by_each_input_current(layer, branch_sum):
+def test_norms_are_those_of_the_slopes_by_each_input_current(layer, block, branch_sum):
     """u_pre[t] = tau u[t-1] + c[t], so delta[t] is dL/dc[t]."""
-    built, steps, side = case("1-1:1-2", images=2, size=4, lif=SMOOTH), 3, 0.5
+    built, steps, side = case("1-1:1-2", images=2, size=4, lif=SMOOTH, block=block), 3, 0.5
     run, db = run_of(built, steps, side, branch_sum)
-    through = differences(built, steps, db, layer, "input")
+    caches = dict(neuron_caches(run))
+    through = differences(built, steps, db, caches[layer].o_seq.shape, currents(layer, caches))
     found = ledger(*built, steps, NUMPY, side, branch_sum)
     row = layer_of(found, layer)
     assert found.branches == list(row["through"]) == ["branch.stage1", "head"]
     for branch, delta in zip(found.branches, through, strict=True):
-        assert row["through"][branch] == pytest.approx(norms(delta), rel=1e-6)
-    delta, (u_pre, o, _, p) = through.sum(axis=0), dict(neuron_caches(run))[layer]
+        assert row["through"][branch] == pytest.approx(norms(delta), rel=1e-6, abs=1e-12)
+    delta, (u_pre, o, _, p) = through.sum(axis=0), caches[layer]
     h = p.surrogate.slope(u_pre - p.v_th, p.v_th)
     later = p.tau * np.append(delta[1:], np.zeros_like(delta[:1]), axis=0)
     leak, reset = later * (1 - o), -later * u_pre * h
@@ -108,18 +160,65 @@ def test_norms_are_those_of_the_slopes_by_each_input_current(layer, branch_sum):
     assert min(row["total"]) > 1e-6
 
 
-@pytest.mark.parametrize(("stem", "size"), [(Stem(), 4), (Stem(convs=2, pool=AvgPool(2, 2)), 8)])
-def test_the_chain_is_of_slopes_by_the_blocks_outputs_through_the_main_branch(stem, size):
-    built, steps, side = case("1-1:1-2", images=2, size=size, stem=stem, lif=SMOOTH), 2, 0.5
+@pytest.mark.parametrize(
+    ("block", "stem", "size"),
+    [(block, Stem(), 4) for block in BLOCKS]
+    + [(block, Stem(convs=2, pool=AvgPool(2, 2)), 8) for block in ("basic", "ms")],
+)
+def test_the_chain_is_of_slopes_by_the_blocks_outputs_through_the_main_branch(block, stem, size):
+    built = case("1-1:1-2", images=2, size=size, stem=stem, lif=SMOOTH, block=block)
+    steps, side = 2, 0.5
     _, db = run_of(built, steps, side)
     chain = ledger(*built, steps, NUMPY, side).chain
-    layers = {"stage2.block0": "stage2.block0.lif2", "stage1.block0": "stage1.block0.lif2"}
-    layers |= {"stem": f"stem.lif{stem.convs - 1}"}
-    assert [row["at"] for row in chain] == ["logits", *layers, FIRST]
+    pooled = 2 if stem.pool is not None else 1
+    shapes = {
+        "stage2.block0": (steps, 2, size // pooled // 2, size // pooled // 2, 2),
+        "stage1.block0": (steps, 2, size // pooled, size // pooled, 1),
+        "stem": (steps, 2, size, size, 1),
+    }
+    assert [row["at"] for row in chain] == ["logits", *shapes, FIRST]
     for row in chain[1:-1]:
-        of_main = differences(built, steps, db, layers[row["at"]], "output")[-1]
+        of_main = differences(built, steps, db, shapes[row["at"]], outputs_at(row["at"]))[-1]
         assert row["norm"] == pytest.approx(np.linalg.norm(of_main), rel=1e-6)
+        assert row["norm"] > 1e-6
     assert chain[0]["norm"] == pytest.approx(np.linalg.norm(db[-1]), rel=1e-12)
+
+
+@BLOCK
+@pytest.mark.parametrize("name", [None, "plif"])
+def test_terms_add_up_to_the_gradients_of_the_biases_before_the_neurons(name, block):
+    """A bias before neurons gets dL/dc, and with it the whole delta (PLIF: times the gain)."""
+    neuron = NEURONS[name]() if name else None
+    built = case(block=block, branches="none", neuron_model=neuron, lif=LIF(0.6, 0.8))
+    net, steps = built[0], 3
+    run, db = run_of(built, steps, 0.0)
+    grads = backward(run, db)
+    by_layer = {row["layer"]: row for row in ledger(*built, steps, NUMPY, 0.0).layers}
+    deltas = watch(run, db, lambda do_seq, delta_seq, cache: delta_seq.copy())[1]
+    caches, by_bias = dict(neuron_caches(run)), {}
+    assert list(by_layer) == list(caches) == net.neurons()
+    for layer, delta_seq in deltas.items():
+        row = by_layer[layer]
+        assert row["total"] == pytest.approx(norms(delta_seq), rel=1e-12)
+        for rest, *terms in zip(row["rest"], *(row[way] for way in TERMS), strict=True):
+            assert rest <= 1e-14 * sum(terms)
+        gain = caches[layer].constants.gain[:, None, None, None] if name else 1
+        by_bias[layer] = (gain * delta_seq).sum(axis=(0, 1, 2, 3))
+    ms, last = block == "ms", "stage2.block1"
+    if ms:  # two paths into the sum before: the next block's neurons, and its bare skip
+        by_bias["stage2.block1.lif1"] += grads["stage2.block1.bn2.bias"]
+    wanted = {
+        "stage1.block0.lif2": "stage1.block0.bn1" if ms else "stage1.block0.bn2",
+        "stage2.block1.lif1": "stage2.block0.bn2" if ms else "stage2.block1.bn1",
+        "stage2.block1.lif2": "stage2.block1.bn1" if ms else "stage2.block1.bn2",
+    }
+    wanted |= {"final.lif": f"{last}.bn2"} if ms else {"stem.lif0": "stem.bn0"}
+    if block.startswith("sew"):
+        wanted["stage2.block0.skip.lif"] = "stage2.block0.skip.bn"
+    for layer, bias in wanted.items():
+        want = grads[f"{bias}.bias"]
+        np.testing.assert_allclose(by_bias[layer], want, rtol=1e-10, atol=1e-15, err_msg=layer)
+        assert want.any()
 
 
 @pytest.mark.parametrize(("arch", "width"), [("2-2:3-4", 1), ("resnet20m", 1 / 32)])
@@ -161,10 +260,11 @@ def test_a_detached_reset_passes_no_gradient(reset_gradient):
         assert [size > 0 for size in row["leak"]] == [True, True, False]
 
 
+@BLOCK
 @pytest.mark.parametrize("name", [name for name, made in NEURONS.items() if is_gated(made())])
-def test_the_terms_of_neurons_with_parameters_add_up_to_delta(name):
-    lif = LIF(v_th=0.8, reset="subtract" if name == "diet" else "zero")
-    built = case(neuron_model=NEURONS[name](), lif=lif, steps=3 * (name == "glif"))
+def test_the_terms_of_neurons_with_parameters_add_up_to_delta(name, block):
+    lif = LIF(v_th=0.6, reset="subtract" if name == "diet" else "zero")
+    built = case(neuron_model=NEURONS[name](), lif=lif, steps=3 * (name == "glif"), block=block)
     found = ledger(*built, 3, NUMPY, 1.0)
     for row in found.layers:
         assert all(row[way][0] > 0 for way in TERMS)
@@ -205,8 +305,9 @@ def test_a_difference_from_the_terms_is_left_in_rest():
         assert row["rest"][0] > 0
 
 
-def test_parts_of_the_first_gradient_are_those_of_each_branch_alone():
-    built = case("1-1-1:3-4-5")
+@BLOCK
+def test_parts_of_the_first_gradient_are_those_of_each_branch_alone(block):
+    built = case("1-1-1:3-4-5", block=block)
     run, db = run_of(built, 3, 0.5)
     first = ledger(*built, 3, NUMPY, 0.5).first_layer
     total = backward(run, db)[FIRST]
@@ -273,9 +374,12 @@ def test_factors_after_a_zero_gradient_are_none():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("arch", "width"), [("1-2:3-4", 1), ("resnet19-tet", 1 / 32)])
-def test_both_sets_of_operations_give_the_same_ledger(arch, width, dtype):
-    built = case(arch, width=width, dtype=dtype)
+@pytest.mark.parametrize(
+    ("arch", "width", "block"),
+    [("1-2:3-4", 1, block) for block in BLOCKS] + [("resnet19-tet", 1 / 32, "basic")],
+)
+def test_both_sets_of_operations_give_the_same_ledger(arch, width, block, dtype):
+    built = case(arch, width=width, dtype=dtype, block=block)
     one, other = (ledger(*built, 3, get_ops(name), 0.5) for name in ("numpy", "numba"))
     tolerance = {"float32": 1e-3, "float64": 1e-9}[dtype]
     for row, same in zip(one.layers, other.layers, strict=True):
