@@ -4,18 +4,30 @@ A spike that goes into a convolution is added to every output whose window it li
 operation each, an accumulate. Numbers, as pixels and averages are, take a multiply-accumulate for
 each weight instead; images that are the same at every step take it once. Both are counted on the
 data, with borders and strides: a tap that lies in the padding does not count.
+
+Blocks differ in what they pass on. A sum of n spikes, as SEW ADD passes on, counts as n spikes, and
+so as n accumulates for each output that it reaches: both blocks' spikes may be sent there as they
+are, so that adding them takes no operation of its own. AND and IAND, which pass on single spikes,
+are gates, no additions. MS passes on currents, real numbers: its skip adds one at each place, an
+accumulate, and a convolution on the skip takes multiply-accumulates. Averages are numbers too, and
+so are sums with them, as in stages of SEW ADD right behind a pooling. Spikes of other sizes than 1
+(Real Spike) count as one each.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from refsnn.equations.sew import join_forward
 from refsnn.network import Forward
-from refsnn.network.layers import ConvLayer, NeuronCache
+from refsnn.network.block import BlockCache
+from refsnn.network.layers import ConvLayer, NeuronCache, merge
+from refsnn.network.membrane import FiringUnit, MembraneCache, SumUnit
+from refsnn.network.sew import SEWCache
 from refsnn.network.unit import Unit
-from refsnn.ops import Array
+from refsnn.ops import Array, Conv
 
 ACCUMULATE, MULTIPLY_ACCUMULATE = 0.9, 4.6  # pJ, 32 bits at 45 nm: 0.9 to add, 3.7 to multiply
 
@@ -73,80 +85,173 @@ def reach(size: int, kernel: int, stride: int, padding: int, outputs: int) -> Ar
     return np.bincount(inside, minlength=size)
 
 
-def reach_of(x: Array, layer: ConvLayer) -> Array:
-    """Return for each pixel (H, W) of a convolution's input x how many windows read it."""
-    assert layer.conv is not None
-    _, w, p = layer.conv
+def places(x: Array, w: Array, p: Conv) -> tuple[int, int]:
+    """Return the numbers of rows and columns of a convolution's output."""
     axes = zip(x.shape[1:3], w.shape[:2], p.stride, p.padding, strict=True)
-    rows, columns = (
-        reach(size, kernel, stride, padding, (size + 2 * padding - kernel) // stride + 1)
-        for size, kernel, stride, padding in axes
-    )
+    rows, columns = ((n + 2 * pad - kernel) // stride + 1 for n, kernel, stride, pad in axes)
+    return rows, columns
+
+
+def reach_of(x: Array, w: Array, p: Conv) -> Array:
+    """Return for each pixel (H, W) of a convolution's input x how many windows read it."""
+    axes = zip(x.shape[1:3], w.shape[:2], p.stride, p.padding, places(x, w, p), strict=True)
+    rows, columns = (reach(*axis) for axis in axes)
     return np.multiply.outer(rows, columns)
 
 
-def conv_count(
-    layer: ConvLayer, neuron: NeuronCache, images: int, takes: str, updates: bool
-) -> Count:
-    """Count a convolution's operations; `updates` says that its neurons are counted with it."""
+class Batch(NamedTuple):
+    """How many steps and images a forward pass had."""
+
+    steps: int
+    images: int
+
+
+#: the number of spikes at each place, (T N, H, W, C), or None for real numbers
+Spikes = Array | None
+
+
+def takes(spikes: Spikes) -> str:
+    """Return what a layer takes in words."""
+    return "numbers" if spikes is None else "spikes"
+
+
+def fired(neuron: NeuronCache) -> Array:
+    """Return where a layer's neurons fired, (T N, H, W, C)."""
+    return merge(neuron.o_seq) != 0
+
+
+def conv_count(layer: ConvLayer, batch: Batch, spikes: Spikes, updates: int = 0) -> Count:
+    """Count a convolution's operations; `updates` are those of the neurons behind it."""
     assert layer.conv is not None
-    x, w, _ = layer.conv
+    x, w, p = layer.conv
     kh, kw, c_in, c_out = w.shape
-    windows, steps = reach_of(x, layer), len(x) // images
-    y_size = neuron.o_seq.size  # of all images and steps
+    windows, images = reach_of(x, w, p), batch.images
+    rows, columns = places(x, w, p)
+    pixels = batch.steps * images * rows * columns  # of the output
     per_image = int(windows.sum()) * c_in * c_out
-    count = Count(layer.conv_name, takes, images, elements=x.size, dense_macs=images * per_image)
-    count.norm_macs = y_size
-    count.updates = y_size if updates else 0
-    if takes == "numbers":
-        count.macs = count.reads = steps * images * per_image
+    count = Count(layer.conv_name, takes(spikes), images, x.size, dense_macs=images * per_image)
+    count.norm_macs = pixels * c_out
+    count.updates = updates
+    if spikes is None:
+        count.macs = count.reads = len(x) * per_image  # once for images that stay the same
         return count
-    spikes = (x != 0).sum(axis=(0, 3))  # (H, W)
-    count.spikes = int(spikes.sum())
-    count.synaptic = count.reads = int((spikes * windows).sum()) * c_out
-    dense = kh * kw * c_in * c_out * (y_size // c_out)  # of all steps
-    count.formula = count.spikes / x.size * dense
+    by_place = spikes.sum(axis=(0, 3), dtype=np.int64)  # (H, W)
+    count.spikes = int(by_place.sum())
+    count.synaptic = count.reads = int((by_place * windows).sum()) * c_out
+    dense = kh * kw * c_in * c_out * pixels  # of all steps
+    count.formula = count.spikes * dense / x.size
     return count
 
 
-def skip_count(name: str, x_seq: Array, images: int, takes: str) -> Count:
-    """Count the additions of a block's input to its last neurons, a spike to one neuron."""
-    if takes == "numbers":
-        return Count(name, takes, images, x_seq.size, synaptic=x_seq.size)
-    spikes = int(np.count_nonzero(x_seq))
-    return Count(name, takes, images, x_seq.size, spikes, spikes, formula=float(spikes))
+def skip_count(first: ConvLayer, batch: Batch, size: int, spikes: Spikes, norm: bool) -> Count:
+    """Count the additions of a block's input to what its layers compute, at `size` places.
+
+    `first` is the block's first convolution; `norm` says that the skip has a batch norm.
+    """
+    name, norm_macs = first.conv_name.removesuffix("conv1") + "skip", size if norm else 0
+    if spikes is None:
+        return Count(name, "numbers", batch.images, size, synaptic=size, norm_macs=norm_macs)
+    n = int(spikes.sum(dtype=np.int64))
+    count = Count(name, "spikes", batch.images, size, n, synaptic=n, norm_macs=norm_macs)
+    count.formula = float(n)
+    return count
+
+
+#: the counts of some layers, and what they pass on
+Counted = tuple[list[Count], Spikes]
+
+
+def unit_counts(units: list[Unit], batch: Batch, spikes: Spikes) -> list[Count]:
+    """Count the operations of convolutions with neurons, one after the other."""
+    counts = []
+    for unit in units:
+        counts.append(conv_count(unit.conv, batch, spikes, unit.neuron.o_seq.size))
+        spikes = fired(unit.neuron)
+    return counts
+
+
+def basic_counts(block: BlockCache, batch: Batch, spikes: Spikes) -> Counted:
+    """Count the operations of the paper's block, whose last neurons add the skip."""
+    inner, outer = block.inner, block.outer
+    assert isinstance(inner, Unit)
+    assert isinstance(outer, Unit)
+    counts = unit_counts([inner, outer], batch, spikes)
+    if outer.skip is None or outer.skip.conv is None:
+        size = outer.neuron.o_seq.size
+        counts.append(skip_count(inner.conv, batch, size, spikes, outer.skip is not None))
+    else:
+        counts.append(conv_count(outer.skip, batch, None if outer.pool is not None else spikes))
+    return counts, fired(outer.neuron)
+
+
+def sew_counts(block: SEWCache, batch: Batch, spikes: Spikes, kind: str) -> Counted:
+    """Count the operations of a block that joins spikes by add, and, or iand."""
+    inner, outer, skip = block.inner, block.outer, block.skip
+    assert isinstance(inner, Unit)
+    assert isinstance(outer, Unit)
+    counts = unit_counts([inner, outer], batch, spikes)
+    skipped = spikes
+    if skip is not None:
+        assert isinstance(skip, Unit)
+        pooled = None if skip.pool is not None else spikes
+        counts.append(conv_count(skip.conv, batch, pooled, skip.neuron.o_seq.size))
+        skipped = fired(skip.neuron)
+    if block.joined is None:
+        if skipped is None:
+            size = outer.neuron.o_seq.size
+            counts.append(skip_count(inner.conv, batch, size, None, norm=False))
+            return counts, None
+        return counts, np.add(fired(outer.neuron), skipped, dtype=np.int32)
+    if skipped is None:
+        return counts, None
+    a_seq, s_seq = (x.unpack() for x in block.joined)
+    return counts, merge(join_forward(a_seq, s_seq, kind, s_seq.dtype)) != 0
+
+
+def membrane_counts(block: MembraneCache, batch: Batch, behind: int) -> Counted:
+    """Count the operations of a block that passes on currents, to a layer of `behind` neurons."""
+    inner, outer = block.inner, block.outer
+    assert isinstance(inner, FiringUnit)
+    assert isinstance(outer, SumUnit)
+    unit = inner.unit
+    counts = [
+        conv_count(unit.conv, batch, fired(inner.first), unit.neuron.o_seq.size),
+        conv_count(outer.conv, batch, fired(unit.neuron), behind),
+    ]
+    if outer.skip is None or outer.skip.conv is None:
+        size = inner.first.o_seq.size
+        counts.append(skip_count(unit.conv, batch, size, None, outer.skip is not None))
+    else:
+        counts.append(conv_count(outer.skip, batch, None))
+    return counts, None
 
 
 def layer_counts(run: Forward) -> Iterator[Count]:
     """Yield the count of every layer, from input to output."""
     assert run.context.keep == "all"
-    if (block := run.context.net.block) != "basic":
-        raise ValueError(f"block: got {block}, want basic, whose operations are counted")
-    images = len(run.branches[-1])
-    takes = "numbers"  # the data
+    kind, head = run.context.net.block, run.heads[-1]
+    batch = Batch(*head.y_seq.shape[:2])
+    blocks = [block for segment in run.segments for block in segment]
+    # the neurons that take currents, those of the stem's last unit first
+    takers = [block.inner.first for block in blocks if kind == "ms"]
+    behind = [neuron.o_seq.size for neuron in [*takers, head.final] if neuron is not None]
+    spikes: Spikes = None  # the data
     for unit in run.stem.units:
-        assert isinstance(unit, Unit)
-        yield conv_count(unit.conv, unit.neuron, images, takes, updates=True)
-        takes = "spikes"
+        assert isinstance(unit, Unit | SumUnit)
+        updates = unit.neuron.o_seq.size if isinstance(unit, Unit) else behind[0]
+        yield conv_count(unit.conv, batch, spikes, updates)
+        spikes = fired(unit.neuron) if isinstance(unit, Unit) else None
     if run.stem.pool is not None:
-        takes = "numbers"  # averages
-    for block in (block for segment in run.segments for block in segment):
-        inner, outer = block.inner, block.outer
-        assert isinstance(inner, Unit)
-        assert isinstance(outer, Unit)
-        yield conv_count(inner.conv, inner.neuron, images, takes, updates=True)
-        yield conv_count(outer.conv, outer.neuron, images, "spikes", updates=True)
-        if outer.skip is None or outer.skip.conv is None:
-            assert inner.conv.conv is not None
-            name, x = inner.conv.conv_name.removesuffix("conv1") + "skip", inner.conv.conv.x
-            count = skip_count(name, x, images, takes)
-            count.norm_macs = x.size if outer.skip is not None else 0
-            yield count
+        spikes = None  # averages
+    for index, block in enumerate(blocks):
+        if kind == "ms":
+            counts, spikes = membrane_counts(block, batch, behind[index + 1])
+        elif kind == "basic":
+            counts, spikes = basic_counts(block, batch, spikes)
         else:
-            pooled = "numbers" if outer.pool is not None else takes
-            yield conv_count(outer.skip, outer.neuron, images, pooled, updates=False)
-        takes = "spikes"
-    yield from head_counts(run, images)
+            counts, spikes = sew_counts(block, batch, spikes, kind.removeprefix("sew_"))
+        yield from counts
+    yield from head_counts(run, batch.images)
 
 
 def head_counts(run: Forward, images: int) -> Iterator[Count]:

@@ -8,13 +8,27 @@ import pytest
 
 from refsnn.cli import main
 from refsnn.experiments.energy import Operations, reach, summary
-from refsnn.network import Network, architecture, encode, forward, init_buffers, init_params
-from refsnn.network.model import units
-from refsnn.ops import NUMPY, get_ops
+from refsnn.network import (
+    BLOCKS,
+    Network,
+    architecture,
+    encode,
+    forward,
+    init_buffers,
+    init_params,
+)
+from refsnn.network.model import recomputed_neurons
+from refsnn.ops import LIF, NEURONS, NUMPY, get_ops
+
+BLOCK = pytest.mark.parametrize("block", BLOCKS)
+REAL_SPIKE = NEURONS["real_spike"]()
 
 
 def one_by_one(x, w, p):
-    """The pairs of an input that is not 0 and a weight that meet in the image, in plain loops."""
+    """The pairs of a spike and a weight that meet in the image, in plain loops, and of any input.
+
+    An input of n is n spikes.
+    """
     (images, height, width, c_in), (kh, kw, _, c_out) = x.shape, w.shape
     (sh, sw), (ph, pw) = p.stride, p.padding
     met = all_met = 0
@@ -27,15 +41,20 @@ def one_by_one(x, w, p):
                         if 0 <= row < height and 0 <= column < width:
                             for c in range(c_in):
                                 all_met += c_out
-                                met += c_out * int(x[n, row, column, c] != 0)
+                                met += c_out * int(x[n, row, column, c])
     return met, all_met
 
 
-def counted(net, images, steps, ops=NUMPY, seed=0, batches=1):
-    """The counts of a forward pass, and the convolutions that it made."""
+def counted(net, images, steps, ops=NUMPY, seed=0, batches=1, dtype=np.float64):
+    """The counts of a forward pass, and the convolutions that it made: input, weight, settings.
+
+    Real Spike's spikes have size 3.
+    """
     rng = np.random.default_rng(seed)
     params, buffers = init_params(net, rng), init_buffers(net)
     params = {k: v + 0.7 if "bn" in k and k.endswith("bias") else v for k, v in params.items()}
+    params |= {k: v + 2 for k, v in params.items() if k.endswith(".a")}
+    params, buffers = ({k: v.astype(dtype) for k, v in x.items()} for x in (params, buffers))
     seen, operations = [], Operations()
 
     def watched(x, w, p):
@@ -43,12 +62,13 @@ def counted(net, images, steps, ops=NUMPY, seed=0, batches=1):
         return ops.conv_forward(x, w, p)
 
     for batch in np.array_split(images, batches):
-        x_seq = encode(batch.astype(np.float64), steps)
+        x_seq = encode(batch.astype(dtype), steps)
         run = forward(net, params, buffers, x_seq, replace(ops, conv_forward=watched), False)
         operations.add(run)
     return operations, seen, run
 
 
+@BLOCK
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize(
     ("arch", "downsample"),
@@ -59,28 +79,51 @@ def counted(net, images, steps, ops=NUMPY, seed=0, batches=1):
         ("resnet18-imagenet", "avgpool"),
     ],
 )
-def test_counts_are_those_of_plain_loops(arch, downsample, steps):
+def test_counts_are_those_of_plain_loops(arch, downsample, steps, block):
     spec = architecture(arch)
     small = spec if ":" in arch else replace(spec, depths=(1, 1), widths=(3, 4), stem_width=3)
-    net = Network(small, 2, 4, branches="none", downsample=downsample)
+    settings = {"downsample": downsample, "block": block, "lif": LIF(v_th=0.8)}
+    net = Network(small, 2, 4, branches="none", **settings)
     size = (2, 8, 8, 2) if ":" not in arch else (2, 8, 6, 2)
     operations, seen, _ = counted(net, np.random.default_rng(1).normal(size=size), steps)
     convs = [c for c in operations.layers.values() if "conv" in c.name]
     assert len(convs) == len(seen) > 2
+    most = 1
     for count, (x, w, p) in zip(convs, seen, strict=True):
         met, every = one_by_one(x, w, p)
         if count.takes == "spikes":
-            assert set(np.unique(x)) <= {0, 1}
+            assert not (x % 1).any()
+            most = max(most, x.max())
             assert (count.synaptic, count.macs) == (met, 0)
             assert count.spikes == x.sum()
             assert count.dense_macs * steps == every
         else:
             assert (count.synaptic, count.macs) == (0, every)
+    assert (most > 1) == (block == "sew_add" and ":" in arch)  # no pooling before
     assert sum(c.synaptic for c in convs) > 0
     assert convs[0].takes == "numbers"
-    averaged = [c.name for c in convs[1:] if c.takes == "numbers"]
-    pooled = ["stage1.block0.conv1"] if small.stem.pool is not None else []
-    assert averaged == pooled + (["stage2.block0.skip.conv"] if downsample == "avgpool" else [])
+    found = [c.name for c in convs[1:] if c.takes == "numbers"]
+    wanted = {"stage1.block0.conv1"} if small.stem.pool is not None and block != "ms" else set()
+    if wanted and block.startswith("sew"):  # stage 1 passes on averages
+        wanted |= {"stage2.block0.conv1", "stage2.block0.skip.conv"}
+    if downsample == "avgpool" or block == "ms":  # ms: currents
+        wanted.add("stage2.block0.skip.conv")
+    assert (len(found), set(found)) == (len(wanted), wanted)
+
+
+@BLOCK
+def test_spikes_of_any_size_count_as_one(block):
+    """Sums of them count as many: with size 3, an input of 6 to SEW ADD's next weights is two."""
+    net = Network(architecture("2-2:3-5"), 2, 4, "none", block=block, neuron_model=REAL_SPIKE)
+    images = np.random.default_rng(1).normal(size=(2, 6, 6, 2))
+    operations, seen, _ = counted(net, images, 2)
+    convs = [c for c in operations.layers.values() if "conv" in c.name]
+    for count, (x, w, p) in list(zip(convs, seen, strict=True))[1:]:
+        if not (block == "ms" and "skip" in count.name):
+            n = x / 3 if block == "sew_add" else x != 0
+            assert not (n % 1).any()
+            assert (count.spikes, count.synaptic) == (n.sum(), one_by_one(n, w, p)[0])
+            assert count.spikes > 0
 
 
 def test_images_that_are_repeated_are_convolved_once_and_recordings_at_each_step():
@@ -95,24 +138,77 @@ def test_images_that_are_repeated_are_convolved_once_and_recordings_at_each_step
     assert moving.macs == 3 * first[1].macs
 
 
+@BLOCK
 @pytest.mark.parametrize("readout", ["mean", "sum"])
-def test_neurons_skips_and_heads(readout):
-    net = Network(architecture("1-1:3-5"), 2, 4, branches="none", readout=readout)
+def test_neurons_skips_and_heads(readout, block):
+    net = Network(architecture("2-2:3-5"), 2, 4, branches="none", readout=readout, block=block)
     images = np.random.default_rng(1).normal(size=(2, 6, 6, 2))
     operations, seen, run = counted(net, images, 3)
     layers = operations.layers
-    neurons = [neuron for unit in units(run) for neuron in unit.neurons]
-    assert sum(c.updates for c in layers.values()) == sum(n.o_seq.size for n in neurons)
-    norms = 2 * 3 * (6 * 6 * 3 * 3 + 3 * 3 * 5 * 3)  # of N T pixels: 3 convolutions in each stage
+    assert sum(c.updates for c in layers.values()) == sum(
+        neuron.o_seq.size for neuron in recomputed_neurons(run)
+    )
+    stage1, stage2 = 2 * 3 * 6 * 6 * 3, 2 * 3 * 3 * 3 * 5  # outputs of all images and steps
+    norms = 5 * stage1 + 5 * stage2  # the stem's and 4 convolutions, 4 and the skip's
     assert sum(c.norm_macs for c in layers.values()) == norms
-    identity = layers["stage1.block0.skip"]
-    assert identity.synaptic == identity.spikes == seen[1][0].sum()
-    assert identity.reads == 0
+    bare = [name for name in layers if name.endswith(".skip")]
+    inputs = dict(zip([name for name in layers if "conv" in name], seen, strict=True))
+    if block.startswith("sew"):
+        assert not bare
+    else:
+        assert bare == [f"{at}.skip" for at in ("stage1.block0", "stage1.block1", "stage2.block1")]
+    for name in bare:
+        count, (x, *_) = layers[name], inputs[name.removesuffix("skip") + "conv1"]
+        assert count.synaptic == (x.sum() if block == "basic" else x.size) > 0
+        assert count.takes == ("spikes" if block == "basic" else "numbers")
+        assert count.spikes == (x.sum() if block == "basic" else 0)
+        assert (count.elements, count.reads, count.macs) == (x.size, 0, 0)
     for count in layers.values():
         if not count.name.endswith("skip"):
             assert count.reads == count.synaptic + count.macs > 0
     fc = layers["head.fc"]
     assert (fc.takes, fc.macs, fc.dense_macs) == ("numbers", 2 * 3 * 5 * 4, 2 * 5 * 4)
+
+
+@pytest.mark.parametrize("block", ["basic", "ms"])
+def test_batch_norms_of_bare_skips_are_counted(block):
+    images, found = np.random.default_rng(1).normal(size=(2, 6, 6, 2)), []
+    for norm_identity in (False, True):
+        spec, options = architecture("1-2:3-5"), {"block": block, "norm_identity": norm_identity}
+        layers = counted(Network(spec, 2, 4, "none", **options), images, 3)[0].layers
+        found.append(sum(c.norm_macs for c in layers.values()))
+    assert found[1] - found[0] == 2 * 3 * (6 * 6 * 3 + 3 * 3 * 5)
+
+
+def test_neurons_that_take_currents_are_counted_with_the_layer_before():
+    """Behind a pooling they are fewer than the currents of the stem."""
+    spec = replace(architecture("resnet20m"), depths=(1, 1), widths=(3, 4), stem_width=3)
+    net = Network(spec, 2, 4, branches="none", block="ms")
+    operations, _, run = counted(net, np.random.default_rng(1).normal(size=(2, 8, 8, 2)), 3)
+    updates = [c.updates for c in operations.layers.values()]
+    assert updates == [
+        *[2 * 3 * 8 * 8 * 3] * 2,
+        *[2 * 3 * 4 * 4 * 3] * 3,  # lif1 behind the stem and the pooling, lif2, the next lif1
+        *(0, 2 * 3 * 2 * 2 * 4, 2 * 3 * 2 * 2 * 4, 0),  # the skip; lif2, final.lif, the skip
+        0,
+    ]
+    assert sum(updates) == sum(neuron.o_seq.size for neuron in recomputed_neurons(run))
+
+
+def test_a_sum_of_spikes_and_averages_is_numbers():
+    """SEW ADD right behind the stem's pooling; the additions are counted where there are some."""
+    spec = replace(architecture("resnet20m"), depths=(2, 1), widths=(3, 4), stem_width=3)
+    images, found = np.random.default_rng(1).normal(size=(2, 8, 8, 2)), {}
+    for block in ("sew_add", "sew_and"):
+        net = Network(spec, 2, 4, branches="none", block=block)
+        layers = counted(net, images, 3)[0].layers
+        found[block] = {name: (c.takes, c.synaptic, c.macs > 0) for name, c in layers.items()}
+    for block, row in found.items():
+        for name in ("stage1.block0.conv1", "stage1.block1.conv1", "stage2.block0.skip.conv"):
+            assert row[name] == ("numbers", 0, True)
+        bare = [name for name in row if name.endswith(".skip")]
+        assert bare == (["stage1.block0.skip", "stage1.block1.skip"] if block == "sew_add" else [])
+        assert all(row[name] == ("numbers", 2 * 3 * 4 * 4 * 3, False) for name in bare)
 
 
 def test_a_hidden_layer_takes_averages_and_the_last_one_spikes():
@@ -126,13 +222,16 @@ def test_a_hidden_layer_takes_averages_and_the_last_one_spikes():
     assert 0 < last.spikes < spikes.size
 
 
-def test_batches_add_up_and_kernels_count_the_same():
-    net = Network(architecture("1-1:3-16"), 2, 4, branches="none")
+@BLOCK
+@pytest.mark.parametrize("model", [None, REAL_SPIKE])
+def test_batches_add_up_and_kernels_count_the_same(model, block):
+    net = Network(architecture("1-2:3-16"), 2, 4, "none", block=block, neuron_model=model)
     images = np.random.default_rng(1).normal(size=(6, 6, 6, 2))
     whole = counted(net, images, 2)[0]
     parts = counted(net, images, 2, batches=3)[0]
     assert whole.layers == parts.layers
-    assert counted(net, images, 2, get_ops("numba"))[0].layers == whole.layers
+    for dtype in (np.float64, np.float32):
+        assert counted(net, images, 2, get_ops("numba"), dtype=dtype)[0].layers == whole.layers
 
 
 @pytest.mark.parametrize(
