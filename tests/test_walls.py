@@ -106,14 +106,21 @@ def test_imports_point_down(path):
 
 
 SECOND_OPINIONS = PACKAGE.parent / "verification"
-SHARED = {"forward_mode": "verification.dual", "pytorch": "refsnn.pytorch"}
+SHARED = {
+    "forward_mode": "verification.dual",
+    "pytorch": "refsnn.pytorch",
+    "torch_methods": "refsnn.pytorch",
+}
 
 
 @pytest.mark.parametrize(
     "path",
     [
         *sorted((PACKAGE / "oracle" / "naive").glob("*.py")),
-        *(SECOND_OPINIONS / f"{name}.py" for name in ("dual", "forward_mode", "pytorch")),
+        *(
+            SECOND_OPINIONS / f"{name}.py"
+            for name in ("dual", "forward_mode", "pytorch", "torch_methods")
+        ),
         PACKAGE / "pytorch.py",
     ],
     ids=lambda p: f"{p.parent.name}/{p.stem}",

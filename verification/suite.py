@@ -9,6 +9,7 @@ from verification.record import Row
 from verification.registry import CHECKS, Check, run_check
 
 HAS_PEERS = find_spec("torch") is not None
+PEERS = ["peers", "method_peers"]  # PyTorch's
 MODULES = [
     "operations",
     "twins",
@@ -34,7 +35,7 @@ MODULES = [
 @cache
 def checks(peers: bool = HAS_PEERS) -> list[Check]:
     """Import the modules and return their checks; `peers` adds PyTorch's, which takes seconds."""
-    modules = [*MODULES, "peers"] if peers else MODULES
+    modules = [*MODULES, *PEERS] if peers else MODULES
     for name in modules:
         import_module(f"verification.{name}")
 
