@@ -199,15 +199,22 @@ COMMON = {
     "exponential": lambda x, alpha: 0.5 + 0.5 * side(x) * (1.0 - exp(-alpha * absolute(x))),
     "gaussian": lambda x, sigma: 0.5 + 0.5 * erf(x / (sigma * math.sqrt(2.0))),
     "dspike": lambda x, b: 0.5 + tanh(b * clip(x, -0.5, 0.5)) / (2.0 * math.tanh(b / 2.0)),
-    "rectifier": lambda x, a: 0.5 + clip(_rectified(x) / a, -0.5, 0.5),
+    "rectifier": lambda x, a: 0.5 + _rectified(clip(x, -_end(a), _end(a))) / a,
 }
+
+
+def _end(width):
+    """Return the distance from the threshold at which the rectifier is half of this width."""
+    if width == 1.0:
+        return 0.5
+    return math.atanh(width * math.tanh(1.5)) / 3.0 if width < 1.0 else ((width + 1) / 2) ** 3 - 0.5
 
 
 def _rectified(x):
     """Return tanh(3 x)/(2 tanh(3/2)) within 1/2 of 0, and the cube root of |x| + 1/2 beyond."""
-    beyond = exp(log(clip(absolute(x), 0.5, math.inf) + 0.5) / 3.0) - 0.5
-    within = tanh(3.0 * clip(x, -0.5, 0.5)) / (2.0 * math.tanh(1.5))
-    return within + side(x) * (beyond - 0.5)
+    outside = np.abs(as_dual(x).value) > 0.5
+    beyond = side(x) * (exp(log(absolute(x) + 0.5) / 3.0) - 0.5)
+    return tanh(3.0 * x) / (2.0 * math.tanh(1.5)) * (1.0 - outside) + beyond * (1.0 * outside)
 
 
 def _quadratic(z):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from refsnn.equations.distillation import feature_loss
 from refsnn.network import (
     BLOCKS,
     backward,
@@ -21,18 +22,19 @@ from refsnn.training.algorithm import train_step
 from refsnn.training.checkpoint import State
 from refsnn.training.config import TrainConfig, make_config
 from refsnn.training.optimizer import init_state
-from refsnn.training.recipes import recipes
-from verification import cases, models, potentials, torch_methods
+from refsnn.training.recipes import self_contained
+from verification import cases, learning, models, potentials, torch_methods
 from verification.record import Recorder
 from verification.registry import check
 
 TOLERANCE = 1e-10
-RECIPES = [name for name, recipe in recipes().items() if not recipe.missing]
+RECIPES = self_contained()
 #: recipes that change what is trained, or the network from epoch to epoch, and clauses of that
 TRAINED = {
     **{"plif": "R7", "glif": "R7", "diet-snn": "R7 DIET", "mpbn": "R7", "real-spike": "R7"},
     **{"tebn": "", "bntt": "", "tet": "", "im-loss": "ESG M11"},
 }
+JUMPING = "rectangular", "dspike", "rectifier"  # surrogates whose slopes jump
 USUAL = {"tanh": 0.5, "sigmoid": 2.0}  # a surrogate's number where the settings have none
 
 
@@ -71,6 +73,7 @@ def describe(net: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
         "neuron_model": values["neuron_model"],
         "neuron_options": options.get(values["neuron_model"], {}),
         "norm_model": values["norm_model"],
+        "psp_root": values["psp_root"],
         "loss": {"lam": values["tet_lam"], "phi": phi} if values["loss"] == "tet" else None,
         "potential_loss": kind and {"kind": kind, "lam": usual[kind] if weight is None else weight},
     }
@@ -102,7 +105,9 @@ def settings(draw: Any) -> dict[str, Any]:
         "readout": draw(st.sampled_from(["mean", "sum"])),
         "branch_sum": draw(st.sampled_from(["logits", "losses"])),
     }
-    if not block.startswith("sew"):
+    if norm == "psp":
+        values |= {"norm_statistics": "pooled", "norm_scale": 1.0, "psp_root": draw(st.booleans())}
+    elif not block.startswith("sew"):
         values["norm_merge_scale"] = draw(st.sampled_from([1.0, 0.75]))
         values["norm_identity"] = draw(st.booleans())
     if kind == "plif":
@@ -147,8 +152,8 @@ def method_cases(draw: Any, given: Any, starts: bool | None = None) -> MethodCas
 
 #: clauses of each part of a method, and the paper's where the part is the paper's
 NEURON = {"lif": "EQ1", **models.CLAUSES}
-PARTS = "PLIF GLIF DIET MPBN REALSPIKE TEBN BNTT SEW MS TET IMLOSS MPD"
-DECISIONS = "M1 M2 M3 M5 M6 M7 M8 M10 M12 M13 R5 R6"
+PARTS = "PLIF GLIF DIET MPBN REALSPIKE TEBN BNTT PSPBN SEW MS TET IMLOSS MPD"
+DECISIONS = "M1 M2 M3 M5 M6 M7 M8 M10 M12 M13 M15 R5 R6"
 PAPERS = "EQ1 EQ4 EQ5 EQ9 D5 D8 D13 D25"
 
 
@@ -163,6 +168,8 @@ def neuron_clauses(net: dict[str, Any]) -> str:
 
 def norm_clauses(net: dict[str, Any]) -> str:
     """Return the clauses of a network's batch norms."""
+    if net["norm_model"] == "psp":
+        return "PSPBN" if net["psp_root"] else "M15"
     clauses = "D8" if net["norm_model"] == "bn" else net["norm_model"].upper()
     clauses += " M1" * (net["norm"]["scale"] != 1)
     return clauses + " M2" * (net["norm_identity"] or net["merge_scale"] != 1)
@@ -182,7 +189,7 @@ def block_clauses(net: dict[str, Any]) -> str:
 
 def nearest_jump(x: Any, neuron: dict[str, Any]) -> float:
     """Return the least distance of what is fired from the threshold or a jump of the slope."""
-    jumps = cases.kinks(neuron) if neuron["surrogate"] in ("rectangular", "dspike") else []
+    jumps = cases.kinks(neuron) if neuron["surrogate"] in JUMPING else []
     return min(float(np.abs(x - jump).min()) for jump in [0.0, *jumps])
 
 
@@ -409,6 +416,36 @@ def losses_of_potentials(case: Any, record: Recorder) -> None:
     record.values_ok()
     scale = 1e-3 + float(np.abs(gradient).max())
     record.close(clauses, "dL/du_pre", loss.gradient(u_pre_seq, p), gradient, TOLERANCE, scale)
+
+
+@check(
+    "losses with a teacher in PyTorch",
+    "peer",
+    "KDSNN M16",
+    st.tuples(learning.lessons(), st.booleans(), cases.SEEDS),
+    quick=30,
+    full=1000,
+)
+def losses_with_a_teacher(drawn: Any, record: Recorder) -> None:
+    """Compare the losses of logits and of features, and their gradients."""
+    (loss, logits, labels), aligned, seed = drawn
+    value, dlogits = torch_methods.distillation(
+        logits, loss.teacher, labels, loss.temperature, loss.alpha
+    )
+    got, cache = loss.forward(logits, labels)
+    record.close("KDSNN M16", "L of logits", got, value, 1e-12, 1 + abs(value))
+    rng = np.random.default_rng(seed)
+    rates, features = rng.uniform(size=(2, len(logits), 2, 3, 3))
+    align = rng.normal(size=(1, 1, 3, 3)) if aligned else None
+    value, drates, dalign = torch_methods.of_features(rates, features, align, 0.3)
+    of_features, got_rates, got_align = feature_loss(rates, features, align, 0.3)
+    record.close("KDSNN", "L of features", of_features, value, 1e-12, 1 + value)
+    record.values_ok()
+    record.close("KDSNN M16", "dL/dz", loss.backward(cache), dlogits, 1e-12, 1.0)
+    record.close("KDSNN", "dL/drates", got_rates, drates, 1e-12, 1 + float(np.abs(drates).max()))
+    if dalign is not None:
+        scale = 1 + float(np.abs(dalign).max())
+        record.close("KDSNN", "dL/dA", got_align, dalign, 1e-12, scale)
 
 
 @st.composite

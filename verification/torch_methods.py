@@ -23,7 +23,8 @@ PLAIN = {
     "norm_identity": False,
     "neuron_model": "lif",  # or plif, glif, diet, mpbn, real_spike
     "neuron_options": {},
-    "norm_model": "bn",  # or tebn, bntt
+    "norm_model": "bn",  # or tebn, bntt, psp
+    "psp_root": True,
     "loss": None,  # or TET's {lam, phi}
     "potential_loss": None,  # or {kind: im or mpd, lam, half_width}
 }
@@ -149,6 +150,8 @@ class Pass:
     def norm(self, x_seq, name, factor=1.0):
         """Return the method's batch norm of x_seq (T, N, H, W, C), its gamma times a factor."""
         own, given = self.own(name), self.net["norm"]
+        if self.net["norm_model"] == "psp":
+            return x_seq  # what the convolution took is normalised
         weight = own["weight"] * (given["scale"] * factor)
         if self.net["norm_model"] == "bntt":
             steps = [
@@ -170,10 +173,24 @@ class Pass:
 
     def conv(self, x_seq, name, stride=1):
         """Return a convolution that keeps sizes but for its stride."""
+        if self.net["norm_model"] == "psp":
+            x_seq = self.without_mean(x_seq, name.replace("conv", "bn"))
         w = self.params[f"{name}.weight"]
         padding = w.shape[0] // 2
         kernel = w.permute(3, 2, 0, 1)
         return on_images(lambda x: F.conv2d(x, kernel, None, stride, padding), x_seq)
+
+    def without_mean(self, x_seq, name):
+        """Return x_seq divided by the root of its second moment, or by this itself, times gamma."""
+        given, (_, running) = self.net["norm"], self.running(name)
+        moment = running.clone()
+        if self.training:
+            moment = x_seq.square().mean((0, 1, 2, 3))
+            running += given["momentum"] * (moment.detach() - running)
+        moment = moment + given["eps"]
+        divisor = moment.sqrt() if self.net["psp_root"] else moment
+        self.steepest = max(self.steepest, float(1 / divisor.detach().min()))
+        return self.own(name)["weight"] * x_seq / divisor
 
     def neurons(self, c_seq, name):
         """Return what the method's neurons pass on."""
@@ -397,6 +414,29 @@ def potentials_alone(u_pre, v_th, given):
     loss = found.potential_loss()
     loss.backward()
     return loss.item(), u.grad.numpy()
+
+
+def distillation(logits, teacher, labels, temperature, alpha):
+    """Return the loss of logits beside a teacher's, and its gradient."""
+    z, t = torch.tensor(logits, requires_grad=True), torch.tensor(teacher)
+    soft = F.log_softmax(z / temperature, 1), F.log_softmax(t / temperature, 1)
+    divergence = F.kl_div(*soft, reduction="batchmean", log_target=True)
+    entropy = F.cross_entropy(z, torch.tensor(labels))
+    loss = alpha * temperature**2 * divergence + (1 - alpha) * entropy
+    loss.backward()
+    return loss.item(), z.grad.numpy()
+
+
+def of_features(rates, features, align, beta):
+    """Return the loss of features (N, H, W, C) beside a teacher's, and its gradients."""
+    x = torch.tensor(rates, requires_grad=True)
+    w = None if align is None else torch.tensor(align, requires_grad=True)
+    found = x.permute(0, 3, 1, 2)
+    found = found if w is None else F.conv2d(found, w.permute(3, 2, 0, 1))
+    difference = found.permute(0, 2, 3, 1) - torch.tensor(features)
+    loss = beta * difference.square().sum() / len(x)
+    loss.backward()
+    return loss.item(), x.grad.numpy(), None if w is None else w.grad.numpy()
 
 
 def decay_of(name, settings):
