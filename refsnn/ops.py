@@ -18,6 +18,7 @@ from refsnn.equations.batchnorm import (
     NormGrads,
     NormInput,
     Running,
+    along_steps,
 )
 from refsnn.equations.conv import Conv, ConvCache
 from refsnn.equations.distillation import Distillation, feature_loss
@@ -34,7 +35,9 @@ from refsnn.equations.linear import LinearCache
 from refsnn.equations.loss import CROSS_ENTROPY, Loss, is_per_step, loss_value
 from refsnn.equations.neurons import NEURONS, PLIF, Diet, Neuron
 from refsnn.equations.neurons.gated import Gated, GatedCache, is_gated
+from refsnn.equations.neurons.thresholds import Thresholds, threshold_of_mpbn
 from refsnn.equations.norms import NORMS, PSPBN, Norm
+from refsnn.equations.norms.folded import Folded, FoldedByStep
 from refsnn.equations.norms.psp import PSPCache, psp_backward, psp_forward
 from refsnn.equations.pool import AvgPool, AvgPoolCache
 from refsnn.equations.potentials import POTENTIAL_LOSSES, DistributionLoss, IMLoss, PotentialLoss
@@ -63,6 +66,7 @@ __all__ = [
     "IMLoss",
     "PotentialLoss",
     "ShapeSearch",
+    "along_steps",
     "choose_shape",
     "RESETS",
     "RESET_GRADIENTS",
@@ -76,6 +80,8 @@ __all__ = [
     "Conv",
     "ConvCache",
     "Diet",
+    "Folded",
+    "FoldedByStep",
     "FusedCache",
     "Gated",
     "GatedCache",
@@ -95,6 +101,7 @@ __all__ = [
     "Pullback",
     "Running",
     "Surrogate",
+    "Thresholds",
     "feature_loss",
     "get_ops",
     "is_gated",
@@ -109,6 +116,7 @@ __all__ = [
     "reset",
     "reset_slopes",
     "slopes_at",
+    "threshold_of_mpbn",
     "validate",
 ]
 

@@ -1,6 +1,7 @@
 """Spiking ResNets with side branches: structure, parameters, forward and backward."""
 
 from refsnn.network.architecture import ARCHITECTURES, Architecture, Stem, architecture
+from refsnn.network.fold import fold
 from refsnn.network.model import (
     Forward,
     backward,
@@ -40,6 +41,7 @@ __all__ = [
     "backward",
     "check_params",
     "encode",
+    "fold",
     "forward",
     "init_buffers",
     "init_params",

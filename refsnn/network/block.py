@@ -10,6 +10,7 @@ from refsnn.network.layers import (
     Context,
     ConvLayer,
     Grads,
+    affine,
     conv_backward,
     conv_forward,
     neuron_backward,
@@ -103,6 +104,9 @@ def skip_forward(
     if not context.net.has_projection(block):
         if context.net.norm_identity:
             name = f"{block.name}.skip.bn"
+            if context.net.is_folded:
+                gain, bias = (context.params[f"{name}.{key}"] for key in ("weight", "bias"))
+                return affine(x_seq, gain, bias), None, None
             return norm_input(x_seq, name, context), None, ConvLayer("", name, None, False)  # M2
         return x_seq, None, None  # D9
     pool, stride = None, block.stride

@@ -20,6 +20,7 @@ from refsnn.ops import (
     BatchNorm,
     Conv,
     ConvCache,
+    Folded,
     FusedCache,
     Gated,
     Neuron,
@@ -30,6 +31,7 @@ from refsnn.ops import (
     PotentialLoss,
     PSPCache,
     Running,
+    along_steps,
     is_still,
     psp_backward,
     psp_forward,
@@ -55,7 +57,7 @@ class ConvLayer(NamedTuple):
     """A convolution's cache, with the names of its parameters and of the next batch norm's."""
 
     conv_name: str
-    norm_name: str
+    norm_name: str  # empty where it is folded
     conv: ConvCache | None  # None for a batch norm without a convolution before it
     still: bool  # it convolved one step's images, which are those of all steps
     before: PSPCache | None = None  # of the norm of what it takes; then none follows it
@@ -107,7 +109,11 @@ def norms_of(cache: NeuronCache | SumCache) -> list[tuple[str, Running]]:
 
 def norms_after(*layers: ConvLayer | None) -> NormNames:
     """Return the names of the batch norms that follow these convolutions."""
-    return tuple(layer.norm_name for layer in layers if layer is not None and layer.before is None)
+    return tuple(
+        layer.norm_name
+        for layer in layers
+        if layer is not None and layer.norm_name and layer.before is None
+    )
 
 
 def norms_before(*layers: ConvLayer | None) -> list[tuple[str, Running]]:
@@ -146,6 +152,9 @@ def conv_forward(
         w = factor[:, None] * w  # PSPBN
     c, cache = context.ops.conv_forward(merge(x_seq[:1] if still else x_seq), w, conv)
     c_seq = np.broadcast_to(c, (steps, *c.shape)) if still else split(c, steps)
+    if isinstance(model, Folded):
+        gain, bias = context.params.get(f"{conv_name}.gain"), context.params[f"{conv_name}.bias"]
+        return affine(c_seq, gain, bias), ConvLayer(conv_name, "", cache, still)
     layer = ConvLayer(conv_name, norm_name, cache, still, before)
     if before is not None:
         return c_seq.astype(w.dtype, copy=False), layer
@@ -157,6 +166,12 @@ def norm_input(x_seq: Array, name: str, context: Context) -> NormInput:
     gamma, beta = norm_affine(name, context)
     x_seq = x_seq.astype(gamma.dtype, copy=False)
     return NormInput(x_seq, gamma, beta, running_of(name, context))
+
+
+def affine(x_seq: Array, gain: Array | None, bias: Array) -> Array:
+    """Return gain x + bias of each channel; both are (C,), or (T, C) for each step."""
+    factor = bias.dtype.type(1) if gain is None else along_steps(gain)
+    return x_seq.astype(bias.dtype, copy=False) * factor + along_steps(bias)
 
 
 def running_of(name: str, context: Context) -> Running:

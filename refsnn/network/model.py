@@ -113,6 +113,8 @@ def forward(
         raise ValueError(
             f"x_seq: got {len(x_seq)} steps, want {net.steps}: it has parameters for each step"
         )
+    if net.is_folded and training:
+        raise ValueError("training: got True, but the network is folded, for inference alone")
     check_params(net, params)
     check_buffers(net, buffers)
     validate.one_of("keep", keep, ("all", "spikes") if training else ("all", "spikes", "nothing"))

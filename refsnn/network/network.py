@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refsnn.network.architecture import Architecture
-from refsnn.ops import LIF, Array, BatchNorm, Neuron, Norm, validate
+from refsnn.ops import LIF, Array, BatchNorm, Folded, Neuron, Norm, validate
 
 Params = dict[str, Array]
 Shapes = dict[str, tuple[int, ...]]
@@ -93,6 +93,11 @@ class Network:
         """Tell whether parameters belong to one step each, so that T is `steps`."""
         models = self.neuron_model, self.norm_model
         return any(model is not None and model.by_step for model in models)
+
+    @property
+    def is_folded(self) -> bool:
+        """Tell whether batch norms are folded, so that it serves inference alone."""
+        return isinstance(self.norm_model, Folded)
 
     @property
     def norm_constants(self) -> BatchNorm:
@@ -207,7 +212,7 @@ class Network:
         def conv_norm(conv: str, norm: str, kernel: int, c_in: int, c_out: int) -> None:
             shapes[f"{conv}.weight"] = (kernel, kernel, c_in, c_out)
             of_inputs = self.norm_model is not None and self.norm_model.of_inputs
-            norm_only(norm, c_in if of_inputs else c_out)
+            norm_only(conv if self.is_folded else norm, c_in if of_inputs else c_out)
 
         def norm_only(norm: str, channels: int) -> None:
             own: Shapes = {"weight": (channels,), "bias": (channels,)}
@@ -240,7 +245,13 @@ class Network:
                 skip = f"{block.name}.skip"
                 conv_norm(f"{skip}.conv", f"{skip}.bn", 1, block.c_in, block.c_out)
             elif self.norm_identity:
-                norm_only(f"{block.name}.skip.bn", block.c_out)  # M2
+                name, channels = f"{block.name}.skip.bn", block.c_out
+                if self.is_folded:
+                    assert self.norm_model is not None
+                    shape = (self.steps, channels) if self.norm_model.by_step else (channels,)
+                    shapes |= {f"{name}.weight": shape, f"{name}.bias": shape}
+                else:
+                    norm_only(name, channels)  # M2
             neurons(f"{block.name}.lif2", layers["lif2"])
             if "skip.lif" in layers:
                 neurons(f"{block.name}.skip.lif", layers["skip.lif"])
@@ -265,6 +276,8 @@ class Network:
         for name, shape in self.shapes().items():
             layer, _, kind = name.rpartition(".")
             channels = shape[-1:]
+            if is_norm(name) and self.is_folded:
+                continue
             if is_norm(name):
                 by_step = self.norm_model is not None and self.norm_model.running_by_step
                 kept = (self.steps, *channels) if by_step else channels
@@ -309,8 +322,10 @@ def init_params(net: Network, rng: np.random.Generator, dtype: Any = np.float64)
 
     Batch norm starts at weight 1 and bias 0, and the parameters of a neuron or batch norm model
     where it says. The side branches are drawn last, so that with the same seed networks with and
-    without branches have the same main path. Source: D18, M4.
+    without branches have the same main path. ValueError for a folded network. Source: D18, M4.
     """
+    if net.is_folded:
+        raise ValueError("net: is folded, and has no parameters to be trained")
     params: Params = {}
     for name, shape in net.shapes().items():
         if is_neuron(name) or (is_norm(name) and net.norm_model is not None):

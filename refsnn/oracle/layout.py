@@ -67,7 +67,8 @@ def params_from_torch(params: Mapping[str, Array]) -> Params:
 
 def has_steps(name: str) -> bool:
     """Tell whether two axes of this parameter are steps and channels, and not in and out."""
-    return is_norm(name) or is_neuron(name)
+    *_, key = name.rpartition(".")
+    return is_norm(name) or is_neuron(name) or key in ("gain", "bias")
 
 
 def torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
