@@ -1,4 +1,4 @@
-"""Folding: the folded network computes what the network does, and what can't be folded is refused."""
+"""Folding: a folded network computes what the network does, and the rest is refused."""
 
 from dataclasses import replace
 
