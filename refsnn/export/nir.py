@@ -4,6 +4,10 @@ The graph is the network as evaluation computes it, with batch norm folded into 
 without side branches. NIR describes neurons by differential equations, which forward Euler with the
 metadata's `dt` turns into Eq. 1. Node parameters are in PyTorch's axis order, as NIR requires.
 
+NIR adds up what leads to a node, and has no node for a sum. Where blocks pass on sums (SEW ADD and
+MS), edges lead from each of the terms to each layer that takes the sum. It has no product either,
+which SEW AND and IAND would need.
+
 Tests show that SpikingJelly 2.0 and snnTorch 1.0 import the graph and compute the same. snnTorch
 does so only with a leak and dt = 1e-4, which its importer assumes. Norse 1.1 leaves out average
 pooling.
@@ -28,6 +32,9 @@ from refsnn.ops import Array, AvgPool, Conv, Neuron, Norm, is_gated, validate
 __all__ = ["node_outputs", "read_nir", "run_nir", "to_nir", "write_nir"]
 
 DT = 1e-4  # seconds; what importers assume if they are not told
+
+OTHER_FILES = "a .npz or .safetensors file holds it"
+Terms = tuple[str, ...]  # the nodes whose outputs a layer takes the sum of
 
 
 @dataclass
@@ -69,8 +76,10 @@ def to_nir(
         raise ValueError("net: fires the surrogate's primitive, for which NIR has no node")
     if net.lif.reset != "zero":
         raise ValueError(f"net: reset {net.lif.reset}, for which NIR has no node")
-    if net.block != "basic":
-        raise ValueError(f"net: block {net.block}, want basic, the one that NIR graphs are made of")
+    if net.block in ("sew_and", "sew_iand"):
+        raise ValueError(
+            f"net: block {net.block} multiplies spikes, for which NIR has no node; {OTHER_FILES}"
+        )
     if net.norm_identity:
         raise ValueError("net: norm_identity, batch norm on skips, for which NIR has no node")
     if net.norm_model is not None:
@@ -81,13 +90,15 @@ def to_nir(
     at = draft.add("input", nir.Input(np.array(shape)), shape)
     stem = net.arch.stem
     for index in range(stem.convs):
-        at = add_conv(draft, f"stem.conv{index}", f"stem.bn{index}", stem.conv(index), at)
-        at = add_neuron(draft, f"stem.lif{index}", at)
+        at = add_conv(draft, f"stem.conv{index}", f"stem.bn{index}", stem.conv(index), (at,))
+        if index < net.fired_in_stem:
+            at = add_neuron(draft, f"stem.lif{index}", at)
     if stem.pool is not None:
-        at = add_pool(draft, "stem.pool", stem.pool, at)
+        at = add_pool(draft, "stem.pool", stem.pool, (at,))
+    x: Terms = (at,)
     for block in net.blocks():
-        at = add_block(draft, block, at)
-    at = add_head(draft, at)
+        x = add_block(draft, block, x)
+    at = add_head(draft, x)
     draft.add("output", nir.Output(np.array(draft.shapes[at])), draft.shapes[at], at)
     metadata = dict(about or {}) | {"dt": float(dt), "readout": net.readout}
     return nir.NIRGraph(draft.nodes, draft.edges, metadata)
@@ -95,32 +106,45 @@ def to_nir(
 
 def no_node(model: Neuron | Norm) -> ValueError:
     """Return the error for neurons or batch norms that NIR can't describe."""
-    return ValueError(
-        f"net: has {type(model).__name__}, for which NIR has no node; a .npz or .safetensors file "
-        "holds it"
-    )
+    return ValueError(f"net: has {type(model).__name__}, for which NIR has no node; {OTHER_FILES}")
 
 
-def add_block(draft: Draft, block: Block, x: str) -> str:
-    """Add a residual block (Eq. 5): two edges into the outer neuron add f(x) and the skip."""
-    name, stride = block.name, block.stride
-    at = add_conv(draft, f"{name}.conv1", f"{name}.bn1", Conv((stride, stride), (1, 1)), x)
-    at = add_neuron(draft, f"{name}.lif1", at)
-    projected = draft.net.has_projection(block)
-    alpha = draft.net.merge_scale if projected else 1.0  # M2
-    conv = Conv((1, 1), (1, 1))
-    f, skip = add_conv(draft, f"{name}.conv2", f"{name}.bn2", conv, at, alpha), x
+def add_block(draft: Draft, block: Block, x: Terms) -> Terms:
+    """Add a residual block; return the nodes whose sum it passes on.
+
+    In the paper's (Eq. 5) edges into the outer neuron add f(x) and the skip. SEW ADD's passes on
+    both terms' spikes, and MS's both terms' currents, the skip's first.
+    """
+    net, name, stride = draft.net, block.name, block.stride
+    inner, first = "lif1", x
+    if net.passes_currents:
+        inner, first = "lif2", (add_neuron(draft, f"{name}.lif1", *x),)
+    at = add_conv(draft, f"{name}.conv1", f"{name}.bn1", Conv((stride, stride), (1, 1)), first)
+    at = add_neuron(draft, f"{name}.{inner}", at)
+    projected = net.has_projection(block)
+    alpha = net.merge_scale if projected else 1.0  # M2
+    f = add_conv(draft, f"{name}.conv2", f"{name}.bn2", Conv((1, 1), (1, 1)), (at,), alpha)
+    skip = add_projection(draft, block, x, alpha) if projected else x
+    if net.passes_currents:
+        return (*skip, f)  # MS
+    if net.block == "basic":
+        return (add_neuron(draft, f"{name}.lif2", f, *skip),)  # Eq. (5)  # D9
     if projected:
-        if draft.net.downsample == "avgpool" and stride > 1:
-            skip = add_pool(draft, f"{name}.skip.pool", AvgPool(stride, stride), skip)
-            stride = 1
-        conv = Conv((stride, stride))
-        skip = add_conv(draft, f"{name}.skip.conv", f"{name}.skip.bn", conv, skip, alpha)
-    return add_neuron(draft, f"{name}.lif2", f, skip)  # Eq. (5)  # D9
+        skip = (add_neuron(draft, f"{name}.skip.lif", *skip),)
+    return (*skip, add_neuron(draft, f"{name}.lif2", f))  # SEW
+
+
+def add_projection(draft: Draft, block: Block, x: Terms, alpha: float) -> Terms:
+    """Add the skip's pooling, if any, and convolution."""
+    name, stride = block.name, block.stride
+    if draft.net.downsample == "avgpool" and stride > 1:
+        x, stride = (add_pool(draft, f"{name}.skip.pool", AvgPool(stride, stride), x),), 1
+    conv = Conv((stride, stride))
+    return (add_conv(draft, f"{name}.skip.conv", f"{name}.skip.bn", conv, x, alpha),)
 
 
 def add_conv(
-    draft: Draft, conv_name: str, norm_name: str, conv: Conv, x: str, alpha: float = 1.0
+    draft: Draft, conv_name: str, norm_name: str, conv: Conv, x: Terms, alpha: float = 1.0
 ) -> str:
     """Add a convolution with the batch norm after it, folded in float64 and rounded once.
 
@@ -132,7 +156,7 @@ def add_conv(
         for part in ("weight", "bias", "running_mean", "running_var")
     )
     scale = gamma * norm.scale * alpha / np.sqrt(var + norm.eps)
-    size = draft.shapes[x][1:]
+    size = draft.shapes[x[0]][1:]
     node = draft.nir.Conv2d(
         input_shape=size,
         weight=(weight * scale[:, None, None, None]).astype(weight.dtype),
@@ -143,7 +167,7 @@ def add_conv(
         bias=(beta - mean * scale).astype(weight.dtype),
     )
     shape = tuple(map(int, node.output_type["output"]))
-    return draft.add(conv_name, node, shape, x)
+    return draft.add(conv_name, node, shape, *x)
 
 
 def add_neuron(draft: Draft, name: str, *before: str) -> str:
@@ -192,8 +216,8 @@ def constants_of(draft: Draft, name: str, channels: int) -> tuple[float, float, 
     return float(k.leak[0]), float(k.gain[0, 0]), float(k.v_th[0])
 
 
-def add_pool(draft: Draft, name: str, p: AvgPool, x: str) -> str:
-    channels, *size = draft.shapes[x]
+def add_pool(draft: Draft, name: str, p: AvgPool, x: Terms) -> str:
+    channels, *size = draft.shapes[x[0]]
     out = [(n + 2 * p.padding - p.kernel) // p.stride + 1 for n in size]
     if min(out) < 1:
         raise ValueError(f"size: got {tuple(size)} pixels at {name}, want at least {p.kernel}")
@@ -207,15 +231,20 @@ def add_window(
     stride: tuple[int, ...],
     padding: int,
     shape: tuple[int, ...],
-    x: str,
+    x: Terms,
 ) -> str:
     node = draft.nir.AvgPool2d(np.array(kernel), np.array(stride), np.array((padding, padding)))
-    return draft.add(name, node, shape, x)
+    return draft.add(name, node, shape, *x)
 
 
-def add_head(draft: Draft, x: str) -> str:
-    """Add global average pooling and FC (D10), with a hidden layer of neurons between in D20."""
-    channels, *size = draft.shapes[x]
+def add_head(draft: Draft, x: Terms) -> str:
+    """Add global average pooling and FC (D10), with a hidden layer of neurons between in D20.
+
+    Where blocks pass on currents, neurons come first.
+    """
+    if draft.net.passes_currents:
+        x = (add_neuron(draft, "final.lif", *x),)
+    channels, *size = draft.shapes[x[0]]
     window = (size[0], size[1])
     at = add_window(draft, "head.pool", window, window, 0, (channels, 1, 1), x)
     # axes counted from the end, so that importers keep a batch axis where there is one

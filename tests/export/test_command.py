@@ -17,9 +17,10 @@ from refsnn.training.trainer import initial_state
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """A run on the digits that has begun."""
-    config = make_config(arch="1-1:4-8", steps=3)
+def folder(tmp_path, request):
+    """A run on the digits that has begun, of the block that a test's parameter names."""
+    block = getattr(request, "param", "basic")
+    config = make_config(arch="1-1:4-8", steps=3, block=block)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text(json.dumps(config.to_dict()))
     state = initial_state(config, config.build_network(1, 10))
@@ -51,6 +52,7 @@ def test_exported_parameters_are_those_of_the_run(suffix, folder, tmp_path, caps
         assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.parametrize("folder", ["basic", "sew_add", "ms"], indirect=True)
 def test_an_exported_nir_graph_computes_what_the_run_does(folder, tmp_path, capsys):
     pytest.importorskip("nir")
     from refsnn.export.nir import read_nir, run_nir
@@ -98,6 +100,14 @@ def test_nir_for_images_of_a_given_size_needs_no_data(folder, tmp_path, capsys):
 def test_an_invalid_request_is_refused(file, options, message, folder, tmp_path, refused):
     pytest.importorskip("nir")
     assert message in refused(["export", folder, tmp_path / file, *options])
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("folder", ["sew_and", "sew_iand"], indirect=True)
+def test_a_block_that_nir_has_no_node_for_is_refused(folder, tmp_path, refused):
+    """In one line, with nir or without it, before anything is written."""
+    line = refused(["export", folder, tmp_path / "a.nir"])
+    assert "multiplies spikes, for which NIR has no node; a .npz or .safetensors file" in line
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 

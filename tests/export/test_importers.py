@@ -21,6 +21,7 @@ ARCHITECTURES = {
     "resnet18-imagenet": {"scale": 1 / 16},
 }
 BATCHES = pytest.mark.parametrize("batch", [1, 3])
+BLOCKS = pytest.mark.parametrize("block", ["sew_add", "ms"])
 NETWORKS = [("1-1:4-8", 0.5), *((arch, 0.3) for arch in ARCHITECTURES)]
 
 
@@ -29,7 +30,7 @@ def case(numbers, tmp_path):
     """Writes a network's file; (file, input, logits)."""
 
     def make(batch, arch="1-1:4-8", dt=1e-4, **settings):
-        net, params, buffers = numbers(arch, "float32", **ARCHITECTURES[arch], **settings)
+        net, params, buffers = numbers(arch, "float32", **ARCHITECTURES.get(arch, {}), **settings)
         images = np.random.default_rng(7).normal(size=(batch, 16, 16, 3)).astype("float32")
         x_seq = encode(images, 4)
         write_nir(tmp_path / "a.nir", to_nir(net, params, buffers, (16, 16), dt))
@@ -72,6 +73,15 @@ def test_snntorch_computes_the_same_at_the_dt_that_it_takes(arch, tau, batch, ca
     path, x_seq, logits = case(batch, arch, lif=LIF(tau))
     got = computed(snntorch_model(path), x_seq)
     np.testing.assert_allclose(got, logits, rtol=0, atol=1e-6)
+
+
+@BLOCKS
+@pytest.mark.parametrize("arch", ["3-2:4-8", *ARCHITECTURES])
+def test_both_compute_the_same_of_blocks_that_pass_on_sums(arch, block, case):
+    exchange = pytest.importorskip("spikingjelly.activation_based.nir_exchange")
+    path, x_seq, logits = case(2, arch, lif=LIF(0.3), block=block)
+    for model in (exchange.import_from_nir(path, dt=1e-4), snntorch_model(path)):
+        np.testing.assert_allclose(computed(model, x_seq), logits, rtol=0, atol=1e-6)
 
 
 def test_snntorch_reads_another_dt_wrongly_and_no_if(case):

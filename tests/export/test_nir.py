@@ -39,6 +39,20 @@ SETTINGS = {
     "scaled sums": {"norm": BatchNorm(scale=0.8), "merge_scale": 0.6},
     "PLIF": {"neuron_model": PLIF(), "lif": LIF(0.4, 0.5), "arch": "2-1:4-8"},
     "PLIF of c[t]": {"neuron_model": PLIF(input_decay=False), "lif": LIF(0.4, 0.7)},
+    "SEW ADD, three in a row": {"block": "sew_add", "arch": "3-2:4-8"},
+    "SEW ADD, pooling": {"block": "sew_add", "arch": "resnet20m", "scale": 1 / 16},
+    "SEW ADD, IF, skip by average pooling": {
+        "block": "sew_add",
+        "lif": LIF(1.0, 0.7),
+        "downsample": "avgpool",
+    },
+    "SEW ADD, PLIF": {"block": "sew_add", "neuron_model": PLIF(), "lif": LIF(0.4, 0.5)},
+    "MS, three in a row": {"block": "ms", "arch": "3-2:4-8", "lif": LIF(0.25, 0.5)},
+    "MS, hidden layer in the head": {"block": "ms", "arch": "resnet19-tet", "scale": 1 / 16},
+    "MS, pooling": {"block": "ms", "arch": "resnet20m", "scale": 1 / 16},
+    "MS, skip by average pooling": {"block": "ms", "downsample": "avgpool"},
+    "MS, scaled sums": {"block": "ms", "norm": BatchNorm(scale=0.8), "merge_scale": 0.6},
+    "MS, PLIF": {"block": "ms", "neuron_model": PLIF(), "lif": LIF(0.4, 0.5)},
 }
 
 
@@ -68,6 +82,12 @@ def test_neurons_that_no_node_describes_are_refused(model, numbers):
     net, params, buffers = numbers(neuron_model=model, lif=LIF(0.4, 0.5, reset=reset), steps=2)
     with pytest.raises(ValueError, match="for which NIR has no node"):
         to_nir(net, params, buffers, (8, 8))
+
+
+@pytest.mark.parametrize("block", ["sew_and", "sew_iand"])
+def test_products_of_spikes_are_refused(block, numbers):
+    with pytest.raises(ValueError, match=f"^net: block {block} multiplies spikes, for which NIR"):
+        to_nir(*numbers(block=block), (8, 8))
 
 
 def test_a_batch_norm_on_a_bare_skip_is_refused(numbers):
@@ -103,9 +123,10 @@ def test_a_file_that_is_read_back_gives_the_same_spikes_and_logits(case, dtype, 
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     seed=st.integers(0, 999),
     widths=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    block=st.sampled_from(["basic", "sew_add", "ms"]),
 )
-def test_any_leak_threshold_and_step(tau, v_th, dt, steps, size, seed, widths):
-    net = Network(Architecture((1, 1), widths, 2), 3, 4, lif=LIF(tau, v_th))
+def test_any_leak_threshold_and_step(tau, v_th, dt, steps, size, seed, widths, block):
+    net = Network(Architecture((1, 1), widths, 2), 3, 4, lif=LIF(tau, v_th), block=block)
     rng = np.random.default_rng(seed)
     params, buffers = initial(net, rng), init_buffers(net)
     buffers = {name: x + rng.uniform(0, 1, x.shape) for name, x in buffers.items()}
@@ -169,6 +190,30 @@ def test_the_fields_of_the_nodes(numbers):
     node = to_nir(*numbers(lif=LIF(1.0)), (8, 6), dt=0.25).nodes["stem.lif0"]
     assert type(node) is nir.IF
     assert (node.r == 4).all()
+
+
+@pytest.mark.parametrize(
+    ("block", "first", "last"),
+    [
+        ("sew_add", "conv1", "lif2"),
+        ("ms", "lif1", "conv2"),
+    ],
+)
+def test_edges_lead_from_each_term_of_a_sum(block, first, last, numbers):
+    """The stem's is the first one; edges are in the order in which the network adds."""
+    graph = to_nir(*numbers("2-1:4-8", block=block), (8, 6))
+    stem = "stem.conv0" if block == "ms" else "stem.lif0"
+    into = {name: [a for a, b in graph.edges if b == name] for name in graph.nodes}
+    assert into[f"stage1.block0.{first}"] == [stem]
+    assert into[f"stage1.block1.{first}"] == [stem, f"stage1.block0.{last}"]
+    passed = [stem, f"stage1.block0.{last}", f"stage1.block1.{last}"]
+    assert into[f"stage2.block0.{first}"] == into["stage2.block0.skip.conv"] == passed
+    if block == "ms":
+        assert into["final.lif"] == ["stage2.block0.skip.conv", "stage2.block0.conv2"]
+        assert into["head.pool"] == ["final.lif"]
+        assert "stem.lif0" not in graph.nodes
+    else:
+        assert into["head.pool"] == ["stage2.block0.skip.lif", "stage2.block0.lif2"]
 
 
 def test_a_folded_convolution_is_the_convolution_then_batch_norm(numbers):
