@@ -506,5 +506,5 @@ for recipe, clauses in TRAINED.items():
         f"ALG1-TRAIN {clauses}",
         trainings(recipe),
         quick=4 if recipe == "diet-snn" else 2,
-        full=40,
+        full=12,
     )(training)

@@ -25,6 +25,7 @@ MODULES = [
     "blocks",
     "potentials",
     "learning",
+    "folding",
     "structure",
     "training",
     "runs",

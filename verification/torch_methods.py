@@ -128,7 +128,9 @@ class Pass:
         self.net, self.params, self.training = net, params, training
         self.buffers = {name: torch.tensor(np.array(x)) for name, x in buffers.items()}
         self.layers = {}  # Layer by name
-        self.steepest = 1.0  # largest 1/deviation of a batch norm
+        self.steepest = (
+            1.0  # largest 1/deviation of a batch norm, or of potentials for `distribution`
+        )
 
     def own(self, name):
         """Return the parameters of a layer by their own names."""
@@ -287,7 +289,9 @@ class Pass:
                 continue
             outside = name.startswith(("stem", "final")) or name.endswith(f".{last}")
             if given["kind"] == "mpd":
-                total = total + distribution(one.u_pre, self.net["neuron"]["v_th"], **given)
+                value, sigma = distribution(one.u_pre, self.net["neuron"]["v_th"], **given)
+                self.steepest = max(self.steepest, float((1 / sigma.detach()).max()))
+                total = total + value
             elif outside and "skip" not in name:
                 off = one.u_pre.mean() - self.net["neuron"]["v_th"]
                 total = total + given["lam"] * off**2
@@ -295,11 +299,11 @@ class Pass:
 
 
 def distribution(u_pre, v_th, lam, half_width=None, kind="mpd"):
-    """Return the loss of a layer's distribution of potentials, as RecDis-SNN's is reconstructed."""
+    """Return RecDis-SNN's loss of a layer's potentials, as reconstructed, and their deviations."""
     x = ((u_pre - v_th) / (half_width or v_th)).reshape(-1, u_pre.shape[-1])
     size, sigma = x.mean(0).abs(), (x.var(0, correction=0) + 1e-10).sqrt()
     terms = (size - sigma, sigma - 2, 1 - size - sigma)
-    return lam * sum(F.relu(term).pow(2).mean() for term in terms)
+    return lam * sum(F.relu(term).pow(2).mean() for term in terms), sigma
 
 
 def loss_of(outputs, labels, given, readout):

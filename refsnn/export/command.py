@@ -7,7 +7,7 @@ from typing import Any
 from refsnn.data import load
 from refsnn.export.parameters import save_parameters, trained_in
 from refsnn.files.arrays import SUFFIXES
-from refsnn.network import Network, Params, without_branches
+from refsnn.network import Network, Params, fold, without_branches
 from refsnn.ops import validate
 from refsnn.training.config import TrainConfig
 from refsnn.training.folder import open_run
@@ -28,6 +28,13 @@ def add_options(parser: Any) -> None:
         "folded into the convolutions",
     )
     add_best(parser)
+    parser.add_argument(
+        "--folded",
+        action="store_true",
+        help="write the network as inference computes it: batch norm and other constants of "
+        "training go into weights, biases and thresholds, and side branches are left out (a .nir "
+        "file always is so)",
+    )
     parser.add_argument(
         "--image-size",
         type=int,
@@ -55,9 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
     if path.suffix == NIR:
         written = export_nir(path, net, params, buffers, config, arguments)
     else:
+        if arguments.folded:
+            (net, params), buffers = fold(net, params, buffers), {}
         save_parameters(path, net, params, buffers, trained_in(config, state))
-        arch = config.network.arch
-        written = f"{net.count_parameters()} parameters of {arch} with its running statistics"
+        what = "folded for inference" if arguments.folded else "with its running statistics"
+        written = f"{net.count_parameters()} parameters of {config.network.arch} {what}"
     print(f"{path}: {written}")
     return 0
 

@@ -9,7 +9,17 @@ from refsnn.files.documents import parse_json
 from refsnn.files.reading import one_line
 from refsnn.files.schema import Rules, object_with, violation
 from refsnn.network import Architecture, Network, Stem
-from refsnn.ops import LIF, NEURONS, NORMS, SURROGATES, AvgPool, BatchNorm
+from refsnn.ops import (
+    LIF,
+    NEURONS,
+    NORMS,
+    SURROGATES,
+    AvgPool,
+    BatchNorm,
+    Folded,
+    FoldedByStep,
+    Thresholds,
+)
 
 CONFIG = "refsnn.config"  # the key of the network's description, a JSON text
 FORMAT = 2
@@ -47,7 +57,10 @@ LIF_RULES = object_with(
 )
 NORM = object_with({"statistics": TEXT, "scale": NUMBER, "eps": NUMBER, "momentum": NUMBER})
 MODEL = object_with({"name": TEXT}) | {"additionalProperties": FLAG}
-MODELS: dict[str, Mapping[str, type[Any]]] = {"neuron_model": NEURONS, "norm_model": NORMS}
+MODELS: dict[str, Mapping[str, type[Any]]] = {
+    "neuron_model": {**NEURONS, "thresholds": Thresholds},
+    "norm_model": {**NORMS, "folded": Folded, "folded_by_step": FoldedByStep},
+}
 NEWER = ("block", "zero_init", "merge_scale", "norm_identity", "steps", "aligned")
 NETWORK = object_with(
     {

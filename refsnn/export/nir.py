@@ -1,7 +1,7 @@
 """Export of a trained network as a graph of NIR, the exchange format of neuromorphic frameworks.
 
-The graph is the network as evaluation computes it, with batch norm folded into the convolutions and
-without side branches. NIR describes neurons by differential equations, which forward Euler with the
+The graph is the network as evaluation computes it, folded (`network.fold`) and without side
+branches. NIR describes neurons by differential equations, which forward Euler with the
 metadata's `dt` turns into Eq. 1. Node parameters are in PyTorch's axis order, as NIR requires.
 
 NIR adds up what leads to a node, and has no node for a sum. Where blocks pass on sums (SEW ADD and
@@ -26,8 +26,8 @@ from refsnn.export.nir_run import node_outputs, run_nir
 from refsnn.export.parameters import state_dict
 from refsnn.files.extras import import_extra
 from refsnn.files.writing import write_atomic
-from refsnn.network import Block, Network, Params
-from refsnn.ops import Array, AvgPool, Conv, Neuron, Norm, is_gated, validate
+from refsnn.network import Block, Network, Params, fold
+from refsnn.ops import Array, AvgPool, Conv, Neuron, Norm, Thresholds, is_gated, validate
 
 __all__ = ["node_outputs", "read_nir", "run_nir", "to_nir", "write_nir"]
 
@@ -80,17 +80,17 @@ def to_nir(
         raise ValueError(
             f"net: block {net.block} multiplies spikes, for which NIR has no node; {OTHER_FILES}"
         )
-    if net.norm_identity:
-        raise ValueError("net: norm_identity, batch norm on skips, for which NIR has no node")
-    if net.norm_model is not None:
+    if net.norm_model is not None and net.norm_model.by_step:
         raise no_node(net.norm_model)
+    if not net.is_folded:
+        net, params = fold(net, params, buffers)
     nir = import_extra("nir", "nir")
-    draft = Draft(nir, net, state_dict(net, params, buffers), dt)
+    draft = Draft(nir, net, state_dict(net, params, {}), dt)
     shape = (net.in_channels, *size)
     at = draft.add("input", nir.Input(np.array(shape)), shape)
     stem = net.arch.stem
     for index in range(stem.convs):
-        at = add_conv(draft, f"stem.conv{index}", f"stem.bn{index}", stem.conv(index), (at,))
+        at = add_conv(draft, f"stem.conv{index}", stem.conv(index), (at,))
         if index < net.fired_in_stem:
             at = add_neuron(draft, f"stem.lif{index}", at)
     if stem.pool is not None:
@@ -119,12 +119,13 @@ def add_block(draft: Draft, block: Block, x: Terms) -> Terms:
     inner, first = "lif1", x
     if net.passes_currents:
         inner, first = "lif2", (add_neuron(draft, f"{name}.lif1", *x),)
-    at = add_conv(draft, f"{name}.conv1", f"{name}.bn1", Conv((stride, stride), (1, 1)), first)
+    at = add_conv(draft, f"{name}.conv1", Conv((stride, stride), (1, 1)), first)
     at = add_neuron(draft, f"{name}.{inner}", at)
     projected = net.has_projection(block)
-    alpha = net.merge_scale if projected else 1.0  # M2
-    f = add_conv(draft, f"{name}.conv2", f"{name}.bn2", Conv((1, 1), (1, 1)), (at,), alpha)
-    skip = add_projection(draft, block, x, alpha) if projected else x
+    f = add_conv(draft, f"{name}.conv2", Conv((1, 1), (1, 1)), (at,))
+    skip = add_projection(draft, block, x) if projected else x
+    if not projected and net.norm_identity:
+        skip = (add_scale(draft, f"{name}.skip.bn", x),)  # M2
     if net.passes_currents:
         return (*skip, f)  # MS
     if net.block == "basic":
@@ -134,40 +135,39 @@ def add_block(draft: Draft, block: Block, x: Terms) -> Terms:
     return (*skip, add_neuron(draft, f"{name}.lif2", f))  # SEW
 
 
-def add_projection(draft: Draft, block: Block, x: Terms, alpha: float) -> Terms:
+def add_projection(draft: Draft, block: Block, x: Terms) -> Terms:
     """Add the skip's pooling, if any, and convolution."""
     name, stride = block.name, block.stride
     if draft.net.downsample == "avgpool" and stride > 1:
         x, stride = (add_pool(draft, f"{name}.skip.pool", AvgPool(stride, stride), x),), 1
     conv = Conv((stride, stride))
-    return (add_conv(draft, f"{name}.skip.conv", f"{name}.skip.bn", conv, x, alpha),)
+    return (add_conv(draft, f"{name}.skip.conv", conv, x),)
 
 
-def add_conv(
-    draft: Draft, conv_name: str, norm_name: str, conv: Conv, x: Terms, alpha: float = 1.0
-) -> str:
-    """Add a convolution with the batch norm after it, folded in float64 and rounded once.
+def add_conv(draft: Draft, name: str, conv: Conv, x: Terms) -> str:
+    """Add a convolution."""
+    weight, bias = draft.state[f"{name}.weight"], draft.state[f"{name}.bias"]
+    return add_weights(draft, name, weight, bias, conv, x)
 
-    `alpha` is a factor on the batch norm's scale (M2).
-    """
-    weight, norm = draft.state[f"{conv_name}.weight"], draft.net.norm
-    gamma, beta, mean, var = (
-        draft.state[f"{norm_name}.{part}"].astype(np.float64)
-        for part in ("weight", "bias", "running_mean", "running_var")
-    )
-    scale = gamma * norm.scale * alpha / np.sqrt(var + norm.eps)
-    size = draft.shapes[x[0]][1:]
+
+def add_scale(draft: Draft, name: str, x: Terms) -> str:
+    """Add a factor and a bias of each channel, as a 1x1 convolution, which all importers know."""
+    weight = np.diag(draft.state[f"{name}.weight"])[:, :, None, None]
+    return add_weights(draft, name, weight, draft.state[f"{name}.bias"], Conv(), x)
+
+
+def add_weights(draft: Draft, name: str, weight: Array, bias: Array, conv: Conv, x: Terms) -> str:
     node = draft.nir.Conv2d(
-        input_shape=size,
-        weight=(weight * scale[:, None, None, None]).astype(weight.dtype),
+        input_shape=draft.shapes[x[0]][1:],
+        weight=weight,
         stride=conv.stride,
         padding=conv.padding,
         dilation=(1, 1),
         groups=1,
-        bias=(beta - mean * scale).astype(weight.dtype),
+        bias=bias,
     )
     shape = tuple(map(int, node.output_type["output"]))
-    return draft.add(conv_name, node, shape, *x)
+    return draft.add(name, node, shape, *x)
 
 
 def add_neuron(draft: Draft, name: str, *before: str) -> str:
@@ -185,6 +185,7 @@ def add_neuron(draft: Draft, name: str, *before: str) -> str:
         v_th = np.nextafter(v_th, np.asarray(-np.inf, dtype))  # NIR's > fires where >= would  # D2
 
     def full(value: Any) -> Array:
+        value = np.reshape(value, (-1, *[1] * (len(shape) - 1))) if np.ndim(value) else value
         return np.full(shape, value, dtype)
 
     fires = {"v_threshold": full(v_th), "v_reset": full(0)}
@@ -196,14 +197,17 @@ def add_neuron(draft: Draft, name: str, *before: str) -> str:
     return draft.add(name, node, shape, *before)
 
 
-def constants_of(draft: Draft, name: str, channels: int) -> tuple[float, float, float]:
+def constants_of(draft: Draft, name: str, channels: int) -> tuple[float, float, Array | float]:
     """Return the leak factor, the factor on the currents and the threshold of a layer.
 
-    ValueError for neurons with parameters that are no LIFs with one of each.
+    The threshold may be one of each channel. ValueError for neurons with parameters that are no
+    LIFs with one of each.
     """
     net, model = draft.net, draft.net.neuron_model
     if model is None:
         return net.lif.tau, 1.0, net.lif.v_th
+    if isinstance(model, Thresholds):
+        return net.lif.tau, 1.0, thresholds_of(draft, name)
     if not is_gated(model):
         raise no_node(model)
     params = {key: draft.state[f"{name}.{key}"].astype(np.float64) for key in model.shapes(1, 1)}
@@ -214,6 +218,19 @@ def constants_of(draft: Draft, name: str, channels: int) -> tuple[float, float, 
     if not (plain and alike and model.binary):
         raise no_node(model)
     return float(k.leak[0]), float(k.gain[0, 0]), float(k.v_th[0])
+
+
+def thresholds_of(draft: Draft, name: str) -> Array:
+    """Return the threshold of each channel; ValueError where a neuron fires below it."""
+    sign, threshold = draft.state[f"{name}.sign"], draft.state[f"{name}.threshold"]
+    if (sign < 0).any():
+        count = int((sign < 0).sum())
+        raise ValueError(
+            f"net: {count} channels of {name} fire below a threshold (a negative gamma of MPBN), "
+            f"for which NIR has no node; {OTHER_FILES}"
+        )
+    most = np.finfo(threshold.dtype).max
+    return np.where(sign == 0, most * np.sign(threshold), threshold)  # always, or never
 
 
 def add_pool(draft: Draft, name: str, p: AvgPool, x: Terms) -> str:

@@ -6,8 +6,10 @@ import sys
 import numpy as np
 import pytest
 
+import refsnn
 from refsnn.cli import main
 from refsnn.data import load
+from refsnn.data.digits import load_digits
 from refsnn.export.parameters import load_parameters, read_run
 from refsnn.network import encode, forward
 from refsnn.ops import NUMPY
@@ -122,3 +124,22 @@ def test_a_missing_extra_is_named(folder, tmp_path, refused, monkeypatch):
         monkeypatch.setitem(sys.modules, module, None)
         extra = module.split(".")[0]
         assert f"pip install 'refsnn[{extra}]'" in refused(["export", folder, tmp_path / file])
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_folded_network_answers_as_the_run(suffix, folder, tmp_path, capsys):
+    if suffix != ".npz":
+        pytest.importorskip("safetensors")
+    file = tmp_path / f"folded{suffix}"
+    assert main(["export", str(folder), str(file), "--folded"]) == 0
+    assert "folded for inference" in capsys.readouterr().out
+    run, folded = refsnn.load(folder), refsnn.load(file)
+    assert folded.net.is_folded
+    assert not folded.buffers
+    assert "stem.conv0.bias" in folded.params
+    images = load_digits().test.images[:50]
+    np.testing.assert_allclose(
+        folded.predict_logits(images), run.predict_logits(images), rtol=1e-3, atol=1e-4
+    )
+    with pytest.raises(ValueError, match="training: got True, but the network is folded"):
+        folded.gradients(images, load_digits().test.labels[:50])

@@ -8,9 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refsnn.export.nir import node_outputs, read_nir, run_nir, to_nir, write_nir
-from refsnn.network import Architecture, Network, Stem, encode, forward, init_buffers, neuron_caches
+from refsnn.network import (
+    Architecture,
+    Network,
+    Stem,
+    encode,
+    fold,
+    forward,
+    init_buffers,
+    neuron_caches,
+)
 from refsnn.network import init_params as initial
-from refsnn.ops import LIF, NEURONS, NUMPY, PLIF, AvgPool, BatchNorm
+from refsnn.ops import LIF, NEURONS, NORMS, NUMPY, PLIF, AvgPool, BatchNorm
 
 nir = pytest.importorskip("nir")
 
@@ -52,6 +61,16 @@ SETTINGS = {
     "MS, pooling": {"block": "ms", "arch": "resnet20m", "scale": 1 / 16},
     "MS, skip by average pooling": {"block": "ms", "downsample": "avgpool"},
     "MS, scaled sums": {"block": "ms", "norm": BatchNorm(scale=0.8), "merge_scale": 0.6},
+    "tdBN, normed skips": {"norm": BatchNorm(scale=0.8), "norm_identity": True, "arch": "2-1:4-8"},
+    "MPBN": {"neuron_model": NEURONS["mpbn"]()},
+    "MPBN, fires at threshold": {
+        "neuron_model": NEURONS["mpbn"](),
+        "lif": LIF(fire_at_threshold=True),
+    },
+    "Real Spike": {"neuron_model": NEURONS["real_spike"](), "arch": "2-1:4-8"},
+    "PSP-BN": {"norm_model": NORMS["psp"]()},
+    "MS, PSP-BN": {"norm_model": NORMS["psp"](), "block": "ms", "lif": LIF(0.5, 0.5)},
+    "MS, Real Spike": {"neuron_model": NEURONS["real_spike"](), "block": "ms"},
     "MS, PLIF": {"block": "ms", "neuron_model": PLIF(), "lif": LIF(0.4, 0.5)},
 }
 
@@ -74,9 +93,7 @@ class Apart(PLIF):
         return k._replace(leak=k.leak * np.linspace(0.5, 1, channels))
 
 
-@pytest.mark.parametrize(
-    "model", [Sized(), Apart(), *(kind() for name, kind in NEURONS.items() if name != "plif")]
-)
+@pytest.mark.parametrize("model", [Sized(), Apart(), NEURONS["glif"](), NEURONS["diet"]()])
 def test_neurons_that_no_node_describes_are_refused(model, numbers):
     reset = "subtract" if type(model).__name__ == "Diet" else "zero"
     net, params, buffers = numbers(neuron_model=model, lif=LIF(0.4, 0.5, reset=reset), steps=2)
@@ -90,9 +107,34 @@ def test_products_of_spikes_are_refused(block, numbers):
         to_nir(*numbers(block=block), (8, 8))
 
 
-def test_a_batch_norm_on_a_bare_skip_is_refused(numbers):
-    with pytest.raises(ValueError, match="norm_identity, batch norm on skips"):
-        to_nir(*numbers(norm_identity=True), (8, 8))
+@pytest.mark.parametrize("norm", ["tebn", "bntt"])
+def test_norms_of_each_step_are_refused(norm, numbers):
+    with pytest.raises(ValueError, match=f"net: has {norm.upper()}, for which NIR has no node"):
+        to_nir(*numbers(norm_model=NORMS[norm](), steps=2), (8, 8))
+
+
+def test_firing_below_a_threshold_is_refused(numbers):
+    net, params, buffers = numbers(neuron_model=NEURONS["mpbn"]())
+    params["stage1.block0.lif2.weight"][1] = -0.5
+    message = r"net: 1 channels of stage1\.block0\.lif2 fire below a threshold \(a negative gamma"
+    with pytest.raises(ValueError, match=message):
+        to_nir(net, params, buffers, (8, 8))
+
+
+def test_amplitudes_that_meet_other_spikes_are_refused(numbers):
+    with pytest.raises(ValueError, match="net: has RealSpike in blocks of kind sew_add"):
+        to_nir(*numbers(neuron_model=NEURONS["real_spike"](), block="sew_add"), (8, 8))
+
+
+def test_a_folded_network_gives_the_same_graph(numbers):
+    net, params, buffers = numbers()
+    folded = *fold(net, params, buffers), {}
+    graphs = [to_nir(*given, (8, 8)) for given in ((net, params, buffers), folded)]
+    assert graphs[0].nodes.keys() == graphs[1].nodes.keys()
+    for name, node in graphs[0].nodes.items():
+        for key in ("weight", "bias"):
+            if hasattr(node, key):
+                assert np.array_equal(getattr(node, key), getattr(graphs[1].nodes[name], key))
 
 
 @pytest.mark.processes
