@@ -20,14 +20,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refsnn.equations.sew import join_forward
 from refsnn.network import Forward
 from refsnn.network.block import BlockCache
 from refsnn.network.layers import ConvLayer, NeuronCache, merge
 from refsnn.network.membrane import FiringUnit, MembraneCache, SumUnit
 from refsnn.network.sew import SEWCache
 from refsnn.network.unit import Unit
-from refsnn.ops import Array, Conv
+from refsnn.ops import Array, Conv, join_forward
 
 ACCUMULATE, MULTIPLY_ACCUMULATE = 0.9, 4.6  # pJ, 32 bits at 45 nm: 0.9 to add, 3.7 to multiply
 
