@@ -51,16 +51,25 @@ def of_depth(depth: int) -> str:
 
 
 def fresh(
-    arch: str, dataset: Dataset, lif: LIF, seed: int, batch_size: int, steps: int, ops: Ops
+    arch: str,
+    dataset: Dataset,
+    lif: LIF,
+    seed: int,
+    batch_size: int,
+    steps: int,
+    ops: Ops,
+    **settings: Any,
 ) -> tuple[Forward, Array]:
     """Return a forward pass of initial float32 parameters (D18) on training images, and the labels.
 
-    The same seed selects the same images for every architecture.
+    The same seed selects the same images for every architecture. `settings` are other ones of
+    `Network`.
     """
     images, labels = dataset.train.images, dataset.train.labels
     if not 0 < batch_size <= len(labels):
         raise ValueError(f"batch_size: got {batch_size}, want 1 to {len(labels)}")
-    net = Network(architecture(arch), images.shape[-1], dataset.num_classes, lif=lif)
+    sizes = images.shape[-1], dataset.num_classes
+    net = Network(architecture(arch), *sizes, lif=lif, steps=steps, **settings)
     init_rng, data_rng = np.random.default_rng(seed).spawn(2)
     params, buffers = init_params(net, init_rng, np.float32), init_buffers(net, np.float32)
     which = data_rng.permutation(len(labels))[:batch_size]

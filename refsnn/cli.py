@@ -352,10 +352,12 @@ def run_train(arguments: argparse.Namespace) -> int:
                     f"leave --{name} out"
                 )
         run = resume(folder, given)
+        if run.is_over():
+            print(f"{folder} is at its end; --epochs N trains it longer")
     else:
         base = {} if arguments.config is None else read_settings(arguments.config)
         config = make_config(arguments.preset or "digits", **overlaid(base, given))
-        folder = arguments.out or unused_folder(config)
+        folder = arguments.out or unused_folder(config, given.get("recipe"))
         run = start(folder, config)
     keep_freed_memory(large=run.keeps_all)
     if arguments.tensorboard:
@@ -390,10 +392,11 @@ def run_train(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def unused_folder(config: Any) -> Path:
+def unused_folder(config: Any, recipe: str | None = None) -> Path:
     """Return the first unused folder name runs/…, with a number if the plain name is taken."""
     data, arch, method = config.data.dataset, config.network.arch, config.objective.method
-    stem = f"{Path(data).stem}-{arch}-{method}-seed{config.seed}"
+    parts = [Path(data).stem, *([recipe] if recipe else []), arch, method, f"seed{config.seed}"]
+    stem = "-".join(parts)
     folder, number = Path("runs") / stem.replace(":", "_"), 2
     while folder.exists():
         folder, number = Path("runs") / f"{stem.replace(':', '_')}-{number}", number + 1

@@ -17,9 +17,17 @@ from refsnn.files.schema import object_with
 from refsnn.files.writing import write_json
 from refsnn.network import architecture
 from refsnn.ops import METHODS, validate
-from refsnn.training.config import TrainConfig, from_dict, make_config, overlaid, renamed
+from refsnn.training.config import (
+    PAPER,
+    TrainConfig,
+    decided_by_recipes,
+    from_dict,
+    make_config,
+    overlaid,
+    recipe_of,
+    renamed,
+)
 from refsnn.training.folder import CLASSES, SHARE, read_config, without_groups
-from refsnn.training.recipes import recipes
 
 SETTINGS = object_with({"settings": {"type": "array", "items": {"type": "object"}}})
 SUMMARY = object_with({"test_accuracy": SHARE}, {"test_class_accuracy": CLASSES})
@@ -28,7 +36,6 @@ FILE = {
     "properties": {"grid": {"type": "array", "items": {"type": "object"}}},
 }
 BIAS = "params/head.fc.bias"  # one number per class
-PAPER = "paper"  # the name, in tables, of the paper's own network
 AXES = ("method", "arch", "steps", "seed")
 Settings = dict[str, Any]
 
@@ -116,21 +123,10 @@ def recipe_names(settings: Sequence[Settings]) -> list[str] | None:
 
     None unless each is one of these, and some are recipes.
     """
-    decided, defaults = decided_by_recipes(), make_config().to_dict()
-    there = {name: recipe.settings for name, recipe in recipes().items()}
-    known: dict[str, Settings] = {PAPER: {}} | there
-    makes = {name: {key: (defaults | x)[key] for key in decided} for name, x in known.items()}
-    found = [
-        next((name for name, x in makes.items() if x.items() <= s.items()), None) for s in settings
-    ]
+    found = [recipe_of(values) for values in settings]
     if None in found or set(found) == {PAPER}:
         return None
     return [str(name) for name in found]
-
-
-def decided_by_recipes() -> set[str]:
-    """Return the names of the settings that recipes make."""
-    return {name for recipe in recipes().values() for name in recipe.settings}
 
 
 def folder_name(config: TrainConfig, settings: Sequence[Settings]) -> str:

@@ -24,7 +24,6 @@ import numpy as np
 
 from refsnn.experiments.ablation import (
     Result,
-    decided_by_recipes,
     depth,
     fixed,
     recipe_names,
@@ -36,7 +35,7 @@ from refsnn.files.schema import Rules, object_with
 from refsnn.files.writing import optional, write_atomic, write_json
 from refsnn.ops import METHODS, SURROGATES
 from refsnn.output import printable
-from refsnn.training.config import TrainConfig, from_dict, make_config
+from refsnn.training.config import TrainConfig, decided_by_recipes, from_dict, make_config
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ import numpy as np
 from refsnn.data.load import Options
 from refsnn.network import Network
 from refsnn.ops import Loss, get_ops, validate
-from refsnn.training.recipes import recipe_settings
+from refsnn.training.recipes import recipe_settings, recipes
 from refsnn.training.settings import (
     DataSettings,
     NetworkSettings,
@@ -214,6 +214,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+PAPER = "paper"  # the network and neuron of the paper, among methods by name
+
+
 def make_config(preset: str = "digits", /, **given: Any) -> TrainConfig:
     """Return the preset's settings with the `given` ones over them.
 
@@ -249,6 +252,22 @@ def overlaid(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
                 found.pop(name, None)
         found |= part
     return found
+
+
+def decided_by_recipes() -> set[str]:
+    """Return the names of the settings that recipes make."""
+    return {name for recipe in recipes().values() for name in recipe.settings}
+
+
+def recipe_of(values: Mapping[str, Any]) -> str | None:
+    """Return the recipe that makes these settings, PAPER where they are the paper's, or None."""
+    defaults = TrainConfig().to_dict()
+    made = {PAPER: dict[str, Any]()} | {name: recipe.settings for name, recipe in recipes().items()}
+    for name, settings in made.items():
+        whole = defaults | settings
+        if all(values.get(key, defaults[key]) == whole[key] for key in decided_by_recipes()):
+            return name
+    return None
 
 
 #: settings as version 0.1 had them: the name now, and the value now for each then

@@ -16,7 +16,7 @@ from refsnn.files.writing import append_line, optional, write_atomic, write_json
 from refsnn.training import checkpoint
 from refsnn.training.callbacks import Callback
 from refsnn.training.checkpoint import CheckpointError, State
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import TrainConfig, recipe_of
 from refsnn.training.folder import (
     BEST,
     LAST,
@@ -230,6 +230,7 @@ class Run(Trainer):
         summary = {
             "test_accuracy": rows[-1]["test_accuracy"],
             "method": config.objective.method,
+            "recipe": recipe_of(config.to_dict()),
             "arch": config.network.arch,
             "time_steps": config.steps,
             "seed": config.seed,

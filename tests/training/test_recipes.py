@@ -11,7 +11,7 @@ from refsnn import spec
 from refsnn.cli import main
 from refsnn.network import init_params
 from refsnn.ops import NEURONS, NORMS, SURROGATES, TET
-from refsnn.training.config import make_config, overlaid
+from refsnn.training.config import make_config, overlaid, recipe_of
 from refsnn.training.recipes import recipe_settings, recipes, self_contained
 
 GIVEN = {"kdsnn": {"teacher": "runs/teacher"}}  # what a recipe needs
@@ -181,3 +181,20 @@ def test_the_list_as_json(capsys):
     assert found["tet"]["settings"] == recipes()["tet"].settings
     assert main(["methods", "tet", "--json"]) == 0
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["tet"]
+
+
+def test_settings_tell_which_recipe_made_them():
+    for name in self_contained():
+        assert recipe_of(make_config(recipe=name, lr=0.003, epochs=7).to_dict()) == name
+    assert recipe_of(make_config().to_dict()) == "paper"
+    assert recipe_of(make_config(recipe="plif", tau=0.3).to_dict()) is None
+
+
+def test_a_run_says_its_recipe(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--recipe", "tebn", "--epochs", "1", "--arch", "1:4"]) == 0
+    folder = tmp_path / "runs" / "digits-tebn-1_4-evolutionary-seed0"
+    assert json.loads((folder / "summary.json").read_text())["recipe"] == "tebn"
+    capsys.readouterr()
+    assert main(["train", "--resume", str(folder)]) == 0
+    assert "is at its end; --epochs N trains it longer" in capsys.readouterr().out
