@@ -1,7 +1,8 @@
 """The first layer's gradient against depth, by kind of block and by batch norm, at initialisation.
 
 Networks have 16-32-64 channels, 6 n + 2 layers and no side branches. Lines are geometric means over
-seeds, bands extend from the smallest to the largest value.
+seeds, bands extend from the smallest to the largest value. A line ends where no gradient arrives
+with some seed, since no spike does.
 """
 
 import sys
@@ -57,10 +58,11 @@ def compute(
     data, lif, ops = load(dataset), LIF(surrogate=make_surrogate(surrogate)), get_ops("numba")
     depths = tuple(sorted(depths))
 
-    def measured(depth: int, seed: int, network: dict[str, Any]) -> float:
+    def measured(depth: int, seed: int, network: dict[str, Any]) -> float | None:
         given = of_depth(depth), data, lif, seed, batch_size, steps, ops
         run, labels = fresh(*given, branches="none", **network)
-        return log10_norm("dL/dW_1", first_gradient_norm(pull_back(run, labels, 0.0)))
+        norm = first_gradient_norm(pull_back(run, labels, 0.0))
+        return log10_norm("dL/dW_1", norm) if norm else None
 
     return {
         "depths": depths,
@@ -80,16 +82,17 @@ def compute(
 
 @printed
 def draw(data: dict[str, Any]) -> Figure:
-    figure = Figure(figsize=(WIDE, 2.9))
+    figure = Figure(figsize=(WIDE, 3.5))
     between = Patch(color=GREY, alpha=0.4, linewidth=0)
     for axes, panel, title in zip(
         figure.subplots(1, 2, sharey=True), data["panels"], TITLES, strict=True
     ):
         for (label, values), line in zip(panel.items(), STYLES, strict=True):
-            band(axes, data["depths"], np.array(values).T, label, line)
+            band(axes, data["depths"], np.array(values, float).T, label, line)
         axes.set(xlabel="layers of the network", xticks=data["depths"], title=title, yscale="log")
         lines, labels = axes.get_legend_handles_labels()
-        axes.legend([*lines, between], [*labels, f"lowest to highest of {data['seeds']} seeds"])
+        named = [*lines, between], [*labels, f"lowest to highest of {data['seeds']} seeds"]
+        axes.legend(*named, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     figure.axes[0].set_ylabel("norm of ∂L/∂W₁")
     figure.suptitle(data["setting"])
     return figure
