@@ -33,7 +33,7 @@ from refsnn.equations.lif import (
 )
 from refsnn.equations.linear import LinearCache
 from refsnn.equations.loss import CROSS_ENTROPY, Loss, is_per_step, loss_value
-from refsnn.equations.neurons import NEURONS, PLIF, Diet, Neuron
+from refsnn.equations.neurons import MPBN, NEURONS, PLIF, Diet, Neuron, RealSpike
 from refsnn.equations.neurons.gated import Gated, GatedCache, is_gated
 from refsnn.equations.neurons.thresholds import Thresholds, threshold_of_mpbn
 from refsnn.equations.norms import NORMS, PSPBN, Norm
@@ -55,6 +55,7 @@ __all__ = [
     "EDGES",
     "LOSSES",
     "METHODS",
+    "MPBN",
     "NEURONS",
     "NORMS",
     "NUMPY",
@@ -69,6 +70,7 @@ __all__ = [
     "along_steps",
     "choose_shape",
     "RESETS",
+    "RealSpike",
     "RESET_GRADIENTS",
     "SURROGATES",
     "TET",

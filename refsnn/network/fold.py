@@ -8,11 +8,13 @@ import numpy as np
 from refsnn.network.layers import own
 from refsnn.network.network import Block, Network, Params, without_branches
 from refsnn.ops import (
+    MPBN,
     PSPBN,
     Array,
     BatchNorm,
     Folded,
     FoldedByStep,
+    RealSpike,
     Thresholds,
     threshold_of_mpbn,
 )
@@ -37,7 +39,10 @@ def fold(net: Network, params: Params, buffers: Params) -> tuple[Network, Params
     net, params = without_branches(net, params)
     if net.is_folded:
         raise ValueError("net: is folded already")
-    real_spike = net.neuron_model is not None and "a" in net.neuron_model.shapes(1, 1)
+    real_spike, mpbn = (isinstance(net.neuron_model, kind) for kind in (RealSpike, MPBN))
+    if net.neuron_model is not None and net.neuron_model.has_statistics and not mpbn:
+        name = type(net.neuron_model).__name__
+        raise ValueError(f"net: has {name}, and fold does not know what its statistics become")
     if real_spike and net.block.startswith("sew"):
         raise ValueError(
             f"net: has RealSpike in blocks of kind {net.block}, whose amplitudes meet other spikes "
@@ -48,13 +53,11 @@ def fold(net: Network, params: Params, buffers: Params) -> tuple[Network, Params
         net,
         norm=BatchNorm(),
         norm_model=FoldedByStep() if by_step else Folded(),
-        neuron_model=None if real_spike else net.neuron_model,
+        neuron_model=None if real_spike else Thresholds() if mpbn else net.neuron_model,
         merge_scale=1.0,
         norm_identity=net.norm_identity or (real_spike and net.block == "basic"),
         zero_init=False,
     )
-    if net.neuron_model is not None and net.neuron_model.has_statistics:
-        folded = replace(folded, neuron_model=Thresholds())
     fold = Fold(net, params, buffers)
     found = fold.convolutions() | fold.heads()
     for name in net.neurons():
@@ -75,7 +78,8 @@ class Fold:
 
     def amplitude(self, neurons: str | None) -> Array | float:
         """Return the amplitude of each channel of a layer of neurons, or 1 where there is none."""
-        return self.params.get(f"{neurons}.a", 1.0)  # M13
+        has = isinstance(self.net.neuron_model, RealSpike) and neurons is not None
+        return self.params[f"{neurons}.a"] if has else 1.0  # M13
 
     def convolutions(self) -> Params:
         """Return the weights and biases of all convolutions."""
@@ -160,10 +164,10 @@ class Fold:
     def neurons(self, name: str) -> Params:
         """Return the parameters of a layer of neurons that it has for inference."""
         model = self.net.neuron_model
-        if model is None:
+        if model is None or isinstance(model, RealSpike):
             return {}
         params = own(self.params, name, model)
-        if model.has_statistics:
+        if isinstance(model, MPBN):
             mean, var = (self.buffers[f"{name}.running_{which}"] for which in ("mean", "var"))
             params = threshold_of_mpbn(params, mean, var, self.net.lif)
-        return {f"{name}.{key}": x for key, x in params.items() if key != "a"}
+        return {f"{name}.{key}": x for key, x in params.items()}

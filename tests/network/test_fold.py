@@ -146,6 +146,15 @@ def test_a_channel_with_gamma_0_fires_always_or_never():
     assert not spikes[..., 1].any()
 
 
+def test_neurons_of_ones_own_with_statistics_are_refused():
+    class Own(type(NEURONS["plif"]())):
+        has_statistics = True
+
+    net = Network(architecture("1:2"), 1, 2, lif=P, neuron_model=Own())
+    with pytest.raises(ValueError, match="net: has Own, and fold does not know what its statist"):
+        fold(net, *drawn(net))
+
+
 def test_what_folding_can_not_do_is_refused():
     net = Network(architecture("1:4"), 1, 2, branches="block", aligned=7)
     params, buffers = init_params(net, np.random.default_rng(0)), init_buffers(net)
