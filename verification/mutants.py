@@ -3,7 +3,7 @@
 The quick verification runs on each copy, or the tests that the fault names, where it is in a part
 that verification does not check. A fault that survives shows that a check is missing.
 
-    python -m verification mutants [--whole] [--extra FILE] [--only-extra] [--json FILE]
+    python -m verification mutants [--whole] [--id ID] [--extra FILE] [--only-extra] [--json FILE]
 
 A fault is {id, file, old, new, clause}, optionally with `tests`, file names separated by spaces;
 `old` must occur exactly once in `file`. The exit code is 1 if a fault survives.
@@ -60,6 +60,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--extra", type=Path, metavar="FILE", help="JSON list of more faults")
     parser.add_argument("--only-extra", action="store_true", help="run only the faults of --extra")
     parser.add_argument(
+        "--id", nargs="+", default=[], metavar="ID", help="run only the faults with these ids"
+    )
+    parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write {id, clause, killed_by} of each fault"
     )
     parser.add_argument(
@@ -82,6 +85,7 @@ def main(argv: list[str]) -> int:
         mutants = [] if options.only_extra else read(FAULTS)
         mutants += read(options.extra) if options.extra else []
         require_unique(mutants)
+        mutants = chosen(mutants, options.id)
         for mutant in mutants:
             mutated(mutant)
     except (ValueError, OSError) as error:
@@ -119,6 +123,13 @@ def require_unique(mutants: list[Mutant]) -> None:
     ids = [mutant.id for mutant in mutants]
     if twice := {i for i in ids if ids.count(i) > 1}:
         raise FaultError(f"id: {validate.named(min(twice))} comes twice")
+
+
+def chosen(mutants: list[Mutant], ids: list[str]) -> list[Mutant]:
+    """Return the faults with these ids, in their order in the list, or all where there are none."""
+    if unknown := set(ids) - {mutant.id for mutant in mutants}:
+        raise FaultError(f"id: no fault {validate.named(min(unknown))}")
+    return [mutant for mutant in mutants if not ids or mutant.id in ids]
 
 
 def mutated(mutant: Mutant) -> str:

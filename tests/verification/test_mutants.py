@@ -107,6 +107,23 @@ def test_extra_faults_join_the_list_or_stand_alone(write, tmp_path, monkeypatch,
     assert "SURVIVED" in capsys.readouterr().out
 
 
+def test_faults_are_chosen_by_id(write, monkeypatch, capsys):
+    asked = []
+
+    def run_all(faults, *options):
+        asked.append([fault.id for fault in faults])
+        return {fault.id: ["a check"] for fault in faults}
+
+    monkeypatch.setattr(mutants, "run_all", run_all)
+    own = [fault.id for fault in read(FAULTS)][3]
+    extra = ["--extra", str(write([GOOD]))]
+    assert mutants.main([*extra, "--id", "sign", own]) == 0
+    assert asked == [[own, "sign"]]
+    capsys.readouterr()
+    assert mutants.main(["--id", "sign"]) == 2
+    assert "id: no fault sign" in capsys.readouterr().err
+
+
 def test_faults_that_are_all_killed_give_exit_code_zero(monkeypatch, capsys):
     monkeypatch.setattr(mutants, "run_all", lambda faults, *options: {f.id: ["x"] for f in faults})
     assert mutants.main([]) == 0
