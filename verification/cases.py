@@ -136,6 +136,19 @@ def edges(width: float) -> list[float]:
     return [half, -half]
 
 
+def at_root(u_pre: Any, neuron: dict[str, Any]) -> Any:
+    """Tell which potentials are so near the end of the rectifier's slope that rounding decides.
+
+    The end follows from a root. Where the width is 1 it is exact, but not what is beside it.
+    """
+    x = np.abs(np.asarray(u_pre) - neuron["v_th"])
+    if neuron["surrogate"] != "rectifier":
+        return np.zeros(x.shape, bool)
+    width = neuron["surrogate_shape"]
+    distance = np.abs(x - edges(width)[0])
+    return (distance < 1e-5) & ((distance > 0) | (width != 1))
+
+
 def near_threshold(u_pre: Any, neuron: dict[str, Any]) -> float:
     """Return the least distance of any potential from the threshold or a kink of the slope."""
     x = np.asarray(u_pre) - neuron["v_th"]
@@ -150,13 +163,16 @@ def steepest(neuron: dict[str, Any]) -> float:
     return slope(neuron["v_th"], neuron)
 
 
-def gradient_scale(neuron: dict[str, Any], u_pre_seq: Any, do_seq: Any) -> float:
+def gradient_scale(
+    neuron: dict[str, Any], u_pre_seq: Any, do_seq: Any, least: float = 1e-3
+) -> float:
     """Return the sum of the absolute terms of LIF's gradients, since the terms may cancel.
 
-    Slopes count as at least a thousandth of the steepest, since a flat slope is all rounding.
+    Slopes count as at least a thousandth of the steepest, or `least`, since a flat slope is all
+    rounding.
     """
     slopes = [slope(float(u), neuron) for u in np.asarray(u_pre_seq).reshape(-1)]
-    h_seq = np.maximum(np.reshape(slopes, np.shape(u_pre_seq)), 1e-3 * steepest(neuron))
+    h_seq = np.maximum(np.reshape(slopes, np.shape(u_pre_seq)), least * steepest(neuron))
     delta, total = 0.0, 0.0
     for do, u_pre, h in zip(do_seq[::-1], u_pre_seq[::-1], h_seq[::-1], strict=True):
         resets = amount_of(neuron) if neuron.get("reset") == "subtract" else np.abs(u_pre)
@@ -184,7 +200,8 @@ def conv_backward(ops: Any, dy: Any, cache: Any) -> tuple[Any, Any]:
 def critical_potentials(neuron: dict[str, Any], dtype: Any) -> list[float]:
     """List potentials on the threshold, on the slope's kinks, and one ulp to either side of them.
 
-    Only potentials whose distance from the threshold the dtype holds without rounding are listed.
+    Only potentials whose distance from the threshold the dtype holds without rounding are listed,
+    and none `at_root`.
     """
     scalar = np.dtype(dtype).type
     found, v_th = [], scalar(neuron["v_th"])
@@ -195,6 +212,7 @@ def critical_potentials(neuron: dict[str, Any], dtype: Any) -> list[float]:
         float(u)
         for u in found
         if Fraction(float(u - v_th)) == Fraction(float(u)) - Fraction(neuron["v_th"])
+        and not at_root(u, neuron)
     ]
 
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from refsnn.equations import lif, linear, loss, pool
 from refsnn.equations.batchnorm import BatchNorm, Running, batchnorm_backward, batchnorm_forward
-from refsnn.equations.common_surrogates import Rectifier
 from refsnn.ops import AvgPool, Conv
 from refsnn.oracle.naive import batchnorm as naive_norm
 from refsnn.oracle.naive import exact, layers, neuron, objective
@@ -92,9 +91,7 @@ def surrogate_values(case: Any, record: Recorder) -> None:
     critical = cases.critical_potentials(description, dtype)
     u_pre = np.concatenate([rng.normal(0, 3, 20), critical, [-40.0, 40.0]]).astype(dtype)
     surrogate, v_th = cases.surrogate_of(description), description["v_th"]
-    if isinstance(surrogate, Rectifier):  # near its edges, roots are rounded
-        distance = np.abs(np.abs(u_pre - v_th) - surrogate.half)
-        u_pre = u_pre[(distance > 1e-5) | ((distance == 0) & (surrogate.width == 1))]
+    u_pre = u_pre[~cases.at_root(u_pre, description)]
     clause = cases.slope_clause(description)
     for name, formula in (("slope", neuron.slope), ("primitive", neuron.primitive)):
         got = getattr(surrogate, name)(u_pre - v_th, v_th)
@@ -139,6 +136,8 @@ def lif_values(case: Any, record: Recorder) -> None:
     near = cases.near_threshold(u_pre_seq, description) < guard(c_seq)
     if near and not case.exact and not is_exactly_critical(u_pre_seq, c_seq):
         record.reject()  # rounding may fire or not
+    if cases.at_root(u_pre_seq, description).any():
+        record.reject()
     p = cases.lif_of(description)
     _, cache = case.ops.lif_forward(c_seq, case.u0, p)
     tolerance = TOLERANCE[c_seq.dtype]
@@ -149,6 +148,10 @@ def lif_values(case: Any, record: Recorder) -> None:
     record.equal("D6", "u0", cache.u0, u0, "n")
     want = neuron.lif_backward(case.do_seq, c_seq, u0, description)
     clause = cases.reset_clause(description)
+    least = 1e-3
+    compiled = c_seq.dtype == np.float32 and case.ops.name != "numpy"
+    if compiled and description["surrogate"] in cases.ROUNDED:  # off by 16 eps of the steepest
+        least = 16 * float(np.finfo(np.float32).eps) / tolerance
     compare(
         Operation(
             "lif",
@@ -161,7 +164,7 @@ def lif_values(case: Any, record: Recorder) -> None:
             o_seq,
             want,
             "tn",
-            cases.gradient_scale(description, u_pre_seq, case.do_seq),
+            cases.gradient_scale(description, u_pre_seq, case.do_seq, least),
         ),
         record,
     )
