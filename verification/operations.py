@@ -121,6 +121,24 @@ def dtype_of(name: str) -> Any:
     return np.dtype(name).type
 
 
+WIDTHS = st.sampled_from([0.25, 0.5, 1.0, 1.5, 2.0])
+
+
+@check("the rectifier's edges", "oracle", "R5 M17", st.tuples(WIDTHS, cases.DTYPES), 10, 10)
+def rectified(case: Any, record: Recorder) -> None:
+    """Compare slopes on both sides of the places where it jumps, and on those that are exact."""
+    width, dtype = case
+    description = {"surrogate": "rectifier", "surrogate_shape": width, "surrogate_edge": "outside"}
+    description |= {"v_th": 0.5}
+    kinks = np.array(cases.kinks(description))
+    u_pre = (0.5 + np.concatenate([kinks, kinks - 1e-3, kinks + 1e-3])).astype(dtype)
+    u_pre = u_pre[~cases.at_root(u_pre, description)]
+    want = [neuron.slope(float(u), description) for u in u_pre]
+    got = cases.surrogate_of(description).slope(u_pre - 0.5, 0.5)
+    tolerance = 1e-13 if dtype == "float64" else 4e-5
+    record.close("R5 M17", f"slope of width {width}", got, np.array(want), tolerance, axes="u")
+
+
 @check(
     "LIF against loops",
     "oracle",
