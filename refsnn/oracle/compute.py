@@ -15,7 +15,7 @@ from refsnn.network.layers import Context, conv_backward, conv_forward, neuron_b
 from refsnn.network.layers import neuron_forward as norm_neuron_forward
 from refsnn.network.network import Block
 from refsnn.ops import Array, Conv, NormInput, reset
-from refsnn.oracle import variant_neuron
+from refsnn.oracle import method_neuron, variant_neuron
 from refsnn.oracle.conventions import FROM_SETTINGS, PAPER, Conventions
 from refsnn.oracle.layout import (
     image_from_torch,
@@ -36,7 +36,7 @@ STATISTICS = (".running_mean", ".running_var")
 #: conventions that do not change a surrogate, which is given its u_pre
 ALONE = (
     *("leak", "recurrence", "input_gain", "synapse", "input_delay", "output"),
-    *("initial_potential", "reset", "reset_potential"),
+    *("initial_potential", "reset", "reset_potential", "neuron_model"),
 )
 
 
@@ -111,6 +111,9 @@ def surrogate(x: Arrays, settings: Settings, conventions: Conventions, tape: Tap
 
 def neuron(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -> Iterator[Any]:
     """Yield the outputs of neurons, and dv where there are connections v (N, N) among them."""
+    if conventions["neuron_model"] != "lif":
+        yield from method_neuron.outputs(x, settings, conventions, tape.watch)
+        return
     tape.v = x.get("v")
     ops = make_ops(conventions, tape)
     o_seq, cache = ops.lif_forward(x["c"], None, lif_of(conventions))

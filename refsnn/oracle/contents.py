@@ -11,6 +11,7 @@ from refsnn.ops import Array
 from refsnn.oracle.compute import network_of
 from refsnn.oracle.conventions import PAPER, Conventions
 from refsnn.oracle.layout import torch_shape
+from refsnn.oracle.method_neuron import model_of
 
 Shapes = dict[str, tuple[int, ...]]
 NETWORK = ("steps", "depths", "widths", "stem_width", "branches")
@@ -58,18 +59,48 @@ def require_inputs(
     for name in SETTINGS[level]:
         if name not in settings:
             raise ValueError(f"settings: {name} is missing")
-    for name, axes in LEADING[level].items():
-        if name not in inputs or inputs[name].ndim != axes or not inputs[name].size:
-            got = inputs[name].shape if name in inputs else "none"
-            raise ValueError(f"inputs: {name}: got {got}, want an array of {axes} axes")
+    if level == "neuron" and conventions["neuron_model"] != "lif":
+        require_method(inputs, settings, conventions)
+        return
+    require_leading(LEADING[level], inputs)
     wanted = SHAPES[level](inputs, settings)
     if level == "neuron" and conventions["recurrence"] == "dense":
         wanted = {**wanted, "v": inputs["c"].shape[1:] * 2}
+    require_shapes(level, inputs, wanted, LEADING[level])
+
+
+def require_method(
+    inputs: Mapping[str, Array], settings: Mapping[str, Any], conventions: Conventions
+) -> None:
+    """Check the settings and inputs of a case of neurons with parameters."""
+    leading = {"c": 3}
+    require_leading(leading, inputs)
+    model, (steps, _, channels) = model_of(conventions), inputs["c"].shape
+    wanted: Shapes = {"do": inputs["c"].shape, **model.shapes(channels, steps)}
+    if model.has_statistics:
+        if "training" not in settings:
+            raise ValueError("settings: training is missing")
+        wanted |= {"running_mean": (channels,), "running_var": (channels,)}
+    require_shapes("neuron", inputs, wanted, leading)
+
+
+def require_leading(leading: Mapping[str, int], inputs: Mapping[str, Array]) -> None:
+    """Check the numbers of axes of the inputs that determine the shapes of all others."""
+    for name, axes in leading.items():
+        if name not in inputs or inputs[name].ndim != axes or not inputs[name].size:
+            got = inputs[name].shape if name in inputs else "none"
+            raise ValueError(f"inputs: {name}: got {got}, want an array of {axes} axes")
+
+
+def require_shapes(
+    level: str, inputs: Mapping[str, Array], wanted: Shapes, leading: Mapping[str, int]
+) -> None:
+    """Check the shapes of all inputs, and that there are no others."""
     for name, shape in wanted.items():
         if name not in inputs or inputs[name].shape != shape:
             got = inputs[name].shape if name in inputs else "none"
             raise ValueError(f"inputs: {name}: got {got}, want an array of shape {shape}")
-    surplus = sorted(inputs.keys() - wanted.keys() - LEADING[level].keys())
+    surplus = sorted(inputs.keys() - wanted.keys() - leading.keys())
     if surplus:
         raise ValueError(f"inputs: {surplus[0]}: is not an input of level {level}")
 

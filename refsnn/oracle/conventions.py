@@ -234,6 +234,99 @@ CONVENTIONS: dict[str, Convention] = {
             "sign flipped": "the reset's gradient has the other sign",
         },
     ),
+    "neuron_model": Convention(
+        "neuron",
+        "forward",
+        {
+            "lif": "plain LIF neurons",
+            "plif": "parametric LIF neurons (PLIF)",
+            "glif": "gated LIF neurons (GLIF)",
+            "diet": "neurons of Diet-SNN",
+            "mpbn": "batch norm of the potential (MPBN)",
+            "real_spike": "spikes of a learnt size (Real Spike)",
+        },
+    ),
+    "plif_input_decay": Convention(
+        "neuron",
+        "forward",
+        {
+            True: "PLIF's input is scaled by sigmoid(w)",
+            False: "PLIF's input is not scaled by sigmoid(w)",
+        },
+    ),
+    "plif_leak": Convention(
+        "neuron",
+        "forward",
+        {
+            "1 - sigmoid(w)": "PLIF keeps 1 - sigmoid(w) of the potential",
+            "sigmoid(w)": "PLIF keeps sigmoid(w) of the potential, not 1 - sigmoid(w)",
+        },
+    ),
+    "glif_gates": Convention(
+        "neuron",
+        "forward",
+        {
+            "as given": "GLIF's gates as given",
+            "1 - gate": "GLIF's gates are 1 minus what they should be",
+        },
+    ),
+    "glif_conductance": Convention(
+        "neuron",
+        "forward",
+        {
+            "each step": "GLIF's input has a conductance for each step",
+            "first step": "GLIF's input has the first step's conductance at every step",
+        },
+    ),
+    "diet_reset_leaks": Convention(
+        "neuron",
+        "forward",
+        {
+            True: "Diet's reset comes before the leak: leak (u_pre - v_th o)",
+            False: "Diet's reset comes after the leak: leak u_pre - v_th o",
+        },
+    ),
+    "mpbn_state": Convention(
+        "neuron",
+        "forward",
+        {
+            "potential": "MPBN keeps the potential as it is",
+            "normalised": "MPBN keeps the normalised potential",
+        },
+    ),
+    "real_spike_reset": Convention(
+        "neuron",
+        "forward",
+        {
+            "spike": "Real Spike's reset takes the spike, 0 or 1",
+            "size": "Real Spike's reset takes the spike's size a o",
+        },
+    ),
+    "sigmoid_gradient": Convention(
+        "neuron",
+        "backward",
+        {
+            "full": "the sigmoid of a neuron's parameter is differentiated",
+            "missing": "gradients of neurons' parameters lack the sigmoid's derivative",
+        },
+    ),
+    "diet_slope": Convention(
+        "neuron",
+        "backward",
+        {
+            "u_pre/v_th - 1": "Diet's slope is one of u_pre/v_th - 1",
+            "without 1/v_th": "Diet's slope lacks the factor 1/v_th",
+            "u_pre - v_th": "Diet's slope is a function of u_pre - v_th",
+        },
+    ),
+    "diet_v_th_gradient": Convention(
+        "neuron",
+        "backward",
+        {
+            "full": "the threshold in Diet's reset is differentiated",
+            "reset detached": "the threshold in Diet's reset is detached",
+        },
+    ),
     "convolution": Convention(
         "layer",
         "forward",

@@ -77,11 +77,11 @@ def sweep(rng: Rng) -> Arrays:
     return {"c": (c + rng.uniform(0, 1 / 100, c.shape))[None], "do": np.ones((1, len(c)))}
 
 
-def last_step(steps: int, n: int) -> Draw:
+def last_step(steps: int, n: int, mean: float = 0.5, std: float = 0.9) -> Draw:
     """Draw currents of a few steps of which only the last reaches the loss."""
 
     def draw(rng: Rng) -> Arrays:
-        given = currents(steps, n)(rng)
+        given = currents(steps, n, mean, std)(rng)
         given["do"][:-1] = 0
         return given
 
@@ -125,6 +125,49 @@ def at_threshold_once(rng: Rng) -> Arrays:
     """Draw currents of one step that bring u_pre exactly to v_th = 1, or an ulp beside it."""
     c = np.array([[1.0, 1.0 + ULP, 1.0 - ULP / 2, 2.0, 0.0]])
     return {"c": c, "do": rng.integers(1, 9, c.shape) / 8}
+
+
+Params = Callable[[Rng, int, int], Arrays]  # of T and C
+
+
+def with_params(draw: Draw, params: Params, n: int) -> Draw:
+    """Draw the currents and gradients of T steps of neurons, as (T, n, C), and parameters."""
+
+    def both(rng: Rng) -> Arrays:
+        given = {name: x.reshape(len(x), n, -1) for name, x in draw(rng).items()}
+        steps, _, channels = given["c"].shape
+        return given | params(rng, steps, channels)
+
+    return both
+
+
+def plif_params(rng: Rng, steps: int, channels: int) -> Arrays:
+    return {"w": rng.normal(0.5, 0.5, 1)}
+
+
+def glif_params(rng: Rng, steps: int, channels: int) -> Arrays:
+    """Draw raw gates on both sides of 0, raw leaks and resets that let neurons fire."""
+    means = {"alpha": 0, "beta": 0, "gamma": 0, "tau": 0, "v_th": 0, "l": -2, "r": 0}
+    drawn = {name: rng.normal(mean, 0.7, channels) for name, mean in means.items()}
+    return drawn | {"g": rng.normal(0.5, 0.7, (steps, channels))}
+
+
+def diet_params(rng: Rng, steps: int, channels: int) -> Arrays:
+    return {"leak": rng.uniform(0.5, 0.9, 1), "v_th": rng.uniform(0.5, 0.8, 1)}
+
+
+def mpbn_params(rng: Rng, steps: int, channels: int) -> Arrays:
+    """Draw a batch norm's parameters and statistics; the first channel's gamma is below 0."""
+    drawn = norm_params(rng, "", channels)
+    drawn[".weight"][0] *= -1
+    return {name.removeprefix("."): value for name, value in drawn.items()}
+
+
+def real_spike_params(rng: Rng, steps: int, channels: int) -> Arrays:
+    """Draw sizes of spikes, of which the first is below 0."""
+    a = rng.uniform(0.5, 1.5, channels)
+    a[0] *= -1
+    return {"a": a}
 
 
 def spikes(rng: Rng, shape: tuple[int, ...]) -> Array:

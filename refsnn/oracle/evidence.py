@@ -11,6 +11,7 @@ from refsnn.oracle.comparison import Comparison
 
 STATUSES = ("passed", "failed", "not judged")
 UPDATES = ("first", "last")
+METHODS = "PLIF M7 GLIF DIET M8 MPBN M6 REALSPIKE"
 OBJECTIVE = "EQ6 EQ7 EQ10 D13 D14"
 #: the place of the first divergence -> the clauses that can be at fault
 SUSPECTS = {
@@ -18,17 +19,21 @@ SUSPECTS = {
     "h": "EQ4 D4 D5",
     "conv": "D9",
     "bn": "D8 ALG1-INFER",
-    "u_pre, first step": "EQ1 D6",  # the current was right, so how it enters, or what was kept
-    "u_pre, later step": "EQ1 D1",  # the step before was right, so what the leak keeps of it
+    # the current was right, so how it enters, or what was kept
+    "u_pre, first step": "EQ1 D6 PLIF M7 GLIF DIET",
+    # the step before was right, so what the leak keeps of it
+    "u_pre, later step": f"EQ1 D1 {METHODS}",
     "u_pre, current not shown": "EQ1 D6 D7 D8 D9 ALG1-INFER",
     "u_pre, higher layer": "D9 ALG1-INFER",  # the neurons below were right, so what lies between
     "u_pre, after the skip": "EQ5 D9 ALG1-INFER",
-    "o": "EQ2 D1",
+    "v": "MPBN",
+    "o": "EQ2 D1 GLIF DIET",
+    "y": "REALSPIKE M13",
     "o, on the threshold": "EQ2 D2",
-    "u": "EQ2",
+    "u": f"EQ2 {METHODS}",
     "logits": "D10 D12 ALG1-INFER",
     "logits, side branch": "D10 D11 D12",
-    "new": "D25",
+    "new": "D25 MPBN",
     # objective and training
     "side": "EQ6 EQ10 D15 D16",
     "lr": "D17 R3",
@@ -37,8 +42,9 @@ SUSPECTS = {
     "first": "D17 ALG1-TRAIN",
     "last": "D17 ALG1-TRAIN",
     # backward
-    "du_pre, last step": "EQ4 D4 D5",  # it is do times the slope
-    "du_pre, earlier step": "EQ3 D3",  # the slope was right at the last step, so how steps chain
+    "du_pre, last step": "EQ4 D4 D5 PLIF M7 GLIF DIET MPBN REALSPIKE",  # it is do times the slope
+    # the slope was right at the last step, so how steps chain
+    "du_pre, earlier step": f"EQ3 D3 {METHODS}",
     "du_pre, objective not shown": f"EQ4 D4 D5 D10 D12 {OBJECTIVE}",
     "du_pre, within a block": "D8 D9",  # the neurons above were right, so what lies between
     "du_pre, below a block": "EQ5 EQ8 EQ9",
@@ -51,6 +57,7 @@ SUSPECTS = {
     "grad, convolution": "D9",
     "grad, norm": "D8",
     "grad, head": "D12",
+    "grad, neuron": f"{METHODS} M13",
     "gradient, du_pre not shown": "EQ3 EQ4 D3",
 }
 STATE = ("u_pre", "o", "u")
@@ -89,6 +96,15 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "D25": ("new",),
     "R1": ("dv_th",),
     "R3": ("lr",),
+    "M6": ("u_pre",),
+    "M7": ("u_pre", *GRADIENTS),
+    "M8": ("u_pre", *GRADIENTS),
+    "M13": ("y", "grad"),
+    "PLIF": ("u_pre", *GRADIENTS),
+    "GLIF": ("u_pre", "o", *GRADIENTS),
+    "DIET": ("u_pre", "o", *GRADIENTS),
+    "MPBN": ("v", "o", "new", *GRADIENTS),
+    "REALSPIKE": ("y", *GRADIENTS),
 }
 #: further outputs that must agree for a clause to pass, as they show its effect in the iteration
 LATER = {"D15": ("loss", *UPDATES), "D16": ("loss", *UPDATES), "R3": UPDATES}
@@ -190,11 +206,15 @@ def backward_places(found: Comparison, name: str, begins: bool) -> list[str]:
     layers = [n for n in found.outputs if kind(n) == "du_pre"]
     if what in ("du_pre", "dc"):
         return neuron_places(found, name, (*layers, name)[0], begins)
+    alone = found.case.startswith("neuron/")
+    layers = layers or (["dc"] if alone else [])
     unseen = [] if any(n in found.tensors for n in layers) else ["gradient, du_pre not shown"]
     if what == "dx":
         return [*unseen, "dx, block" if found.case.startswith("block/") else "dx"]
     if what != "grad":
         return [*unseen, what]
+    if alone:
+        return [*unseen, "grad, neuron"]
     part = "head" if ".fc." in name else "norm" if "bn" in name else "convolution"
     return [*unseen, f"grad, {part}"]
 

@@ -35,6 +35,8 @@ def unfit(case: Case, precision: str) -> str:
         return ""
     if case.level == "training":
         return "rounding adds up over its iterations"
+    if case.level == "neuron" and case.conventions["neuron_model"] != "lif":
+        return f"spikes that rounding moves are not followed for {case.conventions['neuron_model']}"
     surrogate = str(case.conventions["surrogate"])
     if is_own(surrogate) and jumps_of(surrogate):
         return "its surrogate's slope jumps, and rounding moves potentials across"

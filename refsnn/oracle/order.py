@@ -12,7 +12,7 @@ from refsnn.oracle.recompute import SERIES
 from refsnn.oracle.vectors import Case
 
 #: quantities of a layer that are computed step by step
-STEPPED = ("u_pre", "o", "u", "du_pre", "dc")
+STEPPED = ("u_pre", "v", "o", "y", "u", "du_pre", "dc")
 BACKWARD = ("du_pre", "dc")
 
 

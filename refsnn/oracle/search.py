@@ -29,6 +29,7 @@ from refsnn.oracle.conventions import (
 from refsnn.oracle.declare import profiles
 from refsnn.oracle.measure import Measured
 from refsnn.oracle.measure.combine import needed
+from refsnn.oracle.method_neuron import follows
 from refsnn.oracle.order import places
 from refsnn.oracle.recompute import SERIES, beginning, recompute
 from refsnn.oracle.tolerances import tolerances
@@ -200,7 +201,8 @@ class Search:
         if given:  # the cases of a lower level may not show every deviation
             attempts.append((list(upto_level(level)), 1))
         here = [case for case in upto if case.level == level]
-        if level == "neuron" and not self.compare_all({}, here):
+        lifs = all(model_of(case) == "lif" for case in upto)
+        if level == "neuron" and lifs and not self.compare_all({}, here):
             few = self.few(here, {}, [])
             for facts in profiles().values():
                 state = needed(PAPER | facts["conventions"], upto)
@@ -357,7 +359,14 @@ def is_open(name: str, value: Value, cases: Sequence[Case]) -> bool:
         return False
     if name in FROM_SETTINGS and value == "as given":
         return False
-    return any(case.conventions[name] != value for case in cases)
+    return any(
+        case.conventions[name] != value and follows(model_of(case), name, value) for case in cases
+    )
+
+
+def model_of(case: Case) -> str:
+    """Return the model of a case's neurons; a surrogate alone has none, and none matters to it."""
+    return "lif" if case.level == "surrogate" else str(case.conventions["neuron_model"])
 
 
 def is_same(state: Deviations, best: Deviations) -> bool:

@@ -6,7 +6,7 @@ only its derivatives.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -193,12 +193,15 @@ def slopes(cache: VariantCache) -> Array:
     return h_seq
 
 
-def slope(x: Array, conventions: Conventions) -> Array:
-    """Return the surrogate's slope at x = u_pre - v_th."""
+def slope(x: Array, conventions: Conventions, v_th: Any = None) -> Array:
+    """Return the surrogate's slope at x = u_pre - v_th.
+
+    `v_th` is an array that x's shape ends with, where channels differ (None: the conventions').
+    """
     name, shape = str(conventions["surrogate"]), float(conventions["surrogate_shape"])
-    v_th = float(conventions["v_th"])
+    v_th = float(conventions["v_th"]) if v_th is None else v_th
     if conventions["surrogate_unit"] == "v_th":
-        return slope(x / v_th, conventions | {"v_th": 1.0, "surrogate_unit": "1"}) / v_th
+        return slope(x / v_th, conventions | {"surrogate_unit": "1"}, 1.0) / v_th
     h = family_of(name).slope(x, shape, v_th)
     if name == "rectangular" and conventions["surrogate_edge"] == "inside":
         h = np.where(np.abs(x) == shape / 2, 1 / shape, h)

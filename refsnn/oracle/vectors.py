@@ -25,7 +25,8 @@ from refsnn.oracle import schema
 from refsnn.oracle.conventions import PAPER, Conventions, renamed
 from refsnn.version import __version__
 
-SCHEMA, FORMER = "refsnn-vectors-3", ("refsnn-vectors-1", "refsnn-vectors-2")
+SCHEMA = "refsnn-vectors-4"
+FORMER = ("refsnn-vectors-1", "refsnn-vectors-2", "refsnn-vectors-3")
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished"  # the manifest's list of files while they are written
 FILE = re.compile(rf"[a-z]+/[a-z0-9][a-z0-9._-]*({'|'.join(map(re.escape, SUFFIXES))})")

@@ -59,6 +59,7 @@ def add_options(parser: Any) -> None:
         metavar="DIR",
         help="list the cases of this folder (default: all)",
     )
+    add_as(listing)
     listing.add_argument(
         "--json", metavar="FILE", help="write the list as JSON; - prints the JSON alone"
     )
@@ -116,8 +117,12 @@ def run_generate(arguments: argparse.Namespace) -> int:
 
 def run_list(arguments: argparse.Namespace) -> int:
     from refsnn.oracle import vectors
+    from refsnn.oracle.declare import declared
     from refsnn.oracle.recipes import recipes
 
+    told = declared(arguments.declared)
+    if told and arguments.folder is not None:
+        raise ValueError("conventions: a folder's cases have their own; give DIR or --as")
     entries: list[dict[str, Any]]
     if arguments.folder is None:
         entries = [
@@ -128,7 +133,7 @@ def run_list(arguments: argparse.Namespace) -> int:
                 "summary": recipe.summary,
                 "conventions": make_conventions(recipe.given),
             }
-            for recipe in recipes()
+            for recipe in recipes(declared=told)
         ]
     else:
         cases = vectors.read_manifest(arguments.folder)["cases"]

@@ -1,6 +1,7 @@
 """A clause is judged by the outputs that show it, and by nothing else."""
 
 from collections import Counter
+from functools import cache
 
 import numpy as np
 import pytest
@@ -10,8 +11,19 @@ from refsnn.oracle.cases import build
 from refsnn.oracle.compare import compare_case
 from refsnn.oracle.conventions import CONVENTIONS, PAPER
 from refsnn.oracle.evidence import LATER, SHOWN, SUSPECTS, judge, kind, places
+from refsnn.oracle.method_neuron import NAMES, OWN, follows
 from refsnn.oracle.recipes import recipes
 from refsnn.oracle.recompute import recompute
+
+
+def of_method(model):
+    return {"neuron_model": model}
+
+
+@cache
+def method_cases():
+    """The cases of neurons with parameters."""
+    return [build(r) for model in OWN for r in recipes(["neuron"], of_method(model))]
 
 
 def moved(case, *names):
@@ -32,11 +44,12 @@ def of(case, **changes):
 
 
 def test_every_clause_of_a_case_is_known_and_can_be_judged(cases):
-    assert {clause for recipe in recipes() for clause in recipe.clauses.split()} == set(SHOWN)
+    every = [*recipes(), *(r for model in OWN for r in recipes(["neuron"], of_method(model)))]
+    assert {clause for recipe in every for clause in recipe.clauses.split()} == set(SHOWN)
     assert {clause for text in SUSPECTS.values() for clause in text.split()} == set(SHOWN)
     assert set(LATER) <= set(SHOWN)
     shown = {name for names in SHOWN.values() for name in names}
-    for case in cases.values():
+    for case in [*cases.values(), *method_cases()]:
         assert set(map(kind, case.outputs)) <= shown
         found = judge(compare_case(case, case.outputs))
         assert list(found) == list(case.clauses)
@@ -47,7 +60,7 @@ def test_every_output_of_every_case_has_a_place(cases):
     """And no place is without an output."""
     seen = set()
     recurrent = [build(recipe) for recipe in recipes(["neuron"], {"recurrence": "dense"})]
-    for case in [*cases.values(), *recurrent]:
+    for case in [*cases.values(), *recurrent, *method_cases()]:
         for omits in ([], ["*du_pre"], ["*u_pre"], ["*.fc.bias"]):
             got = {
                 name: value
@@ -185,6 +198,7 @@ DEVIATIONS = [
     for value in [*c.values, *([EXAMPLES[name]] if name in EXAMPLES else [])]
     if value != PAPER[name]
     and name != "recurrence"  # in test_recurrence.py
+    and name not in NAMES  # in seeded/test_method_neurons.py
     and value != "spikes kept"  # shows with a late reset only
 ]
 
@@ -200,6 +214,25 @@ def test_a_convention_fails_few_clauses_and_its_own(cases, name, value):
     own = {clause.id for clause in spec.CLAUSES if name in clause.names}
     own = ELSEWHERE.get((name, value), own)
     assert not own or own & {*count}
+
+
+METHOD_DEVIATIONS = [
+    (model, name, value)
+    for model, own in OWN.items()
+    for name in (*own, "reset_gradient")
+    for value in CONVENTIONS[name].values
+    if value != PAPER[name] and follows(model, name, value)
+]
+
+
+@pytest.mark.parametrize(("model", "name", "value"), METHOD_DEVIATIONS)
+def test_a_methods_convention_fails_few_clauses_and_its_own(model, name, value):
+    count = Counter()
+    for case in method_cases():
+        if case.conventions["neuron_model"] == model:
+            count.update(failed(case, of(case, **{name: value})))
+    assert 0 < len(count) <= 6
+    assert {clause.id for clause in spec.CLAUSES if name in clause.names} & {*count}
 
 
 #: faults that no convention describes, and the clauses that may fail

@@ -14,11 +14,13 @@ from refsnn.files.arrays import SUFFIXES, write_arrays
 from refsnn.oracle import vectors
 from refsnn.oracle.compare import compare_case
 from refsnn.oracle.conventions import RENAMED
+from refsnn.oracle.method_neuron import NAMES
 
 WRITE = """
 import sys
 from pathlib import Path
 from refsnn.oracle import catalogue, vectors
+from refsnn.oracle.method_neuron import NAMES
 vectors.write((make() for make in catalogue.catalogue(None).values()), Path(sys.argv[1]))
 """
 
@@ -143,13 +145,14 @@ def test_truncated_and_missing_files_are_named(two):
         (b"{", "not valid JSON"),
         (b"\xff\xfe", "want UTF-8 text"),
         (b"[" * 10**5, "nested more than 64 deep"),
-        (b"[]", "has schema None, want 'refsnn-vectors-3'"),
+        (b"[]", "has schema None, want 'refsnn-vectors-4'"),
         (b"3", "has schema None"),
         (b'{"schema": "%s"}' % (b"x" * 999), r"has schema 'x{76}\.\.\., want"),
         (b'{"schema": "refsnn-vectors-1"}', "refsnn is missing"),
         (b'{"schema": "refsnn-vectors-2"}', "refsnn is missing"),
         (b'{"schema": "refsnn-vectors-3"}', "refsnn is missing"),
-        (b'{"schema": "refsnn-vectors-4", "cases": 7}', "has schema 'refsnn-vectors-4', want"),
+        (b'{"schema": "refsnn-vectors-4"}', "refsnn is missing"),
+        (b'{"schema": "refsnn-vectors-5", "cases": 7}', "has schema 'refsnn-vectors-5', want"),
         (
             b'{"schema": "refsnn-vectors-1", "refsnn": "1", "cases": [3]}',
             r"cases\[0\]: got 3, want an object",
@@ -319,6 +322,19 @@ def former(conventions):
         )
         then[old] = next((was for was, now in meant.items() if now == value), value)
     return then
+
+
+def test_vectors_without_the_conventions_of_methods_are_read(two):
+    path = two / "manifest.json"
+    manifest = json.loads(path.read_text())
+    wanted = [case.conventions for case in vectors.read(two)]
+    for case in manifest["cases"]:
+        case["conventions"] = {k: v for k, v in case["conventions"].items() if k not in NAMES}
+    path.write_text(json.dumps(manifest | {"schema": "refsnn-vectors-3"}))
+    assert [case.conventions for case in vectors.read(two)] == wanted
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"conventions.*neuron_model"):
+        vectors.read(two)
 
 
 def test_vectors_of_the_first_version_are_read(two):

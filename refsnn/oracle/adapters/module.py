@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 from refsnn.ops import Array
+from refsnn.oracle.adapters import Unsupported
 
 #: attributes that may be the membrane potential, of the module, of its parts, or of its state
 NAMES = ("v", "mem", "u", "u_pre", "membrane", "potential")
@@ -68,6 +69,11 @@ class Module:
 
     def run(self, case: Any) -> dict[str, torch.Tensor]:
         """Return the spikes, dL/dc, and the potentials that the module shows."""
+        model = case.conventions.get("neuron_model", "lif")
+        if model != "lif":
+            raise Unsupported(
+                f"which parameters of a module are those of {model}, an object with run(case) says"
+            )
         if not self.left:
             self.module = self.make() if self.fresh else self.module
             self.left = case.repeat

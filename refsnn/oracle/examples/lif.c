@@ -43,6 +43,7 @@ static FILE *open_in(const char *folder, const char *name, const char *mode)
 /* What this program does, and no other convention. */
 static const char *const fixed[][2] = {
     {"level", "neuron"},
+    {"convention.neuron_model", "lif"},
     {"convention.leak", "tau*u + c"},
     {"convention.fire_at_threshold", "false"},
     {"convention.reset", "zero"},

@@ -58,10 +58,12 @@ def factor_to(h: Array, model: Array) -> float:
 
 
 def neurons(cases: Iterable[Case], got: Got) -> Iterator[Neurons]:
-    """Yield the arrays of the cases of level neuron."""
+    """Yield the arrays of the cases of level neuron, of plain LIFs."""
     for case in cases:
         if case.level != "neuron" or case.repeat > 1:
             continue
+        if case.conventions["neuron_model"] != "lif":
+            continue  # its numbers are parameters, which are given
         given = got[case.id]
         arrays = usable(case, given)
         named = {name: arrays.get(name) for name in ("o", "u_pre", "u", "du_pre", "dc")}

@@ -5,7 +5,15 @@ The loops keep no state, so that a case that is run several times gives the same
 
 import numpy as np
 
-from refsnn.oracle.naive import batchnorm, layers, network, neuron, objective, training
+from refsnn.oracle.naive import (
+    batchnorm,
+    layers,
+    network,
+    neuron,
+    neurons,
+    objective,
+    training,
+)
 
 PARAMETERS = (".weight", ".bias")
 STATISTICS = (".running_mean", ".running_var")
@@ -75,6 +83,17 @@ COMPUTED = {
         "v_th for u_pre",
         "sign flipped",
     ),
+    "neuron_model": ("lif", "plif", "glif", "diet", "mpbn", "real_spike"),
+    "plif_input_decay": (True, False),
+    "plif_leak": ("1 - sigmoid(w)",),
+    "glif_gates": ("as given",),
+    "glif_conductance": ("each step",),
+    "diet_reset_leaks": (True, False),
+    "mpbn_state": ("potential",),
+    "real_spike_reset": ("spike",),
+    "sigmoid_gradient": ("full",),
+    "diet_slope": ("u_pre/v_th - 1",),
+    "diet_v_th_gradient": ("full",),
     "convolution": ("cross-correlation",),
     "norm_statistics": ("pooled", "per_step", "frozen"),
     "norm_variance": ("biased",),
@@ -190,7 +209,68 @@ def surrogate(inputs, settings, net, conventions):
     return {"h": np.array([neuron.slope(u, alone) for u in inputs["u_pre"].tolist()])}
 
 
+#: conventions of a LIF that the neurons with parameters follow; model -> further ones
+SHARED = (
+    *("fire_at_threshold", "reset_gradient", "surrogate", "surrogate_shape"),
+    *("surrogate_scale", "surrogate_edge", "surrogate_unit"),
+)
+FURTHER = {
+    "plif": ("v_th",),
+    "glif": (),
+    "diet": (),
+    "mpbn": ("tau", "v_th"),
+    "real_spike": ("tau", "v_th"),
+}
+#: parameters of GLIF -> the loops' names for them, where they are others
+GLIF_NAMES = {"l": "leak", "r": "reset", "g": "gain"}
+
+
+def with_parameters(inputs, settings, net, conventions):
+    """Return the outputs of a layer of neurons with parameters and the currents c (T, N, C)."""
+    model = conventions["neuron_model"]
+    wanted = neuron.PAPER | ({"reset": "subtract"} if model == "diet" else {})
+    for name, value in net["neuron"].items():
+        if name not in (*SHARED, *FURTHER[model]) and value != wanted[name]:
+            raise ValueError(
+                f"{name}: {value} cannot be declared with neuron_model {model}: the plain loops do "
+                "not compute it"
+            )
+    c, do = (inputs[name][:, :, None, None] for name in ("c", "do"))
+    n = net["neuron"]
+    if model == "plif":
+        found = neurons.plif(c, do, inputs["w"][0], n, conventions["plif_input_decay"])
+    elif model == "glif":
+        parameters = [name for name in inputs if name not in ("c", "do")]
+        raw = {GLIF_NAMES.get(name, name): inputs[name] for name in parameters}
+        found = neurons.glif(c, do, raw, n)
+        for name, theirs_name in GLIF_NAMES.items():
+            found[name] = found.pop(theirs_name)
+    elif model == "diet":
+        leak, v_th = inputs["leak"][0], inputs["v_th"][0]
+        found = neurons.diet(c, do, leak, v_th, n, conventions["diet_reset_leaks"])
+    elif model == "real_spike":
+        found = neurons.real_spike(c, do, inputs["a"], n["tau"], n)
+        found |= {"y": found["o"], "o": found.pop("spikes")}
+    else:
+        names = ("weight", "bias", "running_mean", "running_var")
+        found = neurons.mpbn(c, do, *(inputs[k] for k in names), n, settings["training"])
+        found |= {"weight": found.pop("gamma"), "bias": found.pop("beta")}
+        new = {"new.running_mean": found.pop("mean"), "new.running_var": found.pop("var")}
+        found |= new if settings["training"] else {}
+    shown = {"u_pre": "u_pre", "v": "v", "o": "o", "y": "y", "c": "dc"}
+    made = {shown[k]: value[:, :, 0, 0] for k, value in found.items() if k in shown}
+    for name, value in found.items():
+        if name not in shown:
+            whole = np.reshape(value, inputs[name].shape) if name in inputs else value
+            made[name if name in ("new.running_mean", "new.running_var") else f"grad.{name}"] = (
+                whole
+            )
+    return made
+
+
 def one_neuron(inputs, settings, net, conventions):
+    if conventions.get("neuron_model", "lif") != "lif":
+        return with_parameters(inputs, settings, net, conventions)
     c, do, found = inputs["c"], inputs["do"], {}
     if conventions.get("recurrence", "none") == "dense":
         states = neuron.coupled_states(c, inputs["v"], None, net["neuron"])

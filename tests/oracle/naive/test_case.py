@@ -1,5 +1,7 @@
 """The naive loops' side of the vectors: names, axis order, conventions, runs without memory."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -254,7 +256,9 @@ LEFT_OUT = [
 @pytest.mark.parametrize("case", ["neuron/one-step", "network/one-step"])
 def test_what_is_not_computed_is_refused(cases, case, name, value):
     case = cases[case]
-    told = f"^{name}: {value} cannot be declared: the plain loops do not compute it$"
+    told = (
+        f"^{name}: {re.escape(str(value))} cannot be declared: the plain loops do not compute it$"
+    )
     with pytest.raises(ValueError, match=told):
         naive.outputs(case.level, case.inputs, case.settings, case.conventions | {name: value})
 
