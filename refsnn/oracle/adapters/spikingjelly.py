@@ -1,14 +1,18 @@
-"""The adapter of SpikingJelly: LIFNode and IFNode."""
+"""The adapter of SpikingJelly: LIFNode, IFNode and ParametricLIFNode."""
 
 import math
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
+import torch
 from spikingjelly.activation_based import functional, surrogate
 from spikingjelly.activation_based import neuron as nodes
 
 from refsnn.oracle.adapters import Unsupported
+from refsnn.oracle.adapters.pytorch import NEURON, Tensors
 from refsnn.oracle.adapters.torch_layers import Run, TorchLayers, Trace, before
+from refsnn.oracle.conventions import PAPER
 from refsnn.pytorch import LIF
 
 
@@ -56,13 +60,7 @@ class SpikingJelly(TorchLayers):
     name = "SpikingJelly"
 
     def make(self, s: LIF, leak: str) -> Run:
-        own = built_in(s)
-        rest = {
-            "v_threshold": self.threshold(s.v_th, True, s.fire_at_threshold) if own else s.v_th,
-            "v_reset": 0.0,
-            "surrogate_function": own or s.fire,
-            "detach_reset": s.reset_gradient == "detached",
-        }
+        rest = self.rest(s)
         if s.tau == 1 and leak == "tau*u + c":
             return neuron(nodes.IFNode, {}, rest, 1.0)
         if s.tau == 1 or leak not in ("tau*u + c", "tau*u + (1-tau)*c"):
@@ -70,6 +68,46 @@ class SpikingJelly(TorchLayers):
         scaled = leak == "tau*u + (1-tau)*c"
         charge = {"tau": 1 / (1 - s.tau), "decay_input": scaled}
         return neuron(nodes.LIFNode, charge, rest, 1 - s.tau if scaled else 1.0)
+
+    def rest(self, s: LIF) -> dict[str, Any]:
+        """Return a node's arguments for threshold, reset and surrogate."""
+        own = built_in(s)
+        return {
+            "v_threshold": self.threshold(s.v_th, True, s.fire_at_threshold) if own else s.v_th,
+            "v_reset": 0.0,
+            "surrogate_function": own or s.fire,
+            "detach_reset": s.reset_gradient == "detached",
+        }
+
+    def check(self, case: Any) -> None:
+        """Raise Unsupported for what SpikingJelly is not run with; PLIF it has."""
+        own_levels = ("surrogate", "neuron")
+        if case.level in own_levels and case.conventions.get("neuron_model") == "plif":
+            own = ("neuron_model", "plif_input_decay")
+            lif = case.conventions | {name: PAPER[name] for name in own}
+            case = SimpleNamespace(level=case.level, conventions=lif)
+        super().check(case)
+
+    def run_neuron(self, inputs: Tensors, settings: Any) -> Tensors:
+        """Return what the neurons of a case compute."""
+        if self.conventions["neuron_model"] == "plif":
+            return self.run_plif(inputs)
+        return super().run_neuron(inputs, settings)
+
+    def run_plif(self, inputs: Tensors) -> Tensors:
+        """Return what ParametricLIFNode computes; u_pre is that of `neuron`'s silent node."""
+        scaled = bool(self.conventions["plif_input_decay"])
+        c, w = inputs["c"].requires_grad_(), inputs["w"]
+        rest = self.rest(LIF(1, **{name: self.conventions[name] for name in NEURON}))
+        node = nodes.ParametricLIFNode(decay_input=scaled, **rest, step_mode="m", store_v_seq=True)
+        silent = nodes.ParametricLIFNode(decay_input=scaled, v_threshold=math.inf)
+        for made in (node, silent):
+            made.w.data = w.reshape(())
+        o = node(c)
+        dc, dw = torch.autograd.grad((o * inputs["do"]).sum(), [c, node.w])
+        silent.v = before(node.v_seq.detach())
+        silent(c.detach())
+        return {"u_pre": silent.v, "o": o, "dc": dc, "grad.w": dw.reshape(1)}
 
 
 class SpikingJellyDefaults(TorchLayers):
