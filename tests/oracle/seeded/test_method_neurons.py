@@ -77,6 +77,8 @@ def test_diagnosis_says_where_what_is_not_known_is_wrong(model, fault, first, bu
     found = explained(model, fault, built, seconds=1)
     assert not found.matches, str(found)
     assert f": {first}" in found.nearest[0].first
+    assert found.measured == ()  # what a plain LIF would have
+    assert found.contradictions == ()
 
 
 def test_each_models_own_alternatives_are_among_the_faults():
