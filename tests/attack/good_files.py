@@ -58,6 +58,10 @@ def dataset() -> bytes:
     )
 
 
+def teacher() -> bytes:
+    return npz(logits=np.random.default_rng(0).normal(size=(12, 3)))
+
+
 def events() -> bytes:
     rng = RNG()
     return npz(

@@ -19,8 +19,8 @@ import numpy as np
 from containers import zipped
 
 from refsnn.cli import build_parser
+from refsnn.data import Dataset, Split, cifar, imagefolder, unpack
 from refsnn.data import cache as array_cache
-from refsnn.data import cifar, imagefolder, unpack
 from refsnn.data.arrays import from_npz
 from refsnn.data.recordings import read_recording
 from refsnn.experiments import ablation, table
@@ -32,10 +32,11 @@ from refsnn.oracle.actual import read_actual
 from refsnn.oracle.adapters import program
 from refsnn.oracle.compare import compare_case
 from refsnn.training import checkpoint
-from refsnn.training.config import TrainConfig
+from refsnn.training.config import TrainConfig, make_config
 from refsnn.training.folder import read_config, read_metrics
 from refsnn.training.monitor import Diverged
 from refsnn.training.run import resume
+from refsnn.training.teacher import load_teacher
 from verification import mutants
 
 
@@ -208,6 +209,19 @@ DATA, TRAINING, EXPERIMENTS = "refsnn.data.", "refsnn.training.", "refsnn.experi
 EXPORT, ORACLE = "refsnn.export.", "refsnn.oracle."
 read_cifar = partial(cifar.read, cifar.CIFAR10, count=None)
 
+
+def read_teacher(path: Path) -> None:
+    """Read a teacher's answers to a dozen images, and use all of them."""
+    images, labels = np.zeros((12, 4, 4, 1), np.uint8), np.arange(12) % 3
+    split = Split(images, labels)
+    data = Dataset("dozen", split, split, 3, np.zeros(1), np.ones(1))
+    config = make_config(teacher=str(path), augment="none")
+    teacher = load_teacher(config, data)
+    assert teacher is not None
+    answers = teacher.answers(images.astype(np.float32), np.arange(12))
+    assert np.isfinite(answers).all()
+
+
 READERS: dict[str, Reader] = {
     "dataset.npz": Reader(
         "npz",
@@ -325,6 +339,9 @@ READERS: dict[str, Reader] = {
         0.15,
         seal_checkpoint,
         (Diverged,),
+    ),
+    "teacher.npz": Reader(
+        "npz", TRAINING + "teacher", good.file("t.npz", good.teacher), read_teacher, 2
     ),
     "metrics.jsonl": Reader(
         "lines",

@@ -45,7 +45,7 @@ def test_bntt_worked_by_hand():
 EXACT_STEPS = BatchNorm("per_step", eps=1e-300)
 
 
-@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("name", [name for name, kind in NORMS.items() if not kind.of_inputs])
 def test_start_is_the_batch_norm_of_the_paper(name):
     norm = NORMS[name]()
     params = norm.initial(3, 4)

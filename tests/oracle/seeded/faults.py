@@ -159,7 +159,7 @@ def undescribed(deviant: type, *levels: str) -> Fault:
 SINGLE: dict[str, dict[str, tuple[Any, ...]]] = {
     "surrogate": {
         "surrogate": (
-            *("tanh_literal", "softsign", "super_spike", "dspike"),
+            *("tanh_literal", "softsign", "super_spike", "dspike", "rectifier"),
             *DEVIANTS["surrogate"],
         ),
         "surrogate_scale": ("without 1/a", "without k", "without any", 0.0),
