@@ -33,8 +33,11 @@ from refsnn.equations.lif import (
 )
 from refsnn.equations.linear import LinearCache
 from refsnn.equations.loss import CROSS_ENTROPY, Loss, is_per_step, loss_value
-from refsnn.equations.neurons import MPBN, NEURONS, PLIF, Diet, Neuron, RealSpike
-from refsnn.equations.neurons.gated import Gated, GatedCache, is_gated
+from refsnn.equations.neurons import GLIF, MPBN, NEURONS, PLIF, Diet, Neuron, RealSpike
+from refsnn.equations.neurons.gated import Constants, Gated, GatedCache, is_gated
+from refsnn.equations.neurons.mpbn import NORM as MPBN_NORM
+from refsnn.equations.neurons.mpbn import MPBNCache, as_images
+from refsnn.equations.neurons.sigmoid import sigmoid
 from refsnn.equations.neurons.thresholds import Thresholds, threshold_of_mpbn
 from refsnn.equations.norms import NORMS, PSPBN, Norm
 from refsnn.equations.norms.folded import Folded, FoldedByStep
@@ -54,8 +57,10 @@ __all__ = [
     "CROSS_ENTROPY",
     "EDGES",
     "LOSSES",
+    "GLIF",
     "METHODS",
     "MPBN",
+    "MPBN_NORM",
     "NEURONS",
     "NORMS",
     "NUMPY",
@@ -68,6 +73,7 @@ __all__ = [
     "PotentialLoss",
     "ShapeSearch",
     "along_steps",
+    "as_images",
     "choose_shape",
     "RESETS",
     "RealSpike",
@@ -80,6 +86,7 @@ __all__ = [
     "BatchNorm",
     "BatchNormCache",
     "Conv",
+    "Constants",
     "ConvCache",
     "Diet",
     "Folded",
@@ -92,6 +99,7 @@ __all__ = [
     "LIFGrads",
     "LinearCache",
     "Loss",
+    "MPBNCache",
     "Neuron",
     "Norm",
     "NormGrads",
@@ -117,6 +125,7 @@ __all__ = [
     "psp_forward",
     "reset",
     "reset_slopes",
+    "sigmoid",
     "slopes_at",
     "threshold_of_mpbn",
     "validate",

@@ -11,15 +11,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refsnn.equations.batchnorm import batchnorm_backward, batchnorm_forward
-from refsnn.equations.lif import RESET_GRADIENTS, reset_slopes
-from refsnn.equations.lif import reset as lif_reset
-from refsnn.equations.neurons import GLIF, MPBN, PLIF, Diet, Neuron, RealSpike
-from refsnn.equations.neurons.base import Arrays
-from refsnn.equations.neurons.gated import Constants
-from refsnn.equations.neurons.mpbn import NORM, MPBNCache, as_images
-from refsnn.equations.neurons.sigmoid import sigmoid
-from refsnn.ops import LIF, RESETS, Array, Running
+from refsnn.network import Params
+from refsnn.ops import (
+    GLIF,
+    LIF,
+    MPBN,
+    MPBN_NORM,
+    NUMPY,
+    PLIF,
+    RESET_GRADIENTS,
+    RESETS,
+    Array,
+    Constants,
+    Diet,
+    MPBNCache,
+    Neuron,
+    RealSpike,
+    Running,
+    as_images,
+    reset_slopes,
+    sigmoid,
+)
+from refsnn.ops import reset as lif_reset
 from refsnn.oracle.conventions import CONVENTIONS, PAPER, Conventions, Value
 from refsnn.oracle.variant_neuron import slope
 
@@ -172,7 +185,7 @@ def distance(cache: Any) -> Array:
     return cache.u_pre_seq - cache.constants.v_th
 
 
-def times_sigmoids(grads: Arrays, params: Arrays) -> Arrays:
+def times_sigmoids(grads: Params, params: Params) -> Params:
     """Return gradients of parameters divided by the derivative of the parameters' sigmoids."""
     return {k: d / (sigmoid(params[k]) * (1 - sigmoid(params[k]))) for k, d in grads.items()}
 
@@ -184,17 +197,17 @@ class VariantPLIF(PLIF):
     swapped: bool = False
     without_sigmoid: bool = False
 
-    def constants(self, params: Arrays, p: LIF, channels: int, steps: int) -> Constants:
+    def constants(self, params: Params, p: LIF, channels: int, steps: int) -> Constants:
         """Return the constants; 1 - sigmoid(-w) is sigmoid(w)."""
         return super().constants(self.own(params), p, channels, steps)
 
-    def gradients(self, d: Constants, params: Arrays, p: LIF) -> Arrays:
+    def gradients(self, d: Constants, params: Params, p: LIF) -> Params:
         """Return dL/dw."""
         grads = super().gradients(d, self.own(params), p)
         grads = {"w": -grads["w"]} if self.swapped else grads
         return times_sigmoids(grads, params) if self.without_sigmoid else grads
 
-    def own(self, params: Arrays) -> Arrays:
+    def own(self, params: Params) -> Params:
         """Return the parameter that PLIF has in w's place."""
         return {"w": -params["w"]} if self.swapped else params
 
@@ -207,11 +220,11 @@ class VariantGLIF(GLIF):
     first_only: bool = False
     without_sigmoid: bool = False
 
-    def constants(self, params: Arrays, p: LIF, channels: int, steps: int) -> Constants:
+    def constants(self, params: Params, p: LIF, channels: int, steps: int) -> Constants:
         """Return the constants; a gate of -x is 1 minus that of x."""
         return super().constants(self.own(params), p, channels, steps)
 
-    def gradients(self, d: Constants, params: Arrays, p: LIF) -> Arrays:
+    def gradients(self, d: Constants, params: Params, p: LIF) -> Params:
         """Return the parameters' gradients."""
         grads = super().gradients(d, self.own(params), p)
         if self.swapped:
@@ -222,7 +235,7 @@ class VariantGLIF(GLIF):
             grads["g"] = summed
         return times_sigmoids(grads, params) if self.without_sigmoid else grads
 
-    def own(self, params: Arrays) -> Arrays:
+    def own(self, params: Params) -> Params:
         """Return the parameters that GLIF has in place of these."""
         if self.swapped:
             params = params | {name: -params[name] for name in ("alpha", "beta", "gamma")}
@@ -235,12 +248,12 @@ class VariantGLIF(GLIF):
 class SizeReset(RealSpike):
     """Real Spike whose reset takes a o[t], in place of the spike."""
 
-    def constants(self, params: Arrays, p: LIF, channels: int, steps: int) -> Constants:
+    def constants(self, params: Params, p: LIF, channels: int, steps: int) -> Constants:
         """Return the constants of Real Spike, with what the reset takes times a."""
         k = super().constants(params, p, channels, steps)
         return k._replace(clear=k.clear * params["a"], amount=k.amount * params["a"])
 
-    def gradients(self, d: Constants, params: Arrays, p: LIF) -> Arrays:
+    def gradients(self, d: Constants, params: Params, p: LIF) -> Params:
         """Return dL/da, by way of the reset too where that is not detached."""
         da = d.amplitude
         if p.reset_gradient == "full":
@@ -255,7 +268,7 @@ class DietCache(NamedTuple):
 
     u_pre_seq: Array  # (T, N, C)
     o_seq: Array  # (T, N, C)
-    params: Arrays
+    params: Params
     p: LIF
 
 
@@ -272,7 +285,7 @@ class VariantDiet(Neuron):
         return {"leak": (1,), "v_th": (1,)}
 
     def forward(
-        self, c_seq: Array, params: Arrays, running: Running | None, p: LIF, training: bool
+        self, c_seq: Array, params: Params, running: Running | None, p: LIF, training: bool
     ) -> tuple[Array, None, DietCache]:
         """Compute the spikes (T, N, C), no statistics, and the cache."""
         leak, v_th = params["leak"], params["v_th"]
@@ -292,7 +305,7 @@ class VariantDiet(Neuron):
         """Return how much of v_th a spike takes off the next u_pre."""
         return leak if self.reset_leaks else np.ones_like(leak)
 
-    def backward(self, dy_seq: Array, cache: DietCache) -> tuple[Array, Arrays]:
+    def backward(self, dy_seq: Array, cache: DietCache) -> tuple[Array, Params]:
         """Compute dL/dc, (T, N, C), and the gradients of leak and v_th."""
         u_pre_seq, o_seq, params, p = cache
         leak, v_th = params["leak"], params["v_th"]
@@ -324,7 +337,7 @@ class VariantMPBN(MPBN):
     """MPBN that keeps the normalised potential, as SpikingJelly's does (M6)."""
 
     def forward(
-        self, c_seq: Array, params: Arrays, running: Running | None, p: LIF, training: bool
+        self, c_seq: Array, params: Params, running: Running | None, p: LIF, training: bool
     ) -> tuple[Array, Running | None, MPBNCache]:
         """Compute the spikes (T, N, C), the running statistics after them, and the cache."""
         assert running is not None
@@ -332,16 +345,15 @@ class VariantMPBN(MPBN):
         u, norms = np.zeros_like(c_seq[0]), []
         for t in range(len(c_seq)):
             u_pre_seq[t] = p.tau * u + c_seq[t]
-            v, running, norm = batchnorm_forward(
-                as_images(u_pre_seq[t]), params["weight"], params["bias"], running, NORM, training
-            )
+            own = params["weight"], params["bias"], running, MPBN_NORM, training
+            v, running, norm = NUMPY.batchnorm_forward(as_images(u_pre_seq[t]), *own)
             norms.append(norm)
             v_seq[t] = v.reshape(u.shape)
             o_seq[t] = v_seq[t] >= p.v_th if p.fire_at_threshold else v_seq[t] > p.v_th
             u = lif_reset(v_seq[t], o_seq[t], p)
         return o_seq, running, MPBNCache(u_pre_seq, v_seq, o_seq, norms, p)
 
-    def backward(self, dy_seq: Array, cache: MPBNCache) -> tuple[Array, Arrays]:
+    def backward(self, dy_seq: Array, cache: MPBNCache) -> tuple[Array, Params]:
         """Compute dL/dc, (T, N, C), and the gradients of gamma and beta."""
         _, v_seq, o_seq, norms, p = cache
         h_seq = p.surrogate.slope(v_seq - p.v_th, p.v_th)
@@ -350,7 +362,7 @@ class VariantMPBN(MPBN):
         for t in reversed(range(len(dy_seq))):
             by_u, by_o = reset_slopes(v_seq[t], o_seq[t], p)
             total = dy_seq[t] + du * by_o * (p.reset_gradient == "full")
-            d = batchnorm_backward(as_images(total * h_seq[t] + du * by_u), norms[t])
+            d = NUMPY.batchnorm_backward(as_images(total * h_seq[t] + du * by_u), norms[t])
             through.append(d)
             delta_seq[t] = d.dx_seq.reshape(du.shape)
             du = p.tau * delta_seq[t]
