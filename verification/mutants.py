@@ -51,7 +51,7 @@ class FaultError(ValueError):
     """A fault in the list that can't be put into the code."""
 
 
-def main(argv: list[str]) -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m verification mutants",
         description=__doc__,
@@ -78,6 +78,11 @@ def main(argv: list[str]) -> int:
         help="run all checks for each fault, even if one of its clause has failed, to fill the "
         "whole matrix",
     )
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    parser = build_parser()
     options = parser.parse_args(argv)
     if options.only_extra and options.extra is None:
         parser.error("--only-extra needs --extra FILE")

@@ -479,5 +479,6 @@ TRUSTED = {
     "refsnn.training.recipes": "the methods, in the package",
     "refsnn.system": "the kernel's files in /proc; folders, to flush them",
     "refsnn.training.lock": "an empty file",
+    "verification.learning": "compares the bytes of two checkpoints that it made",
     "verification.runs": "compares the bytes of two checkpoints that it made",
 }

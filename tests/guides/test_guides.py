@@ -16,6 +16,7 @@ from run import commands, execute, is_here, runnable
 from refsnn import spec
 from refsnn.cli import COMMANDS, build_parser
 from verification.__main__ import build_parser as verification_parser
+from verification.mutants import build_parser as mutants_parser
 
 README = guide("README.md")
 LANGUAGES = ("python", "sh", "text", "json", "toml", "powershell")
@@ -84,8 +85,8 @@ def test_options_exist_of_some_command(capsys):
     for words in (["vectors", x] for x in ("list", "generate", "check", "schema")):
         options_of(build_parser(), words)
     options_of(verification_parser(), [])
+    options_of(mutants_parser(), [])
     known = set(re.findall(r"--[a-z][-a-z]*", capsys.readouterr().out))
-    known |= {"--whole", "--extra"}  # of python -m verification mutants
     for one in GUIDES:
         for span in one.spans:
             if option := re.match(r"--[a-z][-a-z]*", span):
