@@ -1,6 +1,7 @@
 """Selection of the given arrays that can be compared, with the problems of all others."""
 
 import itertools
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -64,8 +65,8 @@ def precision_of(got: Mapping[str, Any]) -> str:
 def in_tolerances(got: Array, expected: Array, tolerance: float) -> float:
     """Return the largest difference in units of the tolerance, finite so that JSON can hold it."""
     with np.errstate(over="ignore"):
-        error = np.abs(got - expected).max(initial=0.0) / tolerance
-    return float(np.nan_to_num(error, nan=sys.float_info.max))
+        error = float(np.abs(got - expected).max(initial=0.0) / tolerance)
+    return error if math.isfinite(error) else sys.float_info.max
 
 
 def checked(value: Any, expected: Array, tolerance: float) -> tuple[str, Array]:

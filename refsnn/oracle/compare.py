@@ -24,11 +24,13 @@ def compare_case(
     got: Mapping[str, Any],
     precision: str | None = None,
     omits: Sequence[str] = (),
+    swaps: bool = True,
 ) -> Comparison:
     """Compare outputs `got`, by name and in PyTorch's axis order, with the case's.
 
     Outputs that match a pattern of `omits` may be missing. `precision` selects the tolerances
-    (default: that of the arrays). A spike that rounding may have flipped is not a divergence:
+    (default: that of the arrays). `swaps` looks for the values of outputs that differ among the
+    other outputs; it takes time. A spike that rounding may have flipped is not a divergence:
     everything after it is compared with the case recomputed from that spike. Neither is what a
     half precision cannot show.
     """
@@ -55,8 +57,7 @@ def compare_case(
         place, wrong, result.agreed = found
         flips = wrong & may_round(case, arrays, place, precision)
         if (wrong & ~flips).any():
-            index = indices(wrong & ~flips)[0]
-            result.first = divergence(case, place, arrays, precision, index)
+            result.first = divergence(case, place, arrays, precision, first_index(wrong & ~flips))
         result.flips += [
             divergence(case, place, arrays, precision, index) for index in indices(flips)
         ]
@@ -67,7 +68,7 @@ def compare_case(
         spikes[place.step][flips] = arrays[place.tensor][place.step][flips]
         case = replace(recompute(case, decided=decided), tolerances=case.tolerances)
     for name in shown:
-        result.tensors[name] = verdict(case, arrays, name, precision, excused)
+        result.tensors[name] = verdict(case, arrays, name, precision, excused, swaps)
     if result.agrees and any(t["status"] == "not judged" for t in result.tensors.values()):
         why = "potentials are rounded across the rectangle's edge"
         result.unjudged = f"not judged in {precision}: gradients, as {why}"
@@ -80,15 +81,16 @@ def verdict(
     name: str,
     precision: str,
     excused: Mapping[str, Array],
+    swaps: bool,
 ) -> dict[str, Any]:
-    """Return an output's error in tolerances, its status, and which other output it is."""
+    """Return an output's error in tolerances, its status, and with `swaps` which other it is."""
     got, expected, near = arrays[name], case.outputs[name], tolerance(case, name, precision)
     found: dict[str, Any] = {"error": in_tolerances(got, expected, near), "status": "ok"}
     if found["error"] <= 1:
         return found
     if (wrong_at(got, expected, near) & ~excused.get(name, np.False_)).any():
         found["status"] = "differs"
-        other = mistaken_for(got, name, case, precision)
+        other = mistaken_for(got, name, case, precision) if swaps else None
         return found | ({} if other is None else {"is": other})
     if case.level not in ("surrogate", "neuron"):
         found["status"] = "not judged"
@@ -155,6 +157,10 @@ def first_wrong(
         if wrong.any():
             return place, wrong, (count + 1 - float(wrong.mean())) / len(order)
     return None
+
+
+def first_index(mask: Array) -> tuple[int, ...]:
+    return tuple(map(int, np.unravel_index(int(mask.argmax()), mask.shape)))
 
 
 def indices(mask: Array) -> list[tuple[int, ...]]:

@@ -26,6 +26,10 @@ from refsnn.oracle.variant_neuron import delay_of, gain_of, slope
 from refsnn.oracle.vectors import Case
 
 
+FEW = 256  # samples of each kind in `few_of`
+NEARLY = 0.05  # residual of a few samples, with which a family is fitted to all of them
+
+
 class Samples(NamedTuple):
     """Values of the slope at distances from the threshold, of one case."""
 
@@ -35,8 +39,17 @@ class Samples(NamedTuple):
     near: float
 
 
-def fitted(name: str, x: Array, h: Array, v_th: float) -> tuple[float, float, float]:
-    """Fit a family's parameter and a factor; return (parameter, factor, residual)."""
+def few_of(x: Array, h: Array) -> Array:
+    """Return the indices of some samples: all over the range of x, and those of the highest h."""
+    spread, highest = np.argsort(x)[:: max(1, len(x) // FEW)], np.argsort(-np.abs(h))[:FEW]
+    return np.union1d(spread, highest)
+
+
+def fitted(name: str, x: Array, h: Array, v_th: float, few: Array) -> tuple[float, float, float]:
+    """Fit a family's parameter and a factor; return (parameter, factor, residual).
+
+    The fit is to the samples `few` first, and to all where these come near.
+    """
     family = FAMILIES[name]
     largest = float(np.abs(h).max())
 
@@ -45,9 +58,15 @@ def fitted(name: str, x: Array, h: Array, v_th: float) -> tuple[float, float, fl
         factor = factor_to(h, model)
         return factor, float(np.abs(factor * model - h).max()) / largest
 
-    def errors(log_shape: float) -> Array:
-        shape = math.exp(min(log_shape, 50.0))
-        return np.asarray((factor_of(shape)[0] * family.slope(x, shape, v_th) - h) / largest)
+    def errors(log_shape: float, at: Array | slice) -> Array:
+        model = family.slope(x[at], math.exp(min(log_shape, 50.0)), v_th)
+        return np.asarray((factor_to(h[at], model) * model - h[at]) / largest)
+
+    def fit(start: float, at: Array | slice) -> float:
+        found = optimize.least_squares(
+            lambda p: errors(p[0], at), [start], xtol=1e-15, ftol=1e-15, gtol=1e-15
+        )
+        return float(found.x[0])
 
     if name in ("tanh", "tanh_literal", "triangular", "straight_through"):
         return 1.0, *factor_of(1.0)  # the parameter is a factor itself, or not used
@@ -64,12 +83,10 @@ def fitted(name: str, x: Array, h: Array, v_th: float) -> tuple[float, float, fl
         x, h = x[inside], h[inside]
         return shape, *factor_of(shape)
     grid = np.linspace(math.log(1e-2), math.log(400), 60)
-    start = min(grid, key=lambda log_shape: float((errors(log_shape) ** 2).sum()))
-    found = optimize.least_squares(
-        lambda p: errors(p[0]), [start], xtol=1e-15, ftol=1e-15, gtol=1e-15
-    )
-    shape = math.exp(float(found.x[0]))
-    return shape, *factor_of(shape)
+    log_shape = fit(min(grid, key=lambda start: float((errors(start, few) ** 2).sum())), few)
+    if factor_of(math.exp(log_shape))[1] < NEARLY:
+        log_shape = fit(log_shape, slice(None))
+    return math.exp(log_shape), *factor_of(math.exp(log_shape))
 
 
 def slope_states(samples: list[Samples]) -> Iterator[Deviations]:
@@ -96,10 +113,11 @@ def slope_states(samples: list[Samples]) -> Iterator[Deviations]:
         scales = [v_th_of(s) if unit == "v_th" else 1.0 for s in samples]
         x = np.concatenate([s.x / scale for s, scale in zip(samples, scales, strict=True)])
         h = np.concatenate([s.h * scale for s, scale in zip(samples, scales, strict=True)])
+        few = few_of(x, h)
         for name in FAMILIES:
             v_ths = {v_th_of(s) for s in samples} if name == "triangular" and unit == "1" else {1.0}
             for v_th in v_ths:
-                shape, factor, residual = fitted(name, x, h, v_th)
+                shape, factor, residual = fitted(name, x, h, v_th, few)
                 if residual <= 100 * near:
                     for state in described(name, shape, x, h, factor, near):
                         yield state | {"surrogate_unit": unit}
