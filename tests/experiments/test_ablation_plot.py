@@ -66,6 +66,7 @@ def test_runs_that_cannot_be_read_are_left_out(tmp_path):
     assert curves.read_curves(runs) == [{}]
 
 
+@pytest.mark.processes
 def test_classes_are_drawn_as_numbers_that_the_runs_have(out):
     table = json.loads((out / "table.json").read_text())
     figure = curves.draw_classes(table)

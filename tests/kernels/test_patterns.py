@@ -57,6 +57,7 @@ def test_rows_are_summed_and_added_to_as_the_twins_do(size, vectors):
 
 def test_eight_spikes_are_a_byte():
     spikes = np.random.default_rng(0).integers(0, 2, 300, dtype=np.uint8)
+    byte_of = call(patterns.byte_of)
     for at in range(290):
         want = sum(int(spikes[at + k]) << k for k in range(8))
-        assert call(patterns.byte_of)(spikes, at) == patterns.byte_twin(spikes, at) == want
+        assert byte_of(spikes, at) == patterns.byte_twin(spikes, at) == want

@@ -169,7 +169,7 @@ def test_a_run_is_trained_resumed_evaluated_and_exported(name, tmp_path, capsys)
     values = [[] if v is False else [str(v)] for v in SETTINGS[name].values()]
     given = [x for pair in zip(options, values, strict=True) for x in (pair[0], *pair[1])]
     folder = tmp_path / "run"
-    assert main(["train", "--epochs", "1", *given, "--out", str(folder)]) == 0
+    assert main(["train", "--epochs", "1", "--arch", "1-1:8-16", *given, "--out", str(folder)]) == 0
     config = json.loads((folder / "config.json").read_text())
     assert config.items() >= SETTINGS[name].items()
     assert main(["train", "--resume", str(folder), "--epochs", "2"]) == 0
