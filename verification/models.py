@@ -31,9 +31,9 @@ from verification.differences import compare_in_a_direction
 from verification.record import Recorder
 from verification.registry import check
 
-#: the clause of each method, then those of its decisions
 #: batch norms that are a map to gamma and beta, after a convolution
 AFFINE = [name for name, kind in NORMS.items() if not kind.of_inputs]
+#: the clause of each method, then those of its decisions
 CLAUSES = {
     "plif": "PLIF M7",
     "glif": "GLIF",
