@@ -25,7 +25,6 @@ from refsnn.oracle.slopes import FAMILIES, is_own
 from refsnn.oracle.variant_neuron import delay_of, gain_of, slope
 from refsnn.oracle.vectors import Case
 
-
 FEW = 256  # samples of each kind in `few_of`
 NEARLY = 0.05  # residual of a few samples, with which a family is fitted to all of them
 
