@@ -39,7 +39,7 @@ from refsnn.equations.neurons.mpbn import NORM as MPBN_NORM
 from refsnn.equations.neurons.mpbn import MPBNCache, as_images
 from refsnn.equations.neurons.sigmoid import sigmoid
 from refsnn.equations.neurons.thresholds import Thresholds, threshold_of_mpbn
-from refsnn.equations.norms import NORMS, PSPBN, Norm
+from refsnn.equations.norms import BNTT, NORMS, PSPBN, TEBN, Norm
 from refsnn.equations.norms.folded import Folded, FoldedByStep
 from refsnn.equations.norms.psp import PSPCache, psp_backward, psp_forward
 from refsnn.equations.pool import AvgPool, AvgPoolCache
@@ -53,6 +53,7 @@ from refsnn.equations.surrogate import slopes as slopes_at
 from refsnn.equations.tet import TET
 
 __all__ = [
+    "BNTT",
     "CONV_METHODS",
     "CROSS_ENTROPY",
     "EDGES",
@@ -79,6 +80,7 @@ __all__ = [
     "RealSpike",
     "RESET_GRADIENTS",
     "SURROGATES",
+    "TEBN",
     "TET",
     "Array",
     "AvgPool",
@@ -117,8 +119,6 @@ __all__ = [
     "is_gated",
     "is_per_step",
     "is_still",
-    "join_backward",
-    "join_forward",
     "loss_value",
     "make_surrogate",
     "psp_backward",
@@ -245,6 +245,20 @@ class GlobalAvgPoolBackward(Protocol):
     """dy (N, C) -> dx of the shape (N, H, W, C)."""
 
     def __call__(self, dy: Array, shape: tuple[int, ...], /) -> Array: ...
+
+
+class JoinForward(Protocol):
+    """Spikes a and s (T, N, H, W, C) of a block and its skip -> what they are joined to."""
+
+    def __call__(self, a_seq: Array, s_seq: Array, kind: str, dtype: Any, /) -> Array: ...
+
+
+class JoinBackward(Protocol):
+    """dy (T, N, H, W, C) -> the gradients at both spikes."""
+
+    def __call__(
+        self, dy_seq: Array, a_seq: Array, s_seq: Array, kind: str, /
+    ) -> tuple[Array, Array]: ...
 
 
 class LinearForward(Protocol):
@@ -422,6 +436,8 @@ class Ops:
     avgpool_backward: AvgPoolBackward
     global_avgpool_forward: GlobalAvgPoolForward
     global_avgpool_backward: GlobalAvgPoolBackward
+    join_forward: JoinForward
+    join_backward: JoinBackward
     linear_forward: LinearForward
     linear_backward: LinearBackward
     side_coefficient: SideCoefficient
@@ -508,6 +524,8 @@ NUMPY = Ops(
     avgpool_backward=pool.avgpool_backward,
     global_avgpool_forward=pool.global_avgpool_forward,
     global_avgpool_backward=pool.global_avgpool_backward,
+    join_forward=join_forward,
+    join_backward=join_backward,
     linear_forward=linear.linear_forward,
     linear_backward=linear.linear_backward,
     side_coefficient=shortcut.side_coefficient,

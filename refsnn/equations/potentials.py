@@ -19,8 +19,9 @@ from refsnn.equations.validate import as_floats, at_least, positive
 class PotentialLoss(Protocol):
     """A loss of each layer's potentials, which are added up."""
 
-    #: whether layers inside of blocks count too
-    inside_blocks: ClassVar[bool]
+    @property
+    def inside_blocks(self) -> bool:
+        """Tell whether layers inside of blocks count too."""
 
     def value(self, u_pre_seq: Array, p: LIF) -> float:
         """Return a layer's loss."""

@@ -26,7 +26,7 @@ from refsnn.network.layers import ConvLayer, NeuronCache, merge
 from refsnn.network.membrane import FiringUnit, MembraneCache, SumUnit
 from refsnn.network.sew import SEWCache
 from refsnn.network.unit import Unit
-from refsnn.ops import Array, Conv, join_forward
+from refsnn.ops import NUMPY, Array, Conv
 
 ACCUMULATE, MULTIPLY_ACCUMULATE = 0.9, 4.6  # pJ, 32 bits at 45 nm: 0.9 to add, 3.7 to multiply
 
@@ -204,7 +204,7 @@ def sew_counts(block: SEWCache, batch: Batch, spikes: Spikes, kind: str) -> Coun
     if skipped is None:
         return counts, None
     a_seq, s_seq = (x.unpack() for x in block.joined)
-    return counts, merge(join_forward(a_seq, s_seq, kind, s_seq.dtype)) != 0
+    return counts, merge(NUMPY.join_forward(a_seq, s_seq, kind, s_seq.dtype)) != 0
 
 
 def membrane_counts(block: MembraneCache, batch: Batch, behind: int) -> Counted:

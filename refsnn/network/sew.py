@@ -9,7 +9,7 @@ from refsnn.network.layers import Context, Grads, neuron_backward, neuron_forwar
 from refsnn.network.network import Block
 from refsnn.network.packed import Packed
 from refsnn.network.unit import Unit, conv_unit_backward, conv_unit_forward
-from refsnn.ops import Array, Conv, join_backward, join_forward
+from refsnn.ops import Array, Conv
 
 
 class SEWCache(NamedTuple):
@@ -47,7 +47,8 @@ def sew_forward(x_seq: Array, block: Block, context: Context) -> tuple[Array, SE
     if kind != "add":
         pack = as_they_are if context.packer is None else context.packer.pack
         joined = pack(a_seq), pack(s_seq)
-    return join_forward(a_seq, s_seq, kind, dtype), SEWCache(inner, outer, skip, joined)
+    y_seq = context.ops.join_forward(a_seq, s_seq, kind, dtype)
+    return y_seq, SEWCache(inner, outer, skip, joined)
 
 
 def as_they_are(x: Array) -> Packed:
@@ -78,7 +79,7 @@ def sew_backward(dy_seq: Array, cache: SEWCache, context: Context) -> tuple[Arra
     da_seq, ds_seq = dy_seq, dy_seq  # of a sum
     if cache.joined is not None:
         a_seq, s_seq = (x.unpack() for x in cache.joined)
-        da_seq, ds_seq = join_backward(dy_seq, a_seq, s_seq, kind)
+        da_seq, ds_seq = context.ops.join_backward(dy_seq, a_seq, s_seq, kind)
     grads: Grads = {}
     if cache.skip is not None:
         layer, neuron, pool, _ = recomputed(cache.skip)

@@ -4,26 +4,45 @@ There is one function per level. It takes inputs in PyTorch's axis order and yie
 their names, in the order of computing.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from refsnn.network import Architecture, Network, Params, backward, encode, forward, neuron_caches
-from refsnn.network.block import block_backward, block_forward
-from refsnn.network.layers import Context, conv_backward, conv_forward, neuron_backward
+from refsnn.network import (
+    Architecture,
+    Network,
+    Params,
+    backward,
+    encode,
+    forward,
+    neuron_caches,
+    potential_value,
+)
+from refsnn.network.blocks import KINDS
+from refsnn.network.layers import (
+    Context,
+    conv_backward,
+    conv_forward,
+    neuron_backward,
+    norms_after,
+    norms_before,
+    norms_of,
+)
 from refsnn.network.layers import neuron_forward as norm_neuron_forward
 from refsnn.network.network import Block
-from refsnn.ops import Array, Conv, NormInput, reset
+from refsnn.ops import Array, Conv, NormInput, Running, reset
 from refsnn.oracle import method_neuron, variant_neuron
 from refsnn.oracle.conventions import FROM_SETTINGS, PAPER, Conventions
 from refsnn.oracle.layout import (
     image_from_torch,
     param_to_torch,
     params_from_torch,
+    params_to_torch,
     sequence_from_torch,
     sequence_to_torch,
 )
+from refsnn.oracle.method_network import criterion_of, norm_model_of, potential_loss_of
 from refsnn.oracle.variant_neuron import weight_gradient
 from refsnn.oracle.variants import Tape, lif_of, make_ops, norm_of
 from refsnn.training.config import TrainConfig, make_config
@@ -32,6 +51,7 @@ from refsnn.training.optimizer import OPTIMIZERS, cosine, init_state
 Arrays = dict[str, Array]
 Settings = Mapping[str, Any]
 LIFS = ("lif1", "lif2")  # the layers of neurons in a block
+PARAMETERS = (".weight", ".bias", ".p")
 STATISTICS = (".running_mean", ".running_var")
 #: conventions that do not change a surrogate, which is given its u_pre
 ALONE = (
@@ -61,17 +81,32 @@ def compute(
     for left in reversed(range(repeat)):
         tape = Tape([last_state(cache) for cache in tape.neurons], watch)
         if decided and not left:
-            tape.decided = [in_our_order(decided.get(name)) for name in spikes_of(level, settings)]
+            names = spikes_of(level, inputs, settings, conventions)
+            tape.decided = [in_our_order(decided.get(name)) for name in names]
         outputs = dict(COMPUTE[level](inputs, settings, conventions, tape))
     return {name: np.array(value, dtype=float) for name, value in outputs.items()}
 
 
-def spikes_of(level: str, settings: Settings) -> list[str]:
+def spikes_of(
+    level: str, inputs: Arrays, settings: Settings, conventions: Conventions
+) -> list[str]:
     """Return the names of the outputs o in the order in which the layers run."""
+    if level == "block":
+        fires = fires_in_skip(conventions) and "skip.conv.weight" in inputs
+        return [f"{name}.o" for name in (*LIFS, *["skip.lif"] * fires)]
     if level != "network":
-        return {"block": ["lif1.o", "lif2.o"]}.get(level, ["o"])
-    blocks = network_of(settings, PAPER, 1, 2).blocks()
-    return ["stem.lif0.o", *(f"{block.name}.{lif}.o" for block in blocks for lif in LIFS)]
+        return ["o"]
+    net = network_of(settings, conventions, 1, 2)
+    names = [] if conventions["block"] == "ms" else ["stem.lif0"]
+    for block in net.blocks():
+        fires = fires_in_skip(conventions) and net.has_projection(block)
+        names += [f"{block.name}.{lif}" for lif in (*LIFS, *["skip.lif"] * fires)]
+    return [f"{name}.o" for name in (*names, *["final.lif"] * (conventions["block"] == "ms"))]
+
+
+def fires_in_skip(conventions: Conventions) -> bool:
+    """Tell whether a projection in a skip has neurons after it."""
+    return str(conventions["block"]).startswith("sew")
 
 
 def in_our_order(o_seq: Array | None) -> Array | None:
@@ -131,13 +166,14 @@ def neuron(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) 
 
 def split_inputs(x: Arrays) -> tuple[Params, Params]:
     """Return parameters and running statistics in refsnn's axis order."""
-    params = params_from_torch({k: v for k, v in x.items() if k.endswith((".weight", ".bias"))})
+    params = params_from_torch({k: v for k, v in x.items() if k.endswith(PARAMETERS)})
     return params, {k: v for k, v in x.items() if k.endswith(STATISTICS)}
 
 
 def network_of(
-    settings: Settings, conventions: Conventions, in_channels: int, classes: int
+    settings: Settings, conventions: Conventions, in_channels: int, classes: int, steps: int = 0
 ) -> Network:
+    """Return the network of a case; a norm with parameters for each step needs `steps`."""
     arch = Architecture(
         tuple(settings.get("depths", (1,))),
         tuple(settings.get("widths", (1,))),
@@ -151,32 +187,39 @@ def network_of(
         lif_of(conventions),
         norm_of(conventions),
         readout=str(conventions["readout"]),
+        norm_model=norm_model_of(conventions),
+        block=str(conventions["block"]),
+        steps=steps,
     )
 
 
 def make_context(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -> Context:
     params, buffers = split_inputs(x)
-    net = network_of(settings, conventions, 1, 2)
+    net = network_of(settings, conventions, 1, 2, len(x["x"]))
+    if conventions["norm_model"] == "psp":
+        buffers["bn.running_mean"] = np.zeros_like(buffers["bn.running_var"])
     return Context(net, params, buffers, make_ops(conventions, tape), settings["training"])
 
 
-def moved(names: list[str], running: list[Any], context: Context) -> Iterator[Any]:
+def moved(norms: Iterable[tuple[str, Running]], context: Context) -> Iterator[Any]:
     if context.training:
-        for name, (mean, var) in zip(names, running, strict=True):
-            yield f"new.{name}.running_mean", mean
+        for name, (mean, var) in norms:
+            if context.net.norm_model is None or not context.net.norm_model.of_inputs:
+                yield f"new.{name}.running_mean", mean
             yield f"new.{name}.running_var", var
 
 
 def layer(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -> Iterator[Any]:
+    """Yield the outputs of a convolution, its batch norm and neurons."""
     context = make_context(x, settings, conventions, tape)
     conv = Conv((settings["stride"],) * 2, (settings["padding"],) * 2)
     f, cache = conv_forward(sequence_from_torch(x["x"]), "conv", "bn", conv, context)
-    _, neurons = norm_neuron_forward(f, None, "lif", ("bn",), context)
-    assert isinstance(f, NormInput)
-    yield "conv", sequence_to_torch(f.x_seq)
-    yield "bn", sequence_to_torch(tape.norms[0])
+    _, neurons = norm_neuron_forward(f, None, "lif", norms_after(cache), context)
+    yield "conv", sequence_to_torch(f.x_seq if isinstance(f, NormInput) else f)
+    if tape.norms:
+        yield "bn", sequence_to_torch(tape.norms[0])
     yield from seen(tape.neurons[0], sequence_to_torch)
-    yield from moved(["bn"], neurons.running, context)
+    yield from moved([*norms_before(cache), *norms_of(neurons)], context)
     d, _, _ = neuron_backward(sequence_from_torch(x["do"]), neurons, context)
     dx_seq, grads = conv_backward(d, cache, context)
     yield "du_pre", sequence_to_torch(tape.deltas[id(tape.neurons[0])])
@@ -186,30 +229,32 @@ def layer(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -
 
 
 def gradients(grads: Params) -> Iterator[Any]:
-    for name, value in grads.items():
-        yield f"grad.{name}", param_to_torch(np.ascontiguousarray(value))
+    contiguous = {name: np.ascontiguousarray(value) for name, value in grads.items()}
+    for name, value in params_to_torch(contiguous).items():
+        yield f"grad.{name}", value
 
 
 def block(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape) -> Iterator[Any]:
-    """Yield the outputs of a residual block."""
+    """Yield the outputs of a residual block; `y` where what it passes on is not lif2's spikes."""
     x = {  # parameters as a network names them
-        f"block.{k}" if k.endswith((".weight", ".bias", *STATISTICS)) else k: v
-        for k, v in x.items()
+        f"block.{k}" if k.endswith((*PARAMETERS, *STATISTICS)) else k: v for k, v in x.items()
     }
     context = make_context(x, settings, conventions, tape)
     _, _, c_in, c_out = context.params["block.conv1.weight"].shape
-    shape = Block("block", c_in, c_out, settings["stride"], None)
-    _, cache = block_forward(sequence_from_torch(x["x"]), shape, context)
-    for name, lif in zip(LIFS, tape.neurons, strict=True):
+    shape, kind = Block("block", c_in, c_out, settings["stride"], None), KINDS[context.net.block]
+    y_seq, cache = kind.forward(sequence_from_torch(x["x"]), shape, context)
+    layers = dict(zip((*LIFS, "skip.lif"), tape.neurons, strict=False))
+    for name, lif in layers.items():
         yield from ((f"{name}.{what}", a) for what, a in seen(lif, sequence_to_torch))
-    yield from moved(["bn1"], cache.inner.neurons[0].running, context)
-    norms = [name.removeprefix("block.") for name in cache.outer.neurons[0].norms]
-    yield from moved(norms, cache.outer.neurons[0].running, context)
-    dx_seq, grads = block_backward(sequence_from_torch(x["do"]), cache, context)
-    for name, lif in reversed(list(zip(LIFS, tape.neurons, strict=True))):
+    if context.net.block != "basic":
+        yield "y", sequence_to_torch(y_seq)
+    norms = [norm for unit in cache.units for norm in unit.norms]
+    yield from moved([(name.removeprefix("block."), r) for name, r in norms], context)
+    dx_seq, grads = kind.backward(sequence_from_torch(x["do"]), cache, context)
+    for name, lif in reversed(layers.items()):
         yield f"{name}.du_pre", sequence_to_torch(tape.deltas[id(lif)])
     yield "dx", sequence_to_torch(dx_seq)
-    wanted = [name for name in x if name.endswith((".weight", ".bias"))]
+    wanted = [name for name in x if name.endswith(PARAMETERS)]
     yield from gradients({name.removeprefix("block."): grads[name] for name in wanted})
 
 
@@ -218,22 +263,28 @@ def network(x: Arrays, settings: Settings, conventions: Conventions, tape: Tape)
     params, buffers = split_inputs(x)
     images, ops = image_from_torch(x["images"]), make_ops(conventions, tape)
     net = network_of(settings, conventions, images.shape[-1], len(x["head.fc.bias"]))
-    training = settings["training"]
-    run = forward(net, params, buffers, encode(images, settings["steps"]), ops, training)
+    training, of_potentials = settings["training"], potential_loss_of(conventions)
+    x_seq = encode(images, settings["steps"])
+    run = forward(net, params, buffers, x_seq, ops, training, potential_loss=of_potentials)
     logits = iter(run.branches)
-    after = {block.name: block.branch for block in net.blocks()}
+    sides = {block.name: block.branch for block in net.blocks() if block.branch != "head"}
     layers = dict(neuron_caches(run))
-    for name, lif in layers.items():
+    owners = [".".join(name.split(".")[:2]) for name in layers]  # the blocks
+    for (name, lif), owner, after in zip(layers.items(), owners, [*owners[1:], None], strict=True):
         yield from ((f"{name}.{what}", a) for what, a in seen(lif, sequence_to_torch))
-        owner, _, which = name.rpartition(".")
-        if which == "lif2" and after[owner]:
-            yield f"{after[owner]}.logits", next(logits)
+        if owner != after and sides.get(owner):
+            yield f"{sides[owner]}.logits", next(logits)
+    yield "head.logits", next(logits)
     if not training:
         return
     loss, cache = ops.objective_forward(
-        run.branches, x["labels"].astype(int), settings["side"], str(conventions["branch_sum"])
+        run.branches,
+        x["labels"].astype(int),
+        settings["side"],
+        str(conventions["branch_sum"]),
+        criterion_of(conventions, x.get("teacher")),
     )
-    yield "loss", np.asarray(loss)
+    yield "loss", np.asarray(loss + potential_value(run))
     yield from ((f"new.{name}", value) for name, value in run.buffers.items())
     grads = backward(run, ops.objective_backward(cache))
     for name, lif in reversed(layers.items()):

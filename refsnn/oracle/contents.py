@@ -11,6 +11,7 @@ from refsnn.ops import Array
 from refsnn.oracle.compute import network_of
 from refsnn.oracle.conventions import PAPER, Conventions
 from refsnn.oracle.layout import torch_shape
+from refsnn.oracle.method_network import norm_model_of
 from refsnn.oracle.method_neuron import model_of
 
 Shapes = dict[str, tuple[int, ...]]
@@ -63,7 +64,7 @@ def require_inputs(
         require_method(inputs, settings, conventions)
         return
     require_leading(LEADING[level], inputs)
-    wanted = SHAPES[level](inputs, settings)
+    wanted = SHAPES[level](inputs, settings, conventions)
     if level == "neuron" and conventions["recurrence"] == "dense":
         wanted = {**wanted, "v": inputs["c"].shape[1:] * 2}
     require_shapes(level, inputs, wanted, LEADING[level])
@@ -113,25 +114,35 @@ def out_size(size: int, kernel: int, stride: int, padding: int) -> int:
     return out
 
 
-def norm(name: str, channels: int) -> Shapes:
+def norm(name: str, channels: int, steps: int = 0, conventions: Conventions = PAPER) -> Shapes:
     """Return the shapes of a batch norm's parameters and statistics."""
-    parts = ("weight", "bias", "running_mean", "running_var")
-    return {f"{name}.{part}": (channels,) for part in parts}
+    parameters: Shapes = {"weight": (channels,), "bias": (channels,)}
+    model = norm_model_of(conventions)
+    running: tuple[int, ...] = (channels,)
+    if model is not None:
+        parameters = model.shapes(channels, steps)
+        running = (steps, channels) if model.running_by_step else (channels,)
+    parts = parameters | {"running_mean": running, "running_var": running}
+    if model is not None and model.of_inputs:
+        del parts["running_mean"]  # it is always 0
+    return {f"{name}.{part}": shape for part, shape in parts.items()}
 
 
-def layer(x: Mapping[str, Array], settings: Mapping[str, Any]) -> Shapes:
+def layer(x: Mapping[str, Array], settings: Mapping[str, Any], conventions: Conventions) -> Shapes:
     """Return the shapes of a layer's inputs."""
     steps, images, c_in, *size = x["x"].shape
     c_out, _, *kernel = x["conv.weight"].shape
     stride, padding = settings["stride"], settings["padding"]
     out = (out_size(n, k, stride, padding) for n, k in zip(size, kernel, strict=True))
+    model = norm_model_of(conventions)
+    channels = c_in if model is not None and model.of_inputs else c_out
     return {
         "conv.weight": (c_out, c_in, *kernel),
         "do": (steps, images, c_out, *out),
-    } | norm("bn", c_out)
+    } | norm("bn", channels, steps, conventions)
 
 
-def block(x: Mapping[str, Array], settings: Mapping[str, Any]) -> Shapes:
+def block(x: Mapping[str, Array], settings: Mapping[str, Any], conventions: Conventions) -> Shapes:
     """Return the shapes of a block's inputs."""
     steps, images, c_in, *size = x["x"].shape
     c_out, stride = len(x["conv1.weight"]), settings["stride"]
@@ -149,18 +160,23 @@ def block(x: Mapping[str, Array], settings: Mapping[str, Any]) -> Shapes:
     return shapes
 
 
-def network(x: Mapping[str, Array], settings: Mapping[str, Any]) -> Shapes:
+def network(
+    x: Mapping[str, Array], settings: Mapping[str, Any], conventions: Conventions
+) -> Shapes:
     """Return the shapes of a network's inputs."""
     *batches, count, channels, _, _ = x["images"].shape
-    net = network_of(settings, PAPER, channels, len(x["head.fc.bias"]))
+    classes = len(x["head.fc.bias"])
+    net = network_of(settings, conventions, channels, classes)
     shapes: Shapes = {"labels": (*batches, count)}
+    if conventions["teacher_loss"] != "none":
+        shapes["teacher"] = (*batches, count, classes)
     shapes |= {name: torch_shape(shape) for name, shape in net.shapes().items()}
     return shapes | {name: value.shape for name, value in init_buffers(net).items()}
 
 
 SHAPES = {
-    "surrogate": lambda x, settings: {},
-    "neuron": lambda x, settings: {"do": x["c"].shape},
+    "surrogate": lambda x, settings, conventions: {},
+    "neuron": lambda x, settings, conventions: {"do": x["c"].shape},
     "layer": layer,
     "block": block,
     "network": network,

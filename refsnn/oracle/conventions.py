@@ -383,6 +383,40 @@ CONVENTIONS: dict[str, Convention] = {
             "statistics detached": "batch norm's statistics are detached",
         },
     ),
+    "norm_model": Convention(
+        "layer",
+        "forward",
+        {
+            "bn": "batch norm with gamma and beta",
+            "tebn": "temporal effective batch norm (TEBN)",
+            "bntt": "batch norm through time (BNTT)",
+            "psp": "a norm of what the convolution takes (PSP-BN)",
+        },
+    ),
+    "tebn_bias": Convention(
+        "layer",
+        "forward",
+        {
+            True: "TEBN's p[t] multiplies beta too",
+            False: "TEBN's p[t] multiplies the normalised values alone, not beta",
+        },
+    ),
+    "bntt_weight": Convention(
+        "layer",
+        "forward",
+        {
+            "each step": "BNTT has a weight for each step",
+            "first step": "BNTT has the first step's weight at every step",
+        },
+    ),
+    "psp_root": Convention(
+        "layer",
+        "forward",
+        {
+            True: "PSP-BN divides by the root of the second moment",
+            False: "PSP-BN divides by the second moment, not by its root",
+        },
+    ),
     "skip": Convention(
         "block",
         "forward",
@@ -390,6 +424,34 @@ CONVENTIONS: dict[str, Convention] = {
             "before firing": "the skip is added before firing",
             "after firing": "the skip is added after firing",
             "missing": "the skip is missing",
+        },
+    ),
+    "block": Convention(
+        "block",
+        "forward",
+        {
+            "basic": "the paper's block",
+            "sew_add": "block of SEW-ResNet, which adds spikes (ADD)",
+            "sew_and": "block of SEW-ResNet, which multiplies spikes (AND)",
+            "sew_iand": "block of SEW-ResNet, which passes the skip where it is silent (IAND)",
+            "ms": "block of MS-ResNet, whose skip passes on currents",
+        },
+    ),
+    "sew_iand": Convention(
+        "block",
+        "forward",
+        {
+            "(1 - a) s": "IAND is (1 - a) s: spikes of the skip where the block is silent",
+            "a (1 - s)": "IAND is a (1 - s): spikes of the block where the skip is silent",
+        },
+    ),
+    "sew_gradient": Convention(
+        "block",
+        "backward",
+        {
+            "full": "the product of AND or IAND is differentiated",
+            "as a sum": "the gradient goes to both terms of AND or IAND as if they were added",
+            "block only": "AND or IAND sends no gradient to the skip",
         },
     ),
     "pooling": Convention(
@@ -441,6 +503,90 @@ CONVENTIONS: dict[str, Convention] = {
         {
             "mean": "loss averaged over the batch",
             "sum": "loss summed over the batch",
+        },
+    ),
+    "tet_lam": Convention(
+        "network",
+        "forward",
+        {},
+        Numbers("{} of the loss pulls all logits to a constant (TET)", 0, 1),
+        paper=0.0,
+    ),
+    "tet_phi": Convention(
+        "network",
+        "forward",
+        {"v_th": "TET pulls the logits to v_th"},
+        Numbers("TET pulls the logits to {}"),
+    ),
+    "tet_mean": Convention(
+        "network",
+        "forward",
+        {
+            "classes": "TET's squared distance is a mean over classes too",
+            "images": "TET's squared distance is a sum over classes",
+        },
+    ),
+    "potential_loss": Convention(
+        "network",
+        "forward",
+        {
+            "none": "no loss of potentials",
+            "im": "a loss pulls each layer's mean potential to v_th (IM-Loss)",
+            "mpd_reconstructed": "a loss of badly spread potentials (RecDis-SNN's, reconstructed)",
+        },
+    ),
+    "potential_lam": Convention(
+        "network",
+        "forward",
+        {"as published": "the loss of potentials has the weight of its method"},
+        Numbers("the loss of potentials has the weight {}", 0),
+    ),
+    "potential_layers": Convention(
+        "network",
+        "forward",
+        {
+            "as published": "potentials count in the layers of the method",
+            "opposite": "potentials inside of blocks count where the method leaves them out, or "
+            "the other way round",
+        },
+    ),
+    "potential_gradient": Convention(
+        "network",
+        "backward",
+        {
+            "carried back": "the gradient of the loss of potentials goes back in time",
+            "own step": "the gradient of the loss of potentials stays in its own time step",
+        },
+    ),
+    "teacher_loss": Convention(
+        "network",
+        "forward",
+        {
+            "none": "no teacher",
+            "logits": "the logits learn from a teacher's (KDSNN)",
+        },
+    ),
+    "teacher_weight": Convention(
+        "network", "forward", {}, Numbers("the teacher counts {} of the loss", 0, 1), paper=0.7
+    ),
+    "teacher_temperature": Convention(
+        "network", "forward", {}, Numbers("the teacher's temperature is {}", 1e-3), paper=4.0
+    ),
+    "teacher_factor": Convention(
+        "network",
+        "forward",
+        {
+            "temperature squared": "the teacher's loss is multiplied by the temperature squared",
+            "none": "the teacher's loss lacks the factor of the temperature squared",
+        },
+    ),
+    "teacher_divergence": Convention(
+        "network",
+        "forward",
+        {
+            "KL(teacher, student)": "KL divergence from the teacher's probabilities",
+            "KL(student, teacher)": "the arguments of the KL divergence are swapped",
+            "mean over classes": "the KL divergence is a mean over classes too",
         },
     ),
     "lam": Convention(

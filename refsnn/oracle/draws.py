@@ -194,6 +194,43 @@ def conv_size(size: int, kernel: int, stride: int, padding: int) -> int:
     return (size + 2 * padding - kernel) // stride + 1
 
 
+def tebn_params(rng: Rng, channels: int, steps: int) -> Arrays:
+    """Draw a batch norm's parameters, and its factors p."""
+    return norm_params(rng, "bn", channels) | {"bn.p": rng.uniform(0.5, 1.5, steps)}
+
+
+def bntt_params(rng: Rng, channels: int, steps: int) -> Arrays:
+    """Draw a batch norm's weights and statistics of every step."""
+    shape = steps, channels
+    return {
+        "bn.weight": rng.uniform(0.8, 2, shape),
+        "bn.running_mean": rng.normal(0, 0.3, shape),
+        "bn.running_var": rng.uniform(0.5, 1.5, shape),
+    }
+
+
+def psp_params(rng: Rng, channels: int, steps: int) -> Arrays:
+    """Draw the weights and the running second moments of a norm that has no mean."""
+    drawn = norm_params(rng, "bn", channels)
+    return {name: drawn[name] for name in ("bn.weight", "bn.running_var")}
+
+
+#: norm -> how to draw its parameters, of its channels and the number of steps
+NORM_PARAMS = {"tebn": tebn_params, "bntt": bntt_params, "psp": psp_params}
+
+
+def normed_layer(model: str, layer: Draw) -> Draw:
+    """Draw a layer with the parameters of another norm in place of batch norm's."""
+
+    def draw(rng: Rng) -> Arrays:
+        given = {name: x for name, x in layer(rng).items() if not name.startswith("bn.")}
+        c_out, c_in, _, _ = given["conv.weight"].shape
+        channels = c_in if model == "psp" else c_out
+        return given | NORM_PARAMS[model](rng, channels, len(given["x"]))
+
+    return draw
+
+
 def layer(
     shape: tuple[int, ...], c_out: int, kernel: int, stride: int, padding: int, scale: float = 1
 ) -> Draw:
@@ -233,8 +270,33 @@ def block(
     return draw
 
 
+def of_currents(block: Draw) -> Draw:
+    """Draw a block whose inputs are currents."""
+
+    def draw(rng: Rng) -> Arrays:
+        given = block(rng)
+        return given | {"x": rng.normal(0.5, 1, given["x"].shape)}
+
+    return draw
+
+
+def taught(network: Draw) -> Draw:
+    """Draw a network with a teacher's logits (N, K)."""
+
+    def draw(rng: Rng) -> Arrays:
+        given = network(rng)
+        shape = len(given["images"]), len(given["head.fc.bias"])
+        return given | {"teacher": rng.normal(0, 3, shape)}
+
+    return draw
+
+
 def network(
-    settings: dict[str, Any], images: tuple[int, ...], classes: int, iterations: int = 0
+    settings: dict[str, Any],
+    images: tuple[int, ...],
+    classes: int,
+    iterations: int = 0,
+    conventions: Conventions = PAPER,
 ) -> Draw:
     """Draw `images` (N, C, H, W), one batch per iteration, labels and all parameters.
 
@@ -242,7 +304,7 @@ def network(
     """
 
     def draw(rng: Rng) -> Arrays:
-        net = network_of(settings, PAPER, images[1], classes)
+        net = network_of(settings, conventions, images[1], classes)
         given: Arrays = {}
         for name, value in init_params(net, rng).items():
             owner, _, kind = name.rpartition(".")

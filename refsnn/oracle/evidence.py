@@ -12,50 +12,56 @@ from refsnn.oracle.comparison import Comparison
 STATUSES = ("passed", "failed", "not judged")
 UPDATES = ("first", "last")
 METHODS = "PLIF M7 GLIF DIET M8 MPBN M6 REALSPIKE"
-OBJECTIVE = "EQ6 EQ7 EQ10 D13 D14"
+OBJECTIVE = "EQ6 EQ7 EQ10 D13 D14 TET M3 KDSNN M16"
+POTENTIALS = "IMLOSS M10 MPD M12"
+NORMS = "TEBN BNTT PSPBN M15"
+BLOCKS = "SEW MS"
 #: the place of the first divergence -> the clauses that can be at fault
 SUSPECTS = {
     # forward
     "h": "EQ4 D4 D5",
-    "conv": "D9",
-    "bn": "D8 ALG1-INFER",
+    "conv": "D9 PSPBN M15",
+    "bn": "D8 ALG1-INFER TEBN BNTT",
     # the current was right, so how it enters, or what was kept
     "u_pre, first step": "EQ1 D6 PLIF M7 GLIF DIET",
     # the step before was right, so what the leak keeps of it
     "u_pre, later step": f"EQ1 D1 {METHODS}",
-    "u_pre, current not shown": "EQ1 D6 D7 D8 D9 ALG1-INFER",
-    "u_pre, higher layer": "D9 ALG1-INFER",  # the neurons below were right, so what lies between
+    "u_pre, current not shown": f"EQ1 D6 D7 D8 D9 ALG1-INFER {NORMS}",
+    # the neurons below were right, so what lies between
+    "u_pre, higher layer": f"D9 ALG1-INFER {BLOCKS}",
     "u_pre, after the skip": "EQ5 D9 ALG1-INFER",
     "v": "MPBN",
     "o": "EQ2 D1 GLIF DIET",
-    "y": "REALSPIKE M13",
+    "y": f"REALSPIKE M13 {BLOCKS}",
     "o, on the threshold": "EQ2 D2",
     "u": f"EQ2 {METHODS}",
     "logits": "D10 D12 ALG1-INFER",
-    "logits, side branch": "D10 D11 D12",
+    "logits, side branch": f"D10 D11 D12 {BLOCKS} M5",
     "new": "D25 MPBN",
     # objective and training
     "side": "EQ6 EQ10 D15 D16",
     "lr": "D17 R3",
-    "loss": f"{OBJECTIVE} ALG1-TRAIN",
+    "loss": f"{OBJECTIVE} {POTENTIALS} ALG1-TRAIN",
     "loss, later iteration": "D17 ALG1-TRAIN",  # the first iteration was right, so its update
     "first": "D17 ALG1-TRAIN",
     "last": "D17 ALG1-TRAIN",
     # backward
-    "du_pre, last step": "EQ4 D4 D5 PLIF M7 GLIF DIET MPBN REALSPIKE",  # it is do times the slope
+    # it is do times the slope
+    "du_pre, last step": f"EQ4 D4 D5 PLIF M7 GLIF DIET MPBN REALSPIKE {BLOCKS} {POTENTIALS}",
     # the slope was right at the last step, so how steps chain
-    "du_pre, earlier step": f"EQ3 D3 {METHODS}",
-    "du_pre, objective not shown": f"EQ4 D4 D5 D10 D12 {OBJECTIVE}",
-    "du_pre, within a block": "D8 D9",  # the neurons above were right, so what lies between
-    "du_pre, below a block": "EQ5 EQ8 EQ9",
+    "du_pre, earlier step": f"EQ3 D3 {METHODS} {POTENTIALS}",
+    "du_pre, objective not shown": f"EQ4 D4 D5 D10 D12 {OBJECTIVE} {POTENTIALS}",
+    # the neurons above were right, so what lies between
+    "du_pre, within a block": f"D8 D9 {POTENTIALS}",
+    "du_pre, below a block": f"EQ5 EQ8 EQ9 {BLOCKS} {POTENTIALS}",
     "dv": "EQ3",
     "du0": "EQ3",
     "dtau": "EQ3",
     "dv_th": "R1",
-    "dx": "D8 D9",
-    "dx, block": "EQ5 D9",
+    "dx": f"D8 D9 {NORMS}",
+    "dx, block": f"EQ5 D9 {BLOCKS}",
     "grad, convolution": "D9",
-    "grad, norm": "D8",
+    "grad, norm": f"D8 {NORMS}",
     "grad, head": "D12",
     "grad, neuron": f"{METHODS} M13",
     "gradient, du_pre not shown": "EQ3 EQ4 D3",
@@ -105,6 +111,21 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "DIET": ("u_pre", "o", *GRADIENTS),
     "MPBN": ("v", "o", "new", *GRADIENTS),
     "REALSPIKE": ("y", *GRADIENTS),
+    "TEBN": ("bn", "u_pre", *GRADIENTS),
+    "BNTT": ("bn", "u_pre", "new", *GRADIENTS),
+    "PSPBN": ("conv", "u_pre", "new", *GRADIENTS),
+    "M15": ("conv", "u_pre", *GRADIENTS),
+    "SEW": ("y", "u_pre", *GRADIENTS),
+    "MS": ("y", "u_pre", *GRADIENTS),
+    "M5": ("logits",),
+    "TET": ("loss", "grad"),
+    "M3": ("loss",),
+    "IMLOSS": ("loss", *GRADIENTS),
+    "M10": ("loss",),
+    "MPD": ("loss", *GRADIENTS),
+    "M12": ("loss",),
+    "KDSNN": ("loss", "grad"),
+    "M16": ("loss",),
 }
 #: further outputs that must agree for a clause to pass, as they show its effect in the iteration
 LATER = {"D15": ("loss", *UPDATES), "D16": ("loss", *UPDATES), "R3": UPDATES}

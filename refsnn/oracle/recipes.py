@@ -18,14 +18,12 @@ from refsnn.oracle.conventions import (
     make_conventions,
 )
 from refsnn.oracle.draws import Draw
-from refsnn.oracle.method_neuron import FURTHER, REQUIRED
+from refsnn.oracle.method_recipes import AUTHORS, METHODS_OF_LEVEL, NEURON, RECTANGLE, TRIANGLE
+from refsnn.oracle.methods import at_level, levels_of
 from refsnn.oracle.slopes import is_own, jumps_of
 from refsnn.oracle.variant_neuron import gain_of, leak_of
 
-RECTANGLE: dict[str, Value] = {"surrogate": "rectangular", "surrogate_shape": 1.0}
-TRIANGLE: dict[str, Value] = {"surrogate": "triangular", "surrogate_shape": 1.0}
 LITERAL: dict[str, Value] = {"surrogate": "tanh_literal", "surrogate_shape": 0.5}
-AUTHORS: dict[str, Value] = {**RECTANGLE, "tau": 0.25, "v_th": 0.5}  # D1, D4
 
 
 #: inputs that set the size of currents
@@ -39,14 +37,16 @@ def recipes(
 
     A recipe that asks for another value of a declared convention is left out, and so is one that
     needs exact arithmetic where the declared numbers round. Connections among neurons leave only
-    the surrogates and the recurrent neurons, and another method's neurons leave only these.
+    the surrogates and the recurrent neurons, and declared methods their own cases and those of
+    lower levels.
     """
     declared = declared or {}
-    alone = is_recurrent(declared) or declared.get("neuron_model", "lif") != "lif"
+    left = ("surrogate", "neuron") if is_recurrent(declared) else levels_of(declared)
     for level in levels:
-        if alone and level not in ("surrogate", "neuron"):
+        if level not in left:
             continue
-        for recipe in OF_LEVEL[level](declared):
+        makers = METHODS_OF_LEVEL if at_level(declared, level) else OF_LEVEL
+        for recipe in makers[level](declared):
             given = recipe.given | declared
             asks = any(declared.get(name, v) != v for name, v in recipe.given.items())
             if declared and "ALTERNATIVE" in recipe.flags.split():
@@ -145,97 +145,8 @@ def surrogates(declared: Conventions) -> Iterator[Recipe]:
             )
 
 
-#: model -> the clauses of its neuron, how to draw its parameters, mean and deviation of currents
-METHODS: dict[str, tuple[str, draws.Params, float, float]] = {
-    "plif": ("PLIF M7", draws.plif_params, 1.0, 1.8),
-    "glif": ("GLIF", draws.glif_params, 0.7, 1.2),
-    "diet": ("DIET M8", draws.diet_params, 0.4, 0.9),
-    "mpbn": ("MPBN M6", draws.mpbn_params, 0.3, 1.0),
-    "real_spike": ("REALSPIKE M13", draws.real_spike_params, 0.5, 0.9),
-}
-
-
-def methods(model: str) -> Iterator[Recipe]:
-    """Yield the recipes of another method's neurons."""
-    own, params, mean, std = METHODS[model]
-    trained = {"training": True} if model == "mpbn" else {}
-
-    def recipe(
-        name: str,
-        summary: str,
-        draw: Draw,
-        flags: str = "",
-        given: dict[str, Value] | None = None,
-        more: str = "",
-        settings: dict[str, Any] | None = None,
-        n: int = 8,
-        repeat: int = 1,
-        exact: bool = False,
-        set_to: dict[str, float] | None = None,
-    ) -> Recipe:
-        def drawn(rng: np.random.Generator) -> dict[str, Any]:
-            x = draws.with_params(draw, params, n)(rng)
-            return x | {k: np.full_like(x[k], value) for k, value in (set_to or {}).items()}
-
-        return Recipe(
-            f"neuron/{model.replace('_', '-')}{name}",
-            summary,
-            drawn,
-            f"EQ2 EQ3 EQ4 D3 {own} {more}".strip(),
-            f"LEAK RESET RESET_GRADIENT SURROGATE {flags}".strip(),
-            {"neuron_model": model, **REQUIRED.get(model, {}), **(given or {})},
-            trained if settings is None else settings,
-            repeat,
-            exact,
-        )
-
-    def currents(steps: int, n: int = 40) -> Draw:
-        return draws.currents(steps, n, mean, std)
-
-    yield recipe("", "random currents", currents(6))
-    yield recipe("-one-step", "T = 1", currents(1), "ONE_STEP")
-    for steps, name in ((2, "two"), (3, "three")):
-        last = draws.last_step(steps, 120, mean, std)
-        yield recipe(f"-{name}-steps", "the loss sees the last step only", last)
-    yield recipe("-rectangle", "another surrogate", currents(6), given=RECTANGLE)
-    yield recipe("-triangle", "another surrogate", currents(6), given=TRIANGLE)
-    if "v_th" in FURTHER[model]:
-        yield recipe("-threshold-0.5", "another threshold", currents(6), given={"v_th": 0.5})
-    if "tau" in FURTHER[model]:
-        yield recipe("-leak-0.75", "another leak", currents(6), given={"tau": 0.75})
-    if model != "mpbn":  # whose batch norm makes one potential 0
-        yield recipe("-one-neuron", "one image, one channel", currents(20, 1), "ONE_NEURON", n=1)
-    yield recipe("-fresh", "two runs", currents(4), "STATE_KEPT", more="D6", repeat=2)
-    if model in EXACT:
-        yield recipe(
-            "-tie",
-            "binary fractions, many on the threshold",
-            draws.on_grid(6, 64, 1 / 2),
-            "THRESHOLD_TIE",
-            more="D2",
-            exact=True,
-            set_to=EXACT[model],
-        )
-    if model == "mpbn":
-        yield recipe(
-            "-evaluation", "running statistics in use", currents(6), settings={"training": False}
-        )
-
-
-#: parameters with which a neuron does not round binary fractions
-EXACT = {
-    "plif": {"w": 0.0},
-    "diet": {"leak": 0.5, "v_th": 1.0},
-    "real_spike": {"a": 1.5},
-}
-
-
 def neurons(declared: Conventions) -> Iterator[Recipe]:
     eq3 = "EQ1 EQ2 EQ3 EQ4 D3 R1"
-    model = str(declared.get("neuron_model", "lif"))
-    if model != "lif":
-        yield from methods(model)
-        return
     if is_recurrent(declared):
         for steps, suffix in ((6, ""), (3, "-three-steps")):
             yield Recipe(
@@ -377,9 +288,6 @@ def neurons(declared: Conventions) -> Iterator[Recipe]:
             eq3,
             "RANGE",
         )
-
-
-NEURON = "EQ1 EQ2 EQ3 EQ4"  # clauses that every case with neurons checks
 
 
 def layers(declared: Conventions) -> Iterator[Recipe]:
@@ -553,6 +461,7 @@ def networks(declared: Conventions) -> Iterator[Recipe]:
     ) -> Recipe:
         settings = base | changed
         draw = draws.network(settings, (n, 2, size, size), 4)
+        clauses += " TET M3" if settings["training"] and declared.get("tet_lam") else ""
         clauses += f" EQ5 D9 D10 {NEURON + ' D8 D25' if settings['training'] else 'EQ1 EQ2'}"
         if settings["training"] and settings["branches"] != "none":
             clauses += " D13"

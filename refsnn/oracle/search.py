@@ -29,7 +29,7 @@ from refsnn.oracle.conventions import (
 from refsnn.oracle.declare import profiles
 from refsnn.oracle.measure import Measured
 from refsnn.oracle.measure.combine import needed
-from refsnn.oracle.method_neuron import follows
+from refsnn.oracle.methods import follows
 from refsnn.oracle.order import places
 from refsnn.oracle.recompute import SERIES, beginning, recompute
 from refsnn.oracle.tolerances import tolerances
@@ -360,7 +360,8 @@ def is_open(name: str, value: Value, cases: Sequence[Case]) -> bool:
     if name in FROM_SETTINGS and value == "as given":
         return False
     return any(
-        case.conventions[name] != value and follows(model_of(case), name, value) for case in cases
+        case.conventions[name] != value and follows(case.conventions, case.level, name, value)
+        for case in cases
     )
 
 

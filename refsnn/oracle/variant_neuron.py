@@ -243,8 +243,13 @@ def by_potential(cache: VariantCache, t: int) -> tuple[Array, Array]:
     }[str(cache.conventions["reset_gradient"])]
 
 
-def lif_backward(do_seq: Array, cache: VariantCache) -> tuple[LIFGrads, Array]:
-    """Compute the gradients with respect to c, u0, tau and v_th, and dL/du_pre (T, ...)."""
+def lif_backward(
+    do_seq: Array, cache: VariantCache, source_seq: Array | None = None
+) -> tuple[LIFGrads, Array]:
+    """Compute the gradients with respect to c, u0, tau and v_th, and dL/du_pre (T, ...).
+
+    `source_seq` (T, ...) is the gradient of a loss of the potentials themselves.
+    """
     conventions, steps = cache.conventions, len(do_seq)
     a, b = leak_of(conventions)
     df_seq = delayed(do_seq[::-1], delay_of(conventions))[::-1].copy()
@@ -266,6 +271,8 @@ def lif_backward(do_seq: Array, cache: VariantCache) -> tuple[LIFGrads, Array]:
             df_seq[t] += delta_seq[t + 1] * by_spike
             delta_seq[t] = delta_seq[t + 1] * through
         delta_seq[t] += df_seq[t] * h_seq[t]
+        if source_seq is not None:
+            delta_seq[t] += source_seq[t]
         di_seq[t] = b * delta_seq[t] * arrives[t]
         if alpha and t + 1 < steps:
             di_seq[t] += alpha * di_seq[t + 1]

@@ -26,10 +26,12 @@ from refsnn.ops import (
     NormInput,
     Ops,
     Running,
+    along_steps,
     make_surrogate,
 )
 from refsnn.oracle import variant_neuron
 from refsnn.oracle.conventions import CONVENTIONS, PAPER, Conventions
+from refsnn.oracle.method_network import at_own_step, other_join
 
 
 @dataclass
@@ -129,6 +131,10 @@ def make_ops(conventions: Conventions, tape: Tape) -> Ops:
         ops = replace(ops, adamw_update=adam(conventions))
     if conventions["nesterov"]:
         ops = replace(ops, sgd_update=nesterov_update)
+    if conventions["potential_gradient"] != "carried back":
+        ops = at_own_step(ops)
+    if any(conventions[name] != PAPER[name] for name in ("sew_iand", "sew_gradient")):
+        ops = other_join(ops, conventions)
     ops = objectives(ops, conventions)
     return at_each_step(ops) if conventions["loss_at"] == "each step" else ops
 
@@ -170,8 +176,7 @@ def variant_neurons(ops: Ops, conventions: Conventions, tape: Tape) -> Ops:
     def backward(
         do_seq: Array, cache: Any, constants: bool = True, source_seq: Array | None = None
     ) -> Any:
-        assert source_seq is None  # no case has a loss of potentials
-        grads, tape.deltas[id(cache)] = variant_neuron.lif_backward(do_seq, cache)
+        grads, tape.deltas[id(cache)] = variant_neuron.lif_backward(do_seq, cache, source_seq)
         return grads
 
     return replace(ops, lif_forward=forward, lif_backward=backward)
@@ -209,20 +214,18 @@ def norms(unbiased_in_use: bool, biased_running: bool) -> dict[str, Any]:
             var = 1 / cache.inv_std**2 - p.eps
             inv_std = 1 / np.sqrt(var * (n / (n - 1)) + p.eps)
             cache = cache._replace(x_hat=cache.x_hat / cache.inv_std * inv_std, inv_std=inv_std)
-            y = cache.x_hat * (gamma * p.scale) + beta
+            y = cache.x_hat * along_steps(gamma * p.scale) + along_steps(beta)
         return y, moved, cache
 
     def backward(dy_seq: Array, cache: Any) -> NormGrads:
         n = group(cache)
         if not unbiased_in_use or n < 2:
             return NUMPY.batchnorm_backward(dy_seq, cache)
-        rest = tuple(range(dy_seq.ndim - 1))
-        dx_hat = dy_seq * (cache.gamma * cache.p.scale)
+        dx_hat = dy_seq * along_steps(cache.gamma * cache.p.scale)
         mean = dx_hat.mean(cache.axes, keepdims=True)
         along = (dx_hat * cache.x_hat).sum(cache.axes, keepdims=True) / (n - 1)
-        dgamma = (dy_seq * cache.x_hat).sum(rest) * cache.p.scale
         dx = (dx_hat - mean - cache.x_hat * along) * cache.inv_std
-        return NormGrads(dx, dgamma, dy_seq.sum(rest))
+        return NUMPY.batchnorm_backward(dy_seq, cache)._replace(dx_seq=dx)
 
     return {"batchnorm_forward": forward, "batchnorm_backward": backward}
 

@@ -8,7 +8,7 @@ from refsnn.oracle.compute import compute
 from refsnn.oracle.conventions import CONVENTIONS, LEVELS, PAPER, make_conventions, words
 from refsnn.oracle.declare import profiles
 from refsnn.oracle.diagnose import diagnose
-from refsnn.oracle.method_neuron import NAMES
+from refsnn.oracle.methods import NAMES
 from refsnn.oracle.search import Search, names_of, upto_level
 
 

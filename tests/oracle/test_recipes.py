@@ -9,7 +9,7 @@ from refsnn import spec
 from refsnn.oracle import cases as building
 from refsnn.oracle import compute, conventions, recipes
 from refsnn.oracle.conventions import CONVENTIONS, LEVELS, PAPER
-from refsnn.oracle.method_neuron import NAMES
+from refsnn.oracle.methods import NAMES
 
 DEVIATIONS = [
     (name, value)

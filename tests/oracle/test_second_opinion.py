@@ -9,7 +9,7 @@ import pytest
 from refsnn.oracle.agreement import disagreements
 from refsnn.oracle.compute import compute
 from refsnn.oracle.conventions import CONVENTIONS, make_conventions
-from refsnn.oracle.method_neuron import NAMES
+from refsnn.oracle.methods import NAMES
 from refsnn.oracle.naive import case as naive
 from refsnn.oracle.recompute import recompute
 

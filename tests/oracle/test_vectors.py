@@ -14,13 +14,13 @@ from refsnn.files.arrays import SUFFIXES, write_arrays
 from refsnn.oracle import vectors
 from refsnn.oracle.compare import compare_case
 from refsnn.oracle.conventions import RENAMED
-from refsnn.oracle.method_neuron import NAMES
+from refsnn.oracle.methods import NAMES
 
 WRITE = """
 import sys
 from pathlib import Path
 from refsnn.oracle import catalogue, vectors
-from refsnn.oracle.method_neuron import NAMES
+from refsnn.oracle.methods import NAMES
 vectors.write((make() for make in catalogue.catalogue(None).values()), Path(sys.argv[1]))
 """
 

@@ -46,13 +46,17 @@ def gradients(net, params, buffers, x_seq, db, training=True):
     return gradients_and_potentials(net, params, buffers, x_seq, db, training)[0]
 
 
-def gradients_and_potentials(net, params, buffers, x_seq, db, training=True):
-    """Compute the gradients, and dL/du_pre (T, N, ...) of every layer of neurons."""
+def gradients_and_potentials(net, params, buffers, x_seq, db, training=True, sources=None):
+    """Compute the gradients, and dL/du_pre (T, N, ...) of every layer of neurons.
+
+    `sources` are those of `network.gradients_and_potentials`.
+    """
     run = _forward(net, params, buffers, x_seq, training)
     result = {name: np.zeros(shape) for name, shape in network.shapes(net).items()}
     chain = network.blocks(net)
     below = [j + 1 for j, block in enumerate(chain) if block["branch"]] + [len(chain)]
     for depth, db_l in zip(below, db, strict=True):
+        run["sources"] = (sources or {}) if depth == len(chain) else {}
         branch_grads = _one_branch(run, chain[:depth], depth == len(chain), db_l)
         for name, part in branch_grads.items():
             result[name] = network._add(result[name], part)

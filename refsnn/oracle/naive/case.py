@@ -7,11 +7,15 @@ import numpy as np
 
 from refsnn.oracle.naive import (
     batchnorm,
+    blocks,
+    distillation,
     layers,
     network,
     neuron,
     neurons,
+    norms,
     objective,
+    potentials,
     training,
 )
 
@@ -102,13 +106,32 @@ COMPUTED = {
     "norm_running": ("unbiased",),
     "norm_momentum": (NUMBER,),
     "norm_gradient": ("full",),
+    "norm_model": ("bn", "tebn", "bntt", "psp"),
+    "tebn_bias": (True,),
+    "bntt_weight": ("each step",),
+    "psp_root": (True, False),
     "skip": ("before firing",),
+    "block": ("basic", "sew_add", "sew_and", "sew_iand", "ms"),
+    "sew_iand": ("(1 - a) s",),
+    "sew_gradient": ("full",),
     "pooling": ("mean",),
     "readout": ("mean", "sum"),
     "loss_at": ("mean", "each step"),
     "branch_sum": ("logits", "losses"),
     "branches_counted": ("all",),
     "loss": ("mean",),
+    "tet_lam": (NUMBER,),
+    "tet_phi": ("v_th", NUMBER),
+    "tet_mean": ("classes",),
+    "potential_loss": ("none", "im", "mpd_reconstructed"),
+    "potential_lam": ("as published", NUMBER),
+    "potential_layers": ("as published", "opposite"),
+    "potential_gradient": ("carried back",),
+    "teacher_loss": ("none", "logits"),
+    "teacher_weight": (NUMBER,),
+    "teacher_temperature": (NUMBER,),
+    "teacher_factor": ("temperature squared",),
+    "teacher_divergence": ("KL(teacher, student)",),
     "lam": ("as given", NUMBER),
     "shortcut_weight": ("as given", NUMBER),
     "lam_clock": ("iteration", "epoch"),
@@ -169,6 +192,7 @@ def description(settings, conventions):
             "momentum": conventions["norm_momentum"],
         },
         "neuron": {name: conventions[name] for name in neuron.PAPER},
+        "block": conventions.get("block", "basic"),
     }
 
 
@@ -316,7 +340,79 @@ def moved(run, prefix=""):
     return {f"new.{name.removeprefix(prefix)}": value for name, value in run["buffers"].items()}
 
 
+#: norms of other methods -> the statistics that the loops take for them
+NORM_STATISTICS = {"tebn": "pooled", "bntt": "per_step", "psp": "pooled"}
+
+
+def other_norm(model, x, dy, inputs, net, conventions, is_training):
+    """Return a norm's output and gradients, with the names of a layer's parameters and outputs."""
+    for name, wanted in (("statistics", NORM_STATISTICS[model]), ("scale", 1.0)):
+        if net["norm"][name] != wanted:
+            raise ValueError(
+                f"norm_{name}: {net['norm'][name]} cannot be declared with norm_model {model}: the "
+                "plain loops do not compute it"
+            )
+    own = {name.removeprefix("bn."): value for name, value in inputs.items() if "bn." in name}
+    more = {"eps": net["norm"]["eps"], "momentum": net["norm"]["momentum"]}
+    gamma, var = own["weight"], own["running_var"]
+    if model == "tebn":
+        given = gamma, own["bias"], own["p"], own["running_mean"], var
+        found = norms.tebn(x, dy, *given, is_training, **more)
+    elif model == "bntt":
+        found = norms.bntt(x, dy, gamma, own["running_mean"], var, is_training, **more)
+    else:
+        found = norms.pspbn(x, dy, gamma, var, is_training, root=conventions["psp_root"], **more)
+    new = {"running_mean": found.get("mean"), "running_var": found.get("var", found.get("square"))}
+    grads = {"weight": found["gamma"], "bias": found.get("beta"), "p": found.get("p")}
+    return (
+        found["y"],
+        found["x"],
+        {f"bn.{k}": v for k, v in new.items() if v is not None},
+        {f"grad.bn.{k}": v for k, v in grads.items() if v is not None},
+    )
+
+
+def layer_with_norm(model, inputs, settings, net, conventions):
+    """Return the outputs of a layer with the norm of another method."""
+    stride, padding = settings["stride"], settings["padding"]
+    x, do, w = last(inputs["x"]), last(inputs["do"]), ours("conv.weight", inputs["conv.weight"])
+    told = inputs, net, conventions, settings["training"]
+
+    def conv(y):
+        return network.split(layers.conv_forward(network.merge(y), w, stride, padding), y)
+
+    def conv_back(dy, y):
+        dx, dw = layers.conv_backward(network.merge(dy), network.merge(y), w, stride, padding)
+        return network.split(dx, y), dw
+
+    if model == "psp":
+        y, _, new, _ = other_norm(model, x, np.zeros(x.shape), *told)
+        c = made = conv(y)
+    else:
+        c = conv(x)
+        made, _, new, _ = other_norm(model, c, np.zeros(c.shape), *told)
+    states = neuron.states(made, None, net["neuron"])
+    found = neuron.gradients(do, made, None, net["neuron"])
+    if model == "psp":
+        dy, dw = conv_back(found["dc_seq"], y)
+        _, dx, _, grads = other_norm(model, x, dy, *told)
+    else:
+        _, dc, _, grads = other_norm(model, c, found["dc_seq"], *told)
+        dx, dw = conv_back(dc, x)
+    outputs = {"conv": first(c), "bn": first(made)}
+    if model == "psp":
+        del outputs["bn"]
+    outputs |= {name: first(states[name]) for name in ("u_pre", "o", "u")}
+    if settings["training"]:
+        outputs |= {f"new.{name}": value for name, value in new.items()}
+    outputs |= {"du_pre": first(found["du_pre_seq"]), "dx": first(dx)}
+    return outputs | gradients({"conv.weight": dw}) | grads
+
+
 def one_layer(inputs, settings, net, conventions):
+    model = conventions.get("norm_model", "bn")
+    if model != "bn":
+        return layer_with_norm(model, inputs, settings, net, conventions)
     run = start(inputs, net, "", settings["training"])
     stride, padding = settings["stride"], settings["padding"]
     x = last(inputs["x"])
@@ -355,13 +451,18 @@ def one_block(inputs, settings, net, conventions):
         "project": "skip.conv.weight" in inputs,
         "branch": None,
     }
-    network.block_forward(run, shape, last(inputs["x"]))
-    found = seen(run, "block.lif1", "lif1.") | seen(run, "block.lif2", "lif2.")
+    kind = network if net["block"] == "basic" else blocks
+    y, found = kind.block_forward(run, shape, last(inputs["x"])), {}
+    names = [name for name in ("lif1", "lif2", "skip.lif") if f"block.{name}" in run["u_pre"]]
+    for name in names:
+        found |= seen(run, f"block.{name}", f"{name}.")
+    if net["block"] != "basic":
+        found["y"] = first(y)
     found |= moved(run, "block.")
     run["buffers"] = numbers(inputs, STATISTICS, "block.")
     grads = {}
-    dx = network.block_back(run, grads, shape, last(inputs["do"]))
-    found |= {f"{n}.du_pre": first(run["du_pre"][f"block.{n}"]) for n in ("lif1", "lif2")}
+    dx = kind.block_back(run, grads, shape, last(inputs["do"]))
+    found |= {f"{n}.du_pre": first(run["du_pre"][f"block.{n}"]) for n in names}
     return found | {"dx": first(dx)} | gradients(grads, "block.")
 
 
@@ -369,7 +470,8 @@ def whole_network(inputs, settings, net, conventions):
     net |= {"in_channels": inputs["images"].shape[1], "num_classes": len(inputs["head.fc.bias"])}
     params, buffers = numbers(inputs, PARAMETERS), numbers(inputs, STATISTICS)
     x_seq = np.asarray([last(inputs["images"])] * settings["steps"])
-    run = network.forward(net, params, buffers, x_seq, settings["training"])
+    kind = network if net["block"] == "basic" else blocks
+    run = kind.forward(net, params, buffers, x_seq, settings["training"])
     found = {}
     for name in run["u_pre"]:
         found |= seen(run, name, f"{name}.")
@@ -377,17 +479,59 @@ def whole_network(inputs, settings, net, conventions):
     found |= {f"{k}.logits": b for k, b in zip([*sides, "head"], run["branches"], strict=True)}
     if not settings["training"]:
         return found
-    loss, db = objective.over_time(
-        run,
-        inputs["labels"],
-        settings["side"],
-        conventions["branch_sum"],
-        conventions.get("loss_at", "mean"),
-    )
-    grads, du_pre = network.gradients_and_potentials(net, params, buffers, x_seq, db)
-    found |= {"loss": np.asarray(loss)} | moved(run | {"training": True})
+    side = settings["side"]
+    loss, db = of_logits(run, inputs, side, conventions)
+    more, sources = of_potentials(run["u_pre"], net, conventions)
+    grads, du_pre = kind.gradients_and_potentials(net, params, buffers, x_seq, db, sources=sources)
+    found |= {"loss": np.asarray(loss + more)} | moved(run | {"training": True})
     found |= {f"{name}.du_pre": first(value) for name, value in du_pre.items()}
     return found | gradients(grads)
+
+
+def of_logits(run, inputs, side, conventions):
+    """Return the loss of the branches' logits, and its gradients at them."""
+    labels, branches = inputs["labels"], run["branches"]
+    branch_sum, loss_at = conventions["branch_sum"], conventions.get("loss_at", "mean")
+    lam = conventions.get("tet_lam", 0.0)
+    if lam:
+        if branch_sum != "logits" or loss_at != "each step" or "teacher" in inputs:
+            raise ValueError(
+                f"tet_lam: {lam} cannot be declared without loss_at each step and branch_sum "
+                "logits: the plain loops do not compute it"
+            )
+        phi = conventions["v_th"] if conventions["tet_phi"] == "v_th" else conventions["tet_phi"]
+        return objective.tet(run["step_logits"], labels, side, lam, phi)
+    if "teacher" not in inputs:
+        return objective.over_time(run, labels, side, branch_sum, loss_at)
+    if branch_sum != "logits" or loss_at != "mean":
+        raise ValueError("teacher_loss: logits cannot be declared with branch_sum or loss_at")
+    told = conventions["teacher_temperature"], conventions["teacher_weight"]
+    combined = objective.combine(branches, side)
+    loss, slope = distillation.of_logits(combined, inputs["teacher"], labels, *told)
+    return loss, [side * slope for _ in branches[:-1]] + [slope]
+
+
+def of_potentials(u_pre, net, conventions):
+    """Return the loss of the layers' potentials, and its gradients at those of each layer."""
+    kind, sources, total = conventions.get("potential_loss", "none"), {}, 0.0
+    if kind == "none":
+        return total, sources
+    lam, v_th = conventions["potential_lam"], conventions["v_th"]
+    everywhere = (kind == "im") == (conventions["potential_layers"] == "opposite")
+    for name, values in u_pre.items():
+        end = "lif1" if net["block"] == "ms" else "lif2"
+        ends = name.startswith("stem.") or name == "final.lif" or name.endswith(f".{end}")
+        if not (everywhere or ends):
+            continue
+        if kind == "im":
+            weight = 2.0 if lam == "as published" else lam
+            found = potentials.information_maximization(values, v_th, weight)
+        else:
+            weight = 0.01 if lam == "as published" else lam
+            found = potentials.potential_distribution(values, v_th, v_th, weight, weight, weight)
+        total += found[0]
+        sources[name] = found[1]
+    return total, sources
 
 
 def whole_training(inputs, settings, net, conventions):

@@ -6,7 +6,7 @@ gradients are added.
 
 import numpy as np
 
-from refsnn.oracle.naive import batchnorm, layers, neuron
+from refsnn.oracle.naive import batchnorm, layers, neuron, potentials
 
 
 def blocks(net):
@@ -84,13 +84,18 @@ def gradients(net, params, buffers, x_seq, db, training=True):
     return gradients_and_potentials(net, params, buffers, x_seq, db, training)[0]
 
 
-def gradients_and_potentials(net, params, buffers, x_seq, db, training=True):
-    """Compute the gradients, and dL/du_pre (T, N, ...) of every layer of neurons."""
+def gradients_and_potentials(net, params, buffers, x_seq, db, training=True, sources=None):
+    """Compute the gradients, and dL/du_pre (T, N, ...) of every layer of neurons.
+
+    `sources` are, by layer, the gradients of a loss of its potentials at each of them. They are
+    back-propagated with the main branch, and with no other.
+    """
     run = _forward(net, params, buffers, x_seq, training)
     result = {name: np.zeros(shape) for name, shape in shapes(net).items()}
     chain = blocks(net)
     below = [j + 1 for j, block in enumerate(chain) if block["branch"]] + [len(chain)]
     for depth, db_l in zip(below, db, strict=True):
+        run["sources"] = (sources or {}) if depth == len(chain) else {}
         branch_grads = _one_branch(run, chain[:depth], depth == len(chain), db_l)
         for name, part in branch_grads.items():
             result[name] = _add(result[name], part)
@@ -256,10 +261,15 @@ def _lif(run, name, c):
 
 
 def _lif_back(run, name, do):
-    found = neuron.gradients(do, run["inputs"][name], None, run["net"]["neuron"])
-    before, du_pre = run["du_pre"].get(name), found["du_pre_seq"]
+    c, n = run["inputs"][name], run["net"]["neuron"]
+    found = neuron.gradients(do, c, None, n)
+    before, du_pre, dc = run["du_pre"].get(name), found["du_pre_seq"], found["dc_seq"]
+    if name in run.get("sources", {}):
+        source = run["sources"][name]
+        more = potentials.lif(c, np.zeros(np.shape(c)), n, lambda _: source)["c"]
+        du_pre, dc = _add(du_pre, more), _add(dc, more)
     run["du_pre"][name] = du_pre if before is None else _add(before, du_pre)  # of other branches
-    return found["dc_seq"]
+    return dc
 
 
 def _fc(run, name, x):

@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 from faults import FAULTS, Fault
 
 from refsnn.oracle.adapters.pytorch import NUMERIC, SUPPORTED, PyTorch  # needs torch
-from refsnn.oracle.method_neuron import NAMES
+from refsnn.oracle.methods import NAMES
 
 
 @pytest.fixture(scope="module")
