@@ -12,14 +12,14 @@ from typing import Any
 
 from refsnn.data import load
 from refsnn.experiments import ablation, ablation_plot, table
-from refsnn.experiments.ablation import AXES, Planned, Settings, varying
+from refsnn.experiments.ablation import AXES, Planned, Settings, recipe_names, varying
 from refsnn.experiments.presets import PRESETS, SIZES, DataSize, Grid
 from refsnn.experiments.schedule import Stop, estimate, on_cluster, on_this_machine, train_all
 from refsnn.experiments.table import recorded_results
 from refsnn.files.writing import write_json
 from refsnn.ops import METHODS, get_ops, validate
 from refsnn.process import Signals
-from refsnn.training.config import TrainConfig, overlaid
+from refsnn.training.config import TrainConfig, decided_by_recipes, overlaid, recipe_of
 from refsnn.training.options import add_recipe, add_settings, given_settings
 from refsnn.training.teacher import features_of, load_teacher
 from refsnn.training.trainer import Interrupted, network_for
@@ -298,12 +298,18 @@ def tell_estimate(runs: Sequence[Planned], jobs: int, threads: int, stopping: St
     sizes = {name: size_of(config) for name, config in some.items()}
     print(f"time on this machine (runs at a time: {jobs}, threads per run: {threads}), measured on")
     print("random images, without reading and augmenting real ones:", flush=True)
-    names = [n for n in varying([run.config.to_dict() for run in runs]) if n not in AXES]
+    settings = [run.config.to_dict() for run in runs]
+    names = [name for name in varying(settings) if name not in AXES]
+    by_recipe = bool(names) and recipe_names(settings) is not None
+    if by_recipe:
+        names = [name for name in names if name not in decided_by_recipes()]
     found = []
     with on_this_machine(jobs, threads, at_once=True) as workers:
         for row in estimate(runs, sizes, workers, stopping):
             words = [row.config.network.arch, f"T = {row.config.steps}"]
-            words += [f"{name} {row.config.to_dict()[name]}" for name in names]
+            values = row.config.to_dict()
+            words += [f"recipe {recipe_of(values)}"] if by_recipe else []
+            words += [f"{name} {values[name]}" for name in names]
             print(f"  {', '.join(words)}: {row.runs} runs, {duration(row.seconds)}", flush=True)
             found.append(row)
     longest = max(row.seconds / row.runs for row in found)

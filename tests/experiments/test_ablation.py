@@ -386,6 +386,15 @@ def test_an_estimate_is_printed_line_by_line(monkeypatch, capsys):
     assert told[1] == "  resnet18, T = 10: 1 runs, 60 s\n"
 
 
+def test_an_estimate_of_several_recipes_names_them(monkeypatch, capsys):
+    def estimate(runs, sizes, workers, stopping):
+        yield schedule.Estimate(runs[-1].config, 2, 60.0)
+
+    monkeypatch.setattr(ablation_command, "estimate", estimate)
+    assert main(["ablation", "--preset=methods", "--seeds=1", "--estimate"]) == 0
+    assert "  resnet8, T = 4, recipe psp-bn: 2 runs, 60 s\n" in capsys.readouterr().out
+
+
 def test_help_gives_no_default_that_a_preset_replaces(capsys):
     with pytest.raises(SystemExit):
         main(["ablation", "--help"])
