@@ -11,6 +11,7 @@ from refsnn.output import print_json
 from refsnn.training.recipes import Recipe, recipes
 
 WIDTH, INDENT = 88, 12
+RUNS = "accuracy of resnet8, T = 4, 20 epochs, five seeds"  # of the ablation's preset `methods`
 
 
 def add_options(parser: Any) -> None:
@@ -42,7 +43,7 @@ def short(recipe: Recipe) -> str:
         text += f" [needs --{recipe.needs}]"
     if recipe.differs:
         text += " [with a difference]"
-    return filled(recipe.name, text)
+    return filled(recipe.name, f"{text}. {' '.join(recipe.clauses)}. Digits: {accuracies(recipe)}")
 
 
 def whole(recipe: Recipe) -> str:
@@ -54,11 +55,23 @@ def whole(recipe: Recipe) -> str:
         "changes": recipe.changes,
         "settings": options,
         "clauses": clauses,
+        "code": ", ".join(dict.fromkeys(spec.clause(name).code for name in recipe.clauses)),
+        "checked": f"by {', '.join(recipe.checked)}",
+        "digits": f"{accuracies(recipe, ' ± ')} ({RUNS})",
         "differs": recipe.differs,
         "needs": recipe.needs and f"--{recipe.needs}",
         "published": recipe.published,
     }
     return "\n".join([recipe.name, *(filled(name, text) for name, text in parts.items() if text)])
+
+
+def accuracies(recipe: Recipe, between: str = "") -> str:
+    """Return the recorded accuracies, with their standard deviations where `between` is given."""
+    parts = (
+        f"{method} {mean:.1f}{between and f'{between}{deviation:.1f}'} %"
+        for method, (mean, deviation) in recipe.digits.items()
+    )
+    return ", ".join(parts)
 
 
 def filled(name: str, text: str) -> str:

@@ -17,6 +17,8 @@ class Recipe(NamedTuple):
     settings: dict[str, Any]
     published: str = ""
     clauses: tuple[str, ...] = ()
+    checked: tuple[str, ...] = ()  # kinds of evidence for the clauses
+    digits: dict[str, list[float]] = {}  # noqa: RUF012  # training method -> mean, deviation in %
     differs: str = ""
     needs: str = ""  # a setting that has to be given beside it
 
@@ -26,7 +28,7 @@ def recipes() -> dict[str, Recipe]:
     """Read the methods."""
     known = tomllib.loads((files("refsnn.training") / "recipes.toml").read_text(encoding="utf-8"))
     return {
-        name: Recipe(name, **about | {"clauses": (*about["clauses"],)})
+        name: Recipe(name, **about | {key: (*about[key],) for key in ("clauses", "checked")})
         for name, about in known.items()
     }
 

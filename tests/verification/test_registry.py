@@ -2,8 +2,10 @@
 
 from hypothesis import strategies as st
 
+from refsnn.training.recipes import recipes
 from verification.record import NOT_REACHED
-from verification.registry import Check, run_check
+from verification.registry import EVIDENCE, Check, run_check
+from verification.suite import HAS_PEERS, checks
 
 
 def run(function, cases=None, clauses=("EQ1", "EQ3"), quick=False, seed=0, draws=20):
@@ -97,3 +99,16 @@ def test_the_seed_fixes_the_draws():
         return seen
 
     assert draws(3) == draws(3) != draws(4)
+
+
+def test_each_method_says_how_its_clauses_are_checked():
+    by_clause: dict[str, set[str]] = {}
+    for one in checks():
+        for clause in one.clauses:
+            by_clause.setdefault(clause, set()).add(one.evidence)
+    for name, recipe in recipes().items():
+        found = set().union(*(by_clause[clause] for clause in recipe.clauses))
+        want = [kind for kind in EVIDENCE if kind in found or (kind == "peer" and not HAS_PEERS)]
+        assert [*recipe.checked] == want, name
+        if HAS_PEERS:
+            assert all(len(by_clause[clause]) >= 2 for clause in recipe.clauses), name
