@@ -148,11 +148,13 @@ def test_the_pytorch_adapter_follows_them(given):
     ("name", "changed"),
     [
         ("shortcut", {"nesterov": True}),
-        ("shortcut", {"momentum": 0.0}),
-        ("evolutionary", {"optimizer_bias_correction": False}),
-        ("evolutionary", {"adam_eps": 1e-6}),
-        ("evolutionary", {"adam_beta2": 0.99}),
-        ("evolutionary", {"weight_decay": 0.0}),
+        pytest.param(*("shortcut", {"momentum": 0.0}), marks=pytest.mark.slow),
+        pytest.param(
+            *("evolutionary", {"optimizer_bias_correction": False}), marks=pytest.mark.slow
+        ),
+        pytest.param(*("evolutionary", {"adam_eps": 1e-6}), marks=pytest.mark.slow),
+        pytest.param(*("evolutionary", {"adam_beta2": 0.99}), marks=pytest.mark.slow),
+        pytest.param(*("evolutionary", {"weight_decay": 0.0}), marks=pytest.mark.slow),
     ],
     ids=str,
 )

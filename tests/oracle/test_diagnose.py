@@ -84,12 +84,21 @@ def test_numbers_are_measured(vectors, name, value):
             {"reset": "subtract", "surrogate": "atan", "leak": "tau*u + (1-tau)*c"},
             marks=pytest.mark.slow,
         ),
-        {"surrogate": "rectangular", "surrogate_shape": 2.0, "surrogate_scale": "without 1/a"},
-        {"surrogate": "rectangular", "surrogate_shape": 1.0, "surrogate_edge": "inside"},
+        pytest.param(
+            {"surrogate": "rectangular", "surrogate_shape": 2.0, "surrogate_scale": "without 1/a"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"surrogate": "rectangular", "surrogate_shape": 1.0, "surrogate_edge": "inside"},
+            marks=pytest.mark.slow,
+        ),
         {"norm_statistics": "per_step", "norm_scale": "v_th"},
         pytest.param({"tau": 0.9, "v_th": 0.5}, marks=pytest.mark.slow),
         {"reset": "subtract", "reset_amount": 0.77},
-        {"v_th": 1.21, "surrogate": "atan", "surrogate_shape": 3.3},
+        pytest.param(
+            {"v_th": 1.21, "surrogate": "atan", "surrogate_shape": 3.3},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=words,
 )

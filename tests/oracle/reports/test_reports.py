@@ -142,7 +142,17 @@ EXPLAINED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "passed", "cause"), EXPLAINED, ids=[row[0] for row in EXPLAINED])
+#: their neighbours in the list are alike
+SLOW = {"Tau09", "Tau09Detached", "Threshold03Detached", "SynapseNeverDecays", "RectangleA15"}
+
+
+@pytest.mark.parametrize(
+    ("name", "passed", "cause"),
+    [
+        pytest.param(*row, id=row[0], marks=[pytest.mark.slow] * (row[0] in SLOW))
+        for row in EXPLAINED
+    ],
+)
 def test_the_cause_is_named(judge, name, passed, cause):
     found = judge(getattr(layers, name))
     assert found.cause() == cause
