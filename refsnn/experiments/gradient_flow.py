@@ -4,7 +4,8 @@ Back-propagation is linear in dL/db_l, so a backward pass from one branch alone 
 part (Eq. 9). The terms of Eq. 3 give the parts by mechanism: firing g_o[t] h[t], leak
 tau delta[t+1] (1 - o[t]), reset -tau delta[t+1] u_pre[t] h[t]; where the reset subtracts R, leak
 tau delta[t+1], reset -tau delta[t+1] R h[t]. Neurons with gates have their own such terms
-(`equations/neurons/gated.py`). A block's skip has no term of its own: what it passes back, from the
+(`equations/neurons/gated.py`); where the potential is batch-normalised before it fires (MPBN), the
+terms with h go back through the batch norm, and h is at the normalised potential. A block's skip has no term of its own: what it passes back, from the
 gradient g at the block's output, is in g_o of the neurons before it. A skip s that is added to
 spikes or currents passes back g as it is, one that is joined with spikes a by AND passes g a, and
 by IAND g (1 - a); where it has a convolution, this is the gradient behind it.
@@ -39,13 +40,17 @@ from refsnn.network.kept import recomputed
 from refsnn.network.layers import pool_backward
 from refsnn.ops import (
     CROSS_ENTROPY,
+    MPBN,
+    NUMPY,
     Array,
     ConvCache,
     GatedCache,
     LIFCache,
     Loss,
+    MPBNCache,
     Neuron,
     Ops,
+    as_images,
     is_gated,
     reset_slopes,
     slopes_at,
@@ -58,7 +63,7 @@ FIRST = "stem.conv0.weight"  # W1 of Eq. 8 and 9
 SMALL = 1e-3
 
 Seen = TypeVar("Seen")
-Cache = LIFCache | GatedCache
+Cache = LIFCache | GatedCache | MPBNCache
 Look = Callable[[Array, Array, Cache], Seen]
 
 
@@ -107,9 +112,10 @@ def ledger(
     branches (Eq. 10). ValueError where a gradient is not finite, or for neurons with other terms.
     """
     validate.at_least("side", side, 0)
-    if net.neuron_model is not None and not is_gated(net.neuron_model):
-        name = type(net.neuron_model).__name__
-        raise ValueError(f"net: has {name}, want LIFs or neurons with gates, whose terms are known")
+    model = net.neuron_model
+    if model is not None and not is_gated(model) and type(model) is not MPBN:
+        name = type(model).__name__
+        raise ValueError(f"net: has {name}, want neurons whose terms are known: LIFs, gated, MPBN")
     # unfused batch norm and LIF, so that `watch` sees each layer's lif_backward
     apart = replace(ops, norm_neuron_forward=None, norm_neuron_backward=None)
     run = forward(net, params, buffers, encode(images, steps), apart)
@@ -152,6 +158,9 @@ def watch(run: Forward, db: list[Array], look: Look[Seen]) -> tuple[Params, dict
 
     def neuron_backward(neuron: Neuron, dy_seq: Array, cache: Any) -> Any:
         dc_seq, grads = ops.neuron_backward(neuron, dy_seq, cache)
+        if isinstance(cache, MPBNCache):
+            seen[names[id(cache)]] = look(dy_seq, dc_seq, cache)
+            return dc_seq, grads
         k = cache.constants
         gain = k.gain.reshape(len(dy_seq), *[1] * (dy_seq.ndim - 2), -1)
         do_seq = dy_seq if neuron.binary else k.amplitude * dy_seq
@@ -218,20 +227,34 @@ def by_mechanism(do_seq: Array, delta_seq: Array, cache: Cache) -> list[dict[str
     later = np.zeros_like(cache.u_pre_seq[0])  # tau delta[t+1]; delta[T+1] = 0
     for t in reversed(range(len(do_seq))):
         u_pre, o, delta = cache.u_pre_seq[t], cache.o_seq[t], delta_seq[t]
-        h = slope_of(u_pre, cache)
+        h = slope_of(decisive(cache)[t], cache)
         by_u_pre, by_o = reset_terms(u_pre, o, cache)
-        firing, leak = do_seq[t] * h, later * by_u_pre
-        reset = np.zeros_like(h) if p.reset_gradient == "detached" else later * by_o * h  # D3
+        firing, leak = through_norm(do_seq[t] * h, t, cache), later * by_u_pre
+        reset = np.zeros_like(h)
+        if p.reset_gradient == "full":  # D3
+            reset = through_norm(later * by_o * h, t, cache)
         terms = {"total": delta, "firing": firing, "leak": leak, "reset": reset}
         terms["rest"] = delta - (firing + leak + reset)  # Eq. (3)
         rows.append({name: norm(term) for name, term in terms.items()})
-        later = p.tau * delta if isinstance(cache, LIFCache) else delta
+        later = delta if isinstance(cache, GatedCache) else p.tau * delta
     return rows[::-1]
+
+
+def decisive(cache: Cache) -> Array:
+    """Return the potentials (T, N, ...) that are compared with the threshold."""
+    return cache.v_seq if isinstance(cache, MPBNCache) else cache.u_pre_seq
+
+
+def through_norm(d: Array, t: int, cache: Cache) -> Array:
+    """Return the gradient at u_pre[t], (N, ...), from that at the potential that is compared."""
+    if not isinstance(cache, MPBNCache):
+        return d
+    return NUMPY.batchnorm_backward(as_images(d), cache.norms[t]).dx_seq.reshape(d.shape)  # MPBN
 
 
 def slope_of(u_pre: Array, cache: Cache) -> Array:
     """Return the surrogate's slopes at potentials (N, ...), by the layer's thresholds."""
-    v_th = cache.p.v_th if isinstance(cache, LIFCache) else cache.constants.v_th
+    v_th = cache.constants.v_th if isinstance(cache, GatedCache) else cache.p.v_th
     return slopes_at(cache.p.surrogate, u_pre - v_th, v_th)  # type: ignore[arg-type]
 
 
@@ -240,7 +263,7 @@ def reset_terms(u_pre: Array, o: Array, cache: Cache) -> tuple[Array, Array]:
 
     A LIF's leak tau is left out, since `later` has it.
     """
-    if isinstance(cache, LIFCache):
+    if not isinstance(cache, GatedCache):
         return reset_slopes(u_pre, o, cache.p)
     k = cache.constants
     return k.leak * (1 - k.clear * o), -(k.leak * k.clear * u_pre + k.amount)
@@ -255,7 +278,7 @@ def slopes(cache: Cache) -> list[dict[str, float]]:
     """Return, per step, the firing rate and the statistics of the surrogate slope (Eq. 4)."""
     p, rows = cache.p, []
     small = SMALL * float(p.surrogate.slope(np.zeros(1), p.v_th)[0])
-    for u_pre, o in zip(cache.u_pre_seq, cache.o_seq, strict=True):
+    for u_pre, o in zip(decisive(cache), cache.o_seq, strict=True):
         h = slope_of(u_pre, cache)
         row = {"rate": share(o != 0), "mean_slope": float(h.mean(dtype=np.float64))}
         rows.append(row | {"zero_slope": share(h == 0), "small_slope": share(h < small)})

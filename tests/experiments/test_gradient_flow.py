@@ -8,7 +8,6 @@ from math import hypot, prod
 import numpy as np
 import pytest
 
-from refsnn.equations.neurons.gated import is_gated
 from refsnn.experiments.gradient_flow import FIRST, SMALL, ledger, parts, watch
 from refsnn.network import (
     BLOCKS,
@@ -261,7 +260,7 @@ def test_a_detached_reset_passes_no_gradient(reset_gradient):
 
 
 @BLOCK
-@pytest.mark.parametrize("name", [name for name, made in NEURONS.items() if is_gated(made())])
+@pytest.mark.parametrize("name", NEURONS)
 def test_the_terms_of_neurons_with_parameters_add_up_to_delta(name, block):
     lif = LIF(v_th=0.6, reset="subtract" if name == "diet" else "zero")
     built = case(neuron_model=NEURONS[name](), lif=lif, steps=3 * (name == "glif"), block=block)
