@@ -183,13 +183,14 @@ def unchecked(rows: Iterable[Row], only: str | None) -> list[Row]:
 def table(rows: list[Row]) -> str:
     """Format the rows as a table, in the ledger's order of clauses."""
     order = {c.id: index for index, c in enumerate(spec.CLAUSES)}
+    width = max(len(row.check) for row in rows) + 2
     lines = [
-        f"{'clause':<12}{'check':<34}{'evidence':<14}{'cases':>7}{'rejected':>10}"
+        f"{'clause':<12}{'check':<{width}}{'evidence':<14}{'cases':>7}{'rejected':>10}"
         f"{'worst error':>13}{'tolerance':>11}  verdict"
     ]
     for row in sorted(rows, key=lambda row: order[row.clause]):
         lines.append(
-            f"{row.clause:<12}{row.check:<34}{row.evidence:<14}{row.cases:>7}{row.rejected:>10}"
+            f"{row.clause:<12}{row.check:<{width}}{row.evidence:<14}{row.cases:>7}{row.rejected:>10}"
             f"{row.worst_error:>13.2g}{row.tolerance:>11.2g}  {'ok' if row.passed else 'FAILED'}"
         )
     failed = [row for row in rows if not row.passed]

@@ -298,6 +298,7 @@ class Fused(NamedTuple):
     v_th: float = 1.0
     reset_gradient: str = "full"
     fire_at_threshold: bool = False
+    reset: str = "zero"
 
     @property
     def size(self) -> int:
@@ -311,12 +312,15 @@ FUSED = [
     Edge(
         "norm_blocks.WHOLE",
         lambda x: x.size,
-        [Fused((2, 1, 1, n, 1), "spikes") for n in three(norm_blocks.WHOLE)],
+        [
+            Fused((2, 1, 1, n, 1), "spikes", surrogate=("sigmoid", None))
+            for n in three(norm_blocks.WHOLE)
+        ],
     ),
     Edge(
         "norm_blocks.STRIP",
         lambda x: x.size,
-        [Fused((2, 1, 1, n, 1), "normed") for n in three(norm_blocks.STRIP)],
+        [Fused((2, 1, 1, n, 1), "normed", reset="subtract") for n in three(norm_blocks.STRIP)],
     ),
     Edge(
         "norm_blocks.NARROW",
@@ -382,6 +386,8 @@ def fused_edges(case: Fused, record: Recorder) -> None:
         "surrogate_edge": "outside",
         "reset_gradient": case.reset_gradient,
         "fire_at_threshold": case.fire_at_threshold,
+        "reset": case.reset,
+        "reset_amount": "v_th",
     }
     norm = {"statistics": "pooled", "scale": 1.0, "eps": 2.0**-10, "momentum": 0.1}
     critical = case.skip == "critical"

@@ -176,8 +176,8 @@ def combined(draw: Any) -> list[MethodCase]:
 
 #: clauses of each part of a method, and the paper's where the part is the paper's
 NEURON = {"lif": "EQ1", **models.CLAUSES}
-PARTS = "PLIF GLIF DIET MPBN REALSPIKE TEBN BNTT PSPBN SEW MS TET IMLOSS MPD"
-DECISIONS = "M1 M2 M3 M5 M6 M7 M8 M10 M12 M13 M15 R5 R6"
+PARTS = f"{' '.join(models.CLAUSES.values())} TEBN BNTT PSPBN SEW MS TET IMLOSS MPD"
+DECISIONS = "M1 M2 M3 M5 M10 M12 M15 R5 R6"
 PAPERS = "EQ1 EQ4 EQ5 EQ9 D5 D8 D13 D25"
 
 

@@ -136,14 +136,13 @@ def compute(case: ModelCase, p: LIF | None = None) -> tuple[Any, Any, Any, Any, 
 
 def margin(case: ModelCase, cache: Any) -> float:
     """Return the least distance of a potential from its threshold or from a kink of the slope."""
+    own = case.neuron
     if case.method == "mpbn":
         x = cache.v_seq - case.p.v_th
     else:
         x = cache.u_pre_seq - cache.constants.v_th
-    own = case.neuron
-    if case.method in ("glif", "diet"):  # a triangle's edges lie at each channel's threshold
-        own = own | {"width": 1.0}
-        x = x / cache.constants.v_th if own["surrogate"] == "triangular" else x
+        if own["surrogate"] == "triangular":  # its edges lie at each channel's threshold
+            own, x = own | {"width": 1.0}, x / cache.constants.v_th
     return min(float(np.abs(x - kink).min()) for kink in [0.0, *cases.kinks(own)])
 
 

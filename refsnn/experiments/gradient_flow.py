@@ -4,11 +4,11 @@ Back-propagation is linear in dL/db_l, so a backward pass from one branch alone 
 part (Eq. 9). The terms of Eq. 3 give the parts by mechanism: firing g_o[t] h[t], leak
 tau delta[t+1] (1 - o[t]), reset -tau delta[t+1] u_pre[t] h[t]; where the reset subtracts R, leak
 tau delta[t+1], reset -tau delta[t+1] R h[t]. Neurons with gates have their own such terms
-(`equations/neurons/gated.py`); where the potential is batch-normalised before it fires (MPBN), the
-terms with h go back through the batch norm, and h is at the normalised potential. A block's skip has no term of its own: what it passes back, from the
-gradient g at the block's output, is in g_o of the neurons before it. A skip s that is added to
-spikes or currents passes back g as it is, one that is joined with spikes a by AND passes g a, and
-by IAND g (1 - a); where it has a convolution, this is the gradient behind it.
+(`equations/neurons/gated.py`). Where the potential is batch-normalised before it fires (MPBN), h is
+at the normalised potential, and the terms with h go back through the batch norm. A block's skip has
+no term of its own: what it passes back, from the gradient g at the block's output, is in g_o of the
+neurons before it. A skip s that is added to spikes or currents passes back g as it is, one that is
+joined with spikes a by AND passes g a, and by IAND g (1 - a); where it has a convolution, this is the gradient behind it.
 
 Except for rounding, which the fields `rest` measure, the parts add up as vectors, the factors of
 the chain multiply to its last norm, and the shares of dL/dW1 add up to 1. Norms of parts need not

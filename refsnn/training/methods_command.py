@@ -10,7 +10,7 @@ from refsnn.ops import validate
 from refsnn.output import print_json
 from refsnn.training.recipes import Recipe, recipes
 
-WIDTH, INDENT = 88, 12
+WIDTH = 88
 RUNS = "accuracy of resnet8, T = 4, 20 epochs, five seeds"  # of the ablation's preset `methods`
 
 
@@ -76,11 +76,12 @@ def accuracies(recipe: Recipe, between: str = "") -> str:
 
 def filled(name: str, text: str) -> str:
     """Return a name and a text beside it, in lines of WIDTH."""
+    indent = max(map(len, recipes())) + 2
     return textwrap.fill(
         text,
         WIDTH,
-        initial_indent=f"{name:{INDENT}}",
-        subsequent_indent=" " * INDENT,
+        initial_indent=f"{name:{indent}}",
+        subsequent_indent=" " * indent,
         break_on_hyphens=False,
     )
 
