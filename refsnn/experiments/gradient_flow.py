@@ -8,7 +8,8 @@ tau delta[t+1], reset -tau delta[t+1] R h[t]. Neurons with gates have their own 
 at the normalised potential, and the terms with h go back through the batch norm. A block's skip has
 no term of its own: what it passes back, from the gradient g at the block's output, is in g_o of the
 neurons before it. A skip s that is added to spikes or currents passes back g as it is, one that is
-joined with spikes a by AND passes g a, and by IAND g (1 - a); where it has a convolution, this is the gradient behind it.
+joined with spikes a by AND passes g a, and by IAND g (1 - a); where it has a convolution, this is
+the gradient behind it.
 
 Except for rounding, which the fields `rest` measure, the parts add up as vectors, the factors of
 the chain multiply to its last norm, and the shares of dL/dW1 add up to 1. Norms of parts need not
