@@ -357,6 +357,9 @@ STYLES = {
 }
 
 
+FAR = 0.6  # where all accuracies are above, the picture leaves chance out, to show differences
+
+
 def draw(table: Table) -> "Figure":
     """Draw accuracies above and differences below, one group of marks per row."""
     from matplotlib.figure import Figure
@@ -373,9 +376,19 @@ def draw(table: Table) -> "Figure":
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
         for border in range(1, len(rows)):
             axes.axvline(border - 0.5, color="0.8", linewidth=0.8)
-    below.set_xticks(range(len(rows)), labels(table))
     below.set_xlim(-0.5, len(rows) - 0.5)
+    names = labels(table)
+    if len(rows) > 1 and len({network_of(row) for row in rows}) == 1:
+        names = ["\n".join(name.split("\n")[1:-1]) for name in names]
+        arch, depth, steps = network_of(rows[0])
+        figure.suptitle(printable(f"{arch}: {depth} layers, T = {steps}"), fontsize="medium")
+    below.set_xticks(range(len(rows)), names)
     return figure
+
+
+def network_of(row: Table) -> tuple[str, int, int]:
+    """Return a row's architecture, depth and T."""
+    return row["arch"], row["depth"], row["steps"]
 
 
 def labels(table: Table) -> list[str]:
@@ -413,11 +426,15 @@ def draw_methods(axes: "Axes", rows: Sequence[Table]) -> None:
         for position, cell in zip(x, cells, strict=True):
             seeds = [100 * value for value in cell["accuracy"].values()]
             axes.plot([position + 0.07] * len(seeds), seeds, "_", color=color, alpha=0.6)
-    for index, row in enumerate(rows):
-        if row["chance"] is not None:
-            axes.hlines(100 * row["chance"], index - 0.5, index + 0.5, color="0.4", linestyle=":")
     marked = "mean ± std, seeds" if has_several(rows, "methods", "std") else "one seed"
-    axes.set(ylabel=f"test accuracy, %\n{marked}, chance (dotted)")
+    cells = [cell for row in rows for cell in row["methods"].values()]
+    lowest = min((x for cell in cells for x in cell["accuracy"].values()), default=0.0)
+    if lowest < FAR:
+        for index, row in enumerate(rows):
+            if (chance := row["chance"]) is not None:
+                axes.hlines(100 * chance, index - 0.5, index + 0.5, color="0.4", linestyle=":")
+        marked += ", chance (dotted)"
+    axes.set(ylabel=f"test accuracy, %\n{marked}")
 
 
 def draw_differences(axes: "Axes", rows: Sequence[Table]) -> None:

@@ -1,5 +1,6 @@
 """The table as numbers, as text and as a plot, which all agree."""
 
+import copy
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -266,6 +267,27 @@ def test_the_plot_draws_what_the_numbers_say(made):
     assert labels[2] == "6 layers, T = 2\ntriangular\n1-1:4-8"
     chance = [c for c in above.collections if c.get_linestyle() != [(0, None)]]
     assert [segment[0][1] for c in chance for segment in c.get_segments()] == [25, 25, 25]
+
+
+def test_what_all_rows_share_is_the_title_and_chance_far_below_is_left_out(made):
+    rows = [
+        row | {"arch": "1:4", "depth": 4, "steps": 2, "settings": {"surrogate": name}}
+        for row, name in zip(made["rows"], ("tanh", "triangular", "rectangular"), strict=True)
+    ]
+    same = copy.deepcopy(made | {"rows": rows})
+    figure = table.draw(same)
+    above, below = figure.axes
+    assert figure.get_suptitle() == "1:4: 4 layers, T = 2"
+    names = [text.get_text() for text in below.get_xticklabels()]
+    assert names == ["tanh", "triangular", "rectangular"]
+    assert "chance" in above.get_ylabel()
+    for row in same["rows"]:
+        for cell in row["methods"].values():
+            cell["accuracy"] = dict.fromkeys(cell["accuracy"], 0.9)
+    above, _ = table.draw(same).axes
+    assert not [c for c in above.collections if c.get_linestyle() != [(0, None)]]
+    assert "chance" not in above.get_ylabel()
+    assert not table.draw(made).get_suptitle()
 
 
 def test_every_seed_is_a_mark(made):
