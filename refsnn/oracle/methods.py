@@ -108,7 +108,7 @@ def follows(conventions: Conventions, level: str, name: str, value: Value) -> bo
     """Tell whether another value of a convention changes what a case of this level computes."""
     if name in CHOICES:
         return False
-    if name in OF_TET:
+    if name in ("tet_lam", *OF_TET):
         return level == "network" and bool(conventions["tet_lam"])
     methods = at_level(conventions, level)
     if name in NAMES:
