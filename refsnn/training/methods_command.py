@@ -11,7 +11,9 @@ from refsnn.output import print_json
 from refsnn.training.recipes import Recipe, recipes
 
 WIDTH = 88
-RUNS = "accuracy of resnet8, T = 4, 20 epochs, five seeds"  # of the ablation's preset `methods`
+RUNS = (
+    "accuracy in % of resnet8, T = 4, 20 epochs, five seeds"  # of the ablation's preset `methods`
+)
 
 
 def add_options(parser: Any) -> None:
@@ -43,7 +45,9 @@ def short(recipe: Recipe) -> str:
         text += f" [needs --{recipe.needs}]"
     if recipe.differs:
         text += " [with a difference]"
-    return filled(recipe.name, f"{text}. {' '.join(recipe.clauses)}. Digits: {accuracies(recipe)}")
+    return filled(
+        recipe.name, f"{text}. {' '.join(recipe.clauses)}. Digits: {accuracies(recipe)} %"
+    )
 
 
 def whole(recipe: Recipe) -> str:
@@ -68,7 +72,7 @@ def whole(recipe: Recipe) -> str:
 def accuracies(recipe: Recipe, between: str = "") -> str:
     """Return the recorded accuracies, with their standard deviations where `between` is given."""
     parts = (
-        f"{method} {mean:.1f}{between and f'{between}{deviation:.1f}'} %"
+        f"{method} {mean:.1f}{between and f'{between}{deviation:.1f}'}"
         for method, (mean, deviation) in recipe.digits.items()
     )
     return ", ".join(parts)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from guides import ROOT, guide
 
-from refsnn.experiments.ablation import configs
+from refsnn.experiments.ablation import configs, recipe_names
 from refsnn.experiments.presets import PRESETS
 from refsnn.experiments.statistics import paired_difference
 from refsnn.experiments.table import read_table, recorded_results
+from refsnn.training.recipes import recipes
 
 GUIDE = guide("refsnn/experiments/README.md")
 FIGURES = ROOT / "figures"
@@ -115,6 +116,45 @@ def test_the_answers_on_images_follow_from_what_was_recorded():
         difference = paired_difference(*pair, confidence=1 - 0.05 / 3)
         assert_shown([shown], [difference[1:]])
         assert answer.startswith("none") == (difference.low < 0 < difference.high)
+
+
+def methods():
+    """The rows of the tables of methods by the recipes' names."""
+    rows = {}
+    for file in ("methods.json", "kdsnn.json"):
+        table = read_table(FIGURES / file)
+        names = recipe_names([table["settings"] | row["settings"] for row in table["rows"]])
+        rows |= dict(zip(names or ["kdsnn"], table["rows"], strict=True))
+    return rows
+
+
+def test_the_table_of_methods_says_what_was_recorded():
+    rows = methods()
+    lines = GUIDE.rows("|".join(rows))
+    assert [name for name, *_ in lines] == [*rows] == ["paper", *recipes()]
+    for (_, *cells), row in zip(lines, rows.values(), strict=True):
+        assert_shown(cells, claims_values(row))
+        assert all(cell["n"] == 5 for cell in row["methods"].values())
+    assert set(recorded_results(FIGURES / "methods.json")) == set(configs(PRESETS["methods"]))
+    differences = {name: row["differences"]["evolutionary - vanilla"] for name, row in rows.items()}
+    apart = [name for name, d in differences.items() if not d["low"] < 0 < d["high"]]
+    means = [round(100 * row["methods"]["vanilla"]["mean"], 1) for row in rows.values()]
+    (said,) = re.findall(r"Of the (\d+) intervals one leaves 0 out, that of `(\w+)`", GUIDE.text)
+    assert (int(said[0]), [said[1]]) == (len(rows), apart)
+    (said,) = re.findall(r"reaches ([\d.]+) to ([\d.]+) % with (\d+) of the (\d+)", GUIDE.text)
+    low, high, count, of_all = map(float, said)
+    assert (low, high) == (sorted(means)[2], max(means))
+    assert (count, of_all) == (len(means) - 2, len(means))
+
+
+def test_each_recipe_says_what_was_recorded():
+    rows = methods()
+    for name, recipe in recipes().items():
+        cells = rows[name]["methods"]
+        assert recipe.digits == {
+            method: [round(100 * cell["mean"], 1), round(100 * cell["std"], 1)]
+            for method, cell in cells.items()
+        }
 
 
 def test_the_readmes_row_of_the_claim_is_one_of_the_table():

@@ -77,7 +77,7 @@ def test_a_right_loss_of_one_step_passes(told):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("told", [*BLOCKS, *LOSSES, MS | IM, IAND | MPD | TEACHER], ids=words)
+@pytest.mark.parametrize("told", [*BLOCKS, *LOSSES], ids=words)
 def test_a_right_network_passes(told):
     passes(told, every("network", tuple(told.items())), 4)
 
