@@ -19,6 +19,9 @@ from refsnn.pytorch import (
     to_torch,
 )
 
+# on small arrays the other threads would wait busily, for a core that another process has
+torch.set_num_threads(1)
+
 
 def tensor(array, requires_grad=False):
     """Copy an array into a float64 tensor with PyTorch's order of axes."""
