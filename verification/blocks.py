@@ -45,7 +45,7 @@ def with_block(case: Any, block: str) -> Any:
     "SEW MS M5",
     st.tuples(cases.net_cases(), OTHERS),
     quick=10,
-    full=250,
+    full=60,
 )
 def network_values(drawn: Any, record: Recorder) -> None:
     """Compare spikes, branches, running statistics, loss and gradients."""

@@ -46,7 +46,7 @@ def compare_spikes(run: Forward, spikes: dict[str, Any], record: Recorder) -> No
 NETWORK_CLAUSES = "D7 D9 EQ5 D10 D11 D12 D25 D13 EQ6 EQ7 EQ10 EQ8 EQ9"
 
 
-@check("network against loops", "oracle", NETWORK_CLAUSES, cases.net_cases(), quick=14, full=300)
+@check("network against loops", "oracle", NETWORK_CLAUSES, cases.net_cases(), quick=14, full=150)
 def network_values(case: Any, record: Recorder) -> None:
     """Compare parameters' shapes, spikes, branches, running statistics, loss and gradients."""
     net = case.net
@@ -131,7 +131,7 @@ FORWARD_MODE = "D7 EQ1 EQ2 EQ3 EQ4 EQ5 EQ6 EQ7 EQ8 EQ9 EQ10 D3 D8 D9 D10 D12 D13
     FORWARD_MODE,
     cases.net_cases(most=6, images=4),
     quick=40,
-    full=1500,
+    full=1000,
 )
 def network_forward_mode(case: Any, record: Recorder) -> None:
     """Compare <grad, v> with the directional derivative, for v in all parameters and in two alone.

@@ -82,9 +82,7 @@ def tet_properties(case: Any, record: Recorder) -> None:
     record.equal("TET", "labels", *(pull.forward(b_seq, y)[0] for y in (labels, others)))
 
 
-@check(
-    "network with TET against loops", "oracle", "TET", cases.net_cases(most=6), quick=6, full=150
-)
+@check("network with TET against loops", "oracle", "TET", cases.net_cases(most=6), quick=6, full=25)
 def network_values(case: Any, record: Recorder) -> None:
     """Compare the loss and all gradients of a network with branches."""
     loss = TET(0.05, 0.75)

@@ -402,7 +402,7 @@ def records(case: Any, record: Recorder) -> None:
     )
 
 
-@check("inference against loops", "oracle", "ALG1-INFER", training_cases(), quick=6, full=150)
+@check("inference against loops", "oracle", "ALG1-INFER", training_cases(), quick=6, full=100)
 def inference_values(case: Any, record: Recorder) -> None:
     """Compare main logits, accuracy and mean cross-entropy over batches of different sizes."""
     case, plain, batches = case
