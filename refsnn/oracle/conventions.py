@@ -749,8 +749,10 @@ def require_name(name: str) -> None:
     if name in ELSEWHERE:
         raise ValueError(f"convention: got {name!r}, did you mean {ELSEWHERE[name]}?")
     if name not in CONVENTIONS:
-        got = validate.shown(name)
-        raise ValueError(f"convention: got {got}{validate.nearest(name, CONVENTIONS)}")
+        got, hint = validate.shown(name), validate.nearest(name, CONVENTIONS)
+        if hint.startswith(", want"):  # all names are too many for a message
+            hint = ", want one of those that `refsnn diagnose --help` lists"
+        raise ValueError(f"convention: got {got}{hint}")
 
 
 def check(name: str, value: Any) -> None:

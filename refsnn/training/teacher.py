@@ -122,6 +122,13 @@ def from_file(path: Path, config: TrainConfig, dataset: Dataset) -> Teacher:
         raise ValueError(f"teacher: {path}: {name}: got {got}, want floats {want}")
     if not np.isfinite(found).all():
         raise ValueError(f"teacher: {path}: {name}: got NaN or infinity, want finite numbers")
+    with np.errstate(over="ignore"):
+        held = np.isfinite(found.astype(config.dtype)).all()
+    if not held:
+        largest = float(np.abs(found).max())
+        raise ValueError(
+            f"teacher: {path}: {name}: got {largest:.3g}, want numbers that {config.dtype} holds"
+        )
 
     def answers(x: Array, indices: Array) -> Array:
         return found[indices].astype(x.dtype)

@@ -131,6 +131,7 @@ def test_other_types_are_refused(given):
         ("tau = 3", "tau: got 3, want a number from 0 to 1"),
         ('profile = "nors"', "got 'nors'; did you mean norse?"),
         ("[conventions]\ntau = 0.5", "mine.toml: convention: got 'conventions', "),
+        ("cases = 1", "convention: got 'cases', want one of those that `refsnn diagnose --help` l"),
     ],
 )
 def test_files_that_can_not_be_read_are_refused(tmp_path, refused, text, message):

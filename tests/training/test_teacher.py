@@ -138,6 +138,7 @@ BAD = {
     "--teacher FILE --augment none": "logits: got float64 (9, 10), want floats (1442, K)",
     "--teacher FEW --augment none": "few.npz knows 3 classes, but digits has 10",
     "--teacher NAN --augment none": "logits: got NaN or infinity, want finite numbers",
+    "--teacher LARGE --augment none": "logits: got 1e+39, want numbers that float32 holds",
     "--teacher FEW --augment none --teacher-loss features": "features: got none, want floats",
     "--teacher RUN --teacher-loss features --arch 1:4": (
         "has features of 4x4 pixels, but the last block has 8x8"
@@ -155,6 +156,7 @@ def test_what_does_not_fit_is_told_in_a_line_and_nothing_written(
     np.savez("nine.npz", logits=np.zeros((9, 10)))
     np.savez("few.npz", logits=np.zeros((1442, 3)))
     np.savez("nan.npz", logits=np.full((1442, 10), np.nan))
+    np.savez("large.npz", logits=np.full((1442, 10), -1e39))
     images, labels = rng.integers(0, 255, (20, 8, 8, 3), np.uint8), np.arange(20) % 10
     arrays = {"train_images": images, "train_labels": labels}
     np.savez("other.npz", **arrays, test_images=images, test_labels=labels)
@@ -163,6 +165,7 @@ def test_what_does_not_fit_is_told_in_a_line_and_nothing_written(
         "FILE": "nine.npz",
         "FEW": "few.npz",
         "NAN": "nan.npz",
+        "LARGE": "large.npz",
         "OTHER": "other.npz",
     }
     given = [words.get(word, word) for word in options.split()]
