@@ -96,7 +96,7 @@ PRESETS: dict[str, tuple[Grid, ...]] = {
         Grid(SMALL | recipe, ("resnet8",), (4,), BOTH, seeds=FIVE) for recipe in EACH_RECIPE
     ),
     "methods-deep": tuple(
-        # T of the preset `claim`, by which vanilla training is near chance at these depths
+        # T of the preset `claim`, at which vanilla training is near chance at these depths
         Grid(SMALL | recipe, (DEPTH38, DEPTH56), (2,), BOTH)
         for recipe in EACH_RECIPE
     ),
