@@ -296,7 +296,6 @@ def network(
     images: tuple[int, ...],
     classes: int,
     iterations: int = 0,
-    conventions: Conventions = PAPER,
 ) -> Draw:
     """Draw `images` (N, C, H, W), one batch per iteration, labels and all parameters.
 
@@ -304,7 +303,7 @@ def network(
     """
 
     def draw(rng: Rng) -> Arrays:
-        net = network_of(settings, conventions, images[1], classes)
+        net = network_of(settings, PAPER, images[1], classes)
         given: Arrays = {}
         for name, value in init_params(net, rng).items():
             owner, _, kind = name.rpartition(".")

@@ -18,7 +18,7 @@ from refsnn.oracle.conventions import (
     make_conventions,
 )
 from refsnn.oracle.draws import Draw
-from refsnn.oracle.method_recipes import AUTHORS, METHODS_OF_LEVEL, NEURON, RECTANGLE, TRIANGLE
+from refsnn.oracle.method_recipes import AUTHORS, NEURON, RECTANGLE, TRIANGLE, of_methods
 from refsnn.oracle.methods import at_level, levels_of
 from refsnn.oracle.slopes import is_own, jumps_of
 from refsnn.oracle.variant_neuron import gain_of, leak_of
@@ -45,8 +45,10 @@ def recipes(
     for level in levels:
         if level not in left:
             continue
-        makers = METHODS_OF_LEVEL if at_level(declared, level) else OF_LEVEL
-        for recipe in makers[level](declared):
+        made = OF_LEVEL[level](declared)
+        if at_level(declared, level):
+            made = of_methods(level, made, declared)
+        for recipe in made:
             given = recipe.given | declared
             asks = any(declared.get(name, v) != v for name, v in recipe.given.items())
             if declared and "ALTERNATIVE" in recipe.flags.split():

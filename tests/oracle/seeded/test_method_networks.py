@@ -24,7 +24,7 @@ OWN = {
 }
 #: level -> endings of the cases that a diagnosis has
 FEW = {
-    "layer": ("tebn", "bntt", "psp", "evaluation"),
+    "layer": ("plain", "evaluation"),
     "block": ("identity", "stride"),
     "network": ("one-step", "vanilla"),
 }
