@@ -243,8 +243,9 @@ COMMANDS = {
     "methods": (
         "refsnn.training.methods_command",
         "list the methods of the literature that --recipe knows",
-        "List the methods of the literature: what each changes, its settings, its clauses in the "
-        "ledger, and where it differs from what its authors do.",
+        "List the methods of the literature: what each changes, its clauses in the ledger, and "
+        "its accuracy on the digits. With a NAME, also its settings, the code that computes it, "
+        "how that is checked, and where it differs from what its authors do.",
     ),
     "data": (
         "refsnn.data.command",
