@@ -44,8 +44,6 @@ OWN = {
     "mpbn": ("mpbn_state",),
     "real_spike": ("real_spike_reset",),
 }
-#: the conventions that no plain LIF follows
-NAMES = {"neuron_model", *(name for own in OWN.values() for name in own)}
 #: conventions of a LIF that all models follow
 SHARED = (
     *("fire_at_threshold", "reset_gradient", "surrogate", "surrogate_shape"),
@@ -67,8 +65,6 @@ REQUIRED: dict[str, Conventions] = {"diet": {"reset": "subtract"}}
 
 def follows(model: str, name: str, value: Value) -> bool:
     """Tell whether another value of a convention changes what neurons of a model compute."""
-    if model == "lif":
-        return name not in NAMES
     if CONVENTIONS[name].level not in ("surrogate", "neuron"):
         return True  # of what is around the neurons
     known = name in (*OWN[model], *SHARED, *FURTHER[model])
