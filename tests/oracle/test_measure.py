@@ -1,11 +1,14 @@
 """What is measured from arrays alone, before any explanation is tried."""
 
+import numpy as np
 import pytest
 
 from refsnn.oracle import cases, recipes
 from refsnn.oracle.conventions import words
 from refsnn.oracle.measure import measure
+from refsnn.oracle.measure.slopes import few_of, fitted
 from refsnn.oracle.recompute import recompute
+from refsnn.oracle.slopes import FAMILIES
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +83,13 @@ def test_only_what_is_impossible_contradicts(vectors, deviations):
     got = {"neuron/tanh": recompute(half[0], deviations).outputs}
     got["neuron/tanh"]["o"] = 1 - got["neuron/tanh"]["o"]
     assert measure(half, got).contradictions
+
+
+def test_a_slope_that_few_samples_see_is_fitted():
+    """A hundred potentials of 50,000 lie where it is not 0, and these are fitted too."""
+    x = np.linspace(-25, 25, 50_001)
+    h = 0.7 * FAMILIES["piecewise_quadratic"].slope(x, 20.0, 1.0)
+    shape, factor, residual = fitted("piecewise_quadratic", x, h, 1.0, few_of(x, h))
+    assert (shape, factor) == pytest.approx((20, 0.7), rel=1e-9)
+    assert residual < 1e-9
+    assert fitted("atan", x, h, 1.0, few_of(x, h))[2] > 0.05
