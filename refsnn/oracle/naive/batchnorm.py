@@ -64,24 +64,24 @@ def backward(dy_seq, x_seq, gamma, running_mean, running_var, norm, training):
 
 
 def _through_statistics(grads, deviations, root, factor):
-    """Compute dx_i = sum_j dy_j dy_j/dx_i with y_j = factor (x_j - mean) / root + beta.
+    """Compute dx_i for y_j = factor (x_j - mean) / root + beta, of which x_i moves three things.
 
-    Every x_i moves the mean by 1/n and the variance by sum_j 2 (x_j - mean)(d_ij - 1/n) / n.
+    It moves x_i - mean of its own y_i, the mean of all by 1/n, and the variance by
+    sum_j 2 (x_j - mean)(d_ij - 1/n) / n.
     """
     n = len(grads)
     sum_of_deviations = 0.0  # zero but for rounding
-    for deviation in deviations:
+    d_mean = 0.0  # dL/dmean where the variance stays
+    d_inverse_root = 0.0  # dL/d(1 / root)
+    for grad, deviation in zip(grads, deviations, strict=True):
         sum_of_deviations += deviation
+        d_mean -= grad * factor / root
+        d_inverse_root += grad * factor * deviation
+    d_var = d_inverse_root * -0.5 / root**3
     dx = []
-    for i in range(n):
-        d_mean = 1.0 / n
-        d_var = 2.0 * (deviations[i] - sum_of_deviations / n) / n
-        d_inverse_root = -0.5 * d_var / root**3
-        total = 0.0
-        for j in range(n):
-            d_deviation = (1.0 if i == j else 0.0) - d_mean
-            total += grads[j] * factor * (d_deviation / root + deviations[j] * d_inverse_root)
-        dx.append(total)
+    for grad, deviation in zip(grads, deviations, strict=True):
+        var_by_x = 2.0 * (deviation - sum_of_deviations / n) / n
+        dx.append(grad * factor / root + d_mean / n + d_var * var_by_x)
     return dx
 
 

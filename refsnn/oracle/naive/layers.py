@@ -18,9 +18,10 @@ def conv_forward(x, w, stride, padding):
     y = np.zeros((x_shape[0], rows, columns, c_out)).tolist()
     for n in range(x_shape[0]):
         for i, j, ky, kx, iy, ix in _taps(x_shape, (kh, kw), stride, padding):
+            out, pixel, taps = y[n][i][j], x[n][iy][ix], w[ky][kx]
             for a in range(c_in):
                 for b in range(c_out):
-                    y[n][i][j][b] += x[n][iy][ix][a] * w[ky][kx][a][b]
+                    out[b] += pixel[a] * taps[a][b]
     return np.asarray(y, dtype=float).reshape(x_shape[0], rows, columns, c_out)
 
 
@@ -31,10 +32,12 @@ def conv_backward(dy, x, w, stride, padding):
     dx, dw = np.zeros(x_shape).tolist(), np.zeros(w_shape).tolist()
     for n in range(x_shape[0]):
         for i, j, ky, kx, iy, ix in _taps(x_shape, w_shape[:2], stride, padding):
+            d_out, pixel, taps = dy[n][i][j], x[n][iy][ix], w[ky][kx]
+            d_pixel, d_taps = dx[n][iy][ix], dw[ky][kx]
             for a in range(w_shape[2]):
                 for b in range(w_shape[3]):
-                    dx[n][iy][ix][a] += dy[n][i][j][b] * w[ky][kx][a][b]
-                    dw[ky][kx][a][b] += dy[n][i][j][b] * x[n][iy][ix][a]
+                    d_pixel[a] += d_out[b] * taps[a][b]
+                    d_taps[a][b] += d_out[b] * pixel[a]
     return np.asarray(dx, dtype=float), np.asarray(dw, dtype=float)
 
 
