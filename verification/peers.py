@@ -91,7 +91,7 @@ def named_case(index: int) -> cases.NetCase:
     )
 
 
-PEER = "D7 D9 EQ5 EQ1 EQ2 EQ3 D3 EQ4 D8 D10 D12 D13 D25 EQ6 EQ7 EQ8 EQ9 EQ10 R6"
+PEER = "D7 D9 EQ5 EQ1 EQ2 EQ3 D3 EQ4 D8 D10 D12 D13 D25 EQ6 EQ7 EQ8 EQ9 EQ10"
 
 
 def compare(case: Any, record: Recorder, floor: float) -> None:
@@ -153,7 +153,7 @@ def architectures(index: int, record: Recorder) -> None:
 @check(
     "options in PyTorch",
     "peer",
-    PEER + " D11",
+    PEER + " D11 R6",
     cases.net_cases(most=6, images=4),
     quick=15,
     full=300,

@@ -31,7 +31,7 @@ def pulled(case: Any, side: float) -> list[Any]:
     return NUMPY.objective_backward(cache)
 
 
-@check("sum over branches", "structure", "EQ9 EQ8", WITH_BRANCHES, quick=25, full=800)
+@check("sum over branches", "structure", "EQ9 EQ8", WITH_BRANCHES, quick=25, full=500)
 def sum_over_branches(case: Any, record: Recorder) -> None:
     """Check that the gradient is the sum of each branch's own (Eq. 9).
 
@@ -57,7 +57,7 @@ def sum_over_branches(case: Any, record: Recorder) -> None:
 
 
 @check(
-    "gradients of side heads", "structure", "EQ10 EQ6 EQ7 D14", WITH_BRANCHES, quick=25, full=800
+    "gradients of side heads", "structure", "EQ10 EQ6 EQ7 D14", WITH_BRANCHES, quick=25, full=500
 )
 def side_heads(case: Any, record: Recorder) -> None:
     """Check that dL/db_l = lambda (p - y) / N through each side head's FC, exactly 0 at lambda = 0.
