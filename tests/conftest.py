@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -71,8 +72,14 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out the tests of other parts; skip on Windows what needs signals, pipes with a name,
-    links or a shell."""
+    """Mark as slow what `slow_after` says; leave out the tests of other parts; skip on Windows what
+    needs signals, pipes with a name, links or a shell."""
+    parameters = Counter[Any]()
+    for item in items:
+        if few := item.get_closest_marker("slow_after"):
+            parameters[item.parent, item.originalname] += 1
+            if parameters[item.parent, item.originalname] > few.args[0]:
+                item.add_marker("slow")
     if config.option.part is not None:
         part, parts = map(int, config.option.part.split("/"))
         split: list[list[Any]] = [[], []]

@@ -462,6 +462,7 @@ def test_a_file_of_json_on_a_full_disk_is_named(tmp_path, refused):
         ("show {run} --images 4 --csv {csv} --out {pictures}", "firing rate"),
     ],
 )
+@pytest.mark.slow_after(1)
 def test_a_disk_that_is_full_when_the_picture_comes_costs_the_picture_alone(
     command, kept, tmp_path, capsys, monkeypatch
 ):

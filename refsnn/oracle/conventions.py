@@ -777,7 +777,8 @@ def make_conventions(given: Mapping[str, Value]) -> Conventions:
     ValueError for an unknown name or value.
     """
     for name, value in given.items():
-        check(name, value)
+        if value is not PAPER.get(name):  # most are the paper's, in thousands of comparisons
+            check(name, value)
     return PAPER | dict(given)
 
 

@@ -164,6 +164,7 @@ def test_norms_are_those_of_the_slopes_by_each_input_current(layer, block, branc
     [(block, Stem(), 4) for block in BLOCKS]
     + [(block, Stem(convs=2, pool=AvgPool(2, 2)), 8) for block in ("basic", "ms")],
 )
+@pytest.mark.slow_after(2)
 def test_the_chain_is_of_slopes_by_the_blocks_outputs_through_the_main_branch(block, stem, size):
     built = case("1-1:1-2", images=2, size=size, stem=stem, lif=SMOOTH, block=block)
     steps, side = 2, 0.5

@@ -47,6 +47,7 @@ def step(net, params, buffers, x_seq, labels, ops, **options):
     [{}, {"downsample": "avgpool", "branches": "block"}, {"neuron_model": NEURONS["mpbn"]()}],
     ids=["conv", "avgpool", "mpbn"],
 )
+@pytest.mark.slow_after(4)
 def test_gradients_of_a_smooth_network_equal_differences(kind, training, options, build, sequence):
     net, params, buffers = build("2-1:3-4", block=kind, lif=replace(P, smooth=True), **options)
     x_seq, labels = sequence(2, 3, 6)
@@ -207,6 +208,7 @@ def test_a_file_holds_the_network(kind, zero_init, build):
 
 
 @KIND
+@pytest.mark.slow_after(1)
 def test_a_run_is_trained_resumed_evaluated_and_exported(kind, tmp_path, capsys):
     folder, file = tmp_path / "run", tmp_path / "model.npz"
     options = ["--block", kind, "--epochs", "1", "--arch", "1-1:8-16"]

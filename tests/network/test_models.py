@@ -46,6 +46,7 @@ def trained_step(net, params, buffers, x_seq, labels, ops, **options):
 
 @MODEL
 @pytest.mark.parametrize("training", [True, False])
+@pytest.mark.slow_after(3)
 def test_gradients_of_a_smooth_network_equal_differences(model, training, build, sequence):
     net, params, buffers = build(**MODELS[model], steps=3)
     net = replace(net, lif=replace(net.lif, smooth=True))
@@ -164,6 +165,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.slow_after(1)
 def test_a_run_is_trained_resumed_evaluated_and_exported(name, tmp_path, capsys):
     options = [f"--{'no-' * (v is False)}{k.replace('_', '-')}" for k, v in SETTINGS[name].items()]
     values = [[] if v is False else [str(v)] for v in SETTINGS[name].values()]

@@ -279,6 +279,7 @@ class Declares(Mine):
     conventions = OWN
 
 
+@pytest.mark.slow
 def test_conform_takes_what_is_declared():
     assert not refsnn.conform(Mine)
     report = refsnn.conform(Mine, conventions=OWN)
@@ -288,6 +289,7 @@ def test_conform_takes_what_is_declared():
     assert not refsnn.conform(Mine, conventions=OWN | {"tau": 0.75})
 
 
+@pytest.mark.slow
 def test_an_implementation_may_declare_it_itself_and_the_call_overrides_that():
     assert refsnn.conform(Declares)
     assert not refsnn.conform(Declares, conventions=OWN | {"tau": 0.75})

@@ -63,6 +63,7 @@ MEASURED = [
 
 
 @pytest.mark.parametrize(("name", "value"), SINGLE, ids=lambda v: str(v))
+@pytest.mark.slow_after(12)
 def test_one_deviation_is_found_at_the_level_where_it_shows(vectors, name, value):
     small = [case for case in vectors if not case.id.endswith("/large")]
     got = given(small, {name: value}, upto_level(CONVENTIONS[name].level))
@@ -70,6 +71,7 @@ def test_one_deviation_is_found_at_the_level_where_it_shows(vectors, name, value
 
 
 @pytest.mark.parametrize(("name", "value"), MEASURED, ids=lambda v: str(v))
+@pytest.mark.slow_after(4)
 def test_numbers_are_measured(vectors, name, value):
     small = [case for case in vectors if not case.id.endswith("/large")]
     got = given(small, {name: value}, upto_level("neuron"))
@@ -102,6 +104,7 @@ def test_numbers_are_measured(vectors, name, value):
     ],
     ids=words,
 )
+@pytest.mark.slow_after(1)
 def test_deviations_together(vectors, deviations):
     got = given(vectors, deviations, ("surrogate", "neuron", "layer"))
     assert diagnose(vectors, got).matches[0].deviations == deviations
@@ -156,6 +159,7 @@ def test_slopes_of_the_other_sign_are_measured(vectors, factor):
 
 
 @pytest.mark.parametrize("name", ["spikingjelly", "snntorch", "norse-box", "sinabs"])
+@pytest.mark.slow_after(1)
 def test_a_librarys_defaults_are_named(vectors, name):
     facts = profiles()[name]
     neurons = [case for case in vectors if case.level == "neuron" and case.id != "neuron/large"]
@@ -168,6 +172,7 @@ def test_a_librarys_defaults_are_named(vectors, name):
     assert diagnose(neurons, other).profile == ""
 
 
+@pytest.mark.slow
 def test_outputs_that_contradict_each_other_are_told(vectors):
     half = [case for case in vectors if case.id == "neuron/tanh"]
     got = given(half, {})
@@ -203,6 +208,7 @@ def test_nothing_fits_and_what_comes_nearest(vectors):
     assert best.first.startswith("neuron/tanh: dc at step 2, index [3]: ")
 
 
+@pytest.mark.slow
 def test_levels_above_one_that_can_not_be_explained_are_not_searched(vectors, monkeypatch):
     got = given(vectors, {"lam_clock": "constant"}, ["neuron", "training"])
     for arrays in got.values():
@@ -261,6 +267,7 @@ def test_explanations_that_explode_explain_nothing(vectors):
     assert diagnose(vectors, {name: later}).matches == []
 
 
+@pytest.mark.slow
 def test_arrays_of_any_kind_are_no_hindrance(vectors):
     got = given(vectors, {"fire_at_threshold": True}, ["neuron"])
     odd = [
@@ -344,6 +351,7 @@ def test_a_training_is_compared_to_its_end(vectors, monkeypatch):
     assert "parameters after the last iteration" in found.agree
 
 
+@pytest.mark.slow
 def test_cases_of_higher_levels_count_for_what_comes_nearest(vectors):
     """They are not searched, but they agree."""
     got = given(vectors, {}, ["neuron", "layer"])
@@ -359,6 +367,7 @@ def test_outputs_that_no_case_gives_are_named(vectors):
     ]
 
 
+@pytest.mark.slow
 def test_kinds_of_outputs_agree_where_all_of_them_do(vectors):
     got = given(vectors, {}, ["layer", "network"])
     got["layer/plain"]["grad.conv.weight"] *= 2
@@ -388,6 +397,7 @@ def test_deviations_that_lower_levels_hide_are_found_above(vectors):
     assert diagnose(vectors, got).matches[0].deviations == told
 
 
+@pytest.mark.slow
 def test_numbers_beyond_measure_are_no_hindrance(vectors):
     """Squares of these vanish or overflow."""
     half = [case for case in vectors if case.id in ("neuron/tanh", "neuron/one-step")]

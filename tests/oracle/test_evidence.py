@@ -215,6 +215,7 @@ DEVIATIONS = [
 
 
 @pytest.mark.parametrize(("name", "value"), DEVIATIONS, ids=str)
+@pytest.mark.slow_after(20)
 def test_a_convention_fails_few_clauses_and_its_own(cases, name, value):
     """At its level, over all cases together."""
     count = Counter()

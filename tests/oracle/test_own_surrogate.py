@@ -151,6 +151,7 @@ def test_diagnosis_names_the_ratio_to_it():
 
 @pytest.mark.parametrize("given", [("o", "dc"), ("dc",)])
 @pytest.mark.parametrize("leak", ["tau*u + c", "tau*u + (1-tau)*c"])
+@pytest.mark.slow_after(1)
 def test_diagnosis_names_the_ratio_where_the_potentials_are_hidden(given, leak):
     asked, got = {"surrogate": bump, "leak": leak}, {}
     for case in without_large(asked, ("neuron",)):

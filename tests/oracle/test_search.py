@@ -11,10 +11,8 @@ from refsnn.oracle.recompute import recompute
 from refsnn.oracle.search import Search, is_open, is_same, within_reach
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["training/evolutionary", pytest.param("training/shortcut", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("name", ["training/evolutionary", "training/shortcut"])
+@pytest.mark.slow
 def test_a_trainings_beginning_tells_what_the_whole_would(cases, name):
     case = cases[name]
     states = [{key: v} for key, c in CONVENTIONS.items() for v in list(c.values)[1:]]

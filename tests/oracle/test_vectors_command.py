@@ -82,6 +82,7 @@ def test_a_folder_of_other_things_is_refused(tmp_path, refused):
     assert line.endswith(f"vectors: {tmp_path} holds other files, want a new or an empty folder")
 
 
+@pytest.mark.slow
 def test_check_names_every_failure_and_goes_on(neurons, capsys):
     def wrong(outputs):
         outputs["u_pre"][0, 0] += 1
@@ -105,6 +106,7 @@ def test_check_names_every_failure_and_goes_on(neurons, capsys):
     assert last.endswith(" cases, 4 failures")
 
 
+@pytest.mark.slow
 def test_check_names_files_that_are_no_part_of_the_set(neurons, capsys):
     shutil.copy(neurons / "neuron/tie.npz", neurons / "neuron/old.npz")
     assert main(["vectors", "check", str(neurons)]) == 1

@@ -46,6 +46,7 @@ def params(folder):
 
 
 @pytest.mark.parametrize(("ops", "dtype"), [("numpy", "float64"), ("numba", "float32")])
+@pytest.mark.slow_after(1)
 def test_one_that_is_the_papers_trains_the_papers_network(own, ops, dtype, tmp_path, capsys):
     for out, surrogate in (("own", f"{own}:Soft"), ("tanh", "tanh")):
         options = [f"--surrogate={surrogate}", f"--ops={ops}", f"--dtype={dtype}", f"--out={out}"]

@@ -143,7 +143,10 @@ EXPLAINED = [
 
 
 #: their neighbours in the list are alike
-SLOW = {"Tau09", "Tau09Detached", "Threshold03Detached", "SynapseNeverDecays", "RectangleA15"}
+SLOW = {
+    *("SpikeBeforeInput", "ArctanAlpha5", "SynapseNeverDecays", "Tau08Detached", "Tau09"),
+    *("Tau09Detached", "Threshold03", "Threshold03Detached", "TanhK3", "RectangleA15"),
+}
 
 
 @pytest.mark.parametrize(
@@ -193,6 +196,7 @@ def test_a_kept_potential_is_named(judge, name):
     assert found.cause() == "potentials are kept from the run before"
 
 
+@pytest.mark.slow
 def test_a_kept_spike_is_told_from_a_kept_potential(judge):
     found = judge(layers.KeepsSpike)
     assert found.ids - found.failed == {"neuron/tiny"}
@@ -219,6 +223,7 @@ def test_a_kept_spike_without_an_effect_is_not_blamed(judge):
     assert "kept" not in found.report + found.diagnosis
 
 
+@pytest.mark.slow
 def test_a_layer_without_a_membrane(judge):
     found = judge(layers.NoMembrane)
     assert found.failed == found.ids
@@ -226,6 +231,7 @@ def test_a_layer_without_a_membrane(judge):
     assert "several spikes per step" in found.diagnosis
 
 
+@pytest.mark.slow
 def test_wrong_gradients_of_parameters_are_not_passed_over(judge):
     found = judge(layers.WrongParameterGradients)
     assert found.failed == found.ids
@@ -246,6 +252,7 @@ def test_wrong_gradients_of_parameters_are_not_passed_over(judge):
         ("ComputesInFloat16", {"neuron/grid", "neuron/edge-outside"}),
     ],
 )
+@pytest.mark.slow
 def test_a_lower_precision_than_the_arrays_is_named(judge, name, passed):
     found = judge(getattr(layers, name))
     as_float = name.removeprefix("ComputesIn").lower()

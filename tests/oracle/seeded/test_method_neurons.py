@@ -67,12 +67,14 @@ def explained(model, fault, built, **options):
 
 
 @pytest.mark.parametrize(("model", "fault", "told"), KNOWN)
+@pytest.mark.slow_after(5)
 def test_diagnosis_names_what_is_known(model, fault, told, built):
     found = explained(model, fault, built)
     assert found.matches[0].deviations == told, str(found)
 
 
 @pytest.mark.parametrize(("model", "fault", "first"), UNKNOWN)
+@pytest.mark.slow_after(2)
 def test_diagnosis_says_where_what_is_not_known_is_wrong(model, fault, first, built):
     found = explained(model, fault, built, seconds=1)
     assert not found.matches, str(found)
