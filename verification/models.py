@@ -23,6 +23,7 @@ from refsnn.ops import (
     NUMPY,
     BatchNorm,
     Neuron,
+    reset,
 )
 from refsnn.oracle.naive import neurons as naive_neurons
 from refsnn.oracle.naive import norms as naive_norms
@@ -76,9 +77,9 @@ class ModelCase:
 def model_cases(draw: Any, method: str) -> ModelCase:
     """Draw a layer of a method's neurons, most of them with a reset to zero."""
     neuron = draw(cases.neurons())
-    neuron |= {"tau": min(neuron["tau"], 0.9), "reset": "zero", "reset_amount": "v_th"}
+    neuron["tau"] = min(neuron["tau"], 0.9)
     if method == "glif":
-        neuron["v_th"] = min(neuron["v_th"], 0.75)
+        neuron |= {"v_th": min(neuron["v_th"], 0.75), "reset": "zero", "reset_amount": "v_th"}
     if method == "diet":
         neuron |= {"reset": "subtract", "reset_amount": "v_th"}
     clause, *decisions = CLAUSES[method].split()
@@ -175,8 +176,8 @@ def neuron_values(case: ModelCase, record: Recorder) -> None:
 
 def kept_as_they_are(case: ModelCase, cache: Any, record: Recorder) -> None:
     """Check that the next step starts from potentials that were reset, and not normalised."""
-    after = cache.u_pre_seq[:-1] * (1 - cache.o_seq[:-1])
-    want = case.p.tau * after + case.c_seq[1:]
+    u_pre, o = cache.u_pre_seq[:-1], cache.o_seq[:-1]
+    want = case.p.tau * reset(u_pre, o, case.p) + case.c_seq[1:]
     record.close("M6", "the next potentials", cache.u_pre_seq[1:], want, 1e-12, 1.0)
 
 

@@ -4,8 +4,10 @@ Sequences are (T, N, H, W, C), and every potential starts at 0. A gradient is a 
 as in `neuron`: a change is made at one place and carried forward through all later steps to every
 spike.
 
-`neuron` is a dict of conventions: v_th, surrogate, surrogate_shape, reset_gradient ("full" or
-"detached") and fire_at_threshold; those that it lacks are the paper's. `fire`, where it is given,
+`neuron` is a dict of conventions: v_th, surrogate, surrogate_shape, reset ("zero", or "subtract"
+where u[t] = u_pre[t] - R o[t]), reset_amount (R, a number or "v_th"), reset_gradient ("full" or
+"detached") and fire_at_threshold; those that it lacks are the paper's. GLIF and Diet-SNN have
+resets of their own. `fire`, where it is given,
 is a function (u_pre, v_th) -> o that replaces the step. With an antiderivative of the slope the
 network is smooth, and the full gradients are its true ones, which finite differences can check.
 """
@@ -21,7 +23,7 @@ def plif(c_seq, do_seq, w, neuron, input_decay=True, fire=None):
     """Compute a LIF with a learned leak (PLIF; Fang et al., 2021), one w for the layer.
 
     u_pre[t] = (1 - s) u[t-1] + s c[t], s = sigmoid(w); without input_decay, + c[t] (M7)
-    u[t] = u_pre[t] (1 - o[t])
+    u[t] = u_pre[t] (1 - o[t]), or after the reset that `neuron` has
     """
     n, s = PAPER | neuron, _sigmoid(float(w))
     c_seq, do_seq = _sequences(c_seq, do_seq)
@@ -30,14 +32,14 @@ def plif(c_seq, do_seq, w, neuron, input_decay=True, fire=None):
     gain = s if input_decay else 1.0
     for place in _places(c_seq):
         c, do = _over_time(c_seq, place), _over_time(do_seq, place)
-        u_pre, o, u_before = _hard_reset([gain * x for x in c], 1.0 - s, n, fire)
+        u_pre, o, u_before = _run_lif([gain * x for x in c], 1.0 - s, n, fire)
         h = [slope(value, n) for value in u_pre]
         for t in range(steps):
             found["u_pre"][t][place], found["o"][t][place] = u_pre[t], o[t]
             change = _only(t, gain, steps)
-            found["c"][t][place] = _hard_reset_effect(change, 1.0 - s, u_pre, o, h, do, n)
+            found["c"][t][place] = _lif_effect(change, 1.0 - s, u_pre, o, h, do, n)
         by_s = [(c[t] if input_decay else 0.0) - u_before[t] for t in range(steps)]
-        dw += _hard_reset_effect(by_s, 1.0 - s, u_pre, o, h, do, n) * s * (1.0 - s)
+        dw += _lif_effect(by_s, 1.0 - s, u_pre, o, h, do, n) * s * (1.0 - s)
     return found | {"w": dw}
 
 
@@ -54,7 +56,7 @@ def real_spike(c_seq, do_seq, a, tau, neuron, fire=None):
     for place in _places(c_seq):
         channel = place[-1]
         height = float(a[channel])
-        u_pre, o, _ = _hard_reset(_over_time(c_seq, place), tau, n, fire)
+        u_pre, o, _ = _run_lif(_over_time(c_seq, place), tau, n, fire)
         h = [slope(value, n) for value in u_pre]
         passed = _over_time(do_seq, place)
         do = [height * value for value in passed]  # of the binary spikes
@@ -62,7 +64,7 @@ def real_spike(c_seq, do_seq, a, tau, neuron, fire=None):
             found["u_pre"][t][place], found["spikes"][t][place] = u_pre[t], o[t]
             found["o"][t][place] = height * o[t]
             change = _only(t, 1.0, steps)
-            found["c"][t][place] = _hard_reset_effect(change, tau, u_pre, o, h, do, n)
+            found["c"][t][place] = _lif_effect(change, tau, u_pre, o, h, do, n)
             da[channel] += passed[t] * o[t]
     return found | {"a": da}
 
@@ -254,7 +256,7 @@ def mpbn(
             v = [scale * deviation[m] / root + offset for m in range(count)]
             o = [_spike(value, n["v_th"], n, fire) for value in v]
             h = [slope(value, n) for value in v]
-            u = [u_pre[m] * (1.0 - o[m]) for m in range(count)]
+            u = [_after_reset(u_pre[m], o[m], n) for m in range(count)]
             for name, values in zip(run, (u_pre, deviation, root, v, o, h), strict=True):
                 run[name].append(values)
             for m, place in enumerate(places):
@@ -281,7 +283,6 @@ def _mpbn_effect(of_u_pre, of_v, run, do, scale, training, n):
 
     All lists are [step][neuron].
     """
-    through = _through_spike(n)
     count = len(of_v[0])
     total, d_u = 0.0, [0.0] * count
     for t in range(len(of_v)):
@@ -299,31 +300,32 @@ def _mpbn_effect(of_u_pre, of_v, run, do, scale, training, n):
             d_normalised = (d_u_pre[m] - d_centre) / root - deviation[m] / root**2 * d_root
             d_v = scale * d_normalised + of_v[t][m]
             d_o = h[m] * d_v
-            d_u[m] = (1.0 - o[m]) * d_u_pre[m] - u_pre[m] * through * d_o
+            by_u_pre, by_o = _through_reset(u_pre[m], o[m], n)
+            d_u[m] = by_u_pre * d_u_pre[m] + by_o * d_o
             total += do[t][m] * d_o
     return total
 
 
-def _hard_reset(currents, leak, n, fire):
-    """Run one LIF with u[t] = u_pre[t] (1 - o[t]); return u_pre, o, and u before each step."""
+def _run_lif(currents, leak, n, fire):
+    """Run one LIF; return u_pre, o, and u before each step."""
     u_pre, o, u_before = [], [], []
     u = 0.0
     for current in currents:
         u_before.append(u)
         u_pre.append(leak * u + current)
         o.append(_spike(u_pre[-1], n["v_th"], n, fire))
-        u = u_pre[-1] * (1.0 - o[-1])
+        u = _after_reset(u_pre[-1], o[-1], n)
     return u_pre, o, u_before
 
 
-def _hard_reset_effect(changes, leak, u_pre, o, h, do, n):
+def _lif_effect(changes, leak, u_pre, o, h, do, n):
     """Carry changes made to u_pre at each step forward, and return the change of L."""
-    through = _through_spike(n)
     total, d_u = 0.0, 0.0
     for t in range(len(changes)):
         d_u_pre = leak * d_u + changes[t]
         d_o = h[t] * d_u_pre
-        d_u = (1.0 - o[t]) * d_u_pre - u_pre[t] * through * d_o
+        by_u_pre, by_o = _through_reset(u_pre[t], o[t], n)
+        d_u = by_u_pre * d_u_pre + by_o * d_o
         total += do[t] * d_o
     return total
 
@@ -333,6 +335,25 @@ def _spike(u_pre, v_th, n, fire):
     if fire is not None:
         return fire(u_pre, v_th)
     return 1.0 if u_pre > v_th or (n["fire_at_threshold"] and u_pre == v_th) else 0.0
+
+
+def _after_reset(u_pre, o, n):
+    """Return u after the spike o, which a smooth network has in parts."""
+    if n["reset"] == "subtract":
+        return u_pre - _amount(n) * o
+    return u_pre * (1.0 - o)
+
+
+def _through_reset(u_pre, o, n):
+    """Return du/du_pre where the spike stays, and du/do, which is 0 where the reset is detached."""
+    if n["reset"] == "subtract":
+        return 1.0, -_amount(n) * _through_spike(n)
+    return 1.0 - o, -u_pre * _through_spike(n)
+
+
+def _amount(n):
+    """Return what a reset by subtraction takes off at a spike."""
+    return n["v_th"] if n["reset_amount"] == "v_th" else n["reset_amount"]
 
 
 def _through_spike(n):
