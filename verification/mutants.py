@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -161,14 +161,16 @@ def mutated(mutant: Mutant) -> str:
 class Workshop:
     """A copy of the repository to put faults into.
 
-    Compiled kernels are kept where the fault can't have changed them.
+    Compiled kernels are kept where the fault can't have changed them. Workshops of one machine
+    share `seconds`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, seconds: dict[str, float] | None = None) -> None:
         self.root, self.cache = folder / "copy", folder / "cache"
         ignore = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info", "runs", "build")
         shutil.copytree(ROOT, self.root, ignore=ignore)
-        self.seconds: dict[str, float] = {}  # time of the checks and tests without a fault
+        #: time of the checks, and of each fault's tests, without a fault
+        self.seconds = {} if seconds is None else seconds
 
     def verify(self, mutant: Mutant, whole: bool = False) -> list[str]:
         """Put the fault into the copy, and return the names of the tests or checks that find it.
@@ -194,15 +196,9 @@ class Workshop:
             if own != self.cache:
                 shutil.rmtree(own, ignore_errors=True)
 
-    def unharmed(self, mutants: Iterable[Mutant]) -> list[str]:
-        """Return what fails without any fault; measure the times, with kernels compiled before."""
-        found = []
-        tests = dict.fromkeys(mutant.tests for mutant in mutants)
-        if "" in tests:
-            self.failing_checks(self.cache)
-            self.seconds.clear()
-            found += self.failing_checks(self.cache)
-        return found + [n for one in tests if one for n in self.failing_tests(one, self.cache)]
+    def unharmed(self, tests: str) -> list[str]:
+        """Return what fails of the tests without a fault, or of all checks; measure the time."""
+        return self.failing_tests(tests, self.cache) if tests else self.failing_checks(self.cache)
 
     def failing_checks(self, cache: Path, clause: str = "") -> list[str]:
         """Return the names of the failing checks, or `no start` or `no end`."""
@@ -285,27 +281,37 @@ def run_all(
     """
     with tempfile.TemporaryDirectory() as name:
         shops: SimpleQueue[Workshop] = SimpleQueue()
+        seconds: dict[str, float] = {}
+        named = list(dict.fromkeys(mutant.tests for mutant in mutants))
 
-        def open_shop(index: int) -> list[str]:
-            shop = Workshop(Path(name) / str(index))
+        def open_shop(index: int) -> None:
+            shop = Workshop(Path(name) / str(index), seconds)
+            if "" in named:
+                shop.failing_checks(shop.cache)  # compiles the kernels
             shops.put(shop)
-            return shop.unharmed(mutants)
 
-        def verify(mutant: Mutant) -> list[str]:
+        def in_a_shop(work: Callable[[Workshop], list[str]]) -> list[str]:
             shop = shops.get()
             try:
-                return shop.verify(mutant, whole)
+                return work(shop)
             finally:
                 shops.put(shop)
 
+        def unharmed(tests: str) -> list[str]:
+            return in_a_shop(lambda shop: shop.unharmed(tests))
+
+        def verify(mutant: Mutant) -> list[str]:
+            return in_a_shop(lambda shop: shop.verify(mutant, whole))
+
         with ThreadPoolExecutor(jobs) as pool:
-            for failing in pool.map(open_shop, range(jobs)):
-                if failing:
-                    print(
-                        f"verification: error: without faults these fail: {', '.join(failing)}",
-                        file=sys.stderr,
-                    )
-                    return None
+            list(pool.map(open_shop, range(jobs)))
+            seconds.clear()  # those of compiling
+            if failing := [name for found in pool.map(unharmed, named) for name in found]:
+                print(
+                    f"verification: error: without faults these fail: {', '.join(failing)}",
+                    file=sys.stderr,
+                )
+                return None
             found = pool.map(verify, mutants)
             bar: Any = tqdm(
                 zip(mutants, found, strict=True), total=len(mutants), unit="fault", disable=None

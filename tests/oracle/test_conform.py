@@ -61,7 +61,7 @@ def test_each_case_is_judged_by_what_came_of_it(check, doubling):
     assert found["neuron/right"] == ("passed", "done", "")
     status, ending, message = found["neuron/wrong"]
     assert (status, ending) == ("failed", "done")
-    assert message.startswith("y at index [1, 2]: expected 0, got 7")
+    assert message.startswith("y at step 1, index [2]: expected 0, got 7")
     status, ending, message = found["neuron/raises"]
     assert (status, ending) == ("failed", "raised")
     assert message.startswith("raised: RuntimeError: not today (mine.py:18, in run: raise Runtime")
