@@ -134,7 +134,7 @@ def test_a_report_is_json(check, doubling):
     assert found["counts"] == {"passed": 1, "failed": 1, "unsupported": 0, "expected": 0}
     wrong, right = found["results"]
     assert wrong["first"]["tensor"] == "y"
-    assert wrong["first"]["index"] == [1, 2]
+    assert (wrong["first"]["step"], wrong["first"]["index"]) == (1, [2])
     assert wrong["tensors"]["y"]["status"] == "differs"
     assert right["first"] is None
 
@@ -148,7 +148,7 @@ def test_expected_failures_do_not_count_as_failures(check, doubling):
         ("expected", "7 is meant"),
         ("expected", "some day"),
     ]
-    assert report.results[1].message.startswith("y at index [1, 2]")
+    assert report.results[1].message.startswith("y at step 1, index [2]")
 
 
 def test_an_expected_failure_that_passes_is_an_error(check, doubling):
