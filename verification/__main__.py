@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--clause", metavar="ID", help="run only the checks of one clause, such as EQ3"
     )
-    parser.add_argument("--quick", action="store_true", help="make few draws: under a minute")
+    parser.add_argument("--quick", action="store_true", help="make few draws: a minute")
     parser.add_argument(
         "--jobs",
         type=int,
@@ -183,14 +183,15 @@ def unchecked(rows: Iterable[Row], only: str | None) -> list[Row]:
 def table(rows: list[Row]) -> str:
     """Format the rows as a table, in the ledger's order of clauses."""
     order = {c.id: index for index, c in enumerate(spec.CLAUSES)}
+    first = max(len("clause"), *(len(row.clause) for row in rows)) + 2
     width = max(len(row.check) for row in rows) + 2
     lines = [
-        f"{'clause':<12}{'check':<{width}}{'evidence':<14}{'cases':>7}{'rejected':>10}"
+        f"{'clause':<{first}}{'check':<{width}}{'evidence':<14}{'cases':>7}{'rejected':>10}"
         f"{'worst error':>13}{'tolerance':>11}  verdict"
     ]
     for row in sorted(rows, key=lambda row: order[row.clause]):
         lines.append(
-            f"{row.clause:<12}{row.check:<{width}}{row.evidence:<14}{row.cases:>7}{row.rejected:>10}"
+            f"{row.clause:<{first}}{row.check:<{width}}{row.evidence:<14}{row.cases:>7}{row.rejected:>10}"
             f"{row.worst_error:>13.2g}{row.tolerance:>11.2g}  {'ok' if row.passed else 'FAILED'}"
         )
     failed = [row for row in rows if not row.passed]

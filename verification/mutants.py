@@ -18,8 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -36,6 +37,8 @@ FAULTS = Path(__file__).with_name("mutants.json")
 #: a run with a fault counts as endless, and so as killed, after both this many seconds and this
 #: many times the time that it takes without a fault on the same busy machine
 SECONDS, PATIENCE = 300.0, 6.0
+#: with fewer faults than this only the checks of their clauses run without a fault first
+FEW = 20
 
 
 class Mutant(NamedTuple):
@@ -48,7 +51,7 @@ class Mutant(NamedTuple):
 
 
 class FaultError(ValueError):
-    """A fault in the list that can't be put into the code."""
+    """A fault in the list that can't be put into the code, or code that fails without one."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -104,8 +107,10 @@ def main(argv: list[str]) -> int:
         if options.json:  # written after each fault, since a whole run takes long
             options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
-    results = run_all(mutants, max(options.jobs, 1), options.whole, note)
-    if results is None:
+    try:
+        results = run_all(mutants, max(options.jobs, 1), options.whole, note)
+    except FaultError as error:
+        print(f"verification: error: {error}", file=sys.stderr)
         return 2
     print(matrix(mutants, results))
     print(f"in {(time.monotonic() - start) / 60:.0f} min, {options.jobs} at a time")
@@ -178,6 +183,22 @@ class Workshop:
         Runs the tests that the fault names, or else the checks of its clause. If none of these
         fails, or with `whole`, runs all checks.
         """
+        if mutant.tests:
+            with self.fault(mutant) as cache:
+                return self.failing_tests(mutant.tests, cache)
+        if not whole:
+            with self.fault(mutant) as cache:
+                found = self.failing_checks(cache, mutant.clause)
+            if found:
+                return found
+        if "checks" not in self.seconds:
+            self.require_no_failure("", "")
+        with self.fault(mutant) as cache:
+            return self.failing_checks(cache)
+
+    @contextmanager
+    def fault(self, mutant: Mutant) -> Iterator[Path]:
+        """Put the fault into the copy, and the file back; yield the cache of kernels to use."""
         path = self.root / mutant.file
         original, times = path.read_bytes(), path.stat()
         path.write_text(mutated(mutant), encoding="utf-8")
@@ -186,19 +207,22 @@ class Workshop:
             own = self.cache.with_name("own-cache")
             copy_kernels(self.cache, own, path)
         try:
-            if mutant.tests:
-                return self.failing_tests(mutant.tests, own)
-            found = [] if whole else self.failing_checks(own, mutant.clause)
-            return found or self.failing_checks(own)
+            yield own
         finally:
             path.write_bytes(original)
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
             if own != self.cache:
                 shutil.rmtree(own, ignore_errors=True)
 
-    def unharmed(self, tests: str) -> list[str]:
-        """Return what fails of the tests without a fault, or of all checks; measure the time."""
-        return self.failing_tests(tests, self.cache) if tests else self.failing_checks(self.cache)
+    def require_no_failure(self, tests: str, clause: str) -> None:
+        """Run tests, or else checks, without a fault; FaultError names those that fail."""
+        failing = (
+            self.failing_tests(tests, self.cache)
+            if tests
+            else self.failing_checks(self.cache, clause)
+        )
+        if failing:
+            raise FaultError(f"without faults these fail: {', '.join(failing)}")
 
     def failing_checks(self, cache: Path, clause: str = "") -> list[str]:
         """Return the names of the failing checks, or `no start` or `no end`."""
@@ -206,7 +230,8 @@ class Workshop:
         ledger.unlink(missing_ok=True)
         options = ["--quick", "--no-shrink", "--no-peers", "--jobs=1", "--json", str(ledger)]
         options += ["--clause", clause] if clause else []
-        code, _ = self.run("checks", ["verification", *options], cache)
+        name = f"checks of {clause}" if clause else "checks"
+        code, _ = self.run(name, ["verification", *options], cache)
         if code is None:
             return ["no end"]
         if not ledger.exists():
@@ -226,14 +251,16 @@ class Workshop:
     def run(self, name: str, command: list[str], cache: Path) -> tuple[int | None, str]:
         """Run a command; return exit code and output. The code is None if it took too long.
 
-        `name` is the key of its time without a fault in `seconds`.
+        `name` is the key of its time without a fault in `seconds`; where that isn't known, it is
+        that of all checks.
         """
         environment = os.environ | {
             "NUMBA_CACHE_DIR": str(cache),
             "PYTHONPATH": str(self.root),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        most = max(SECONDS, PATIENCE * self.seconds.get(name, SECONDS))
+        known = self.seconds.get(name, self.seconds.get("checks", SECONDS))
+        most = max(SECONDS, PATIENCE * known)
         start = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
@@ -274,44 +301,44 @@ def copy_kernels(cache: Path, own: Path, changed: Path) -> None:
 
 def run_all(
     mutants: list[Mutant], jobs: int, whole: bool, note: Callable[[Mutant, list[str]], None]
-) -> dict[str, list[str]] | None:
-    """Run all faults and return killed_by for each id, or None if something fails without a fault.
+) -> dict[str, list[str]]:
+    """Run all faults and return killed_by for each id; FaultError if something fails without any.
 
     Each result is passed to `note` at once.
     """
+    jobs = min(jobs, max(len(mutants), 1))
+    by_clause = len(mutants) < FEW and not whole
+    before = dict.fromkeys((m.tests, m.clause * (by_clause and not m.tests)) for m in mutants)
     with tempfile.TemporaryDirectory() as name:
         shops: SimpleQueue[Workshop] = SimpleQueue()
         seconds: dict[str, float] = {}
-        named = list(dict.fromkeys(mutant.tests for mutant in mutants))
 
         def open_shop(index: int) -> None:
             shop = Workshop(Path(name) / str(index), seconds)
-            if "" in named:
+            if ("", "") in before:
                 shop.failing_checks(shop.cache)  # compiles the kernels
             shops.put(shop)
 
-        def in_a_shop(work: Callable[[Workshop], list[str]]) -> list[str]:
+        @contextmanager
+        def a_shop() -> Iterator[Workshop]:
             shop = shops.get()
             try:
-                return work(shop)
+                yield shop
             finally:
                 shops.put(shop)
 
-        def unharmed(tests: str) -> list[str]:
-            return in_a_shop(lambda shop: shop.unharmed(tests))
+        def unharmed(what: tuple[str, str]) -> None:
+            with a_shop() as shop:
+                shop.require_no_failure(*what)
 
         def verify(mutant: Mutant) -> list[str]:
-            return in_a_shop(lambda shop: shop.verify(mutant, whole))
+            with a_shop() as shop:
+                return shop.verify(mutant, whole)
 
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(open_shop, range(jobs)))
             seconds.clear()  # those of compiling
-            if failing := [name for found in pool.map(unharmed, named) for name in found]:
-                print(
-                    f"verification: error: without faults these fail: {', '.join(failing)}",
-                    file=sys.stderr,
-                )
-                return None
+            list(pool.map(unharmed, before))
             found = pool.map(verify, mutants)
             bar: Any = tqdm(
                 zip(mutants, found, strict=True), total=len(mutants), unit="fault", disable=None
@@ -329,12 +356,15 @@ def matrix(mutants: list[Mutant], results: dict[str, list[str]]) -> str:
     """Format a table with a row per fault and a column per check, whose names are listed below."""
     checks = list(dict.fromkeys(check for killed_by in results.values() for check in killed_by))
     width = max((len(m.id) for m in mutants), default=0)
-    lines = [" " * (width + 13) + "".join(f"{i % 100:>3}" for i in range(1, len(checks) + 1))]
+    clauses = max((len(m.clause) for m in mutants), default=0)
+    lines = [
+        " " * (width + clauses + 2) + "".join(f"{i % 100:>3}" for i in range(1, len(checks) + 1))
+    ]
     for mutant in mutants:
         killed_by = results[mutant.id]
         marks = "".join("  x" if check in killed_by else "  ." for check in checks)
         lines.append(
-            f"{mutant.id:<{width}}  {mutant.clause:<11}{marks}"
+            f"{mutant.id:<{width}}  {mutant.clause:<{clauses}}{marks}"
             + ("" if killed_by else "  SURVIVED")
         )
     lines += [f"{i:>3} {check}" for i, check in enumerate(checks, 1)]

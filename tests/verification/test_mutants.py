@@ -167,15 +167,41 @@ def test_checks_of_the_faults_clause_come_first_and_all_others_where_they_pass(
     shop, asked, verdict = Workshop(tmp_path), [], {"D13": ["of D13"], "": ["any"]}
 
     def failing_checks(self, cache, clause=""):
-        asked.append(clause)
-        return verdict[clause]
+        harmed = "labels] += 1" in (self.root / GOOD["file"]).read_text()
+        asked.append((clause, harmed))
+        self.seconds[f"checks of {clause}" if clause else "checks"] = 1.0
+        return verdict[clause] if harmed else []
 
     monkeypatch.setattr(Workshop, "failing_checks", failing_checks)
     assert shop.verify(Mutant(**GOOD)) == ["of D13"]
     assert shop.verify(Mutant(**GOOD), whole=True) == ["any"]
     verdict["D13"] = []
     assert shop.verify(Mutant(**GOOD)) == ["any"]
-    assert asked == ["D13", "", "D13", ""]
+    # all checks have run without the fault before they are asked about it, once
+    assert asked == [("D13", True), ("", False), ("", True), ("D13", True), ("", True)]
+
+
+def test_few_faults_need_no_more_than_their_clauses_checks(monkeypatch):
+    asked = []
+
+    def failing_checks(self, cache, clause=""):
+        harmed = "labels] += 1" in (self.root / GOOD["file"]).read_text()
+        asked.append((clause, harmed))
+        return ["a check"] * harmed
+
+    monkeypatch.setattr(Workshop, "failing_checks", failing_checks)
+    found = mutants.run_all([Mutant(**GOOD)], 2, False, lambda *_: None)
+    assert found == {GOOD["id"]: ["a check"]}
+    assert asked == [("D13", False), ("D13", True)]
+
+
+@pytest.mark.parametrize("count", [1, mutants.FEW])
+def test_a_check_that_fails_without_a_fault_finds_none(count, monkeypatch, capsys):
+    faults = [Mutant(**GOOD | {"id": f"fault{k}"}) for k in range(count)]
+    monkeypatch.setattr(mutants, "chosen", lambda *_: faults)
+    monkeypatch.setattr(Workshop, "failing_checks", lambda *_: ["a check"])
+    assert mutants.main(["--jobs", "2"]) == 2
+    assert capsys.readouterr().err == "verification: error: without faults these fail: a check\n"
 
 
 @pytest.mark.processes

@@ -376,7 +376,8 @@ ADD, AND, IAND, MS = ({"block": name} for name in ("sew_add", "sew_and", "sew_ia
 TET = {"loss_at": "each step", "tet_lam": 0.05}
 IM, MPD = ({"potential_loss": name} for name in ("im", "mpd_reconstructed"))
 TEACHER = {"teacher_loss": "logits"}
-#: method, mistake, the output that is first wrong, and the conventions that it is ({}: none known)
+#: method, mistake, the output that is first wrong (or one for each of several cases), and the
+#: conventions that it is ({}: none known)
 FAULTS = [
     (TEBN, "p not on beta", "bn", {"tebn_bias": False}),
     (TEBN, "statistics per step", "bn", {"norm_statistics": "per_step"}),
@@ -422,16 +423,17 @@ FAULTS = [
     (IM, "weight 0.5", "loss", {"potential_lam": 0.5}),
     (IM, "other layers", "loss", {"potential_layers": "opposite"}),
     (
-        *(IM, "potentials' gradient stays in its step", "stage2.block0.lif2.du_pre"),
+        *(IM, "potentials' gradient stays in its step", "stage3.block0.lif2.du_pre"),
         {"potential_gradient": "own step"},
     ),
     (IM, "mean of squares", "loss", {}),
     (IM, "target v_th/T", "loss", {}),
-    (IM, "loss of the currents", "loss", {}),
+    # the same loss with one step, where du_pre lacks its gradient
+    (IM, "loss of the currents", "loss stage3.block0.lif2.du_pre", {}),
     (MPD, "weight 1", "loss", {"potential_lam": 1.0}),
     (MPD, "other layers", "loss", {"potential_layers": "opposite"}),
     (
-        *(MPD, "potentials' gradient stays in its step", "stage2.block0.lif2.du_pre"),
+        *(MPD, "potentials' gradient stays in its step", "stage3.block0.lif2.du_pre"),
         {"potential_gradient": "own step"},
     ),
     (MPD, "unbiased deviation", "loss", {}),
