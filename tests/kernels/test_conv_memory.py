@@ -1,5 +1,7 @@
 """Where convolutions read and write: layouts, threads, memory that holds other numbers."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from convolutions import (
@@ -25,8 +27,10 @@ from convolutions import (
 
 from refsnn.equations.conv import Conv, ConvCache
 from refsnn.kernels import conv as kernels
-from refsnn.kernels import dense, direct, event, layout, winograd
+from refsnn.kernels import dense, direct, event, layout, threads, winograd
+from refsnn.kernels.tasks import make_tasks
 from refsnn.kernels.threads import get_num_threads
+from verification import poison
 
 GRADIENT = "input_gradient"
 
@@ -129,6 +133,39 @@ def test_the_number_of_threads_does_not_change_a_bit(
     many = with_threads(get_num_threads(), by_kernel, direction, problem, method)
     one = with_threads(1, by_kernel, direction, problem, method)
     assert one.tobytes() == many.tobytes()
+
+
+@crossed(USED)
+def test_a_thread_writes_into_no_others_memory(direction, layer, method, x_dtype, monkeypatch):
+    """Whether threads meet there is chance; so one computes everything, as if it weren't alone."""
+    problem, own, taken = drawn(layer, x_dtype), 5, []
+    want = by_kernel(direction, problem, method)
+    monkeypatch.setattr(threads, "_number", 23)  # no other array has so many rows
+
+    def filled(original):
+        def take(*arguments):
+            x = original(*arguments)
+            if x.shape[:1] == (23,):
+                x.reshape(-1).view(np.uint8)[:] = 171
+                taken.append(x)
+            return x
+
+        return take
+
+    for module in poison.modules():
+        for name in {*poison.NAMES} & {*vars(module)}:
+            monkeypatch.setattr(module, name, filled(vars(module)[name]))
+        if hasattr(module, "share"):
+            monkeypatch.setattr(module, "share", partial(alone, own))
+    assert by_kernel(direction, problem, method).tobytes() == want.tobytes()
+    for x in taken:
+        others = np.delete(x, own, axis=0).tobytes()
+        assert others == bytes([171]) * len(others)
+
+
+def alone(own, kernel, count, *args, threads=None):
+    """Compute all tasks of a kernel as its thread `own`."""
+    kernel(make_tasks(count), own, *args)
 
 
 @in_all_directions([SMALL, ODD[1], ODD[4], ODD[10]])
