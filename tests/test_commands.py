@@ -46,6 +46,7 @@ def test_the_list_of_commands_imports_none_of_them():
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", *COMMANDS, "spec", "vectors generate"])
+@pytest.mark.slow_after(4)
 def test_help_works_where_no_other_command_can_be_imported(command):
     others = {module for name, module in OWN.items() if name != command.split()[0]}
     code, text, modules = helped(command, *others)

@@ -3,6 +3,7 @@
 import platform
 
 import numpy as np
+import pytest
 
 from refsnn.bench import machine, peaks
 from refsnn.bench.worker import peak_mib
@@ -32,6 +33,7 @@ def test_a_processor_without_a_name(monkeypatch):
     assert machine.cpu_model()
 
 
+@pytest.mark.slow
 def test_the_copy_that_is_timed_copies_every_element():
     x, y = np.arange(3 * peaks.CHUNK, dtype=np.float32), np.zeros(3 * peaks.CHUNK, np.float32)
     share(peaks.copy, 3, x, y)

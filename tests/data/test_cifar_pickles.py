@@ -91,6 +91,7 @@ LABELS = {
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("key", [str, str.encode])
 @pytest.mark.parametrize("order", ["C", "F", "view"])
+@pytest.mark.slow_after(120)
 def test_files_pickled_by_other_versions_are_read(read, protocol, key, order, labels):
     fields = {
         "batch_label": key("training batch 1 of 5"),
@@ -104,6 +105,7 @@ def test_files_pickled_by_other_versions_are_read(read, protocol, key, order, la
 
 
 @pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.slow_after(2)
 def test_a_whole_file_with_the_most_opcodes_is_read(tmp_path, protocol):
     n = 10_000
     labels = [np.int64(k % 100) for k in range(n)]

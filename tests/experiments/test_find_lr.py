@@ -44,6 +44,7 @@ def test_a_network_is_trained_with_each_rate():
     assert found.tried[-1].smoothed == pytest.approx(smoothed(losses))
 
 
+@pytest.mark.slow
 def test_more_iterations_than_an_epoch_begin_another(monkeypatch):
     config = make_config(**SMALL | {"batch_size": 1000})
     assert len(find_lr(config, load_digits(), 1e-5, 1e-4, 5).tried) == 5

@@ -112,6 +112,7 @@ def test_a_fresh_network_has_the_weight_of_the_first_iteration(method, side, cap
     assert ("branch.stage1" in found["branches"]) == (method != "vanilla")
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_with_its_settings_and_parameters(run_folder, tmp_path, capsys):
     config = read_config(run_folder)
     found = printed([run_folder, "--batch-size=30"], capsys)

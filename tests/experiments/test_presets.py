@@ -116,6 +116,7 @@ def test_the_small_preset_is_the_default_run_for_every_method():
 
 
 @pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.slow_after(4)
 def test_every_run_has_a_folder_of_its_own(name):
     made = configs(PRESETS[name])
     settings = [dict(items) for items in dict.fromkeys(tuple(fixed(c).items()) for c in made)]

@@ -152,6 +152,7 @@ def test_runs_of_other_data_are_not_compared(runs, tmp_path, refused):
     assert not (tmp_path / "seen").exists()
 
 
+@pytest.mark.slow
 def test_figures_of_all_epochs_are_written_as_csv(runs, tmp_path, capsys, refused):
     file = tmp_path / "metrics.csv"
     given = ["show", *map(str, runs), "--out", str(tmp_path / "seen"), "--images=2"]

@@ -152,6 +152,7 @@ LARGE = ("neuron/large", "layer/large")  # the naive loops take seconds over the
 
 
 @pytest.mark.parametrize("name", DECLARED)
+@pytest.mark.slow_after(4)
 def test_refsnn_and_the_naive_loops_agree_on_every_case(name):
     """A maker raises ValueError where they do not, or where no draw keeps off the threshold."""
     cases = made(DECLARED[name], but=LARGE)

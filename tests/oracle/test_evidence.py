@@ -238,6 +238,7 @@ METHOD_DEVIATIONS = [
 
 
 @pytest.mark.parametrize(("method", "name", "value"), METHOD_DEVIATIONS)
+@pytest.mark.slow_after(30)
 def test_a_methods_convention_fails_few_clauses_and_its_own(method, name, value):
     count = Counter()
     for case in cases_of(method):

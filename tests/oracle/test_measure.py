@@ -67,6 +67,7 @@ def test_numbers_of_potentials_that_are_shown(vectors, deviations):
     ],
     ids=words,
 )
+@pytest.mark.slow_after(3)
 def test_numbers_of_potentials_that_are_hidden(vectors, deviations):
     assert deviations in measured(vectors, deviations, ("o", "dc")).states
 

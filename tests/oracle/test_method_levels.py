@@ -119,6 +119,7 @@ def test_no_usual_case_follows_their_conventions():
 
 
 @pytest.mark.parametrize("told", METHODS, ids=words)
+@pytest.mark.slow_after(4)
 def test_what_a_case_does_not_follow_changes_nothing(told):
     """And what it follows shows in some output of its level."""
     recipe = made(told, ("evolutionary",))[0]

@@ -96,6 +96,7 @@ def differences(level, inputs, given):
 
 @pytest.mark.parametrize("reset", CONVENTIONS["reset"].values)
 @pytest.mark.parametrize(("name", "value"), NAMED)
+@pytest.mark.slow_after(140)
 def test_each_named_value_with_each_reset(name, value, reset):
     given = {"reset": reset, name: value}
     assert differences("neuron", neurons(), given) == []

@@ -111,6 +111,7 @@ def test_the_speed_is_that_of_compiled_steps(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("after", [1, 10, 13, 29])
+@pytest.mark.slow_after(2)
 def test_a_run_stopped_after_any_iteration_resumes_to_the_same_bits(after, uninterrupted, tmp_path):
     run = start(tmp_path / "run", small())
     with pytest.raises(Interrupted):

@@ -79,6 +79,7 @@ def test_nothing_is_kept_from_the_run_before(cases):
         ("training/vanilla", "norm_statistics", "frozen"),
     ],
 )
+@pytest.mark.slow_after(10)
 def test_conventions_reach_the_loops(cases, name, convention, value):
     case = cases[name]
     found = naive.outputs(
