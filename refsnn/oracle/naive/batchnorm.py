@@ -64,10 +64,10 @@ def backward(dy_seq, x_seq, gamma, running_mean, running_var, norm, training):
 
 
 def _through_statistics(grads, deviations, root, factor):
-    """Compute dx_i for y_j = factor (x_j - mean) / root + beta, of which x_i moves three things.
+    """Compute every dL/dx_i for y_j = factor (x_j - mean) / root + beta by the chain rule.
 
-    It moves x_i - mean of its own y_i, the mean of all by 1/n, and the variance by
-    sum_j 2 (x_j - mean)(d_ij - 1/n) / n.
+    L depends on x_i through y_i itself, through the mean, with dmean/dx_i = 1/n, and through the
+    variance, with dvar/dx_i = sum_j 2 (x_j - mean)(d_ij - 1/n) / n.
     """
     n = len(grads)
     sum_of_deviations = 0.0  # zero but for rounding

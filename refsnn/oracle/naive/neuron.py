@@ -282,7 +282,7 @@ def _run(c, u, n):
         if n["reset"] == "zero, next step" and f:
             u_pre = n["reset_potential"]
         if n["reset"] == "subtract, next step":
-            u_pre = drive - _amount(n) * f
+            u_pre = drive - amount(n) * f
         if n["reset"] == "subtract o - v_th, next step":
             u_pre = drive - (f - n["v_th"])
         rests = any(run["f"][max(0, t - int(rest)) : t])
@@ -319,7 +319,7 @@ def _after_reset(u_pre, f, n):
     if reset == "zero":
         return n["reset_potential"] if f else u_pre
     if reset == "subtract":
-        return u_pre - _amount(n) * f
+        return u_pre - amount(n) * f
     if reset == "subtract o - v_th":
         return u_pre - (f - n["v_th"])
     if reset == "none" or reset in LATE:
@@ -400,9 +400,9 @@ def _links(run, n):
             p = 0.0 if fired else a
             q = n["reset_potential"] - run["drive"][t + 1]
         if reset == "subtract":
-            q = -a * _amount(n)
+            q = -a * amount(n)
         if reset == "subtract, next step":
-            q = -_amount(n)
+            q = -amount(n)
         if reset == "subtract o - v_th":
             q = -a
         if reset == "subtract o - v_th, next step":
@@ -436,7 +436,7 @@ def _leak(n):
     }[n["leak"]]
 
 
-def _amount(n):
+def amount(n):
     """Return what a soft reset subtracts for each spike."""
     return n["v_th"] if n["reset_amount"] == "v_th" else n["reset_amount"]
 

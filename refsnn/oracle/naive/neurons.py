@@ -4,26 +4,28 @@ Sequences are (T, N, H, W, C), and every potential starts at 0. A gradient is a 
 as in `neuron`: a change is made at one place and carried forward through all later steps to every
 spike.
 
-`neuron` is a dict of conventions: v_th, surrogate, surrogate_shape, reset ("zero", or "subtract"
-where u[t] = u_pre[t] - R o[t]), reset_amount (R, a number or "v_th"), reset_gradient ("full" or
-"detached") and fire_at_threshold; those that it lacks are the paper's. GLIF and Diet-SNN have
-resets of their own. `fire`, where it is given,
-is a function (u_pre, v_th) -> o that replaces the step. With an antiderivative of the slope the
-network is smooth, and the full gradients are its true ones, which finite differences can check.
+`neuron` is a dict of conventions: v_th, surrogate, surrogate_shape, reset, reset_amount,
+reset_gradient ("full" or "detached") and fire_at_threshold; those that it lacks are the paper's.
+Formulas show the reset to zero. With reset "subtract", u[t] = u_pre[t] - R o[t], where R is
+reset_amount, a number or "v_th". GLIF and Diet-SNN have resets of their own and ignore both.
+
+`fire`, where it is given, is a function (u_pre, v_th) -> o that replaces the step. With an
+antiderivative of the slope the network is smooth, and the full gradients are its true ones, which
+finite differences can check.
 """
 
 import math
 
 import numpy as np
 
-from refsnn.oracle.naive.neuron import PAPER, slope
+from refsnn.oracle.naive.neuron import PAPER, amount, slope
 
 
 def plif(c_seq, do_seq, w, neuron, input_decay=True, fire=None):
     """Compute a LIF with a learned leak (PLIF; Fang et al., 2021), one w for the layer.
 
     u_pre[t] = (1 - s) u[t-1] + s c[t], s = sigmoid(w); without input_decay, + c[t] (M7)
-    u[t] = u_pre[t] (1 - o[t]), or after the reset that `neuron` has
+    u[t] = u_pre[t] (1 - o[t])
     """
     n, s = PAPER | neuron, _sigmoid(float(w))
     c_seq, do_seq = _sequences(c_seq, do_seq)
@@ -338,22 +340,17 @@ def _spike(u_pre, v_th, n, fire):
 
 
 def _after_reset(u_pre, o, n):
-    """Return u after the spike o, which a smooth network has in parts."""
+    """Return u after a spike o, which is any number from 0 to 1 in a smooth network."""
     if n["reset"] == "subtract":
-        return u_pre - _amount(n) * o
+        return u_pre - amount(n) * o
     return u_pre * (1.0 - o)
 
 
 def _through_reset(u_pre, o, n):
-    """Return du/du_pre where the spike stays, and du/do, which is 0 where the reset is detached."""
+    """Return du/du_pre at a fixed spike, and du/do, which is 0 where the reset is detached."""
     if n["reset"] == "subtract":
-        return 1.0, -_amount(n) * _through_spike(n)
+        return 1.0, -amount(n) * _through_spike(n)
     return 1.0 - o, -u_pre * _through_spike(n)
-
-
-def _amount(n):
-    """Return what a reset by subtraction takes off at a spike."""
-    return n["v_th"] if n["reset_amount"] == "v_th" else n["reset_amount"]
 
 
 def _through_spike(n):

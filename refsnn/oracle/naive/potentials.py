@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from refsnn.oracle.naive.neuron import PAPER, slope
+from refsnn.oracle.naive.neuron import PAPER, amount, slope
 
 EPS = 1e-10  # added to a variance inside its root
 # conventions that `lif` knows; all others must be the paper's
@@ -115,7 +115,7 @@ def lif(c_seq, do_seq, neuron, source, fire=None):
         for t in range(steps):
             u_pre = n["tau"] * u + float(c_seq[t, *place])
             o = _spike(u_pre, n, fire)
-            u = u_pre * (1.0 - o) if n["reset"] == "zero" else u_pre - _amount(n) * o
+            u = u_pre * (1.0 - o) if n["reset"] == "zero" else u_pre - amount(n) * o
             found["u_pre"][t, *place], found["o"][t, *place] = u_pre, o
 
     # the potentials of all neurons come first, as a loss may tie them to each other
@@ -145,7 +145,7 @@ def _effect(step, one, n):
         if n["reset"] == "zero":
             d_u = (1.0 - one["o"][t]) * d_u_pre - one["u_pre"][t] * through_spike * d_o
         else:
-            d_u = d_u_pre - _amount(n) * through_spike * d_o
+            d_u = d_u_pre - amount(n) * through_spike * d_o
         total += one["do"][t] * d_o + one["direct"][t] * d_u_pre
     return total
 
@@ -166,11 +166,6 @@ def _spike(u_pre, n, fire):
     if fire is not None:
         return fire(u_pre, n["v_th"])
     return 1.0 if u_pre > n["v_th"] or (n["fire_at_threshold"] and u_pre == n["v_th"]) else 0.0
-
-
-def _amount(n):
-    """Return what a soft reset subtracts for each spike."""
-    return n["v_th"] if n["reset_amount"] == "v_th" else n["reset_amount"]
 
 
 def _average(values):
