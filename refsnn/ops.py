@@ -11,7 +11,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from refsnn.equations import batchnorm, conv, lif, linear, pool, shortcut, update, validate
+from refsnn.equations import (
+    batchnorm,
+    conv,
+    lif,
+    linear,
+    pool,
+    potentials,
+    shortcut,
+    update,
+    validate,
+)
 from refsnn.equations.batchnorm import (
     BatchNorm,
     BatchNormCache,
@@ -43,7 +53,13 @@ from refsnn.equations.norms import BNTT, NORMS, PSPBN, TEBN, Norm
 from refsnn.equations.norms.folded import Folded, FoldedByStep
 from refsnn.equations.norms.psp import PSPCache, psp_backward, psp_forward
 from refsnn.equations.pool import AvgPool, AvgPoolCache
-from refsnn.equations.potentials import POTENTIAL_LOSSES, DistributionLoss, IMLoss, PotentialLoss
+from refsnn.equations.potentials import (
+    POTENTIAL_LOSSES,
+    DistributionLoss,
+    IMLoss,
+    Moments,
+    PotentialLoss,
+)
 from refsnn.equations.sequence import is_still
 from refsnn.equations.sew import join_backward, join_forward
 from refsnn.equations.shape_search import ShapeSearch, choose_shape
@@ -432,6 +448,7 @@ class Ops:
     conv_weight_gradient: ConvGradient
     batchnorm_forward: BatchNormForward
     batchnorm_backward: BatchNormBackward
+    channel_moments: Moments
     avgpool_forward: AvgPoolForward
     avgpool_backward: AvgPoolBackward
     global_avgpool_forward: GlobalAvgPoolForward
@@ -520,6 +537,7 @@ NUMPY = Ops(
     conv_weight_gradient=conv.conv_weight_gradient,
     batchnorm_forward=batchnorm.batchnorm_forward,
     batchnorm_backward=batchnorm.batchnorm_backward,
+    channel_moments=potentials.channel_moments,
     avgpool_forward=pool.avgpool_forward,
     avgpool_backward=pool.avgpool_backward,
     global_avgpool_forward=pool.global_avgpool_forward,
@@ -559,6 +577,7 @@ def get_ops(name: str, conv_method: str = "auto") -> Ops:
         linear,
         norm_gated,
         norm_neuron,
+        norm_statistics,
         pool,
         precompile,
         slopes,
@@ -578,6 +597,7 @@ def get_ops(name: str, conv_method: str = "auto") -> Ops:
         conv_weight_gradient=partial(conv.conv_weight_gradient, method=conv_method),
         batchnorm_forward=batchnorm.batchnorm_forward,
         batchnorm_backward=batchnorm.batchnorm_backward,
+        channel_moments=norm_statistics.channel_moments,
         avgpool_forward=pool.avgpool_forward,
         avgpool_backward=pool.avgpool_backward,
         global_avgpool_forward=pool.global_avgpool_forward,

@@ -5,6 +5,7 @@ neurons' settings. Their gradients with respect to the potentials are a source i
 Eq. 3: `lif_backward` adds them to delta[t] at every step, and carries them back in time.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -15,18 +16,31 @@ from refsnn.equations.lif import LIF
 from refsnn.equations.surrogate import Array
 from refsnn.equations.validate import as_floats, at_least, positive
 
+Moments = Callable[[Array], tuple[Array, Array]]
+
+
+def channel_moments(x_seq: Array) -> tuple[Array, Array]:
+    """Return the mean and the variance (biased) of each channel of (T, N, ..., C), float64."""
+    x = x_seq.astype(np.float64)
+    count = x.size // x.shape[-1]
+    mean = grouped_sum(x) / count
+    return mean, grouped_sum((x - mean) ** 2) / count
+
 
 class PotentialLoss(Protocol):
-    """A loss of each layer's potentials, which are added up."""
+    """A loss of each layer's potentials, which are added up.
+
+    It takes the potentials' moments by a function, so that a faster one can replace it.
+    """
 
     @property
     def inside_blocks(self) -> bool:
         """Tell whether layers inside of blocks count too."""
 
-    def value(self, u_pre_seq: Array, p: LIF) -> float:
+    def value(self, u_pre_seq: Array, p: LIF, moments: Moments = channel_moments) -> float:
         """Return a layer's loss."""
 
-    def gradient(self, u_pre_seq: Array, p: LIF) -> Array:
+    def gradient(self, u_pre_seq: Array, p: LIF, moments: Moments = channel_moments) -> Array:
         """Return its gradient with respect to each potential, like `u_pre_seq`."""
 
 
@@ -44,16 +58,18 @@ class IMLoss:
         at_least("lam", self.lam, 0)
         as_floats(self, "lam")
 
-    def value(self, u_pre_seq: Array, p: LIF) -> float:
+    def value(self, u_pre_seq: Array, p: LIF, moments: Moments = channel_moments) -> float:
         """Return the loss of a layer, with the mean over its potentials at all steps.
 
         L = lambda (mean(u_pre) - v_th)^2
         """
-        return self.lam * (float(u_pre_seq.mean(dtype=np.float64)) - p.v_th) ** 2  # IMLOSS
+        mean, _ = moments(u_pre_seq)
+        return self.lam * (float(mean.mean()) - p.v_th) ** 2  # IMLOSS
 
-    def gradient(self, u_pre_seq: Array, p: LIF) -> Array:
+    def gradient(self, u_pre_seq: Array, p: LIF, moments: Moments = channel_moments) -> Array:
         """Return 2 lambda (mean(u_pre) - v_th)/M at all M potentials."""
-        off = float(u_pre_seq.mean(dtype=np.float64)) - p.v_th
+        mean, _ = moments(u_pre_seq)
+        off = float(mean.mean()) - p.v_th
         return np.full_like(u_pre_seq, 2 * self.lam * off / u_pre_seq.size)
 
 
@@ -83,49 +99,53 @@ class DistributionLoss:
             positive("half_width", self.half_width)
             as_floats(self, "half_width")
 
-    def value(self, u_pre_seq: Array, p: LIF) -> float:
+    def value(self, u_pre_seq: Array, p: LIF, moments: Moments = channel_moments) -> float:
         """Return the loss of a layer.
 
             L = lambda mean(D^2 + S^2 + R^2)
 
         D, S and R are what is above 0 of the three terms, one for each channel.
         """
-        _, _, _, (d, s, r) = self.moments(u_pre_seq, p)
+        _, _, d, s, r = self.terms(*moments(u_pre_seq), p)
         return self.lam * float((d * d + s * s + r * r).mean())  # MPD
 
-    def gradient(self, u_pre_seq: Array, p: LIF) -> Array:
+    def gradient(self, u_pre_seq: Array, p: LIF, moments: Moments = channel_moments) -> Array:
         """Return the gradient by way of each channel's mean and deviation.
 
             dL/dm = 2 lambda sign(m) (D - R)/C
             dL/ds = 2 lambda (S - D - R)/C
             dL/du_pre = (dL/dm + dL/ds (x - m)/s)/(M w)
 
-        M is the number of potentials of a channel, C that of channels.
+        M is the number of potentials of a channel, C that of channels. As x - m is
+        (u_pre - mean(u_pre))/w, the gradient is slope u_pre + start in each channel.
         """
-        x, mean, deviation, (d, s, r) = self.moments(u_pre_seq, p)
-        factor = 2 * self.lam / len(mean)
-        by_mean = factor * np.sign(mean) * (d - r)
+        centre, variance = moments(u_pre_seq)
+        m, deviation, d, s, r = self.terms(centre, variance, p)
+        factor, width = 2 * self.lam / len(m), self.width(p)
+        by_mean = factor * np.sign(m) * (d - r)
         by_deviation = factor * (s - d - r)
-        through = by_mean + by_deviation * (x - mean) / deviation
-        count = x.size // len(mean)
-        return (through / (count * self.width(p))).astype(u_pre_seq.dtype)
+        each = u_pre_seq.size // len(m) * width
+        slope = by_deviation / (deviation * width * each)
+        start = by_mean / each - slope * centre
+        gradient = u_pre_seq * slope.astype(u_pre_seq.dtype)
+        gradient += start.astype(u_pre_seq.dtype)
+        return gradient
 
     def width(self, p: LIF) -> float:
         """Return w."""
         return p.v_th if self.half_width is None else self.half_width
 
-    def moments(
-        self, u_pre_seq: Array, p: LIF
-    ) -> tuple[Array, Array, Array, tuple[Array, Array, Array]]:
-        """Return x (T, N, ..., C), each channel's mean and deviation, and D, S and R, (C,) each."""
-        x = (u_pre_seq.astype(np.float64) - p.v_th) / self.width(p)
-        count = x.size // x.shape[-1]
-        mean = grouped_sum(x) / count
-        deviation = np.sqrt(grouped_sum((x - mean) ** 2) / count + 1e-10)
+    def terms(
+        self, centre: Array, variance: Array, p: LIF
+    ) -> tuple[Array, Array, Array, Array, Array]:
+        """Return m, s, D, S and R, (C,) each, from the moments of u_pre."""
+        width = self.width(p)
+        mean = (centre - p.v_th) / width
+        deviation = np.sqrt(variance / width**2 + 1e-10)
         size = np.abs(mean)
         terms = size - deviation, deviation - 2, 1 - size - deviation  # M12
         d, s, r = (np.maximum(term, 0) for term in terms)
-        return x, mean, deviation, (d, s, r)
+        return mean, deviation, d, s, r
 
 
 POTENTIAL_LOSSES: dict[str, type[IMLoss] | type[DistributionLoss]] = {

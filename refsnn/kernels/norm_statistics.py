@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from numpy import empty
 
+from refsnn.equations import potentials as equations
 from refsnn.equations.batchnorm import BatchNorm, NormInput, Running, update_running
 from refsnn.equations.sequence import is_still
 from refsnn.equations.surrogate import Array
@@ -81,11 +82,28 @@ def moments(tasks, own, x, count, sizes, mean, spread):  # type: ignore[no-untyp
 
 
 def statistics(c_seq: Array, p: BatchNorm) -> tuple[Array, Array]:
-    """Return mean and biased variance (D8), (1, C) or (T, C); parts are combined in float64."""
+    """Return mean and biased variance (D8), (1, C) or (T, C)."""
+    rows = 1 if p.statistics == "pooled" else len(c_seq)
     if is_still(c_seq):
-        mean, var = statistics(c_seq[:1], p)
-        rows = 1 if p.statistics == "pooled" else len(c_seq)
-        return mean.repeat(rows, axis=0), var.repeat(rows, axis=0)
+        mean, var = (x.repeat(rows, axis=0) for x in combined(c_seq[:1], 1))
+    else:
+        mean, var = combined(c_seq, rows)
+    return mean.astype(c_seq.dtype), var.astype(c_seq.dtype)
+
+
+def channel_moments(x_seq: Array) -> tuple[Array, Array]:
+    """Do as `equations.potentials.channel_moments`, which is called for anything but float32."""
+    if x_seq.dtype != np.float32 or not x_seq.size:
+        return equations.channel_moments(x_seq)
+    mean, var = combined(x_seq, 1)
+    return mean[0], var[0]
+
+
+def combined(c_seq: Array, rows: int) -> tuple[Array, Array]:
+    """Return mean and biased variance of all steps, or of each, (rows, C).
+
+    Parts are combined in float64.
+    """
     sizes = sizes_of(c_seq)
     steps, channels, count = len(c_seq), sizes.channels, c_seq[0].size
     parts = tasks_of(sizes)
@@ -94,13 +112,12 @@ def statistics(c_seq: Array, p: BatchNorm) -> tuple[Array, Array]:
     share(moments, steps * parts, x, count, sizes, mean, square)
     edges = np.minimum(np.arange(parts + 1) * sizes.task, count)
     weights = np.tile(np.diff(edges) // channels, steps).astype(float)
-    rows = 1 if p.statistics == "pooled" else steps
     weights = weights.reshape(rows, -1, 1)
     means, squares = (x.reshape(rows, -1, channels) for x in (mean, square))
     total = weights.sum(axis=1)
     centre = (weights * means).sum(axis=1) / total
     spread = (squares + weights * (means - centre[:, None]) ** 2).sum(axis=1)
-    return centre.astype(c_seq.dtype), (spread / total).astype(c_seq.dtype)
+    return centre, spread / total
 
 
 def make_affine(norm_input: NormInput, p: BatchNorm, training: bool) -> tuple[Affine, Running]:

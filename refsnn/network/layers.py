@@ -420,7 +420,8 @@ def fire_backward(do_seq: Array, name: str, cache: Any, context: Context) -> tup
         if not counts(name, context):
             return ops.lif_backward(do_seq, cache, constants=False).dc_seq, {}
         assert context.potential_loss is not None
-        source_seq = context.potential_loss.gradient(cache.u_pre_seq, net.lif)
+        loss, moments = context.potential_loss, ops.channel_moments
+        source_seq = loss.gradient(cache.u_pre_seq, net.lif, moments)
         return ops.lif_backward(do_seq, cache, constants=False, source_seq=source_seq).dc_seq, {}
     dc_seq, grads = ops.neuron_backward(net.neuron_model, do_seq, cache)
     return dc_seq, named(grads, name)

@@ -237,7 +237,8 @@ def potential_value(run: Forward) -> float:
     if loss is None:
         return 0.0
     layers = (neuron for neuron in recomputed_neurons(run) if counts(neuron.name, run.context))
-    return sum(loss.value(neuron.cache.lif.u_pre_seq, lif) for neuron in layers)
+    moments = run.context.ops.channel_moments
+    return sum(loss.value(neuron.cache.lif.u_pre_seq, lif, moments) for neuron in layers)
 
 
 def segment_backward(do_seq: Array, caches: list[Any], context: Context) -> tuple[Array, Grads]:

@@ -121,13 +121,13 @@ class Elsewhere:
         """Tell whether layers inside of blocks count too."""
         return not self.loss.inside_blocks
 
-    def value(self, u_pre_seq: Array, p: LIF) -> float:
+    def value(self, u_pre_seq: Array, p: LIF, *moments: Any) -> float:
         """Return a layer's loss."""
-        return self.loss.value(u_pre_seq, p)
+        return self.loss.value(u_pre_seq, p, *moments)
 
-    def gradient(self, u_pre_seq: Array, p: LIF) -> Array:
+    def gradient(self, u_pre_seq: Array, p: LIF, *moments: Any) -> Array:
         """Return its gradient."""
-        return self.loss.gradient(u_pre_seq, p)
+        return self.loss.gradient(u_pre_seq, p, *moments)
 
 
 def at_own_step(ops: Ops) -> Ops:
