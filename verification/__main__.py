@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from refsnn import spec
 from refsnn.ops import CONV_METHODS
+from refsnn.process import raise_when_stopped
 from verification.record import NOT_REACHED, Row, ratio
 from verification.suite import HAS_PEERS, checks, run_named
 
@@ -32,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments[:1] == ["mutants"]:
         from verification.mutants import main as mutants
 
+        raise_when_stopped()
         return mutants(arguments[1:])
     options = build_parser().parse_args(arguments)
     if options.clause and options.clause.upper() not in [c.id for c in spec.CLAUSES]:

@@ -31,6 +31,7 @@ from refsnn import system
 from refsnn.files.documents import read_json
 from refsnn.files.schema import object_with
 from refsnn.ops import validate
+from refsnn.process import exit_code
 
 ROOT = Path(__file__).resolve().parent.parent
 FAULTS = Path(__file__).with_name("mutants.json")
@@ -112,6 +113,8 @@ def main(argv: list[str]) -> int:
     except FaultError as error:
         print(f"verification: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt as stop:
+        return exit_code(stop)
     print(matrix(mutants, results))
     print(f"in {(time.monotonic() - start) / 60:.0f} min, {options.jobs} at a time")
     return 0 if all(results.values()) else 1
@@ -176,6 +179,14 @@ class Workshop:
         shutil.copytree(ROOT, self.root, ignore=ignore)
         #: time of the checks, and of each fault's tests, without a fault
         self.seconds = {} if seconds is None else seconds
+        self.process: subprocess.Popen[str] | None = None
+        self.stopped = False
+
+    def stop(self) -> None:
+        """End the command that is running, with all that it has started, and run no more."""
+        self.stopped = True
+        if self.process is not None:
+            system.kill_group(self.process.pid)
 
     def verify(self, mutant: Mutant, whole: bool = False) -> list[str]:
         """Put the fault into the copy, and return the names of the tests or checks that find it.
@@ -262,7 +273,7 @@ class Workshop:
         known = self.seconds.get(name, self.seconds.get("checks", SECONDS))
         most = max(SECONDS, PATIENCE * known)
         start = time.monotonic()
-        process = subprocess.Popen(
+        self.process = process = subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=self.root,
             env=environment,
@@ -273,6 +284,8 @@ class Workshop:
             **system.APART,
         )
         try:
+            if self.stopped:
+                return None, ""
             text, _ = process.communicate(timeout=most)
         except subprocess.TimeoutExpired:
             return None, ""
@@ -311,10 +324,12 @@ def run_all(
     before = dict.fromkeys((m.tests, m.clause * (by_clause and not m.tests)) for m in mutants)
     with tempfile.TemporaryDirectory() as name:
         shops: SimpleQueue[Workshop] = SimpleQueue()
+        opened: list[Workshop] = []
         seconds: dict[str, float] = {}
 
         def open_shop(index: int) -> None:
             shop = Workshop(Path(name) / str(index), seconds)
+            opened.append(shop)
             if ("", "") in before:
                 shop.failing_checks(shop.cache)  # compiles the kernels
             shops.put(shop)
@@ -336,20 +351,26 @@ def run_all(
                 return shop.verify(mutant, whole)
 
         with ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(open_shop, range(jobs)))
-            seconds.clear()  # those of compiling
-            list(pool.map(unharmed, before))
-            found = pool.map(verify, mutants)
-            bar: Any = tqdm(
-                zip(mutants, found, strict=True), total=len(mutants), unit="fault", disable=None
-            )
-            results = {}
-            for mutant, killed_by in bar:
-                results[mutant.id] = killed_by
-                note(mutant, killed_by)
-                if not killed_by:
-                    tqdm.write(f"[{mutant.clause}] {mutant.id} SURVIVED", file=sys.stderr)
-            return results
+            try:
+                list(pool.map(open_shop, range(jobs)))
+                seconds.clear()  # those of compiling
+                list(pool.map(unharmed, before))
+                found = pool.map(verify, mutants)
+                bar: Any = tqdm(
+                    zip(mutants, found, strict=True), total=len(mutants), unit="fault", disable=None
+                )
+                results = {}
+                for mutant, killed_by in bar:
+                    results[mutant.id] = killed_by
+                    note(mutant, killed_by)
+                    if not killed_by:
+                        tqdm.write(f"[{mutant.clause}] {mutant.id} SURVIVED", file=sys.stderr)
+                return results
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for shop in opened:
+                    shop.stop()
+                raise
 
 
 def matrix(mutants: list[Mutant], results: dict[str, list[str]]) -> str:

@@ -1,9 +1,14 @@
 """Mutation testing: which lists of faults are refused, how a fault is run, and the verdict."""
 
 import json
+import os
+import signal
 import subprocess
+import sys
+import time
 from collections import Counter
 
+import psutil
 import pytest
 
 from refsnn import spec
@@ -232,6 +237,23 @@ def test_an_endless_run_is_killed_with_all_processes_that_it_started(tmp_path, m
     )
     assert shop.verify(fault) == ["no end"]
     assert not subprocess.run(["pgrep", "-f", "sleep 3217"], capture_output=True).stdout
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(os.name == "nt", reason="no signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_runs_and_removes_the_copies(number, tmp_path):
+    command = [sys.executable, "-m", "verification", "mutants", "--id", read(FAULTS)[0].id]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    running = psutil.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    while not (checks := running.children(recursive=True)):
+        assert running.poll() is None
+        time.sleep(0.05)
+    running.send_signal(number)
+    _, errors = running.communicate(timeout=8)  # the checks take longer
+    assert (running.returncode, errors) == (128 + number, "")
+    assert not psutil.wait_procs(checks, timeout=5)[1]
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.processes
