@@ -234,7 +234,7 @@ DAMAGE = {
 @pytest.mark.parametrize(
     ("name", "content"), [(name, content) for name, all_ in DAMAGE.items() for content in all_]
 )
-@pytest.mark.slow_after(3)
+@pytest.mark.slow_after(1)
 def test_a_damaged_run_does_not_affect_others(name, content, finished, tmp_path, capsys):
     out = tmp_path / "copy"
     shutil.copytree(finished, out)

@@ -150,6 +150,7 @@ def test_a_run_is_measured_with_its_settings_and_parameters(run_folder, tmp_path
         ([*TINY, "--method=vanilla"], False),
     ],
 )
+@pytest.mark.slow_after(2)
 def test_side_branches_without_weight_are_explained(arguments, told, run_folder, capsys):
     """At the end of evolutionary training their columns are zero."""
     capsys.readouterr()
@@ -159,6 +160,7 @@ def test_side_branches_without_weight_are_explained(arguments, told, run_folder,
     assert ("training has reduced their weight to 0" in layers[-2]) == told
 
 
+@pytest.mark.slow
 def test_a_batch_is_no_larger_than_the_data(run_folder, capsys):
     assert printed([run_folder, "--batch-size=5000"], capsys)["images"] == 1442
 

@@ -63,7 +63,7 @@ MEASURED = [
 
 
 @pytest.mark.parametrize(("name", "value"), SINGLE, ids=lambda v: str(v))
-@pytest.mark.slow_after(12)
+@pytest.mark.slow_after(5)
 def test_one_deviation_is_found_at_the_level_where_it_shows(vectors, name, value):
     small = [case for case in vectors if not case.id.endswith("/large")]
     got = given(small, {name: value}, upto_level(CONVENTIONS[name].level))
@@ -71,7 +71,7 @@ def test_one_deviation_is_found_at_the_level_where_it_shows(vectors, name, value
 
 
 @pytest.mark.parametrize(("name", "value"), MEASURED, ids=lambda v: str(v))
-@pytest.mark.slow_after(4)
+@pytest.mark.slow_after(2)
 def test_numbers_are_measured(vectors, name, value):
     small = [case for case in vectors if not case.id.endswith("/large")]
     got = given(small, {name: value}, upto_level("neuron"))

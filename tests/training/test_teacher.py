@@ -86,23 +86,24 @@ def test_features_need_a_convolution_that_is_left_out_afterwards(teacher, tmp_pa
     assert "teacher_loss: got features, want logits" in capsys.readouterr().err
 
 
-def test_a_file_answers_by_index(teacher, tmp_path):
-    """A file with a run's answers teaches the same as the run, to the last bit."""
+@pytest.mark.parametrize("kind", ["logits", "features"])
+@pytest.mark.slow_after(1)
+def test_a_file_answers_by_index(kind, teacher, tmp_path):
+    """A file with a run's answers teaches the same as the run, but for rounding."""
     digits = load_digits()
     images, _ = digits.batch(digits.train, np.arange(len(digits.train.labels)), "float32")
-    for kind in ("logits", "features"):
-        config = make_config(arch="1-1:3-4", teacher=str(teacher), teacher_loss=kind)
-        run = load_teacher(config, digits)
-        parts = np.split(images, range(32, len(images), 32))
-        array = np.concatenate([run.answers(part, np.arange(len(part))) for part in parts])
-        np.savez(tmp_path / f"{kind}.npz", **{kind: array})
-        options = ["--teacher-loss", kind, "--augment", "none"]
-        assert train(tmp_path / f"{kind} run", "--teacher", teacher, *options) == 0
-        file = tmp_path / f"{kind}.npz"
-        assert train(tmp_path / f"{kind} file", "--teacher", file, *options) == 0
-        of_run, of_file = (params_of(tmp_path / f"{kind} {which}") for which in ("run", "file"))
-        for name, x in of_run.items():
-            np.testing.assert_allclose(x, of_file[name], rtol=1e-3, atol=1e-4, err_msg=name)
+    config = make_config(arch="1-1:3-4", teacher=str(teacher), teacher_loss=kind)
+    run = load_teacher(config, digits)
+    parts = np.split(images, range(32, len(images), 32))
+    array = np.concatenate([run.answers(part, np.arange(len(part))) for part in parts])
+    np.savez(tmp_path / f"{kind}.npz", **{kind: array})
+    options = ["--teacher-loss", kind, "--augment", "none"]
+    assert train(tmp_path / f"{kind} run", "--teacher", teacher, *options) == 0
+    file = tmp_path / f"{kind}.npz"
+    assert train(tmp_path / f"{kind} file", "--teacher", file, *options) == 0
+    of_run, of_file = (params_of(tmp_path / f"{kind} {which}") for which in ("run", "file"))
+    for name, x in of_run.items():
+        np.testing.assert_allclose(x, of_file[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 def test_a_run_goes_on_with_the_teacher_it_began_with(teacher, tmp_path, capsys):

@@ -156,6 +156,7 @@ SLOW = {
         for row in EXPLAINED
     ],
 )
+@pytest.mark.slow_after(3)
 def test_the_cause_is_named(judge, name, passed, cause):
     found = judge(getattr(layers, name))
     assert found.cause() == cause
