@@ -25,6 +25,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
+import pytest
 from tqdm import tqdm
 
 from refsnn import system
@@ -40,6 +41,8 @@ FAULTS = Path(__file__).with_name("mutants.json")
 SECONDS, PATIENCE = 300.0, 6.0
 #: with fewer faults than this only the checks of their clauses run without a fault first
 FEW = 20
+#: tests that run first, and those that run where these do not find the fault
+QUICK, SLOW = "not (slow or processes or attack)", "(slow or processes) and not attack"
 
 
 class Mutant(NamedTuple):
@@ -191,12 +194,18 @@ class Workshop:
     def verify(self, mutant: Mutant, whole: bool = False) -> list[str]:
         """Put the fault into the copy, and return the names of the tests or checks that find it.
 
-        Runs the tests that the fault names, or else the checks of its clause. If none of these
-        fails, or with `whole`, runs all checks.
+        Runs the tests that the fault names, the slow ones last, or else the checks of its clause.
+        If none of these checks fails, or with `whole`, runs all checks.
         """
         if mutant.tests:
             with self.fault(mutant) as cache:
-                return self.failing_tests(mutant.tests, cache)
+                found = self.failing_tests(mutant.tests, cache)
+            if not found:
+                if f"{mutant.tests}: {SLOW}" not in self.seconds:
+                    self.require_no_failure(mutant.tests, "", SLOW)
+                with self.fault(mutant) as cache:
+                    found = self.failing_tests(mutant.tests, cache, SLOW)
+            return found
         if not whole:
             with self.fault(mutant) as cache:
                 found = self.failing_checks(cache, mutant.clause)
@@ -225,10 +234,10 @@ class Workshop:
             if own != self.cache:
                 shutil.rmtree(own, ignore_errors=True)
 
-    def require_no_failure(self, tests: str, clause: str) -> None:
+    def require_no_failure(self, tests: str, clause: str, marks: str = QUICK) -> None:
         """Run tests, or else checks, without a fault; FaultError names those that fail."""
         failing = (
-            self.failing_tests(tests, self.cache)
+            self.failing_tests(tests, self.cache, marks)
             if tests
             else self.failing_checks(self.cache, clause)
         )
@@ -250,14 +259,18 @@ class Workshop:
         rows = json.loads(ledger.read_text(encoding="utf-8"))
         return list(dict.fromkeys(row["check"] for row in rows if not row["passed"]))
 
-    def failing_tests(self, tests: str, cache: Path) -> list[str]:
-        """Return the first failing test of these files, or `no start` or `no end`."""
-        command = ["pytest", "-x", "-q", "-m", "not attack", "-p", "no:cacheprovider"]
-        code, text = self.run(tests, command + tests.split(), cache)
+    def failing_tests(self, tests: str, cache: Path, marks: str = QUICK) -> list[str]:
+        """Return the first failing test of these files, or `no start` or `no end`.
+
+        Files without tests of these marks have none that fails.
+        """
+        command = ["pytest", "-x", "-q", "-m", marks, "-p", "no:cacheprovider"]
+        code, text = self.run(f"{tests}: {marks}", command + tests.split(), cache)
         if code is None:
             return ["no end"]
         found = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
-        return [] if code == 0 else [found[1] if found else "no start"]
+        none = code == pytest.ExitCode.NO_TESTS_COLLECTED
+        return [] if code == 0 or none else [found[1] if found else "no start"]
 
     def run(self, name: str, command: list[str], cache: Path) -> tuple[int | None, str]:
         """Run a command; return exit code and output. The code is None if it took too long.

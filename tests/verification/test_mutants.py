@@ -257,6 +257,33 @@ def test_a_signal_ends_all_runs_and_removes_the_copies(number, tmp_path):
 
 
 @pytest.mark.processes
+def test_slow_tests_run_where_the_others_find_nothing(tmp_path, monkeypatch):
+    shop = Workshop(tmp_path)
+    text = """
+import pytest
+from refsnn.equations import loss
+
+def text():
+    return open(loss.__file__).read()
+
+def test_quick():
+    assert "labels] -= 1" in text() or "labels] = 2" in text()
+
+@pytest.mark.slow
+def test_slow():
+    assert "labels] -= 1" in text()
+"""
+    (shop.root / "tests/test_parts.py").write_text(text)
+    fault = Mutant(**GOOD | {"tests": "tests/test_parts.py"})
+    assert shop.verify(fault) == ["tests/test_parts.py::test_quick"]
+    assert f"{fault.tests}: {mutants.SLOW}" not in shop.seconds
+    fault = fault._replace(new="labels] = 2")
+    assert shop.verify(fault) == ["tests/test_parts.py::test_slow"]
+    (shop.root / "tests/test_parts.py").write_text("def test_quick():\n    pass\n")
+    assert shop.verify(fault) == []
+
+
+@pytest.mark.processes
 def test_a_slow_machine_gets_more_time(tmp_path, monkeypatch):
     monkeypatch.setattr(mutants, "SECONDS", 0.01)
     shop = Workshop(tmp_path)
