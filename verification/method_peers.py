@@ -150,10 +150,9 @@ def method_cases(draw: Any, given: Any, starts: bool | None = None) -> MethodCas
     params, buffers = cases.random_numbers(model, drawn.rng)
     if draw(st.booleans()) if starts is None else starts:
         params, buffers = init_params(model, drawn.rng), init_buffers(model)
-    elif config.neuron.neuron_model == "diet":
-        for name in params:
-            if name.endswith(".v_th"):
-                params[name] = np.maximum(params[name], 0.25)
+    for name in params:
+        if name.endswith(".v_th"):
+            params[name] = np.maximum(params[name], 0.25)
     keep = draw(st.sampled_from(["all", "spikes"]))
     net = describe(drawn.net, config)
     return MethodCase(net, config, model, params, buffers, drawn, keep)

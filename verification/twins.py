@@ -223,6 +223,33 @@ def pool_twins(case: Any, record: Recorder) -> None:
     record.equal("R4", "dx", dx, NUMPY.avgpool_backward(dy, cache), "nhwc")
 
 
+@st.composite
+def layers_of_channels(draw: Any) -> Any:
+    """Draw sequences of more elements in a step than a task of the kernel takes, and of fewer."""
+    steps, channels = draw(st.sampled_from([1, 3])), draw(st.sampled_from([1, 3, 16, 17, 40]))
+    rows = draw(st.sampled_from([1, 2, 31, 513, 2**13 // channels + 1]))
+    rng = np.random.default_rng(draw(cases.SEEDS))
+    mean, deviation = rng.normal(0, 3, channels), rng.uniform(0.1, 3, channels)
+    x_seq = rng.normal(mean, deviation, (steps, 2, rows, 1, channels))
+    return x_seq.astype(draw(cases.DTYPES))
+
+
+@check("moments of channels", "twin", "IMLOSS MPD", layers_of_channels(), quick=10, full=200)
+def moments_of_channels(x_seq: Any, record: Recorder) -> None:
+    """Compare each channel's mean and variance with those in float64."""
+    kernels = cases.get_ops("numba")
+    wanted = NUMPY.channel_moments(x_seq)
+    got = agree(
+        record, "IMLOSS MPD", "moment", lambda: kernels.channel_moments(np.asfortranarray(x_seq))
+    )
+    tolerance = 2e-5 if x_seq.dtype == np.float32 else 1e-12
+    size = float(np.sqrt(wanted[1].max()) + np.abs(wanted[0]).max())
+    for name, a, b, scale in zip(
+        ("mean", "variance"), got, wanted, (size, wanted[1].max()), strict=True
+    ):
+        record.close("IMLOSS MPD", name, a, b, tolerance, scale or 1.0)
+
+
 @check("races", "twin", "EQ1 EQ3 EQ8 R4", cases.SEEDS, quick=2, full=20)
 def races(seed: int, record: Recorder) -> None:
     """Check that bits are the same every time on arrays so large that threads overlap in time."""
@@ -271,6 +298,7 @@ def choice_of_operations(case: Any, record: Recorder) -> None:
                 "neuron_backward",
                 "batchnorm_forward",
                 "batchnorm_backward",
+                "channel_moments",
                 "conv_forward",
                 "conv_input_gradient",
                 "conv_add_input_gradient",

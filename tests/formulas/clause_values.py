@@ -351,8 +351,8 @@ def learnt(model, p, params):
     u = reset(cache.u_pre_seq, cache.o_seq, p)
     known = {"c": c, "u_pre": cache.u_pre_seq, "o": cache.o_seq, "y": y, "u": u}
     scope = {name: steps(x[:, 0, 0]) for name, x in known.items()}
-    scope |= {name: value.item() for name, value in params.items() if value.size == 1}
     scope |= {"T": 6, "v_th": p.v_th, "tau": p.tau, "exp": np.exp}
+    scope |= {name: value.item() for name, value in params.items() if value.size == 1}
     return scope, params, cache, delta, grads
 
 
