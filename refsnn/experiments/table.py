@@ -361,47 +361,57 @@ FAR = 0.6  # where all accuracies are above, the picture leaves chance out, to s
 
 
 def draw(table: Table) -> "Figure":
-    """Draw accuracies above and differences below, one group of marks per row."""
+    """Draw accuracies at the left and differences at the right, one line of marks per row."""
     from matplotlib.figure import Figure
 
     rows = table["rows"]
     check_rows(rows)
-    figure = Figure(figsize=(max(6.4, 1.5 * len(rows)), 6.4), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    draw_methods(above, rows)
-    draw_differences(below, rows)
-    for axes in (above, below):
-        axes.grid(axis="y", alpha=0.3)
+    methods = {name for row in rows for name in row["methods"]}
+    height = 1.8 + len(rows) * (0.1 + 0.12 * len(methods))
+    figure = Figure(figsize=(10, height), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    draw_methods(left, rows)
+    draw_differences(right, rows)
+    for axes, across in ((left, 3), (right, 1)):
+        axes.grid(axis="x", alpha=0.3)
+        axes.tick_params(axis="y", length=0)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=across, frameon=False)
         for border in range(1, len(rows)):
-            axes.axvline(border - 0.5, color="0.8", linewidth=0.8)
-    below.set_xlim(-0.5, len(rows) - 0.5)
-    names = labels(table)
-    if len(rows) > 1 and len({network_of(row) for row in rows}) == 1:
-        names = ["\n".join(name.split("\n")[1:-1]) for name in names]
-        arch, depth, steps = network_of(rows[0])
-        figure.suptitle(printable(f"{arch}: {depth} layers, T = {steps}"), fontsize="medium")
-    below.set_xticks(range(len(rows)), names)
+            axes.axhline(border - 0.5, color="0.8", linewidth=0.8)
+    left.set_ylim(len(rows) - 0.5, -0.5)
+    names, shared = line_labels(table)
+    figure.suptitle(shared, fontsize="medium")
+    left.set_yticks(range(len(rows)), names)
     return figure
 
 
-def network_of(row: Table) -> tuple[str, int, int]:
-    """Return a row's architecture, depth and T."""
-    return row["arch"], row["depth"], row["steps"]
+def line_labels(table: Table) -> tuple[list[str], str]:
+    """Return the words beside each line of marks, and those that all lines would share."""
+    parts = [
+        [*words, row["arch"], f"{row['depth']} layers", f"T = {row['steps']}"]
+        for row, words in zip(table["rows"], in_words(table), strict=True)
+    ]
+    shared = set(parts[0]).intersection(*parts[1:]) if len(parts) > 1 else set()
+    names = [", ".join(part for part in row if part not in shared) for row in parts]
+    return [*map(printable, names)], printable(", ".join(p for p in parts[0] if p in shared))
 
 
 def labels(table: Table) -> list[str]:
-    """Return the words below each group of marks, surrogates and recipes without "surrogate"."""
-    return [label(row, of_row) for row, of_row in zip(table["rows"], described(table), strict=True)]
+    """Return the words above each row's panel."""
+    return [
+        printable("\n".join([f"{row['depth']} layers, T = {row['steps']}", *words, row["arch"]]))
+        for row, words in zip(table["rows"], in_words(table), strict=True)
+    ]
 
 
-def label(row: Table, words: dict[str, str]) -> str:
-    """Return the words below a group of marks."""
+def in_words(table: Table) -> list[list[str]]:
+    """Return each row's settings with their names, but for surrogates and recipes."""
     plain = ("surrogate", "recipe")
-    settings = [value if name in plain else f"{name} {value}" for name, value in words.items()]
-    lines = [f"{row['depth']} layers, T = {row['steps']}", *settings, row["arch"]]
-    return printable("\n".join(lines))
+    return [
+        [value if name in plain else f"{name} {value}" for name, value in words.items()]
+        for words in described(table)
+    ]
 
 
 def marks(
@@ -411,45 +421,45 @@ def marks(
     for index, name in enumerate(names):
         offset = (index - (len(names) - 1) / 2) * 0.6 / len(names)
         found = [(i + offset, row[part][name]) for i, row in enumerate(rows) if name in row[part]]
-        found = [(x, values) for x, values in found if values["mean"] is not None]
+        found = [(y, values) for y, values in found if values["mean"] is not None]
         if found:
-            yield name, [x for x, _ in found], [values for _, values in found]
+            yield name, [y for y, _ in found], [values for _, values in found]
 
 
 def draw_methods(axes: "Axes", rows: Sequence[Table]) -> None:
-    for name, x, cells in marks(rows, "methods", METHODS):
+    for name, y, cells in marks(rows, "methods", METHODS):
         (color, marker), means = STYLES[name], [100 * cell["mean"] for cell in cells]
         bars = [math.nan if cell["std"] is None else 100 * cell["std"] for cell in cells]
         axes.errorbar(
-            x, means, bars, color=color, marker=marker, linestyle="", capsize=3, label=name
+            means, y, xerr=bars, color=color, marker=marker, linestyle="", capsize=3, label=name
         )
-        for position, cell in zip(x, cells, strict=True):
+        for position, cell in zip(y, cells, strict=True):
             seeds = [100 * value for value in cell["accuracy"].values()]
-            axes.plot([position + 0.07] * len(seeds), seeds, "_", color=color, alpha=0.6)
+            axes.plot(seeds, [position + 0.1] * len(seeds), "|", color=color, alpha=0.6)
     marked = "mean ± std, seeds" if has_several(rows, "methods", "std") else "one seed"
     cells = [cell for row in rows for cell in row["methods"].values()]
     lowest = min((x for cell in cells for x in cell["accuracy"].values()), default=0.0)
     if lowest < FAR:
         for index, row in enumerate(rows):
             if (chance := row["chance"]) is not None:
-                axes.hlines(100 * chance, index - 0.5, index + 0.5, color="0.4", linestyle=":")
+                axes.vlines(100 * chance, index - 0.5, index + 0.5, color="0.4", linestyle=":")
         marked += ", chance (dotted)"
-    axes.set(ylabel=f"test accuracy, %\n{marked}")
+    axes.set(xlabel=f"test accuracy, %\n{marked}")
 
 
 def draw_differences(axes: "Axes", rows: Sequence[Table]) -> None:
-    for name, x, cells in marks(rows, "differences", DIFFERENCES):
+    for name, y, cells in marks(rows, "differences", DIFFERENCES):
         (color, marker), means = STYLES[name], [100 * cell["mean"] for cell in cells]
         bars = [
             math.nan if cell["low"] is None else 100 * (cell["mean"] - cell["low"])
             for cell in cells
         ]
         axes.errorbar(
-            x, means, bars, color=color, marker=marker, linestyle="", capsize=3, label=name
+            means, y, xerr=bars, color=color, marker=marker, linestyle="", capsize=3, label=name
         )
-    axes.axhline(0, color="0.4", linewidth=0.8)
+    axes.axvline(0, color="0.4", linewidth=0.8)
     interval = "\n95 % confidence interval" * has_several(rows, "differences", "low")
-    axes.set(ylabel=f"difference, points{interval}")
+    axes.set(xlabel=f"difference, points{interval}")
 
 
 def write(out: Path, table: Table) -> list[str]:

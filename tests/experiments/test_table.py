@@ -157,7 +157,7 @@ def test_of_one_seed_neither_spread_nor_interval_is_spoken_of():
     for made, wanted in ((several, True), ([r for r in several if r.config.seed == 0], False)):
         found = table.tabulate(made)
         text, axes = table.to_markdown(found), table.draw(found).axes
-        labels = [one.get_ylabel() for one in axes]
+        labels = [one.get_xlabel() for one in axes]
         assert ("±" in text, "interval" in text, "of one seed" in text) == (
             wanted,
             wanted,
@@ -225,23 +225,23 @@ def test_one_method_has_no_table_of_differences():
 
 
 def drawn(axes):
-    """label -> [(x, y, low, high)], as its marks and bars stand"""
+    """label -> [(x, y, low, high)], as its marks and bars stand, bars along x"""
     found = {}
     for container in axes.containers:
         line, _, (bars,) = container
         segments = bars.get_segments()
         found[container.get_label()] = [
-            (x, y, *np.asarray(segment)[:, 1]) if len(segment) else (x, y, None, None)
+            (x, y, *np.asarray(segment)[:, 0]) if len(segment) else (x, y, None, None)
             for (x, y), segment in zip(line.get_xydata(), segments, strict=True)
         ]
     return found
 
 
 def test_the_plot_draws_what_the_numbers_say(made):
-    above, below = table.draw(made).axes
+    left, right = table.draw(made).axes
     for axes, part, names in (
-        (above, "methods", ("vanilla", "shortcut", "evolutionary")),
-        (below, "differences", table.DIFFERENCES),
+        (left, "methods", ("vanilla", "shortcut", "evolutionary")),
+        (right, "differences", table.DIFFERENCES),
     ):
         marks = drawn(axes)
         assert list(marks) == list(names)
@@ -252,8 +252,8 @@ def test_the_plot_draws_what_the_numbers_say(made):
                 if row[part].get(name, {"n": 0})["n"]
             ]
             for (index, cell), (x, y, low, high) in zip(rows, marks[name], strict=True):
-                assert round(x) == index
-                assert y == pytest.approx(100 * cell["mean"])
+                assert round(y) == index
+                assert x == pytest.approx(100 * cell["mean"])
                 if part == "methods":
                     bar = None if cell["std"] is None else cell["std"]
                     ends = None if bar is None else (cell["mean"] - bar, cell["mean"] + bar)
@@ -263,10 +263,11 @@ def test_the_plot_draws_what_the_numbers_say(made):
                     assert low is None or np.isnan(low)
                 else:
                     assert (low, high) == pytest.approx(tuple(100 * end for end in ends))
-    labels = [text.get_text() for text in below.get_xticklabels()]
-    assert labels[2] == "6 layers, T = 2\ntriangular\n1-1:4-8"
-    chance = [c for c in above.collections if c.get_linestyle() != [(0, None)]]
-    assert [segment[0][1] for c in chance for segment in c.get_segments()] == [25, 25, 25]
+    labels = [text.get_text() for text in left.get_yticklabels()]
+    assert labels[2] == "triangular, T = 2"
+    assert left.yaxis_inverted()  # the first row is at the top
+    chance = [c for c in left.collections if c.get_linestyle() != [(0, None)]]
+    assert [segment[0][0] for c in chance for segment in c.get_segments()] == [25, 25, 25]
 
 
 def test_what_all_rows_share_is_the_title_and_chance_far_below_is_left_out(made):
@@ -276,27 +277,27 @@ def test_what_all_rows_share_is_the_title_and_chance_far_below_is_left_out(made)
     ]
     same = copy.deepcopy(made | {"rows": rows})
     figure = table.draw(same)
-    above, below = figure.axes
-    assert figure.get_suptitle() == "1:4: 4 layers, T = 2"
-    names = [text.get_text() for text in below.get_xticklabels()]
+    left, _ = figure.axes
+    assert figure.get_suptitle() == "1:4, 4 layers, T = 2"
+    names = [text.get_text() for text in left.get_yticklabels()]
     assert names == ["tanh", "triangular", "rectangular"]
-    assert "chance" in above.get_ylabel()
+    assert "chance" in left.get_xlabel()
     for row in same["rows"]:
         for cell in row["methods"].values():
             cell["accuracy"] = dict.fromkeys(cell["accuracy"], 0.9)
-    above, _ = table.draw(same).axes
-    assert not [c for c in above.collections if c.get_linestyle() != [(0, None)]]
-    assert "chance" not in above.get_ylabel()
-    assert not table.draw(made).get_suptitle()
+    left, _ = table.draw(same).axes
+    assert not [c for c in left.collections if c.get_linestyle() != [(0, None)]]
+    assert "chance" not in left.get_xlabel()
+    assert table.draw(made).get_suptitle() == "1-1:4-8, 6 layers"
 
 
 def test_every_seed_is_a_mark(made):
-    above, _ = table.draw(made).axes
+    left, _ = table.draw(made).axes
     seeds = sorted(
-        y
-        for line in above.lines
-        if line.get_marker() == "_" and line.get_alpha()
-        for y in line.get_ydata()
+        x
+        for line in left.lines
+        if line.get_marker() == "|" and line.get_alpha()
+        for x in line.get_xdata()
     )
     wanted = [
         100 * accuracy
