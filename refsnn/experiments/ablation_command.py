@@ -36,7 +36,7 @@ def add_options(parser: Any) -> None:
         "of the paper; claim, the paper's claim on the digits, and regimes, with three heights of "
         "its surrogate (an hour each on two cores); images, both questions on images of CIFAR-10 "
         "(hours); methods, those of the literature (an hour or two), and methods-deep, in deep "
-        "networks (many hours); or digits, a few runs of resnet8 (default: digits)",
+        "networks (an hour a seed); or digits, a few runs of resnet8 (default: digits)",
     )
     parser.add_argument(
         "--grid",

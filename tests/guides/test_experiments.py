@@ -147,6 +147,23 @@ def test_the_table_of_methods_says_what_was_recorded():
     assert (count, of_all) == (len(means) - 2, len(means))
 
 
+def test_the_table_of_deep_methods_says_what_was_recorded():
+    table = read_table(FIGURES / "methods-deep.json")
+    rows, runs = table["rows"], recorded_results(FIGURES / "methods-deep.json")
+    names = recipe_names([table["settings"] | row["settings"] for row in rows]) or []
+    lines = GUIDE.rows(r"[a-z-]+, (?:38|56) layers")
+    for (name, *cells), recipe, row in zip(lines, names, rows, strict=True):
+        assert name == f"{recipe}, {row['depth']} layers"
+        numbers = [[x for x in values if x is not None] for values in claims_values(row)]
+        assert_shown(cells, numbers)
+        for cell, values in zip(cells, row["methods"].values(), strict=False):
+            assert ("diverged" in cell) == bool(values["diverged"])
+    planned = set(configs(PRESETS["methods-deep"]))
+    assert set(runs) <= planned
+    (said,) = re.findall(r"So far (\d+) of the (\d+) runs are trained", GUIDE.text)
+    assert [*map(int, said)] == [len(runs), len(planned)]
+
+
 def test_each_recipe_says_what_was_recorded():
     rows = methods()
     for name, recipe in recipes().items():
