@@ -40,6 +40,8 @@ RESETS = [
 COMPILED = [n for n, k in SURROGATES.items() if k in package.get_ops("numba").fused_surrogates]
 POINTED = "fast_sigmoid", "softsign", "super_spike", "exponential"  # slopes that bend at v_th
 SEEDS = st.integers(0, 2**32 - 1)
+#: the least threshold drawn where it is a parameter: one of 0 or less is no threshold
+LEAST_THRESHOLD = 0.25
 DTYPES = st.sampled_from(["float64", "float64", "float32"])
 forced = "auto"  # the method of all kernels' convolutions in this process
 

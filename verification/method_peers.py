@@ -152,7 +152,7 @@ def method_cases(draw: Any, given: Any, starts: bool | None = None) -> MethodCas
         params, buffers = init_params(model, drawn.rng), init_buffers(model)
     for name in params:
         if name.endswith(".v_th"):
-            params[name] = np.maximum(params[name], 0.25)
+            params[name] = np.maximum(params[name], cases.LEAST_THRESHOLD)
     keep = draw(st.sampled_from(["all", "spikes"]))
     net = describe(drawn.net, config)
     return MethodCase(net, config, model, params, buffers, drawn, keep)

@@ -93,7 +93,7 @@ def model_cases(draw: Any, method: str) -> ModelCase:
     start = model.initial(p, shape[-1], shape[0])
     params = {name: x + rng.normal(0, 0.2, x.shape) for name, x in start.items()}
     if "v_th" in params:
-        params["v_th"] = np.maximum(params["v_th"], 0.25)
+        params["v_th"] = np.maximum(params["v_th"], cases.LEAST_THRESHOLD)
     return ModelCase(
         method,
         model,

@@ -25,7 +25,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-import pytest
 from tqdm import tqdm
 
 from refsnn import system
@@ -201,7 +200,7 @@ class Workshop:
             with self.fault(mutant) as cache:
                 found = self.failing_tests(mutant.tests, cache)
             if not found:
-                if f"{mutant.tests}: {SLOW}" not in self.seconds:
+                if tests_key(mutant.tests, SLOW) not in self.seconds:
                     self.require_no_failure(mutant.tests, "", SLOW)
                 with self.fault(mutant) as cache:
                     found = self.failing_tests(mutant.tests, cache, SLOW)
@@ -262,10 +261,12 @@ class Workshop:
     def failing_tests(self, tests: str, cache: Path, marks: str = QUICK) -> list[str]:
         """Return the first failing test of these files, or `no start` or `no end`.
 
-        Files without tests of these marks have none that fails.
+        Where no test has these marks, none fails.
         """
+        import pytest
+
         command = ["pytest", "-x", "-q", "-m", marks, "-p", "no:cacheprovider"]
-        code, text = self.run(f"{tests}: {marks}", command + tests.split(), cache)
+        code, text = self.run(tests_key(tests, marks), command + tests.split(), cache)
         if code is None:
             return ["no end"]
         found = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
@@ -305,8 +306,14 @@ class Workshop:
         finally:
             system.kill_group(process.pid)  # and whatever it has started
             process.wait()
+            self.process = None
         self.seconds.setdefault(name, time.monotonic() - start)
         return process.returncode, text
+
+
+def tests_key(tests: str, marks: str) -> str:
+    """Return the name in `seconds` of the tests of these files that have these marks."""
+    return f"{tests}: {marks}"
 
 
 def copy_kernels(cache: Path, own: Path, changed: Path) -> None:
@@ -337,12 +344,10 @@ def run_all(
     before = dict.fromkeys((m.tests, m.clause * (by_clause and not m.tests)) for m in mutants)
     with tempfile.TemporaryDirectory() as name:
         shops: SimpleQueue[Workshop] = SimpleQueue()
-        opened: list[Workshop] = []
         seconds: dict[str, float] = {}
+        opened = [Workshop(Path(name) / str(index), seconds) for index in range(jobs)]
 
-        def open_shop(index: int) -> None:
-            shop = Workshop(Path(name) / str(index), seconds)
-            opened.append(shop)
+        def open_shop(shop: Workshop) -> None:
             if ("", "") in before:
                 shop.failing_checks(shop.cache)  # compiles the kernels
             shops.put(shop)
@@ -361,11 +366,15 @@ def run_all(
 
         def verify(mutant: Mutant) -> list[str]:
             with a_shop() as shop:
-                return shop.verify(mutant, whole)
+                try:
+                    return shop.verify(mutant, whole)
+                except FaultError as error:  # of slow tests, which run without a fault only now
+                    tqdm.write(f"{mutant.id} can't be judged: {error}", file=sys.stderr)
+                    return []
 
         with ThreadPoolExecutor(jobs) as pool:
             try:
-                list(pool.map(open_shop, range(jobs)))
+                list(pool.map(open_shop, opened))
                 seconds.clear()  # those of compiling
                 list(pool.map(unharmed, before))
                 found = pool.map(verify, mutants)

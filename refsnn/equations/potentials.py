@@ -20,8 +20,8 @@ Moments = Callable[[Array], tuple[Array, Array]]
 
 
 def channel_moments(x_seq: Array) -> tuple[Array, Array]:
-    """Return the mean and the variance (biased) of each channel of (T, N, ..., C), float64."""
-    x = x_seq.astype(np.float64)
+    """Return each channel's mean and biased variance, (C,) each in float64, of (T, N, ..., C)."""
+    x = x_seq.astype(np.float64, copy=False)
     count = x.size // x.shape[-1]
     mean = grouped_sum(x) / count
     return mean, grouped_sum((x - mean) ** 2) / count
@@ -30,7 +30,7 @@ def channel_moments(x_seq: Array) -> tuple[Array, Array]:
 class PotentialLoss(Protocol):
     """A loss of each layer's potentials, which are added up.
 
-    It takes the potentials' moments by a function, so that a faster one can replace it.
+    `moments` computes each channel's mean and variance: NumPy's function, or a kernel.
     """
 
     @property
@@ -117,7 +117,7 @@ class DistributionLoss:
             dL/du_pre = (dL/dm + dL/ds (x - m)/s)/(M w)
 
         M is the number of potentials of a channel, C that of channels. As x - m is
-        (u_pre - mean(u_pre))/w, the gradient is slope u_pre + start in each channel.
+        (u_pre - mean(u_pre))/w, a channel's gradient is slope (u_pre - mean(u_pre)) + level.
         """
         centre, variance = moments(u_pre_seq)
         m, deviation, d, s, r = self.terms(centre, variance, p)
@@ -126,9 +126,12 @@ class DistributionLoss:
         by_deviation = factor * (s - d - r)
         each = u_pre_seq.size // len(m) * width
         slope = by_deviation / (deviation * width * each)
-        start = by_mean / each - slope * centre
-        gradient = u_pre_seq * slope.astype(u_pre_seq.dtype)
-        gradient += start.astype(u_pre_seq.dtype)
+        level = by_mean / each
+        dtype = u_pre_seq.dtype
+        near = centre.astype(dtype)  # what it is rounded by is in the level
+        gradient = u_pre_seq - near
+        gradient *= slope.astype(dtype)
+        gradient += (level + slope * (near - centre)).astype(dtype)
         return gradient
 
     def width(self, p: LIF) -> float:

@@ -15,6 +15,7 @@ Accuracies are fractions of the test split, with the main branch alone, after th
 
 import io
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -357,6 +358,7 @@ STYLES = {
 }
 
 
+WIDE = 44  # letters in a line of a row's name
 FAR = 0.6  # where all accuracies are above, the picture leaves chance out, to show differences
 
 
@@ -367,7 +369,10 @@ def draw(table: Table) -> "Figure":
     rows = table["rows"]
     check_rows(rows)
     methods = {name for row in rows for name in row["methods"]}
-    height = 1.8 + len(rows) * (0.1 + 0.12 * len(methods))
+    names, shared = line_labels(table)
+    names = [textwrap.fill(name, WIDE) for name in names]
+    lines = max((name.count("\n") + 1 for name in names), default=1)
+    height = 1.8 + len(rows) * (0.1 + max(0.12 * len(methods), 0.17 * lines))
     figure = Figure(figsize=(10, height), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     draw_methods(left, rows)
@@ -380,14 +385,13 @@ def draw(table: Table) -> "Figure":
         for border in range(1, len(rows)):
             axes.axhline(border - 0.5, color="0.8", linewidth=0.8)
     left.set_ylim(len(rows) - 0.5, -0.5)
-    names, shared = line_labels(table)
-    figure.suptitle(shared, fontsize="medium")
+    figure.suptitle(textwrap.fill(shared, 3 * WIDE), fontsize="medium")
     left.set_yticks(range(len(rows)), names)
     return figure
 
 
 def line_labels(table: Table) -> tuple[list[str], str]:
-    """Return the words beside each line of marks, and those that all lines would share."""
+    """Return the words beside each row's marks, and those that all rows share, for the title."""
     parts = [
         [*words, row["arch"], f"{row['depth']} layers", f"T = {row['steps']}"]
         for row, words in zip(table["rows"], in_words(table), strict=True)
@@ -406,7 +410,7 @@ def labels(table: Table) -> list[str]:
 
 
 def in_words(table: Table) -> list[list[str]]:
-    """Return each row's settings with their names, but for surrogates and recipes."""
+    """Return each row's settings as words with their names; surrogates and recipes without."""
     plain = ("surrogate", "recipe")
     return [
         [value if name in plain else f"{name} {value}" for name, value in words.items()]
@@ -417,13 +421,18 @@ def in_words(table: Table) -> list[list[str]]:
 def marks(
     rows: Sequence[Table], part: str, names: Sequence[str]
 ) -> Iterator[tuple[str, list[float], list[Table]]]:
-    """Yield each name with its marks' positions, side by side within a row, and their cells."""
-    for index, name in enumerate(names):
-        offset = (index - (len(names) - 1) / 2) * 0.6 / len(names)
+    """Yield each name with its marks' positions, one above the other, and their cells."""
+    for name in names:
+        offset = offset_of(name, names)
         found = [(i + offset, row[part][name]) for i, row in enumerate(rows) if name in row[part]]
         found = [(y, values) for y, values in found if values["mean"] is not None]
         if found:
             yield name, [y for y, _ in found], [values for _, values in found]
+
+
+def offset_of(name: str, names: Sequence[str]) -> float:
+    """Return how far from the middle of its row a name's mark stands."""
+    return (names.index(name) - (len(names) - 1) / 2) * 0.6 / len(names)
 
 
 def draw_methods(axes: "Axes", rows: Sequence[Table]) -> None:
@@ -434,8 +443,16 @@ def draw_methods(axes: "Axes", rows: Sequence[Table]) -> None:
             means, y, xerr=bars, color=color, marker=marker, linestyle="", capsize=3, label=name
         )
         for position, cell in zip(y, cells, strict=True):
-            seeds = [100 * value for value in cell["accuracy"].values()]
-            axes.plot(seeds, [position + 0.1] * len(seeds), "|", color=color, alpha=0.6)
+            if cell["n"] > 1:
+                seeds = [100 * value for value in cell["accuracy"].values()]
+                axes.plot(seeds, [position + 0.1] * len(seeds), "|", color=color, alpha=0.6)
+    for index, row in enumerate(rows):
+        for name, cell in row["methods"].items():
+            if cell["diverged"] and not cell["n"]:
+                place = 0.01, index + offset_of(name, METHODS)
+                across = axes.get_yaxis_transform()  # x from 0 to 1
+                style: dict[str, Any] = {"fontsize": "x-small", "verticalalignment": "center"}
+                axes.text(*place, "diverged", transform=across, color=STYLES[name][0], **style)
     marked = "mean ± std, seeds" if has_several(rows, "methods", "std") else "one seed"
     cells = [cell for row in rows for cell in row["methods"].values()]
     lowest = min((x for cell in cells for x in cell["accuracy"].values()), default=0.0)

@@ -1,4 +1,4 @@
-"""A batch norm's statistics in one pass over memory.
+"""Mean and variance of channels in one pass over memory: a batch norm's statistics, and others.
 
 Few pixels are summed in float32, and their sums in float64, in an order that does not depend on the
 number of threads.
@@ -85,9 +85,9 @@ def statistics(c_seq: Array, p: BatchNorm) -> tuple[Array, Array]:
     """Return mean and biased variance (D8), (1, C) or (T, C)."""
     rows = 1 if p.statistics == "pooled" else len(c_seq)
     if is_still(c_seq):
-        mean, var = (x.repeat(rows, axis=0) for x in combined(c_seq[:1], 1))
+        mean, var = (x.repeat(rows, axis=0) for x in combined_moments(c_seq[:1], 1))
     else:
-        mean, var = combined(c_seq, rows)
+        mean, var = combined_moments(c_seq, rows)
     return mean.astype(c_seq.dtype), var.astype(c_seq.dtype)
 
 
@@ -95,14 +95,14 @@ def channel_moments(x_seq: Array) -> tuple[Array, Array]:
     """Do as `equations.potentials.channel_moments`, which is called for anything but float32."""
     if x_seq.dtype != np.float32 or not x_seq.size:
         return equations.channel_moments(x_seq)
-    mean, var = combined(x_seq, 1)
+    mean, var = combined_moments(x_seq, 1)
     return mean[0], var[0]
 
 
-def combined(c_seq: Array, rows: int) -> tuple[Array, Array]:
-    """Return mean and biased variance of all steps, or of each, (rows, C).
+def combined_moments(c_seq: Array, rows: int) -> tuple[Array, Array]:
+    """Return mean and biased variance in float64: (1, C) over all steps, or (T, C) of each.
 
-    Parts are combined in float64.
+    `rows` is 1 or T.
     """
     sizes = sizes_of(c_seq)
     steps, channels, count = len(c_seq), sizes.channels, c_seq[0].size

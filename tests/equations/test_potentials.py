@@ -111,6 +111,17 @@ def test_a_silent_layer_has_a_finite_gradient():
         assert np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize(("mean", "deviation"), [(-5, 0), (0.7, 0), (-50, 1e-5), (-5, 1e-4)])
+def test_a_channel_that_hardly_varies_has_the_gradient_of_float64(mean, deviation):
+    loss, rng = DistributionLoss(), np.random.default_rng(0)
+    u_pre = rng.normal(mean, deviation, (1, 4000, 1)).astype(np.float32)
+    want = loss.gradient(u_pre.astype(float), P)
+    for ops in (NUMPY, get_ops("numba")):
+        got = loss.gradient(u_pre, P, ops.channel_moments)
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-6 * np.abs(want).max())
+        assert got.mean() == pytest.approx(want.mean(), rel=1e-4)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("lif", [P, LIF(0.5, reset="subtract"), LIF(reset_gradient="detached")])
 def test_kernels_carry_the_source_back_as_numpy_does(lif, dtype):

@@ -1,6 +1,7 @@
 """The table as numbers, as text and as a plot, which all agree."""
 
 import copy
+import io
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -265,6 +266,10 @@ def test_the_plot_draws_what_the_numbers_say(made):
                     assert (low, high) == pytest.approx(tuple(100 * end for end in ends))
     labels = [text.get_text() for text in left.get_yticklabels()]
     assert labels[2] == "triangular, T = 2"
+    assert table.labels(made)[2] == "6 layers, T = 2\ntriangular\n1-1:4-8"
+    assert [text.get_text() for text in left.texts] == ["diverged"]
+    assert left.texts[0].get_color() == table.STYLES["shortcut"][0]
+    assert round(left.texts[0].get_position()[1]) == 2
     assert left.yaxis_inverted()  # the first row is at the top
     chance = [c for c in left.collections if c.get_linestyle() != [(0, None)]]
     assert [segment[0][0] for c in chance for segment in c.get_segments()] == [25, 25, 25]
@@ -304,8 +309,20 @@ def test_every_seed_is_a_mark(made):
         for row in made["rows"]
         for cell in row["methods"].values()
         for accuracy in cell["accuracy"].values()
+        if cell["n"] > 1
     ]
     assert seeds == sorted(wanted)
+
+
+@pytest.mark.filterwarnings("error")
+def test_long_names_of_rows_leave_room_for_the_marks(made):
+    settings = {f"a_setting_with_number_{k}": f"value {k}" for k in range(8)}
+    rows = [row | {"settings": row["settings"] | settings} for row in made["rows"][:1]]
+    figure = table.draw(made | {"rows": [*rows, *made["rows"][1:]]})
+    figure.savefig(io.BytesIO())
+    left, right = figure.axes
+    assert left.get_position().width > 0.3
+    assert right.get_position().width > 0.15
 
 
 def test_methods_differ_in_marker_and_in_colour():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -243,21 +244,35 @@ def test_an_endless_run_is_killed_with_all_processes_that_it_started(tmp_path, m
 @pytest.mark.skipif(os.name == "nt", reason="no signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_all_runs_and_removes_the_copies(number, tmp_path):
-    command = [sys.executable, "-m", "verification", "mutants", "--id", read(FAULTS)[0].id]
-    environment = os.environ | {"TMPDIR": str(tmp_path)}
-    running = psutil.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
-    while not (checks := running.children(recursive=True)):
-        assert running.poll() is None
-        time.sleep(0.05)
-    running.send_signal(number)
-    _, errors = running.communicate(timeout=8)  # the checks take longer
-    assert (running.returncode, errors) == (128 + number, "")
-    assert not psutil.wait_procs(checks, timeout=5)[1]
-    assert not list(tmp_path.iterdir())
+    some = {fault.clause: fault.id for fault in read(FAULTS)}
+    command = [sys.executable, "-m", "verification", "mutants", "--jobs=2", "--id"]
+    running = psutil.Popen(
+        [*command, *[*some.values()][:3]],
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    checks = []
+    try:
+        while len(checks) < 2:
+            assert running.poll() is None
+            time.sleep(0.05)
+            checks = running.children(recursive=True)
+        running.send_signal(number)
+        _, errors = running.communicate(timeout=8)  # the checks take longer
+        assert (running.returncode, errors) == (128 + number, "")
+        assert not psutil.wait_procs(checks, timeout=5)[1]
+        assert not list(tmp_path.iterdir())
+    finally:
+        for process in (running, *checks):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 @pytest.mark.processes
-def test_slow_tests_run_where_the_others_find_nothing(tmp_path, monkeypatch):
+def test_slow_tests_run_where_the_others_find_nothing(tmp_path):
     shop = Workshop(tmp_path)
     text = """
 import pytest
@@ -276,7 +291,7 @@ def test_slow():
     (shop.root / "tests/test_parts.py").write_text(text)
     fault = Mutant(**GOOD | {"tests": "tests/test_parts.py"})
     assert shop.verify(fault) == ["tests/test_parts.py::test_quick"]
-    assert f"{fault.tests}: {mutants.SLOW}" not in shop.seconds
+    assert mutants.tests_key(fault.tests, mutants.SLOW) not in shop.seconds
     fault = fault._replace(new="labels] = 2")
     assert shop.verify(fault) == ["tests/test_parts.py::test_slow"]
     (shop.root / "tests/test_parts.py").write_text("def test_quick():\n    pass\n")

@@ -142,19 +142,9 @@ EXPLAINED = [
 ]
 
 
-#: their neighbours in the list are alike
-SLOW = {
-    *("SpikeBeforeInput", "ArctanAlpha5", "SynapseNeverDecays", "Tau08Detached", "Tau09"),
-    *("Tau09Detached", "Threshold03", "Threshold03Detached", "TanhK3", "RectangleA15"),
-}
-
-
 @pytest.mark.parametrize(
     ("name", "passed", "cause"),
-    [
-        pytest.param(*row, id=row[0], marks=[pytest.mark.slow] * (row[0] in SLOW))
-        for row in EXPLAINED
-    ],
+    [pytest.param(*row, id=row[0]) for row in EXPLAINED],
 )
 @pytest.mark.slow_after(3)
 def test_the_cause_is_named(judge, name, passed, cause):
