@@ -158,6 +158,13 @@ def test_the_table_of_deep_methods_says_what_was_recorded():
         assert_shown(cells, numbers)
         for cell, values in zip(cells, row["methods"].values(), strict=False):
             assert ("diverged" in cell) == bool(values["diverged"])
+    low, high, most = map(
+        int, re.findall(r"reach (\d+) to (\d+) %, with .* below (\d+) %", GUIDE.text)[0]
+    )
+    for recipe, row in zip(names, rows, strict=True):
+        means = [100 * c["mean"] for c in row["methods"].values() if c["mean"] is not None]
+        deep = recipe in ("sew-resnet", "ms-resnet")
+        assert all(low - 0.5 < x < high + 0.5 if deep else x < most for x in means), recipe
     planned = set(configs(PRESETS["methods-deep"]))
     assert set(runs) <= planned
     (said,) = re.findall(r"So far (\d+) of the (\d+) runs are trained", GUIDE.text)
