@@ -165,6 +165,18 @@ def test_the_table_of_deep_methods_says_what_was_recorded():
         means = [100 * c["mean"] for c in row["methods"].values() if c["mean"] is not None]
         deep = recipe in ("sew-resnet", "ms-resnet")
         assert all(low - 0.5 < x < high + 0.5 if deep else x < most for x in means), recipe
+    diverged = [len(c["diverged"]) for row in rows for c in row["methods"].values()]
+    (said,) = re.findall(r"(\d+) of the (\d+) runs of `psp-bn` end with infinite", GUIDE.text)
+    psp = [result for config, result in runs.items() if config.norm.norm_model == "psp"]
+    assert [*map(int, said)] == [sum(diverged), len(psp)]
+    better = {38: 0, 56: 0}
+    basic = [row for row in rows if row["settings"]["block"] == "basic"]
+    for row in basic:
+        better[row["depth"]] += row["differences"]["evolutionary - vanilla"]["mean"] > 0
+    (said,) = re.findall(
+        r"for (\d+) of (\d+) recipes at 38 layers, and for (\d+) of them", GUIDE.text
+    )
+    assert [*map(int, said)] == [better[38], len(basic) // 2, better[56]]
     planned = set(configs(PRESETS["methods-deep"]))
     assert set(runs) <= planned
     (said,) = re.findall(r"So far (\d+) of the (\d+) runs are trained", GUIDE.text)
