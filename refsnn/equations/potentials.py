@@ -128,7 +128,7 @@ class DistributionLoss:
         slope = by_deviation / (deviation * width * each)
         level = by_mean / each
         dtype = u_pre_seq.dtype
-        near = centre.astype(dtype)  # what it is rounded by is in the level
+        near = centre.astype(dtype)  # its rounding error is added to the level
         gradient = u_pre_seq - near
         gradient *= slope.astype(dtype)
         gradient += (level + slope * (near - centre)).astype(dtype)

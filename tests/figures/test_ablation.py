@@ -36,17 +36,16 @@ def test_the_tables_means_are_drawn(script, table, tmp_path):
     (tmp_path / "table.json").write_text(json.dumps(table))
     figure = script("ablation")
     data = figure.compute(str(tmp_path / "table.json"))
-    above, below = figure.draw(data).axes
-    heights = [c.lines[0].get_ydata()[0] for c in above.containers]
-    assert heights == [50, 75]
-    assert [c.lines[0].get_ydata()[0] for c in below.containers] == [25]
+    left, right = figure.draw(data).axes
+    assert [c.lines[0].get_xdata()[0] for c in left.containers] == [50, 75]
+    assert [c.lines[0].get_xdata()[0] for c in right.containers] == [25]
 
 
 def test_the_recorded_claim_is_drawn(script):
     figure = script("ablation")
     data = figure.compute()
-    above, _ = figure.draw(data).axes
-    means = {c.get_label(): c.lines[0].get_ydata() for c in above.containers}
+    left, _ = figure.draw(data).axes
+    means = {c.get_label(): c.lines[0].get_xdata() for c in left.containers}
     for method, values in means.items():
         want = [100 * row["methods"][method]["mean"] for row in data["table"]["rows"]]
         assert list(values) == pytest.approx(want)
