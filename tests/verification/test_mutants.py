@@ -210,6 +210,24 @@ def test_a_check_that_fails_without_a_fault_finds_none(count, monkeypatch, capsy
     assert capsys.readouterr().err == "verification: error: without faults these fail: a check\n"
 
 
+def test_a_slow_test_that_fails_without_a_fault_leaves_the_others_to_be_judged(monkeypatch, capsys):
+    folders = ("tests/equations", "tests/network")
+    faults = [Mutant(**GOOD | {"id": tests.split("/")[1], "tests": tests}) for tests in folders]
+
+    def failing_tests(shop, tests, cache, marks=mutants.QUICK):
+        harmed = "labels] += 1" in (shop.root / GOOD["file"]).read_text()
+        slow = marks == mutants.SLOW
+        return ["a slow test"] * (slow and (harmed or tests == "tests/equations"))
+
+    monkeypatch.setattr(mutants, "chosen", lambda *_: faults)
+    monkeypatch.setattr(Workshop, "failing_tests", failing_tests)
+    assert mutants.main(["--jobs", "1"]) == 1
+    out, err = capsys.readouterr()
+    assert "equations can't be judged: without faults these fail: a slow test\n" in err
+    assert "network" not in err
+    assert "1 of 2 faults killed" in out
+
+
 @pytest.mark.processes
 def test_the_tests_that_a_fault_names_are_run_on_it(tmp_path):
     shop = Workshop(tmp_path)
