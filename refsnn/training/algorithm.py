@@ -169,11 +169,11 @@ def train_step(
 
     if keeps_all:
         params, moments = stepped(list(state.params))
-        require_finite_update(i, loss, params)
+        require_finite_update(i, loss, params, moments)
         state.params, state.optimizer = params, moments
     else:
         for name in state.params:
-            require_finite_update(i, loss, stepped([name])[0])
+            require_finite_update(i, loss, *stepped([name]))
         order: list[str] = []
         for name in list(state.params):  # again, one after the other: no two copies of all at once
             moved, moments = stepped([name])

@@ -1,6 +1,7 @@
 """Figures of an iteration, and the place where a number is first NaN or infinite."""
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from refsnn.ops import Array
 
 
 class Diverged(ArithmeticError):
-    """Raised if the loss, a gradient or an update is NaN or infinite."""
+    """Raised if the loss, a gradient, an update or a moment of it is NaN or infinite."""
 
 
 def firing_rates(run: Forward) -> dict[str, float]:
@@ -22,8 +23,11 @@ def firing_rates(run: Forward) -> dict[str, float]:
 
 
 def norm(x: Array) -> float:
-    """Return the Euclidean norm, computed in float64."""
-    return float(np.sqrt(np.square(x, dtype=np.float64).sum()))
+    """Return the Euclidean norm, computed in float64 so that no square leaves its range."""
+    largest = float(np.abs(x).max(initial=0))
+    if not 0 < largest < np.inf:
+        return largest
+    return largest * float(np.sqrt(np.square(np.divide(x, largest, dtype=np.float64)).sum()))
 
 
 def first_gradient_norm(grads: Params) -> float:
@@ -47,9 +51,15 @@ def require_finite(iteration: int, loss: float, run: Forward, grads: Params) -> 
         raise_first(iteration, loss, in_order_of_computing(run, loss, grads))
 
 
-def require_finite_update(iteration: int, loss: float, new: Params) -> None:
-    """Check that the parameters are finite after the update; raise Diverged if not."""
-    raise_first(iteration, loss, ((f"the update of {name}", x) for name, x in new.items()))
+def require_finite_update(iteration: int, loss: float, new: Params, moments: Params) -> None:
+    """Raise Diverged if a parameter or a moment is NaN or infinite after the update.
+
+    The square of a large gradient overflows before the gradient does. AdamW divides by its root,
+    so the parameter would never move again.
+    """
+    updates = ((f"the update of {name}", x) for name, x in new.items())
+    state = ((f"the optimizer's {name}", x) for name, x in moments.items())
+    raise_first(iteration, loss, chain(updates, state))
 
 
 def raise_first(iteration: int, loss: float, values: Iterable[tuple[str, Array]]) -> None:

@@ -150,6 +150,21 @@ def test_a_state_does_not_move_when_the_update_overflows(digits):
     assert state.iteration == 0
 
 
+@pytest.mark.parametrize("keeps_all", [True, False])
+def test_a_state_does_not_move_when_the_square_of_a_gradient_overflows(digits, keeps_all):
+    """The gradient is finite, and so is the update: AdamW divides by an infinite square."""
+    config, net, state = start(dtype="float32")
+    state.params["head.fc.weight"] *= np.float32(1e25)
+    batch = digits.batch(digits.train, np.arange(8), np.float32)
+    before = dict(state.params), state.buffers, dict(state.optimizer)
+    message = r"iteration 1: .*infinity is in the optimizer's square\.stem\.conv0\.weight$"
+    with pytest.raises(Diverged, match=message), np.errstate(over="ignore"):
+        train_step(state, net, config, NUMPY, batch, BATCHES, keeps_all)
+    assert state.iteration == 0
+    for was, now in zip(before, (state.params, state.buffers, state.optimizer), strict=True):
+        assert all(now[name] is values for name, values in was.items())
+
+
 def test_a_step_does_not_write_what_it_was_given(digits):
     config, net, state = start()
     images, labels = digits.batch(digits.train, np.arange(8), np.float64)

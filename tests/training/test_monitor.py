@@ -62,9 +62,15 @@ def test_the_gradient_norm_is_the_first_layers(step, params):
     assert wanted > 0
 
 
-def test_the_norm_does_not_leave_the_range_of_single_precision():
-    assert norm(np.array([3e30, -4e30], "float32")) == pytest.approx(5e30, rel=1e-6)
-    assert norm(np.array([3e-30, 4e-30], "float32")) == pytest.approx(5e-30, rel=1e-6)
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 30), ("float64", 300)])
+def test_the_norm_stays_in_range(dtype, size):
+    rel = 1e-6 if dtype == "float32" else 1e-15
+    for power in (size, 0, -size):
+        x = np.array([3 * 10.0**power, -4 * 10.0**power], dtype)
+        assert norm(x) == pytest.approx(5 * 10.0**power, rel=rel)
+    assert norm(np.zeros(3, dtype)) == 0
+    assert norm(np.array([np.inf, 1], dtype)) == np.inf
+    assert np.isnan(norm(np.array([np.nan, 1], dtype)))
 
 
 def test_norms_of_gradients_are_those_of_layers_of_weights(step, params):
@@ -77,7 +83,7 @@ def test_norms_of_gradients_are_those_of_layers_of_weights(step, params):
 
 def test_finite_numbers_pass(step, params):
     assert require_finite(1, 0.5, *step(params)) is None
-    assert require_finite_update(1, 0.5, params) is None
+    assert require_finite_update(1, 0.5, params, {"square.head.fc.bias": np.ones(3)}) is None
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -88,7 +94,8 @@ def test_finite_numbers_whose_sum_overflows_pass(step, params, sign):
     with np.errstate(over="ignore"):
         assert not np.isfinite(large.sum())
         assert require_finite(1, 0.5, run, grads | {"head.fc.bias": large}) is None
-        assert require_finite_update(1, 0.5, params | {"head.fc.bias": large}) is None
+        moments = {"square.head.fc.bias": large}
+        assert require_finite_update(1, 0.5, params | {"head.fc.bias": large}, moments) is None
 
 
 BAD = pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -148,7 +155,16 @@ def test_a_running_variance_that_overflowed_names_its_layer(step, params):
 def test_where_the_update_alone_is_not_finite_its_parameter_is_named(params, value):
     new = params | {"head.fc.bias": np.full(3, value)}
     with pytest.raises(Diverged, match=rf"iteration 3: .*{FIRST} the update of head\.fc\.bias$"):
-        require_finite_update(3, 0.5, new)
+        require_finite_update(3, 0.5, new, {})
+
+
+@BAD
+def test_where_a_moment_alone_is_not_finite_it_is_named(params, value):
+    moments = {f"square.{name}": np.ones(3) for name in params}
+    moments["square.head.fc.bias"][1] = value
+    message = rf"iteration 3: .*{FIRST} the optimizer's square\.head\.fc\.bias$"
+    with pytest.raises(Diverged, match=message):
+        require_finite_update(3, 0.5, params, moments)
 
 
 @BAD
