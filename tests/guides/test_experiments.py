@@ -159,28 +159,50 @@ def test_the_table_of_deep_methods_says_what_was_recorded():
         for cell, values in zip(cells, row["methods"].values(), strict=False):
             assert ("diverged" in cell) == bool(values["diverged"])
     low, high, most = map(
-        int, re.findall(r"reach (\d+) to (\d+) %, with .* below (\d+) %", GUIDE.text)[0]
+        int, re.findall(r"reach (\d+) to (\d+) %, at both .* below (\d+) %", GUIDE.text)[0]
     )
     for recipe, row in zip(names, rows, strict=True):
         means = [100 * c["mean"] for c in row["methods"].values() if c["mean"] is not None]
         deep = recipe in ("sew-resnet", "ms-resnet")
         assert all(low - 0.5 < x < high + 0.5 if deep else x < most for x in means), recipe
     diverged = [len(c["diverged"]) for row in rows for c in row["methods"].values()]
-    (said,) = re.findall(r"(\d+) of the (\d+) runs of `psp-bn` end with infinite", GUIDE.text)
-    psp = [result for config, result in runs.items() if config.norm.norm_model == "psp"]
-    assert [*map(int, said)] == [sum(diverged), len(psp)]
-    better = {38: 0, 56: 0}
-    basic = [row for row in rows if row["settings"]["block"] == "basic"]
-    for row in basic:
-        better[row["depth"]] += row["differences"]["evolutionary - vanilla"]["mean"] > 0
+    psp = [config for config in runs if config.norm.norm_model == "psp"]
+    assert f"All {len(psp)} runs end within" in GUIDE.text
+    assert sum(diverged) == len(psp)
+    assert set(runs) == set(configs(PRESETS["methods-deep"]))
+
+
+def test_what_is_said_of_differences_in_deep_networks_was_recorded():
+    table = read_table(FIGURES / "methods-deep.json")
+    names = recipe_names([table["settings"] | row["settings"] for row in table["rows"]]) or []
+    above, means, wide, outside = {38: 0, 56: 0}, {38: [], 56: []}, 0, {38: [], 56: []}
+    for recipe, row in zip(names, table["rows"], strict=True):
+        difference = row["differences"]["evolutionary - vanilla"]
+        if difference["low"] is not None:
+            wide += difference["high"] > difference["low"]
+            if difference["low"] > 0 or difference["high"] < 0:
+                outside[row["depth"]].append(f"`{recipe}`")
+        if row["settings"]["block"] == "basic":
+            above[row["depth"]] += difference["mean"] > 0
+            means[row["depth"]].append([c["accuracy"] for c in row["methods"].values()])
     (said,) = re.findall(
-        r"for (\d+) of (\d+) recipes at 38 layers, and for (\d+) of them", GUIDE.text
+        r"for (\d+) of (\d+) recipes at 38 layers, and for (\d+) of them at 56", GUIDE.text
     )
-    assert [*map(int, said)] == [better[38], len(basic) // 2, better[56]]
-    planned = set(configs(PRESETS["methods-deep"]))
-    assert set(runs) <= planned
-    (said,) = re.findall(r"So far (\d+) of the (\d+) runs are trained", GUIDE.text)
-    assert [*map(int, said)] == [len(runs), len(planned)]
+    assert [*map(int, said)] == [above[38], len(means[38]), above[56]]
+    number = r"(-?\d+\.\d)"
+    average = rf"is {number} points above vanilla at 38 layers \[{number}, {number}\], "
+    (said,) = re.findall(rf"{average}and {number} at 56 \[{number}, {number}\]", GUIDE.text)
+    wanted = []
+    for pairs in means.values():
+        vanilla, evolutionary = (
+            {seed: np.mean([pair[k][seed] for pair in pairs]) for seed in pairs[0][k]}
+            for k in range(2)
+        )
+        wanted += paired_difference(evolutionary, vanilla)[1:]
+    np.testing.assert_allclose([*map(float, said)], np.multiply(100, wanted), atol=0.0500001)
+    assert f"Of {wide} intervals that have a width, {sum(map(len, outside.values()))}" in GUIDE.text
+    listed = [" and ".join(found) for found in outside.values()]
+    assert f"those of {listed[0]} at 38 layers and of {listed[1]} at 56" in GUIDE.text
 
 
 def test_each_recipe_says_what_was_recorded():
