@@ -11,7 +11,7 @@ from refsnn.ops import Array
 
 
 class Diverged(ArithmeticError):
-    """Raised if the loss, a gradient, an update or a moment of it is NaN or infinite."""
+    """Raised if the loss, a gradient, a parameter or the optimizer's state is NaN or infinite."""
 
 
 def firing_rates(run: Forward) -> dict[str, float]:
