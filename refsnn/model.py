@@ -216,7 +216,7 @@ def fit(
     returns True. `progress` shows a bar on stderr.
 
     TypeError or ValueError names the argument or setting that is wrong; `Diverged` is raised where
-    a loss or gradient is not finite.
+    a loss, a gradient, a parameter or the optimizer's state is not finite.
     """
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: got {validate.shown(callback)}, want a function of the model")

@@ -11,7 +11,7 @@ from refsnn.data import load
 from refsnn.experiments.find_lr import Found, find_lr
 from refsnn.ops import validate
 from refsnn.output import open_output, progress_bar, table
-from refsnn.training.config import PRESETS, TrainConfig, make_config
+from refsnn.training.config import PRESETS, TrainConfig, check_precision, make_config
 from refsnn.training.options import (
     add_picture,
     add_recipe,
@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     validate.whole("iterations", arguments.iterations, 3)
     limit_threads(arguments.threads)
     config = make_config(arguments.preset or "digits", **given_settings(arguments))
+    for name in ("low", "high"):
+        check_precision(name, getattr(arguments, name), config.dtype)
     dataset = load(config.data.dataset, config.data_options())
     keep_freed_memory(large=config.memory != "low")
     with open_output(arguments.picture and str(arguments.picture)) as draw:

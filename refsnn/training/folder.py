@@ -257,7 +257,7 @@ def check_place(
         "steps": (position, position),
         "images": (seen, seen),
         "correct": (0, seen),
-        "loss": (0, np.inf),
+        "loss": (-np.inf, np.inf),  # one of your own may be negative
         "gradient_norm": (0, np.inf),
     } | {f"rate.{name}": (0, position) for name in net.neurons()}
     for name in sorted(ranges.keys() ^ state.sums.keys()):

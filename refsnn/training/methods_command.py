@@ -61,7 +61,7 @@ def whole(recipe: Recipe) -> str:
         "clauses": clauses,
         "code": ", ".join(dict.fromkeys(spec.clause(name).code for name in recipe.clauses)),
         "checked": f"by {', '.join(recipe.checked)}",
-        "digits": f"{accuracies(recipe, ' ± ')} ({RUNS})",
+        "digits": f"{accuracies(recipe)} ({RUNS})",
         "differs": recipe.differs,
         "needs": recipe.needs and f"--{recipe.needs}",
         "published": recipe.published,
@@ -69,13 +69,12 @@ def whole(recipe: Recipe) -> str:
     return "\n".join([recipe.name, *(filled(name, text) for name, text in parts.items() if text)])
 
 
-def accuracies(recipe: Recipe, between: str = "") -> str:
-    """Return the recorded accuracies, with their standard deviations where `between` is given."""
-    parts = (
-        f"{method} {mean:.1f}{between and f'{between}{deviation:.1f}'}"
+def accuracies(recipe: Recipe) -> str:
+    """Return the recorded accuracies with their standard deviations."""
+    return ", ".join(
+        f"{method} {mean:.1f} ± {deviation:.1f}"
         for method, (mean, deviation) in recipe.digits.items()
     )
-    return ", ".join(parts)
 
 
 def filled(name: str, text: str) -> str:

@@ -1,7 +1,7 @@
 """Figures of an iteration, and the place where a number is first NaN or infinite."""
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from refsnn.ops import Array
 
 
 class Diverged(ArithmeticError):
-    """Raised if the loss, a gradient, a parameter or the optimizer's state is NaN or infinite."""
+    """Raised if a run's loss, gradients, parameters, optimizer or figures are NaN or infinite."""
 
 
 def firing_rates(run: Forward) -> dict[str, float]:
@@ -57,9 +57,24 @@ def require_finite_update(iteration: int, loss: float, new: Params, moments: Par
     The square of a large gradient overflows before the gradient does. AdamW divides by its root,
     so the parameter would never move again.
     """
-    updates = ((f"the update of {name}", x) for name, x in new.items())
-    state = ((f"the optimizer's {name}", x) for name, x in moments.items())
-    raise_first(iteration, loss, chain(updates, state))
+    if not all(finite(x) for x in (*new.values(), *moments.values())):
+        raise_first(iteration, loss, by_parameter(new, moments))
+
+
+def require_finite_figures(when: str, figures: dict[str, Any]) -> None:
+    """Raise Diverged if a figure is NaN or infinite, as a mean loss may be of finite ones."""
+    for name, value in figures.items():
+        if isinstance(value, float) and not np.isfinite(value):
+            raise Diverged(f"{when}: {name.replace('_', ' ')} {value}")
+
+
+def by_parameter(new: Params, moments: Params) -> Iterator[tuple[str, Array]]:
+    """Yield each parameter after the update, and its moments."""
+    for name, x in new.items():
+        yield f"the update of {name}", x
+        for moment, values in moments.items():
+            if moment.endswith(f".{name}"):
+                yield f"the optimizer's {moment}", values
 
 
 def raise_first(iteration: int, loss: float, values: Iterable[tuple[str, Array]]) -> None:

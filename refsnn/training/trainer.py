@@ -17,7 +17,11 @@ from refsnn.training.checkpoint import State
 from refsnn.training.compatible import check_fit
 from refsnn.training.config import TrainConfig
 from refsnn.training.memory import keeps_all
-from refsnn.training.monitor import first_gradient_norm, weight_gradient_norms
+from refsnn.training.monitor import (
+    first_gradient_norm,
+    require_finite_figures,
+    weight_gradient_norms,
+)
 from refsnn.training.optimizer import init_state
 from refsnn.training.teacher import features_of, load_teacher
 from refsnn.training.validation import Row, divide, is_out_of_patience
@@ -218,7 +222,9 @@ class Trainer:
             "gradient_norm": first_gradient_norm(step.grads),
         } | {f"rate.{name}": rate for name, rate in step.rates.items()}
         sums = self.state.sums
-        self.state.sums = {name: sums.get(name, 0) + value for name, value in figures.items()}
+        sums = {name: sums.get(name, 0) + value for name, value in figures.items()}
+        require_finite_figures(f"iteration {self.state.iteration}: sum over the epoch", sums)
+        self.state.sums = sums
 
     def progress(self, side: float, epoch: int) -> dict[str, str]:
         """Return what the progress bar shows."""
@@ -253,4 +259,5 @@ class Trainer:
                 batches = loader.batches(split, in_order(images), self.config.dtype)
                 found = evaluate(self.state, self.net, self.config, self.ops, batches)
                 row |= {f"{name}_{figure}": value for figure, value in found.items()}
+        require_finite_figures(f"epoch {row['epoch']}", row)
         return row

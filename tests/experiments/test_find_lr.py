@@ -92,6 +92,8 @@ def test_the_command_prints_the_figures_and_draws_them(tmp_path, capsys):
         (["--low=0"], "low: got 0"),
         (["--low=1", "--high=0.1"], "high: got 0.1, want more than low, 1.0"),
         (["--high=inf"], "high: got inf"),
+        (["--high=1e40"], "high: got 1e+40, which float32 rounds to inf"),
+        (["--low=1e-60"], "low: got 1e-60, which float32 rounds to 0"),
         (["--iterations=2"], "iterations: got 2"),
         (["--lr=1"], "--lr"),
         (["--picture=lr.bmp"], "lr.bmp"),

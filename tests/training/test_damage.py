@@ -124,7 +124,7 @@ FORGED = [
     (lambda a, m: a.update(order=np.array(3)), "order: want each of the 1442 training"),
     (lambda a, m: m["sums"].update(correct=10**4), "sums: correct: got 10000, want 0 to 800"),
     (lambda a, m: m["sums"].update(correct=-1), "sums: correct: got -1, want 0 to 800"),
-    (lambda a, m: m["sums"].update(loss=-1.0), "sums: loss: got -1.0, want 0 to inf"),
+    (lambda a, m: m["sums"].update(loss=-np.inf), "sums.loss: got -inf, want a number"),
     (lambda a, m: m["sums"].pop("rate.stem.lif0"), "sums: rate.stem.lif0 is missing"),
     (lambda a, m: m["sums"].update({"rate.more": 1.0}), "sums: rate.more is surplus"),
     (lambda a, m: m["sums"].update({"rate.stem.lif0": 6}), "rate.stem.lif0: got 6, want 0 to 5"),

@@ -55,6 +55,15 @@ def test_nothing_has_moved_where_an_update_is_not_finite():
     assert all(state.params[name] is value for name, value in before.items())
 
 
+@pytest.mark.parametrize("keeps_all", [True, False])
+def test_the_first_parameter_whose_numbers_overflow_is_named(keeps_all):
+    """An early square and a late parameter do."""
+    config, net, state, batch = prepared(lr=3e38)
+    state.params["head.fc.weight"] *= np.float32(1e25)
+    with pytest.raises(Diverged, match=r"square\.stem\.conv0\.weight$"), np.errstate(all="ignore"):
+        algorithm.train_step(state, net, config, get_ops("numba"), batch, 10, keeps_all)
+
+
 @pytest.mark.parametrize(
     ("ops", "dtype", "arch"), [("numba", "float32", "2-2:16-32"), ("numpy", "float64", "2-2:8-16")]
 )

@@ -10,6 +10,10 @@ from refsnn.cli import main
 from refsnn.data.digits import load_digits
 from refsnn.equations.loss import cross_entropy_backward, cross_entropy_forward
 from refsnn.training.checkpoint import load
+from refsnn.training.config import make_config
+from refsnn.training.folder import read_metrics
+from refsnn.training.run import resume, start
+from refsnn.training.trainer import Interrupted
 
 SETTINGS = {"arch": "1-1:4-8", "epochs": 1, "batch_size": 100, "progress": False}
 
@@ -86,6 +90,35 @@ def test_it_is_what_trains_and_what_is_recorded(digits, tmp_path, monkeypatch, c
     want = Squared().forward(logits, test.labels)[0]
     np.testing.assert_allclose(model.history[0]["test_loss"], want, rtol=1e-5)
     assert main(["evaluate", "own"]) == 0
+
+
+class Margin:
+    """The mean of minus the label's logit, which is negative where it learns."""
+
+    def forward(self, logits, labels):
+        wanted = np.eye(logits.shape[1], dtype=logits.dtype)[labels]
+        return float(-(logits * wanted).sum(axis=1).mean()), wanted
+
+    def backward(self, wanted):
+        return -wanted / len(wanted)
+
+
+def test_a_run_whose_loss_is_negative_is_resumed_within_an_epoch(tmp_path, monkeypatch):
+    module = "own_margin_loss"
+    code = __import__("inspect").getsource(Margin)
+    (tmp_path / f"{module}.py").write_text(f"import numpy as np\n\n\n{code}", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    folder, asked = tmp_path / "run", iter(range(1000))
+    run = start(folder, make_config(arch="1-1:4-8", epochs=1, loss=f"{module}:Margin"))
+    with pytest.raises(Interrupted):
+        run.train(lambda: next(asked) > 20, quiet=True)
+    iteration = run.state.iteration
+    assert run.state.sums["loss"] < 0
+    run = resume(folder)
+    assert run.state.iteration == iteration
+    run.train(quiet=True)
+    assert read_metrics(folder)[0]["loss"] < 0
 
 
 @pytest.mark.parametrize("given", [3.0, (1, 2, 3), ("a", None), None])

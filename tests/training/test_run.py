@@ -22,6 +22,7 @@ from refsnn.training.checkpoint import CheckpointError
 from refsnn.training.config import make_config
 from refsnn.training.evaluate import evaluate_run
 from refsnn.training.folder import read_metrics
+from refsnn.training.monitor import Diverged
 from refsnn.training.run import Run, resume, start
 from refsnn.training.trainer import Interrupted
 
@@ -147,6 +148,22 @@ def test_long_epochs_are_checkpointed_within(monkeypatch, tmp_path):
     monkeypatch.setattr(Run, "save", lambda self: seen.append(self.state.iteration))
     start(tmp_path / "run", small(epochs=1)).train(quiet=True)
     assert seen == list(range(11))  # the start, then every iteration
+
+
+def test_a_run_whose_test_loss_overflows_has_diverged(tmp_path):
+    """The last update leaves finite parameters whose currents overflow."""
+    folder = tmp_path / "run"
+    with pytest.raises(Diverged, match=r"^epoch 1: test loss (nan|inf)$"):
+        start(folder, small(epochs=1, batch_size=2000, lr=1e38)).train(quiet=True)
+    assert checkpoint.load(folder / "checkpoint.npz")[0].iteration == 0
+
+
+def test_a_run_whose_losses_have_no_finite_sum_has_diverged(tmp_path):
+    folder, given = tmp_path / "run", {"method": "shortcut", "branch_sum": "losses"}
+    given |= {"dtype": "float64", "shortcut_weight": 1e305, "optimizer": "sgd", "lr": 1e-307}
+    with pytest.raises(Diverged, match=r"^iteration \d: sum over the epoch: loss inf$"):
+        start(folder, small(epochs=1, momentum=0.0, **given)).train(quiet=True)
+    assert resume(folder).state.sums == {}
 
 
 def test_methods_share_the_main_path_and_the_batches(tmp_path):
