@@ -18,7 +18,6 @@ from refsnn.files.writing import write_json
 from refsnn.network import architecture
 from refsnn.ops import METHODS, validate
 from refsnn.training.config import (
-    PAPER,
     TrainConfig,
     decided_by_recipes,
     from_dict,
@@ -28,6 +27,7 @@ from refsnn.training.config import (
     renamed,
 )
 from refsnn.training.folder import CLASSES, SHARE, read_config, without_groups
+from refsnn.training.recipes import PAPER
 
 SETTINGS = object_with({"settings": {"type": "array", "items": {"type": "object"}}})
 SUMMARY = object_with({"test_accuracy": SHARE}, {"test_class_accuracy": CLASSES})

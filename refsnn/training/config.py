@@ -9,7 +9,7 @@ import numpy as np
 from refsnn.data.load import Options
 from refsnn.network import Network
 from refsnn.ops import Loss, get_ops, validate
-from refsnn.training.recipes import recipe_settings, recipes
+from refsnn.training.recipes import PAPER, recipe_settings, recipes
 from refsnn.training.settings import (
     DataSettings,
     NetworkSettings,
@@ -212,9 +212,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "steps": 4,
     },  # D1  # D4  # D17
 }
-
-
-PAPER = "paper"  # the network and neuron of the paper, among methods by name
 
 
 def make_config(preset: str = "digits", /, **given: Any) -> TrainConfig:

@@ -76,7 +76,7 @@ def add_recipe(parser: Any) -> None:
         default=argparse.SUPPRESS,
         metavar="NAME",
         help="a method of the literature, over the preset; options override it (refsnn methods "
-        "lists them)",
+        "lists them; paper is the paper's own)",
     )
 
 

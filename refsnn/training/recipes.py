@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from refsnn.ops import validate
 
+PAPER = "paper"  # the paper's own network and neuron, among methods by name
+
 
 class Recipe(NamedTuple):
     """A method: what `recipes.toml` says of it."""
@@ -34,9 +36,12 @@ def recipes() -> dict[str, Recipe]:
 
 
 def recipe_settings(name: Any) -> dict[str, Any]:
-    """Return the settings of a method by its name; ValueError where there is none."""
+    """Return the settings of a method by its name, none for PAPER; ValueError for other names."""
+    if name == PAPER:
+        return {}
     if not isinstance(name, str) or name not in recipes():
-        raise ValueError(f"recipe: got {validate.shown(name)}{validate.nearest(name, recipes())}")
+        hint = validate.nearest(name, (*recipes(), PAPER))
+        raise ValueError(f"recipe: got {validate.shown(name)}{hint}")
     return recipes()[name].settings
 
 

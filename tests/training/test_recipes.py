@@ -93,6 +93,12 @@ def test_an_unknown_recipe_is_refused(given, message):
         recipe_settings(given)
 
 
+def test_the_papers_own_network_has_a_name_among_recipes():
+    assert make_config(recipe="paper") == make_config()
+    config = overlaid(make_config().to_dict(), {"recipe": "paper", "lr": 0.5})
+    assert config == make_config().to_dict() | {"lr": 0.5}
+
+
 def test_fit_takes_a_recipe():
     train = refsnn.load_digits().train
     images, labels = train.images[:200], train.labels[:200]
