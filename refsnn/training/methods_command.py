@@ -46,7 +46,7 @@ def short(recipe: Recipe) -> str:
     if recipe.differs:
         text += " [with a difference]"
     return filled(
-        recipe.name, f"{text}. {' '.join(recipe.clauses)}. Digits: {accuracies(recipe)} %"
+        recipe.name, f"{text}. {' '.join(recipe.clauses)}. Digits in %: {accuracies(recipe)}"
     )
 
 

@@ -57,7 +57,7 @@ def test_nothing_has_moved_where_an_update_is_not_finite():
 
 @pytest.mark.parametrize("keeps_all", [True, False])
 def test_the_first_parameter_whose_numbers_overflow_is_named(keeps_all):
-    """An early square and a late parameter do."""
+    """The square of an early parameter's gradient overflows, and a late parameter."""
     config, net, state, batch = prepared(lr=3e38)
     state.params["head.fc.weight"] *= np.float32(1e25)
     with pytest.raises(Diverged, match=r"square\.stem\.conv0\.weight$"), np.errstate(all="ignore"):

@@ -1,5 +1,6 @@
 """A loss of the user's own, as an object or named `module:object`."""
 
+import inspect
 import sys
 
 import numpy as np
@@ -73,14 +74,19 @@ def test_its_gradient_reaches_every_parameter(branch_sum):
         np.testing.assert_allclose((ends[0] - ends[1]) / 2e-6, (g * v).sum(), rtol=1e-5, atol=1e-9)
 
 
-def test_it_is_what_trains_and_what_is_recorded(digits, tmp_path, monkeypatch, capsys):
-    module = "own_squared_loss"
-    code = __import__("inspect").getsource(Squared)
-    (tmp_path / f"{module}.py").write_text(f"import numpy as np\n\n\n{code}", encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
+def named(loss, folder, monkeypatch):
+    """Write the class into a module of the working folder, and return its name as a setting."""
+    module, code = f"own_{loss.__name__.lower()}", inspect.getsource(loss)
+    (folder / f"{module}.py").write_text(f"import numpy as np\n\n\n{code}", encoding="utf-8")
+    monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    return f"{module}:{loss.__name__}"
+
+
+def test_it_is_what_trains_and_what_is_recorded(digits, tmp_path, monkeypatch, capsys):
+    loss = named(Squared, tmp_path, monkeypatch)
     options = ["--arch=1-1:4-8", "--epochs=1", "--batch-size=400"]
-    assert main(["train", *options, f"--loss={module}:Squared", "--out=own"]) == 0
+    assert main(["train", *options, f"--loss={loss}", "--out=own"]) == 0
     assert main(["train", *options, "--out=usual"]) == 0
     own, usual = (load(tmp_path / name / "checkpoint.npz")[0].params for name in ("own", "usual"))
     assert not np.array_equal(own["head.fc.weight"], usual["head.fc.weight"])
@@ -104,13 +110,9 @@ class Margin:
 
 
 def test_a_run_whose_loss_is_negative_is_resumed_within_an_epoch(tmp_path, monkeypatch):
-    module = "own_margin_loss"
-    code = __import__("inspect").getsource(Margin)
-    (tmp_path / f"{module}.py").write_text(f"import numpy as np\n\n\n{code}", encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
+    loss = named(Margin, tmp_path, monkeypatch)
     folder, asked = tmp_path / "run", iter(range(1000))
-    run = start(folder, make_config(arch="1-1:4-8", epochs=1, loss=f"{module}:Margin"))
+    run = start(folder, make_config(arch="1-1:4-8", epochs=1, loss=loss))
     with pytest.raises(Interrupted):
         run.train(lambda: next(asked) > 20, quiet=True)
     iteration = run.state.iteration

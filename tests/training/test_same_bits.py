@@ -122,7 +122,7 @@ def test_vectors_of_another_width_give_the_same_bits(tmp_path):
 
 
 STEPS = """
-import hashlib, sys
+import hashlib
 import numpy as np
 from refsnn.ops import SURROGATES, get_ops
 from refsnn.training.algorithm import train_step
@@ -139,17 +139,16 @@ for settings in cases:
     config = make_config(arch="1-1:8-16", steps=3, **settings)
     net = config.build_network(3, 10)
     state = initial_state(config, net)
+    given = answers if "teacher" in settings else None
     for _ in range(3):
-        ops = get_ops("numba")
-        given = answers if "teacher" in settings else None
-        train_step(state, net, config, ops, (images, labels), 3, True, given)
+        train_step(state, net, config, get_ops("numba"), (images, labels), 3, True, given)
     digest = hashlib.sha256(b"".join(x.tobytes() for x in state.params.values()))
     print(*settings.values(), digest.hexdigest())
 """
 
 
 def test_numpy_without_avx_512_gives_the_same_bits_to_recipes_and_surrogates():
-    """Powers have other bits there; of all slopes a wide rectifier alone has one."""
+    """With it NumPy computes powers otherwise; only a wide rectifier's slope has one."""
     umath = np._core._multiarray_umath
     wide = [f for f in umath.__cpu_dispatch__ if f.startswith(("AVX512", "X86_V4"))]
     wide = [f for f in wide if umath.__cpu_features__[f]]

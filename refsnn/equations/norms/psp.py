@@ -87,7 +87,7 @@ def psp_backward(da: Array, cache: PSPCache) -> tuple[Array, Array]:
     x_seq, gamma, s, _, moves, root = cache
     if not moves:
         return s * da, np.zeros_like(s)
-    ds_by_moment = -s * s * s / 2 if root else -s * s  # s**3 has other bits on other processors
+    ds_by_moment = -s * s * s / 2 if root else -s * s  # bits of s**3 depend on the processor
     return s * da, 2 * gamma * da * ds_by_moment / (x_seq.size // x_seq.shape[-1])
 
 
