@@ -23,7 +23,7 @@ def firing_rates(run: Forward) -> dict[str, float]:
 
 
 def norm(x: Array) -> float:
-    """Return the Euclidean norm, computed in float64 so that no square leaves its range."""
+    """Return the Euclidean norm, in float64 and scaled so that no square leaves its range."""
     largest = float(np.abs(x).max(initial=0))
     if not 0 < largest < np.inf:
         return largest
@@ -62,7 +62,7 @@ def require_finite_update(iteration: int, loss: float, new: Params, moments: Par
 
 
 def require_finite_figures(when: str, figures: dict[str, Any]) -> None:
-    """Raise Diverged if a figure is NaN or infinite, as a mean loss may be of finite ones."""
+    """Raise Diverged if a figure is NaN or infinite, as a sum of finite losses may be."""
     for name, value in figures.items():
         if isinstance(value, float) and not np.isfinite(value):
             raise Diverged(f"{when}: {name.replace('_', ' ')} {value}")
